@@ -1,0 +1,53 @@
+# Everything here needs only python3 (3.11 or newer) and make: the first target makes its own virtual environment.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+export UV_PYTHON_DOWNLOADS := never
+export PYTHONDONTWRITEBYTECODE := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench serve openapi lock clean
+
+help: ## Show the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(STAMP): requirements-bootstrap.lock requirements-dev.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; set PYTHON=/path/to/python3") if sys.version_info < (3, 11) else None'
+	@echo "Setting up $(VENV) (once; about a minute) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bootstrap.lock
+	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements-dev.lock requirements-bootstrap.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(STAMP) ## Four real nodes, five referrals, told step by step
+	@$(BIN)/exchange demo
+
+test: $(STAMP) ## Every test, on SQLite and on a PostgreSQL that it starts itself
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -q
+
+check: $(STAMP) ## Format, lint, types, import arrows, OpenAPI drift
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/exchange openapi --check
+
+bench: $(STAMP) ## What we claim about speed, beside the limit of this machine in the same run
+	@$(BIN)/python -m benchmarks
+
+serve: $(STAMP) ## Two linked nodes with synthetic data to try by hand
+	@$(BIN)/exchange sandbox
+
+openapi: $(STAMP) ## Write openapi/*.json from the code
+	@$(BIN)/exchange openapi
+
+lock: ## Renew the lock files (hashes and versions, no addresses)
+	@test -x $(BIN)/uv || (echo "run make test once first" && exit 1)
+	$(BIN)/uv pip compile pyproject.toml --group dev --generate-hashes --no-header --no-annotate --universal --python-version 3.11 -q -o requirements-dev.lock
+	$(BIN)/uv pip compile pyproject.toml --generate-hashes --no-header --no-annotate --universal --python-version 3.11 -q -c requirements-dev.lock -o requirements.lock
+
+clean: ## Remove everything the targets made
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build *.egg-info demo-data sandbox-data

@@ -1,0 +1,1 @@
+"""Policy contracts: the information-sharing protocol between agencies, as data that both nodes evaluate. Pure."""

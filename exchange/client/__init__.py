@@ -1,0 +1,1 @@
+"""The SDK that other systems import."""

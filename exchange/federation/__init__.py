@@ -1,0 +1,1 @@
+"""Talking to other nodes: roster file, peers, transport, courier."""

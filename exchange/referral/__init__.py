@@ -1,0 +1,1 @@
+"""What a referral is: content, states, safe-contact plan, clocks. Pure."""

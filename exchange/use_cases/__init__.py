@@ -1,0 +1,1 @@
+"""One verb a file: what a node does when asked."""
