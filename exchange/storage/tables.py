@@ -1,0 +1,352 @@
+"""Every table of a node. Rows are not domain objects and never request bodies: SQLModel tables do not validate.
+
+What may stand here in clear: ids, agency ids, the coarse sector, states, times, digests. Everything else is either
+sealed to its receiver, or sealed under the node's storage key (columns of type bytes named `sealed…`), bound to its
+table, column and row.
+
+Times are integer Unix milliseconds. On PostgreSQL `xid` is the id of the inserting transaction, so that a cursor lists
+only rows below the snapshot's xmin and never skips a row whose transaction commits late; on SQLite writers are
+serialised, sequence order is commit order, and `xid` is 0.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, Table, Text, text
+from sqlmodel import Field, SQLModel
+
+NAMING: Final = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+SQLModel.metadata.naming_convention = NAMING
+METADATA: Final = SQLModel.metadata
+KEY_METADATA: Final = MetaData(naming_convention=NAMING)
+"""The key store: another database, which is not backed up."""
+
+# SQLite gives rowids only to INTEGER; PostgreSQL needs 64 bits.
+_SEQUENCE: Final = BigInteger().with_variant(Integer(), "sqlite")
+
+
+class OAuthClientRow(SQLModel, table=True):
+    """A system of this agency that may call the API."""
+
+    __tablename__ = "oauth_client"
+    client_id: str = Field(primary_key=True)
+    jwks: str = Field(sa_type=Text)
+    scopes: str
+    unit: str | None = None
+    status: str
+    created_at: int = Field(sa_type=BigInteger)
+
+
+class UsedJtiRow(SQLModel, table=True):
+    """A client assertion that was used; it is never accepted again."""
+
+    __tablename__ = "used_jti"
+    subject: str = Field(primary_key=True)
+    jti: str = Field(primary_key=True)
+    expires_at: int = Field(sa_type=BigInteger, index=True)
+
+
+class IdempotencyRow(SQLModel, table=True):
+    """The answer to one write, so that a repeat gets the same; the request is kept as a keyed digest only."""
+
+    __tablename__ = "idempotency"
+    client_id: str = Field(primary_key=True)
+    key: str = Field(primary_key=True)
+    request_digest: str
+    status_code: int
+    sealed_answer: bytes = Field(sa_type=LargeBinary)
+    expires_at: int = Field(sa_type=BigInteger, index=True)
+
+
+class ConsentRow(SQLModel, table=True):
+    """What she allowed; the record itself is sealed."""
+
+    __tablename__ = "consent"
+    id: str = Field(primary_key=True)
+    subject: str = Field(index=True)
+    version: int
+    state: str
+    expires_at: int = Field(sa_type=BigInteger)
+    updated_at: int = Field(sa_type=BigInteger)
+    sealed_record: bytes | None = Field(default=None, sa_type=LargeBinary)
+
+
+class ClientCodeRow(SQLModel, table=True):
+    """The random code under which one receiver knows one survivor; two receivers cannot join records."""
+
+    __tablename__ = "client_code"
+    subject: str = Field(primary_key=True)
+    receiver: str = Field(primary_key=True)
+    code: str
+
+
+class ReferralRow(SQLModel, table=True):
+    """One referral as this node knows it; after destruction the row that remains is the tombstone."""
+
+    __tablename__ = "referral"
+    id: str = Field(primary_key=True)
+    side: str
+    peer: str = Field(index=True)
+    sector: str
+    contract: str
+    state: str
+    version: int = 0
+    """Raised by every change; the guard of optimistic writes."""
+    unit: str | None = None
+    consent_id: str | None = Field(default=None, index=True)
+    created_at: int = Field(sa_type=BigInteger)
+    updated_at: int = Field(sa_type=BigInteger)
+    respond_by: int = Field(sa_type=BigInteger)
+    undelivered_at: int | None = Field(default=None, sa_type=BigInteger)
+    """When an offer that is still queued is told to its sender as undeliverable."""
+    delivered_at: int | None = Field(default=None, sa_type=BigInteger)
+    disclosed_at: int | None = Field(default=None, sa_type=BigInteger)
+    overdue_at: int | None = Field(default=None, sa_type=BigInteger)
+    sharing_stopped_at: int | None = Field(default=None, sa_type=BigInteger)
+    closed_at: int | None = Field(default=None, sa_type=BigInteger)
+    blocked_at: int | None = Field(default=None, sa_type=BigInteger)
+    """No content is shown any more, although it is not destroyed yet."""
+    destroy_at: int | None = Field(default=None, sa_type=BigInteger)
+    destroyed_at: int | None = Field(default=None, sa_type=BigInteger)
+    forget_at: int | None = Field(default=None, sa_type=BigInteger)
+    hold: str = "none"
+    """`none`, `held`, `release-due`, `confirm`, `released`, `awaiting-disclosure`, `deleted`."""
+    undeliverable: bool = False
+    resend: bool = False
+    """The peer lost its disk: this agency's system is asked to send again."""
+    number: int = Field(default=0, sa_type=BigInteger)
+    """The highest number this node has used for the referral."""
+    seen: int = Field(default=0, sa_type=BigInteger)
+    """The highest number of the other side that was processed."""
+    sealed_facts: bytes | None = Field(default=None, sa_type=LargeBinary)
+    """What the node must remember to run the gate again: service, priority, held field names, feedback, basis."""
+
+    __table_args__ = (
+        Index(
+            "ix_referral_destroy",
+            "destroy_at",
+            sqlite_where=text("destroyed_at IS NULL"),
+            postgresql_where=text("destroyed_at IS NULL"),
+        ),
+        Index(
+            "ix_referral_open",
+            "respond_by",
+            sqlite_where=text("closed_at IS NULL"),
+            postgresql_where=text("closed_at IS NULL"),
+        ),
+        Index(
+            "ix_referral_hold",
+            "hold",
+            sqlite_where=text("hold = 'release-due'"),
+            postgresql_where=text("hold = 'release-due'"),
+        ),
+        Index("ix_referral_forget", "forget_at"),
+    )
+
+
+class EventRow(SQLModel, table=True):
+    """One event of one side; the state is a pure function of all of them."""
+
+    __tablename__ = "event"
+    referral: str = Field(primary_key=True)
+    side: str = Field(primary_key=True)
+    number: int = Field(primary_key=True, sa_type=BigInteger)
+    name: str
+    seen: int = Field(sa_type=BigInteger)
+    at: int = Field(sa_type=BigInteger)
+    digest: str | None = None
+    """Digest of the envelope that carried it; nothing for an event without one (the delivery receipt)."""
+
+
+class OutboxRow(SQLModel, table=True):
+    """An envelope for a peer. Bodies go when the peer has signed for them; stops keep theirs, they carry nothing."""
+
+    __tablename__ = "outbox"
+    seq: int | None = Field(default=None, sa_column=Column(_SEQUENCE, primary_key=True, autoincrement=True))
+    id: str = Field(unique=True)
+    referral: str = Field(index=True)
+    peer: str
+    kind: str
+    status: str
+    """`held`, `queued`, `delivered`, `refused`, `expired`, `deleted`."""
+    digest: str
+    created_at: int = Field(sa_type=BigInteger)
+    expires_at: int = Field(sa_type=BigInteger)
+    settled_at: int | None = Field(default=None, sa_type=BigInteger)
+    problem: str | None = None
+    """The stable code of a refusal; never a text of the peer's."""
+    sealed_header: bytes | None = Field(default=None, sa_type=LargeBinary)
+    wrapped_key: bytes | None = Field(default=None, sa_type=LargeBinary)
+    ciphertext: bytes | None = Field(default=None, sa_type=LargeBinary)
+    signature: bytes | None = Field(default=None, sa_type=LargeBinary)
+    release: bytes | None = Field(default=None, sa_type=LargeBinary)
+    receipt: bytes | None = Field(default=None, sa_type=LargeBinary)
+
+    __table_args__ = (
+        Index(
+            "ix_outbox_queued",
+            "peer",
+            "seq",
+            sqlite_where=text("status = 'queued'"),
+            postgresql_where=text("status = 'queued'"),
+        ),
+        Index(
+            "ix_outbox_expires",
+            "expires_at",
+            sqlite_where=text("status IN ('queued', 'held')"),
+            postgresql_where=text("status IN ('queued', 'held')"),
+        ),
+    )
+
+
+class InboxRow(SQLModel, table=True):
+    """An envelope that was verified and signed for."""
+
+    __tablename__ = "inbox"
+    seq: int | None = Field(default=None, sa_column=Column(_SEQUENCE, primary_key=True, autoincrement=True))
+    xid: int = Field(default=0, sa_type=BigInteger)
+    id: str
+    referral: str = Field(index=True)
+    sender: str
+    kind: str
+    event: str | None = None
+    digest: str
+    status: str
+    """`new`, `acknowledged`, `destroyed`."""
+    unit: str | None = None
+    received_at: int = Field(sa_type=BigInteger)
+    respond_by: int | None = Field(default=None, sa_type=BigInteger)
+    lease_token: str | None = None
+    lease_until: int = Field(default=0, sa_type=BigInteger)
+    opened_at: int | None = Field(default=None, sa_type=BigInteger)
+    acknowledged_at: int | None = Field(default=None, sa_type=BigInteger)
+    sealed_header: bytes | None = Field(default=None, sa_type=LargeBinary)
+    rewrapped_key: bytes | None = Field(default=None, sa_type=LargeBinary)
+    """The content key under the referral's own key (key store); the sender's wrapped key is dropped on arrival."""
+    ciphertext: bytes | None = Field(default=None, sa_type=LargeBinary)
+    signature: bytes | None = Field(default=None, sa_type=LargeBinary)
+    release: bytes | None = Field(default=None, sa_type=LargeBinary)
+
+    __table_args__ = (
+        Index("ix_inbox_item", "sender", "id", unique=True),
+        Index("ix_inbox_id", "id"),
+        Index("ix_inbox_new", "seq", sqlite_where=text("status = 'new'"), postgresql_where=text("status = 'new'")),
+        Index(
+            "ix_inbox_urgent",
+            "respond_by",
+            "seq",
+            sqlite_where=text("status = 'new'"),
+            postgresql_where=text("status = 'new'"),
+        ),
+    )
+
+
+class SeenEnvelopeRow(SQLModel, table=True):
+    """The memory of deliveries: a repeat is answered with these bytes."""
+
+    __tablename__ = "seen_envelope"
+    sender: str = Field(primary_key=True)
+    id: str = Field(primary_key=True)
+    digest: str
+    answer: bytes | None = Field(default=None, sa_type=LargeBinary)
+    expires_at: int = Field(sa_type=BigInteger, index=True)
+
+
+class ChangeRow(SQLModel, table=True):
+    """One change of one referral, for the referring agency's cursor."""
+
+    __tablename__ = "change"
+    seq: int | None = Field(default=None, sa_column=Column(_SEQUENCE, primary_key=True, autoincrement=True))
+    xid: int = Field(default=0, sa_type=BigInteger)
+    referral: str = Field(index=True)
+    what: str
+    at: int = Field(sa_type=BigInteger)
+
+
+class AttestationRow(SQLModel, table=True):
+    """Who has said, signed, that a referral was destroyed, and who still owes it."""
+
+    __tablename__ = "attestation"
+    referral: str = Field(primary_key=True)
+    party: str = Field(primary_key=True)
+    """`own-node`, `own-agency`, `peer-node`, `peer-agency`."""
+    owed_since: int = Field(sa_type=BigInteger)
+    done_at: int | None = Field(default=None, sa_type=BigInteger)
+    digest: str | None = None
+
+
+class PeerRow(SQLModel, table=True):
+    """Order, batching and retry state of the way to one peer: the courier leases peers, not envelopes."""
+
+    __tablename__ = "peer"
+    agency: str = Field(primary_key=True)
+    lease_token: str | None = None
+    lease_until: int = Field(default=0, sa_type=BigInteger)
+    due_at: int = Field(default=0, sa_type=BigInteger)
+    failing_since: int | None = Field(default=None, sa_type=BigInteger)
+    attempts: int = 0
+    last_contact: int | None = Field(default=None, sa_type=BigInteger)
+
+
+class PeerEpochRow(SQLModel, table=True):
+    """A peer's pre-published epoch key, verified against its agency key when it was fetched."""
+
+    __tablename__ = "peer_epoch"
+    agency: str = Field(primary_key=True)
+    key_id: str = Field(primary_key=True)
+    seq: int
+    not_before: int = Field(sa_type=BigInteger)
+    not_after: int = Field(sa_type=BigInteger)
+    statement: bytes = Field(sa_type=LargeBinary)
+    fetched_at: int = Field(sa_type=BigInteger)
+
+
+class OwnEpochRow(SQLModel, table=True):
+    """An epoch statement of this agency, as published."""
+
+    __tablename__ = "own_epoch"
+    key_id: str = Field(primary_key=True)
+    seq: int = Field(unique=True)
+    not_before: int = Field(sa_type=BigInteger)
+    not_after: int = Field(sa_type=BigInteger)
+    statement: bytes = Field(sa_type=LargeBinary)
+
+
+class AuditRow(SQLModel, table=True):
+    """What was done, by which actor, on what; append only, ids and codes only."""
+
+    __tablename__ = "audit"
+    seq: int | None = Field(default=None, sa_column=Column(_SEQUENCE, primary_key=True, autoincrement=True))
+    at: int = Field(sa_type=BigInteger)
+    client_id: str | None = None
+    actor: str | None = None
+    action: str
+    subject_id: str
+    """The id of the consent, referral or item that was acted on."""
+    detail: str | None = None
+    """A stable code, a digest, or a receipt leaf."""
+
+
+REFERRAL_KEY: Final = Table(
+    "referral_key",
+    KEY_METADATA,
+    Column("referral", Text, primary_key=True),
+    Column("wrapped", LargeBinary, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+EPOCH_PRIVATE: Final = Table(
+    "epoch_private",
+    KEY_METADATA,
+    Column("key_id", Text, primary_key=True),
+    Column("wrapped", LargeBinary, nullable=False),
+    Column("not_before", BigInteger, nullable=False),
+    Column("not_after", BigInteger, nullable=False),
+    Column("destroy_at", BigInteger, nullable=False),
+)
