@@ -1,0 +1,39 @@
+"""What the agency says and hears about her consent. The request to record one is `consent.record.ConsentDraft`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from consent.record import ConsentRecord, Provision
+from exchange.schemas.shapes import HexId, Strict, Timestamp
+
+
+class ConsentView(Strict):
+    """The record as kept: sealed at rest, shown to this agency's own systems only."""
+
+    id: HexId
+    subject: HexId
+    version: int
+    state: str
+    expires_at: Timestamp
+    warn: bool
+    """Fewer than 14 days are left."""
+    record: ConsentRecord
+
+
+class ReceiptView(Strict):
+    """A receipt for her, with the fields of ISO/IEC TS 27560. Optional, neutrally worded: her phone may be searched."""
+
+    receipt: dict[str, Any]
+
+
+class RenewalRequest(Strict):
+    """She agrees to more time; what she allowed stays as it is."""
+
+    until: Timestamp
+
+
+class ProvisionsRequest(Strict):
+    """The narrower list that replaces the present one; it can take away and never add."""
+
+    provisions: tuple[Provision, ...]

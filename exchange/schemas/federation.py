@@ -1,0 +1,68 @@
+"""What nodes say to each other."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from exchange.schemas.problems import Problem
+from exchange.schemas.shapes import Strict, Timestamp
+
+
+class WireEnvelope(Strict):
+    """A sealed, signed envelope. Every member is base64url without padding, in one spelling."""
+
+    header: str
+    """The JSON header, signed exactly as sent."""
+    wrapped_key: str
+    ciphertext: str
+    signature: str
+    release: str | None = None
+    """Only with a disclosure: the release statement of the sender's node."""
+
+
+class EnvelopeBatch(Strict):
+    """At most 50 envelopes and 4 MiB."""
+
+    envelopes: tuple[WireEnvelope, ...] = Field(min_length=1, max_length=50)
+
+
+class ItemAnswer(Strict):
+    """The answer to one envelope; a bad item never fails its batch."""
+
+    result: Literal["accepted", "refused", "later"]
+    receipt: str | None = None
+    """With `accepted`: the signed delivery receipt, base64url; a repeat gets the same bytes."""
+    problem: Problem | None = None
+    """With `refused`: final."""
+    retry_after: int | None = None
+    """With `later`: seconds."""
+
+
+class BatchAnswer(Strict):
+    """One answer an envelope, in the order sent."""
+
+    answers: tuple[ItemAnswer, ...]
+
+
+class ResyncRequest(Strict):
+    """This peer lost what it held since then."""
+
+    since: Timestamp
+
+
+class ResyncAnswer(Strict):
+    """Stops were queued again; the agency's system is asked to send the rest again."""
+
+    stops_queued: int
+    referrals_marked: int
+
+
+class RosterMirror(Strict):
+    """The roster as this node holds it."""
+
+    version: int
+    digest: str
+    roster: str
+    """The exact bytes, base64url."""

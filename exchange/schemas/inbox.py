@@ -1,0 +1,157 @@
+"""What the receiving side says and hears: list, lease, open, acknowledge, decide, report, attest."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from contracts.vocabulary import Channel, DeclineReason, FailReason, Outcome, Priority, Purpose, Sector, ServiceType
+from contracts.vocabulary import Field as ReferralField
+from exchange.referral.content import ReferralContent
+from exchange.referral.lifecycle import State
+from exchange.schemas.referrals import ReferralView
+from exchange.schemas.shapes import AgencyId, Digest, HexId, Strict, Timestamp
+
+
+class InboxItem(Strict):
+    """One envelope that arrived, without its content."""
+
+    id: HexId
+    cursor: str
+    referral: HexId
+    sender: AgencyId
+    kind: str
+    """`offer`, `disclosure`, `information`, `update`; `decision`, `progress` …; `withdrawal`, `recall` …"""
+    event: str | None = None
+    purpose: Purpose | None = None
+    sector: Sector
+    priority: Priority | None = None
+    state: State
+    """The state of the referral, as both nodes compute it."""
+    status: Literal["new", "acknowledged", "destroyed"]
+    received_at: Timestamp
+    respond_by: Timestamp | None = None
+    leased_until: Timestamp | None = None
+
+
+class InboxPage(Strict):
+    """Items after a cursor, oldest first; or, with `order=urgent`, the most urgent ones on a single page."""
+
+    items: tuple[InboxItem, ...]
+    next_cursor: str | None
+
+
+class LeaseRequest(Strict):
+    """Take an item for a while, so that two pollers never both handle it."""
+
+    seconds: int = Field(default=60, ge=10, le=600)
+
+
+class Lease(Strict):
+    """The item is yours until then. Send the token with the acknowledgement."""
+
+    token: str
+    until: Timestamp
+
+
+class AcknowledgementRequest(Strict):
+    """Taken over into the agency's own system."""
+
+    lease: str | None = None
+    """The lease token, where the item is leased."""
+
+
+class OpenRequest(Strict):
+    """Open many items at once; one audit event each."""
+
+    ids: tuple[HexId, ...] = Field(min_length=1, max_length=50)
+
+
+class OpenedItem(Strict):
+    """Verified content. Opening it is on record under the actor's id."""
+
+    item: InboxItem
+    client_code: str | None = None
+    content: ReferralContent | None = None
+    """For offers, disclosures, information and updates."""
+    answer: dict[str, Any] | None = None
+    """For answers: the coded decision, progress or request of the receiving agency."""
+    digest: Digest
+    verified: bool = True
+
+
+class OpenedItems(Strict):
+    """One entry for every id that exists and may be seen, in the order asked."""
+
+    items: tuple[OpenedItem, ...]
+    missing: tuple[HexId, ...] = ()
+
+
+class ContactAdvice(Strict):
+    """May she be contacted now, on this channel, and how. When in doubt: no."""
+
+    may_contact: bool
+    code: str
+    sentence: str
+    channel: Channel | None = None
+    at: Timestamp
+    next_window_from: datetime | None = None
+    next_window_to: datetime | None = None
+    say_if_other_answers: str | None = None
+    agency_name_may_be_said: bool = False
+    voicemail: str | None = None
+    caller_id: str | None = None
+
+
+class DecisionRequest(Strict):
+    """The receiving agency's word on an offer. The same again is 200; another is 409."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"decision": "accepted"}]})
+
+    decision: Literal["accepted", "declined", "waitlisted", "redirected", "information-requested"]
+    reason: DeclineReason | None = None
+    """With `declined`. Two of the reasons stay here and travel as `other`."""
+    suggested_service: ServiceType | None = None
+    """With `redirected`."""
+    fields: tuple[ReferralField, ...] = ()
+    """With `information-requested`: which fields; there is no free text."""
+
+
+class ProgressRequest(Strict):
+    """How the service goes; how much of it travels is the rule's and her consent's to say."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"state": "completed", "outcome": "service-provided"}]})
+
+    state: Literal["scheduled", "not-reached", "not-arrived", "in-service", "completed", "failed"]
+    outcome: Outcome | None = None
+    """With `completed`."""
+    fail_reason: FailReason | None = None
+    """With `failed`."""
+
+
+class RecallAnswerRequest(Strict):
+    """The receiver is already serving her: does it stop?"""
+
+    agreed: bool
+
+
+class RefusalRequest(Strict):
+    """The agency's own software could not open or verify an item."""
+
+    code: Literal["cannot-open", "content-invalid", "over-shared"]
+
+
+class ErasureAttestationRequest(Strict):
+    """The agency's system says that its own copies are destroyed."""
+
+    copies_destroyed: Literal[True]
+
+
+class ReferralAct(Strict):
+    """The referral after an act of the receiving side."""
+
+    referral: ReferralView
+    repeated: bool = False
+    """The same act was on record already; nothing new was sent."""

@@ -1,0 +1,224 @@
+"""What the referring side says and hears: preview, send, follow, release, recall, her no."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import ConfigDict
+
+from contracts.vocabulary import Field as ReferralField
+from contracts.vocabulary import Priority, ReleaseMode, Sector, ServiceType, Stage, WithdrawalForm
+from exchange.referral.contact_plan import SafeContact
+from exchange.referral.content import ReferralContent
+from exchange.referral.lifecycle import State
+from exchange.schemas.shapes import AgencyId, HexId, Strict, Timestamp
+
+SMALLEST_REFERRAL = {
+    "to": "rose-house-shelter",
+    "consent": "5d2f0c1ab94e4c7f8a6e1b3d9c7f0a21",
+    "service_type": "safe-accommodation",
+    "priority": "urgent",
+    "content": {
+        "needs": ["tonight", "women-only"],
+        "age_band": "25-49",
+        "language": "id",
+        "arrival_words": "paper lantern",
+        "safe_contact": {"who_initiates": "survivor"},
+    },
+}
+"""Synthetic: a woman without a name or a phone. Nine values in all."""
+
+
+class ReferralRequest(Strict):
+    """One agency asks another to provide one service to one person."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [SMALLEST_REFERRAL]})
+
+    to: AgencyId
+    """The agency that is asked."""
+    consent: HexId
+    """The consent record under which her data may move."""
+    service_type: ServiceType
+    priority: Priority = Priority.ROUTINE
+    """An open care window makes any referral an emergency."""
+    content: ReferralContent
+    """Everything the sender would like to say; the gate decides what may go, and when."""
+    exercise: bool = False
+    """A drill: marked as such everywhere, never a real person."""
+
+
+class FieldDecision(Strict):
+    """What the gate decided about one field, and why."""
+
+    field: ReferralField
+    outcome: Literal["allowed", "withheld", "forbidden"]
+    stage: Stage | None = None
+    """`offer`: goes with the request. `disclosure` and `named`: held until the receiver accepts."""
+    rule: str | None = None
+    """The rule of the contract that decided."""
+    consent_line: int | None = None
+    """The provision of her consent that allows it, counted from 0."""
+    code: str
+    sentence: str
+
+
+class ToldFirst(Strict):
+    """What she should hear about the receiver before she agrees."""
+
+    reports_to: tuple[str, ...] = ()
+    """To whom this receiver must report, and what."""
+    freedom_of_movement: str | None = None
+    """Whether she can leave when she wants."""
+    requires_documents: bool = False
+    """Whether she is asked for papers."""
+
+
+class ReferralPreview(Strict):
+    """What would happen, field by field. Nothing was stored and nothing was sent."""
+
+    allowed: bool
+    code: str
+    """`allowed`, or the reason for which the referral as a whole would be refused."""
+    sentence: str
+    fields: tuple[FieldDecision, ...]
+    priority: Priority
+    respond_within_seconds: int | None = None
+    release: ReleaseMode | None = None
+    told_first: ToldFirst | None = None
+
+
+class ReferralCreated(Strict):
+    """The referral is stored, sealed and queued: it survives whatever happens to this node's process."""
+
+    id: HexId
+    client_code: str
+    """The random code under which this receiver, and only this one, knows her."""
+    state: State
+    to: AgencyId
+    priority: Priority
+    respond_by: Timestamp
+    expires_at: Timestamp
+    disclosure_held: bool
+    """Whether name and contact are sealed and wait for the receiver's acceptance."""
+    release: ReleaseMode
+    withheld: tuple[FieldDecision, ...]
+    """Every field that will not go, and why."""
+    call_now: bool
+    """An emergency: telephone the receiver's duty contact now; nothing waits for software."""
+    duty_contact: str
+    """The receiver's duty contact, an agency's line, never a worker's own."""
+    told_first: ToldFirst
+
+
+class ReferralFlags(Strict):
+    """Local facts that are not part of the state both nodes share."""
+
+    queued: bool = False
+    delivered: bool = False
+    overdue: bool = False
+    undeliverable: bool = False
+    disclosed: bool = False
+    sharing_stopped: bool = False
+    awaiting_disclosure: bool = False
+    """The held disclosure is gone: confirm with her, then `PUT …/disclosure`."""
+    awaiting_confirmation: bool = False
+    """Accepted; a worker has to confirm the release: `POST …/release`."""
+    resend: bool = False
+    """The receiver lost its data: send this referral again as a new one."""
+
+
+class Attestation(Strict):
+    """Who has said, signed, that the referral was destroyed."""
+
+    party: Literal["own-node", "own-agency", "peer-node", "peer-agency"]
+    owed_since: Timestamp
+    done_at: Timestamp | None = None
+
+
+class ReferralView(Strict):
+    """State and flags; never content, which the referring node cannot read."""
+
+    id: HexId
+    side: Literal["referring", "receiving"]
+    peer: AgencyId
+    sector: Sector
+    state: State
+    flags: ReferralFlags
+    created_at: Timestamp
+    updated_at: Timestamp
+    respond_by: Timestamp
+    contract: str
+    attestations: tuple[Attestation, ...] = ()
+
+
+class ReferralChange(Strict):
+    """One change of one referral of this agency."""
+
+    cursor: str
+    what: str
+    at: Timestamp
+    referral: ReferralView
+
+
+class ReferralChanges(Strict):
+    """Changes after a cursor, oldest first. The cursor never skips a change that was committed late."""
+
+    items: tuple[ReferralChange, ...]
+    next_cursor: str
+
+
+class ReleaseAnswer(Strict):
+    """Whether the held disclosure went, and if not, why."""
+
+    released: bool
+    code: str
+    sentence: str
+    referral: ReferralView
+
+
+class DisclosureRequest(Strict):
+    """A fresh disclosure, after the plan was confirmed with her again."""
+
+    content: ReferralContent
+
+
+class InformationRequest(Strict):
+    """The fields that the receiver asked for, as far as she agrees."""
+
+    content: ReferralContent
+
+
+class SafeContactRequest(Strict):
+    """Her safe-contact plan changed."""
+
+    safe_contact: SafeContact
+
+
+class ForwardAnswer(Strict):
+    """What the gate decided about fields that were sent after the offer."""
+
+    referral: ReferralView
+    fields: tuple[FieldDecision, ...]
+
+
+class WithdrawalRequest(Strict):
+    """Her no. Exactly one of `referral` and `consent`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"referral": "9f4e2a60c1d84b6e8a1b0c5d7e3f2a94", "form": "erase"}]}
+    )
+
+    referral: HexId | None = None
+    consent: HexId | None = None
+    """Every referral under this consent, and every later use of it."""
+    form: WithdrawalForm
+    """`stop-sharing`: nothing further flows. `stop-service`: and the receiver ends its work. `erase`: and what it holds is destroyed."""
+
+
+class WithdrawalAnswer(Strict):
+    """Her no is stored and on its way; it will be delivered however long the other node is away."""
+
+    form: WithdrawalForm
+    referrals: tuple[ReferralView, ...]
+    destroyed_at: Timestamp | None = None
+    """When this node destroyed, or will destroy, what it holds."""

@@ -1,0 +1,45 @@
+"""The shapes that every request and response is made of: identifiers, timestamps, the strict base model."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
+
+HexId = Annotated[
+    str,
+    Field(pattern=r"^[0-9a-f]{32}$", description="A random id: 32 lower-case hexadecimal characters."),
+]
+AgencyId = Annotated[
+    str,
+    Field(pattern=r"^[a-z0-9][a-z0-9-]{1,62}$", description="The id of an agency in the federation's roster."),
+]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="A SHA-256 digest in lower-case hexadecimal.")]
+
+
+def _rfc3339(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+Timestamp = Annotated[
+    AwareDatetime,
+    PlainSerializer(_rfc3339, return_type=str, when_used="json"),
+    Field(description="RFC 3339, always with an offset; answers are in UTC."),
+]
+
+
+class Strict(BaseModel):
+    """A request or response: unknown members are refused, values never change after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, hide_input_in_errors=True)
+
+
+def from_millis(at: int) -> datetime:
+    """The UTC time of an integer Unix millisecond."""
+    return datetime.fromtimestamp(at / 1000, UTC)
+
+
+def to_millis(at: datetime) -> int:
+    """The integer Unix millisecond of an aware time."""
+    return round(at.timestamp() * 1000)
