@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from consent.record import ConsentRecord, Provision
+
 from exchange.schemas.shapes import HexId, Strict, Timestamp
 
 

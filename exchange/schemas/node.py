@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import Field
+
 from contracts.vocabulary import AgencyKind
 from exchange.schemas.shapes import AgencyId, Digest, Strict, Timestamp
 
@@ -78,4 +80,4 @@ class Health(Strict):
     """Whether the node lives, and whether it can do its work."""
 
     status: str
-    checks: dict[str, str] = {}
+    checks: dict[str, str] = Field(default_factory=dict)

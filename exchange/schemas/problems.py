@@ -40,7 +40,7 @@ class Problem(Strict):
                     "status": 403,
                     "code": "never",
                     "who": "sender",
-                    "detail": "The contract forbids immigration_status to a labour-office. Send the referral without it.",
+                    "detail": "The contract forbids this field to a labour-office. Send the referral without it.",
                     "fields": [
                         {
                             "path": "content.immigration_status",

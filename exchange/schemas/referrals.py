@@ -212,7 +212,8 @@ class WithdrawalRequest(Strict):
     consent: HexId | None = None
     """Every referral under this consent, and every later use of it."""
     form: WithdrawalForm
-    """`stop-sharing`: nothing further flows. `stop-service`: and the receiver ends its work. `erase`: and what it holds is destroyed."""
+    """`stop-sharing`: nothing further flows. `stop-service`: and the receiver ends its work. `erase`: and what it holds
+    is destroyed."""
 
 
 class WithdrawalAnswer(Strict):
