@@ -350,3 +350,20 @@ EPOCH_PRIVATE: Final = Table(
     Column("not_after", BigInteger, nullable=False),
     Column("destroy_at", BigInteger, nullable=False),
 )
+
+OAUTH_CLIENT: Final = METADATA.tables["oauth_client"]
+USED_JTI: Final = METADATA.tables["used_jti"]
+IDEMPOTENCY: Final = METADATA.tables["idempotency"]
+CONSENT: Final = METADATA.tables["consent"]
+CLIENT_CODE: Final = METADATA.tables["client_code"]
+REFERRAL: Final = METADATA.tables["referral"]
+EVENT: Final = METADATA.tables["event"]
+OUTBOX: Final = METADATA.tables["outbox"]
+INBOX: Final = METADATA.tables["inbox"]
+SEEN_ENVELOPE: Final = METADATA.tables["seen_envelope"]
+CHANGE: Final = METADATA.tables["change"]
+ATTESTATION: Final = METADATA.tables["attestation"]
+PEER: Final = METADATA.tables["peer"]
+PEER_EPOCH: Final = METADATA.tables["peer_epoch"]
+OWN_EPOCH: Final = METADATA.tables["own_epoch"]
+AUDIT: Final = METADATA.tables["audit"]

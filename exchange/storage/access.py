@@ -1,0 +1,122 @@
+"""Who may call, what was used up, and what was answered: clients, client assertions, idempotency keys, the audit list."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+from sqlalchemy import Connection, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from exchange.storage.tables import AUDIT, IDEMPOTENCY, OAUTH_CLIENT, USED_JTI
+
+
+@dataclass(frozen=True, slots=True)
+class StoredClient:
+    """A system of this agency that may call the API."""
+
+    client_id: str
+    jwks: str
+    scopes: str
+    unit: str | None
+    status: str
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAnswer:
+    """The first answer to a write."""
+
+    request_digest: str
+    status_code: int
+    sealed_answer: bytes
+
+
+_CLIENT_COLUMNS = [OAUTH_CLIENT.c[f.name] for f in fields(StoredClient)]
+
+
+def insert_client(conn: Connection, client: StoredClient) -> None:
+    """Register a client.
+
+    Raises:
+        sqlalchemy.exc.IntegrityError: the client id exists.
+    """
+    conn.execute(insert(OAUTH_CLIENT), {f.name: getattr(client, f.name) for f in fields(client)})
+
+
+def load_client(conn: Connection, client_id: str) -> StoredClient | None:
+    """The client, or nothing."""
+    row = conn.execute(select(*_CLIENT_COLUMNS).where(OAUTH_CLIENT.c.client_id == client_id)).first()
+    return StoredClient(*row) if row else None
+
+
+def list_clients(conn: Connection) -> Sequence[StoredClient]:
+    """Every client, by id."""
+    return [StoredClient(*row) for row in conn.execute(select(*_CLIENT_COLUMNS).order_by(OAUTH_CLIENT.c.client_id))]
+
+
+def revoke_client(conn: Connection, client_id: str) -> bool:
+    """From the next call on the client is refused; returns whether it was active."""
+    done = conn.execute(
+        update(OAUTH_CLIENT)
+        .where(OAUTH_CLIENT.c.client_id == client_id, OAUTH_CLIENT.c.status == "active")
+        .values(status="revoked")
+    )
+    return done.rowcount == 1
+
+
+def use_jti(conn: Connection, subject: str, jti: str, expires_at: int) -> bool:
+    """Use an assertion up; returns whether it was unused."""
+    dialect = postgresql if conn.dialect.name == "postgresql" else sqlite
+    values = {"subject": subject, "jti": jti, "expires_at": expires_at}
+    return conn.execute(dialect.insert(USED_JTI).values(values).on_conflict_do_nothing()).rowcount == 1
+
+
+def load_answer(conn: Connection, client_id: str, key: str) -> StoredAnswer | None:
+    """What was answered under this idempotency key, or nothing."""
+    row = conn.execute(
+        select(IDEMPOTENCY.c.request_digest, IDEMPOTENCY.c.status_code, IDEMPOTENCY.c.sealed_answer).where(
+            IDEMPOTENCY.c.client_id == client_id, IDEMPOTENCY.c.key == key
+        )
+    ).first()
+    return StoredAnswer(*row) if row else None
+
+
+def store_answer(conn: Connection, client_id: str, key: str, answer: StoredAnswer, expires_at: int) -> None:
+    """Keep the answer with the write it belongs to.
+
+    Raises:
+        sqlalchemy.exc.IntegrityError: another request with this key was first.
+    """
+    values = {f.name: getattr(answer, f.name) for f in fields(answer)}
+    conn.execute(insert(IDEMPOTENCY), values | {"client_id": client_id, "key": key, "expires_at": expires_at})
+
+
+def forget_used(conn: Connection, at: int) -> None:
+    """Drop assertions and answers whose time is over."""
+    conn.execute(USED_JTI.delete().where(USED_JTI.c.expires_at <= at))
+    conn.execute(IDEMPOTENCY.delete().where(IDEMPOTENCY.c.expires_at <= at))
+
+
+def add_audit(
+    conn: Connection,
+    *,
+    at: int,
+    action: str,
+    subject_id: str,
+    client_id: str | None = None,
+    actor: str | None = None,
+    detail: str | None = None,
+) -> None:
+    """One line of the local record: ids and stable codes only."""
+    conn.execute(
+        insert(AUDIT),
+        {
+            "at": at,
+            "action": action,
+            "subject_id": subject_id,
+            "client_id": client_id,
+            "actor": actor,
+            "detail": detail,
+        },
+    )

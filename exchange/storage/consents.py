@@ -1,0 +1,95 @@
+"""Consent records, sealed; and the random codes under which receivers know a survivor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from sqlalchemy import Connection, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from exchange.storage.tables import CLIENT_CODE, CONSENT
+
+
+class StaleConsentError(Exception):
+    """The consent changed between reading and writing; read again and decide again."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredConsent:
+    """A consent row; the record is sealed under the storage key."""
+
+    id: str
+    subject: str
+    version: int
+    state: str
+    expires_at: int
+    updated_at: int
+    sealed_record: bytes | None
+
+
+_COLUMNS = [CONSENT.c[f.name] for f in fields(StoredConsent)]
+
+
+def insert_consent(conn: Connection, row: StoredConsent) -> None:
+    """A new consent."""
+    conn.execute(insert(CONSENT), {f.name: getattr(row, f.name) for f in fields(row)})
+
+
+def load_consent(conn: Connection, consent_id: str) -> StoredConsent | None:
+    """The consent, or nothing."""
+    row = conn.execute(select(*_COLUMNS).where(CONSENT.c.id == consent_id)).first()
+    return StoredConsent(*row) if row else None
+
+
+def subject_exists(conn: Connection, subject: str) -> bool:
+    """Whether this node ever issued the subject id."""
+    return conn.execute(select(CONSENT.c.id).where(CONSENT.c.subject == subject).limit(1)).first() is not None
+
+
+def save_consent(conn: Connection, row: StoredConsent, *, read_version: int) -> None:
+    """Write over the version that was read.
+
+    Raises:
+        StaleConsentError: somebody else wrote first.
+    """
+    done = conn.execute(
+        update(CONSENT)
+        .where(CONSENT.c.id == row.id, CONSENT.c.version == read_version)
+        .values({f.name: getattr(row, f.name) for f in fields(row)})
+    )
+    if done.rowcount != 1:
+        raise StaleConsentError
+
+
+def guard_consent(conn: Connection, consent_id: str, version: int) -> None:
+    """Repeats, inside the transaction, that the consent is still the one that was decided on.
+
+    Raises:
+        StaleConsentError: it is not.
+    """
+    query = select(CONSENT.c.id).where(CONSENT.c.id == consent_id, CONSENT.c.version == version)
+    if conn.dialect.name == "postgresql":
+        query = query.with_for_update(read=True)  # a withdrawal that commits first is seen, one that comes later waits
+    if conn.execute(query).first() is None:
+        raise StaleConsentError
+
+
+def client_code(conn: Connection, subject: str, receiver: str, fresh: str) -> str:
+    """The code under which this receiver knows this survivor: the stored one, or the fresh one from now on."""
+    dialect = postgresql if conn.dialect.name == "postgresql" else sqlite
+    conn.execute(
+        dialect.insert(CLIENT_CODE).values(subject=subject, receiver=receiver, code=fresh).on_conflict_do_nothing()
+    )
+    return read_client_code(conn, subject, receiver) or fresh
+
+
+def read_client_code(conn: Connection, subject: str, receiver: str) -> str | None:
+    """The stored code, or nothing."""
+    return conn.execute(
+        select(CLIENT_CODE.c.code).where(CLIENT_CODE.c.subject == subject, CLIENT_CODE.c.receiver == receiver)
+    ).scalar()
+
+
+def forget_client_code(conn: Connection, subject: str, receiver: str) -> None:
+    """Erased: the next referral to this receiver gets another code."""
+    conn.execute(CLIENT_CODE.delete().where(CLIENT_CODE.c.subject == subject, CLIENT_CODE.c.receiver == receiver))

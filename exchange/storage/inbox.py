@@ -1,0 +1,157 @@
+"""Envelopes that arrived, were verified and signed for; and the memory that answers repeats."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+
+from sqlalchemy import Connection, insert, or_, select, tuple_, update
+
+from exchange.storage.tables import INBOX, SEEN_ENVELOPE
+from exchange.storage.visibility import settled, transaction_id
+
+
+@dataclass(frozen=True, slots=True)
+class ArrivedRecord:
+    """An inbox row without sequence number and lease."""
+
+    id: str
+    referral: str
+    sender: str
+    kind: str
+    event: str | None
+    digest: str
+    status: str
+    received_at: int
+    respond_by: int | None
+    sealed_header: bytes | None
+    rewrapped_key: bytes | None
+    ciphertext: bytes | None
+    signature: bytes | None
+    release: bytes | None
+    unit: str | None = None
+    opened_at: int | None = None
+    lease_until: int = 0
+
+
+_COLUMNS = [INBOX.c[f.name] for f in fields(ArrivedRecord)]
+_NO_BODY = {"sealed_header": None, "rewrapped_key": None, "ciphertext": None, "signature": None, "release": None}
+
+
+def add_arrived(conn: Connection, item: ArrivedRecord) -> None:
+    """A new item.
+
+    Raises:
+        sqlalchemy.exc.IntegrityError: the sender used this id before.
+    """
+    conn.execute(
+        insert(INBOX).values({f.name: getattr(item, f.name) for f in fields(item)} | {"xid": transaction_id(conn)})
+    )
+
+
+def remember_answer(
+    conn: Connection, sender: str, envelope_id: str, digest: str, answer: bytes, expires_at: int
+) -> None:
+    """From now on a repeat is answered with these bytes.
+
+    Raises:
+        sqlalchemy.exc.IntegrityError: another delivery of the same envelope was first.
+    """
+    conn.execute(
+        insert(SEEN_ENVELOPE),
+        {"sender": sender, "id": envelope_id, "digest": digest, "answer": answer, "expires_at": expires_at},
+    )
+
+
+def recall_answers(conn: Connection, sender: str, ids: Iterable[str]) -> dict[str, tuple[str, bytes | None]]:
+    """What was answered before, as digest and bytes, by envelope id."""
+    query = select(SEEN_ENVELOPE.c.id, SEEN_ENVELOPE.c.digest, SEEN_ENVELOPE.c.answer).where(
+        SEEN_ENVELOPE.c.sender == sender, SEEN_ENVELOPE.c.id.in_(list(ids))
+    )
+    return {row.id: (row.digest, row.answer) for row in conn.execute(query)}
+
+
+def list_arrived(
+    conn: Connection, *, after: int, limit: int, status: str | None, unit: str | None
+) -> Sequence[tuple[int, ArrivedRecord]]:
+    """Items after a sequence number, oldest first."""
+    query = select(INBOX.c.seq, *_COLUMNS).where(INBOX.c.seq > after, settled(conn, INBOX.c.xid))
+    if status is not None:
+        query = query.where(INBOX.c.status == status)
+    if unit is not None:
+        query = query.where(or_(INBOX.c.unit == unit, INBOX.c.unit.is_(None)))
+    return [(row[0], ArrivedRecord(*row[1:])) for row in conn.execute(query.order_by(INBOX.c.seq).limit(limit))]
+
+
+def list_urgent(conn: Connection, *, limit: int, unit: str | None) -> Sequence[tuple[int, ArrivedRecord]]:
+    """New items, the one that has to be answered first on top; a single page, no cursor."""
+    query = select(INBOX.c.seq, *_COLUMNS).where(INBOX.c.status == "new", INBOX.c.respond_by.is_not(None))
+    if unit is not None:
+        query = query.where(or_(INBOX.c.unit == unit, INBOX.c.unit.is_(None)))
+    ordered = query.order_by(INBOX.c.respond_by, INBOX.c.seq).limit(limit)
+    return [(row[0], ArrivedRecord(*row[1:])) for row in conn.execute(ordered)]
+
+
+def load_arrived(conn: Connection, ids: Iterable[str]) -> dict[str, tuple[int, ArrivedRecord]]:
+    """Those of the items that exist, with their sequence numbers, by id."""
+    rows = conn.execute(select(INBOX.c.seq, *_COLUMNS).where(INBOX.c.id.in_(list(ids))))
+    return {row.id: (row[0], ArrivedRecord(*row[1:])) for row in rows}
+
+
+def items_of(conn: Connection, referral: str) -> Sequence[tuple[int, ArrivedRecord]]:
+    """All items of a referral, oldest first."""
+    query = select(INBOX.c.seq, *_COLUMNS).where(INBOX.c.referral == referral).order_by(INBOX.c.seq)
+    return [(row[0], ArrivedRecord(*row[1:])) for row in conn.execute(query)]
+
+
+def lease(conn: Connection, item: str, *, token: str, at: int, until: int) -> bool:
+    """Take an item that nobody holds; returns whether it was free."""
+    done = conn.execute(
+        update(INBOX)
+        .where(INBOX.c.id == item, INBOX.c.status == "new", INBOX.c.lease_until <= at)
+        .values(lease_token=token, lease_until=until)
+    )
+    return done.rowcount == 1
+
+
+def acknowledge(conn: Connection, item: str, *, token: str | None, at: int) -> bool:
+    """Taken over. A lease that another poller holds now is respected; returns whether the item was taken over."""
+    free = or_(INBOX.c.lease_until <= at, INBOX.c.lease_token.is_(None))
+    mine = or_(free, INBOX.c.lease_token == token) if token is not None else free
+    done = conn.execute(
+        update(INBOX)
+        .where(INBOX.c.id == item, INBOX.c.status == "new", mine)
+        .values(status="acknowledged", acknowledged_at=at, lease_token=None, lease_until=0)
+    )
+    return done.rowcount == 1
+
+
+def mark_opened(conn: Connection, items: Iterable[str], at: int) -> None:
+    """The first open is remembered."""
+    conn.execute(update(INBOX).where(INBOX.c.id.in_(list(items)), INBOX.c.opened_at.is_(None)).values(opened_at=at))
+
+
+def wipe_items(conn: Connection, referral: str, *, remember_until: int) -> None:
+    """Destroy every sealed body of a referral; what remains are ids, digests and times, and the refusal of repeats."""
+    ids = conn.execute(select(INBOX.c.sender, INBOX.c.id).where(INBOX.c.referral == referral)).all()
+    conn.execute(
+        update(INBOX)
+        .where(INBOX.c.referral == referral)
+        .values(status="destroyed", lease_token=None, lease_until=0, **_NO_BODY)
+    )
+    if ids:
+        conn.execute(
+            update(SEEN_ENVELOPE)
+            .where(tuple_(SEEN_ENVELOPE.c.sender, SEEN_ENVELOPE.c.id).in_([(row.sender, row.id) for row in ids]))
+            .values(expires_at=remember_until)
+        )
+
+
+def forget_items(conn: Connection, referral: str) -> None:
+    """The tombstone ends."""
+    conn.execute(INBOX.delete().where(INBOX.c.referral == referral))
+
+
+def forget_answers(conn: Connection, at: int) -> int:
+    """Drop memories of deliveries that can no longer be repeated."""
+    return conn.execute(SEEN_ENVELOPE.delete().where(SEEN_ENVELOPE.c.expires_at <= at)).rowcount

@@ -1,0 +1,229 @@
+"""Envelopes on their way out. The courier leases peers, not envelopes, so that order and retry state are one row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+
+from sqlalchemy import Connection, and_, delete, exists, func, insert, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from exchange.storage.tables import OUTBOX, PEER
+
+
+@dataclass(frozen=True, slots=True)
+class OutgoingRecord:
+    """An outbox row without its sequence number and settlement."""
+
+    id: str
+    referral: str
+    peer: str
+    kind: str
+    status: str
+    digest: str
+    created_at: int
+    expires_at: int
+    sealed_header: bytes | None
+    wrapped_key: bytes | None
+    ciphertext: bytes | None
+    signature: bytes | None
+    release: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PeerLease:
+    """The right to deliver to one peer, for a while."""
+
+    agency: str
+    token: str
+    attempts: int
+    failing_since: int | None
+
+
+_COLUMNS = [OUTBOX.c[f.name] for f in fields(OutgoingRecord)]
+_NO_BODY = {"sealed_header": None, "wrapped_key": None, "ciphertext": None, "signature": None, "release": None}
+
+
+def enqueue(conn: Connection, item: OutgoingRecord) -> None:
+    """Store an envelope as `queued` or `held`, and make sure the courier knows the peer."""
+    conn.execute(insert(OUTBOX), {f.name: getattr(item, f.name) for f in fields(item)})
+    dialect = postgresql if conn.dialect.name == "postgresql" else sqlite
+    conn.execute(dialect.insert(PEER).values(agency=item.peer, due_at=0).on_conflict_do_nothing())
+
+
+def release_held(conn: Connection, envelope_id: str, release: bytes) -> bool:
+    """Queue a held disclosure behind everything queued before; returns whether it was still held."""
+    moved = select(func.coalesce(func.max(OUTBOX.c.seq), 0) + 1).scalar_subquery()
+    done = conn.execute(
+        update(OUTBOX)
+        .where(OUTBOX.c.id == envelope_id, OUTBOX.c.status == "held")
+        .values(
+            status="queued",
+            release=release,
+            seq=moved if conn.dialect.name == "sqlite" else func.nextval("outbox_seq_seq"),
+        )
+    )
+    return done.rowcount == 1
+
+
+def held_of(conn: Connection, referral: str) -> OutgoingRecord | None:
+    """The disclosure that waits for this referral's acceptance."""
+    row = conn.execute(select(*_COLUMNS).where(OUTBOX.c.referral == referral, OUTBOX.c.status == "held")).first()
+    return OutgoingRecord(*row) if row else None
+
+
+def delete_held(conn: Connection, referral: str) -> int:
+    """Delete what was held: its row and its bytes. Returns how many envelopes that were."""
+    return conn.execute(delete(OUTBOX).where(OUTBOX.c.referral == referral, OUTBOX.c.status == "held")).rowcount
+
+
+def delete_queued_forwards(conn: Connection, referral: str, forwards: Iterable[str]) -> int:
+    """Her no stops what has not left yet. Returns how many forwards were deleted."""
+    query = delete(OUTBOX).where(
+        OUTBOX.c.referral == referral, OUTBOX.c.status.in_(["queued", "held"]), OUTBOX.c.kind.in_(list(forwards))
+    )
+    return conn.execute(query).rowcount
+
+
+def wipe_bodies(conn: Connection, referral: str) -> None:
+    """Destroy every sealed body of the referral except stops that still have to travel."""
+    query = update(OUTBOX).where(OUTBOX.c.referral == referral, OUTBOX.c.status != "queued").values(**_NO_BODY)
+    conn.execute(query)
+
+
+def claim_peer(conn: Connection, *, at: int, token: str, lease_ms: int) -> PeerLease | None:
+    """Lease one peer that has something queued and is due; nothing when there is none.
+
+    Two couriers never hold the same peer: PostgreSQL skips locked rows, SQLite writers are serialised.
+    """
+    queued = exists().where(OUTBOX.c.peer == PEER.c.agency, OUTBOX.c.status == "queued")
+    pick = (
+        select(PEER.c.agency)
+        .where(and_(PEER.c.due_at <= at, PEER.c.lease_until <= at, queued))
+        .order_by(PEER.c.due_at)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    )
+    agency = conn.execute(pick).scalar()
+    if agency is None:
+        return None
+    row = conn.execute(
+        update(PEER)
+        .where(PEER.c.agency == agency)
+        .values(lease_token=token, lease_until=at + lease_ms)
+        .returning(PEER.c.attempts, PEER.c.failing_since)
+    ).one()
+    return PeerLease(agency, token, row.attempts, row.failing_since)
+
+
+def next_due(conn: Connection) -> int | None:
+    """When the next peer with something queued is due (Unix milliseconds)."""
+    queued = exists().where(OUTBOX.c.peer == PEER.c.agency, OUTBOX.c.status == "queued")
+    due = (
+        func.min(func.max(PEER.c.due_at, PEER.c.lease_until))
+        if conn.dialect.name == "sqlite"
+        else func.min(func.greatest(PEER.c.due_at, PEER.c.lease_until))
+    )
+    return conn.execute(select(due).where(queued)).scalar()
+
+
+def load_batch(
+    conn: Connection, peer: str, *, after: int, limit: int, max_bytes: int
+) -> Sequence[tuple[int, OutgoingRecord]]:
+    """Queued envelopes for a peer in order, filled by bytes."""
+    query = (
+        select(OUTBOX.c.seq, *_COLUMNS)
+        .where(OUTBOX.c.peer == peer, OUTBOX.c.status == "queued", OUTBOX.c.seq > after)
+        .order_by(OUTBOX.c.seq)
+        .limit(limit)
+    )
+    batch: list[tuple[int, OutgoingRecord]] = []
+    size = 0
+    for row in conn.execute(query):
+        item = OutgoingRecord(*row[1:])
+        # base64 makes four characters of three bytes; 1 KiB covers header, signature and punctuation.
+        size += (len(item.ciphertext or b"") + len(item.release or b"")) * 4 // 3 + 4096
+        if batch and size > max_bytes:
+            break
+        batch.append((row[0], item))
+    return batch
+
+
+def settle_item(
+    conn: Connection,
+    envelope_id: str,
+    *,
+    status: str,
+    at: int,
+    receipt: bytes | None,
+    problem: str | None,
+    keep_body: bool,
+) -> bool:
+    """The peer has answered for one envelope. Returns whether it was still queued."""
+    values: dict[str, object] = {"status": status, "settled_at": at, "receipt": receipt, "problem": problem}
+    if not keep_body:
+        values |= _NO_BODY
+    done = conn.execute(update(OUTBOX).where(OUTBOX.c.id == envelope_id, OUTBOX.c.status == "queued").values(**values))
+    return done.rowcount == 1
+
+
+def settle_peer(conn: Connection, lease: PeerLease, *, at: int, due_at: int, reached: bool) -> bool:
+    """Give the lease back; a courier that lost it changes nothing. Returns whether it still held."""
+    values: dict[str, object] = {"lease_token": None, "lease_until": 0, "due_at": due_at}
+    if reached:
+        values |= {"attempts": 0, "failing_since": None, "last_contact": at}
+    else:
+        values |= {"attempts": PEER.c.attempts + 1, "failing_since": func.coalesce(PEER.c.failing_since, at)}
+    done = conn.execute(
+        update(PEER).where(PEER.c.agency == lease.agency, PEER.c.lease_token == lease.token).values(**values)
+    )
+    return done.rowcount == 1
+
+
+def wake_peer(conn: Connection, agency: str, at: int) -> None:
+    """The peer gave a sign of life: whatever waits for it is due now."""
+    conn.execute(
+        update(PEER)
+        .where(PEER.c.agency == agency, or_(PEER.c.due_at > at, PEER.c.last_contact.is_(None)))
+        .values(due_at=at, last_contact=at)
+    )
+
+
+def expire_queued(conn: Connection, at: int) -> list[tuple[str, str, str]]:
+    """Envelopes that did not leave in time, as (id, referral, kind); their bodies are destroyed."""
+    done = conn.execute(
+        update(OUTBOX)
+        .where(OUTBOX.c.status.in_(["queued", "held"]), OUTBOX.c.expires_at <= at)
+        .values(status="expired", settled_at=at, **_NO_BODY)
+        .returning(OUTBOX.c.id, OUTBOX.c.referral, OUTBOX.c.kind)
+    )
+    return [(row.id, row.referral, row.kind) for row in done]
+
+
+def queue_depth(conn: Connection) -> int:
+    """How many envelopes wait to be delivered."""
+    return conn.execute(select(func.count()).select_from(OUTBOX).where(OUTBOX.c.status == "queued")).scalar_one()
+
+
+def requeue_stops(conn: Connection, peer: str, since: int, stops: Iterable[str]) -> int:
+    """A peer lost its data: every stop that was delivered since goes again."""
+    done = conn.execute(
+        update(OUTBOX)
+        .where(
+            OUTBOX.c.peer == peer,
+            OUTBOX.c.status == "delivered",
+            OUTBOX.c.kind.in_(list(stops)),
+            OUTBOX.c.settled_at >= since,
+            OUTBOX.c.signature.is_not(None),
+        )
+        .values(status="queued", settled_at=None, receipt=None)
+    )
+    return done.rowcount
+
+
+def delivered_since(conn: Connection, peer: str, since: int) -> list[str]:
+    """Referrals of which something was delivered to the peer since then."""
+    query = select(OUTBOX.c.referral).where(
+        OUTBOX.c.peer == peer, OUTBOX.c.status == "delivered", OUTBOX.c.settled_at >= since
+    )
+    return list(conn.execute(query.distinct()).scalars())

@@ -1,0 +1,212 @@
+"""Referrals, their events and the change list."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields, replace
+
+from sqlalchemy import Connection, and_, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from exchange.storage.tables import ATTESTATION, CHANGE, EVENT, REFERRAL
+from exchange.storage.visibility import settled, transaction_id
+
+
+class StaleReferralError(Exception):
+    """The referral changed between reading and writing; read again and decide again."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReferralRecord:
+    """A referral row. Column meanings stand in `exchange.storage.tables.ReferralRow`."""
+
+    id: str
+    side: str
+    peer: str
+    sector: str
+    contract: str
+    state: str
+    created_at: int
+    updated_at: int
+    respond_by: int
+    version: int = 0
+    unit: str | None = None
+    consent_id: str | None = None
+    undelivered_at: int | None = None
+    delivered_at: int | None = None
+    disclosed_at: int | None = None
+    overdue_at: int | None = None
+    sharing_stopped_at: int | None = None
+    closed_at: int | None = None
+    blocked_at: int | None = None
+    destroy_at: int | None = None
+    destroyed_at: int | None = None
+    forget_at: int | None = None
+    hold: str = "none"
+    undeliverable: bool = False
+    resend: bool = False
+    number: int = 0
+    seen: int = 0
+    sealed_facts: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EventRecord:
+    """One event row."""
+
+    referral: str
+    side: str
+    number: int
+    name: str
+    seen: int
+    at: int
+    digest: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AttestationRecord:
+    """One attestation row."""
+
+    referral: str
+    party: str
+    owed_since: int
+    done_at: int | None = None
+    digest: str | None = None
+
+
+_COLUMNS = [REFERRAL.c[f.name] for f in fields(ReferralRecord)]
+_EVENT_COLUMNS = [EVENT.c[f.name] for f in fields(EventRecord)]
+_ATTESTATION_COLUMNS = [ATTESTATION.c[f.name] for f in fields(AttestationRecord)]
+
+
+def _values(record: object) -> dict[str, object]:
+    return {f.name: getattr(record, f.name) for f in fields(record)}  # type: ignore[arg-type]
+
+
+def insert_referral(conn: Connection, record: ReferralRecord) -> None:
+    """A new referral.
+
+    Raises:
+        sqlalchemy.exc.IntegrityError: the id exists.
+    """
+    conn.execute(insert(REFERRAL), _values(record))
+
+
+def load_referral(conn: Connection, referral: str) -> ReferralRecord | None:
+    """The referral, or nothing."""
+    row = conn.execute(select(*_COLUMNS).where(REFERRAL.c.id == referral)).first()
+    return ReferralRecord(*row) if row else None
+
+
+def load_referrals(conn: Connection, ids: Iterable[str]) -> dict[str, ReferralRecord]:
+    """Those of the referrals that exist, by id."""
+    rows = conn.execute(select(*_COLUMNS).where(REFERRAL.c.id.in_(list(ids))))
+    return {row.id: ReferralRecord(*row) for row in rows}
+
+
+def referrals_of_consent(conn: Connection, consent_id: str) -> list[ReferralRecord]:
+    """Every referral made under a consent."""
+    return [ReferralRecord(*row) for row in conn.execute(select(*_COLUMNS).where(REFERRAL.c.consent_id == consent_id))]
+
+
+def save_referral(conn: Connection, record: ReferralRecord) -> ReferralRecord:
+    """Write the record over the version it was read at; returns it with its new version.
+
+    Raises:
+        StaleReferralError: somebody else wrote first.
+    """
+    fresh = replace(record, version=record.version + 1)
+    done = conn.execute(
+        update(REFERRAL)
+        .where(and_(REFERRAL.c.id == record.id, REFERRAL.c.version == record.version))
+        .values(_values(fresh))
+    )
+    if done.rowcount != 1:
+        raise StaleReferralError
+    return fresh
+
+
+def add_event(conn: Connection, event: EventRecord) -> None:
+    """Record an event; one that is on record already stays as it is."""
+    dialect = postgresql if conn.dialect.name == "postgresql" else sqlite
+    conn.execute(dialect.insert(EVENT).values(_values(event)).on_conflict_do_nothing())
+
+
+def events_of(conn: Connection, referrals: Iterable[str]) -> dict[str, list[EventRecord]]:
+    """All events of the referrals, by referral id; order does not matter to the merge."""
+    found: dict[str, list[EventRecord]] = defaultdict(list)
+    for row in conn.execute(select(*_EVENT_COLUMNS).where(EVENT.c.referral.in_(list(referrals)))):
+        found[row.referral].append(EventRecord(*row))
+    return found
+
+
+def add_change(conn: Connection, referral: str, what: str, at: int) -> None:
+    """Tell the referring agency's cursor that a referral changed."""
+    conn.execute(insert(CHANGE).values(referral=referral, what=what, at=at, xid=transaction_id(conn)))
+
+
+def list_changes(
+    conn: Connection, after: int, limit: int, unit: str | None
+) -> Sequence[tuple[int, str, int, ReferralRecord]]:
+    """Changes after a sequence number as (seq, what, at, referral), oldest first."""
+    query = (
+        select(CHANGE.c.seq, CHANGE.c.what, CHANGE.c.at, *_COLUMNS)
+        .join(REFERRAL, REFERRAL.c.id == CHANGE.c.referral)
+        .where(CHANGE.c.seq > after, settled(conn, CHANGE.c.xid))
+        .order_by(CHANGE.c.seq)
+        .limit(limit)
+    )
+    if unit is not None:
+        query = query.where(REFERRAL.c.unit == unit)
+    return [(row[0], row[1], row[2], ReferralRecord(*row[3:])) for row in conn.execute(query)]
+
+
+def owe_attestation(conn: Connection, referral: str, parties: Iterable[str], at: int) -> None:
+    """From now on these parties owe a signed word that the referral is destroyed."""
+    dialect = postgresql if conn.dialect.name == "postgresql" else sqlite
+    for party in parties:
+        conn.execute(
+            dialect.insert(ATTESTATION).values(referral=referral, party=party, owed_since=at).on_conflict_do_nothing()
+        )
+
+
+def record_attestation(conn: Connection, referral: str, party: str, at: int, digest: str | None) -> bool:
+    """A party has said it; the first word stands. Returns whether this was the first."""
+    owe_attestation(conn, referral, [party], at)
+    done = conn.execute(
+        update(ATTESTATION)
+        .where(ATTESTATION.c.referral == referral, ATTESTATION.c.party == party, ATTESTATION.c.done_at.is_(None))
+        .values(done_at=at, digest=digest)
+    )
+    return done.rowcount == 1
+
+
+def attestations_of(conn: Connection, referral: str) -> list[AttestationRecord]:
+    """Who owes what, and who has said it."""
+    query = select(*_ATTESTATION_COLUMNS).where(ATTESTATION.c.referral == referral).order_by(ATTESTATION.c.party)
+    return [AttestationRecord(*row) for row in conn.execute(query)]
+
+
+def due_for(conn: Connection, what: str, at: int, limit: int = 200) -> list[ReferralRecord]:
+    """Referrals for which a clock has run out: `overdue`, `undelivered`, `expired`, `destroy`, `forget`, `release`."""
+    c = REFERRAL.c
+    open_offer = and_(c.closed_at.is_(None), c.state.in_(["sent", "received", "information-requested"]))
+    wanted = {
+        "overdue": and_(open_offer, c.respond_by <= at, c.overdue_at.is_(None)),
+        "undelivered": and_(
+            c.closed_at.is_(None), c.undelivered_at <= at, c.delivered_at.is_(None), c.undeliverable.is_(False)
+        ),
+        "expired": and_(open_offer, c.respond_by <= at - 24 * 3600 * 1000),
+        "destroy": and_(c.destroy_at <= at, c.destroyed_at.is_(None)),
+        "forget": c.forget_at <= at,
+        "release": c.hold == "release-due",
+    }[what]
+    return [ReferralRecord(*row) for row in conn.execute(select(*_COLUMNS).where(wanted).limit(limit))]
+
+
+def forget_referral(conn: Connection, referral: str) -> None:
+    """The tombstone ends too."""
+    for table in (EVENT, CHANGE, ATTESTATION):
+        conn.execute(table.delete().where(table.c.referral == referral))
+    conn.execute(REFERRAL.delete().where(REFERRAL.c.id == referral))

@@ -1,0 +1,27 @@
+"""How a cursor never skips a row whose transaction commits late.
+
+PostgreSQL hands out sequence numbers before commit, so a reader may see number 8 while 7 is still uncommitted. Rows
+carry the id of their inserting transaction, and a cursor lists only rows whose transaction is below the snapshot's
+xmin: everything older has ended. On SQLite writers are serialised and sequence order is commit order.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import BigInteger, ColumnElement, Connection, Text, cast, func, literal, true
+
+
+def transaction_id(conn: Connection) -> ColumnElement[int]:
+    """The value for `xid` of a row inserted now."""
+    if conn.dialect.name == "postgresql":
+        return cast(cast(func.pg_current_xact_id(), Text), BigInteger)
+    return literal(0)
+
+
+def settled(conn: Connection, xid: Any) -> ColumnElement[bool]:
+    """True for rows that no earlier uncommitted row can still precede."""
+    if conn.dialect.name == "postgresql":
+        xmin = cast(cast(func.pg_snapshot_xmin(func.pg_current_snapshot()), Text), BigInteger)
+        return xid < xmin  # type: ignore[no-any-return]
+    return true()
