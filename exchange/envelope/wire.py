@@ -1,0 +1,133 @@
+"""One spelling for everything: canonical JSON, base64url without padding, ids, digests and times.
+
+Rules:
+
+* Canonical JSON is what `json.dumps(x, sort_keys=True, separators=(",", ":"), ensure_ascii=True)` writes. Numbers are
+  integers from 0 to 2^53 - 1; there are no floats, no null, no duplicate keys.
+* Reading accepts exactly the bytes that writing produces, so two spellings of one meaning do not exist, and a
+  signature over bytes is a signature over their meaning.
+* Every refusal is a `MalformedError` or `TooLargeError`; sizes are checked before anything is parsed.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from typing import Any, Final, NoReturn
+
+from exchange.envelope.errors import MalformedError, TooLargeError
+
+MAX_INTEGER: Final = 2**53 - 1
+"""The largest integer that every JSON implementation reads back exactly."""
+ID_PATTERN: Final = re.compile(r"[0-9a-f]{32}")
+DIGEST_PATTERN: Final = re.compile(r"[0-9a-f]{64}")
+AGENCY_PATTERN: Final = re.compile(r"[a-z0-9][a-z0-9-]{1,62}")
+CODE_PATTERN: Final = re.compile(r"[a-z][a-z0-9-]{1,62}")
+
+
+def _no_float(_text: str) -> NoReturn:
+    member = "numbers are integers"
+    raise MalformedError(member)
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        member = "a member stands twice"
+        raise MalformedError(member)
+    return members
+
+
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode
+_decode = json.JSONDecoder(parse_float=_no_float, parse_constant=_no_float).decode
+_decode_strictly = json.JSONDecoder(
+    parse_float=_no_float, parse_constant=_no_float, object_pairs_hook=_no_duplicates
+).decode
+
+
+def canonical(value: object) -> bytes:
+    """The only bytes that stand for this JSON value."""
+    return _encode(value).encode("ascii")
+
+
+def parse_canonical(data: bytes, *, longest: int) -> dict[str, Any]:
+    """The object in these bytes, if they are its only spelling.
+
+    A duplicate key, white space, another order or another escape does not survive being written again, so one
+    comparison refuses them all.
+    """
+    members = _parse(data, longest, _decode)
+    if canonical(members) != data:
+        member = "not canonical JSON"
+        raise MalformedError(member)
+    return members
+
+
+def parse_object(data: bytes, *, longest: int) -> dict[str, Any]:
+    """The object in these bytes in any spelling, without duplicate keys: for request bodies around envelopes."""
+    return _parse(data, longest, _decode_strictly)
+
+
+def _parse(data: bytes, longest: int, decode: Any) -> dict[str, Any]:
+    if len(data) > longest:
+        raise TooLargeError
+    try:
+        members = decode(data.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        member = "not JSON"
+        raise MalformedError(member) from error
+    if not isinstance(members, dict):
+        member = "not a JSON object"
+        raise MalformedError(member)
+    return members
+
+
+def to_base64url(data: bytes) -> str:
+    """Base64url without padding."""
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+
+
+def from_base64url(text: object, *, member: str, longest: int) -> bytes:
+    """The bytes of this text, if it is their only spelling and they are at most `longest`."""
+    if not isinstance(text, str):
+        raise MalformedError(member)
+    if len(text) > (longest * 4 + 2) // 3:
+        raise TooLargeError
+    try:
+        data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except ValueError as error:
+        raise MalformedError(member) from error
+    if to_base64url(data) != text:
+        raise MalformedError(member)
+    return data
+
+
+def is_integer(value: object) -> bool:
+    """Whether this is an integer of the protocol; a boolean is none."""
+    return type(value) is int and 0 <= value <= MAX_INTEGER
+
+
+def is_positive(value: object) -> bool:
+    """Whether this is an integer of the protocol above zero."""
+    return type(value) is int and 0 < value <= MAX_INTEGER
+
+
+def is_id(value: object) -> bool:
+    """Whether this is a random id or a key id: 32 lower-case hexadecimal characters."""
+    return type(value) is str and ID_PATTERN.fullmatch(value) is not None
+
+
+def is_digest(value: object) -> bool:
+    """Whether this is a SHA-256 digest: 64 lower-case hexadecimal characters."""
+    return type(value) is str and DIGEST_PATTERN.fullmatch(value) is not None
+
+
+def is_agency(value: object) -> bool:
+    """Whether this is an agency id."""
+    return type(value) is str and AGENCY_PATTERN.fullmatch(value) is not None
+
+
+def is_code(value: object) -> bool:
+    """Whether this looks like a stable problem code."""
+    return type(value) is str and CODE_PATTERN.fullmatch(value) is not None
