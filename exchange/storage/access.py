@@ -1,4 +1,4 @@
-"""Who may call, what was used up, and what was answered: clients, client assertions, idempotency keys, the audit list."""
+"""Who may call, what was used up, what was answered: clients, client assertions, idempotency keys, the audit list."""
 
 from __future__ import annotations
 
