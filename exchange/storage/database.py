@@ -1,0 +1,178 @@
+"""One database of a node: reads that see one moment, writes that are durable when they answer.
+
+Rules:
+
+* `write` answers after the commit (see `exchange.storage.writer`); `read` sees one snapshot and cannot write.
+* Opening connects to nothing on PostgreSQL, and a database that went away is refused as `StorageUnavailableError` until
+  it is back; nobody has to restart the node.
+* A `Database` belongs to one event loop. `read_sync` and `write_sync` are for the command line, which has none.
+
+A read runs on the event loop on SQLite (40 µs against a thread's hand-over of twice that) and in one of a few threads
+on PostgreSQL. Keep reads short: lists have limits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal, Self, TypeVar
+
+from sqlalchemy import Connection, Engine, text
+
+from exchange.storage.engine import READ_CONNECTIONS, SqliteFile, parse_url, postgres_engine, sqlite_engine
+from exchange.storage.errors import (
+    BatchConflictError,
+    BatchLostError,
+    StorageBusyError,
+    StorageClosedError,
+    as_unavailable,
+    for_caller,
+)
+from exchange.storage.lanes import Job, Lane, PostgresLane, SqliteLane, execute_in_this_thread, in_thread
+from exchange.storage.transaction import TransactionFunction, guard_endings
+from exchange.storage.wake import Wake
+from exchange.storage.wake_channels import Channel, NotifyChannel, PipeChannel
+from exchange.storage.writer import Writer, happen
+
+T = TypeVar("T")
+
+_SYNC_ATTEMPTS = 3
+
+
+class Database:
+    """The main database or the key store, on SQLite or PostgreSQL."""
+
+    def __init__(self, read: Engine, write: Engine, channel: Channel, file: SqliteFile | None) -> None:
+        """Use `Database.open`."""
+        guard_endings(write)
+        self._read_engine = read
+        self._write_engine = write
+        self._channel = channel
+        self._file = file
+        self._reader: Connection | None = None
+        self._readers = ThreadPoolExecutor(READ_CONNECTIONS, thread_name_prefix="read") if file is None else None
+        self._closed = False
+        self.wake = Wake(channel)
+        lane: Lane = SqliteLane(write, file) if file else PostgresLane(write, channel.announce)
+        self._writer = Writer(lane, self.wake.send)
+
+    @classmethod
+    def open(cls, url: str) -> Self:
+        """The database at a `sqlite:///file` or `postgresql://…` address; its tables come from `migrate.upgrade`.
+
+        Raises:
+            DatabaseURLError: the address is of another kind.
+            StorageUnavailableError: the SQLite file cannot be opened.
+        """
+        parsed = parse_url(url)
+        if parsed.get_backend_name() == "postgresql":
+            read, write = postgres_engine(parsed, reading=True), postgres_engine(parsed, reading=False)
+            return cls(read, write, NotifyChannel(parsed), None)
+        file = SqliteFile.at(parsed)
+        read, write = sqlite_engine(file, reading=True), sqlite_engine(file, reading=False)
+        return cls(read, write, PipeChannel(file.path), file)
+
+    @property
+    def dialect(self) -> Literal["sqlite", "postgresql"]:
+        """Which of the two kinds it is."""
+        return "postgresql" if self._file is None else "sqlite"
+
+    async def read(self, function: Callable[[Connection], T]) -> T:
+        """What the function reads from one snapshot; it must fetch its rows and cannot write.
+
+        Raises:
+            StorageUnavailableError: the database is not reachable.
+        """
+        if self._readers is None:
+            return self._read_here(function)
+        self._refuse_if_closed()
+        return await in_thread(self._readers, self._read_pooled, function)
+
+    async def write(self, function: TransactionFunction[T]) -> T:
+        """What the function returned, once it is durable; see `exchange.storage.writer` for the rules.
+
+        Raises:
+            StorageUnavailableError: nothing is stored, or (`CommitFailedError`) nobody knows.
+            Exception: what the function raised; nothing of it is stored.
+        """
+        return await self._writer.submit(function)
+
+    def read_sync(self, function: Callable[[Connection], T]) -> T:
+        """As `read`, for the command line."""
+        return self._read_pooled(function) if self._file is None else self._read_here(function)
+
+    def write_sync(self, function: TransactionFunction[T]) -> T:
+        """As `write`, for the command line: a transaction of its own in the calling thread."""
+        self._refuse_if_closed()
+        job = Job(function)
+        for _ in range(_SYNC_ATTEMPTS):
+            try:
+                if self._file is not None:
+                    self._file.check()
+                effects = execute_in_this_thread(self._write_engine, [job], self._channel.announce)
+            except BatchConflictError:
+                continue
+            except BatchLostError as lost:
+                raise for_caller(lost.reason) from None
+            if job.error is not None:
+                raise for_caller(job.error) from None
+            happen(effects, self._channel.send)
+            result: T = job.result
+            return result
+        raise StorageBusyError("Other writers change the same rows; try again.")
+
+    async def ping(self) -> None:
+        """Returns if the database answers.
+
+        Raises:
+            StorageUnavailableError: it does not.
+        """
+        await self.read(lambda connection: connection.execute(text("SELECT 1")).scalar_one())
+
+    async def close(self) -> None:
+        """Finishes what is queued, then gives everything back. No call is answered afterwards."""
+        self._closed = True
+        await self._writer.close()
+        await self.wake.close()
+        self.close_sync()
+
+    def close_sync(self) -> None:
+        """As `close`, for the command line."""
+        self._closed = True
+        if self._readers is not None:
+            self._readers.shutdown()
+        self._forget_reader()
+        self._read_engine.dispose()
+        self._write_engine.dispose()
+
+    def _read_here(self, function: Callable[[Connection], T]) -> T:
+        self._refuse_if_closed()
+        try:
+            if self._file is not None:
+                self._file.check()
+            if self._reader is None:
+                self._reader = self._read_engine.connect()
+            with self._reader.begin():
+                return function(self._reader)
+        except Exception as error:  # noqa: BLE001 - for_caller keeps the programming errors as they are
+            if as_unavailable(error) is not None or (self._reader is not None and self._reader.in_transaction()):
+                self._forget_reader()
+            raise for_caller(error) from None
+
+    def _read_pooled(self, function: Callable[[Connection], T]) -> T:
+        try:
+            with self._read_engine.connect() as connection, connection.begin():
+                return function(connection)
+        except Exception as error:  # noqa: BLE001 - for_caller keeps the programming errors as they are
+            raise for_caller(error) from None
+
+    def _forget_reader(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            with contextlib.suppress(Exception):
+                reader.close()
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise StorageClosedError("This node is shutting down.")

@@ -1,0 +1,164 @@
+"""Connections to one database, set up so that what is committed stays and what is deleted goes.
+
+Rules of every SQLite connection: write-ahead log, `synchronous=FULL` (a commit is on the disk before it returns),
+foreign keys on, deleted bytes overwritten, temporary tables in memory only, no code from the schema trusted. The file
+is created for its owner alone, and only when the database is opened the first time: a file that disappears later is
+refused, never silently replaced by an empty one.
+
+Rules of every PostgreSQL connection: no endless wait for a lock or a connection, no transaction left open by a stalled
+process. Durability is the server's `synchronous_commit`; `exchange doctor` looks at it.
+
+Reading connections cannot write on either database.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+from sqlalchemy import URL, Engine, create_engine, event, make_url
+from sqlalchemy.pool import NullPool
+
+from exchange.storage.errors import StorageError, StorageUnavailableError
+
+BUSY_TIMEOUT_MS: Final = 10_000
+"""How long a writer waits for another process's transaction on the same SQLite file."""
+CONNECT_TIMEOUT_S: Final = 5
+READ_CONNECTIONS: Final = 4
+WRITE_CONNECTIONS: Final = 4
+
+_SQLITE_PRAGMAS: Final = (
+    "synchronous=FULL",
+    "foreign_keys=ON",
+    "secure_delete=ON",
+    "temp_store=MEMORY",
+    "trusted_schema=OFF",
+)
+_POSTGRES_OPTIONS: Final = f"-c lock_timeout={BUSY_TIMEOUT_MS} -c idle_in_transaction_session_timeout=60000"
+
+
+class DatabaseURLError(StorageError):
+    """The configured address is not one of a database this program can use."""
+
+    code = "storage-url"
+
+
+def parse_url(url: str) -> URL:
+    """A `sqlite:///file` or `postgresql://…` address with the driver this program uses.
+
+    Raises:
+        DatabaseURLError: for any other address, and for SQLite in memory, which no second connection could see.
+    """
+    try:
+        parsed = make_url(url)
+    except Exception:  # noqa: BLE001 - the parser's own text quotes the address, which may hold a password
+        parsed = None
+    if parsed is not None and parsed.get_backend_name() == "postgresql":
+        return parsed.set(drivername="postgresql+psycopg")
+    if parsed is not None and parsed.get_backend_name() == "sqlite" and parsed.database not in {None, "", ":memory:"}:
+        return parsed.set(drivername="sqlite")
+    message = "The database address must look like sqlite:////folder/node.db or postgresql://user@host/name."
+    raise DatabaseURLError(message) from None
+
+
+class SqliteFile:
+    """The file of a SQLite database, and the question whether it is still the one that was opened."""
+
+    def __init__(self, path: Path) -> None:
+        """Creates the file, readable for its owner alone, if there is none; write-ahead log and index inherit that."""
+        self.path = path
+        try:
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            self._identity = self._look()
+        except OSError as error:
+            raise StorageUnavailableError("The database file cannot be opened.") from error
+
+    @classmethod
+    def at(cls, url: URL) -> SqliteFile:
+        """The file that a parsed address names."""
+        return cls(Path(str(url.database)).absolute())
+
+    def check(self) -> None:
+        """Refuses to go on with a file that was removed or replaced: its rows would be lost with the last process."""
+        try:
+            found = self._look()
+        except OSError as error:
+            raise StorageUnavailableError("The database file is gone.") from error
+        if found != self._identity:
+            self._identity = found
+            raise StorageUnavailableError("The database file was replaced.")
+
+    def connect(self) -> sqlite3.Connection:
+        """One more connection; it may be handed from thread to thread, but is never used by two at a time."""
+        connection = sqlite3.connect(
+            f"file:{quote(str(self.path))}?mode=rw",
+            uri=True,
+            timeout=BUSY_TIMEOUT_MS / 1000,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        try:
+            _set_up(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _look(self) -> tuple[int, int]:
+        found = self.path.stat()
+        return found.st_dev, found.st_ino
+
+
+def _set_up(connection: sqlite3.Connection) -> None:
+    mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+    if mode != "wal":
+        raise StorageUnavailableError("The database file lies on a disk that cannot share it safely.")
+    for pragma in _SQLITE_PRAGMAS:
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def sqlite_engine(file: SqliteFile, *, reading: bool) -> Engine:
+    """An engine without a pool: its few connections are kept open by those who use them."""
+    # hide_parameters: values of rows never stand in the text of an exception.
+    engine = create_engine("sqlite://", creator=file.connect, poolclass=NullPool, hide_parameters=True)
+    if reading:
+        event.listen(engine, "connect", _sqlite_query_only)
+        event.listen(engine, "begin", _sqlite_begin)
+    return engine
+
+
+def postgres_engine(url: URL, *, reading: bool) -> Engine:
+    """An engine whose pool tests a connection before use, so that it survives a restart of the server."""
+    # A caller's own options stand last and win.
+    own = url.query.get("options", ())
+    options = " ".join([_POSTGRES_OPTIONS, *((own,) if isinstance(own, str) else own)])
+    connect_args: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT_S, "options": options}
+    engine = create_engine(
+        url.difference_update_query(["options"]),
+        connect_args=connect_args,
+        pool_size=READ_CONNECTIONS if reading else WRITE_CONNECTIONS,
+        max_overflow=0,
+        pool_timeout=CONNECT_TIMEOUT_S,
+        pool_pre_ping=True,
+        hide_parameters=True,
+        # One snapshot for all statements of a read, as on SQLite.
+        **({"isolation_level": "REPEATABLE READ"} if reading else {}),
+    )
+    if reading:
+        event.listen(engine, "connect", _postgres_read_only)
+    return engine
+
+
+def _sqlite_query_only(dbapi_connection: Any, _record: Any) -> None:
+    dbapi_connection.execute("PRAGMA query_only=ON")
+
+
+def _sqlite_begin(connection: Any) -> None:
+    connection.exec_driver_sql("BEGIN")
+
+
+def _postgres_read_only(dbapi_connection: Any, _record: Any) -> None:
+    dbapi_connection.read_only = True

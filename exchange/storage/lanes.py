@@ -1,0 +1,214 @@
+"""How a batch is executed on each kind of database.
+
+On SQLite the statements run on the event loop and only the commit (the wait for the disk) in a thread: a thread that
+executes statements fights for the interpreter lock at each of them. The lock of the file is asked for without waiting;
+only when another process holds it does a thread wait for it, never the loop. On PostgreSQL a few threads each carry a
+batch over their own connection. `docs/decisions/0007-writer.md` has the measurements.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Any, Final, ParamSpec, Protocol, TypeVar
+
+from sqlalchemy import Connection, Engine
+
+from exchange.storage.engine import BUSY_TIMEOUT_MS, WRITE_CONNECTIONS, SqliteFile
+from exchange.storage.errors import (
+    BatchConflictError,
+    BatchLostError,
+    CommitFailedError,
+    StorageBusyError,
+    as_unavailable,
+)
+from exchange.storage.transaction import Effects, Transaction, TransactionFunction
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+YIELD_EVERY: Final = 8
+"""Functions of a SQLite batch between two turns of the event loop."""
+
+Announce = Callable[[Connection, Iterable[str]], None]
+"""Tells other processes about signals, inside the transaction, where the database can do that."""
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """One function, and what came of it in the latest attempt."""
+
+    function: TransactionFunction[Any]
+    result: Any = None
+    error: Exception | None = None
+
+
+class Lane(Protocol):
+    """How a batch is executed on one kind of database."""
+
+    width: int
+    """How many batches may be under way at the same time."""
+
+    async def execute(self, jobs: Sequence[Job]) -> Effects:
+        """Runs and commits a batch, leaving results and errors in the jobs."""
+
+    def close(self) -> None:
+        """Gives back connections and threads; nothing is under way any more."""
+
+
+def _run(transaction: Transaction, job: Job, *, alone: bool) -> None:
+    """Leaves the outcome in the job; lets only those exceptions out that concern the whole batch."""
+    job.result = job.error = None
+    try:
+        job.result = transaction.run(job.function, alone=alone)
+    except (BatchConflictError, BatchLostError):
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever a function raises belongs to its own caller
+        job.error = error
+
+
+def _commit(transaction: Transaction) -> None:
+    try:
+        transaction.commit()
+    except BatchConflictError:
+        raise
+    except Exception as error:
+        raise CommitFailedError("The commit was not confirmed; repeat the same request.") from error
+
+
+def _driver(connection: Connection) -> Any:
+    return connection.connection.driver_connection
+
+
+def _unavailable(error: Exception) -> Exception:
+    return as_unavailable(error) or error
+
+
+async def in_thread(executor: Executor, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Runs a function in a thread; a cancelled caller still waits, so that nobody touches the connection meanwhile."""
+    running = executor.submit(function, *args, **kwargs)
+    try:
+        return await asyncio.wrap_future(running)
+    except asyncio.CancelledError:
+        wait([running])
+        raise
+
+
+class SqliteLane:
+    """One connection; statements on the event loop, waiting in one thread."""
+
+    width = 1
+
+    def __init__(self, engine: Engine, file: SqliteFile) -> None:
+        self._engine = engine
+        self._file = file
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="commit")
+        self._connection: Connection | None = None
+
+    async def execute(self, jobs: Sequence[Job]) -> Effects:
+        """Runs and commits a batch, leaving results and errors in the jobs."""
+        try:
+            transaction = await self._begin()
+        except Exception as error:
+            self._discard()
+            raise _unavailable(error) from error
+        try:
+            for done, job in enumerate(jobs, start=1):
+                _run(transaction, job, alone=len(jobs) == 1)
+                if done % YIELD_EVERY == 0 and done < len(jobs):
+                    await asyncio.sleep(0)
+            if len(jobs) == 1 and jobs[0].error is not None:
+                transaction.abandon()
+            else:
+                await in_thread(self._executor, _commit, transaction)
+        except BaseException as error:
+            transaction.abandon()
+            if not isinstance(error, BatchLostError):
+                self._discard()
+            raise
+        return transaction.effects
+
+    async def _begin(self) -> Transaction:
+        if self._connection is not None and self._connection.invalidated:
+            self._discard()
+        self._file.check()
+        if self._connection is None:
+            self._connection = self._engine.connect()
+            self._connection.exec_driver_sql("PRAGMA busy_timeout=0")
+        driver = _driver(self._connection)
+        try:
+            driver.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if not isinstance(as_unavailable(error), StorageBusyError):
+                raise
+            await in_thread(self._executor, _begin_patiently, driver)
+        return Transaction(self._connection)
+
+    def _discard(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(Exception):
+                connection.close()
+
+    def close(self) -> None:
+        """Gives back the connection and the thread."""
+        self._executor.shutdown()
+        self._discard()
+
+
+def _begin_patiently(driver: sqlite3.Connection) -> None:
+    driver.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+    try:
+        driver.execute("BEGIN IMMEDIATE")
+    finally:
+        driver.execute("PRAGMA busy_timeout=0")
+
+
+class PostgresLane:
+    """A few connections, each in its own thread."""
+
+    width = WRITE_CONNECTIONS
+
+    def __init__(self, engine: Engine, announce: Announce) -> None:
+        self._engine = engine
+        self._announce = announce
+        self._executor = ThreadPoolExecutor(self.width, thread_name_prefix="write")
+
+    async def execute(self, jobs: Sequence[Job]) -> Effects:
+        """Runs and commits a batch, leaving results and errors in the jobs."""
+        return await in_thread(self._executor, execute_in_this_thread, self._engine, jobs, self._announce)
+
+    def close(self) -> None:
+        """Gives back the threads; the engine's owner disposes of its connections."""
+        self._executor.shutdown()
+
+
+def execute_in_this_thread(engine: Engine, jobs: Sequence[Job], announce: Announce) -> Effects:
+    """Runs and commits a batch on a connection of the engine, leaving results and errors in the jobs."""
+    try:
+        connection = engine.connect()
+        if engine.dialect.name == "sqlite":
+            _driver(connection).execute("BEGIN IMMEDIATE")
+    except Exception as error:
+        raise _unavailable(error) from error
+    with connection:
+        transaction = Transaction(connection)
+        try:
+            for job in jobs:
+                _run(transaction, job, alone=len(jobs) == 1)
+            if len(jobs) == 1 and jobs[0].error is not None:
+                transaction.abandon()
+            else:
+                announce(connection, dict.fromkeys(transaction.effects.signals))
+                _commit(transaction)
+        except (BatchConflictError, BatchLostError, CommitFailedError):
+            transaction.abandon()
+            raise
+        except Exception as error:
+            transaction.abandon()
+            raise _unavailable(error) from error
+    return transaction.effects

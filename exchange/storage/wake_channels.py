@@ -1,0 +1,167 @@
+"""How a signal reaches the other processes of a node.
+
+On PostgreSQL it is a NOTIFY inside the transaction: it arrives exactly if the commit does. On SQLite each listening
+process owns a named pipe in the folder `<database>-wake`, and a committing process writes one byte into each of them.
+`docs/decisions/0006-two-databases.md` says what else was measured.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Final, Literal, Protocol, get_args
+
+import psycopg
+from sqlalchemy import URL, Connection, text
+
+SignalName = Literal["outbox", "inbox", "changes"]
+SIGNALS: Final[tuple[SignalName, ...]] = get_args(SignalName)
+Wakeful = Callable[[Iterable[str]], None]
+
+_LOG: Final = logging.getLogger(__name__)
+_RECONNECT_AFTER_S: Final = 1.0
+_PIPE_READ_BYTES: Final = 4096
+
+
+class Channel(Protocol):
+    """The way between processes."""
+
+    def listen(self, wake: Wakeful) -> None:
+        """Starts to pass on the signals of others; called inside the event loop, once until `close`."""
+
+    def announce(self, connection: Connection, names: Iterable[str]) -> None:
+        """Adds signals to the transaction."""
+
+    def send(self, names: Iterable[str]) -> None:
+        """Sends signals after the commit; never raises."""
+
+    async def close(self) -> None:
+        """Stops listening."""
+
+
+class PipeChannel:
+    """Named pipes beside a SQLite file, readable and writable for the owner of the node alone."""
+
+    _BYTES: Final[dict[str, bytes]] = {name: bytes([code]) for code, name in enumerate(SIGNALS)}
+
+    def __init__(self, database: Path) -> None:
+        self._folder = database.with_name(database.name + "-wake")
+        self._pipe: Path | None = None
+        self._descriptor = -1
+        self._wake: Wakeful | None = None
+
+    def listen(self, wake: Wakeful) -> None:
+        """Creates this process's pipe and reads it whenever something arrives."""
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        name = f"{os.getpid()}-{secrets.token_hex(4)}"
+        unopened = self._folder / f".{name}"
+        os.mkfifo(unopened, 0o600)
+        # Open for both directions: a pipe whose last writer closed would report end-of-file for ever.
+        self._descriptor = os.open(unopened, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        # Visible only now, since a sender removes a pipe that nobody has open.
+        self._pipe = unopened.rename(self._folder / name)
+        self._wake = wake
+        asyncio.get_running_loop().add_reader(self._descriptor, self._receive)
+
+    def _receive(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            arrived = set(os.read(self._descriptor, _PIPE_READ_BYTES))
+            if self._wake is not None:
+                self._wake(SIGNALS[code] for code in sorted(arrived) if code < len(SIGNALS))
+
+    def announce(self, connection: Connection, names: Iterable[str]) -> None:
+        """Nothing: SQLite has no signals of its own."""
+
+    def send(self, names: Iterable[str]) -> None:
+        """Writes one byte a name into the pipe of every other process."""
+        message = b"".join(self._BYTES[name] for name in names)
+        try:
+            pipes = [Path(entry.path) for entry in os.scandir(self._folder) if not entry.name.startswith(".")]
+        except OSError:
+            return  # Nobody has ever waited here.
+        for pipe in pipes:
+            if pipe != self._pipe:
+                _write(pipe, message)
+
+    async def close(self) -> None:
+        """Removes this process's pipe."""
+        pipe, self._pipe = self._pipe, None
+        if pipe is None:
+            return
+        asyncio.get_running_loop().remove_reader(self._descriptor)
+        os.close(self._descriptor)
+        pipe.unlink(missing_ok=True)
+
+
+def _write(pipe: Path, message: bytes) -> None:
+    try:
+        descriptor = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        # Nobody has it open: its process was killed.
+        with contextlib.suppress(OSError):
+            pipe.unlink()
+        return
+    try:
+        with contextlib.suppress(OSError):  # Full: its reader has more than enough to wake for.
+            os.write(descriptor, message)
+    finally:
+        os.close(descriptor)
+
+
+class NotifyChannel:
+    """LISTEN and NOTIFY, over one connection of its own that is opened again when it breaks."""
+
+    _CHANNEL: Final = "exchange_wake"
+
+    def __init__(self, url: URL) -> None:
+        self._conninfo = url.set(drivername="postgresql").render_as_string(hide_password=False)
+        # Marks this process's own signals, which have woken everybody here already.
+        self._own = secrets.token_hex(8)
+        self._listener: asyncio.Task[None] | None = None
+
+    def listen(self, wake: Wakeful) -> None:
+        """Starts the task that listens."""
+        self._listener = asyncio.create_task(self._listen_for_ever(wake))
+
+    async def _listen_for_ever(self, wake: Wakeful) -> None:
+        while True:
+            try:
+                await self._listen_once(wake)
+            except psycopg.Error as error:
+                _LOG.warning("signals of the database are interrupted", extra={"error": type(error).__name__})
+            await asyncio.sleep(_RECONNECT_AFTER_S)
+
+    async def _listen_once(self, wake: Wakeful) -> None:
+        connection = await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True, connect_timeout=5)
+        async with connection:
+            await connection.execute(f"LISTEN {self._CHANNEL}")
+            # Whatever was signalled before this moment was missed.
+            wake(SIGNALS)
+            async for notice in connection.notifies():
+                sender, _, names = notice.payload.partition(" ")
+                if sender != self._own:
+                    wake(names.split())
+
+    def announce(self, connection: Connection, names: Iterable[str]) -> None:
+        """Adds one NOTIFY to the transaction."""
+        payload = " ".join([self._own, *names])
+        if payload != self._own:
+            values = {"channel": self._CHANNEL, "payload": payload}
+            connection.execute(text("SELECT pg_notify(:channel, :payload)"), values)
+
+    def send(self, names: Iterable[str]) -> None:
+        """Nothing: the commit has sent them."""
+
+    async def close(self) -> None:
+        """Ends the task that listens."""
+        listener, self._listener = self._listener, None
+        if listener is None:
+            return
+        listener.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await listener
