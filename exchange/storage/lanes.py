@@ -138,7 +138,7 @@ class SqliteLane:
         self._file.check()
         if self._connection is None:
             self._connection = self._engine.connect()
-            self._connection.exec_driver_sql("PRAGMA busy_timeout=0")
+            _driver(self._connection).execute("PRAGMA busy_timeout=0")
         driver = _driver(self._connection)
         try:
             driver.execute("BEGIN IMMEDIATE")
