@@ -32,6 +32,7 @@ from exchange.envelope.wire import (
     is_integer,
     is_positive,
     parse_canonical,
+    read_again,
     to_base64url,
 )
 from exchange.limits import LIMITS
@@ -53,7 +54,7 @@ _PURPOSES: Final = frozenset(purpose.value for purpose in Purpose)
 _PRIORITIES: Final = frozenset(priority.value for priority in Priority)
 _GROUPS: Final = frozenset(group.value for group in Group)
 _BASES: Final = frozenset(basis.value for basis in BasisClass)
-_SIGNERS: Final = frozenset(signer.value for signer in SignedBy)
+_SIGNERS: Final[Mapping[str, SignedBy]] = {signer.value: signer for signer in SignedBy}
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +163,7 @@ _CHECKS: Final[Mapping[str, Callable[[object], bool]]] = {
     "referral": is_id,
     "from": is_agency,
     "to": is_agency,
-    "signed_by": _one_of(_SIGNERS),
+    "signed_by": _one_of(frozenset(_SIGNERS)),
     "signing_key": is_id,
     "epoch_key": is_id,
     "contract": is_digest,
@@ -189,6 +190,7 @@ _RECEIPT_CHECKS: Final[Mapping[str, Callable[[object], bool]]] = {
     "issued": is_positive,
     "expires": is_positive,
 }
+_RECEIPT_MEMBERS: Final = _RECEIPT_CHECKS.keys() | {"signature"}
 
 
 def encode_header(header: Header) -> bytes:
@@ -280,7 +282,7 @@ def _header_from(members: dict[str, Any], kind: Kind) -> Header:
         referral=members["referral"],
         sender=members["from"],
         recipient=members["to"],
-        signed_by=SignedBy(members["signed_by"]),
+        signed_by=_SIGNERS[members["signed_by"]],
         signing_key=members["signing_key"],
         vocabulary=members["vocabulary"],
         roster_version=members["roster_version"],
@@ -305,7 +307,7 @@ def _header_from(members: dict[str, Any], kind: Kind) -> Header:
 
 
 def _receipt_from(members: object) -> HeaderReceipt:
-    if not isinstance(members, dict) or members.keys() != _RECEIPT_CHECKS.keys() | {"signature"}:
+    if type(members) is not dict or members.keys() != _RECEIPT_MEMBERS:
         raise MalformedError("receipt")
     for member, is_right in _RECEIPT_CHECKS.items():
         if not is_right(members[member]):
@@ -313,7 +315,22 @@ def _receipt_from(members: object) -> HeaderReceipt:
     _refuse_unless(members["issued"] < members["expires"], "receipt.expires")
     signature = from_base64url(members["signature"], member="receipt.signature", longest=SIGNATURE_BYTES)
     _refuse_unless(len(signature) == SIGNATURE_BYTES, "receipt.signature")
-    return HeaderReceipt(**{**members, "groups": tuple(members["groups"]), "signature": signature})
+    return HeaderReceipt(
+        receipt_id=members["receipt_id"],
+        issuer=members["issuer"],
+        recipient=members["recipient"],
+        purpose=members["purpose"],
+        groups=tuple(members["groups"]),
+        basis=members["basis"],
+        issued=members["issued"],
+        expires=members["expires"],
+        signature=signature,
+    )
+
+
+def commitment_in(header: bytes) -> str | None:
+    """The commitment in a header that was parsed strictly before; reads nothing else, so that opening stays quick."""
+    return read_again(header).get("dek_commitment")
 
 
 def signed_input(header: bytes, wrapped_key_digest: bytes, ciphertext_digest: bytes) -> bytes:

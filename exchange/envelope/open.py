@@ -15,7 +15,7 @@ import hmac
 from nacl.secret import Aead
 
 from exchange.envelope.errors import CommitmentError, DecryptError, PaddingError
-from exchange.envelope.format import CIPHERTEXT_BYTES, Envelope, parse_header
+from exchange.envelope.format import CIPHERTEXT_BYTES, Envelope, commitment_in
 from exchange.envelope.keys import NACL_REFUSALS, Dek, EpochKey, verify
 from exchange.envelope.seal import PADDING_MARK
 from exchange.limits import LIMITS
@@ -44,13 +44,15 @@ def unwrap(envelope: Envelope, epoch_key: EpochKey) -> Dek:
 def decrypt(envelope: Envelope, dek: Dek) -> bytes:
     """Steps 14 and 15: the content, if key, header and ciphertext belong together and the padding is right.
 
+    The caller has parsed the header strictly at step 2; here only its commitment is read again.
+
     Raises:
         CommitmentError: the signed header commits to another key, or to none.
         DecryptError: the ciphertext does not open with this key and header.
         PaddingError: what it contains is not padded in the one allowed way.
     """
-    commitment = parse_header(envelope.header).dek_commitment
-    if commitment is None or not hmac.compare_digest(commitment, dek.commitment()):
+    commitment = commitment_in(envelope.header)
+    if type(commitment) is not str or not hmac.compare_digest(commitment.encode(), dek.commitment().encode()):
         raise CommitmentError
     if len(envelope.ciphertext) not in CIPHERTEXT_BYTES:
         raise DecryptError

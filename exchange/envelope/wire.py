@@ -64,6 +64,11 @@ def parse_canonical(data: bytes, *, longest: int) -> dict[str, Any]:
     return members
 
 
+def read_again(data: bytes) -> dict[str, Any]:
+    """The object in bytes that `parse_canonical` accepted before; spelling is not judged again."""
+    return _parse(data, len(data), _decode)
+
+
 def parse_object(data: bytes, *, longest: int) -> dict[str, Any]:
     """The object in these bytes in any spelling, without duplicate keys: for request bodies around envelopes."""
     return _parse(data, longest, _decode_strictly)

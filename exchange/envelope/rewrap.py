@@ -1,0 +1,51 @@
+"""Rewrapping on arrival: the data key under a random key per referral, so that destroying one referral is possible.
+
+Rules:
+
+* The referral key is 32 random bytes in a key store that no backup contains. Destroying it destroys every envelope of
+  the referral, also in a restored backup of the database.
+* The wrapped form is bound to referral and envelope: moved to another row it does not open.
+* Its first byte is the version of this format.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from nacl.secret import Aead
+
+from exchange.envelope.errors import KeyUnusableError, SealedRowError
+from exchange.envelope.keys import KEY_BYTES, NACL_REFUSALS, Dek, ReferralKey
+from exchange.envelope.seal import NONCE_BYTES
+from exchange.envelope.tags import Tag, framed
+
+VERSION: Final = b"\x01"
+REWRAPPED_BYTES: Final = len(VERSION) + NONCE_BYTES + KEY_BYTES + 16
+"""Version 1, nonce 24, data key 32, authenticator 16."""
+
+
+def rewrap(dek: Dek, *, referral_key: ReferralKey, referral: str, envelope: str, nonce: bytes) -> bytes:
+    """The data key of one envelope, wrapped under the key of its referral; `nonce` is 24 fresh random bytes."""
+    if len(nonce) != NONCE_BYTES:
+        raise SealedRowError
+    sealed = Aead(referral_key.secret_bytes()).encrypt(dek.secret_bytes(), _bound(referral, envelope), nonce)
+    return VERSION + bytes(sealed)
+
+
+def unwrap_again(rewrapped: bytes, *, referral_key: ReferralKey, referral: str, envelope: str) -> Dek:
+    """The data key inside.
+
+    Raises:
+        SealedRowError: another referral, another envelope, another key, an unknown version, or changed.
+    """
+    if len(rewrapped) != REWRAPPED_BYTES or not rewrapped.startswith(VERSION):
+        raise SealedRowError
+    try:
+        opened = Aead(referral_key.secret_bytes()).decrypt(rewrapped[len(VERSION) :], _bound(referral, envelope))
+        return Dek(opened)
+    except (*NACL_REFUSALS, KeyUnusableError) as error:
+        raise SealedRowError from error
+
+
+def _bound(referral: str, envelope: str) -> bytes:
+    return framed(Tag.REFERRAL_WRAP, referral.encode(), envelope.encode())

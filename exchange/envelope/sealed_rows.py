@@ -1,0 +1,57 @@
+"""Database values sealed under the storage key: headers, consent provisions, private halves of epoch keys.
+
+Rules:
+
+* A value is bound to its table, column and row: copied anywhere else it does not open.
+* The first byte is the version of this format; an unknown version is refused.
+* Opening is an explicit call. No database column decrypts by itself.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from nacl.secret import Aead
+
+from exchange.envelope.errors import SealedRowError
+from exchange.envelope.keys import NACL_REFUSALS, RowKey
+from exchange.envelope.seal import NONCE_BYTES
+from exchange.envelope.tags import Tag, framed
+
+VERSION: Final = b"\x01"
+_SHORTEST: Final = len(VERSION) + NONCE_BYTES + 16
+
+
+class SealedRows:
+    """Seals and opens database values under one node's storage key."""
+
+    __slots__ = ("_aead",)
+
+    def __init__(self, key: RowKey) -> None:
+        self._aead = Aead(key.secret_bytes())
+
+    def seal(self, value: bytes, *, table: str, column: str, row: str, nonce: bytes) -> bytes:
+        """The sealed value; `nonce` is 24 fresh random bytes."""
+        if len(nonce) != NONCE_BYTES:
+            raise SealedRowError
+        return VERSION + bytes(self._aead.encrypt(value, _bound(table, column, row), nonce))
+
+    def open(self, sealed: bytes, *, table: str, column: str, row: str) -> bytes:
+        """The value.
+
+        Raises:
+            SealedRowError: another place, another key, an unknown version, or changed.
+        """
+        if len(sealed) < _SHORTEST or not sealed.startswith(VERSION):
+            raise SealedRowError
+        try:
+            return self._aead.decrypt(sealed[len(VERSION) :], _bound(table, column, row))
+        except NACL_REFUSALS as error:
+            raise SealedRowError from error
+
+    def __repr__(self) -> str:
+        return "<SealedRows>"
+
+
+def _bound(table: str, column: str, row: str) -> bytes:
+    return framed(Tag.SEALED_ROW, table.encode(), column.encode(), row.encode())

@@ -1,0 +1,219 @@
+"""Signed statements: one format for everything an agency or a node says under its name outside envelopes.
+
+Rules:
+
+* On the wire and at rest a statement is the canonical JSON object {body, signature, tag}. The body is canonical JSON,
+  the signature Ed25519 over `framed(tag, body)`.
+* The tag says which statement it is and therefore which key must have signed it. A statement of one kind is never
+  accepted as another.
+* What was read but not verified is called `unverified`; only `verify` hands out the statement itself.
+* A body has exactly its members. There is no optional one: what can be absent is another statement.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, Generic, Self, TypeVar
+
+from exchange.envelope.errors import BadSignatureError, MalformedError, StatementError, StatementFault, TooLargeError
+from exchange.envelope.format import SIGNATURE_BYTES
+from exchange.envelope.keys import verify as verify_signature
+from exchange.envelope.kinds import ERASED_BY_AGENCY, ERASED_BY_NODE
+from exchange.envelope.tags import Tag, framed
+from exchange.envelope.wire import (
+    canonical,
+    from_base64url,
+    is_agency,
+    is_digest,
+    is_id,
+    is_positive,
+    parse_canonical,
+    to_base64url,
+)
+from exchange.limits import LIMITS
+
+_LEAF: Final = b"\x00"
+"""RFC 6962, section 2.1: what precedes a leaf, so that no inner node looks like one."""
+_MEMBERS: Final = frozenset({"body", "signature", "tag"})
+
+Check = Callable[[object], bool]
+
+
+class Statement:
+    """What is said. Subclasses are frozen dataclasses of strings and integers, with one check for each member."""
+
+    __slots__ = ()
+    TAG: ClassVar[Tag]
+    CHECKS: ClassVar[Mapping[str, Check]]
+
+    def __post_init__(self) -> None:
+        for member, is_right in self.CHECKS.items():
+            if not is_right(getattr(self, member)):
+                raise StatementError(StatementFault.MALFORMED)
+
+    @classmethod
+    def from_body(cls, members: object) -> Self:
+        """The statement in a parsed body, if it has exactly this statement's members."""
+        if not isinstance(members, dict) or members.keys() != cls.CHECKS.keys():
+            raise StatementError(StatementFault.MALFORMED)
+        return cls(**members)
+
+    def body(self) -> bytes:
+        """The canonical JSON that is signed."""
+        return canonical(self.members())
+
+    def members(self) -> dict[str, Any]:
+        """The JSON members of the body."""
+        return {name: getattr(self, name) for name in self.CHECKS}
+
+    def signed_input(self) -> bytes:
+        """What the signature covers."""
+        return framed(self.TAG, self.body())
+
+
+StatementT = TypeVar("StatementT", bound=Statement)
+
+
+@dataclass(frozen=True, slots=True)
+class Signed(Generic[StatementT]):
+    """A statement with a signature that nobody has checked yet."""
+
+    unverified: StatementT
+    """What it claims: enough to find the key it has to be checked with, and for nothing else."""
+    signature: bytes
+
+    def to_bytes(self) -> bytes:
+        """The one spelling of this signed statement."""
+        tag = self.unverified.TAG.value.decode("ascii")
+        members = {"body": self.unverified.members(), "signature": to_base64url(self.signature), "tag": tag}
+        return canonical(members)
+
+    def verify(self, public_key: bytes) -> StatementT:
+        """The statement, if this key signed it.
+
+        Raises:
+            StatementError: `statement-signature`.
+        """
+        try:
+            verify_signature(public_key, self.unverified.signed_input(), self.signature)
+        except BadSignatureError as error:
+            raise StatementError(StatementFault.SIGNATURE) from error
+        return self.unverified
+
+
+def sign_statement(statement: StatementT, sign: Callable[[bytes], bytes]) -> Signed[StatementT]:
+    """The statement with its signature; `sign` belongs to the key that this kind of statement demands."""
+    return Signed(statement, sign(statement.signed_input()))
+
+
+def parse_statement(kind: type[StatementT], data: bytes) -> Signed[StatementT]:
+    """The signed statement in these bytes, if it is one of this kind in its one spelling.
+
+    Raises:
+        StatementError: `statement-malformed`.
+    """
+    try:
+        members = parse_canonical(data, longest=LIMITS.statement_bytes)
+        if members.keys() != _MEMBERS or members["tag"] != kind.TAG.value.decode("ascii"):
+            raise StatementError(StatementFault.MALFORMED)
+        signature = from_base64url(members["signature"], member="signature", longest=SIGNATURE_BYTES)
+    except (MalformedError, TooLargeError) as error:
+        raise StatementError(StatementFault.MALFORMED) from error
+    if len(signature) != SIGNATURE_BYTES:
+        raise StatementError(StatementFault.MALFORMED)
+    return Signed(kind.from_body(members["body"]), signature)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryReceipt(Statement):
+    """The recipient's node holds this envelope, durably. Signed by the recipient's node key."""
+
+    TAG: ClassVar[Tag] = Tag.DELIVERY_RECEIPT
+    CHECKS: ClassVar[Mapping[str, Check]] = {
+        "envelope": is_id,
+        "digest": is_digest,
+        "sender": is_agency,
+        "recipient": is_agency,
+        "referral": is_id,
+        "received_at": is_positive,
+    }
+
+    envelope: str
+    digest: str
+    sender: str
+    recipient: str
+    referral: str
+    received_at: int
+
+    @property
+    def leaf(self) -> str:
+        """The leaf of the log of this pair: SHA-256 of a zero byte and the body. Both sides compute it themselves."""
+        return hashlib.sha256(_LEAF + self.body()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseStatement(Statement):
+    """The gate ran again and let a held disclosure go. Signed by the sender's node key."""
+
+    TAG: ClassVar[Tag] = Tag.RELEASE
+    CHECKS: ClassVar[Mapping[str, Check]] = {
+        "disclosure": is_digest,
+        "referral": is_id,
+        "number": is_positive,
+        "accepting": is_digest,
+        "released_at": is_positive,
+        "roster_version": is_positive,
+        "consent_live_at": is_positive,
+    }
+
+    disclosure: str
+    """Digest of the disclosure's envelope."""
+    referral: str
+    number: int
+    """The number of the disclosure among its side's events."""
+    accepting: str
+    """Digest of the answer that accepted."""
+    released_at: int
+    roster_version: int
+    consent_live_at: int
+    """When the consent was last known to be live."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adherence(Statement):
+    """This agency adopts this contract, byte for byte. Signed by its agency key."""
+
+    TAG: ClassVar[Tag] = Tag.ADHERENCE
+    CHECKS: ClassVar[Mapping[str, Check]] = {"agency": is_agency, "contract": is_digest, "adopted_at": is_positive}
+
+    agency: str
+    contract: str
+    """Digest over the exact bytes of the contract file."""
+    adopted_at: int
+
+
+def _is_half(value: object) -> bool:
+    return value in {ERASED_BY_NODE, ERASED_BY_AGENCY} if type(value) is str else False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErasureAttestation(Statement):
+    """What was held of a referral is destroyed.
+
+    `erased-by-node` is signed by the node key, `erased-by-agency` by the agency key.
+    """
+
+    TAG: ClassVar[Tag] = Tag.ERASURE
+    CHECKS: ClassVar[Mapping[str, Check]] = {
+        "agency": is_agency,
+        "referral": is_id,
+        "part": _is_half,
+        "erased_at": is_positive,
+    }
+
+    agency: str
+    referral: str
+    part: str
+    erased_at: int
