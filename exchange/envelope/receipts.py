@@ -41,7 +41,7 @@ def check_receipt(header: Header, sender_agency_key: bytes, *, at: int) -> None:
         raise ReceiptError(ReceiptFault.MISMATCH)
     if not set(header.groups) - {Group.ROUTING.value} <= set(receipt.groups):
         raise ReceiptError(ReceiptFault.MISMATCH)
-    if not receipt.issued - LIMITS.skew_ms <= at <= receipt.expires + LIMITS.skew_ms:
+    if not receipt.issued - LIMITS.skew_ms <= at < receipt.expires + LIMITS.skew_ms:
         raise ReceiptError(ReceiptFault.EXPIRED)
     try:
         verify(sender_agency_key, framed(Tag.CONSENT_RECEIPT, receipt.signing_body()), receipt.signature)

@@ -20,6 +20,8 @@ from exchange.envelope.errors import MalformedError, TooLargeError
 
 MAX_INTEGER: Final = 2**53 - 1
 """The largest integer that every JSON implementation reads back exactly."""
+SIGNATURE_BYTES: Final = 64
+"""Length of an Ed25519 signature."""
 ID_PATTERN: Final = re.compile(r"[0-9a-f]{32}")
 DIGEST_PATTERN: Final = re.compile(r"[0-9a-f]{64}")
 AGENCY_PATTERN: Final = re.compile(r"[a-z0-9][a-z0-9-]{1,62}")
@@ -27,15 +29,13 @@ CODE_PATTERN: Final = re.compile(r"[a-z][a-z0-9-]{1,62}")
 
 
 def _no_float(_text: str) -> NoReturn:
-    member = "numbers are integers"
-    raise MalformedError(member)
+    raise MalformedError("numbers are integers")
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        member = "a member stands twice"
-        raise MalformedError(member)
+        raise MalformedError("a member stands twice")
     return members
 
 
@@ -59,8 +59,7 @@ def parse_canonical(data: bytes, *, longest: int) -> dict[str, Any]:
     """
     members = _parse(data, longest, _decode)
     if canonical(members) != data:
-        member = "not canonical JSON"
-        raise MalformedError(member)
+        raise MalformedError("not canonical JSON")
     return members
 
 
@@ -80,12 +79,16 @@ def _parse(data: bytes, longest: int, decode: Any) -> dict[str, Any]:
     try:
         members = decode(data.decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        member = "not JSON"
-        raise MalformedError(member) from error
+        raise MalformedError("not JSON") from error
     if not isinstance(members, dict):
-        member = "not a JSON object"
-        raise MalformedError(member)
+        raise MalformedError("not a JSON object")
     return members
+
+
+def refuse_unless(condition: bool, member: str) -> None:
+    """Refuse the member unless the condition holds."""
+    if not condition:
+        raise MalformedError(member)
 
 
 def to_base64url(data: bytes) -> str:
