@@ -1,0 +1,61 @@
+"""Synthetic consents for tests: one valid draft, and ways to change one thing about it."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from consent.decision import ConsentQuestion
+from consent.lifecycle import record_consent
+from consent.record import ConsentDraft, ConsentRecord, Provision, ToldAbout
+from consent.statements import StatementLibrary
+from contracts.vocabulary import AgencyKind, Field, Group, Purpose
+
+NOW = datetime(2026, 11, 23, 2, 11, tzinfo=UTC)
+CONSENT_ID = "c0" * 16
+SUBJECT = "5b" * 16
+STATEMENTS = StatementLibrary.load()
+PLACEMENT = Purpose.PROVIDE_SAFE_ACCOMMODATION
+
+SHELTER_LINE = Provision(
+    groups=frozenset({Group.NEED, Group.NAME, Group.CONTACT}),
+    agencies=frozenset({"harbour-shelter"}),
+    purposes=frozenset({PLACEMENT}),
+)
+POLICE_TOLD = ToldAbout(
+    agency="kl-police",
+    reports_to=("the public prosecutor",),
+    freedom_of_movement="She may leave at any time.",
+    requires_documents=True,
+)
+
+
+def draft(**changes: Any) -> ConsentDraft:
+    """A valid draft of an adult, with what the test changes."""
+    members: dict[str, Any] = {
+        "basis": "consent",
+        "age_band": "25-49",
+        "provisions": [SHELTER_LINE],
+        "given_how": "verbal",
+        "language": "en",
+        "statement_id": "adult-consent",
+        "limits_explained_at": NOW - timedelta(minutes=5),
+    }
+    return ConsentDraft.model_validate(members | changes)
+
+
+def recorded(at: datetime = NOW, **changes: Any) -> ConsentRecord:
+    """The record that the draft becomes."""
+    return record_consent(draft(**changes), consent_id=CONSENT_ID, subject=SUBJECT, at=at, statements=STATEMENTS)
+
+
+def question(**changes: Any) -> ConsentQuestion:
+    """May the shelter in the same country have her name and her needs?"""
+    members: dict[str, Any] = {
+        "agency": "harbour-shelter",
+        "kind": AgencyKind.SHELTER,
+        "country": "MY",
+        "sender_country": "MY",
+        "represents": None,
+        "purpose": PLACEMENT,
+        "fields": frozenset({Field.PREFERRED_NAME, Field.NEEDS, Field.PRIORITY}),
+    }
+    return ConsentQuestion(**(members | changes))
