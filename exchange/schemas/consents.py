@@ -1,12 +1,29 @@
-"""What the agency says and hears about her consent. The request to record one is `consent.record.ConsentDraft`."""
+"""What the agency says and hears about her consent."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from consent.record import ConsentRecord, Provision
+from pydantic import ConfigDict
 
+from consent.examples import DRAFT_EXAMPLE
+from consent.record import ConsentDraft, ConsentRecord, Provision
 from exchange.schemas.shapes import HexId, Strict, Timestamp
+
+
+class ConsentRequest(ConsentDraft):
+    """A consent as a caseworker's system hands it in; for someone known already, with her subject id."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,
+        json_schema_extra={"examples": [DRAFT_EXAMPLE]},
+    )
+
+    subject: HexId | None = None
+    """The id that this node issued with her first consent. Absent: she is new, and gets one."""
 
 
 class ConsentView(Strict):

@@ -1,0 +1,64 @@
+"""Consent records as they lie in the database: sealed, versioned, read fresh for every decision."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection
+
+from consent.lifecycle import warns
+from consent.record import ConsentRecord
+from exchange.schemas.consents import ConsentView
+from exchange.schemas.shapes import to_millis
+from exchange.storage.consents import StoredConsent, load_consent
+from exchange.use_cases.node import Node
+from exchange.use_cases.refusals import not_found
+
+
+def stored(node: Node, record: ConsentRecord) -> StoredConsent:
+    """The row of a record."""
+    return StoredConsent(
+        id=record.id,
+        subject=record.subject,
+        version=record.version,
+        state=record.state.value,
+        expires_at=to_millis(record.expires_at),
+        updated_at=node.clock(),
+        sealed_record=node.seal_row(record.to_json_bytes(), "consent", "sealed_record", record.id),
+    )
+
+
+def opened(node: Node, row: StoredConsent | None) -> ConsentRecord | None:
+    """The record of a row; nothing where there is none, which is a no."""
+    if row is None or row.sealed_record is None:
+        return None
+    return ConsentRecord.from_json_bytes(node.open_row(row.sealed_record, "consent", "sealed_record", row.id))
+
+
+async def read_record(node: Node, consent_id: str) -> ConsentRecord:
+    """The record as it is now.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    record = opened(node, await node.database.read(lambda conn: load_consent(conn, consent_id)))
+    if record is None:
+        raise not_found()
+    return record
+
+
+def read_record_in(node: Node, conn: Connection, consent_id: str) -> ConsentRecord | None:
+    """The record inside a transaction, or nothing."""
+    return opened(node, load_consent(conn, consent_id))
+
+
+def consent_view(node: Node, record: ConsentRecord) -> ConsentView:
+    """The record as the agency's own systems see it."""
+    at = node.now()
+    return ConsentView(
+        id=record.id,
+        subject=record.subject,
+        version=record.version,
+        state=record.state_at(at).value,
+        expires_at=record.expires_at,
+        warn=warns(record, at),
+        record=record,
+    )

@@ -1,0 +1,80 @@
+"""Same key and body: the same answer. Same key and another body: a conflict. The body itself is never kept.
+
+The answer is stored in the transaction that stores the work, so that there is no moment in which one exists without
+the other. Of two requests with one key at the same time the first commit wins and the other reads its answer.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from pydantic import BaseModel
+from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
+
+from exchange.storage.access import StoredAnswer, load_answer, store_answer
+from exchange.use_cases.errors import ConflictError
+from exchange.use_cases.node import Node
+
+T = TypeVar("T", bound=BaseModel)
+_CREATED = 201
+
+
+@dataclass(frozen=True, slots=True)
+class Idempotency:
+    """The key of one write, with the body it came with."""
+
+    client_id: str
+    key: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Stored(Generic[T]):
+    """An answer that is durable."""
+
+    answer: T
+    repeated: bool
+
+
+Keep = Callable[[Connection, BaseModel], None]
+"""Stores the answer; called inside the transaction that stores the work."""
+
+
+async def once(node: Node, idem: Idempotency, model: type[T], work: Callable[[Keep], Awaitable[T]]) -> Stored[T]:
+    """Do the work once per key.
+
+    Raises:
+        ConflictError: `idempotency-key-reused`: the key came with another body before.
+    """
+    digest = node.storage_key.keyed_digest("idempotency", idem.body)
+    row = f"{idem.client_id}/{idem.key}"
+
+    async def earlier() -> T | None:
+        found = await node.database.read(lambda conn: load_answer(conn, idem.client_id, idem.key))
+        if found is None:
+            return None
+        if not hmac.compare_digest(found.request_digest, digest):
+            raise ConflictError(
+                "idempotency-key-reused",
+                "This Idempotency-Key was used with another body. Use a new key for a new request.",
+            )
+        return model.model_validate_json(node.open_row(found.sealed_answer, "idempotency", "sealed_answer", row))
+
+    def keep(conn: Connection, answer: BaseModel) -> None:
+        sealed = node.seal_row(answer.model_dump_json().encode(), "idempotency", "sealed_answer", row)
+        expires = node.clock() + node.limits.idempotency_ms
+        store_answer(conn, idem.client_id, idem.key, StoredAnswer(digest, _CREATED, sealed), expires)
+
+    if (known := await earlier()) is not None:
+        return Stored(known, repeated=True)
+    try:
+        return Stored(await work(keep), repeated=False)
+    except IntegrityError:
+        # Another request with this key committed first; anything else that clashed is no repeat.
+        if (known := await earlier()) is None:
+            raise
+        return Stored(known, repeated=True)

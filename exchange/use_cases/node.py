@@ -1,0 +1,129 @@
+"""Everything a use case needs of its node, opened once and handed in.
+
+`Node` is made by `exchange.app` and holds no request's state. A keyring holds the agency's keys where they live with
+the node; a node without one is a blind mailbox.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
+
+from consent.statements import StatementLibrary
+from contracts.model import Contract
+from exchange.envelope.keys import AgencyKey, EpochKey, NodeKey, StorageKey
+from exchange.envelope.seal import NONCE_BYTES
+from exchange.envelope.sealed_rows import SealedRows
+from exchange.limits import Limits
+from exchange.oauth.server import TokenServer
+from exchange.roster import Member, RosterSnapshot
+from exchange.storage.database import Database
+from exchange.storage.key_store import KeyStore
+
+
+class Keyring(Protocol):
+    """The agency's own keys. Port: held by the node, or (another implementation) not at all."""
+
+    @property
+    def agency_key(self) -> AgencyKey:
+        """Speaks for the agency."""
+
+    async def epoch_key(self, key_id: str) -> EpochKey | None:
+        """The private half of one week, or nothing if it was never ours or has ended."""
+
+
+class Meter(Protocol):
+    """Counts, without anything about anybody."""
+
+    def decided(self, outcome: str, code: str) -> None:
+        """The gate decided."""
+
+    def refused(self, step: int, code: str) -> None:
+        """An envelope of a peer was refused."""
+
+    def delivered(self, kind: str, latency_ms: int) -> None:
+        """A peer signed for an envelope, so long after it was queued."""
+
+    def queued(self, depth: int) -> None:
+        """How many envelopes wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """The federation as this node knows it at this moment: one consistent snapshot."""
+
+    roster: RosterSnapshot
+    contracts: Mapping[str, Contract]
+    """Contracts this node has read and accepted, by digest."""
+
+    def contract_between(self, one: str, other: str, at: datetime) -> Contract | None:
+        """The newest contract in force between two agencies that this node has read; unknown means none."""
+        for digest in self.roster.contracts_in_force(one, other, at.date()):
+            if digest in self.contracts:
+                return self.contracts[digest]
+        return None
+
+    def in_force(self, digest: str, one: str, other: str, at: datetime) -> bool:
+        """Whether both agencies adhere to this contract and its dates hold."""
+        return digest in self.roster.contracts_in_force(one, other, at.date())
+
+
+@dataclass(slots=True)
+class Node:
+    """One agency's node."""
+
+    agency: str
+    issuer: str
+    synthetic: bool
+    """Sandbox or demo: every person is invented."""
+    limits: Limits
+    storage_key: StorageKey
+    node_key: NodeKey
+    keyring: Keyring | None
+    sealed_rows: SealedRows
+    database: Database
+    key_store: KeyStore
+    token_server: TokenServer
+    statements: StatementLibrary
+    meter: Meter
+    clock: Callable[[], int]
+    """Unix milliseconds."""
+    entropy: Callable[[int], bytes]
+    """So many fresh random bytes."""
+    world: Callable[[], World]
+    refresh_world: Callable[[], Awaitable[None]]
+    """Read roster and contracts again, because somebody used something this node does not know."""
+    fetch_peer_keys: Callable[[Member], Awaitable[None]]
+    """Ask a peer for its node card, verify it, and remember its epoch keys. Quiet when the peer is away."""
+
+    @property
+    def member(self) -> Member:
+        """This agency's own entry in the roster."""
+        return self.world().roster.member(self.agency)
+
+    def now(self) -> datetime:
+        """The clock as an aware UTC time."""
+        return as_datetime(self.clock())
+
+    def fresh_id(self) -> str:
+        """A random id: 32 lower-case hexadecimal characters."""
+        return self.entropy(16).hex()
+
+    def seal_row(self, value: bytes, table: str, column: str, row: str) -> bytes:
+        """Seal a database value to its place."""
+        return self.sealed_rows.seal(value, table=table, column=column, row=row, nonce=self.entropy(NONCE_BYTES))
+
+    def open_row(self, sealed: bytes, table: str, column: str, row: str) -> bytes:
+        """Open a database value.
+
+        Raises:
+            SealedRowError: it does not belong there, or was changed.
+        """
+        return self.sealed_rows.open(sealed, table=table, column=column, row=row)
+
+
+def as_datetime(at: int) -> datetime:
+    """The UTC time of an integer Unix millisecond."""
+    return datetime.fromtimestamp(at / 1000, UTC)

@@ -1,0 +1,143 @@
+"""Record, read, renew and narrow a consent; make the receipt for her."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from consent.errors import ConsentInvalidError, ConsentTransitionError
+from consent.lifecycle import narrow, renew
+from consent.lifecycle import record_consent as make_record
+from consent.receipt import Controller, receipt_for_her
+from consent.record import ConsentRecord
+from exchange.schemas.consents import ConsentRequest, ConsentView, ProvisionsRequest, ReceiptView, RenewalRequest
+from exchange.schemas.problems import ProblemField
+from exchange.storage.access import add_audit
+from exchange.storage.consents import StaleConsentError, insert_consent, save_consent, subject_exists
+from exchange.use_cases.acting import Acting
+from exchange.use_cases.consent_records import consent_view, read_record, stored
+from exchange.use_cases.errors import InvalidError
+from exchange.use_cases.idempotency import Idempotency, Keep, Stored, once
+from exchange.use_cases.node import Node
+from exchange.use_cases.refusals import changed_meanwhile, impossible_step, invalid_consent
+
+
+async def record_consent(node: Node, acting: Acting, request: ConsentRequest, idem: Idempotency) -> Stored[ConsentView]:
+    """Record what she allowed. The subject id is issued here; an agency's own case numbers are never accepted.
+
+    Raises:
+        InvalidError: the consent is not valid, or the subject is unknown.
+        ConflictError: the idempotency key came with another body before.
+    """
+
+    async def work(keep: Keep) -> ConsentView:
+        subject = request.subject or node.fresh_id()
+        kinds = {member.agency: member.kind for member in node.world().roster.members.values()}
+        try:
+            record = make_record(
+                request,
+                consent_id=node.fresh_id(),
+                subject=subject,
+                at=node.now(),
+                statements=node.statements,
+                agency_kinds=kinds,
+            )
+        except ConsentInvalidError as error:
+            raise invalid_consent(error) from error
+        view = consent_view(node, record)
+
+        def commit(conn: Connection) -> None:
+            if request.subject is not None and not subject_exists(conn, request.subject):
+                raise _unknown_subject()
+            insert_consent(conn, stored(node, record))
+            _audit(conn, node, acting, "consent-recorded", record.id)
+            keep(conn, view)
+
+        await node.database.write(commit)
+        return view
+
+    return await once(node, idem, ConsentView, work)
+
+
+async def read_consent(node: Node, consent_id: str) -> ConsentView:
+    """The consent as it is now.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    return consent_view(node, await read_record(node, consent_id))
+
+
+async def consent_receipt(node: Node, consent_id: str, *, neutral: bool = True) -> ReceiptView:
+    """A receipt for her. Neutral words unless asked otherwise: her phone may be searched.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    record = await read_record(node, consent_id)
+    me = node.member
+    controller = Controller(agency=me.agency, name=me.name, contact=me.duty_contact, country=me.country)
+    return ReceiptView(receipt=receipt_for_her(record, controller, node.now(), neutral=neutral))
+
+
+async def renew_consent(node: Node, acting: Acting, consent_id: str, request: RenewalRequest) -> ConsentView:
+    """She says yes again, to the same, for longer.
+
+    Raises:
+        NotFoundError, ConflictError, InvalidError: there is none, it has ended, or the end is not possible.
+    """
+    return await _change(
+        node, acting, consent_id, "consent-renewed", lambda record, at: renew(record, until=request.until, at=at)
+    )
+
+
+async def narrow_consent(node: Node, acting: Acting, consent_id: str, request: ProvisionsRequest) -> ConsentView:
+    """She allows less than before; it can take away and never add.
+
+    Raises:
+        NotFoundError, ConflictError, InvalidError: there is none, it has ended, or something would be added.
+    """
+    return await _change(
+        node, acting, consent_id, "consent-narrowed", lambda record, at: narrow(record, request.provisions, at=at)
+    )
+
+
+async def _change(
+    node: Node,
+    acting: Acting,
+    consent_id: str,
+    action: str,
+    step: Callable[[ConsentRecord, datetime], ConsentRecord],
+) -> ConsentView:
+    record = await read_record(node, consent_id)
+    try:
+        changed = step(record, node.now())
+    except ConsentInvalidError as error:
+        raise invalid_consent(error) from error
+    except ConsentTransitionError as error:
+        raise impossible_step(error) from error
+
+    def commit(conn: Connection) -> None:
+        save_consent(conn, stored(node, changed), read_version=record.version)
+        _audit(conn, node, acting, action, consent_id)
+
+    try:
+        await node.database.write(commit)
+    except StaleConsentError as error:
+        raise changed_meanwhile() from error
+    return consent_view(node, changed)
+
+
+def _audit(conn: Connection, node: Node, acting: Acting, action: str, subject_id: str) -> None:
+    add_audit(
+        conn, at=node.clock(), action=action, subject_id=subject_id, client_id=acting.client_id, actor=acting.actor
+    )
+
+
+def _unknown_subject() -> InvalidError:
+    field = ProblemField(path="subject", code="unknown-subject", sentence="This node never issued this subject id.")
+    return InvalidError(
+        "unknown-subject", "Leave `subject` out for someone new; this node issues the id.", fields=(field,)
+    )

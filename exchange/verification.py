@@ -1,0 +1,352 @@
+"""Steps 1 to 17 of receiving an envelope, in the order and with the numbers of docs/protocol.md. Pure.
+
+Rules:
+
+1.  Size caps, 2. strict parse (`parse_item`): one spelling, no unknown or doubled key.
+3.  It is addressed to this agency, and the peer that authenticated is the one the header names as sender.
+4.  Seen before with this digest: the first answer again. That needs the memory and is the use case's.
+5.  Known suite, version and vocabulary (part of the parse).
+6.  Neither from the future nor expired, within the skew; a disclosure was released in time.
+7.  The sender is in the roster, the signing key is its current one, its standing allows this class.
+8.  Signature. The same id with another digest is a conflict (the use case's, from the memory).
+9.  The referral: the sender is its other party; what it replies to belongs to it; the kind is legal in its state. A
+    disclosure carries a release statement by the sender's node key that names this digest and this node's acceptance.
+10. Forward: a contract in force between the two. Answer: the referral's own contract. Stop: none.
+11. Forward: a consent receipt, signed by the sender's agency key, unexpired, that covers receiver, purpose, groups.
+12. Forward: the contract allows the basis class, and every group has a field permitted at this stage.
+13. Unwrap, 14. commitment and decrypt, 15. unpad, 16. the content parses strictly and its fields' groups are the
+    header's, 17. the contract allows every field, and the exact basis (`open_item`).
+
+Each check raises `VerificationError` with its step. `final` is False where a newer roster, key or contract, or the
+offer that has not arrived yet, may change the answer: then the answer is `later`. A stop is never refused by a rule
+that was made for her yes: it passes 3 and 6 to 9 only. Nothing here keeps state or reads a clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from contracts.decision import Deny, Question, decide, permitted_groups
+from contracts.vocabulary import ROUTING_FIELDS, BasisClass, Stage, basis_class, service_of
+from contracts.vocabulary.terms import Purpose
+from exchange.envelope.errors import EnvelopeError
+from exchange.envelope.format import Envelope, Header, check_on_the_wire, parse_envelope, parse_header
+from exchange.envelope.keys import key_id
+from exchange.envelope.kinds import Kind, KindClass, SignedBy
+from exchange.envelope.open import check_signature, decrypt
+from exchange.envelope.receipts import check_receipt
+from exchange.envelope.statements import ReleaseStatement
+from exchange.limits import Limits
+from exchange.messages import ForwardBody
+from exchange.referral.content import ContentInvalidError
+from exchange.referral.lifecycle import Side, State
+from exchange.roster import Member, RosterSnapshot, UnknownMemberError
+from exchange.schemas.problems import Who
+
+if TYPE_CHECKING:
+    from contracts.model import Contract
+    from exchange.envelope.keys import Dek, EpochKey
+
+_OFFER_OR_STOP: Final = frozenset({Kind.OFFER})
+
+
+class VerificationError(Exception):
+    """One step refused the envelope.
+
+    Attributes:
+        code: stable; documented in docs/problems.md.
+        step: the number of the step.
+        final: False if the same envelope may be accepted later, when this node knows more.
+    """
+
+    def __init__(self, step: int, code: str, *, who: Who = Who.SENDER, final: bool = True) -> None:
+        super().__init__(f"step {step}: {code}")
+        self.step = step
+        self.code = code
+        self.who = who
+        self.final = final
+
+
+def later(step: int, code: str) -> VerificationError:
+    """A refusal that is not final."""
+    return VerificationError(step, code, who=Who.NODE, final=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ReferralMemory:
+    """What this node knows of a referral before it looks at an envelope about it."""
+
+    side: Side
+    peer: str
+    contract: str
+    state: State
+    closed: bool
+    purpose: Purpose | None
+    sent: frozenset[str]
+    """Ids of the envelopes that this node made for the referral."""
+    received: frozenset[str]
+    """Ids of the envelopes that arrived for it before."""
+    acceptances: frozenset[str]
+    """Digests of this node's own accepting decisions."""
+    sharing_stopped: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """Everything a verification may look at besides the envelope."""
+
+    me: Member
+    peer: str
+    roster: RosterSnapshot
+    contract_of: Callable[[str], Contract | None]
+    in_force: Callable[[str, str], bool]
+    """(contract digest, other agency) -> both adhere and the dates hold."""
+    limits: Limits
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedItem:
+    """Steps 1, 2 and 5 hold."""
+
+    envelope: Envelope
+    header: Header
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedItem:
+    """Steps 1 to 12 hold. Only `check_item` makes one."""
+
+    item: ParsedItem
+    sender: Member
+    release: ReleaseStatement | None
+    contract: Contract | None
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedMessage:
+    """Steps 1 to 17 hold. Only `open_item` makes one."""
+
+    checked: CheckedItem
+    dek: Dek
+    content: bytes
+    body: ForwardBody | None
+
+
+def parse_item(value: object) -> ParsedItem:
+    """Steps 1, 2 and 5.
+
+    Raises:
+        VerificationError: with the step that refuses.
+    """
+    try:
+        envelope = parse_envelope(value)
+        header = parse_header(envelope.header)
+        check_on_the_wire(envelope, header)
+    except EnvelopeError as error:
+        raise VerificationError(error.step or 2, error.code) from error
+    return ParsedItem(envelope, header, envelope.digest())
+
+
+def check_addresses(item: ParsedItem, around: Circumstances) -> None:
+    """Step 3, which comes before the memory is asked."""
+    if item.header.recipient != around.me.agency or item.header.sender != around.peer:
+        raise VerificationError(3, "wrong-recipient")
+
+
+def check_item(item: ParsedItem, memory: ReferralMemory | None, around: Circumstances) -> CheckedItem:
+    """Steps 6 to 12.
+
+    Args:
+        item: parsed, addressed to this agency, not seen before.
+        memory: what is known of the referral; nothing for an unknown one.
+        around: roster, contracts, clock.
+
+    Raises:
+        VerificationError: with the step that refuses.
+    """
+    header = item.header
+    _check_times(header, around)
+    sender = _check_sender(header, around)
+    try:
+        check_signature(item.envelope, sender.agency_key if header.signed_by is SignedBy.AGENCY else sender.node_key)
+    except EnvelopeError as error:
+        raise VerificationError(8, error.code) from error
+    release = _check_referral(item, memory, sender, around)
+    contract = _check_contract(header, memory, around)
+    if header.kind_class is KindClass.FORWARD and contract is not None:
+        _check_consent(header, sender, around)
+        _check_groups(header, sender, contract, around)
+    return CheckedItem(item, sender, release, contract)
+
+
+def _check_times(header: Header, around: Circumstances) -> None:
+    skew = around.limits.skew_ms
+    if header.created > around.at + skew:
+        raise VerificationError(6, "from-the-future")
+    # How late a disclosure may come is said by its release statement: it may have been held for days.
+    if header.kind is not Kind.DISCLOSURE and around.at > header.expires + skew:
+        raise VerificationError(6, "expired")
+
+
+def _check_sender(header: Header, around: Circumstances) -> Member:
+    try:
+        sender = around.roster.member(header.sender)
+    except UnknownMemberError as error:
+        raise later(7, "unknown-sender") from error
+    current = sender.agency_key if header.signed_by is SignedBy.AGENCY else sender.node_key
+    if key_id(current) != header.signing_key:
+        raise later(7, "unknown-key")
+    if header.kind_class is not KindClass.STOP and sender.synthetic != around.me.synthetic:
+        raise VerificationError(7, "synthetic-mixed")
+    if not sender.may_send(header.kind_class.value):
+        raise VerificationError(7, "not-in-good-standing")
+    return sender
+
+
+def _check_referral(
+    item: ParsedItem, memory: ReferralMemory | None, sender: Member, around: Circumstances
+) -> ReleaseStatement | None:
+    header = item.header
+    if memory is None:
+        if header.kind is Kind.OFFER or header.kind_class is KindClass.STOP:
+            return None
+        if header.kind_class is KindClass.FORWARD:
+            raise later(9, "unknown-referral")
+        raise VerificationError(9, "unknown-referral")
+    if memory.peer != header.sender:
+        # The same answer as for a referral that does not exist: who asks must not learn that it does.
+        raise VerificationError(9, "unknown-referral")
+    if header.kind_class is KindClass.STOP:
+        return None
+    expected = Side.RECEIVING if header.kind_class is KindClass.FORWARD else Side.REFERRING
+    if memory.side is not expected:
+        raise VerificationError(9, "not-legal")
+    if header.in_reply_to is not None and header.in_reply_to not in memory.sent | memory.received:
+        raise VerificationError(9, "reply-unknown")
+    if header.kind_class is KindClass.FORWARD:
+        return _check_forward(item, memory, sender, around)
+    if memory.closed and memory.state not in _ANSWERABLE_WHEN_CLOSED:
+        raise VerificationError(9, "not-legal")
+    return None
+
+
+_ANSWERABLE_WHEN_CLOSED: Final = frozenset(
+    {State.EXPIRED, State.RECALLED, State.RECALL_REQUESTED, State.COMPLETED, State.FAILED}
+)
+"""An answer that crossed a recall or an expiry on its way is recorded; the merge decides what it means."""
+
+
+def _check_forward(
+    item: ParsedItem, memory: ReferralMemory, sender: Member, around: Circumstances
+) -> ReleaseStatement | None:
+    header = item.header
+    if header.kind is Kind.OFFER:
+        # A referral has one offer. A stop that came first left a closed referral here, which refuses it.
+        raise VerificationError(9, "withdrawn" if memory.state is State.WITHDRAWN else "not-legal")
+    if memory.closed or memory.sharing_stopped:
+        raise VerificationError(9, "not-legal")
+    if memory.purpose is not None and header.purpose != memory.purpose:
+        raise VerificationError(9, "not-legal")
+    if header.kind is not Kind.DISCLOSURE:
+        return None
+    return _check_release(item, memory, sender, around)
+
+
+def _check_release(item: ParsedItem, memory: ReferralMemory, sender: Member, around: Circumstances) -> ReleaseStatement:
+    if item.envelope.release is None:
+        raise VerificationError(9, "not-released")
+    try:
+        statement = ReleaseStatement.from_bytes(item.envelope.release, sender.node_key)
+    except EnvelopeError as error:
+        raise VerificationError(9, "release-invalid") from error
+    if statement.disclosure != item.digest or statement.referral != item.header.referral:
+        raise VerificationError(9, "release-invalid")
+    if statement.accepting not in memory.acceptances:
+        raise VerificationError(9, "not-accepted")
+    skew = around.limits.skew_ms
+    if statement.released_at > item.header.expires or statement.released_at > around.at + skew:
+        raise VerificationError(6, "release-too-late")
+    if around.at > statement.released_at + around.limits.released_within_ms:
+        raise VerificationError(6, "expired")
+    return statement
+
+
+def _check_contract(header: Header, memory: ReferralMemory | None, around: Circumstances) -> Contract | None:
+    if header.kind_class is KindClass.STOP or header.contract is None:
+        return None
+    if header.kind_class is KindClass.ANSWER:
+        if memory is None or header.contract != memory.contract:
+            raise VerificationError(10, "contract-differs")
+        return around.contract_of(header.contract)
+    contract = around.contract_of(header.contract)
+    if contract is None:
+        raise later(10, "unknown-contract")
+    if not around.in_force(header.contract, header.sender):
+        raise VerificationError(10, "contract-not-in-force")
+    return contract
+
+
+def _check_consent(header: Header, sender: Member, around: Circumstances) -> None:
+    try:
+        check_receipt(header, sender.agency_key, around.at)
+    except EnvelopeError as error:
+        raise VerificationError(11, error.code) from error
+
+
+def _check_groups(header: Header, sender: Member, contract: Contract, around: Circumstances) -> None:
+    service = service_of(Purpose(header.purpose)) if header.purpose else None
+    if service is None or header.receipt is None:
+        raise VerificationError(12, "no-rule")
+    allowed = permitted_groups(
+        contract, sender.kind, around.me.kind, service, BasisClass(header.receipt.basis), Stage(header.stage or "")
+    )
+    if not allowed:
+        raise VerificationError(12, "no-rule")
+    if not set(header.groups) <= {group.value for group in allowed}:
+        raise VerificationError(12, "over-shared")
+
+
+def open_item(checked: CheckedItem, epoch_key: EpochKey, around: Circumstances) -> VerifiedMessage:
+    """Steps 13 to 17. A stop has nothing to open and never comes here.
+
+    Raises:
+        VerificationError: with the step that refuses.
+    """
+    try:
+        dek = epoch_key.unwrap(checked.item.envelope.wrapped_key)
+        content = decrypt(checked.item.envelope, dek)
+    except EnvelopeError as error:
+        raise VerificationError(error.step or 14, error.code) from error
+    if checked.item.header.kind_class is KindClass.ANSWER:
+        return VerifiedMessage(checked, dek, content, None)
+    return VerifiedMessage(checked, dek, content, _check_content(checked, content, around))
+
+
+def _check_content(checked: CheckedItem, content: bytes, around: Circumstances) -> ForwardBody:
+    header, contract = checked.item.header, checked.contract
+    try:
+        body = ForwardBody.from_bytes(content)
+    except (ContentInvalidError, EnvelopeError) as error:
+        raise VerificationError(16, "content-invalid") from error
+    if {group.value for group in body.groups()} != set(header.groups):
+        raise VerificationError(16, "groups-differ")
+    service = service_of(Purpose(header.purpose)) if header.purpose else None
+    if contract is None or service is None or header.receipt is None:
+        raise VerificationError(17, "no-rule")
+    if basis_class(body.basis).value != header.receipt.basis:
+        raise VerificationError(17, "basis-differs")
+    fields = body.content.fields_present()
+    at = datetime.fromtimestamp(around.at / 1000, UTC)
+    permit = decide(contract, Question(checked.sender.kind, around.me.kind, service, body.basis, fields), at)
+    if isinstance(permit, Deny):
+        raise VerificationError(17, permit.code)
+    stage = Stage(header.stage or "")
+    allowed = permit.offer if stage is Stage.OFFER else permit.disclosure | permit.named
+    if not fields <= allowed | ROUTING_FIELDS:
+        raise VerificationError(17, "over-shared")
+    return body
