@@ -109,7 +109,9 @@ class Rule(Frozen):
     feedback: Feedback
     onward: Onward
     cross_border: CrossBorder
-    respond_within: dict[Priority, Duration]
+    respond_within: dict[Priority, Duration] = pydantic.Field(
+        json_schema_extra={"required": [priority.value for priority in Priority]}
+    )
     """Seconds to answer. All three priorities are stated; a contract may tighten the defaults, never loosen them."""
     retention: Retention
 
