@@ -1,0 +1,55 @@
+"""What can go wrong when a program talks to its node. Every class says who has to act.
+
+    ClientError
+    ├── ProblemError          the node refused, with an RFC 9457 problem document
+    ├── TokenRefusedError     the node gave no token to this client
+    ├── NodeUnreachableError  no answer, after all tries
+    ├── UnexpectedAnswerError an answer that is not of this protocol
+    └── ClientSetupError      the client was given an address or a key that it does not use
+
+No text of these errors repeats anything that was sent or received.
+"""
+
+from __future__ import annotations
+
+from exchange.schemas.problems import Problem
+
+
+class ClientError(Exception):
+    """Base of everything the SDK raises by itself."""
+
+
+class ProblemError(ClientError):
+    """The node refused. `problem.who` says who has to act, `problem.detail` what to do."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(f"{problem.title} ({problem.code})")
+        self.problem = problem
+
+
+class TokenRefusedError(ClientError):
+    """The node gave no token: the client is unknown or revoked, its key is another one, or a scope is not its own."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(f"The node gave this client no token ({code}).")
+        self.code = code
+
+
+class NodeUnreachableError(ClientError):
+    """The node did not answer. A request that creates something may be repeated with the same `idempotency_key`."""
+
+    def __init__(self, idempotency_key: str | None = None) -> None:
+        super().__init__("The node does not answer.")
+        self.idempotency_key = idempotency_key
+
+
+class UnexpectedAnswerError(ClientError):
+    """Something else answered in the node's place, or another version of it."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"The answer (status {status}) is not one of this protocol.")
+        self.status = status
+
+
+class ClientSetupError(ClientError, ValueError):
+    """The SDK was given an address, a key file or an actor that it refuses to use."""

@@ -1,0 +1,83 @@
+"""Polling an inbox as an iteration: each new item once, leased, until it is acknowledged.
+
+Rules:
+
+* An item is handed out only after its lease was won; two pollers never both handle it.
+* Leaving the `async with` block acknowledges the item; an exception inside does not, and the lease runs out. Then the
+  item comes again, here or at another poller: a crash loses nothing.
+* Between items the node is long-polled, so that a new item arrives at once and an idle poller costs nearly nothing.
+* From time to time the list is read again from its beginning, for items that somebody leased and did not finish.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Self
+
+from exchange.client.errors import ProblemError
+from exchange.schemas.inbox import InboxItem, Lease, OpenedItem
+
+if TYPE_CHECKING:
+    from exchange.client.inbox import Inbox
+
+_TAKEN: Final = frozenset({404, 409, 410})
+
+
+class HeldItem:
+    """An item that this poller has leased. `async with item:` acknowledges it at the end."""
+
+    def __init__(self, inbox: Inbox, item: InboxItem, lease: Lease) -> None:
+        self._inbox = inbox
+        self.item = item
+        self.lease = lease
+
+    async def open(self) -> OpenedItem:
+        """The verified content. Opening is on record under the actor's id."""
+        return await self._inbox.open(self.item.id)
+
+    async def acknowledge(self) -> InboxItem:
+        """The item is taken over into the agency's own system."""
+        return await self._inbox.acknowledge(self.item.id, self.lease.token)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            await self.acknowledge()
+
+
+async def watch_inbox(inbox: Inbox, *, wait_s: float, lease_s: int) -> AsyncIterator[HeldItem]:
+    """Every new item, leased, without end.
+
+    Args:
+        inbox: whose items.
+        wait_s: how long one long-poll may take, at most 25 seconds.
+        lease_s: how long an item may be worked on before another poller may take it over.
+    """
+    clock = asyncio.get_running_loop().time
+    cursor: str | None = None
+    began = clock()
+    while True:
+        page = await inbox.list(cursor, status="new", wait_s=wait_s)
+        for item in page.items:
+            lease = await _win(inbox, item.id, lease_s)
+            if lease is not None:
+                yield HeldItem(inbox, item, lease)
+        cursor = page.next_cursor or cursor
+        if not page.items and clock() - began >= lease_s:
+            cursor, began = None, clock()
+
+
+async def _win(inbox: Inbox, item: str, lease_s: int) -> Lease | None:
+    """The lease, or nothing when somebody else has the item, has finished it, or it was destroyed meanwhile."""
+    try:
+        return await inbox.lease(item, lease_s)
+    except ProblemError as refused:
+        if refused.problem.status in _TAKEN:
+            return None
+        raise
