@@ -1,0 +1,134 @@
+"""What a referral says: one optional member for every field of the vocabulary, and none beside them.
+
+Rules:
+
+* A member has the machine name of its field. Which of them may go, to whom and when, is not decided here: that is
+  `exchange.disclosure`.
+* There is no member for the date of an incident, for sexual orientation or for gender history, and no member in which
+  they could be put in code.
+* Fields that must never be sent are members all the same, so that they are refused by name.
+* A content agrees with itself: `is_minor` with `age_band`, a caregiver with a child, needs with the service.
+* It cannot print itself: a printed content shows the names of its members, never what they say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, Self
+
+from pydantic import ConfigDict, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+
+from consent.terms import MINOR_BANDS
+from contracts.vocabulary import (
+    ROUTING_FIELDS,
+    VOCABULARY_VERSION,
+    CareWindow,
+    Field,
+    Group,
+    Priority,
+    ServiceType,
+    groups_of,
+    needs_for,
+)
+from exchange.referral.canonical import problems_of
+from exchange.referral.errors import ContentInvalidError, ContentProblem
+from exchange.referral.need_fields import NeedFields
+from exchange.referral.protected_fields import ProtectedFields
+from exchange.referral.routing_fields import RoutingFields
+
+__all__ = ["ContentInvalidError", "ContentProblem", "ReferralContent", "Routing", "effective_priority"]
+
+CONTENT_EXAMPLE: Final[dict[str, Any]] = {
+    "needs": ["tonight", "with-children", "women-only"],
+    "age_band": "25-49",
+    "party": {"adults": 1, "dependants": [{"age_band": "6-11", "sex": "female"}], "infant_or_pregnant": False},
+    "language": "id",
+    "interpreter": {"needed": True, "gender": "woman"},
+    "area": "MY-14",
+    "safety_flags": ["documents-withheld", "perpetrator-nearby"],
+    "preferred_name": "Bunga",
+    "arrival_words": "paper lantern",
+    "safe_contact": {"who_initiates": "survivor"},
+    "meeting_point": "Example Station, north entrance",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """What the sending node writes into every offer."""
+
+    client_code: str
+    priority: Priority
+    service_type: ServiceType
+    referred_at: datetime
+    respond_by: datetime
+    referring_agency: str
+    duty_contact: str
+    exercise: bool = False
+
+
+class ReferralContent(ProtectedFields, NeedFields, RoutingFields):
+    """Everything a sender would like to say, or the part of it that an envelope carries."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [CONTENT_EXAMPLE]})
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Self:
+        minor = self.minor()
+        if self.is_minor is not None and self.is_minor != minor:
+            raise PydanticCustomError("age_contradiction", "`is_minor` must agree with `age_band`")
+        if self.caregiver is not None and minor is False:
+            raise PydanticCustomError("caregiver_of_adult", "an adult has no caregiver; nobody decides for her")
+        if self.service_type is not None and not self.needs_fit(self.service_type):
+            raise PydanticCustomError("need_of_another_service", "every need must belong to the requested service")
+        return self
+
+    def minor(self) -> bool | None:
+        """Whether she is under 18, as far as this content says."""
+        return self.is_minor if self.age_band is None else self.age_band in MINOR_BANDS
+
+    def needs_fit(self, service: ServiceType) -> bool:
+        """Whether every stated need is one of this service."""
+        return needs_for(service).issuperset(self.needs or ())
+
+    def fields_present(self) -> frozenset[Field]:
+        """The fields that this content says something about."""
+        return frozenset(field for field in Field if getattr(self, field.value) is not None)
+
+    def groups(self) -> frozenset[Group]:
+        """The groups of its fields: what the header of an envelope has to say about it."""
+        return groups_of(self.fields_present())
+
+    def only(self, fields: Iterable[Field]) -> Self:
+        """This content without every field that is not listed."""
+        return self.model_validate({field.value: getattr(self, field.value) for field in frozenset(fields)})
+
+    def with_routing(self, routing: Routing) -> Self:
+        """This content with the routing fields of the sending node.
+
+        Raises:
+            ContentInvalidError: if the request set a routing field itself (`set-by-node`), or if a value does not fit.
+        """
+        own = self.fields_present() & ROUTING_FIELDS
+        if own:
+            raise ContentInvalidError(ContentProblem(f"$.{field.value}", "set-by-node") for field in sorted(own))
+        members = {field.value: getattr(self, field.value) for field in self.fields_present()}
+        members |= {name: getattr(routing, name) for name in Routing.__dataclass_fields__}
+        members["exercise"] = routing.exercise or None
+        members["vocabulary_version"] = VOCABULARY_VERSION
+        problems: tuple[ContentProblem, ...] = ()
+        try:
+            return self.model_validate(members)
+        except ValidationError as error:
+            problems = problems_of(error)
+        raise ContentInvalidError(problems)
+
+
+def effective_priority(stated: Priority, content: ReferralContent) -> Priority:
+    """The priority that counts: while a window for time-critical care is open, every referral is an emergency."""
+    if content.care_window in {None, CareWindow.NONE}:
+        return stated
+    return Priority.EMERGENCY

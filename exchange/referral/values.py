@@ -1,0 +1,100 @@
+"""The exact types of the values in a referral: bounded, closed, one spelling.
+
+Rules:
+
+* A text is in Unicode normal form C, without surrounding space, control characters or characters that reverse the
+  direction of what follows: what a caseworker sees is what was written.
+* A list of codes is written in order and names nothing twice.
+* A date, a country, a language and an area have one spelling.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from datetime import date
+from typing import Annotated, Any, Final, TypeVar
+
+from pydantic import AfterValidator, BeforeValidator, StringConstraints, WithJsonSchema
+from pydantic import Field as Described
+from pydantic_core import PydanticCustomError
+
+from contracts.vocabulary import NEEDS_BY_SERVICE, is_area
+
+CodeT = TypeVar("CodeT", bound=str)
+
+_HIDDEN: Final = frozenset("\u200e\u200f\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
+_DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
+_ALL_NEEDS: Final = frozenset().union(*NEEDS_BY_SERVICE.values())
+_WORD_LETTERS: Final = range(2, 17)
+
+
+def _visible(text: str) -> str:
+    text = unicodedata.normalize("NFC", text)
+    if any(char in _HIDDEN or unicodedata.category(char) == "Cc" for char in text):
+        raise PydanticCustomError("hidden_character", "must not contain control or direction characters")
+    return text
+
+
+def _visible_lines(text: str) -> str:
+    return "\n".join(_visible(line) for line in text.split("\n"))
+
+
+def _two_words(text: str) -> str:
+    words = text.split(" ")
+    fits = len(words) == 2 and all(  # noqa: PLR2004  # two is the rule
+        len(word) in _WORD_LETTERS and all(unicodedata.category(char)[0] in "LM" for char in word) for word in words
+    )
+    if not fits:
+        raise PydanticCustomError("two_short_words", "must be exactly two words of 2 to 16 letters")
+    return text
+
+
+def _area(code: str) -> str:
+    if not is_area(code):
+        raise PydanticCustomError("unknown_area", "must be an ISO 3166 country or subdivision code, never an address")
+    return code
+
+
+def _need(code: str) -> str:
+    if code not in _ALL_NEEDS:
+        raise PydanticCustomError("unknown_term", "must be a need of the vocabulary")
+    return code
+
+
+def _plain_date(value: Any) -> date:
+    if isinstance(value, date):
+        return value
+    if isinstance(value, str) and _DATE.fullmatch(value):
+        try:
+            return date.fromisoformat(value)
+        except ValueError:
+            pass
+    raise PydanticCustomError("not_a_date", "must be a calendar date such as 1990-01-31")
+
+
+def _once_each(codes: tuple[CodeT, ...]) -> tuple[CodeT, ...]:
+    if len(set(codes)) != len(codes):
+        raise PydanticCustomError("named_twice", "must not name the same code twice")
+    return tuple(sorted(codes))
+
+
+def text(longest: int) -> StringConstraints:
+    """The bounds of a text of one line."""
+    return StringConstraints(strip_whitespace=True, min_length=1, max_length=longest)
+
+
+Line = AfterValidator(_visible)
+Lines = AfterValidator(_visible_lines)
+Codes = Annotated[tuple[CodeT, ...], AfterValidator(_once_each), Described(json_schema_extra={"uniqueItems": True})]
+
+Name = Annotated[str, text(80), Line]
+LongName = Annotated[str, text(120), Line]
+ShortText = Annotated[str, text(200), Line]
+Note = Annotated[str, text(1000), Lines]
+LongText = Annotated[str, text(4000), Lines]
+TwoWords = Annotated[str, text(33), Line, AfterValidator(_two_words)]
+Area = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}(-[A-Z0-9]{1,3})?$"), AfterValidator(_area)]
+Need = Annotated[str, AfterValidator(_need), WithJsonSchema({"type": "string", "enum": sorted(_ALL_NEEDS)})]
+Day = Annotated[date, BeforeValidator(_plain_date), WithJsonSchema({"type": "string", "format": "date"})]
+Yes = Annotated[bool, Described(strict=True)]
