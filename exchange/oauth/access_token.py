@@ -18,15 +18,15 @@ from typing import Any
 from nacl.exceptions import CryptoError
 from nacl.signing import SigningKey, VerifyKey
 
+from exchange.limits import LIMITS, SECOND_MS
 from exchange.oauth.assertion import sign_with_seed
 from exchange.oauth.clients import PeerClient, RegisteredClient
 from exchange.oauth.compact import NotCompactError, read_compact, write_compact
 from exchange.oauth.scopes import Scope, UnknownScopeError, format_scopes, parse_scopes
 
-TOKEN_LIFETIME_S = 300
-SKEW_S = 120
+TOKEN_LIFETIME_S = LIMITS.token_s
+SKEW_S = LIMITS.skew_ms // SECOND_MS
 MAXIMUM_TOKEN_CHARACTERS = 2048
-MILLISECONDS = 1000
 _HEADER = {"alg": "Ed25519", "typ": "at+jwt"}
 _NAMES = frozenset({"iss", "aud", "sub", "client_id", "iat", "exp", "jti", "scope", "agency", "unit"})
 
@@ -78,7 +78,7 @@ class AccessTokenSigner:
 
     def make(self, proven: RegisteredClient | PeerClient, scopes: frozenset[Scope], *, now: int) -> str:
         """One token for a client that has proven itself; `now` in Unix milliseconds."""
-        issued = now // MILLISECONDS
+        issued = now // SECOND_MS
         claims: dict[str, Any] = {
             "iss": self._issuer,
             "aud": self._issuer,
@@ -112,7 +112,7 @@ def verify_token(token: str, *, issuer: str, public_key: bytes, now: int) -> Ver
         VerifyKey(public_key).verify(read.signing_input, read.signature)
     except (CryptoError, ValueError, TypeError):
         raise TokenRefusedError("signature") from None
-    return _read_claims(read.claims, issuer, now // MILLISECONDS)
+    return _read_claims(read.claims, issuer, now // SECOND_MS)
 
 
 def _read_claims(claims: Mapping[str, Any], issuer: str, now_s: int) -> VerifiedToken:
@@ -136,4 +136,4 @@ def _read_claims(claims: Mapping[str, Any], issuer: str, now_s: int) -> Verified
         raise TokenRefusedError("claims")
     kind = CallerKind.PEER if agency else CallerKind.CLIENT
     caller = Caller(client_id, kind, scopes, agency=agency or None, unit=unit or None)
-    return VerifiedToken(caller, expires=expires * MILLISECONDS)
+    return VerifiedToken(caller, expires=expires * SECOND_MS)

@@ -12,12 +12,13 @@ import secrets
 
 from nacl.signing import SigningKey
 
+from exchange.limits import LIMITS, SECOND_MS
 from exchange.oauth.compact import Sign, write_compact
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 CLIENT_AUTHENTICATION_TYP = "client-authentication+jwt"
 GRANT_TYPE = "client_credentials"
-MAXIMUM_ASSERTION_LIFETIME_S = 300
+MAXIMUM_ASSERTION_LIFETIME_S = LIMITS.assertion_longest_s
 USUAL_ASSERTION_LIFETIME_S = 60
 JTI_BYTES = 16
 
@@ -49,7 +50,7 @@ def make_assertion(
     """
     if not 0 < lifetime_s <= MAXIMUM_ASSERTION_LIFETIME_S:
         raise ValueError("A client assertion lives between 1 and 300 seconds.")
-    issued = now // 1000
+    issued = now // SECOND_MS
     header = {"alg": "Ed25519", "typ": CLIENT_AUTHENTICATION_TYP} | ({"kid": kid} if kid is not None else {})
     claims = {
         "iss": client_id,

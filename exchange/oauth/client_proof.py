@@ -23,13 +23,13 @@ from joserfc import jws
 from joserfc.errors import JoseError
 from nacl.signing import SigningKey
 
+from exchange.limits import LIMITS, SECOND_MS
 from exchange.oauth.assertion import CLIENT_AUTHENTICATION_TYP, MAXIMUM_ASSERTION_LIFETIME_S
 from exchange.oauth.clients import ClientKey, PeerClient, RegisteredClient
 from exchange.oauth.compact import Compact, NotCompactError, read_compact
 
-SKEW_S = 120
+SKEW_S = LIMITS.skew_ms // SECOND_MS
 MAXIMUM_ASSERTION_CHARACTERS = 8192
-MILLISECONDS = 1000
 
 #: Its private half is thrown away here: unknown clients are checked against it, so that their refusal takes as long.
 _NOBODYS_KEY = ClientKey.from_ed25519(bytes(SigningKey.generate().verify_key))
@@ -82,11 +82,11 @@ def check_assertion(assertion: str, client: RegisteredClient | PeerClient | None
     if known is None:
         raise AssertionRefusedError("unknown-client")
     _check_names(claims, known.client_id, issuer)
-    expires = _check_times(claims, now // MILLISECONDS, issued_required=isinstance(known, PeerClient))
+    expires = _check_times(claims, now // SECOND_MS, issued_required=isinstance(known, PeerClient))
     jti = claims.get("jti")
     if not isinstance(jti, str) or not _JTI.fullmatch(jti):
         raise AssertionRefusedError("jti")
-    return UsedJti(known.client_id, jti, keep_until=(expires + SKEW_S) * MILLISECONDS)
+    return UsedJti(known.client_id, jti, keep_until=(expires + SKEW_S) * SECOND_MS)
 
 
 def _read(assertion: str) -> Compact:
