@@ -200,13 +200,14 @@ def parse_header(data: bytes) -> Header:
         UnknownVocabularyError: step 5, before terms are judged by a vocabulary that is not theirs.
     """
     members = parse_canonical(data, longest=LIMITS.header_bytes)
-    if members.get("suite") != SUITE:
-        refuse_unless(type(members.get("suite")) is str, "suite")
+    suite, vocabulary, written_kind = members.get("suite"), members.get("vocabulary"), members.get("kind")
+    refuse_unless(type(suite) is str, "suite")
+    if suite != SUITE:
         raise UnknownSuiteError
-    if members.get("vocabulary") not in VOCABULARIES or type(members["vocabulary"]) is not int:
-        refuse_unless(is_positive(members.get("vocabulary")), "vocabulary")
+    refuse_unless(is_positive(vocabulary), "vocabulary")
+    if vocabulary not in VOCABULARIES:
         raise UnknownVocabularyError
-    kind = _KINDS.get(members["kind"]) if type(members.get("kind")) is str else None
+    kind = _KINDS.get(written_kind) if type(written_kind) is str else None
     if kind is None:
         raise MalformedError("kind")
     shape = SHAPES[kind]

@@ -1,0 +1,85 @@
+"""Weeks begin on Monday, five are published ahead, and every sealed thing finds its key."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from vectors.samples import AGENCY, CREATED, EPOCH
+
+from exchange.envelope.epochs import (
+    check_epoch,
+    check_not_older,
+    latest_expiry_of_disclosure,
+    private_half_ends,
+    published_weeks,
+    state_epoch,
+    week_of,
+    weeks_to_publish,
+)
+from exchange.envelope.errors import EpochError
+from exchange.limits import DAY_MS, LIMITS
+
+times = st.integers(min_value=7 * DAY_MS, max_value=4_000_000_000_000)
+
+
+@settings(max_examples=60, deadline=None)
+@given(times)
+def test_a_week_begins_on_monday_at_midnight(at: int) -> None:
+    week = week_of(at)
+    start = datetime.fromtimestamp(week.not_before / 1000, UTC)
+    assert (start.weekday(), start.hour, start.minute, start.second) == (0, 0, 0, 0)
+    assert week.not_before <= at < week.not_after == week.not_before + 7 * DAY_MS
+
+
+@settings(max_examples=30, deadline=None)
+@given(times)
+def test_published_weeks_touch_and_reach_five_weeks_ahead(at: int) -> None:
+    weeks = published_weeks(at)
+    assert len(weeks) == 6
+    assert weeks[0] == week_of(at)
+    assert all(before.not_after == after.not_before for before, after in pairwise(weeks))
+
+
+def test_only_missing_weeks_are_due() -> None:
+    weeks = published_weeks(CREATED)
+    have = [
+        state_epoch(EPOCH, week, agency="shelter-two", seq=seq, sign=AGENCY.sign).unverified
+        for seq, week in enumerate(weeks[:4], start=1)
+    ]
+    assert weeks_to_publish(CREATED, have) == weeks[4:]
+    assert weeks_to_publish(CREATED + 7 * DAY_MS, have)[0] == weeks[4]
+    assert weeks_to_publish(CREATED, []) == weeks
+
+
+@settings(max_examples=40, deadline=None)
+@given(times, st.integers(0, 7 * DAY_MS - 1), st.integers(1, 14 * DAY_MS))
+def test_everything_sealed_in_a_week_can_be_opened_until_it_expires(at: int, later: int, life: int) -> None:
+    week = week_of(at)
+    created = week.not_before + later
+    assert created + life + LIMITS.skew_ms <= private_half_ends(week.not_after)
+
+
+def test_a_disclosure_released_at_its_last_moment_still_finds_its_key() -> None:
+    week = week_of(CREATED)
+    last_delivery = latest_expiry_of_disclosure(week.not_after) + LIMITS.released_within_ms
+    assert last_delivery <= private_half_ends(week.not_after)
+
+
+def test_a_good_statement_passes() -> None:
+    check_epoch(
+        state_epoch(EPOCH, week_of(CREATED), agency="shelter-two", seq=1, sign=AGENCY.sign).verify(AGENCY.public)
+    )
+
+
+def test_seq_never_goes_back() -> None:
+    statement = state_epoch(EPOCH, week_of(CREATED), agency="shelter-two", seq=4, sign=AGENCY.sign).unverified
+    assert check_not_older(4, [statement]) == 4
+    assert check_not_older(0, [statement]) == 4
+    with pytest.raises(EpochError):
+        check_not_older(5, [statement])
+    with pytest.raises(EpochError):
+        check_not_older(1, [])
