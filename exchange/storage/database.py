@@ -13,6 +13,7 @@ on PostgreSQL. Keep reads short: lists have limits.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +21,14 @@ from typing import Literal, Self, TypeVar
 
 from sqlalchemy import Connection, Engine, text
 
-from exchange.storage.engine import READ_CONNECTIONS, SqliteFile, parse_url, postgres_engine, sqlite_engine
+from exchange.storage.engine import (
+    READ_CONNECTIONS,
+    SqliteFile,
+    parse_url,
+    postgres_engine,
+    rewrite_table,
+    sqlite_engine,
+)
 from exchange.storage.errors import (
     BatchConflictError,
     BatchLostError,
@@ -121,6 +129,21 @@ class Database:
             result: T = job.result
             return result
         raise StorageBusyError("Other writers change the same rows; try again.")
+
+    async def scrub(self, table: str) -> None:
+        """Removes from the database's files what was deleted from a table before.
+
+        Raises:
+            StorageUnavailableError: it is not certain that the bytes are gone; call it again.
+        """
+        self._refuse_if_closed()
+        try:
+            if self._file is not None:
+                await asyncio.to_thread(self._file.empty_log)
+            elif self._readers is not None:
+                await in_thread(self._readers, rewrite_table, self._write_engine, table)
+        except Exception as error:  # noqa: BLE001 - for_caller keeps the programming errors as they are
+            raise for_caller(error) from None
 
     async def ping(self) -> None:
         """Returns if the database answers.

@@ -22,7 +22,7 @@ from urllib.parse import quote
 from sqlalchemy import URL, Engine, create_engine, event, make_url
 from sqlalchemy.pool import NullPool
 
-from exchange.storage.errors import StorageError, StorageUnavailableError
+from exchange.storage.errors import StorageBusyError, StorageError, StorageUnavailableError
 
 BUSY_TIMEOUT_MS: Final = 10_000
 """How long a writer waits for another process's transaction on the same SQLite file."""
@@ -107,6 +107,21 @@ class SqliteFile:
             raise
         return connection
 
+    def empty_log(self) -> None:
+        """Carries the write-ahead log into the file and cuts it to nothing.
+
+        Raises:
+            StorageBusyError: somebody read for so long that it could not be cut.
+        """
+        self.check()
+        connection = self.connect()
+        try:
+            busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        finally:
+            connection.close()
+        if busy:
+            raise StorageBusyError("The write-ahead log is in use; deleted content may still be in it.")
+
     def _look(self) -> tuple[int, int]:
         found = self.path.stat()
         return found.st_dev, found.st_ino
@@ -150,6 +165,13 @@ def postgres_engine(url: URL, *, reading: bool) -> Engine:
     if reading:
         event.listen(engine, "connect", _postgres_read_only)
     return engine
+
+
+def rewrite_table(engine: Engine, table: str) -> None:
+    """Writes a PostgreSQL table anew without its dead rows; an ordinary VACUUM leaves their bytes in the pages."""
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        quoted = connection.dialect.identifier_preparer.quote(table)
+        connection.exec_driver_sql(f"VACUUM (FULL) {quoted}")
 
 
 def _sqlite_query_only(dbapi_connection: Any, _record: Any) -> None:

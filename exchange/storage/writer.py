@@ -58,6 +58,7 @@ class Writer:
         self._signal = signal
         self._queue: deque[_Call] = deque()
         self._carriers: set[asyncio.Task[None]] = set()
+        self._carrying = 0
         self._closed = False
 
     async def submit(self, function: TransactionFunction[T]) -> T:
@@ -73,7 +74,10 @@ class Writer:
             raise StorageBusyError("Too many writes are waiting already.")
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._queue.append(_Call(function, future=future))
-        if len(self._carriers) < self._lane.width:
+        if self._carrying < self._lane.width:
+            # Counted here, and uncounted by the carrier's own last step: between its end and its task's callbacks
+            # somebody may queue a function, which must not be left lying.
+            self._carrying += 1
             carrier = asyncio.create_task(self._carry())
             self._carriers.add(carrier)
             carrier.add_done_callback(self._carriers.discard)
@@ -87,18 +91,23 @@ class Writer:
         self._lane.close()
 
     async def _carry(self) -> None:
-        while self._queue:
-            jobs = self._take()
-            if not jobs:
-                continue
-            try:
-                await self._settle(jobs)
-            except BaseException as error:
-                # A cancelled loop or a mistake in here: no caller may wait for ever.
-                _fail(jobs, StorageClosedError("The work was interrupted; repeat the same request."))
-                if not isinstance(error, Exception):
-                    raise
-                _LOG.error("storage writer failed", extra={"error": type(error).__name__})
+        try:
+            while self._queue:
+                await self._carry_out(self._take())
+        finally:
+            self._carrying -= 1
+
+    async def _carry_out(self, jobs: list[_Call]) -> None:
+        if not jobs:
+            return
+        try:
+            await self._settle(jobs)
+        except BaseException as error:
+            # A cancelled loop or a mistake in here: no caller may wait for ever.
+            _fail(jobs, StorageClosedError("The work was interrupted; repeat the same request."))
+            if not isinstance(error, Exception):
+                raise
+            _LOG.error("storage writer failed", extra={"error": type(error).__name__})
 
     def _take(self) -> list[_Call]:
         jobs: list[_Call] = []

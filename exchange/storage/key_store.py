@@ -1,0 +1,187 @@
+"""The keys that end: one random key a referral, and the private halves of epoch keys.
+
+Rules:
+
+* This is a second database that no backup contains, so that a destroyed key is destroyed in every backup of the other.
+* A key is committed here before the first row that needs it is committed there. What a crash leaves in between is an
+  orphan, swept at the next start.
+* The first key of a referral stays. Who stores a second one gets the first back and must use that.
+* Keys are wrapped under the node's storage key, each bound to its row: a copy of this database alone opens nothing.
+* `destroy` returns only when the bytes are gone from the files of the database, not merely from its tables: deleted
+  content is overwritten and the write-ahead log emptied (SQLite), the table rewritten (PostgreSQL, whose own log keeps
+  old pages until it is recycled; `docs/decisions/0006-two-databases.md`). If it raises, call it again.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from sqlalchemy import Connection, Table, delete, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from exchange.envelope.keys import EpochKey, ReferralKey, RowKey
+from exchange.envelope.seal import NONCE_BYTES
+from exchange.envelope.sealed_rows import SealedRows
+from exchange.storage.database import Database
+from exchange.storage.tables import EPOCH_PRIVATE, REFERRAL_KEY
+
+SWEEP_PAGE: Final = 500
+_COLUMN: Final = "wrapped"
+
+
+@dataclass(frozen=True, slots=True)
+class EpochPrivate:
+    """The private half of one epoch key, with its times in Unix milliseconds."""
+
+    key: EpochKey
+    not_before: int
+    not_after: int
+    destroy_at: int
+
+
+class KeyStore:
+    """One node's key store."""
+
+    def __init__(self, database: Database, key: RowKey) -> None:
+        """Takes the open key-store database and the key under which its values are wrapped."""
+        self.database = database
+        self._rows = SealedRows(key)
+
+    async def put_many(self, keys: Mapping[str, ReferralKey], *, at: int) -> dict[str, ReferralKey]:
+        """The keys that stand for these referrals, durable: an older key of a referral wins over the given one."""
+        standing = await self.get_many(keys)
+        rows = [
+            {"referral": referral, "wrapped": self._wrap(REFERRAL_KEY, referral, key.secret_bytes()), "created_at": at}
+            for referral, key in keys.items()
+            if referral not in standing
+        ]
+        if not rows:
+            return standing
+        missing = [str(row["referral"]) for row in rows]
+
+        def store(connection: Connection) -> dict[str, bytes]:
+            _insert_new(connection, REFERRAL_KEY, rows)
+            return _select_wrapped(connection, missing)
+
+        return standing | self._unwrap_all(await self.database.write(store))
+
+    async def get_many(self, referrals: Iterable[str]) -> dict[str, ReferralKey]:
+        """The keys of these referrals, as far as there are any."""
+        wanted = list(referrals)
+        return self._unwrap_all(await self.database.read(lambda connection: _select_wrapped(connection, wanted)))
+
+    async def get(self, referral: str) -> ReferralKey | None:
+        """The key of one referral; nothing if it was destroyed or never was."""
+        return (await self.get_many([referral])).get(referral)
+
+    async def destroy(self, referrals: Iterable[str]) -> None:
+        """Makes everything unreadable that was wrapped under these referrals' keys, for ever; may be repeated.
+
+        Raises:
+            StorageUnavailableError: it is not certain that the bytes are gone.
+        """
+        doomed = list(referrals)
+        if doomed:
+            await self._destroy(REFERRAL_KEY, doomed)
+
+    async def sweep_orphans(self, known: Callable[[Sequence[str]], Awaitable[Collection[str]]], *, before: int) -> int:
+        """Destroys keys that no referral needs, and says how many. Run it before the node takes deliveries.
+
+        Args:
+            known: of these referrals, those that the main database holds and has not destroyed.
+            before: younger keys are left alone, another process may be about to commit their first row.
+        """
+        last, destroyed = "", 0
+        while page := await self.database.read(partial(_page, after=last, before=before)):
+            orphans = sorted(set(page) - set(await known(page)))
+            await self.destroy(orphans)
+            destroyed += len(orphans)
+            last = page[-1]
+        return destroyed
+
+    async def put_epochs(self, epochs: Iterable[EpochPrivate]) -> None:
+        """Stores private halves, durable; one that is there stays as it is."""
+        rows = [
+            {
+                "key_id": epoch.key.key_id,
+                "wrapped": self._wrap(EPOCH_PRIVATE, epoch.key.key_id, epoch.key.secret_bytes()),
+                "not_before": epoch.not_before,
+                "not_after": epoch.not_after,
+                "destroy_at": epoch.destroy_at,
+            }
+            for epoch in epochs
+        ]
+        if rows:
+            await self.database.write(lambda connection: _insert_new(connection, EPOCH_PRIVATE, rows))
+
+    async def epoch_key(self, key_id: str) -> EpochKey | None:
+        """The private half of one epoch key; nothing if its time is over."""
+        query = select(EPOCH_PRIVATE.c.wrapped).where(EPOCH_PRIVATE.c.key_id == key_id)
+        wrapped: bytes | None = await self.database.read(lambda connection: connection.execute(query).scalar())
+        return None if wrapped is None else EpochKey(self._unwrap(EPOCH_PRIVATE, key_id, wrapped))
+
+    async def epoch_key_ids(self) -> frozenset[str]:
+        """Which epoch keys can still open something."""
+        query = select(EPOCH_PRIVATE.c.key_id)
+        return frozenset(await self.database.read(lambda connection: connection.execute(query).scalars().all()))
+
+    async def destroy_ended_epochs(self, at: int) -> int:
+        """Destroys private halves whose time is over, and says how many.
+
+        Raises:
+            StorageUnavailableError: it is not certain that the bytes are gone.
+        """
+        query = select(EPOCH_PRIVATE.c.key_id).where(EPOCH_PRIVATE.c.destroy_at <= at)
+        ended = await self.database.read(lambda connection: connection.execute(query).scalars().all())
+        if ended:
+            await self._destroy(EPOCH_PRIVATE, ended)
+        return len(ended)
+
+    async def _destroy(self, table: Table, names: Sequence[str]) -> None:
+        (name,) = table.primary_key.columns
+
+        def remove(connection: Connection) -> None:
+            for start in range(0, len(names), SWEEP_PAGE):
+                connection.execute(delete(table).where(name.in_(names[start : start + SWEEP_PAGE])))
+
+        await self.database.write(remove)
+        await self.database.scrub(table.name)
+
+    def _wrap(self, table: Table, row: str, secret: bytes) -> bytes:
+        nonce = secrets.token_bytes(NONCE_BYTES)
+        return self._rows.seal(secret, table=table.name, column=_COLUMN, row=row, nonce=nonce)
+
+    def _unwrap(self, table: Table, row: str, wrapped: bytes) -> bytes:
+        return self._rows.open(wrapped, table=table.name, column=_COLUMN, row=row)
+
+    def _unwrap_all(self, wrapped: Mapping[str, bytes]) -> dict[str, ReferralKey]:
+        return {row: ReferralKey(self._unwrap(REFERRAL_KEY, row, value)) for row, value in wrapped.items()}
+
+
+def _insert_new(connection: Connection, table: Table, rows: Sequence[Mapping[str, object]]) -> None:
+    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    connection.execute(insert(table).on_conflict_do_nothing(), rows)
+
+
+def _select_wrapped(connection: Connection, referrals: Sequence[str]) -> dict[str, bytes]:
+    found: dict[str, bytes] = {}
+    for start in range(0, len(referrals), SWEEP_PAGE):
+        page = referrals[start : start + SWEEP_PAGE]
+        query = select(REFERRAL_KEY.c.referral, REFERRAL_KEY.c.wrapped).where(REFERRAL_KEY.c.referral.in_(page))
+        found.update((row.referral, row.wrapped) for row in connection.execute(query))
+    return found
+
+
+def _page(connection: Connection, after: str, before: int) -> Sequence[str]:
+    key = REFERRAL_KEY.c
+    query = (
+        select(key.referral)
+        .where(key.referral > after, key.created_at < before)
+        .order_by(key.referral)
+        .limit(SWEEP_PAGE)
+    )
+    return connection.execute(query).scalars().all()
