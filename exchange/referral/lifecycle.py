@@ -11,9 +11,9 @@ Rules of `merge`, in order of precedence. Order of arrival and repetition never 
    that are still on their way; a decision dated later than respond_by never counts.
 5. Otherwise what the receiver said last: its event with the highest number.
 
-Legality. A new event of one's own (`check_new`) has to stand in the strict table (`check_transition`) and has to be in
-time (`check_in_time`). A received one has to be reachable from what its side said last (`check_received`): events overtake
-each other, so an older number is recorded and changes nothing.
+Legality. A new event of one's own (`check_new`) has to stand in the strict table (`check_transition`) and has to be
+in time (`check_in_time`). A received one has to be reachable from what its side said last (`check_received`): events
+overtake each other, so an older number is recorded and changes nothing.
 """
 
 from __future__ import annotations
