@@ -31,6 +31,10 @@ def _matches(pattern: re.Pattern[str]) -> Shape:
     return lambda value: isinstance(value, str) and pattern.fullmatch(value) is not None
 
 
+def _one_of(words: frozenset[str]) -> Shape:
+    return lambda value: isinstance(value, str) and value in words
+
+
 def _is_code(value: Any) -> bool:
     """A short word of the source; never something that could be an id or a key in disguise."""
     return isinstance(value, str) and bool(_CODE.fullmatch(value)) and not _LONG_HEX.search(value)
@@ -50,10 +54,10 @@ CLASS_NAME: Final = _matches(_CLASS)
 
 #: Attributes of spans and of metrics.
 ATTRIBUTES: Final[Mapping[str, Shape]] = {
-    "http.request.method": lambda value: value in _METHODS,
+    "http.request.method": _one_of(_METHODS),
     "http.response.status_code": _is_status,
     "http.route": ROUTE,
-    "url.scheme": lambda value: value in {"http", "https"},
+    "url.scheme": _one_of(frozenset({"http", "https"})),
     "network.protocol.version": _matches(_VERSION),
     "error.type": CLASS_NAME,
     "exchange.code": CODE,

@@ -16,9 +16,17 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from fastapi.telemetry import TelemetryConfig
+from opentelemetry.context import Context
 from opentelemetry.metrics import MeterProvider, NoOpMeterProvider
 from opentelemetry.propagate import set_global_textmap
-from opentelemetry.propagators.composite import CompositePropagator
+from opentelemetry.propagators.textmap import (
+    CarrierT,
+    Getter,
+    Setter,
+    TextMapPropagator,
+    default_getter,
+    default_setter,
+)
 from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter
 from opentelemetry.sdk.metrics import MeterProvider as SdkMeterProvider
 from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
@@ -36,6 +44,27 @@ from exchange.telemetry.measurements import Measurements
 
 NAME: Final = "exchange"
 SERVICE: Final = "referral-exchange"
+
+
+class NoPropagation(TextMapPropagator):
+    """Writes nothing to a request that goes out and takes nothing from one that comes in."""
+
+    def extract(
+        self, carrier: CarrierT, context: Context | None = None, getter: Getter[CarrierT] = default_getter
+    ) -> Context:
+        """A fresh context, whatever came."""
+        del carrier, getter
+        return Context() if context is None else context
+
+    def inject(
+        self, carrier: CarrierT, context: Context | None = None, setter: Setter[CarrierT] = default_setter
+    ) -> None:
+        """Leaves the carrier as it is."""
+
+    @property
+    def fields(self) -> set[str]:
+        """No header."""
+        return set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +110,7 @@ def start_telemetry(*, endpoint: str | None, trace_ratio: float, version: str) -
         trace_ratio: the share of requests that are traced.
         version: the version of this program.
     """
-    set_global_textmap(CompositePropagator([]))
+    set_global_textmap(NoPropagation())
     if endpoint is None:
         return telemetry_with(NoOpTracerProvider(), NoOpMeterProvider())
     # Imported here: a node without a collector neither loads nor starts any of it.
