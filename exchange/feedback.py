@@ -1,0 +1,102 @@
+"""Feedback is disclosure too: the only maker of an Answer.
+
+Rules, in this order:
+
+1. A decision, an information-request and the answer to a recall always travel: the referral cannot go on without them.
+   Once she stopped sharing no more information is asked for, and nothing is left to decide.
+2. Progress travels as far as the lesser of the rule's and her consent's feedback level allows:
+   `decision`: only that it is over, completed or failed, and not how · `status`: every step, and not how it ended ·
+   `outcome`: every step, with outcome or reason.
+3. Once she stopped sharing, only completed or failed travel, and not how, whatever the level.
+4. Reasons that would tell whether a person is known have become `other` before they get here (`referral.answers`).
+
+What may not travel is not an error: `Kept` says so, and the progress stays in the receiver's own record.
+"""
+
+from __future__ import annotations
+
+from dataclasses import InitVar, dataclass
+from typing import Final
+
+from contracts.vocabulary import Feedback
+from exchange.envelope.kinds import Kind
+from exchange.referral.answers import (
+    AnswerContent,
+    DecisionContent,
+    InformationRequestContent,
+    Progress,
+    ProgressContent,
+    RecallAnswerContent,
+)
+from exchange.referral.lifecycle import EventName, State
+
+_MAKER: Final = object()
+_OVER: Final = frozenset({Progress.COMPLETED, Progress.FAILED})
+_KEPT: Final[dict[str, str]] = {
+    "feedback-level": "Her consent and the rule let the referring agency hear the decision only. This stays here.",
+    "sharing-stopped": "She stopped sharing. Only that the service is over is still told.",
+}
+_SERVICE_STATES: Final = frozenset({State.IN_SERVICE, State.COMPLETED, State.FAILED})
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What may go back to the referring agency. Only `answer` and `answer_recall` make one."""
+
+    kind: Kind
+    event: EventName
+    content: AnswerContent
+    made_by: InitVar[object]
+
+    def __post_init__(self, made_by: object) -> None:
+        """Raises TypeError unless the feedback rule made it."""
+        if made_by is not _MAKER:
+            raise TypeError("an Answer is made only by exchange.feedback")
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """It does not travel; the receiver keeps it to itself."""
+
+    code: str
+    sentence: str
+
+
+def answer(
+    content: DecisionContent | ProgressContent | InformationRequestContent, *, level: Feedback, sharing_stopped: bool
+) -> Answer | Kept:
+    """What travels of this content. `level` is the lesser of rule and consent (`exchange.disclosure.lesser`)."""
+    if isinstance(content, ProgressContent):
+        return _progress(content, level, sharing_stopped=sharing_stopped)
+    if sharing_stopped:
+        return _kept("sharing-stopped")
+    if isinstance(content, DecisionContent):
+        return Answer(Kind.DECISION, EventName(content.decision.value), content, _MAKER)
+    return Answer(Kind.INFORMATION_REQUEST, EventName.INFORMATION_REQUESTED, content, _MAKER)
+
+
+def answer_recall(content: RecallAnswerContent, *, state: State) -> Answer:
+    """The answer to a recall; `state` is what the receiver said last, and stands if it does not agree.
+
+    Raises:
+        ValueError: if the service had not begun: then there is nothing to answer.
+    """
+    if state not in _SERVICE_STATES:
+        raise ValueError("a recall is answered only where the service had begun")
+    event = EventName.RECALLED if content.agreed else EventName(state.value)
+    return Answer(Kind.RECALL_ANSWER, event, content, _MAKER)
+
+
+def _progress(content: ProgressContent, level: Feedback, *, sharing_stopped: bool) -> Answer | Kept:
+    over = content.state in _OVER
+    if sharing_stopped and not over:
+        return _kept("sharing-stopped")
+    if level is Feedback.DECISION and not over:
+        return _kept("feedback-level")
+    tells_how = level is Feedback.OUTCOME and not sharing_stopped
+    travelling = content if tells_how else ProgressContent(state=content.state)
+    return Answer(Kind.PROGRESS, EventName(content.state.value), travelling, _MAKER)
+
+
+def _kept(code: str) -> Kept:
+    return Kept(code, _KEPT[code])
