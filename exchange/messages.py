@@ -2,27 +2,40 @@
 
 Rules:
 
-* `seal_message` takes `Forward | Answer | Stop` and nothing else. A Forward is made only by the disclosure gate, an
+* `seal_forward` takes a Forward, `seal_answer` an Answer, `seal_stop_message` a Stop, and nothing else is sealed. A Forward is made only by the disclosure gate, an
   Answer only by the feedback rule, a Stop has no person field. What has no type here cannot be sent.
 * The header says nothing that the protocol does not list; everything else about consent and everything about her is
   inside.
 * Forwards and answers are signed by the agency key; a stop by the node key, so that a node can recall, expire and
-  erase while the agency's software sleeps. (An erasure attestation for the agency's own copies is the agency's.)
+  erase while the agency's software sleeps. The attestation for the agency's own copies is signed by the agency key.
 * Numbers, times, keys and randomness are arguments.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from datetime import UTC, datetime
+from typing import Any, Final
 
-from contracts.vocabulary import VOCABULARY_VERSION, Basis, Feedback, Group, groups_of
+from consent.decision import ConsentPermit
+from consent.receipt import cut_receipt
+from contracts.vocabulary import VOCABULARY_VERSION, Basis, Feedback, Group, Priority, Purpose, groups_of
+from exchange.disclosure import Forward
+from exchange.envelope.epochs import EpochStatement
 from exchange.envelope.errors import MalformedError
-from exchange.envelope.keys import AgencyKey, NodeKey
-from exchange.envelope.kinds import Kind, SignedBy
+from exchange.envelope.format import Envelope
+from exchange.envelope.header import Header, HeaderReceipt
+from exchange.envelope.keys import KEY_BYTES, AgencyKey, NodeKey
+from exchange.envelope.kinds import ERASED_BY_AGENCY, Kind, SignedBy
+from exchange.envelope.receipts import sign_receipt
+from exchange.envelope.seal import NONCE_BYTES, STOP_FILLER_BYTES, seal, seal_stop
 from exchange.envelope.wire import canonical, parse_canonical
+from exchange.feedback import Answer
+from exchange.limits import LIMITS
 from exchange.referral.content import ReferralContent
 from exchange.roster import RosterSnapshot
+from exchange.stops import Stop
 
 _BODY_MEMBERS: Final = {"basis", "content", "feedback"}
 
@@ -63,48 +76,159 @@ class ForwardBody:
 
 
 @dataclass(frozen=True, slots=True)
-class Recipient:
-    """To whom a message is sealed: an agency and its key of this week."""
-
-    agency: str
-    epoch_key: str
-    epoch_public: bytes
-
-
-@dataclass(frozen=True, slots=True)
 class Signers:
-    """What signs here. Without the agency key only stops can be made."""
+    """What signs here, and for whom. Without the agency key only stops can be made."""
 
     agency: str
-    agency_key: AgencyKey
+    agency_key: AgencyKey | None
     node_key: NodeKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Posting:
-    """What a header says beyond the message itself."""
+    """What a header says beyond the message itself. A disclosure's number stands in its release statement."""
 
     envelope_id: str
     referral: str
+    recipient: str
     roster: RosterSnapshot
     seen: int
     created: int
     expires: int
     number: int | None
     in_reply_to: str | None = None
+    priority: Priority | None = None
+    respond_by: int | None = None
 
 
-def _header(
-    posting: Posting, sender: str, recipient: str, kind: Kind, signed_by: SignedBy, key: str
-) -> dict[str, object]:
+@dataclass(frozen=True, slots=True)
+class AnswerTerms:
+    """Under what an answer comes back: the referral's own contract and purpose."""
+
+    contract: str
+    purpose: Purpose
+
+
+@dataclass(frozen=True, slots=True)
+class SealedMessage:
+    """An envelope with its header, ready to be stored."""
+
+    envelope: Envelope
+    header: Header
+    digest: str
+
+
+Entropy = Callable[[int], bytes]
+
+
+def seal_forward(
+    forward: Forward,
+    permit: ConsentPermit,
+    posting: Posting,
+    signers: Signers,
+    *,
+    feedback: Feedback,
+    epoch: EpochStatement,
+    entropy: Entropy,
+) -> SealedMessage:
+    """Seal what the gate let through, with the receipt cut to this receiver.
+
+    Args:
+        forward: made by the gate, for this receiver.
+        permit: what her consent allows this receiver; the receipt is cut from it.
+        posting: the rest of the header.
+        signers: must hold the agency key.
+        feedback: how much may be reported back; travels inside.
+        epoch: the receiver's key of this week.
+        entropy: fresh randomness.
+
+    Raises:
+        ContentTooLargeError: it fits into no envelope.
+    """
+    agency_key = _agency_key(signers)
+    receipt = cut_receipt(
+        permit,
+        forward.groups,
+        receipt_id=entropy(16).hex(),
+        issuer=signers.agency,
+        recipient=posting.recipient,
+        purpose=forward.purpose,
+        at=datetime.fromtimestamp(posting.created / 1000, UTC),
+    )
+    header_receipt = HeaderReceipt(
+        receipt_id=receipt.receipt_id,
+        issuer=receipt.issuer,
+        recipient=receipt.recipient,
+        purpose=receipt.purpose.value,
+        groups=tuple(group.value for group in receipt.groups),
+        basis=receipt.basis.value,
+        issued=receipt.issued,
+        expires=receipt.expires,
+        signature=sign_receipt(receipt.signing_body(), agency_key.sign),
+    )
+    header = Header(
+        **_common(posting, signers, forward.kind, SignedBy.AGENCY),
+        epoch_key=epoch.key_id,
+        contract=forward.contract_digest,
+        purpose=forward.purpose.value,
+        stage=forward.stage.value,
+        groups=tuple(sorted(group.value for group in forward.groups)),
+        receipt=header_receipt,
+    )
+    body = ForwardBody(forward.basis, feedback, forward.content).to_bytes()
+    return _sealed(header, body, epoch, agency_key, entropy)
+
+
+def seal_answer(
+    answer: Answer, terms: AnswerTerms, posting: Posting, signers: Signers, *, epoch: EpochStatement, entropy: Entropy
+) -> SealedMessage:
+    """Seal what the feedback rule let through. The header names the new state and nothing else."""
+    header = Header(
+        **_common(posting, signers, answer.kind, SignedBy.AGENCY),
+        epoch_key=epoch.key_id,
+        contract=terms.contract,
+        purpose=terms.purpose.value,
+        event=answer.event.value,
+    )
+    return _sealed(header, answer.content.to_bytes(), epoch, _agency_key(signers), entropy)
+
+
+def seal_stop_message(stop: Stop, posting: Posting, signers: Signers, *, entropy: Entropy) -> SealedMessage:
+    """Make a stop: complete in its header, around random filler."""
+    by_agency = stop.term == ERASED_BY_AGENCY
+    header = Header(
+        **_common(posting, signers, stop.kind, SignedBy.AGENCY if by_agency else SignedBy.NODE),
+        event=stop.term.value if stop.term is not None else None,
+    )
+    sign = _agency_key(signers).sign if by_agency else signers.node_key.sign
+    envelope = seal_stop(header, sign=sign, filler=entropy(STOP_FILLER_BYTES))
+    return SealedMessage(envelope, header, envelope.digest())
+
+
+def _sealed(
+    header: Header, body: bytes, epoch: EpochStatement, agency_key: AgencyKey, entropy: Entropy
+) -> SealedMessage:
+    envelope = seal(
+        header,
+        body,
+        epoch_public=epoch.public,
+        sign=agency_key.sign,
+        dek=entropy(KEY_BYTES),
+        nonce=entropy(NONCE_BYTES),
+    )
+    return SealedMessage(envelope, header, envelope.digest())
+
+
+def _common(posting: Posting, signers: Signers, kind: Kind, signed_by: SignedBy) -> dict[str, Any]:
+    key = _agency_key(signers) if signed_by is SignedBy.AGENCY else signers.node_key
     return {
         "id": posting.envelope_id,
         "kind": kind,
         "referral": posting.referral,
-        "sender": sender,
-        "recipient": recipient,
+        "sender": signers.agency,
+        "recipient": posting.recipient,
         "signed_by": signed_by,
-        "signing_key": key,
+        "signing_key": key.key_id,
         "vocabulary": VOCABULARY_VERSION,
         "roster_version": posting.roster.version,
         "roster_digest": posting.roster.digest,
@@ -113,4 +237,16 @@ def _header(
         "expires": posting.expires,
         "number": posting.number,
         "in_reply_to": posting.in_reply_to,
+        "priority": posting.priority.value if posting.priority is not None else None,
+        "respond_by": posting.respond_by,
     }
+
+
+def _agency_key(signers: Signers) -> AgencyKey:
+    if signers.agency_key is None:
+        raise AgencyKeyElsewhereError
+    return signers.agency_key
+
+
+class AgencyKeyElsewhereError(Exception):
+    """Only the agency's own software can make this message: the node does not hold the agency key."""

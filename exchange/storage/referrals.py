@@ -61,6 +61,7 @@ class EventRecord:
     name: str
     seen: int
     at: int
+    shared: bool = True
     digest: str | None = None
 
 

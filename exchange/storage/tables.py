@@ -161,8 +161,10 @@ class EventRow(SQLModel, table=True):
     name: str
     seen: int = Field(sa_type=BigInteger)
     at: int = Field(sa_type=BigInteger)
+    shared: bool = True
+    """Whether it travelled; progress that the feedback level keeps at home is not part of the shared state."""
     digest: str | None = None
-    """Digest of the envelope that carried it; nothing for an event without one (the delivery receipt)."""
+    """Digest of the envelope that carried it; nothing for an event that stayed at home."""
 
 
 class OutboxRow(SQLModel, table=True):

@@ -21,6 +21,7 @@ from exchange.oauth.server import TokenServer
 from exchange.roster import Member, RosterSnapshot
 from exchange.storage.database import Database
 from exchange.storage.key_store import KeyStore
+from exchange.telemetry.measurements import Measurements
 
 
 class Keyring(Protocol):
@@ -32,22 +33,6 @@ class Keyring(Protocol):
 
     async def epoch_key(self, key_id: str) -> EpochKey | None:
         """The private half of one week, or nothing if it was never ours or has ended."""
-
-
-class Meter(Protocol):
-    """Counts, without anything about anybody."""
-
-    def decided(self, outcome: str, code: str) -> None:
-        """The gate decided."""
-
-    def refused(self, step: int, code: str) -> None:
-        """An envelope of a peer was refused."""
-
-    def delivered(self, kind: str, latency_ms: int) -> None:
-        """A peer signed for an envelope, so long after it was queued."""
-
-    def queued(self, depth: int) -> None:
-        """How many envelopes wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +72,7 @@ class Node:
     key_store: KeyStore
     token_server: TokenServer
     statements: StatementLibrary
-    meter: Meter
+    measurements: Measurements
     clock: Callable[[], int]
     """Unix milliseconds."""
     entropy: Callable[[int], bytes]

@@ -1,0 +1,127 @@
+"""The courier: takes what is queued to the peers it is for. As many processes as you like on one database.
+
+Rules:
+
+* It leases peers, not envelopes: order, batching and retry state of one way are one row.
+* At-least-once: an envelope leaves the queue only when the peer's signed receipt for exactly these bytes is stored.
+* Waiting is in the database (`due_at`), so a restart forgets nothing. A peer that is away is tried again on the
+  schedule of `limits.retry`, and at once when it gives a sign of life.
+* A batch is filled by bytes; on a line that failed last it starts small.
+* It is woken by commits; it never relies on being woken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from typing import Final
+
+from exchange.federation.peers import refresh_peers
+from exchange.federation.transport import PeerTransport, PeerUnreachableError
+from exchange.limits import MINUTE_MS, SECOND_MS
+from exchange.roster import UnknownMemberError
+from exchange.storage.errors import StorageUnavailableError
+from exchange.storage.outbox import PeerLease
+from exchange.telemetry.logs import get_logger
+from exchange.use_cases.deliver import claim, give_back, load_next, next_wait_ms, settle
+from exchange.use_cases.maintain import maintain
+from exchange.use_cases.node import Node
+
+WAYS: Final = 8
+"""How many peers are served at the same time."""
+IDLE_MS: Final = 2 * SECOND_MS
+"""The longest sleep without being woken: what a lost signal costs."""
+MAINTAIN_EVERY_MS: Final = 5 * SECOND_MS
+REFRESH_PEERS_EVERY_MS: Final = 10 * MINUTE_MS
+
+
+class Courier:
+    """Delivers, and keeps the node's clocks. `run` until `stop` is set; `run_once` for tests and simulations."""
+
+    def __init__(self, node: Node, transport: PeerTransport) -> None:
+        """Serve this node over this transport."""
+        self._node = node
+        self._transport = transport
+        self._ways: set[asyncio.Task[None]] = set()
+        self._maintained = 0
+        self._refreshed = 0
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Deliver until `stop` is set, then finish what is on its way."""
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            while not stop.is_set():
+                mark = self._node.database.wake.mark("outbox")
+                try:
+                    started = await self._start_ways()
+                    await self._keep_clocks()
+                    wait_ms = 0 if started else await next_wait_ms(self._node, IDLE_MS)
+                except StorageUnavailableError:
+                    get_logger().warning("courier-storage-unavailable")
+                    wait_ms = IDLE_MS
+                if wait_ms > 0:
+                    waking = asyncio.create_task(
+                        self._node.database.wake.wait("outbox", wait_ms / SECOND_MS, since=mark)
+                    )
+                    await asyncio.wait({waking, stopping, *self._ways}, return_when=asyncio.FIRST_COMPLETED)
+                    waking.cancel()
+                    await asyncio.gather(waking, return_exceptions=True)
+        finally:
+            stopping.cancel()
+            await asyncio.gather(stopping, *self._ways, return_exceptions=True)
+
+    async def run_once(self) -> int:
+        """Deliver everything that is due now, once; returns how many peers were tried."""
+        tried = 0
+        while (lease := await self._claim()) is not None:
+            await self._serve(lease)
+            tried += 1
+        return tried
+
+    async def _start_ways(self) -> bool:
+        started = False
+        while len(self._ways) < WAYS and (lease := await self._claim()) is not None:
+            way = asyncio.create_task(self._serve(lease))
+            self._ways.add(way)
+            way.add_done_callback(self._ways.discard)
+            started = True
+        return started
+
+    async def _claim(self) -> PeerLease | None:
+        return await claim(self._node, secrets.token_hex(8))
+
+    async def _serve(self, lease: PeerLease) -> None:
+        """Deliver to one peer until its queue is empty or it fails."""
+        node = self._node
+        retry_after_ms: int | None = None
+        reached = False
+        try:
+            peer = node.world().roster.member(lease.agency)
+            after = 0
+            while (batch := await load_next(node, lease, after)) is not None:
+                answer = await self._transport.post_envelopes(peer, batch.body)
+                outcome = await settle(node, lease, peer, batch, answer)
+                reached = True
+                after = batch.last_seq
+                if outcome.retry_after_ms is not None:
+                    retry_after_ms = max(retry_after_ms or 0, outcome.retry_after_ms)
+        except PeerUnreachableError as error:
+            reached = False
+            retry_after_ms = error.retry_after_s * SECOND_MS if error.retry_after_s is not None else None
+            get_logger().info("peer-not-reached", peer=lease.agency, code=error.code)
+        except UnknownMemberError:
+            get_logger().warning("peer-not-in-roster", peer=lease.agency)
+        except StorageUnavailableError:
+            # The lease ends by itself; whatever the peer got will be answered again with the same receipt.
+            get_logger().warning("courier-storage-unavailable")
+            return
+        await give_back(node, lease, reached=reached, retry_after_ms=retry_after_ms)
+
+    async def _keep_clocks(self) -> None:
+        now = self._node.clock()
+        if now - self._maintained >= MAINTAIN_EVERY_MS:
+            self._maintained = now
+            await maintain(self._node)
+        if now - self._refreshed >= REFRESH_PEERS_EVERY_MS:
+            self._refreshed = now
+            await refresh_peers(self._node, self._transport)

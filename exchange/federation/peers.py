@@ -1,0 +1,87 @@
+"""Peers' epoch keys: fetched from their node cards, verified against the roster, remembered.
+
+Rules:
+
+* Every statement must be signed by the agency key in the roster, be about that agency, cover exactly one week, and
+  name a key that can be sealed to.
+* A list whose highest number is below one seen before is old, and nothing of it is used.
+* Five weeks are published ahead, so a peer that sleeps can still be written to: fetching is done long before it is
+  needed, and again whenever fewer than four weeks are known.
+"""
+
+from __future__ import annotations
+
+from exchange.envelope.epochs import EpochStatement, check_epoch, check_not_older
+from exchange.envelope.errors import EnvelopeError
+from exchange.envelope.statements import parse_statement
+from exchange.envelope.wire import from_base64url
+from exchange.federation.transport import PeerTransport, PeerUnreachableError
+from exchange.limits import LIMITS
+from exchange.roster import Member
+from exchange.schemas.node import NodeCard
+from exchange.storage.epochs import StoredEpoch, highest_peer_seq, peer_epochs, remember_peer_epochs
+from exchange.telemetry.logs import get_logger
+from exchange.use_cases.node import Node
+
+WEEKS_ENOUGH_MS = 4 * LIMITS.epoch_ms
+
+
+async def fetch_peer_keys(node: Node, transport: PeerTransport, peer: Member) -> bool:
+    """Ask the peer for its card and remember the epoch keys on it; returns whether that worked. Never raises."""
+    try:
+        card = await transport.node_card(peer)
+        statements = verified_statements(card, peer)
+        highest = await node.database.read(lambda conn: highest_peer_seq(conn, peer.agency))
+        check_not_older(highest, statements)
+    except PeerUnreachableError as error:
+        get_logger().info("peer-card-not-reached", peer=peer.agency, code=error.code)
+        return False
+    except EnvelopeError as error:
+        get_logger().warning("peer-card-refused", peer=peer.agency, code=error.code)
+        return False
+    rows = [
+        StoredEpoch(item.key_id, item.seq, item.not_before, item.not_after, raw)
+        for item, raw in zip(statements, _raw(card), strict=True)
+    ]
+    await node.database.write(lambda conn: remember_peer_epochs(conn, peer.agency, rows, node.clock()))
+    return True
+
+
+def verified_statements(card: NodeCard, peer: Member) -> list[EpochStatement]:
+    """The statements on a card, each signed by the peer's agency key and about that agency.
+
+    Raises:
+        EnvelopeError: one of them is not.
+    """
+    found = []
+    for raw in _raw(card):
+        statement = parse_statement(EpochStatement, raw).verify(peer.agency_key)
+        if statement.agency != peer.agency:
+            raise ForeignStatementError
+        check_epoch(statement)
+        found.append(statement)
+    return found
+
+
+class ForeignStatementError(EnvelopeError):
+    """A card carries a statement about another agency."""
+
+    code = "statement-foreign"
+    sentence = "The peer's card carries a statement about another agency."
+
+
+def _raw(card: NodeCard) -> list[bytes]:
+    return [
+        from_base64url(epoch.statement, member="statement", longest=LIMITS.statement_bytes) for epoch in card.epochs
+    ]
+
+
+async def refresh_peers(node: Node, transport: PeerTransport) -> None:
+    """Fetch the keys of every member of which fewer than four weeks are known."""
+    at = node.clock()
+    for peer in node.world().roster.members.values():
+        if peer.agency == node.agency or not peer.may_send("forward"):
+            continue
+        known = await node.database.read(lambda conn, agency=peer.agency: peer_epochs(conn, agency))  # type: ignore[misc]
+        if max((epoch.not_after for epoch in known), default=0) < at + WEEKS_ENOUGH_MS:
+            await fetch_peer_keys(node, transport, peer)

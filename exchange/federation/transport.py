@@ -1,0 +1,192 @@
+"""How one node speaks to another: tokens, batches, the node card. Over HTTP.
+
+Rules:
+
+* The peer's address comes from the roster, never from anything a peer says; redirects are not followed.
+* An answer is read up to a cap and parsed strictly. HTML, another content type, a cut or oversized body is a peer that
+  did not answer, and the batch goes again.
+* No traceparent and no cookie goes to another agency; the user agent names the software only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol, TypeVar
+
+import httpx2
+from pydantic import BaseModel, ValidationError
+
+from exchange.envelope.keys import NodeKey
+from exchange.limits import Limits
+from exchange.oauth.assertion import make_assertion, token_request
+from exchange.roster import Member
+from exchange.schemas.federation import BatchAnswer
+from exchange.schemas.node import NodeCard
+
+_JSON: Final = "application/json"
+_REFRESH_BEFORE_MS: Final = 30_000
+_ANSWER_BYTES: Final = 2 * 1024 * 1024
+_UNAUTHORIZED: Final = 401
+_OK: Final = 200
+_BUSY: Final = frozenset({429, 503})
+
+
+class PeerUnreachableError(Exception):
+    """The peer gave no usable answer. Whatever was sent may or may not have arrived, and is sent again.
+
+    Attributes:
+        code: `no-connection`, `timeout`, `bad-answer`, `busy` or `refused-us`; never a text of the peer's.
+        retry_after_s: what the peer asked for, if it did.
+    """
+
+    def __init__(self, code: str, retry_after_s: int | None = None) -> None:
+        super().__init__(code)
+        self.code = code
+        self.retry_after_s = retry_after_s
+
+
+class PeerTransport(Protocol):
+    """Port: the way to other nodes. Over HTTP, or in memory for simulations."""
+
+    async def post_envelopes(self, peer: Member, body: bytes) -> BatchAnswer:
+        """Deliver one batch."""
+
+    async def node_card(self, peer: Member) -> NodeCard:
+        """The peer's card, unverified."""
+
+    async def close(self) -> None:
+        """Give connections back."""
+
+
+@dataclass(slots=True)
+class _Token:
+    value: str
+    expires_at: int
+
+
+class _TokenAnswer(BaseModel):
+    access_token: str
+    token_type: str
+    expires_in: int
+    scope: str | None = None
+
+
+class HTTPTransport:
+    """`PeerTransport` over HTTP with keep-alive."""
+
+    def __init__(
+        self,
+        agency: str,
+        node_key: NodeKey,
+        limits: Limits,
+        clock: Callable[[], int],
+        *,
+        transport: httpx2.AsyncBaseTransport | None = None,
+    ) -> None:
+        """Speak as this agency; `transport` replaces the network in tests."""
+        self._agency = agency
+        self._node_key = node_key
+        self._limits = limits
+        self._clock = clock
+        self._tokens: dict[str, _Token] = {}
+        self._client = httpx2.AsyncClient(
+            transport=transport,
+            timeout=httpx2.Timeout(30.0, connect=5.0),
+            follow_redirects=False,
+            headers={"user-agent": "referral-exchange"},
+            trust_env=False,
+        )
+
+    async def post_envelopes(self, peer: Member, body: bytes) -> BatchAnswer:
+        """Deliver one batch.
+
+        Raises:
+            PeerUnreachableError: there was no usable answer.
+        """
+        path = "/federation/v1/envelopes"
+        status, answer = await self._authorized(peer, path, body)
+        if status == _UNAUTHORIZED:
+            # The peer restarted with another token key, or our node key changed: one fresh token, then give up.
+            self._tokens.pop(peer.agency, None)
+            status, answer = await self._authorized(peer, path, body)
+        if status != _OK:
+            raise PeerUnreachableError("refused-us")
+        return _parsed(BatchAnswer, answer)
+
+    async def node_card(self, peer: Member) -> NodeCard:
+        """The peer's card, unverified.
+
+        Raises:
+            PeerUnreachableError: there was no usable answer.
+        """
+        status, answer = await self._send("GET", peer.node_url + "/.well-known/referral-node")
+        if status != _OK:
+            raise PeerUnreachableError("refused-us")
+        return _parsed(NodeCard, answer)
+
+    async def close(self) -> None:
+        """Give connections back."""
+        await self._client.aclose()
+
+    async def _authorized(self, peer: Member, path: str, body: bytes) -> tuple[int, bytes]:
+        headers = {"authorization": f"Bearer {await self._token(peer)}", "content-type": _JSON}
+        return await self._send("POST", peer.node_url + path, content=body, headers=headers)
+
+    async def _token(self, peer: Member) -> str:
+        now = self._clock()
+        known = self._tokens.get(peer.agency)
+        if known is not None and known.expires_at - _REFRESH_BEFORE_MS > now:
+            return known.value
+        assertion = make_assertion(self._agency, peer.node_url, self._node_key.sign, now=now)
+        form = token_request(assertion, "federation")
+        status, answer = await self._send("POST", peer.node_url + "/oauth/token", data=form)
+        if status != _OK:
+            raise PeerUnreachableError("refused-us")
+        token = _parsed(_TokenAnswer, answer)
+        self._tokens[peer.agency] = _Token(token.access_token, now + token.expires_in * 1000)
+        return token.access_token
+
+    async def _send(
+        self,
+        method: str,
+        url: str,
+        *,
+        content: bytes | None = None,
+        data: dict[str, str] | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> tuple[int, bytes]:
+        try:
+            async with self._client.stream(method, url, content=content, data=data, headers=headers) as response:
+                if response.status_code in _BUSY:
+                    raise PeerUnreachableError("busy", _seconds(response.headers.get("retry-after")))
+                body = b""
+                async for chunk in response.aiter_bytes():
+                    body += chunk
+                    if len(body) > _ANSWER_BYTES:
+                        raise PeerUnreachableError("bad-answer")
+                if response.status_code == _OK and _media_type(response) != _JSON:
+                    raise PeerUnreachableError("bad-answer")
+                return response.status_code, body
+        except httpx2.TimeoutException:
+            raise PeerUnreachableError("timeout") from None
+        except (httpx2.HTTPError, httpx2.InvalidURL):
+            raise PeerUnreachableError("no-connection") from None
+
+
+T = TypeVar("T", bound=BaseModel)
+
+
+def _parsed(model: type[T], answer: bytes) -> T:
+    try:
+        return model.model_validate_json(answer)
+    except ValidationError:
+        raise PeerUnreachableError("bad-answer") from None
+
+
+def _media_type(response: httpx2.Response) -> str:
+    return str(response.headers.get("content-type", "")).partition(";")[0].strip().lower()
+
+
+def _seconds(value: str | None) -> int | None:
+    return int(value) if value is not None and value.isascii() and value.isdigit() else None

@@ -1,0 +1,92 @@
+"""The one way in which a referral changes: new events in, state, hold and clocks follow, the change list is told.
+
+Runs inside a transaction. A held disclosure whose hold ended is deleted here, in the same commit as the event that
+ended it: there is no moment in which she has said no and her name can still be released.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from sqlalchemy import Connection
+
+from exchange.referral.lifecycle import Side
+from exchange.storage.outbox import delete_held
+from exchange.storage.referrals import (
+    EventRecord,
+    ReferralRecord,
+    add_change,
+    add_event,
+    events_of,
+    load_referral,
+    save_referral,
+)
+from exchange.storage.transaction import signal
+from exchange.use_cases.facts import Facts, open_facts
+from exchange.use_cases.node import Node
+from exchange.use_cases.transitions import HOLDING, settle_state
+
+Adjust = Callable[[ReferralRecord], ReferralRecord]
+
+
+def change_referral(
+    node: Node,
+    conn: Connection,
+    record: ReferralRecord,
+    *,
+    what: str,
+    events: Iterable[EventRecord] = (),
+    adjust: Adjust | None = None,
+    facts: Facts | None = None,
+) -> ReferralRecord:
+    """Record events, settle what follows, save.
+
+    Args:
+        node: clock, limits, storage key.
+        conn: the transaction.
+        record: the referral as read in this transaction, or with a version that guards it.
+        what: for the change list; a stable word.
+        events: new events of either side; those on record already change nothing.
+        adjust: changes of other columns, applied before the state is settled.
+        facts: new facts; otherwise those of the row.
+
+    Raises:
+        StaleReferralError: somebody else wrote first.
+    """
+    at = node.clock()
+    for event in events:
+        add_event(conn, event)
+        if event.side == record.side:
+            record = replace(record, number=max(record.number, event.number))
+        else:
+            record = replace(record, seen=max(record.seen, event.number))
+    if adjust is not None:
+        record = adjust(record)
+    if facts is None and record.sealed_facts is not None:
+        facts = open_facts(node, record.id, record.sealed_facts)
+    before = record.hold
+    settled = settle_state(record, facts, events_of(conn, [record.id])[record.id], at=at)
+    if before in HOLDING and settled.hold not in HOLDING | {"released"}:
+        delete_held(conn, record.id)
+    saved = save_referral(conn, settled)
+    if record.side == Side.REFERRING:
+        add_change(conn, record.id, what, at)
+        signal(conn, "changes")
+    return saved
+
+
+def change_by_id(
+    node: Node,
+    conn: Connection,
+    referral: str,
+    *,
+    what: str,
+    events: Iterable[EventRecord] = (),
+    adjust: Adjust | None = None,
+) -> ReferralRecord | None:
+    """As `change_referral`, for a referral that is read here; nothing if there is none."""
+    record = load_referral(conn, referral)
+    if record is None:
+        return None
+    return change_referral(node, conn, record, what=what, events=events, adjust=adjust)

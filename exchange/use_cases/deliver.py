@@ -1,0 +1,185 @@
+"""The courier's database half: which peer is due, what goes into a batch, what its answers mean.
+
+Rules:
+
+* An envelope leaves the queue only when the peer's node key has signed for exactly its digest. A receipt that does not
+  verify is no answer.
+* `refused` is final and is told to this agency's system. `later` leaves the envelope where it is, and lets the ones
+  behind it pass.
+* The bodies of delivered forwards and answers are destroyed here; stops keep theirs, they carry nothing about anyone.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from sqlalchemy import Connection
+
+from exchange.envelope.errors import EnvelopeError
+from exchange.envelope.kinds import Kind, KindClass, class_of
+from exchange.envelope.statements import DeliveryReceipt, parse_statement
+from exchange.envelope.wire import canonical, from_base64url, to_base64url
+from exchange.limits import LIMITS, SECOND_MS
+from exchange.roster import Member
+from exchange.schemas.federation import BatchAnswer, ItemAnswer
+from exchange.storage.outbox import (
+    OutgoingRecord,
+    PeerLease,
+    claim_peer,
+    load_batch,
+    next_due,
+    settle_item,
+    settle_peer,
+)
+from exchange.storage.referrals import ReferralRecord
+from exchange.telemetry.logs import get_logger
+from exchange.use_cases.change_referral import change_by_id
+from exchange.use_cases.node import Node
+
+STOPS: Final = frozenset(kind.value for kind in Kind if class_of(kind) is KindClass.STOP)
+_LATER_AT_LEAST_MS: Final = SECOND_MS
+_LATER_AT_MOST_MS: Final = 3600 * SECOND_MS
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What goes to a peer in one request."""
+
+    items: Sequence[OutgoingRecord]
+    last_seq: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a batch came to."""
+
+    delivered: int
+    retry_after_ms: int | None
+    """When an item that was answered `later` may go again."""
+
+
+async def claim(node: Node, token: str) -> PeerLease | None:
+    """Lease one peer that is due, or nothing."""
+    lease_ms = node.limits.lease_default_s * SECOND_MS
+    if await node.database.read(next_due) is None:
+        return None
+    return await node.database.write(lambda conn: claim_peer(conn, at=node.clock(), token=token, lease_ms=lease_ms))
+
+
+async def next_wait_ms(node: Node, longest: int) -> int:
+    """How long nothing is due, at most `longest`."""
+    due = await node.database.read(next_due)
+    return longest if due is None else max(0, min(longest, due - node.clock()))
+
+
+async def load_next(node: Node, lease: PeerLease, after: int) -> Batch | None:
+    """The next batch for a leased peer, or nothing."""
+    limits = node.limits
+    max_bytes = limits.batch_first_bytes if lease.attempts else limits.batch_bytes
+    rows = await node.database.read(
+        lambda conn: load_batch(conn, lease.agency, after=after, limit=limits.batch_envelopes, max_bytes=max_bytes)
+    )
+    if not rows:
+        return None
+    items = [item for _, item in rows]
+    return Batch(items, rows[-1][0], canonical({"envelopes": [_wire(node, item) for item in items]}))
+
+
+def _wire(node: Node, item: OutgoingRecord) -> dict[str, str]:
+    header = node.open_row(item.sealed_header or b"", "outbox", "sealed_header", item.id)
+    members = {
+        "header": to_base64url(header),
+        "wrapped_key": to_base64url(item.wrapped_key or b""),
+        "ciphertext": to_base64url(item.ciphertext or b""),
+        "signature": to_base64url(item.signature or b""),
+    }
+    return members | ({"release": to_base64url(item.release)} if item.release is not None else {})
+
+
+async def settle(node: Node, lease: PeerLease, peer: Member, batch: Batch, answer: BatchAnswer) -> Outcome:
+    """Write down what the peer answered, all of it in one transaction."""
+    at = node.clock()
+    # A peer that answers too few has not answered the rest; they go again.
+    answered = list(zip(batch.items, answer.answers, strict=False))
+    receipts = {item.id: _receipt(item, given, peer) for item, given in answered}
+    later = [given.retry_after or 0 for _, given in answered if given.result == "later"]
+
+    def commit(conn: Connection) -> int:
+        delivered = 0
+        for item, given in answered:
+            receipt = receipts[item.id]
+            if receipt is not None:
+                delivered += _delivered(node, conn, item, receipt, at)
+            elif given.result == "refused":
+                _refused(node, conn, item, given, at)
+        return delivered
+
+    delivered = await node.database.write(commit)
+    for item, _ in answered:
+        if receipts[item.id] is not None:
+            node.measurements.delivered(kind=item.kind, latency_ms=at - item.created_at)
+    unusable = sum(given.result == "accepted" and receipts[item.id] is None for item, given in answered)
+    if unusable:
+        get_logger().warning("receipt-refused", peer=lease.agency, count=unusable)
+    waits = [max(_LATER_AT_LEAST_MS, min(_LATER_AT_MOST_MS, seconds * SECOND_MS)) for seconds in later]
+    if unusable or len(answered) < len(batch.items):
+        waits.append(node.limits.retry_after_ms(node.limits.retry[2].every_ms))
+    return Outcome(delivered, max(waits, default=None))
+
+
+def _receipt(item: OutgoingRecord, given: ItemAnswer, peer: Member) -> bytes | None:
+    """The receipt's bytes, if the peer's node key signed for exactly this envelope."""
+    if given.result != "accepted" or given.receipt is None:
+        return None
+    try:
+        raw = from_base64url(given.receipt, member="receipt", longest=LIMITS.statement_bytes)
+        receipt = parse_statement(DeliveryReceipt, raw).verify(peer.node_key)
+    except EnvelopeError:
+        return None
+    return raw if (receipt.envelope, receipt.digest, receipt.recipient) == (item.id, item.digest, peer.agency) else None
+
+
+def _delivered(node: Node, conn: Connection, item: OutgoingRecord, receipt: bytes, at: int) -> bool:
+    keep = item.kind in STOPS
+    if not settle_item(conn, item.id, status="delivered", at=at, receipt=receipt, problem=None, keep_body=keep):
+        return False
+    if item.kind == Kind.OFFER:
+        change_by_id(node, conn, item.referral, what="delivered", adjust=lambda record: _reached(record, at))
+    return True
+
+
+def _reached(record: ReferralRecord, at: int) -> ReferralRecord:
+    return replace(record, delivered_at=record.delivered_at or at, undeliverable=False)
+
+
+def _refused(node: Node, conn: Connection, item: OutgoingRecord, given: ItemAnswer, at: int) -> None:
+    code = given.problem.code if given.problem is not None else "refused"
+    if not settle_item(conn, item.id, status="refused", at=at, receipt=None, problem=code[:64], keep_body=False):
+        return
+
+    def adjust(record: ReferralRecord) -> ReferralRecord:
+        if item.kind == Kind.OFFER:
+            return replace(record, undeliverable=True)
+        if item.kind == Kind.DISCLOSURE:
+            return replace(record, hold="awaiting-disclosure", disclosed_at=None)
+        return record
+
+    change_by_id(node, conn, item.referral, what=f"{item.kind}-refused", adjust=adjust)
+
+
+async def give_back(node: Node, lease: PeerLease, *, reached: bool, retry_after_ms: int | None) -> None:
+    """Return the lease, with the time of the next try."""
+    at = node.clock()
+    if reached:
+        due_at = at + (retry_after_ms or 0)
+    else:
+        failing_for = at - (lease.failing_since or at)
+        low, high = node.limits.retry_jitter
+        # Jitter only spreads load; nothing secret depends on it.
+        wait = node.limits.retry_after_ms(failing_for) * random.uniform(low, high)  # noqa: S311
+        due_at = at + max(int(wait), retry_after_ms or 0)
+    await node.database.write(lambda conn: settle_peer(conn, lease, at=at, due_at=due_at, reached=reached))

@@ -1,0 +1,68 @@
+"""What a node remembers about a referral, sealed: enough to run the gate again, and nothing that the gate withheld.
+
+Field names, never values. The contents of a held disclosure are sealed to the receiver; this node cannot read them.
+"""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+from contracts.model import Retention
+from contracts.vocabulary import Basis, BasisClass, Feedback, Field, Group, Priority, Purpose, ReleaseMode, ServiceType
+from exchange.use_cases.node import Node
+
+
+class Facts(BaseModel):
+    """One referral's facts. On the receiving side without subject, consent and held fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    service: ServiceType
+    purpose: Purpose
+    priority: Priority
+    basis: BasisClass
+    exact_basis: Basis | None = None
+    """Unknown on the receiving side until the offer was opened."""
+    feedback: Feedback
+    offer: str
+    """Id of the offer's envelope."""
+    offered: tuple[Field, ...] = ()
+    groups: tuple[Group, ...] = ()
+    release: ReleaseMode = ReleaseMode.CONFIRM
+    retention_declined_s: int
+    retention_expired_s: int
+    retention_closed_s: int
+    subject: str | None = None
+    consent_version: int | None = None
+    held: str | None = None
+    """Id of the held disclosure's envelope."""
+    held_fields: tuple[Field, ...] = ()
+    held_expires: int | None = None
+    accepting: str | None = None
+    """Digest of the answer that accepted."""
+    unit: str | None = None
+    exercise: bool = False
+
+    @property
+    def retention(self) -> Retention:
+        """How long sealed content is kept after each end, as the contract said when the referral was made."""
+        return Retention.model_construct(
+            declined_s=self.retention_declined_s,
+            expired_s=self.retention_expired_s,
+            closed_s=self.retention_closed_s,
+        )
+
+
+def seal_facts(node: Node, referral: str, facts: Facts) -> bytes:
+    """The facts for the row."""
+    value = facts.model_dump_json(exclude_defaults=True).encode()
+    return node.seal_row(value, "referral", "sealed_facts", referral)
+
+
+def open_facts(node: Node, referral: str, sealed: bytes) -> Facts:
+    """The facts of a row.
+
+    Raises:
+        SealedRowError: they belong to another row, or were changed.
+    """
+    return Facts.model_validate_json(node.open_row(sealed, "referral", "sealed_facts", referral))

@@ -1,0 +1,114 @@
+"""What follows from an event: the state, the clocks, what happens to a held disclosure, what has to be destroyed.
+
+Rules:
+
+* The state is a pure function of all events of both sides (`exchange.referral.lifecycle`) and nothing else.
+* A held disclosure is released by an acceptance only, and only while the state is `accepted`. Decline, redirection,
+  recall, withdrawal, expiry and error delete it; `waitlisted` ends the hold and asks for a fresh one later.
+* `automatic` releases at once; `confirm` asks a worker first, but never for an emergency.
+* A referral that has ended is destroyed after the time its contract says: declined and recalled, expired, closed;
+  `erase` at once. What remains is the tombstone, and it too ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Final
+
+from contracts.vocabulary import Priority, ReleaseMode, WithdrawalForm
+from exchange.limits import DAY_MS
+from exchange.referral import clocks
+from exchange.referral.lifecycle import (
+    TERMINAL,
+    Event,
+    EventName,
+    Side,
+    State,
+    local_state,
+    merge,
+    sender_view,
+    sharing_stopped,
+    withdrawal_form,
+)
+from exchange.storage.referrals import EventRecord, ReferralRecord
+from exchange.use_cases.facts import Facts
+
+LONGEST_RETENTION_MS: Final = 365 * DAY_MS
+"""Nothing is kept without an end, whatever a contract says."""
+HOLDING: Final = frozenset({"held", "confirm", "release-due"})
+
+
+def as_event(record: EventRecord) -> Event:
+    """The event of a row."""
+    return Event(Side(record.side), EventName(record.name), record.number, record.seen, record.at, shared=record.shared)
+
+
+def as_events(records: Iterable[EventRecord]) -> list[Event]:
+    """The events of rows."""
+    return [as_event(record) for record in records]
+
+
+def shared_state(record: ReferralRecord, events: Iterable[Event], at: int) -> State:
+    """The state as this node shows it."""
+    state = merge(events, respond_by=record.respond_by, at=at)
+    return sender_view(state, delivered=record.side == Side.RECEIVING or record.delivered_at is not None)
+
+
+def own_state(record: ReferralRecord, events: Iterable[Event], at: int) -> State:
+    """The state from everything this side knows: what its own next step is judged by."""
+    return local_state(events, respond_by=record.respond_by, at=at)
+
+
+def next_number(record: ReferralRecord, at: int) -> int:
+    """This side's next number: milliseconds, raised where the clock has not moved."""
+    return max(at, record.number + 1)
+
+
+def settle_state(
+    record: ReferralRecord, facts: Facts | None, records: Iterable[EventRecord], *, at: int
+) -> ReferralRecord:
+    """The record after these events: state, hold, retention. Facts are gone once a referral is a tombstone."""
+    events = as_events(records)
+    state = shared_state(record, events, at)
+    changed = replace(record, state=state.value, updated_at=at)
+    if sharing_stopped(events) and changed.sharing_stopped_at is None:
+        changed = replace(changed, sharing_stopped_at=at)
+    if record.side == Side.REFERRING:
+        changed = replace(changed, hold=_hold(changed, facts, state))
+    if state in TERMINAL:
+        changed = _closed(changed, facts, state, withdrawal_form(events), at)
+    elif changed.closed_at is not None and changed.destroyed_at is None and changed.blocked_at is None:
+        # A decision that was made in time arrived after its expiry had been computed: it counts, and nothing is lost.
+        changed = replace(changed, closed_at=None, destroy_at=None, forget_at=None)
+    return changed
+
+
+def _hold(record: ReferralRecord, facts: Facts | None, state: State) -> str:
+    hold = record.hold
+    if hold not in HOLDING:
+        return hold
+    if state in TERMINAL or record.sharing_stopped_at is not None:
+        return "deleted"
+    if state is State.WAITLISTED:
+        return "awaiting-disclosure"
+    if hold == "held" and state not in {State.SENT, State.RECEIVED, State.INFORMATION_REQUESTED}:
+        automatic = facts is not None and (
+            facts.release is ReleaseMode.AUTOMATIC or facts.priority is Priority.EMERGENCY
+        )
+        return "release-due" if automatic else "confirm"
+    return hold
+
+
+def _closed(
+    record: ReferralRecord, facts: Facts | None, state: State, form: WithdrawalForm | None, at: int
+) -> ReferralRecord:
+    closed_at = record.closed_at or at
+    # Without facts there is nothing left, or never was: the tombstone of a stop that came before its offer.
+    ends = (
+        at
+        if facts is None
+        else clocks.destroy_at(state, closed_at=closed_at, retention=facts.retention, withdrawal=form)
+    )
+    destroy_at = min(end for end in (ends, record.destroy_at, closed_at + LONGEST_RETENTION_MS) if end is not None)
+    return replace(record, closed_at=closed_at, destroy_at=destroy_at, forget_at=clocks.forget_at(destroy_at))
