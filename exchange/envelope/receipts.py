@@ -27,7 +27,7 @@ def sign_receipt(signing_body: bytes, sign: Callable[[bytes], bytes]) -> bytes:
     return sign(framed(Tag.CONSENT_RECEIPT, signing_body))
 
 
-def check_receipt(header: Header, sender_agency_key: bytes, *, at: int) -> None:
+def check_receipt(header: Header, sender_agency_key: bytes, at: int) -> None:
     """Return only if the receipt in this header covers this envelope at this time (Unix milliseconds).
 
     Raises:
