@@ -29,7 +29,7 @@ from contracts.vocabulary import AgencyKind, Field, Stage
 
 REFUSED: Final = 1
 WRONG_CALL: Final = 2
-_WIDTH_WHEN_PIPED: Final = 200
+_WIDTH_WHEN_PIPED: Final = 240
 
 app = typer.Typer(no_args_is_help=True, help="Check, explain and prove an information-sharing contract.")
 
@@ -203,8 +203,8 @@ def _grouped(found: Sequence[Sighting], heading: str, name: Callable[[Sighting],
 def _print_table(table: TextTable) -> None:
     console = Console(width=None if sys.stdout.isatty() else _WIDTH_WHEN_PIPED, markup=False, highlight=False)
     drawn = Table(show_edge=False)
-    for heading in table.headings:
-        drawn.add_column(heading, overflow="fold")
+    for position, heading in enumerate(table.headings):
+        drawn.add_column(heading, overflow="fold", no_wrap=position == 0)
     for row in table.rows:
         drawn.add_row(*row)
     console.print(drawn)
