@@ -25,6 +25,7 @@ from exchange.oauth.compact import Sign
 
 SEED_BYTES: Final = 32
 _OWNER_ONLY: Final = 0o600
+_LONGEST_FILE: Final = 4096
 _MEMBERS: Final = frozenset({"kty", "crv", "x", "d"})
 _OPTIONAL: Final = frozenset({"alg", "use", "kid"})
 
@@ -76,11 +77,15 @@ class ClientKey:
         """
         try:
             with path.open("rb") as file:
-                if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & (stat.S_IRWXG | stat.S_IRWXO):
-                    raise ClientSetupError(f"Run `chmod 600 {path}`: others can read this key; consider a new one.")
-                members: Any = json.loads(file.read())
+                # The open file is looked at, not its name, which could change in between.
+                mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+                written = file.read(_LONGEST_FILE)
         except OSError:
             raise ClientSetupError(f"The client key {path} cannot be read.") from None
+        if mode & (stat.S_IRWXG | stat.S_IRWXO):
+            raise ClientSetupError(f"Run `chmod 600 {path}`: others can read this key; consider a new one.")
+        try:
+            members: Any = json.loads(written)
         except ValueError:
             raise ClientSetupError(f"{path} is not a JSON Web Key.") from None
         return cls._from_members(members, path)

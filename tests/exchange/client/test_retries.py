@@ -1,0 +1,187 @@
+"""What is tried again, and what never is."""
+
+from __future__ import annotations
+
+import json
+
+import httpx2
+import pytest
+from support.scripted_node import ScriptedNode, json_answer, problem
+
+from consent.examples import DRAFT_EXAMPLE
+from exchange.client import NodeUnreachableError, ProblemError, RetryPolicy, UnexpectedAnswerError
+from exchange.client.retries import Repeat
+from exchange.schemas.consents import ConsentRequest
+from exchange.schemas.referrals import SMALLEST_REFERRAL, ReferralRequest
+
+REFERRALS = "/v1/referrals"
+ID = "9f4e2a60c1d84b6e8a1b0c5d7e3f2a94"
+VIEW = {
+    "id": ID,
+    "side": "referring",
+    "peer": "rose-house-shelter",
+    "sector": "accommodation",
+    "state": "sent",
+    "flags": {},
+    "created_at": "2026-11-23T00:00:00Z",
+    "updated_at": "2026-11-23T00:00:00Z",
+    "respond_by": "2026-11-24T00:00:00Z",
+    "contract": "a" * 64,
+}
+CREATED = {
+    "id": ID,
+    "client_code": "K7QF-3M2P",
+    "state": "sent",
+    "to": "rose-house-shelter",
+    "priority": "urgent",
+    "respond_by": "2026-11-24T00:00:00Z",
+    "expires_at": "2026-11-25T00:00:00Z",
+    "disclosure_held": True,
+    "release": "automatic",
+    "withheld": [],
+    "call_now": False,
+    "duty_contact": "+00 000",
+    "told_first": {},
+}
+REQUEST = ReferralRequest.model_validate_json(json.dumps(SMALLEST_REFERRAL))
+
+
+async def test_send_keeps_its_idempotency_key_over_every_try() -> None:
+    node = ScriptedNode(
+        script={
+            REFERRALS: [
+                httpx2.ReadError("lost"),
+                problem(503, "storage-unavailable"),
+                problem(429, "too-many-requests"),
+                json_answer(CREATED, 201),
+            ]
+        }
+    )
+    async with node.client() as client:
+        created = await client.referrals.send(REQUEST)
+    assert created.id == ID
+    keys = {request.headers["idempotency-key"] for request in node.asked}
+    assert len(node.asked) == 4
+    assert len(keys) == 1
+    assert len({request.content for request in node.asked}) == 1
+
+
+async def test_two_acts_have_two_keys_and_the_callers_own_is_kept() -> None:
+    node = ScriptedNode(script={REFERRALS: [json_answer(CREATED, 201)]})
+    async with node.client() as client:
+        await client.referrals.send(REQUEST)
+        await client.referrals.send(REQUEST)
+        await client.referrals.send(REQUEST, idempotency_key="mine")
+    first, second, third = (request.headers["idempotency-key"] for request in node.asked)
+    assert first != second
+    assert third == "mine"
+
+
+async def test_a_lost_send_can_be_repeated_with_the_key_in_the_error() -> None:
+    node = ScriptedNode(script={REFERRALS: [httpx2.ReadError("lost")]})
+    async with node.client() as client:
+        with pytest.raises(NodeUnreachableError) as lost:
+            await client.referrals.send(REQUEST)
+    assert lost.value.idempotency_key == node.asked[0].headers["idempotency-key"]
+    assert len(node.asked) == 4
+
+
+@pytest.mark.parametrize(
+    ("failure", "tries"),
+    [
+        pytest.param(httpx2.ReadError("lost"), 1, id="answer lost: it may have been done"),
+        pytest.param(httpx2.ReadTimeout("slow"), 1, id="timeout: it may have been done"),
+        pytest.param(problem(503, "storage-unavailable"), 1, id="503: nobody knows"),
+        pytest.param(problem(502, "bad-gateway"), 1, id="502: nobody knows"),
+        pytest.param(httpx2.ConnectError("down"), 4, id="no connection: certainly not done"),
+        pytest.param(problem(429, "too-many-requests"), 4, id="429: certainly not done"),
+    ],
+)
+async def test_a_call_without_key_is_repeated_only_if_not_carried_out(
+    failure: httpx2.Response | Exception, tries: int
+) -> None:
+    node = ScriptedNode(script={f"{REFERRALS}/{ID}/release": [failure]})
+    async with node.client() as client:
+        with pytest.raises((NodeUnreachableError, ProblemError)):
+            await client.referrals.release(ID)
+    assert len(node.asked) == tries
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 409, 410, 413, 415, 422, 500])
+async def test_refusals_are_never_tried_again(status: int) -> None:
+    node = ScriptedNode(script={REFERRALS: [problem(status, "some-code")]})
+    async with node.client() as client:
+        with pytest.raises(ProblemError) as refused:
+            await client.referrals.send(REQUEST)
+    assert refused.value.problem.status == status
+    assert refused.value.problem.code == "some-code"
+    assert len(node.asked) == 1
+
+
+async def test_retry_after_longer_than_our_patience_ends_the_tries() -> None:
+    slow = problem(503, "storage-unavailable")
+    slow.headers["retry-after"] = "3600"
+    node = ScriptedNode(script={REFERRALS: [slow]})
+    async with node.client() as client:
+        with pytest.raises(ProblemError):
+            await client.referrals.send(REQUEST)
+    assert len(node.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "expected"),
+    [
+        pytest.param("7", 7.0, id="seconds"),
+        pytest.param("0", 0.0, id="at once"),
+        pytest.param("61", None, id="too long"),
+        pytest.param("Wed, 21 Oct 2026 07:28:00 GMT", 0.1875, id="a date is not read: our own wait"),
+        pytest.param("-5", 0.1875, id="negative is not read"),
+        pytest.param(None, 0.1875, id="absent: our own wait"),
+    ],
+)
+def test_wait_after_an_answer(retry_after: str | None, expected: float | None) -> None:
+    assert RetryPolicy().wait_after_answer_s(Repeat.HARMLESS, 1, 503, retry_after, lambda: 0.5) == expected
+
+
+def test_waits_double_to_a_limit_and_are_drawn() -> None:
+    policy = RetryPolicy(first_wait_s=1, longest_wait_s=5)
+    assert [policy.wait_s(attempt, lambda: 1.0) for attempt in (1, 2, 3, 4, 60)] == [1, 2, 4, 5, 5]
+    assert policy.wait_s(3, lambda: 0.0) == 2
+
+
+def test_last_try_stands() -> None:
+    assert RetryPolicy(attempts=3).wait_after_answer_s(Repeat.HARMLESS, 3, 503, None, lambda: 0.5) is None
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(httpx2.Response(200, text="<html>captive portal</html>"), id="another page"),
+        pytest.param(json_answer(CREATED | {"client_code": None}, 201), id="a member missing"),
+        pytest.param(json_answer(CREATED | {"surprise": 1}, 201), id="an unknown member"),
+        pytest.param(httpx2.Response(500, text="CANARY"), id="an error that is no problem document"),
+        pytest.param(httpx2.Response(301, headers={"location": "https://evil.example/"}), id="a redirect"),
+        pytest.param(
+            httpx2.Response(403, text="{}", headers={"content-type": "application/problem+json"}), id="an empty problem"
+        ),
+    ],
+)
+async def test_answers_that_are_not_of_this_protocol(answer: httpx2.Response) -> None:
+    node = ScriptedNode(script={REFERRALS: [answer]})
+    async with node.client() as client:
+        with pytest.raises(UnexpectedAnswerError) as told:
+            await client.referrals.send(REQUEST)
+    assert "CANARY" not in str(told.value)
+    assert len(node.asked) == 1
+
+
+async def test_bodies_have_no_empty_members() -> None:
+    node = ScriptedNode(script={REFERRALS: [json_answer(CREATED, 201)], "/v1/consents": [problem(422, "invalid")]})
+    async with node.client() as client:
+        await client.referrals.send(REQUEST)
+        with pytest.raises(ProblemError):
+            await client.consents.record(ConsentRequest.model_validate_json(json.dumps(DRAFT_EXAMPLE)))
+    for request in node.asked:
+        assert b"null" not in request.content
+        assert request.headers["content-type"] == "application/json"
+        assert request.headers["actor"] == "w-0417"

@@ -1,0 +1,147 @@
+"""Watching an inbox: each item once, leased, acknowledged at the end and only at the end."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import httpx2
+import pytest
+from support.scripted_node import ScriptedNode, json_answer, problem
+
+from exchange.client import HeldItem, ProblemError
+
+INBOX = "/v1/inbox"
+FIRST, SECOND = "1" * 32, "2" * 32
+
+
+def item(item_id: str, **members: Any) -> dict[str, Any]:
+    return {
+        "id": item_id,
+        "cursor": f"after-{item_id[0]}",
+        "referral": "a" * 32,
+        "sender": "example-helpline",
+        "kind": "offer",
+        "sector": "accommodation",
+        "state": "received",
+        "status": "new",
+        "received_at": "2026-11-23T00:00:00Z",
+    } | members
+
+
+def page(*items: dict[str, Any], cursor: str | None = None) -> httpx2.Response:
+    return json_answer({"items": items, "next_cursor": cursor})
+
+
+def lease(token: str) -> httpx2.Response:
+    return json_answer({"token": token, "until": "2026-11-23T00:01:00Z"})
+
+
+def a_node(**script: list[Any]) -> ScriptedNode:
+    paths = {INBOX: [page(item(FIRST), item(SECOND), cursor="after-2"), page(cursor="after-2")]}
+    for one in (FIRST, SECOND):
+        paths[f"{INBOX}/{one}/lease"] = [lease(f"lease-{one[0]}")]
+        paths[f"{INBOX}/{one}/acknowledgement"] = [json_answer(item(one, status="acknowledged"))]
+    return ScriptedNode(script=paths | script)
+
+
+async def take(node: ScriptedNode, count: int) -> list[str]:
+    taken = []
+    async with node.client() as client:
+        async for held in client.inbox.watch(wait_s=0.01):
+            async with held:
+                taken.append(held.item.id)
+            if len(taken) == count:
+                break
+    return taken
+
+
+async def test_items_are_leased_and_acknowledged_with_their_lease() -> None:
+    node = a_node()
+    assert await take(node, 2) == [FIRST, SECOND]
+    for one in (FIRST, SECOND):
+        (acknowledged,) = node.requests(f"{INBOX}/{one}/acknowledgement")
+        assert acknowledged.content == f'{{"lease":"lease-{one[0]}"}}'.encode()
+
+
+@pytest.mark.parametrize("status", [404, 409, 410], ids=["gone", "somebody else has it", "destroyed"])
+async def test_an_item_that_cannot_be_leased_is_left_to_others(status: int) -> None:
+    node = a_node(**{f"{INBOX}/{FIRST}/lease": [problem(status, "leased")]})
+    assert await take(node, 1) == [SECOND]
+    assert node.requests(f"{INBOX}/{FIRST}/acknowledgement") == []
+
+
+async def test_any_other_refusal_ends_the_watch() -> None:
+    node = a_node(**{f"{INBOX}/{FIRST}/lease": [problem(403, "scope-missing")]})
+    with pytest.raises(ProblemError):
+        await take(node, 1)
+
+
+async def test_a_failure_while_handling_does_not_acknowledge() -> None:
+    node = a_node()
+    async with node.client() as client:
+        with pytest.raises(ZeroDivisionError):
+            async for held in client.inbox.watch(wait_s=0.01):
+                async with held:
+                    raise ZeroDivisionError
+    assert node.requests(f"{INBOX}/{FIRST}/acknowledgement") == []
+
+
+async def test_the_cursor_moves_on_and_polls_wait() -> None:
+    node = a_node(**{INBOX: [page(item(FIRST), cursor="c1"), page(cursor="c1"), page(item(SECOND), cursor="c2")]})
+    assert await take(node, 2) == [FIRST, SECOND]
+    queries = [dict(request.url.params) for request in node.requests(INBOX)]
+    assert [query.get("cursor") for query in queries] == [None, "c1", "c1"]
+    assert {query["wait"] for query in queries} == {"0.01"}
+    assert {query["status"] for query in queries} == {"new"}
+
+
+async def test_unfinished_items_come_again_after_their_lease() -> None:
+    """The first handling fails; once the lease has run out the list is read from its beginning."""
+    node = a_node(**{INBOX: [page(item(FIRST), cursor="c1"), page(cursor="c1"), page(item(FIRST), cursor="c1")]})
+    seen: list[HeldItem] = []
+    async with node.client() as client:
+        async for held in client.inbox.watch(wait_s=0.01, lease_s=0):
+            seen.append(held)
+            if len(seen) == 2:
+                break
+    assert [held.item.id for held in seen] == [FIRST, FIRST]
+    assert [dict(request.url.params).get("cursor") for request in node.requests(INBOX)] == [None, "c1", None]
+
+
+async def test_pages_end_with_the_list() -> None:
+    node = a_node(**{INBOX: [page(item(FIRST), cursor="c1"), page(item(SECOND), cursor="c2"), page(cursor="c2")]})
+    async with node.client() as client:
+        found = [one.id async for one in client.inbox.pages()]
+    assert found == [FIRST, SECOND]
+
+
+async def test_changes_are_followed_without_end() -> None:
+    referral = {
+        "id": "a" * 32,
+        "side": "referring",
+        "peer": "rose-house-shelter",
+        "sector": "accommodation",
+        "state": "received",
+        "flags": {},
+        "created_at": "2026-11-23T00:00:00Z",
+        "updated_at": "2026-11-23T00:00:00Z",
+        "respond_by": "2026-11-24T00:00:00Z",
+        "contract": "a" * 64,
+    }
+    numbers = itertools.count(1)
+
+    def answer(_: httpx2.Request) -> httpx2.Response:
+        number = next(numbers)
+        change = {"cursor": f"c{number}", "what": "state", "at": "2026-11-23T00:00:00Z", "referral": referral}
+        return json_answer({"items": [change], "next_cursor": f"c{number}"})
+
+    node = ScriptedNode(script={"/v1/referrals": [answer]})
+    cursors = []
+    async with node.client() as client:
+        async for change in client.referrals.watch(wait_s=1):
+            cursors.append(change.cursor)
+            if len(cursors) == 3:
+                break
+    assert cursors == ["c1", "c2", "c3"]
+    assert [dict(request.url.params).get("cursor") for request in node.asked] == [None, "c1", "c2"]
