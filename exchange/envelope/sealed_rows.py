@@ -25,16 +25,17 @@ _SHORTEST: Final = len(VERSION) + NONCE_BYTES + 16
 class SealedRows:
     """Seals and opens database values under one node's storage key."""
 
-    __slots__ = ("_aead",)
+    __slots__ = ("_key",)
 
     def __init__(self, key: RowKey) -> None:
-        self._aead = Aead(key.secret_bytes())
+        # The key object, not a cipher that holds its bytes: it refuses to be pickled, copied or shown.
+        self._key = key
 
     def seal(self, value: bytes, *, table: str, column: str, row: str, nonce: bytes) -> bytes:
         """The sealed value; `nonce` is 24 fresh random bytes."""
         if len(nonce) != NONCE_BYTES:
             raise SealedRowError
-        return VERSION + bytes(self._aead.encrypt(value, _bound(table, column, row), nonce))
+        return VERSION + bytes(Aead(self._key.secret_bytes()).encrypt(value, _bound(table, column, row), nonce))
 
     def open(self, sealed: bytes, *, table: str, column: str, row: str) -> bytes:
         """The value.
@@ -45,7 +46,7 @@ class SealedRows:
         if len(sealed) < _SHORTEST or not sealed.startswith(VERSION):
             raise SealedRowError
         try:
-            return self._aead.decrypt(sealed[len(VERSION) :], _bound(table, column, row))
+            return Aead(self._key.secret_bytes()).decrypt(sealed[len(VERSION) :], _bound(table, column, row))
         except NACL_REFUSALS as error:
             raise SealedRowError from error
 

@@ -136,5 +136,10 @@ def test_a_nonce_has_24_bytes(nonce: bytes) -> None:
         SealedRows(STORAGE.row_key()).seal(b"v", table="t", column="c", row="r", nonce=nonce)
 
 
-def test_the_row_sealer_does_not_show_its_key() -> None:
-    assert repr(SealedRows(STORAGE.row_key())) == "<SealedRows>"
+def test_the_row_sealer_neither_shows_nor_hands_over_its_key() -> None:
+    rows = SealedRows(STORAGE.row_key())
+    assert repr(rows) == "<SealedRows>"
+    with pytest.raises(TypeError):
+        pickle.dumps(rows)
+    with pytest.raises(TypeError):
+        copy.deepcopy(rows)
