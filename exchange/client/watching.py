@@ -11,8 +11,8 @@ Rules:
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
@@ -51,15 +51,17 @@ class HeldItem:
             await self.acknowledge()
 
 
-async def watch_inbox(inbox: Inbox, *, wait_s: float, lease_s: int) -> AsyncIterator[HeldItem]:
+async def watch_inbox(
+    inbox: Inbox, *, wait_s: float, lease_s: int, clock: Callable[[], float] = time.monotonic
+) -> AsyncIterator[HeldItem]:
     """Every new item, leased, without end.
 
     Args:
         inbox: whose items.
         wait_s: how long one long-poll may take, at most 25 seconds.
         lease_s: how long an item may be worked on before another poller may take it over.
+        clock: seconds, for the time between two readings of the whole list.
     """
-    clock = asyncio.get_running_loop().time
     cursor: str | None = None
     began = clock()
     while True:

@@ -10,6 +10,7 @@ import pytest
 from support.scripted_node import ScriptedNode, json_answer, problem
 
 from exchange.client import HeldItem, ProblemError
+from exchange.client.watching import watch_inbox
 
 INBOX = "/v1/inbox"
 FIRST, SECOND = "1" * 32, "2" * 32
@@ -80,10 +81,10 @@ async def test_any_other_refusal_ends_the_watch() -> None:
 async def test_a_failure_while_handling_does_not_acknowledge() -> None:
     node = a_node()
     async with node.client() as client:
+        held = await anext(client.inbox.watch(wait_s=0.01))
         with pytest.raises(ZeroDivisionError):
-            async for held in client.inbox.watch(wait_s=0.01):
-                async with held:
-                    raise ZeroDivisionError
+            async with held:
+                raise ZeroDivisionError
     assert node.requests(f"{INBOX}/{FIRST}/acknowledgement") == []
 
 
@@ -101,7 +102,8 @@ async def test_unfinished_items_come_again_after_their_lease() -> None:
     node = a_node(**{INBOX: [page(item(FIRST), cursor="c1"), page(cursor="c1"), page(item(FIRST), cursor="c1")]})
     seen: list[HeldItem] = []
     async with node.client() as client:
-        async for held in client.inbox.watch(wait_s=0.01, lease_s=0):
+        clock = itertools.count(step=60)
+        async for held in watch_inbox(client.inbox, wait_s=0.01, lease_s=60, clock=lambda: next(clock)):
             seen.append(held)
             if len(seen) == 2:
                 break
