@@ -17,6 +17,7 @@ from typing import Final
 
 from contracts.decision import Permit, Question, decide
 from contracts.model import Contract
+from contracts.verdict import an_agency
 from contracts.vocabulary import (
     FIELD_SPECS,
     AgencyKind,
@@ -49,8 +50,8 @@ class Sighting:
         """The sighting as a person would say it, with one basis on which it happens."""
         basis = next(basis for basis in Basis if basis in self.bases)
         return (
-            f"A {self.receiver.value} agency sees `{self.field.value}` at stage `{self.stage.value}` when a "
-            f"{self.sender.value} agency refers for {self.service.value} on the basis `{basis.value}` "
+            f"{an_agency(self.receiver).capitalize()} sees `{self.field.value}` at stage `{self.stage.value}` when "
+            f"{an_agency(self.sender)} refers for {self.service.value} on the basis `{basis.value}` "
             f"(rule `{self.rule}`)."
         )
 
@@ -121,8 +122,8 @@ def _broken_never(contract: Contract) -> str | None:
                     basis = next(iter(rule.bases)) if rule else Basis.CONSENT
                     if isinstance(decide(contract, Question(sender, receiver, service, basis, fields), at), Permit):
                         return (
-                            f"`never[{number}]` forbids `{field.value}` to a {receiver.value} agency, but a "
-                            f"{sender.value} agency may send a request with it for {service.value}."
+                            f"`never[{number}]` forbids `{field.value}` to {an_agency(receiver)}, but "
+                            f"{an_agency(sender)} may send a request with it for {service.value}."
                         )
     return None
 
@@ -135,7 +136,7 @@ def _contradiction(contract: Contract) -> str | None:
             for field in Field:
                 if field in listed and field in labels:
                     return (
-                        f"Rule `{rule.id}` lists `{field.value}` for a {receiver.value} agency and `{labels[field]}` "
+                        f"Rule `{rule.id}` lists `{field.value}` for {an_agency(receiver)} and `{labels[field]}` "
                         f"forbids it, so every request with it is refused."
                     )
     return None
@@ -164,7 +165,7 @@ def _immigration(contract: Contract) -> str | None:
                 rule = contract.rule_for(sender, receiver, service)
                 if rule is not None and AgencyKind.IMMIGRATION in {sender, receiver}:
                     return (
-                        f"A {sender.value} agency may refer to a {receiver.value} agency for {service.value} "
+                        f"{an_agency(sender).capitalize()} may refer to {an_agency(receiver)} for {service.value} "
                         f"(rule `{rule.id}`); the receiver sees the request, the sender the answers."
                     )
     return None

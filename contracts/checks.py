@@ -17,6 +17,7 @@ from contracts.located_yaml import LocatedDocument, Path
 from contracts.model import ContractStatus
 from contracts.prose import NEEDS_LOCAL_REVIEW
 from contracts.rule import parse_duration
+from contracts.verdict import an_agency
 from contracts.vocabulary import (
     FIELD_SPECS,
     PRIORITY_RESPOND_WITHIN_S,
@@ -133,11 +134,11 @@ def _check_receivers(document: LocatedDocument, view: _RuleView, field: Field, s
         for service in view.services:
             earliest = ceiling(field, receiver, service)
             if earliest is Stage.NEVER:
-                sentence = f"`{field.value}` may not go to a {receiver.value} agency for {service.value}."
+                sentence = f"`{field.value}` may not go to {an_agency(receiver)} for {service.value}."
                 document.report(path, "beyond-field-table", sentence)
                 return
             if _STRICTNESS[stage] < _STRICTNESS[earliest]:
-                sentence = f"`{field.value}` goes to a {receiver.value} agency only at stage `{earliest.value}`."
+                sentence = f"`{field.value}` goes to {an_agency(receiver)} only at stage `{earliest.value}`."
                 document.report(path, "before-its-stage", sentence)
                 return
 

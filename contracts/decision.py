@@ -18,7 +18,7 @@ from datetime import datetime
 from typing import Final
 
 from contracts.model import Contract, Obligations, Rule
-from contracts.verdict import FieldVerdict, Outcome
+from contracts.verdict import FieldVerdict, Outcome, an_agency
 from contracts.vocabulary import AgencyKind, Basis, BasisClass, Field, Group, ServiceType, Stage
 
 __all__ = ["Deny", "FieldVerdict", "Outcome", "Permit", "Question", "decide", "permitted_groups"]
@@ -74,7 +74,7 @@ def decide(contract: Contract, question: Question, at: datetime) -> Permit | Den
     clearance = contract.clearance(question.sender, question.receiver, question.service)
     if clearance is None:
         sentence = (
-            f"No rule lets a {question.sender.value} agency refer to a {question.receiver.value} agency "
+            f"No rule lets {an_agency(question.sender)} refer to {an_agency(question.receiver)} "
             f"for {question.service.value}."
         )
         return _deny(contract, question, "no-rule", sentence)
@@ -132,5 +132,5 @@ def _deny_never(contract: Contract, question: Question, prohibited: Mapping[Fiel
         else:
             verdicts.append(FieldVerdict(field, "forbidden", None, label, "never", question.receiver))
             named.append(f"`{field.value}` (`{label}`)")
-    sentence = f"The contract never lets a {question.receiver.value} agency see {', '.join(named)}."
+    sentence = f"The contract never lets {an_agency(question.receiver)} see {', '.join(named)}."
     return Deny("never", sentence, tuple(verdicts), contract.digest)

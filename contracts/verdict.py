@@ -11,12 +11,12 @@ Outcome = Literal["allowed", "withheld", "forbidden"]
 
 _SENTENCES: Final[dict[str, str]] = {
     "always-flows": "`{field}` says nothing about a person; it flows wherever rule `{rule}` allows a referral.",
-    "in-offer": "Rule `{rule}` lets a {receiver} agency see `{field}` with the request, before it has agreed.",
-    "in-disclosure": "Rule `{rule}` lets a {receiver} agency see `{field}` only after it accepted.",
-    "in-named": "Rule `{rule}` lets a {receiver} agency see `{field}` only after it accepted, and only with a consent "
+    "in-offer": "Rule `{rule}` lets {receiver} see `{field}` with the request, before it has agreed.",
+    "in-disclosure": "Rule `{rule}` lets {receiver} see `{field}` only after it accepted.",
+    "in-named": "Rule `{rule}` lets {receiver} see `{field}` only after it accepted, and only with a consent "
     "that names this field and this agency.",
-    "not-listed": "Rule `{rule}` does not list `{field}` for a {receiver} agency: it stays with you.",
-    "never": "`{field}` may never go to a {receiver} agency (`{rule}`). Remove it; no consent changes this.",
+    "not-listed": "Rule `{rule}` does not list `{field}` for {receiver}: it stays with you.",
+    "never": "`{field}` may never go to {receiver} (`{rule}`). Remove it; no consent changes this.",
     "no-rule": "No rule covers this referral, so `{field}` may not flow.",
     "basis-not-allowed": "Rule `{rule}` does not accept this basis, so `{field}` may not flow.",
     "contract-expired": "The contract has ended, so `{field}` may not flow.",
@@ -24,6 +24,12 @@ _SENTENCES: Final[dict[str, str]] = {
 }
 FIELD_CODES: Final = frozenset(_SENTENCES)
 """Every code a verdict may carry."""
+
+
+def an_agency(kind: AgencyKind) -> str:
+    """The kind as it stands in a sentence: `a shelter agency`, `an embassy agency`."""
+    article = "an" if kind.value[0] in "aeiou" else "a"
+    return f"{article} {kind.value} agency"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,4 +46,4 @@ class FieldVerdict:
     @property
     def sentence(self) -> str:
         """The reason, for a person; made when asked for, since most decisions are never read."""
-        return _SENTENCES[self.code].format(field=self.field.value, rule=self.rule, receiver=self.receiver.value)
+        return _SENTENCES[self.code].format(field=self.field.value, rule=self.rule, receiver=an_agency(self.receiver))

@@ -57,9 +57,9 @@ def test_proving_takes_about_a_second() -> None:
 def test_a_hole_for_immigration_loads_and_is_found() -> None:
     contract = load(shipped_contract().replace(b"never:\n", IMMIGRATION_RULE, 1))
     found = broken(contract)
-    assert found["immigration-sees-nothing"].startswith("A shelter agency may refer to a immigration agency")
+    assert found["immigration-sees-nothing"].startswith("A shelter agency may refer to an immigration agency")
     assert "(rule `hole`)" in found["immigration-sees-nothing"]
-    assert "`hole` lists `needs` for a immigration agency" in found["rules-respect-nevers"]
+    assert "`hole` lists `needs` for an immigration agency" in found["rules-respect-nevers"]
 
 
 def test_a_rule_against_a_prohibition_loads_is_refused_and_is_found() -> None:
