@@ -72,6 +72,7 @@ def upgrade() -> None:
     sa.Column('name', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
     sa.Column('seen', sa.BigInteger(), nullable=False),
     sa.Column('at', sa.BigInteger(), nullable=False),
+    sa.Column('shared', sa.Boolean(), nullable=False),
     sa.Column('digest', sqlmodel.sql.sqltypes.AutoString(), nullable=True),
     sa.PrimaryKeyConstraint('referral', 'side', 'number', name=op.f('pk_event'))
     )

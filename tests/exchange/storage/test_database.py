@@ -1,0 +1,282 @@
+"""Databases that are killed, full, locked, read-only, removed or restarted."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+import time
+from functools import partial
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+from sqlalchemy import Connection, make_url, text
+from support import notes_process
+from support.notes import add, create, names, notes
+from support.postgres import PostgresServer, running_server
+
+from exchange.storage.database import Database
+from exchange.storage.engine import DatabaseURLError
+from exchange.storage.errors import (
+    StorageBusyError,
+    StorageFullError,
+    StorageReadOnlyError,
+    StorageUnavailableError,
+)
+
+sqlite_only = pytest.mark.parametrize("database_kind", ["sqlite"])
+postgresql_only = pytest.mark.parametrize("database_kind", ["postgresql"])
+
+
+def file_of(url: str) -> Path:
+    return Path(str(make_url(url).database))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        pytest.param("", id="empty"),
+        pytest.param("node.db", id="no-scheme"),
+        pytest.param("sqlite://", id="sqlite-in-memory"),
+        pytest.param("sqlite:///:memory:", id="sqlite-in-memory-by-name"),
+        pytest.param("mysql://root:secret@host/db", id="another-database"),
+        pytest.param("postgresql://user:secret@host:port/db", id="broken-port"),
+    ],
+)
+def test_an_address_that_cannot_be_used_is_refused_without_quoting_it(url: str) -> None:
+    with pytest.raises(DatabaseURLError) as refused:
+        Database.open(url)
+    assert "secret" not in str(refused.value)
+    assert refused.value.__cause__ is None
+
+
+def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StorageUnavailableError):
+        Database.open(f"sqlite:///{tmp_path}/no/such/folder/node.db")
+
+
+@sqlite_only
+async def test_the_files_are_the_owners_alone_and_set_up_for_durability(empty_database_url: str) -> None:
+    async with notes(empty_database_url) as database:
+        await database.write(partial(add, name="1"))
+        file = file_of(empty_database_url)
+        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in file.parent.iterdir()}
+        assert modes == {"node.db": 0o600, "node.db-wal": 0o600, "node.db-shm": 0o600}
+
+        def settings(connection: Connection) -> dict[str, object]:
+            asked = ("journal_mode", "synchronous", "foreign_keys", "secure_delete", "temp_store", "trusted_schema")
+            return {name: connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in asked}
+
+        expected = {
+            "journal_mode": "wal",
+            "synchronous": 2,
+            "foreign_keys": 1,
+            "secure_delete": 1,
+            "temp_store": 2,
+            "trusted_schema": 0,
+        }
+        assert await database.write(settings) == expected
+        assert await database.read(settings) == expected
+
+
+async def test_killed_between_commit_and_answer_the_row_is_there(empty_database_url: str) -> None:
+    async with notes(empty_database_url) as database:
+        process = notes_process.start(empty_database_url, "write-then-hang", "kept")
+        with process:
+            assert process.stdout is not None
+            assert (await asyncio.to_thread(process.stdout.readline)) == "committed\n"
+            process.kill()
+            assert process.stdout.read() == ""
+        assert await database.read(names) == ["kept"]
+        assert await database.write(partial(add, name="after")) == "after"
+
+
+async def test_killed_before_the_commit_nothing_is_there(empty_database_url: str) -> None:
+    async with notes(empty_database_url) as database:
+        process = notes_process.start(empty_database_url, "hold", "60")
+        with process:
+            assert process.stdout is not None
+            assert (await asyncio.to_thread(process.stdout.readline)) == "holding\n"
+            process.kill()
+        assert await database.write(partial(add, name="after")) == "after"
+        assert await database.read(names) == ["after"]
+
+
+async def test_two_processes_write_to_one_database(empty_database_url: str) -> None:
+    async with notes(empty_database_url) as database:
+        process = notes_process.start(empty_database_url, "write-many", "b", "100")
+        with process:
+            for n in range(100):
+                await database.write(partial(add, name=f"a{n:03}"))
+            assert process.stdout is not None
+            assert (await asyncio.to_thread(process.stdout.readline)) == "answered\n"
+        assert await database.read(names) == [f"{prefix}{n:03}" for prefix in "ab" for n in range(100)]
+
+
+@sqlite_only
+async def test_waiting_for_another_process_does_not_stop_the_loop(empty_database_url: str) -> None:
+    async with notes(empty_database_url) as database:
+        with notes_process.start(empty_database_url, "hold", "0.5") as process:
+            assert process.stdout is not None
+            await asyncio.to_thread(process.stdout.readline)
+            waiting = asyncio.create_task(database.write(partial(add, name="patient")))
+            longest = 0.0
+            while not waiting.done():
+                start = time.perf_counter()
+                await asyncio.sleep(0.005)
+                longest = max(longest, time.perf_counter() - start)
+            assert await waiting == "patient"
+            assert longest < 0.2
+
+
+@sqlite_only
+async def test_a_lock_that_is_never_released_is_refused(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exchange.storage.lanes.BUSY_TIMEOUT_MS", 100)
+    async with notes(empty_database_url) as database:
+        with notes_process.start(empty_database_url, "hold", "60") as process:
+            assert process.stdout is not None
+            await asyncio.to_thread(process.stdout.readline)
+            with pytest.raises(StorageBusyError):
+                await database.write(partial(add, name="1"))
+            process.kill()
+        assert await database.write(partial(add, name="2")) == "2"
+
+
+@sqlite_only
+@pytest.mark.parametrize("others", [pytest.param(0, id="alone"), pytest.param(3, id="in-a-batch")])
+async def test_a_full_disk_refuses_and_recovers(empty_database_url: str, others: int) -> None:
+    async with notes(empty_database_url) as database:
+
+        def limit(connection: Connection, pages: int) -> None:
+            connection.exec_driver_sql(f"PRAGMA max_page_count={pages}").scalar()
+
+        await database.write(partial(limit, pages=20))
+        big = database.write(partial(add, name="big", body="x" * 500_000))
+        small = [database.write(partial(add, name=str(n))) for n in range(others)]
+        answers = await asyncio.gather(big, *small, return_exceptions=True)
+        assert isinstance(answers[0], StorageFullError)
+        assert await database.read(names) == [answer for answer in answers if isinstance(answer, str)]
+        await database.write(partial(limit, pages=1_000_000))
+        assert await database.write(partial(add, name="big", body="x" * 500_000)) == "big"
+
+
+@sqlite_only
+async def test_a_write_protected_file_is_refused_and_recovers(empty_database_url: str) -> None:
+    async with notes(empty_database_url) as database:
+        protect = "PRAGMA query_only={}"
+        await database.write(lambda connection: connection.exec_driver_sql(protect.format("ON")).close())
+        with pytest.raises(StorageReadOnlyError):
+            await database.write(partial(add, name="1"))
+        await database.write(lambda connection: connection.exec_driver_sql(protect.format("OFF")).close())
+        assert await database.write(partial(add, name="2")) == "2"
+
+
+@postgresql_only
+async def test_a_standby_is_refused_and_recovers_when_it_leads(empty_database_url: str) -> None:
+    async with notes(empty_database_url) as database:
+
+        def lead(*, leading: bool) -> None:
+            name = sql.Identifier(str(make_url(empty_database_url).database))
+            value = sql.SQL("off" if leading else "on")
+            with psycopg.connect(
+                empty_database_url, autocommit=True, options="-c default_transaction_read_only=off"
+            ) as c:
+                c.execute(sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = {}").format(name, value))
+                c.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                )
+
+        await asyncio.to_thread(partial(lead, leading=False))
+        with pytest.raises(StorageReadOnlyError):
+            await database.write(partial(add, name="1"))
+        assert await database.read(names) == []
+        await asyncio.to_thread(partial(lead, leading=True))
+        assert await database.write(partial(add, name="2")) == "2"
+
+
+@sqlite_only
+async def test_a_file_that_was_removed_is_refused_and_never_replaced_by_an_empty_one(empty_database_url: str) -> None:
+    async with notes(empty_database_url) as database:
+        await database.write(partial(add, name="1"))
+        file = file_of(empty_database_url)
+        away = file.with_suffix(".away")
+        file.rename(away)
+        for attempt in (database.write(partial(add, name="2")), database.read(names), database.ping()):
+            with pytest.raises(StorageUnavailableError):
+                await attempt
+        with pytest.raises(StorageUnavailableError):
+            database.write_sync(partial(add, name="2"))
+        assert not file.exists()
+        away.rename(file)
+        assert await database.write(partial(add, name="3")) == "3"
+        assert await database.read(names) == ["1", "3"]
+
+
+@sqlite_only
+async def test_a_file_that_is_not_a_database_is_refused(empty_database_url: str) -> None:
+    file_of(empty_database_url).write_bytes(os.urandom(8192))
+    database = Database.open(empty_database_url)
+    for attempt in (database.write(create), database.read(names)):
+        with pytest.raises(StorageUnavailableError):
+            await attempt
+    await database.close()
+
+
+async def test_a_programming_error_is_not_taken_for_an_outage(empty_database_url: str) -> None:
+    async with notes(empty_database_url) as database:
+        wrong = text("SELECT * FROM no_such_table")
+        for attempt in (
+            database.write(lambda connection: connection.execute(wrong).all()),
+            database.read(lambda connection: connection.execute(wrong).all()),
+        ):
+            with pytest.raises(Exception, match=r"42P01|SQLITE_ERROR") as raised:
+                await attempt
+            assert not isinstance(raised.value, StorageUnavailableError)
+        await database.ping()
+
+
+async def refused(database: Database) -> bool:
+    try:
+        await database.write(partial(add, name="while-away"))
+    except StorageUnavailableError:
+        return True
+    return False
+
+
+async def test_a_restarted_server_is_used_again_without_help() -> None:
+    with running_server() as server:
+        async with notes(server.admin_url) as database:
+            await database.write(partial(add, name="before"))
+            # Open connections in both pools that the restart breaks.
+            await database.ping()
+            await asyncio.to_thread(server.stop)
+            assert await refused(database)
+            with pytest.raises(StorageUnavailableError):
+                await database.ping()
+            await asyncio.to_thread(server.start)
+            assert await database.write(partial(add, name="after")) == "after"
+            assert await database.read(names) == ["after", "before"]
+
+
+async def test_a_server_that_stops_in_the_middle_of_a_batch_stores_nothing_of_it() -> None:
+    with running_server() as server:
+        async with notes(server.admin_url) as database:
+
+            def interrupted(connection: Connection, server: PostgresServer) -> None:
+                add(connection, "lost")
+                server.stop()
+
+            answers = await asyncio.gather(
+                database.write(partial(add, name="1")),
+                database.write(partial(interrupted, server=server)),
+                database.write(partial(add, name="2")),
+                return_exceptions=True,
+            )
+            assert all(isinstance(answer, StorageUnavailableError) for answer in answers)
+            await asyncio.to_thread(server.start)
+            assert await database.read(names) == []

@@ -1,0 +1,252 @@
+"""The key store: keys that stand, keys that are wrapped, and above all keys that are gone when it says so."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, insert, make_url, select, text, update
+
+from exchange.envelope.errors import SealedRowError
+from exchange.envelope.keys import EpochKey, ReferralKey, RowKey
+from exchange.storage.database import Database
+from exchange.storage.errors import StorageBusyError, StorageUnavailableError
+from exchange.storage.key_store import SWEEP_PAGE, EpochPrivate, KeyStore
+from exchange.storage.tables import EPOCH_PRIVATE, REFERRAL_KEY
+
+MASTER = RowKey(bytes(range(32)))
+NOW = 1_800_000_000_000
+
+
+def referral(number: int) -> str:
+    return f"{number:032x}"
+
+
+def key(number: int) -> ReferralKey:
+    return ReferralKey(number.to_bytes(32, "big"))
+
+
+def epoch(number: int, destroy_at: int = NOW) -> EpochPrivate:
+    return EpochPrivate(EpochKey(number.to_bytes(32, "big")), NOW - 20, NOW - 10, destroy_at)
+
+
+@asynccontextmanager
+async def key_store(url: str, master: RowKey = MASTER) -> AsyncIterator[KeyStore]:
+    database = Database.open(url)
+    try:
+        yield KeyStore(database, master)
+    finally:
+        await database.close()
+
+
+def wrapped(connection: Connection, name: str) -> bytes:
+    found = connection.execute(select(REFERRAL_KEY.c.wrapped).where(REFERRAL_KEY.c.referral == name)).scalar_one()
+    return bytes(found)
+
+
+async def test_a_key_stands_when_put_returns(key_store_url: str) -> None:
+    keys = {referral(n): key(n) for n in range(50)}
+    async with key_store(key_store_url) as store:
+        assert await store.put_many(keys, at=NOW) == keys
+    async with key_store(key_store_url) as store:
+        assert await store.get_many([*keys, referral(99)]) == keys
+        assert await store.get(referral(7)) == key(7)
+        assert await store.get(referral(99)) is None
+
+
+async def test_the_first_key_of_a_referral_stays(key_store_url: str) -> None:
+    async with key_store(key_store_url) as here, key_store(key_store_url) as there:
+        await here.put_many({referral(1): key(1)}, at=NOW)
+        stands = await there.put_many({referral(1): key(11), referral(2): key(2)}, at=NOW)
+        assert stands == {referral(1): key(1), referral(2): key(2)}
+
+
+async def test_of_two_keys_at_the_same_moment_both_callers_get_the_same(
+    key_store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with key_store(key_store_url) as here, key_store(key_store_url) as there:
+        looked = there.get_many
+
+        async def look_too_early(referrals: Any) -> Any:
+            found = await looked(referrals)
+            await here.put_many({referral(1): key(1)}, at=NOW)
+            return found
+
+        monkeypatch.setattr(there, "get_many", look_too_early)
+        assert await there.put_many({referral(1): key(11)}, at=NOW) == {referral(1): key(1)}
+
+
+async def test_no_key_is_stored_as_it_is(key_store_url: str) -> None:
+    secret = secrets.token_bytes(32)
+    async with key_store(key_store_url) as store:
+        await store.put_many({referral(1): ReferralKey(secret)}, at=NOW)
+        assert secret not in await store.database.read(partial(wrapped, name=referral(1)))
+
+
+async def test_another_storage_key_opens_nothing(key_store_url: str) -> None:
+    async with key_store(key_store_url) as store:
+        await store.put_many({referral(1): key(1)}, at=NOW)
+    async with key_store(key_store_url, RowKey(bytes(32))) as store:
+        with pytest.raises(SealedRowError):
+            await store.get(referral(1))
+
+
+async def test_a_key_that_was_moved_to_another_referral_opens_nothing(key_store_url: str) -> None:
+    async with key_store(key_store_url) as store:
+        await store.put_many({referral(1): key(1), referral(2): key(2)}, at=NOW)
+
+        def move(connection: Connection) -> None:
+            stolen = wrapped(connection, referral(1))
+            where = REFERRAL_KEY.c.referral == referral(2)
+            connection.execute(update(REFERRAL_KEY).where(where).values(wrapped=stolen))
+
+        await store.database.write(move)
+        with pytest.raises(SealedRowError):
+            await store.get(referral(2))
+
+
+async def test_a_referral_key_is_no_epoch_key(key_store_url: str) -> None:
+    async with key_store(key_store_url) as store:
+        await store.put_many({referral(1): key(1)}, at=NOW)
+
+        def move(connection: Connection) -> None:
+            values = {"key_id": referral(1), "wrapped": wrapped(connection, referral(1))}
+            connection.execute(insert(EPOCH_PRIVATE).values(**values, not_before=0, not_after=0, destroy_at=0))
+
+        await store.database.write(move)
+        with pytest.raises(SealedRowError):
+            await store.epoch_key(referral(1))
+
+
+def found_in_files(files: Sequence[Path], needles: Collection[bytes]) -> set[tuple[str, bytes]]:
+    return {(file.name, needle) for file in files for needle in needles if needle in file.read_bytes()}
+
+
+def sqlite_files(url: str) -> list[Path]:
+    file = Path(str(make_url(url).database))
+    return [path for path in sorted(file.parent.iterdir()) if path.is_file()]
+
+
+@pytest.mark.parametrize("database_kind", ["sqlite"])
+async def test_destroyed_bytes_are_in_no_file_of_a_sqlite_key_store(key_store_url: str) -> None:
+    async with key_store(key_store_url) as store:
+        keys = {referral(n): key(n) for n in range(300)}
+        await store.put_many(keys, at=NOW)
+        doomed = [referral(n) for n in range(0, 300, 7)]
+        # The wrapped value, and the id in the way it stands in the row and in the index.
+        needles = [await store.database.read(partial(wrapped, name=name)) for name in doomed]
+        needles += [name.encode() for name in doomed]
+        assert len({needle for _, needle in found_in_files(sqlite_files(key_store_url), needles)}) == len(needles)
+        await store.destroy(doomed)
+        assert found_in_files(sqlite_files(key_store_url), needles) == set()
+        assert await store.get_many(keys) == {name: kept for name, kept in keys.items() if name not in doomed}
+
+
+@pytest.mark.parametrize("database_kind", ["postgresql"])
+async def test_destroyed_bytes_are_in_no_table_file_of_a_postgresql_key_store(key_store_url: str) -> None:
+    async with key_store(key_store_url) as store:
+        keys = {referral(n): key(n) for n in range(300)}
+        await store.put_many(keys, at=NOW)
+        doomed = [referral(n) for n in range(0, 300, 7)]
+        needles = [await store.database.read(partial(wrapped, name=name)) for name in doomed]
+        needles += [name.encode() for name in doomed]
+
+        def table_files(connection: Connection) -> list[bytes]:
+            connection.execute(text("CHECKPOINT"))
+            paths = connection.execute(
+                text("SELECT pg_relation_filepath(oid) FROM pg_class WHERE relname LIKE '%referral_key'")
+            ).scalars()
+            read = text("SELECT pg_read_binary_file(:path)")
+            return [bytes(connection.execute(read, {"path": path}).scalar_one()) for path in paths.all()]
+
+        before = await store.database.write(table_files)
+        assert all(any(needle in content for content in before) for needle in needles)
+        await store.destroy(doomed)
+        after = await store.database.write(table_files)
+        assert not any(needle in content for content in after for needle in needles)
+        assert await store.get_many(keys) == {name: kept for name, kept in keys.items() if name not in doomed}
+
+
+@pytest.mark.parametrize("database_kind", ["sqlite"])
+async def test_destruction_is_not_claimed_while_a_reader_holds_the_log(
+    key_store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exchange.storage.engine.BUSY_TIMEOUT_MS", 100)
+    async with key_store(key_store_url) as store, key_store(key_store_url) as other:
+        await store.put_many({referral(1): key(1)}, at=NOW)
+        reading = other.database._read_engine.connect()
+        reading.execute(select(REFERRAL_KEY)).all()
+        with pytest.raises(StorageBusyError):
+            await store.destroy([referral(1)])
+        reading.close()
+        await store.destroy([referral(1)])
+        assert await store.get(referral(1)) is None
+
+
+async def test_destroying_again_or_what_never_was_is_no_error(key_store_url: str) -> None:
+    async with key_store(key_store_url) as store:
+        await store.put_many({referral(1): key(1)}, at=NOW)
+        for _ in range(2):
+            await store.destroy([referral(1), referral(2)])
+        await store.destroy([])
+        assert await store.get(referral(1)) is None
+
+
+async def test_a_destroyed_referral_may_get_another_key(key_store_url: str) -> None:
+    async with key_store(key_store_url) as store:
+        await store.put_many({referral(1): key(1)}, at=NOW)
+        await store.destroy([referral(1)])
+        assert await store.put_many({referral(1): key(11)}, at=NOW) == {referral(1): key(11)}
+
+
+@pytest.mark.parametrize("count", [pytest.param(10, id="one-page"), pytest.param(SWEEP_PAGE + 7, id="two-pages")])
+async def test_orphans_are_swept_and_young_or_needed_keys_stay(key_store_url: str, count: int) -> None:
+    async with key_store(key_store_url) as store:
+        old = {referral(n): key(n) for n in range(count)}
+        young = {referral(10_000): key(1)}
+        await store.put_many(old, at=NOW - 1)
+        await store.put_many(young, at=NOW)
+        needed = set(list(old)[::2])
+
+        async def known(referrals: Sequence[str]) -> set[str]:
+            assert len(referrals) <= SWEEP_PAGE
+            return needed & set(referrals)
+
+        assert await store.sweep_orphans(known, before=NOW) == count - len(needed)
+        assert set(await store.get_many([*old, *young])) == needed | set(young)
+        assert await store.sweep_orphans(known, before=NOW) == 0
+
+
+async def test_an_orphan_sweep_that_cannot_ask_destroys_nothing(key_store_url: str) -> None:
+    async with key_store(key_store_url) as store:
+        await store.put_many({referral(1): key(1)}, at=NOW - 1)
+
+        async def unreachable(_referrals: Sequence[str]) -> set[str]:
+            raise StorageUnavailableError("The database cannot be reached.")
+
+        with pytest.raises(StorageUnavailableError):
+            await store.sweep_orphans(unreachable, before=NOW)
+        assert await store.get(referral(1)) == key(1)
+
+
+async def test_private_halves_stand_and_end(key_store_url: str) -> None:
+    async with key_store(key_store_url) as store:
+        ending, staying = epoch(1, destroy_at=NOW), epoch(2, destroy_at=NOW + 1)
+        await store.put_epochs([ending, staying])
+        await store.put_epochs([staying])
+        assert await store.epoch_key(ending.key.key_id) == ending.key
+        assert await store.destroy_ended_epochs(NOW - 1) == 0
+        assert await store.destroy_ended_epochs(NOW) == 1
+        assert await store.destroy_ended_epochs(NOW) == 0
+        assert await store.epoch_key(ending.key.key_id) is None
+        assert await store.epoch_key_ids() == {staying.key.key_id}
+
+
+async def test_the_key_store_shows_no_key(key_store_url: str) -> None:
+    async with key_store(key_store_url) as store:
+        assert "0b0b" not in f"{store!r} {epoch(0x0B0B)!r} {await store.put_many({referral(1): key(0x0B0B)}, at=NOW)!r}"

@@ -1,0 +1,227 @@
+"""Migrations, on both databases: all or nothing, one at a time, never backwards, equal to the tables in the code."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Inspector, create_engine, inspect, text
+from sqlalchemy.pool import NullPool
+from support.databases import MakeDatabase
+
+from exchange.storage import migrate
+from exchange.storage.engine import parse_url
+from exchange.storage.errors import (
+    DatabaseNewerError,
+    DatabaseOlderError,
+    MigrationError,
+    SchemaDriftError,
+    StorageUnavailableError,
+)
+from exchange.storage.migrate import History
+
+histories = pytest.mark.parametrize("history", list(History))
+
+STEP = """
+import sqlalchemy as sa
+from alembic import op
+revision, down_revision = {revision!r}, {down!r}
+branch_labels = depends_on = None
+def upgrade():
+{body}
+"""
+
+
+def steps(folder: Path, *bodies: str) -> Path:
+    """A history of its own, for failures that the real one must never have."""
+    down = None
+    for number, body in enumerate(bodies, start=1):
+        revision = f"test_{number}"
+        indented = "".join(f"    {line}\n" for line in body.strip().splitlines())
+        (folder / f"{revision}.py").write_text(STEP.format(revision=revision, down=down, body=indented))
+        down = revision
+    return folder
+
+
+PARENT_AND_CHILD = """
+op.create_table("parent", sa.Column("id", sa.Integer, primary_key=True), sa.Column("old", sa.Text))
+op.create_table("child", sa.Column("id", sa.Integer, primary_key=True),
+                sa.Column("parent", sa.Integer, sa.ForeignKey("parent.id", ondelete="CASCADE", name="fk_child_parent")))
+op.execute("INSERT INTO parent (id, old) VALUES (1, 'x')")
+op.execute("INSERT INTO child (id, parent) VALUES (1, 1)")
+"""
+REBUILD = """
+with op.batch_alter_table("parent") as batch:
+    batch.drop_column("old")
+"""
+FAIL_HALF_WAY = """
+op.create_table("half", sa.Column("id", sa.Integer, primary_key=True))
+op.execute("INSERT INTO half (id) VALUES (1)")
+op.execute("INSERT INTO half (id) VALUES (1)")
+"""
+BREAK_REFERENCES = """
+op.execute("INSERT INTO child (id, parent) VALUES (2, 77)")
+"""
+
+
+def look(url: str, function: Any) -> Any:
+    engine = create_engine(parse_url(url), poolclass=NullPool)
+    with engine.connect() as connection:
+        return function(connection)
+
+
+def tables(url: str) -> set[str]:
+    found: set[str] = look(url, lambda connection: set(inspect(connection).get_table_names()))
+    return found
+
+
+def shape(inspector: Inspector, table: str) -> Mapping[str, Any]:
+    """Everything that Alembic's own comparison does not look at, too."""
+
+    def plain(rows: Any) -> list[str]:
+        return sorted(str(sorted((key, str(value)) for key, value in dict(row).items())) for row in rows)
+
+    return {
+        "columns": plain(inspector.get_columns(table)),
+        "primary key": str(inspector.get_pk_constraint(table)),
+        "unique": plain(inspector.get_unique_constraints(table)),
+        "checks": plain(inspector.get_check_constraints(table)),
+        "references": plain(inspector.get_foreign_keys(table)),
+        "indexes": plain(inspector.get_indexes(table)),
+    }
+
+
+@histories
+def test_migrations_make_exactly_the_tables_of_the_code(make_database: MakeDatabase, history: History) -> None:
+    with make_database(history) as migrated, make_database(None) as created:
+        migrate.check(migrated, history.metadata)
+        engine = create_engine(parse_url(created), poolclass=NullPool)
+        history.metadata.create_all(engine)
+        assert tables(migrated) == tables(created) | {"alembic_version"}
+        for table in history.metadata.tables:
+            wanted, found = (
+                look(url, lambda connection, table=table: shape(inspect(connection), table))
+                for url in (created, migrated)
+            )
+            assert found == wanted, table
+
+
+@histories
+def test_upgrading_twice_changes_nothing(make_database: MakeDatabase, history: History) -> None:
+    with make_database(None) as url:
+        assert migrate.current(url) is None
+        assert migrate.upgrade(url, history) == migrate.upgrade(url, history) == migrate.newest(history)
+        assert migrate.current(url) == migrate.newest(history)
+        migrate.ensure_current(url, history)
+
+
+def test_a_step_that_fails_leaves_nothing_half_done(empty_database_url: str, tmp_path: Path) -> None:
+    migrate.upgrade(empty_database_url, versions=steps(tmp_path, PARENT_AND_CHILD))
+    before = tables(empty_database_url)
+    with pytest.raises(MigrationError):
+        migrate.upgrade(empty_database_url, versions=steps(tmp_path, PARENT_AND_CHILD, REBUILD, FAIL_HALF_WAY))
+    assert tables(empty_database_url) == before
+    assert migrate.current(empty_database_url) == "test_1"
+    columns = look(empty_database_url, lambda connection: inspect(connection).get_columns("parent"))
+    assert [column["name"] for column in columns] == ["id", "old"]
+
+
+def test_a_first_upgrade_that_fails_leaves_an_empty_database(empty_database_url: str, tmp_path: Path) -> None:
+    with pytest.raises(MigrationError):
+        migrate.upgrade(empty_database_url, versions=steps(tmp_path, FAIL_HALF_WAY))
+    assert tables(empty_database_url) == set()
+    assert migrate.current(empty_database_url) is None
+
+
+def test_rebuilding_a_table_keeps_the_rows_that_refer_to_it(empty_database_url: str, tmp_path: Path) -> None:
+    migrate.upgrade(empty_database_url, versions=steps(tmp_path, PARENT_AND_CHILD, REBUILD))
+    assert look(empty_database_url, lambda connection: connection.execute(text("SELECT id FROM child")).all()) == [(1,)]
+
+
+def test_a_step_that_breaks_references_is_undone(empty_database_url: str, tmp_path: Path) -> None:
+    migrate.upgrade(empty_database_url, versions=steps(tmp_path, PARENT_AND_CHILD))
+    with pytest.raises(MigrationError):
+        migrate.upgrade(empty_database_url, versions=steps(tmp_path, PARENT_AND_CHILD, BREAK_REFERENCES))
+    assert migrate.current(empty_database_url) == "test_1"
+
+
+def test_a_database_of_a_newer_version_is_refused_and_not_touched(database_url: str, tmp_path: Path) -> None:
+    newer = "op.create_table('tomorrow', sa.Column('id', sa.Integer, primary_key=True))"
+    with pytest.raises(DatabaseNewerError):
+        migrate.upgrade(database_url, versions=steps(tmp_path, newer))
+    assert "tomorrow" not in tables(database_url)
+    engine = create_engine(parse_url(database_url), poolclass=NullPool)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = 'main_9999'"))
+    before = tables(database_url)
+    for attempt in (migrate.upgrade, migrate.ensure_current):
+        with pytest.raises(DatabaseNewerError):
+            attempt(database_url)
+    assert tables(database_url) == before
+
+
+def test_main_database_and_key_store_cannot_be_exchanged(database_url: str, key_store_url: str) -> None:
+    with pytest.raises(MigrationError):
+        migrate.ensure_current(database_url, History.KEYS)
+    with pytest.raises(MigrationError):
+        migrate.upgrade(key_store_url, History.MAIN)
+
+
+def test_tables_of_something_else_are_not_touched(empty_database_url: str) -> None:
+    engine = create_engine(parse_url(empty_database_url), poolclass=NullPool)
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE case_management (id INTEGER)"))
+    with pytest.raises(MigrationError):
+        migrate.upgrade(empty_database_url)
+    assert tables(empty_database_url) == {"case_management"}
+
+
+def test_an_empty_database_is_too_old(empty_database_url: str) -> None:
+    with pytest.raises(DatabaseOlderError):
+        migrate.ensure_current(empty_database_url)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param("ALTER TABLE inbox ADD COLUMN extra TEXT", id="column-more"),
+        pytest.param("ALTER TABLE inbox DROP COLUMN opened_at", id="column-less"),
+        pytest.param("CREATE TABLE extra (id INTEGER PRIMARY KEY)", id="table-more"),
+        pytest.param("DROP TABLE used_jti", id="table-less"),
+        pytest.param("DROP INDEX ix_referral_forget", id="index-less"),
+    ],
+)
+def test_drift_is_found(database_url: str, change: str) -> None:
+    engine = create_engine(parse_url(database_url), poolclass=NullPool)
+    with engine.begin() as connection:
+        connection.execute(text(change))
+    with pytest.raises(SchemaDriftError):
+        migrate.check(database_url, History.MAIN.metadata)
+
+
+def test_several_starting_nodes_do_not_collide(empty_database_url: str) -> None:
+    code = f"from exchange.storage.migrate import upgrade; upgrade({empty_database_url!r})"
+    root = Path(migrate.__file__).parents[2]
+    nodes = [subprocess.Popen([sys.executable, "-c", code], cwd=root) for _ in range(3)]
+    assert [node.wait(60) for node in nodes] == [0, 0, 0]
+    migrate.check(empty_database_url, History.MAIN.metadata)
+
+
+def test_a_database_that_is_not_there_is_unavailable() -> None:
+    with pytest.raises(StorageUnavailableError):
+        migrate.upgrade("postgresql://nobody@127.0.0.1:1/none")
+
+
+def test_a_draft_of_an_unchanged_schema_is_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = migrate._config
+    copied = tmp_path / "versions"
+    copied.mkdir()
+    for file in (migrate._FOLDER / "versions" / "main").glob("*.py"):
+        (copied / file.name).write_text(file.read_text())
+    monkeypatch.setattr(migrate, "_config", lambda history, _versions: real(history, copied))
+    written = migrate.draft(History.MAIN, "nothing")
+    assert written.read_text().rstrip().endswith("pass")
