@@ -21,7 +21,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import UTC, date, datetime
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Self, TypeVar
@@ -226,8 +226,9 @@ class RosterSnapshot:
             raise UnknownMemberError
         return found
 
-    def contracts_in_force(self, one: str, other: str, on: date) -> tuple[str, ...]:
-        """The digests of the contracts in force between two agencies on this day (UTC), the latest to begin first."""
+    def contract_in_force(self, one: str, other: str, at: datetime) -> tuple[str, ...]:
+        """The digests of the contracts in force between two agencies, the latest to begin first."""
+        on = at.astimezone(UTC).date()
         held = [adoption for adoption in self.contracts if adoption.holds(one, other, on)]
         held.sort(key=lambda adoption: (adoption.from_, adoption.until, adoption.digest), reverse=True)
         return tuple(adoption.digest for adoption in held)
