@@ -2,7 +2,8 @@
 
 Rules:
 
-* An event is named `room.what-happened` by a constant of the source; whatever else comes in becomes `log.unnamed`.
+* An event is named `room.what-happened` or `what-happened` by a constant of the source, in lower case and without a
+  space; whatever else comes in becomes `log.unnamed`.
 * A key that is not on the list, or whose value does not have its shape, is dropped and counted; the line still says
   how many were dropped.
 * Of an exception the class and the place in the source are written, never its message or its arguments.
@@ -29,7 +30,7 @@ from exchange.telemetry.allowed import LOG_KEYS
 #: What `uvicorn.run` is given beside address and application.
 UVICORN_OPTIONS: Final[Mapping[str, Any]] = {"access_log": False, "log_config": None, "server_header": False}
 
-_EVENT: Final = re.compile(r"[a-z]{2,16}\.[a-z][a-z0-9-]{1,47}")
+_EVENT: Final = re.compile(r"[a-z]{2,16}[.-][a-z][a-z0-9-]{1,47}")
 _UNNAMED: Final = "log.unnamed"
 _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 _PACKAGES: Final = ("exchange", "consent", "contracts")
