@@ -31,7 +31,7 @@ from contracts.vocabulary import (
 )
 from exchange.referral.canonical import SealedContent
 from exchange.referral.parts import ArrivalWindow
-from exchange.referral.values import Codes, Yes
+from exchange.referral.values import Yes, once_each
 
 
 class Decision(StrEnum):
@@ -108,7 +108,12 @@ class ProgressContent(SealedContent):
 class InformationRequestContent(SealedContent):
     """Which fields the receiver needs before it can decide."""
 
-    fields: Annotated[Codes[Field], AfterValidator(_may_be_asked), Described(min_length=1, max_length=20)]
+    fields: Annotated[
+        tuple[Field, ...],
+        Described(min_length=1, max_length=20, json_schema_extra={"uniqueItems": True}),
+        AfterValidator(once_each),
+        AfterValidator(_may_be_asked),
+    ]
 
 
 class RecallAnswerContent(SealedContent):

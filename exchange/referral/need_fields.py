@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 from pydantic import Field as Described
 
 from consent.terms import Country, Language
@@ -24,7 +22,7 @@ from exchange.referral.values import Area, Codes, Need, Yes
 class NeedFields(SealedContent):
     """What an offer can say."""
 
-    needs: Annotated[Codes[Need] | None, Described(max_length=20)] = Described(
+    needs: Codes[Need] | None = Described(
         default=None,
         description="Coded needs; only those of the requested service.",
         examples=[["tonight", "women-only"]],

@@ -73,7 +73,8 @@ def _plain_date(value: Any) -> date:
     raise PydanticCustomError("not_a_date", "must be a calendar date such as 1990-01-31")
 
 
-def _once_each(codes: tuple[CodeT, ...]) -> tuple[CodeT, ...]:
+def once_each(codes: tuple[CodeT, ...]) -> tuple[CodeT, ...]:
+    """The codes in order; a list that names one twice is refused."""
     if len(set(codes)) != len(codes):
         raise PydanticCustomError("named_twice", "must not name the same code twice")
     return tuple(sorted(codes))
@@ -86,7 +87,8 @@ def text(longest: int) -> StringConstraints:
 
 Line = AfterValidator(_visible)
 Lines = AfterValidator(_visible_lines)
-Codes = Annotated[tuple[CodeT, ...], AfterValidator(_once_each), Described(json_schema_extra={"uniqueItems": True})]
+_UNIQUE = Described(max_length=60, json_schema_extra={"uniqueItems": True})
+Codes = Annotated[tuple[CodeT, ...], _UNIQUE, AfterValidator(once_each)]
 
 Name = Annotated[str, text(80), Line]
 LongName = Annotated[str, text(120), Line]
