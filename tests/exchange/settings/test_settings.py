@@ -171,3 +171,9 @@ def test_the_documentation_says_what_the_code_says(name: str) -> None:
     if field.default_factory is None and not field.is_required() and field.default not in (None, ()):
         shown = field.default.value if hasattr(field.default, "value") else str(field.default).lower()
         assert row[1] == f"`{shown}`"
+
+
+def test_even_the_library_s_own_error_repeats_no_value() -> None:
+    with pytest.raises(ValidationError) as refused:
+        Settings(public_url=URL, environment=CANARY)  # type: ignore[arg-type]
+    assert CANARY not in str(refused.value)
