@@ -2,8 +2,9 @@
 
 Rules:
 
-* `seal_forward` takes a Forward, `seal_answer` an Answer, `seal_stop_message` a Stop, and nothing else is sealed. A Forward is made only by the disclosure gate, an
-  Answer only by the feedback rule, a Stop has no person field. What has no type here cannot be sent.
+* `seal_forward` takes a Forward, `seal_answer` an Answer, `seal_stop_message` a Stop, and nothing else is sealed. A
+  Forward is made only by the disclosure gate, an Answer only by the feedback rule, a Stop has no person field. What has
+  no type here cannot be sent.
 * The header says nothing that the protocol does not list; everything else about consent and everything about her is
   inside.
 * Forwards and answers are signed by the agency key; a stop by the node key, so that a node can recall, expire and

@@ -27,30 +27,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from contracts.decision import Deny, Question, decide, permitted_groups
+from contracts.model import Contract
 from contracts.vocabulary import ROUTING_FIELDS, BasisClass, Stage, basis_class, service_of
 from contracts.vocabulary.terms import Purpose
 from exchange.envelope.errors import EnvelopeError
-from exchange.envelope.format import Envelope, Header, check_on_the_wire, parse_envelope, parse_header
-from exchange.envelope.keys import key_id
+from exchange.envelope.format import Envelope, check_on_the_wire, parse_envelope
+from exchange.envelope.header import Header, parse_header
+from exchange.envelope.keys import Dek, EpochKey, key_id
 from exchange.envelope.kinds import Kind, KindClass, SignedBy
 from exchange.envelope.open import check_signature, decrypt
 from exchange.envelope.receipts import check_receipt
-from exchange.envelope.statements import ReleaseStatement
+from exchange.envelope.statements import ReleaseStatement, parse_statement
 from exchange.limits import Limits
 from exchange.messages import ForwardBody
 from exchange.referral.content import ContentInvalidError
 from exchange.referral.lifecycle import Side, State
-from exchange.roster import Member, RosterSnapshot, UnknownMemberError
+from exchange.roster import Member, RosterSnapshot, UnknownMemberError, standing_allows
 from exchange.schemas.problems import Who
-
-if TYPE_CHECKING:
-    from contracts.model import Contract
-    from exchange.envelope.keys import Dek, EpochKey
-
-_OFFER_OR_STOP: Final = frozenset({Kind.OFFER})
 
 
 class VerificationError(Exception):
@@ -84,6 +80,8 @@ class ReferralMemory:
     contract: str
     state: State
     closed: bool
+    destroyed: bool
+    """Nothing of it is kept or shown any more."""
     purpose: Purpose | None
     sent: frozenset[str]
     """Ids of the envelopes that this node made for the referral."""
@@ -123,6 +121,7 @@ class CheckedItem:
 
     item: ParsedItem
     sender: Member
+    receiver: Member
     release: ReleaseStatement | None
     contract: Contract | None
 
@@ -181,7 +180,7 @@ def check_item(item: ParsedItem, memory: ReferralMemory | None, around: Circumst
     if header.kind_class is KindClass.FORWARD and contract is not None:
         _check_consent(header, sender, around)
         _check_groups(header, sender, contract, around)
-    return CheckedItem(item, sender, release, contract)
+    return CheckedItem(item, sender, around.me, release, contract)
 
 
 def _check_times(header: Header, around: Circumstances) -> None:
@@ -203,7 +202,7 @@ def _check_sender(header: Header, around: Circumstances) -> Member:
         raise later(7, "unknown-key")
     if header.kind_class is not KindClass.STOP and sender.synthetic != around.me.synthetic:
         raise VerificationError(7, "synthetic-mixed")
-    if not sender.may_send(header.kind_class.value):
+    if not standing_allows(sender, around.me, header.kind_class):
         raise VerificationError(7, "not-in-good-standing")
     return sender
 
@@ -221,6 +220,8 @@ def _check_referral(
     if memory.peer != header.sender:
         # The same answer as for a referral that does not exist: who asks must not learn that it does.
         raise VerificationError(9, "unknown-referral")
+    if header.kind in _LATER_KINDS:
+        raise VerificationError(9, "kind-not-supported")
     if header.kind_class is KindClass.STOP:
         return None
     expected = Side.RECEIVING if header.kind_class is KindClass.FORWARD else Side.REFERRING
@@ -230,11 +231,15 @@ def _check_referral(
         raise VerificationError(9, "reply-unknown")
     if header.kind_class is KindClass.FORWARD:
         return _check_forward(item, memory, sender, around)
-    if memory.closed and memory.state not in _ANSWERABLE_WHEN_CLOSED:
+    if memory.destroyed or (memory.closed and memory.state not in _ANSWERABLE_WHEN_CLOSED):
         raise VerificationError(9, "not-legal")
     return None
 
 
+_LATER_KINDS: Final = frozenset(
+    {Kind.APPOINTMENT, Kind.ONWARD_REQUEST, Kind.ONWARD_ANSWER, Kind.PROBE, Kind.PROBE_ANSWER, Kind.HOLD}
+)
+"""Kinds that this version can parse and does not serve."""
 _ANSWERABLE_WHEN_CLOSED: Final = frozenset(
     {State.EXPIRED, State.RECALLED, State.RECALL_REQUESTED, State.COMPLETED, State.FAILED}
 )
@@ -248,7 +253,7 @@ def _check_forward(
     if header.kind is Kind.OFFER:
         # A referral has one offer. A stop that came first left a closed referral here, which refuses it.
         raise VerificationError(9, "withdrawn" if memory.state is State.WITHDRAWN else "not-legal")
-    if memory.closed or memory.sharing_stopped:
+    if memory.destroyed or memory.closed or memory.sharing_stopped:
         raise VerificationError(9, "not-legal")
     if memory.purpose is not None and header.purpose != memory.purpose:
         raise VerificationError(9, "not-legal")
@@ -261,7 +266,7 @@ def _check_release(item: ParsedItem, memory: ReferralMemory, sender: Member, aro
     if item.envelope.release is None:
         raise VerificationError(9, "not-released")
     try:
-        statement = ReleaseStatement.from_bytes(item.envelope.release, sender.node_key)
+        statement = parse_statement(ReleaseStatement, item.envelope.release).verify(sender.node_key)
     except EnvelopeError as error:
         raise VerificationError(9, "release-invalid") from error
     if statement.disclosure != item.digest or statement.referral != item.header.referral:
@@ -293,7 +298,7 @@ def _check_contract(header: Header, memory: ReferralMemory | None, around: Circu
 
 def _check_consent(header: Header, sender: Member, around: Circumstances) -> None:
     try:
-        check_receipt(header, sender.agency_key, around.at)
+        check_receipt(header, sender.agency_key, at=around.at)
     except EnvelopeError as error:
         raise VerificationError(11, error.code) from error
 

@@ -104,6 +104,12 @@ def items_of(conn: Connection, referral: str) -> Sequence[tuple[int, ArrivedReco
     return [(row[0], ArrivedRecord(*row[1:])) for row in conn.execute(query)]
 
 
+def envelope_ids_in(conn: Connection, referrals: Iterable[str]) -> list[tuple[str, str]]:
+    """(referral, envelope id) of everything that arrived for these referrals."""
+    query = select(INBOX.c.referral, INBOX.c.id).where(INBOX.c.referral.in_(list(referrals)))
+    return [(row.referral, row.id) for row in conn.execute(query)]
+
+
 def lease(conn: Connection, item: str, *, token: str, at: int, until: int) -> bool:
     """Take an item that nobody holds; returns whether it was free."""
     done = conn.execute(

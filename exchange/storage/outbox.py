@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 
-from sqlalchemy import Connection, and_, delete, exists, func, insert, or_, select, update
+from sqlalchemy import Connection, and_, delete, exists, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from exchange.storage.tables import OUTBOX, PEER
@@ -64,6 +64,12 @@ def release_held(conn: Connection, envelope_id: str, release: bytes) -> bool:
         )
     )
     return done.rowcount == 1
+
+
+def envelope_ids_out(conn: Connection, referrals: Iterable[str]) -> list[tuple[str, str]]:
+    """(referral, envelope id) of everything that was made for these referrals."""
+    query = select(OUTBOX.c.referral, OUTBOX.c.id).where(OUTBOX.c.referral.in_(list(referrals)))
+    return [(row.referral, row.id) for row in conn.execute(query)]
 
 
 def held_of(conn: Connection, referral: str) -> OutgoingRecord | None:
@@ -180,13 +186,12 @@ def settle_peer(conn: Connection, lease: PeerLease, *, at: int, due_at: int, rea
     return done.rowcount == 1
 
 
-def wake_peer(conn: Connection, agency: str, at: int) -> None:
-    """The peer gave a sign of life: whatever waits for it is due now."""
-    conn.execute(
-        update(PEER)
-        .where(PEER.c.agency == agency, or_(PEER.c.due_at > at, PEER.c.last_contact.is_(None)))
-        .values(due_at=at, last_contact=at)
+def wake_peer(conn: Connection, agency: str, at: int) -> bool:
+    """The peer gave a sign of life: whatever waits for it is due now. Returns whether it was being waited for."""
+    done = conn.execute(
+        update(PEER).where(PEER.c.agency == agency, PEER.c.due_at > at).values(due_at=at, last_contact=at)
     )
+    return done.rowcount == 1
 
 
 def expire_queued(conn: Connection, at: int) -> list[tuple[str, str, str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
 from sqlalchemy import Connection, and_, insert, select, update
@@ -126,6 +126,19 @@ def save_referral(conn: Connection, record: ReferralRecord) -> ReferralRecord:
     if done.rowcount != 1:
         raise StaleReferralError
     return fresh
+
+
+def guard_versions(conn: Connection, versions: Mapping[str, int]) -> None:
+    """Repeats, inside the transaction, that the referrals are still those that were decided on.
+
+    Raises:
+        StaleReferralError: one of them is not.
+    """
+    if not versions:
+        return
+    query = select(REFERRAL.c.id, REFERRAL.c.version).where(REFERRAL.c.id.in_(list(versions)))
+    if {row.id: row.version for row in conn.execute(query)} != dict(versions):
+        raise StaleReferralError
 
 
 def add_event(conn: Connection, event: EventRecord) -> None:

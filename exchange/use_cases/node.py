@@ -7,13 +7,14 @@ the node; a node without one is a blind mailbox.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
 
 from consent.statements import StatementLibrary
 from contracts.model import Contract
-from exchange.envelope.keys import AgencyKey, EpochKey, NodeKey, StorageKey
+from exchange.envelope.epochs import EpochStatement
+from exchange.envelope.keys import KEY_BYTES, AgencyKey, EpochKey, NodeKey, ReferralKey, StorageKey
 from exchange.envelope.seal import NONCE_BYTES
 from exchange.envelope.sealed_rows import SealedRows
 from exchange.limits import Limits
@@ -45,14 +46,14 @@ class World:
 
     def contract_between(self, one: str, other: str, at: datetime) -> Contract | None:
         """The newest contract in force between two agencies that this node has read; unknown means none."""
-        for digest in self.roster.contracts_in_force(one, other, at.date()):
+        for digest in self.roster.contract_in_force(one, other, at):
             if digest in self.contracts:
                 return self.contracts[digest]
         return None
 
     def in_force(self, digest: str, one: str, other: str, at: datetime) -> bool:
         """Whether both agencies adhere to this contract and its dates hold."""
-        return digest in self.roster.contracts_in_force(one, other, at.date())
+        return digest in self.roster.contract_in_force(one, other, at)
 
 
 @dataclass(slots=True)
@@ -73,6 +74,8 @@ class Node:
     token_server: TokenServer
     statements: StatementLibrary
     measurements: Measurements
+    exercise: bool
+    """Every referral of this node is a drill."""
     clock: Callable[[], int]
     """Unix milliseconds."""
     entropy: Callable[[int], bytes]
@@ -82,6 +85,9 @@ class Node:
     """Read roster and contracts again, because somebody used something this node does not know."""
     fetch_peer_keys: Callable[[Member], Awaitable[None]]
     """Ask a peer for its node card, verify it, and remember its epoch keys. Quiet when the peer is away."""
+
+    epoch_memory: dict[str, EpochStatement] = field(default_factory=dict)
+    """The key of this week of each peer, once it was verified."""
 
     @property
     def member(self) -> Member:
@@ -95,6 +101,10 @@ class Node:
     def fresh_id(self) -> str:
         """A random id: 32 lower-case hexadecimal characters."""
         return self.entropy(16).hex()
+
+    def fresh_referral_key(self) -> ReferralKey:
+        """A random key for one referral, for the key store only."""
+        return ReferralKey(self.entropy(KEY_BYTES))
 
     def seal_row(self, value: bytes, table: str, column: str, row: str) -> bytes:
         """Seal a database value to its place."""

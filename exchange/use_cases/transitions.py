@@ -7,7 +7,9 @@ Rules:
   recall, withdrawal, expiry and error delete it; `waitlisted` ends the hold and asks for a fresh one later.
 * `automatic` releases at once; `confirm` asks a worker first, but never for an emergency.
 * A referral that has ended is destroyed after the time its contract says: declined and recalled, expired, closed;
-  `erase` at once. What remains is the tombstone, and it too ends.
+  What remains is the tombstone, and it too ends.
+* `erase` blocks at once. Said by the recording agency it destroys at once; said by the other party it destroys after
+  24 hours, so that a member that lies cannot wipe another's records unseen.
 """
 
 from __future__ import annotations
@@ -16,8 +18,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 
-from contracts.vocabulary import Priority, ReleaseMode, WithdrawalForm
-from exchange.limits import DAY_MS
+from contracts.vocabulary import Priority, ReleaseMode
+from exchange.limits import DAY_MS, LIMITS
 from exchange.referral import clocks
 from exchange.referral.lifecycle import (
     TERMINAL,
@@ -29,7 +31,6 @@ from exchange.referral.lifecycle import (
     merge,
     sender_view,
     sharing_stopped,
-    withdrawal_form,
 )
 from exchange.storage.referrals import EventRecord, ReferralRecord
 from exchange.use_cases.facts import Facts
@@ -77,7 +78,7 @@ def settle_state(
     if record.side == Side.REFERRING:
         changed = replace(changed, hold=_hold(changed, facts, state))
     if state in TERMINAL:
-        changed = _closed(changed, facts, state, withdrawal_form(events), at)
+        changed = _closed(changed, facts, state, events, at)
     elif changed.closed_at is not None and changed.destroyed_at is None and changed.blocked_at is None:
         # A decision that was made in time arrived after its expiry had been computed: it counts, and nothing is lost.
         changed = replace(changed, closed_at=None, destroy_at=None, forget_at=None)
@@ -101,14 +102,22 @@ def _hold(record: ReferralRecord, facts: Facts | None, state: State) -> str:
 
 
 def _closed(
-    record: ReferralRecord, facts: Facts | None, state: State, form: WithdrawalForm | None, at: int
+    record: ReferralRecord, facts: Facts | None, state: State, events: Iterable[Event], at: int
 ) -> ReferralRecord:
     closed_at = record.closed_at or at
+    sides = {event.side for event in events if event.name is EventName.ERASE}
     # Without facts there is nothing left, or never was: the tombstone of a stop that came before its offer.
-    ends = (
-        at
-        if facts is None
-        else clocks.destroy_at(state, closed_at=closed_at, retention=facts.retention, withdrawal=form)
-    )
+    ends: int | None = closed_at
+    if facts is not None and Side.REFERRING not in sides:
+        ends = clocks.destroy_at(state, closed_at=closed_at, retention=facts.retention)
+        if sides:
+            ends = closed_at + LIMITS.code_withdrawal_contest_ms
     destroy_at = min(end for end in (ends, record.destroy_at, closed_at + LONGEST_RETENTION_MS) if end is not None)
-    return replace(record, closed_at=closed_at, destroy_at=destroy_at, forget_at=clocks.forget_at(destroy_at))
+    blocked_at = record.blocked_at or (at if sides else None)
+    return replace(
+        record,
+        closed_at=closed_at,
+        blocked_at=blocked_at,
+        destroy_at=destroy_at,
+        forget_at=clocks.forget_at(destroy_at),
+    )

@@ -1,0 +1,99 @@
+"""What a node remembers while it works through one batch: read once, carried on from item to item.
+
+An offer and its recall may stand in the same batch, so each accepted item changes what the next one is judged by. The
+database is written once, at the end; if a referral changed there meanwhile, the whole batch is judged again.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sqlalchemy import Connection
+
+from contracts.vocabulary import Purpose
+from exchange.referral.lifecycle import EventName, Side, State
+from exchange.storage.inbox import envelope_ids_in, recall_answers
+from exchange.storage.outbox import envelope_ids_out
+from exchange.storage.referrals import EventRecord, ReferralRecord, events_of, load_referrals
+from exchange.use_cases.facts import Facts, open_facts
+from exchange.use_cases.node import Node
+from exchange.verification import ParsedItem, ReferralMemory
+
+
+@dataclass(slots=True)
+class Known:
+    """One referral, as read, with what this batch added to it."""
+
+    record: ReferralRecord
+    facts: Facts | None
+    events: list[EventRecord]
+    sent: set[str]
+    received: set[str]
+
+
+@dataclass(slots=True)
+class BatchMemory:
+    """Everything that one batch is judged by."""
+
+    answers: dict[str, tuple[str, bytes | None]]
+    known: dict[str, Known] = field(default_factory=dict)
+    versions: Mapping[str, int] = field(default_factory=dict)
+    """At which version each referral was read."""
+
+    def of(self, referral: str) -> ReferralMemory | None:
+        """What verification may look at; nothing for an unknown referral."""
+        known = self.known.get(referral)
+        if known is None:
+            return None
+        record, facts = known.record, known.facts
+        own = Side(record.side)
+        return ReferralMemory(
+            side=own,
+            peer=record.peer,
+            contract=record.contract,
+            state=State(record.state),
+            closed=record.closed_at is not None,
+            destroyed=record.destroyed_at is not None or record.blocked_at is not None,
+            purpose=Purpose(facts.purpose) if facts is not None else None,
+            sent=frozenset(known.sent),
+            received=frozenset(known.received),
+            acceptances=frozenset(
+                event.digest
+                for event in known.events
+                if event.name == EventName.ACCEPTED and event.side == own and event.digest is not None
+            ),
+            sharing_stopped=record.sharing_stopped_at is not None,
+        )
+
+
+async def read_memory(node: Node, peer: str, items: Iterable[ParsedItem]) -> BatchMemory:
+    """Read, in one snapshot, everything that these items are judged by."""
+    listed = list(items)
+    referrals = {item.header.referral for item in listed}
+
+    def read(conn: Connection) -> tuple[dict[str, tuple[str, bytes | None]], Sequence[Known]]:
+        answers = recall_answers(conn, peer, [item.header.id for item in listed])
+        records = load_referrals(conn, referrals)
+        if not records:
+            return answers, []
+        events = events_of(conn, records)
+        sent: dict[str, set[str]] = defaultdict(set)
+        received: dict[str, set[str]] = defaultdict(set)
+        for referral, envelope in envelope_ids_out(conn, records):
+            sent[referral].add(envelope)
+        for referral, envelope in envelope_ids_in(conn, records):
+            received[referral].add(envelope)
+        return answers, [
+            Known(record, _facts(node, record), events[record.id], sent[record.id], received[record.id])
+            for record in records.values()
+        ]
+
+    answers, known = await node.database.read(read)
+    versions = {item.record.id: item.record.version for item in known}
+    return BatchMemory(answers, {item.record.id: item for item in known}, versions)
+
+
+def _facts(node: Node, record: ReferralRecord) -> Facts | None:
+    return open_facts(node, record.id, record.sealed_facts) if record.sealed_facts is not None else None

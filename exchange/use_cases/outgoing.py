@@ -1,0 +1,113 @@
+"""Making envelopes and putting them into the outbox: what every sending use case shares."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection
+
+from exchange.envelope.epochs import EpochStatement, current_epoch
+from exchange.envelope.errors import EnvelopeError, EpochError
+from exchange.envelope.keys import AgencyKey
+from exchange.envelope.statements import parse_statement
+from exchange.messages import Posting, SealedMessage, Signers, seal_stop_message
+from exchange.roster import Member
+from exchange.stops import Stop
+from exchange.storage.epochs import peer_epochs
+from exchange.storage.outbox import OutgoingRecord, enqueue
+from exchange.storage.referrals import ReferralRecord
+from exchange.storage.transaction import signal
+from exchange.use_cases.node import Node
+from exchange.use_cases.refusals import keys_elsewhere, peer_keys_unknown
+from exchange.use_cases.transitions import next_number
+
+
+def agency_key(node: Node) -> AgencyKey:
+    """The key that speaks for the agency.
+
+    Raises:
+        ConflictError: `keys-elsewhere`.
+    """
+    if node.keyring is None:
+        raise keys_elsewhere()
+    return node.keyring.agency_key
+
+
+def signers(node: Node) -> Signers:
+    """What this node can sign with."""
+    key = node.keyring.agency_key if node.keyring is not None else None
+    return Signers(node.agency, key, node.node_key)
+
+
+async def current_peer_epoch(node: Node, peer: Member) -> EpochStatement:
+    """The key of this week of a peer; asked for, if it is not known.
+
+    Raises:
+        UnavailableError: `peer-keys-unknown`.
+    """
+    found = await _known_epoch(node, peer)
+    if found is None:
+        await node.fetch_peer_keys(peer)
+        found = await _known_epoch(node, peer)
+    if found is None:
+        raise peer_keys_unknown()
+    return found
+
+
+async def _known_epoch(node: Node, peer: Member) -> EpochStatement | None:
+    at = node.clock()
+    known = node.epoch_memory.get(peer.agency)
+    if known is not None and known.covers(at):
+        return known
+    rows = await node.database.read(lambda conn: peer_epochs(conn, peer.agency))
+    # What lies here was verified when it was fetched; the agency key may have changed since.
+    usable = []
+    for row in rows:
+        try:
+            usable.append(parse_statement(EpochStatement, row.statement).verify(peer.agency_key))
+        except EnvelopeError:
+            continue
+    try:
+        found = current_epoch(usable, (), at=at)
+    except EpochError:
+        return None
+    node.epoch_memory[peer.agency] = found
+    return found
+
+
+def put_out(node: Node, conn: Connection, sealed: SealedMessage, *, status: str = "queued") -> None:
+    """Store an envelope for the courier, with its header sealed at rest."""
+    header, envelope = sealed.header, sealed.envelope
+    enqueue(
+        conn,
+        OutgoingRecord(
+            id=header.id,
+            referral=header.referral,
+            peer=header.recipient,
+            kind=header.kind.value,
+            status=status,
+            digest=sealed.digest,
+            created_at=header.created,
+            expires_at=header.expires,
+            sealed_header=node.seal_row(envelope.header, "outbox", "sealed_header", header.id),
+            wrapped_key=envelope.wrapped_key,
+            ciphertext=envelope.ciphertext,
+            signature=envelope.signature,
+        ),
+    )
+    signal(conn, "outbox")
+
+
+def make_stop(node: Node, stop: Stop, record: ReferralRecord, *, in_reply_to: str | None = None) -> SealedMessage:
+    """A stop for the other party of a referral. Needs no keys of the peer and no agency key."""
+    at = node.clock()
+    posting = Posting(
+        envelope_id=node.fresh_id(),
+        referral=record.id,
+        recipient=record.peer,
+        roster=node.world().roster,
+        seen=record.seen,
+        created=at,
+        expires=at + node.limits.stop_expires_ms,
+        number=next_number(record, at),
+        in_reply_to=in_reply_to,
+    )
+    return seal_stop_message(stop, posting, signers(node), entropy=node.entropy)

@@ -1,0 +1,244 @@
+"""Receive a batch from a peer: verify 1 to 12, open 13 to 17, commit, sign for it. One answer an envelope.
+
+Rules:
+
+* A repeat is answered with the first receipt's bytes, before any check that time could have changed.
+* Keys first, then the inbox with its receipt, then the answer: whatever was answered `accepted` survives anything that
+  happens the next instant, and what was not answered can be sent again.
+* Only `accepted` is remembered. `refused` is final, says which step and who must act, and never what was sent. `later`
+  is for what this node does not know yet: it reads the roster again once first.
+* A bad item never fails its batch.
+* What a peer is told must not tell whether a person is known: an unknown referral and somebody else's look alike.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
+
+from exchange.envelope.errors import MalformedError, TooLargeError
+from exchange.envelope.kinds import KindClass
+from exchange.envelope.statements import DeliveryReceipt, sign_statement
+from exchange.envelope.wire import parse_object, to_base64url
+from exchange.referral.lifecycle import TransitionError
+from exchange.schemas.federation import BatchAnswer, ItemAnswer
+from exchange.schemas.problems import Problem, Who
+from exchange.storage.outbox import wake_peer
+from exchange.storage.referrals import StaleReferralError, guard_versions
+from exchange.storage.transaction import signal
+from exchange.use_cases.arrivals import BatchMemory, read_memory
+from exchange.use_cases.errors import InvalidError, UnavailableError
+from exchange.use_cases.errors import TooLargeError as BatchTooLargeError
+from exchange.use_cases.node import Node
+from exchange.use_cases.store_arrival import Arrival, absorb, store_arrival
+from exchange.verification import (
+    CheckedItem,
+    Circumstances,
+    ParsedItem,
+    VerificationError,
+    VerifiedMessage,
+    check_addresses,
+    check_item,
+    open_item,
+    parse_item,
+)
+
+YIELD_EVERY: Final = 8
+"""Items between two turns of the event loop: a full batch must not hold up the others for 28 ms."""
+ATTEMPTS: Final = 4
+LATER_S: Final = 30
+PROBLEM_BASE: Final = "https://referral-exchange.example/problems#"
+_NEWER_ROSTER_HELPS: Final = frozenset({"unknown-sender", "unknown-key", "unknown-contract"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Repeat:
+    answer: bytes
+
+
+async def receive_envelopes(node: Node, peer: str, body: bytes) -> BatchAnswer:
+    """Answer a batch that `peer` has authenticated for.
+
+    Raises:
+        TooLargeError, InvalidError: the body is not a batch; nothing of it was looked at.
+        UnavailableError: the same referrals changed again and again; send the batch again.
+    """
+    parsed = [_parsed(value) for value in _envelopes(node, body)]
+    for _ in range(ATTEMPTS):
+        around = _circumstances(node, peer)
+        memory = await read_memory(node, peer, [item for item in parsed if isinstance(item, ParsedItem)])
+        outcomes = await _judge(node, parsed, memory, around)
+        if _would_know_more(outcomes) and await _know_more(node):
+            continue
+        try:
+            await _commit(node, peer, outcomes, memory.versions)
+        except (StaleReferralError, IntegrityError):
+            # A referral changed, or the same envelope came twice at the same time: judge again with what is there now.
+            continue
+        return BatchAnswer(answers=tuple(_answer(node, outcome) for outcome in outcomes))
+    raise UnavailableError("changed-meanwhile", "The same referrals are changing. Send the batch again.", retry_after=1)
+
+
+def _envelopes(node: Node, body: bytes) -> list[Any]:
+    try:
+        batch = parse_object(body, longest=node.limits.batch_bytes)
+    except TooLargeError as error:
+        raise BatchTooLargeError("batch-too-large", "A batch has at most 4 MiB. Send fewer envelopes.") from error
+    except MalformedError as error:
+        raise _not_a_batch() from error
+    values = batch.get("envelopes")
+    if batch.keys() != {"envelopes"} or not isinstance(values, list):
+        raise _not_a_batch()
+    if not 1 <= len(values) <= node.limits.batch_envelopes:
+        raise _not_a_batch()
+    return values
+
+
+def _not_a_batch() -> InvalidError:
+    return InvalidError("not-a-batch", "The body is not a batch of one to fifty envelopes in the documented form.")
+
+
+def _parsed(value: Any) -> ParsedItem | VerificationError:
+    try:
+        return parse_item(value)
+    except VerificationError as error:
+        return error
+
+
+def _circumstances(node: Node, peer: str) -> Circumstances:
+    world, at = node.world(), node.clock()
+    now = node.now()
+    return Circumstances(
+        me=world.roster.member(node.agency),
+        peer=peer,
+        roster=world.roster,
+        contract_of=world.contracts.get,
+        in_force=lambda digest, other: world.in_force(digest, node.agency, other, now),
+        limits=node.limits,
+        at=at,
+    )
+
+
+_Outcome = Arrival | _Repeat | VerificationError
+
+
+async def _judge(
+    node: Node, parsed: Sequence[ParsedItem | VerificationError], memory: BatchMemory, around: Circumstances
+) -> list[_Outcome]:
+    outcomes: list[_Outcome] = []
+    for place, item in enumerate(parsed):
+        if place % YIELD_EVERY == YIELD_EVERY - 1:
+            await asyncio.sleep(0)
+        if isinstance(item, VerificationError):
+            outcomes.append(item)
+            continue
+        try:
+            outcomes.append(await _judge_one(node, item, memory, around))
+        except VerificationError as error:
+            outcomes.append(error)
+    return outcomes
+
+
+async def _judge_one(node: Node, item: ParsedItem, memory: BatchMemory, around: Circumstances) -> Arrival | _Repeat:
+    check_addresses(item, around)
+    seen = memory.answers.get(item.header.id)
+    if seen is not None:
+        digest, answer = seen
+        if digest != item.digest:
+            raise VerificationError(8, "id-conflict")
+        if answer is not None:
+            return _Repeat(answer)
+    checked = check_item(item, memory.of(item.header.referral), around)
+    message = await _opened(node, checked, around)
+    receipt = DeliveryReceipt(
+        envelope=item.header.id,
+        digest=item.digest,
+        sender=item.header.sender,
+        recipient=item.header.recipient,
+        referral=item.header.referral,
+        received_at=around.at,
+    )
+    signed = sign_statement(receipt, node.node_key.sign).to_bytes()
+    arrival = Arrival(checked, message, signed, receipt.leaf, around.at)
+    try:
+        absorb(node, arrival, memory)
+    except TransitionError as error:
+        raise VerificationError(9, "not-legal") from error
+    memory.answers[item.header.id] = (item.digest, signed)
+    return arrival
+
+
+async def _opened(node: Node, checked: CheckedItem, around: Circumstances) -> VerifiedMessage | None:
+    """Steps 13 to 17, where the node holds keys and there is something to open."""
+    header = checked.item.header
+    if header.kind_class is KindClass.STOP or node.keyring is None:
+        return None
+    epoch_key = await node.keyring.epoch_key(header.epoch_key or "")
+    if epoch_key is None:
+        raise VerificationError(13, "cannot-unwrap")
+    return open_item(checked, epoch_key, around)
+
+
+def _would_know_more(outcomes: Sequence[_Outcome]) -> bool:
+    return any(isinstance(item, VerificationError) and item.code in _NEWER_ROSTER_HELPS for item in outcomes)
+
+
+async def _know_more(node: Node) -> bool:
+    """Read roster and contracts again; returns whether they are others than before."""
+    before = node.world()
+    await node.refresh_world()
+    return node.world() is not before
+
+
+async def _commit(node: Node, peer: str, outcomes: Sequence[_Outcome], versions: Mapping[str, int]) -> None:
+    arrivals = [outcome for outcome in outcomes if isinstance(outcome, Arrival)]
+    at = node.clock()
+    if not arrivals:
+        await node.database.write(lambda conn: _sign_of_life(conn, peer, at))
+        return
+    fresh = {arrival.referral: node.fresh_referral_key() for arrival in arrivals if arrival.message is not None}
+    keys = await node.key_store.put_many(fresh, at=at) if fresh else {}
+
+    def commit(conn: Connection) -> None:
+        guard_versions(conn, versions)
+        for arrival in arrivals:
+            store_arrival(node, conn, arrival, keys.get(arrival.referral))
+        _sign_of_life(conn, peer, at)
+        signal(conn, "inbox")
+        signal(conn, "outbox")
+
+    await node.database.write(commit)
+
+
+def _sign_of_life(conn: Connection, peer: str, at: int) -> None:
+    """Any inbound contact makes what waits for this peer due at once."""
+    if wake_peer(conn, peer, at):
+        signal(conn, "outbox")
+
+
+def _answer(node: Node, outcome: _Outcome) -> ItemAnswer:
+    if isinstance(outcome, Arrival):
+        return ItemAnswer(result="accepted", receipt=to_base64url(outcome.receipt))
+    if isinstance(outcome, _Repeat):
+        return ItemAnswer(result="accepted", receipt=to_base64url(outcome.answer))
+    node.measurements.refused(place="federation", code=outcome.code)
+    if not outcome.final:
+        return ItemAnswer(result="later", retry_after=LATER_S if outcome.code != "unknown-referral" else 1)
+    return ItemAnswer(result="refused", problem=_problem(outcome))
+
+
+def _problem(error: VerificationError) -> Problem:
+    who = Who.SENDER if error.who is Who.SENDER else Who.NODE
+    return Problem(
+        type=PROBLEM_BASE + error.code,
+        title="The envelope was refused",
+        status=422,
+        code=error.code,
+        who=who,
+        detail=f"Step {error.step} of the verification refused this envelope. It is final; make a new one.",
+    )

@@ -1,0 +1,273 @@
+"""Send a referral: gate, seal, commit. Offer queued, disclosure held, both sealed to the receiver at this moment.
+
+Rules:
+
+* What the gate refuses is not stored, not even that it was asked for.
+* The consent is read fresh, and its version is repeated inside the transaction: a withdrawal that commits first wins.
+* Nobody can read the held disclosure on this node. Only an acceptance lets it go, after the gate has run again.
+* The answer is durable with the referral, under the same idempotency key, in one commit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import Connection
+
+from consent.client_code import new_client_code
+from contracts.vocabulary import ROUTING_FIELDS, Priority, ReleaseMode, basis_class, purpose_for, sector_of
+from exchange.disclosure import Cleared, Refused
+from exchange.envelope.epochs import EpochStatement, latest_expiry_of_disclosure
+from exchange.envelope.errors import ContentTooLargeError
+from exchange.messages import Posting, SealedMessage, seal_forward
+from exchange.referral import clocks
+from exchange.referral.lifecycle import EventName, Side, State
+from exchange.schemas.problems import ProblemField
+from exchange.schemas.referrals import ReferralCreated, ReferralRequest
+from exchange.schemas.shapes import from_millis
+from exchange.storage.access import add_audit
+from exchange.storage.consents import (
+    StaleConsentError,
+    client_code,
+    guard_consent,
+    load_consent,
+    read_client_code,
+)
+from exchange.storage.referrals import EventRecord, ReferralRecord, add_change, add_event, insert_referral
+from exchange.storage.transaction import signal
+from exchange.use_cases.acting import Acting
+from exchange.use_cases.clearance import Judged, Parties, judge, parties
+from exchange.use_cases.consent_records import opened
+from exchange.use_cases.errors import ForbiddenError, TooLargeError
+from exchange.use_cases.facts import Facts, seal_facts
+from exchange.use_cases.idempotency import Idempotency, Keep, Stored, once
+from exchange.use_cases.node import Node
+from exchange.use_cases.outgoing import agency_key, current_peer_epoch, put_out, signers
+from exchange.use_cases.refusals import changed_meanwhile
+from exchange.use_cases.views import field_decisions, told_first
+
+ATTEMPTS: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class _Making:
+    """Everything that is known once the gate has let a referral through."""
+
+    referral: str
+    at: int
+    subject: str
+    code: str
+    judged: Judged
+    cleared: Cleared
+    epoch: EpochStatement
+    expires_held: int
+
+
+async def send_referral(
+    node: Node, acting: Acting, request: ReferralRequest, idem: Idempotency
+) -> Stored[ReferralCreated]:
+    """Make a referral.
+
+    Raises:
+        ForbiddenError: contract, consent or standing says no; nothing is stored.
+        InvalidError, TooLargeError: the request cannot be sent as it is.
+        ConflictError: idempotency key reused, `keys-elsewhere`, or the consent kept changing.
+        UnavailableError: the receiver's key is not known yet.
+    """
+
+    async def work(keep: Keep) -> ReferralCreated:
+        for _ in range(ATTEMPTS):
+            try:
+                return await _send_once(node, acting, request, keep)
+            except StaleConsentError:
+                continue
+        raise changed_meanwhile()
+
+    return await once(node, idem, ReferralCreated, work)
+
+
+async def _send_once(node: Node, acting: Acting, request: ReferralRequest, keep: Keep) -> ReferralCreated:
+    agency_key(node)
+    between = parties(node, request.to)
+
+    def read(conn: Connection) -> tuple[object, str | None]:
+        row = load_consent(conn, request.consent)
+        return row, read_client_code(conn, row.subject, request.to) if row is not None else None
+
+    row, known_code = await node.database.read(read)
+    consent = opened(node, row)  # type: ignore[arg-type]
+    at = node.clock()
+    code = known_code or new_client_code(node.entropy(8))
+    judged = judge(node, between, request, consent, client_code=code, at=at)
+    if isinstance(judged.outcome, Refused) or consent is None:
+        raise refused(node, judged.outcome)
+    node.measurements.decided(engine="gate", outcome="cleared", code="allowed")
+    epoch = await current_peer_epoch(node, between.receiver)
+    plan = request.content.safe_contact
+    expires_held = clocks.disclosure_expires(
+        plan,
+        consent_ends=_consent_ends(judged.outcome),
+        due=judged.respond_by,
+        key_ends=latest_expiry_of_disclosure(epoch.not_after),
+    )
+    making = _Making(node.fresh_id(), at, consent.subject, code, judged, judged.outcome, epoch, expires_held)
+    offer, held = _seal_both(node, between, making)
+    created = _created(between, making, held)
+    record, facts = _record(node, acting, between, request, making, offer, held)
+
+    def commit(conn: Connection) -> None:
+        guard_consent(conn, consent.id, consent.version)
+        if client_code(conn, consent.subject, between.receiver.agency, code) != code:
+            raise StaleConsentError
+        insert_referral(conn, record)
+        number = offer.header.number or 0
+        event = (record.id, Side.REFERRING.value, number, EventName.OFFERED.value, 0, at)
+        add_event(conn, EventRecord(*event, digest=offer.digest))
+        put_out(node, conn, offer)
+        if held is not None:
+            put_out(node, conn, held, status="held")
+        add_change(conn, record.id, "sent", at)
+        signal(conn, "changes")
+        add_audit(
+            conn,
+            at=at,
+            action="referral-sent",
+            subject_id=record.id,
+            client_id=acting.client_id,
+            actor=acting.actor,
+            detail=offer.digest,
+        )
+        keep(conn, created)
+
+    await node.database.write(commit)
+    return created
+
+
+def refused(node: Node, outcome: Cleared | Refused) -> ForbiddenError:
+    """The gate's no, with a reason for every field."""
+    if isinstance(outcome, Cleared):
+        return ForbiddenError("no-consent", "There is no consent record.")
+    node.measurements.decided(engine="gate", outcome="refused", code=outcome.code)
+    fields = tuple(
+        ProblemField(path=f"content.{reason.field.value}", code=reason.code, sentence=reason.sentence)
+        for reason in outcome.reasons
+        if reason.outcome != "allowed" and reason.field not in ROUTING_FIELDS
+    )
+    return ForbiddenError(outcome.code, outcome.sentence, fields=fields)
+
+
+def _consent_ends(cleared: Cleared) -> int:
+    return int(cleared.consent.expires_at.timestamp() * 1000)
+
+
+def _seal_both(node: Node, between: Parties, making: _Making) -> tuple[SealedMessage, SealedMessage | None]:
+    cleared, judged = making.cleared, making.judged
+    offer_posting = Posting(
+        envelope_id=node.fresh_id(),
+        referral=making.referral,
+        recipient=between.receiver.agency,
+        roster=between.roster,
+        seen=0,
+        created=making.at,
+        expires=clocks.expires_at(judged.respond_by),
+        number=making.at,
+        priority=judged.priority,
+        respond_by=judged.respond_by,
+    )
+    held_posting = Posting(
+        envelope_id=node.fresh_id(),
+        referral=making.referral,
+        recipient=between.receiver.agency,
+        roster=between.roster,
+        seen=0,
+        created=making.at,
+        expires=making.expires_held,
+        number=None,
+    )
+    common = {"feedback": cleared.feedback, "epoch": making.epoch, "entropy": node.entropy}
+    try:
+        offer = seal_forward(cleared.offer, cleared.consent, offer_posting, signers(node), **common)  # type: ignore[arg-type]
+        held = None
+        # A plan that is no longer confirmed, or a key near its end, leaves nothing to hold: it is asked for later.
+        if cleared.disclosure is not None and making.expires_held > making.at:
+            held = seal_forward(cleared.disclosure, cleared.consent, held_posting, signers(node), **common)  # type: ignore[arg-type]
+    except ContentTooLargeError as error:
+        raise TooLargeError("content-too-large", error.sentence) from error
+    return offer, held
+
+
+def _record(
+    node: Node,
+    acting: Acting,
+    between: Parties,
+    request: ReferralRequest,
+    making: _Making,
+    offer: SealedMessage,
+    held: SealedMessage | None,
+) -> tuple[ReferralRecord, Facts]:
+    cleared, at, respond_by = making.cleared, making.at, making.judged.respond_by
+    purpose = purpose_for(request.service_type)
+    disclosure = cleared.disclosure
+    facts = Facts(
+        service=request.service_type,
+        purpose=purpose,
+        priority=making.judged.priority,
+        basis=basis_class(cleared.consent.basis),
+        exact_basis=cleared.consent.basis,
+        feedback=cleared.feedback,
+        offer=offer.header.id,
+        offered=tuple(sorted(cleared.offer.content.fields_present())),
+        groups=tuple(sorted(cleared.offer.groups)),
+        release=cleared.rule.release,
+        retention_declined_s=cleared.rule.retention.declined_s,
+        retention_expired_s=cleared.rule.retention.expired_s,
+        retention_closed_s=cleared.rule.retention.closed_s,
+        subject=making.subject,
+        consent_version=cleared.consent.version,
+        held=held.header.id if held is not None else None,
+        held_fields=tuple(sorted(disclosure.content.fields_present())) if disclosure is not None else (),
+        held_expires=making.expires_held if held is not None else None,
+        exercise=bool(cleared.offer.content.exercise),
+    )
+    hold = "held" if held is not None else "awaiting-disclosure" if disclosure is not None else "none"
+    record = ReferralRecord(
+        id=making.referral,
+        side=Side.REFERRING.value,
+        peer=between.receiver.agency,
+        sector=sector_of(purpose).value,
+        contract=between.contract.digest,
+        state=State.SENT.value,
+        unit=acting.unit,
+        consent_id=cleared.consent.consent_id,
+        created_at=at,
+        updated_at=at,
+        respond_by=respond_by,
+        undelivered_at=clocks.undelivered_at(at, making.judged.priority),
+        hold=hold,
+        number=offer.header.number or at,
+        sealed_facts=seal_facts(node, making.referral, facts),
+    )
+    return record, facts
+
+
+def _created(between: Parties, making: _Making, held: SealedMessage | None) -> ReferralCreated:
+    cleared, judged = making.cleared, making.judged
+    emergency = judged.priority is Priority.EMERGENCY
+    decisions = field_decisions(cleared.reasons)
+    return ReferralCreated(
+        id=making.referral,
+        client_code=making.code,
+        state=State.SENT,
+        to=between.receiver.agency,
+        priority=judged.priority,
+        respond_by=from_millis(judged.respond_by),
+        expires_at=from_millis(clocks.expires_at(judged.respond_by)),
+        disclosure_held=held is not None,
+        # Nothing about an emergency waits for a confirmation in software.
+        release=ReleaseMode.AUTOMATIC if emergency else cleared.rule.release,
+        withheld=tuple(decision for decision in decisions if decision.outcome != "allowed"),
+        call_now=emergency,
+        duty_contact=between.receiver.duty_contact,
+        told_first=told_first(between.receiver),
+    )

@@ -1,0 +1,270 @@
+"""What an accepted envelope does: to the batch's memory (`absorb`) and, the same, to the database (`store_arrival`).
+
+Rules:
+
+* An offer makes the referral. Its content key is wrapped anew under the referral's own key; the sender's is dropped.
+* An answer is an event of the receiving side. Legality is judged by reachability, since events overtake each other; an
+  older number is recorded and changes nothing.
+* A stop always counts. About an unknown referral it leaves a tombstone that refuses the later offer.
+* Her no deletes at once what has not left yet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from sqlalchemy import Connection
+
+from contracts.vocabulary import (
+    BasisClass,
+    Feedback,
+    Group,
+    Priority,
+    Purpose,
+    Sector,
+    WithdrawalForm,
+    sector_of,
+    service_of,
+)
+from exchange.disclosure import lesser
+from exchange.envelope.keys import ReferralKey
+from exchange.envelope.kinds import ERASED_BY_NODE, Kind, KindClass
+from exchange.envelope.rewrap import rewrap
+from exchange.envelope.seal import NONCE_BYTES
+from exchange.referral.lifecycle import EventName, Side, State, check_received
+from exchange.storage.access import add_audit
+from exchange.storage.inbox import ArrivedRecord, add_arrived, remember_answer
+from exchange.storage.outbox import delete_queued_forwards
+from exchange.storage.referrals import (
+    EventRecord,
+    ReferralRecord,
+    StaleReferralError,
+    add_event,
+    insert_referral,
+    load_referral,
+    owe_attestation,
+    record_attestation,
+)
+from exchange.use_cases.arrivals import BatchMemory, Known
+from exchange.use_cases.change_referral import change_referral
+from exchange.use_cases.facts import Facts, open_facts, seal_facts
+from exchange.use_cases.node import Node
+from exchange.use_cases.transitions import as_event, as_events, settle_state
+from exchange.verification import CheckedItem, VerificationError, VerifiedMessage
+
+FORWARDS: Final = frozenset(kind.value for kind in (Kind.OFFER, Kind.DISCLOSURE, Kind.INFORMATION, Kind.UPDATE))
+_STOP_EVENTS: Final = {Kind.RECALL: EventName.RECALLED, Kind.ENTERED_IN_ERROR: EventName.ENTERED_IN_ERROR}
+
+
+@dataclass(slots=True)
+class Arrival:
+    """One accepted envelope, on its way into the database."""
+
+    checked: CheckedItem
+    message: VerifiedMessage | None
+    receipt: bytes
+    leaf: str
+    at: int
+    made: ReferralRecord | None = None
+    """The referral, where this envelope makes it."""
+
+    @property
+    def referral(self) -> str:
+        """The referral it is about."""
+        return self.checked.item.header.referral
+
+
+def absorb(node: Node, arrival: Arrival, memory: BatchMemory) -> None:
+    """Carry the batch's memory on by one envelope.
+
+    Raises:
+        TransitionError: the event is not legal.
+    """
+    header = arrival.checked.item.header
+    known = memory.known.get(header.referral)
+    if known is None:
+        facts = _facts_of_offer(arrival) if header.kind is Kind.OFFER else None
+        known = Known(_blank(node, arrival, facts), facts, [], set(), set())
+    event = _event(arrival, known.record.side)
+    if event is not None:
+        check_received(as_event(event), as_events(known.events))
+        known.events.append(event)
+    known.received.add(header.id)
+    if header.referral in memory.known:
+        known.record = settle_state(_adjusted(arrival, known.record), known.facts, known.events, at=arrival.at)
+    else:
+        known.record = settle_state(known.record, known.facts, known.events, at=arrival.at)
+        arrival.made = known.record
+        memory.known[header.referral] = known
+
+
+def store_arrival(node: Node, conn: Connection, arrival: Arrival, key: ReferralKey | None) -> None:
+    """Write one envelope: referral, events, inbox, memory of the answer, audit.
+
+    Raises:
+        StaleReferralError, sqlalchemy.exc.IntegrityError: somebody else was faster; judge again.
+    """
+    header, digest = arrival.checked.item.header, arrival.checked.item.digest
+    if arrival.made is not None:
+        insert_referral(conn, arrival.made)
+        event = _event(arrival, arrival.made.side)
+        if event is not None:
+            add_event(conn, event)
+        record = arrival.made
+    else:
+        record = _changed(node, conn, arrival)
+    _follow(conn, arrival, record)
+    add_arrived(conn, _row(node, arrival, key))
+    remember_until = max(header.expires + node.limits.skew_ms, arrival.at + node.limits.dedupe_at_least_ms)
+    remember_answer(conn, header.sender, header.id, digest, arrival.receipt, remember_until)
+    add_audit(conn, at=arrival.at, action=f"received-{header.kind}", subject_id=header.referral, detail=arrival.leaf)
+
+
+def _changed(node: Node, conn: Connection, arrival: Arrival) -> ReferralRecord:
+    record = load_referral(conn, arrival.referral)
+    if record is None:
+        raise StaleReferralError
+    header = arrival.checked.item.header
+    event = _event(arrival, record.side)
+    return change_referral(
+        node,
+        conn,
+        record,
+        what=header.event or header.kind.value,
+        events=[event] if event is not None else [],
+        adjust=lambda read: _adjusted(arrival, _with_accepting(node, arrival, read)),
+    )
+
+
+def _blank(node: Node, arrival: Arrival, facts: Facts | None) -> ReferralRecord:
+    """The referral that an offer makes, or the tombstone that a stop leaves where no offer was."""
+    header = arrival.checked.item.header
+    respond_by = header.respond_by or arrival.at
+    return ReferralRecord(
+        id=header.referral,
+        side=Side.RECEIVING.value,
+        peer=header.sender,
+        sector=(sector_of(facts.purpose) if facts is not None else Sector.OTHER).value,
+        contract=header.contract or "",
+        state=State.RECEIVED.value,
+        created_at=arrival.at,
+        updated_at=arrival.at,
+        respond_by=respond_by,
+        delivered_at=arrival.at,
+        seen=header.number or 0,
+        sealed_facts=seal_facts(node, header.referral, facts) if facts is not None else None,
+    )
+
+
+def _facts_of_offer(arrival: Arrival) -> Facts:
+    checked, message = arrival.checked, arrival.message
+    header = checked.item.header
+    purpose = Purpose(header.purpose or "")
+    service = service_of(purpose)
+    contract = checked.contract
+    rule = None
+    if contract is not None and service is not None:
+        rule = contract.rule_for(checked.sender.kind, checked.receiver.kind, service)
+    if rule is None or service is None or header.receipt is None:
+        raise VerificationError(12, "no-rule")
+    # A node without keys does not know her own level; it forwards no more than the least of all.
+    hers = message.body.feedback if message is not None and message.body is not None else Feedback.DECISION
+    return Facts(
+        service=service,
+        purpose=purpose,
+        priority=Priority(header.priority or ""),
+        basis=BasisClass(header.receipt.basis),
+        feedback=lesser(rule.feedback, hers),
+        offer=header.id,
+        groups=tuple(Group(group) for group in header.groups),
+        retention_declined_s=rule.retention.declined_s,
+        retention_expired_s=rule.retention.expired_s,
+        retention_closed_s=rule.retention.closed_s,
+        exercise=message is not None and message.body is not None and bool(message.body.content.exercise),
+    )
+
+
+def _event(arrival: Arrival, own_side: str) -> EventRecord | None:
+    """The event that this envelope is; nothing for one that changes no state."""
+    header = arrival.checked.item.header
+    number = header.number or 0
+    name: EventName | None = None
+    if header.kind is Kind.OFFER:
+        name = EventName.OFFERED
+    elif header.kind is Kind.DISCLOSURE and arrival.checked.release is not None:
+        name, number = EventName.DISCLOSED, arrival.checked.release.number
+    elif header.kind in _STOP_EVENTS:
+        name = _STOP_EVENTS[header.kind]
+    elif header.kind is Kind.WITHDRAWAL or header.kind_class is KindClass.ANSWER:
+        name = EventName(header.event or "")
+    if name is None:
+        return None
+    other = Side.REFERRING if own_side == Side.RECEIVING else Side.RECEIVING
+    digest = arrival.checked.item.digest
+    return EventRecord(arrival.referral, other.value, number, name.value, header.seen, header.created, digest=digest)
+
+
+def _adjusted(arrival: Arrival, record: ReferralRecord) -> ReferralRecord:
+    """The columns that follow from the kind alone."""
+    header, at = arrival.checked.item.header, arrival.at
+    number = arrival.checked.release.number if arrival.checked.release is not None else header.number or 0
+    record = replace(record, seen=max(record.seen, number))
+    if header.kind is Kind.DISCLOSURE:
+        return replace(record, disclosed_at=record.disclosed_at or at)
+    if header.kind is Kind.REFUSAL and record.side == Side.REFERRING:
+        return replace(record, undeliverable=True)
+    return record
+
+
+def _with_accepting(node: Node, arrival: Arrival, record: ReferralRecord) -> ReferralRecord:
+    """Remember which answer accepted: a release statement has to name its digest."""
+    if arrival.checked.item.header.event != EventName.ACCEPTED or record.sealed_facts is None:
+        return record
+    facts = open_facts(node, record.id, record.sealed_facts)
+    facts = facts.model_copy(update={"accepting": arrival.checked.item.digest})
+    return replace(record, sealed_facts=seal_facts(node, record.id, facts))
+
+
+def _follow(conn: Connection, arrival: Arrival, record: ReferralRecord) -> None:
+    """What a stop does beyond its event."""
+    header = arrival.checked.item.header
+    if header.kind is Kind.ERASURE_RECEIPT:
+        party = "peer-node" if header.event == ERASED_BY_NODE else "peer-agency"
+        record_attestation(conn, record.id, party, arrival.at, arrival.checked.item.digest)
+    if header.kind is Kind.WITHDRAWAL:
+        delete_queued_forwards(conn, record.id, FORWARDS)
+        if header.event == WithdrawalForm.ERASE:
+            mine = ["own-node", "own-agency"] if arrival.made is None else ["own-node"]
+            owe_attestation(conn, record.id, mine, arrival.at)
+
+
+def _row(node: Node, arrival: Arrival, key: ReferralKey | None) -> ArrivedRecord:
+    item = arrival.checked.item
+    header, envelope = item.header, item.envelope
+    is_stop = header.kind_class is KindClass.STOP
+    rewrapped = None
+    if arrival.message is not None and key is not None:
+        rewrapped = rewrap(
+            arrival.message.dek,
+            referral_key=key,
+            referral=header.referral,
+            envelope=header.id,
+            nonce=node.entropy(NONCE_BYTES),
+        )
+    return ArrivedRecord(
+        id=header.id,
+        referral=header.referral,
+        sender=header.sender,
+        kind=header.kind.value,
+        event=header.event,
+        digest=item.digest,
+        status="new",
+        received_at=arrival.at,
+        respond_by=header.respond_by,
+        sealed_header=node.seal_row(envelope.header, "inbox", "sealed_header", header.id),
+        rewrapped_key=rewrapped,
+        ciphertext=None if is_stop else envelope.ciphertext,
+        signature=envelope.signature,
+        release=envelope.release,
+    )

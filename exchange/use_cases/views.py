@@ -1,0 +1,78 @@
+"""How referrals and decisions look to the agency's own systems."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal, cast
+
+from contracts.vocabulary import Sector
+from exchange.disclosure import FieldReason
+from exchange.referral.lifecycle import State
+from exchange.roster import Member
+from exchange.schemas.referrals import Attestation, FieldDecision, ReferralFlags, ReferralView, ToldFirst
+from exchange.schemas.shapes import from_millis
+from exchange.storage.referrals import AttestationRecord, ReferralRecord
+
+
+def field_decisions(reasons: Iterable[FieldReason]) -> tuple[FieldDecision, ...]:
+    """The gate's reasons, field by field."""
+    return tuple(
+        FieldDecision(
+            field=reason.field,
+            outcome=reason.outcome,
+            stage=reason.stage,
+            rule=reason.rule,
+            consent_line=reason.consent,
+            code=reason.code,
+            sentence=reason.sentence,
+        )
+        for reason in reasons
+    )
+
+
+def told_first(member: Member) -> ToldFirst:
+    """What she should hear about a receiver."""
+    told = member.told_first
+    return ToldFirst(
+        reports_to=told.reports_to,
+        freedom_of_movement=told.freedom_of_movement,
+        requires_documents=told.requires_documents,
+    )
+
+
+def referral_view(record: ReferralRecord, attestations: Iterable[AttestationRecord] = ()) -> ReferralView:
+    """A referral without content."""
+    return ReferralView(
+        id=record.id,
+        side=cast("Literal['referring', 'receiving']", record.side),
+        peer=record.peer,
+        sector=Sector(record.sector),
+        state=State(record.state),
+        flags=_flags(record),
+        created_at=from_millis(record.created_at),
+        updated_at=from_millis(record.updated_at),
+        respond_by=from_millis(record.respond_by),
+        contract=record.contract,
+        attestations=tuple(
+            Attestation(
+                party=cast("Literal['own-node', 'own-agency', 'peer-node', 'peer-agency']", item.party),
+                owed_since=from_millis(item.owed_since),
+                done_at=from_millis(item.done_at) if item.done_at is not None else None,
+            )
+            for item in attestations
+        ),
+    )
+
+
+def _flags(record: ReferralRecord) -> ReferralFlags:
+    return ReferralFlags(
+        queued=record.delivered_at is None and record.closed_at is None,
+        delivered=record.delivered_at is not None,
+        overdue=record.overdue_at is not None,
+        undeliverable=record.undeliverable,
+        disclosed=record.disclosed_at is not None,
+        sharing_stopped=record.sharing_stopped_at is not None,
+        awaiting_disclosure=record.hold == "awaiting-disclosure",
+        awaiting_confirmation=record.hold == "confirm",
+        resend=record.resend,
+    )
