@@ -1,0 +1,150 @@
+"""How to get in: the token endpoint, its metadata, the node card. Public, and quiet about why it refuses."""
+
+from typing import Any
+from urllib.parse import parse_qsl
+
+from fastapi import APIRouter, Request
+from starlette.responses import JSONResponse, Response
+
+from exchange.api.bodies import read_body
+from exchange.api.callers import one_header
+from exchange.api.examples import TOKEN_ANSWER, TOKEN_FORM, TOKEN_METADATA
+from exchange.api.operations import Operation, operation
+from exchange.api.refused import RefusedRequestError
+from exchange.api.rendering import JSON, revalidated, to_json
+from exchange.api.serving import serving
+from exchange.oauth.metadata import METADATA_PATH, TOKEN_PATH, server_metadata
+from exchange.oauth.server import Form, TokenResponse, replayed, unverified_client_id
+from exchange.schemas.node import NodeCard
+from exchange.use_cases.authenticate import load_client, remember_jti
+from exchange.use_cases.describe_node import node_card
+from exchange.use_cases.errors import ConflictError
+
+router = APIRouter(tags=["access"])
+
+FORM = "application/x-www-form-urlencoded"
+LARGEST_FORM = 16 * 1024
+_MOST_PARAMETERS = 16
+_STRING: dict[str, Any] = {"type": "string"}
+
+
+@router.post(TOKEN_PATH)
+@operation(
+    Operation(
+        described="A token. It lives five minutes; there are no refresh tokens.",
+        problems=("unsupported-media-type", "body-too-large", "too-many-requests", "storage-unavailable", "starting"),
+        media={
+            JSON: {
+                "schema": {
+                    "type": "object",
+                    "required": ["access_token", "token_type", "expires_in", "scope"],
+                    "properties": {
+                        "access_token": {**_STRING, "description": "Send it as `Authorization: Bearer`."},
+                        "token_type": {"const": "Bearer", "description": "How the token is used."},
+                        "expires_in": {"type": "integer", "description": "Seconds for which the token is good."},
+                        "scope": {**_STRING, "description": "What the token is good for."},
+                    },
+                },
+                "example": TOKEN_ANSWER,
+            }
+        },
+        request_media={
+            FORM: {
+                "schema": {
+                    "type": "object",
+                    "required": ["grant_type", "scope", "client_assertion_type", "client_assertion"],
+                    "properties": {
+                        "grant_type": {"const": "client_credentials", "description": "The only grant type here."},
+                        "scope": {**_STRING, "description": "The scopes needed, each once, separated by one space."},
+                        "client_assertion_type": {
+                            "const": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
+                            "description": "How the client proves itself (RFC 7523).",
+                        },
+                        "client_assertion": {
+                            **_STRING,
+                            "description": "A JWT signed with the client's key: `iss` and `sub` are the client id, "
+                            "`aud` is this server's issuer as one string, at most five minutes, `jti` once.",
+                        },
+                    },
+                },
+                "example": TOKEN_FORM,
+            }
+        },
+    )
+)
+async def issue_token(request: Request) -> Response:
+    """Get an access token.
+
+    OAuth 2.0 client credentials with `private_key_jwt` (RFC 7523). An unknown client, a revoked one, a bad signature
+    and a repeated assertion are answered alike. Errors of this endpoint have the form of RFC 6749.
+    """
+    served = serving(request)
+    form = await _form(request)
+    client_id = unverified_client_id(form)
+    client = None if client_id is None else await load_client(served.node, client_id)
+    now = served.node.clock()
+    answer = served.node.token_server.issue(form, client, now=now)
+    if isinstance(answer, TokenResponse):
+        proven = answer.used_jti.client_id
+        if (wait := served.clients.take(proven, now=now)) is not None:
+            raise RefusedRequestError("too-many-requests", headers={"Retry-After": str(wait)})
+        try:
+            await remember_jti(served.node, answer.used_jti)
+        except ConflictError:
+            answer = replayed()
+    return JSONResponse(dict(answer.body), status_code=answer.status, headers=dict(answer.headers))
+
+
+async def _form(request: Request) -> Form:
+    """Every pair of the form, repetitions included; a form that cannot be read is an empty one."""
+    media_type = (one_header(request, "content-type") or "").split(";")[0].strip().lower()
+    if media_type != FORM:
+        raise RefusedRequestError("unsupported-media-type")
+    raw = await read_body(request, LARGEST_FORM)
+    try:
+        return parse_qsl(
+            raw.decode("ascii"),
+            keep_blank_values=True,
+            strict_parsing=True,
+            errors="strict",
+            max_num_fields=_MOST_PARAMETERS,
+        )
+    except ValueError:
+        return ()
+
+
+@router.get(METADATA_PATH)
+@operation(
+    Operation(
+        described="The metadata.",
+        problems=("starting",),
+        media={
+            JSON: {
+                "schema": {
+                    "type": "object",
+                    "description": "Authorization server metadata (RFC 8414).",
+                    "additionalProperties": True,
+                },
+                "example": TOKEN_METADATA,
+            }
+        },
+    )
+)
+async def get_authorization_server_metadata(request: Request) -> Response:
+    """Read the token endpoint's metadata.
+
+    What this authorization server accepts (RFC 8414). It names no key: peers take keys and addresses from the roster.
+    """
+    return revalidated(request, to_json(server_metadata(serving(request).node.issuer)))
+
+
+@router.get("/.well-known/referral-node")
+@operation(Operation(NodeCard, "The node card.", problems=("starting",)))
+async def get_node_card(request: Request) -> Response:
+    """Read the node card.
+
+    For whom this node speaks, and the keys of the coming weeks, signed. Trust comes from the roster, never from this
+    card.
+    """
+    card = await node_card(serving(request).node)
+    return revalidated(request, card.model_dump_json(exclude_none=True).encode())

@@ -1,0 +1,173 @@
+"""Reading a request body: bytes first, then one strict reading of them.
+
+Rules, in this order:
+
+1. The size is capped while the body arrives (413), whatever its declared length.
+2. The content type is `application/json`, in UTF-8 (415).
+3. The bytes are one JSON object without a repeated member, `NaN` or a byte order mark (400).
+4. The model reads the same bytes: unknown members, wrong types and unknown terms are refused (422), each with path and
+   code. Neither a submitted value nor a name that the sender made up is repeated.
+
+The exact bytes are kept beside the model: the digest under an `Idempotency-Key` is a digest of what was sent.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any, Generic, NoReturn, TypeVar
+
+from fastapi import Depends, Request
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from exchange.api.callers import one_header
+from exchange.api.invalid import problem_fields
+from exchange.api.refused import RefusedRequestError
+from exchange.limits import LIMITS
+from exchange.schemas.problems import ProblemField
+from exchange.use_cases.idempotency import Idempotency
+
+LARGEST_BODY = 256 * 1024
+"""Of any request of the agency's own systems: four times the largest content, since JSON may escape it."""
+IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,128}")
+_JSON = re.compile(r"application/json(\s*;\s*charset=\"?utf-8\"?)?", re.IGNORECASE)
+_DEEPEST = 32
+
+T = TypeVar("T", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed(Generic[T]):
+    """A body, read, and the bytes it was read from."""
+
+    value: T
+    raw: bytes
+
+
+class Nothing(BaseModel):
+    """The body of a call that takes none: absent, or an empty object."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class JsonBody(Generic[T]):
+    """A dependency that reads one model.
+
+    Args:
+        model: what is read.
+        optional: an absent body counts as `{}`.
+        strict: refuse a number in quotes and the like. Off for models that hold moments of the consent and referral
+            rooms: those check each value themselves, before Pydantic does.
+    """
+
+    def __init__(self, model: type[T], *, optional: bool = False, strict: bool = True) -> None:
+        self.model = model
+        self.optional = optional
+        self._strict = strict
+
+    async def __call__(self, request: Request) -> Parsed[T]:
+        """The body of this request."""
+        raw = await read_body(request, LARGEST_BODY)
+        if not raw and self.optional:
+            raw = b"{}"
+        else:
+            require_json(request)
+        check_spelling(raw)
+        fields: tuple[ProblemField, ...]
+        try:
+            return Parsed(self.model.model_validate_json(raw, strict=self._strict or None), raw)
+        except ValidationError as error:
+            fields = problem_fields(error, self.model)
+        # Raised outside the handler: the first error holds the submitted values and must not hang on to this one.
+        raise RefusedRequestError("invalid-request", fields=fields)
+
+
+async def read_body(request: Request, largest: int) -> bytes:
+    """The bytes of the body, if they are not too many.
+
+    Raises:
+        RefusedRequestError: they are.
+    """
+    declared = request.headers.get("content-length", "0")
+    if declared.isdecimal() and int(declared) > largest:
+        raise RefusedRequestError("body-too-large")
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size > largest:
+            raise RefusedRequestError("body-too-large")
+        parts.append(part)
+    return b"".join(parts)
+
+
+async def federation_body(request: Request) -> bytes:
+    """The bytes of a batch; the use case reads them, strictly."""
+    require_json(request)
+    return await read_body(request, LIMITS.batch_bytes)
+
+
+def require_json(request: Request) -> None:
+    """Refuse another content type than JSON in UTF-8."""
+    if _JSON.fullmatch(one_header(request, "content-type") or "") is None:
+        raise RefusedRequestError("unsupported-media-type")
+
+
+def check_spelling(raw: bytes) -> None:
+    """Refuse bytes that are not one JSON object with every member once."""
+    if raw.count(b"{") + raw.count(b"[") > _DEEPEST:
+        _check_depth(raw)
+    try:
+        members = json.loads(raw.decode("utf-8"), object_pairs_hook=_once_each, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        members = None
+    if not isinstance(members, dict):
+        raise RefusedRequestError("not-json")
+
+
+def _check_depth(raw: bytes) -> None:
+    """A cheap upper bound: brackets in strings count too, and no honest string holds this many in a row."""
+    depth = deepest = 0
+    for byte in raw:
+        if byte in b"{[":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif byte in b"}]":
+            depth -= 1
+    if deepest > _DEEPEST:
+        raise RefusedRequestError("not-json")
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise RefusedRequestError("repeated-member")
+    return members
+
+
+def _no_constant(_text: str) -> NoReturn:
+    raise ValueError("not a JSON number")
+
+
+class IdempotencyHeader:
+    """A dependency: the key under which a repeat of this request gets the same answer."""
+
+    def __call__(self, request: Request) -> str:
+        """The key, required."""
+        key = one_header(request, "idempotency-key")
+        place = ProblemField(path="header.Idempotency-Key", code="header", sentence="Look at this header.")
+        if key is None:
+            raise RefusedRequestError("header-missing", fields=(place,))
+        if IDEMPOTENCY_KEY.fullmatch(key) is None:
+            raise RefusedRequestError("header-invalid", fields=(place,))
+        return key
+
+
+IdempotencyKey = Annotated[str, Depends(IdempotencyHeader())]
+BatchBytes = Annotated[bytes, Depends(federation_body)]
+NoBody = Annotated[Parsed[Nothing], Depends(JsonBody(Nothing, optional=True))]
+
+
+def idempotency(request: Request, client_id: str, key: str, body: Parsed[Any]) -> Idempotency:
+    """The key with what it stands for: the same body sent elsewhere is another request."""
+    target = f"{request.method} {request.url.path}\n".encode()
+    return Idempotency(client_id, key, target + body.raw)

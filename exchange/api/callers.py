@@ -1,0 +1,175 @@
+"""Who may call: one parameter type for each right.
+
+Rules:
+
+* A route says who may call it by the type of one parameter. A route without one stands on the list of public routes
+  (`exchange.api.public`), and a test holds every route against both.
+* The token is checked before anything else of a request is looked at, the body above all.
+* 401: no token, or no good one. 403: a good one, for something else. An object that the caller may not see is 404.
+* Every write and every open names a worker: `Actor`, a pseudonymous id, for the record only. `Unit` narrows to a
+  branch; a client that is bound to a branch cannot choose another.
+* A client of the agency and the node of a peer are never taken for each other.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from exchange.api.refused import RefusedRequestError
+from exchange.api.serving import Serving, serving
+from exchange.oauth.bearer import Caller, CallerKind, InsufficientScopeError, InvalidTokenError
+from exchange.oauth.scopes import Scope
+from exchange.schemas.problems import ProblemField
+from exchange.use_cases.acting import Acting
+from exchange.use_cases.authenticate import client_standing
+from exchange.use_cases.node import Node
+
+PSEUDONYM = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class ClientCall:
+    """A call of one of this agency's systems that changes nothing and opens nothing."""
+
+    node: Node
+    client_id: str
+    unit: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ActingCall:
+    """A call of one of this agency's systems on behalf of a worker."""
+
+    node: Node
+    acting: Acting
+
+
+@dataclass(frozen=True, slots=True)
+class PeerCall:
+    """A call of another agency's node."""
+
+    node: Node
+    agency: str
+
+
+class Right:
+    """A right that a caller needs. Its instances are the dependencies below."""
+
+    names_actor = False
+
+    def __init__(self, scope: Scope) -> None:
+        """Take the scope that stands for this right in a token."""
+        self.scope = scope
+
+    async def caller(self, request: Request, served: Serving, kind: CallerKind) -> Caller:
+        """The proven caller, within its rate."""
+        caller = await self._proven(request, served)
+        if caller.kind is not kind:
+            raise InsufficientScopeError("kind", scope=self.scope)
+        buckets = served.peers if kind is CallerKind.PEER else served.clients
+        if (wait := buckets.take(caller.client_id, now=served.node.clock())) is not None:
+            raise RefusedRequestError("too-many-requests", headers={"Retry-After": str(wait)})
+        return caller
+
+    async def _proven(self, request: Request, served: Serving) -> Caller:
+        seen: list[Caller] = []
+
+        def note(caller: Caller) -> bool:
+            seen.append(caller)  # standing is asked below: it reads the database, and the verifier does not wait
+            return True
+
+        lacking: InsufficientScopeError | None = None
+        try:
+            served.verifier.verify(
+                one_header(request, "authorization"), self.scope, now=served.node.clock(), standing=note
+            )
+        except InsufficientScopeError as error:
+            lacking = error
+        # A client that was revoked hears so, whatever its token was good for.
+        if not await client_standing(served.node, seen[0].client_id):
+            raise InvalidTokenError("standing")
+        if lacking is not None:
+            raise lacking
+        return seen[0]
+
+
+class ClientRight(Right):
+    """A right of this agency's systems to look at something."""
+
+    async def __call__(self, request: Request) -> ClientCall:
+        """The call, if it may be made."""
+        served = serving(request)
+        caller = await self.caller(request, served, CallerKind.CLIENT)
+        return ClientCall(served.node, caller.client_id, _unit(request, caller))
+
+
+class ActingRight(Right):
+    """A right of this agency's systems that a worker uses."""
+
+    names_actor = True
+
+    async def __call__(self, request: Request) -> ActingCall:
+        """The call, if it may be made and names its worker."""
+        served = serving(request)
+        caller = await self.caller(request, served, CallerKind.CLIENT)
+        actor = _pseudonym(request, "Actor")
+        if actor is None:
+            raise RefusedRequestError("header-missing", fields=(_header_field("Actor"),))
+        return ActingCall(served.node, Acting(caller.client_id, actor, _unit(request, caller)))
+
+
+class PeerRight(Right):
+    """The right of every member's node."""
+
+    async def __call__(self, request: Request) -> PeerCall:
+        """The call, if it comes from a member's node."""
+        served = serving(request)
+        caller = await self.caller(request, served, CallerKind.PEER)
+        if caller.agency is None:
+            raise InvalidTokenError("no-agency")
+        return PeerCall(served.node, caller.agency)
+
+
+def one_header(request: Request, name: str) -> str | None:
+    """The value of a header that may stand in a request once.
+
+    Raises:
+        RefusedRequestError: it stands there twice.
+    """
+    values = request.headers.getlist(name)
+    if len(values) > 1:
+        raise RefusedRequestError("header-repeated", fields=(_header_field(name),))
+    return values[0] if values else None
+
+
+def _pseudonym(request: Request, name: str) -> str | None:
+    value = one_header(request, name)
+    if value is not None and PSEUDONYM.fullmatch(value) is None:
+        raise RefusedRequestError("header-invalid", fields=(_header_field(name),))
+    return value
+
+
+def _unit(request: Request, caller: Caller) -> str | None:
+    asked = _pseudonym(request, "Unit")
+    if caller.unit is not None and asked not in (None, caller.unit):
+        raise RefusedRequestError("unit-not-yours", fields=(_header_field("Unit"),))
+    return caller.unit or asked
+
+
+def _header_field(name: str) -> ProblemField:
+    return ProblemField(path=f"header.{name}", code="header", sentence=f"Look at the header {name}.")
+
+
+ConsentsReader = Annotated[ClientCall, Depends(ClientRight(Scope.CONSENTS_WRITE))]
+ConsentsWriter = Annotated[ActingCall, Depends(ActingRight(Scope.CONSENTS_WRITE))]
+ReferralsPreviewer = Annotated[ClientCall, Depends(ClientRight(Scope.REFERRALS_WRITE))]
+ReferralsWriter = Annotated[ActingCall, Depends(ActingRight(Scope.REFERRALS_WRITE))]
+ReferralsReader = Annotated[ClientCall, Depends(ClientRight(Scope.REFERRALS_READ))]
+InboxReader = Annotated[ClientCall, Depends(ClientRight(Scope.INBOX_READ))]
+InboxTaker = Annotated[ActingCall, Depends(ActingRight(Scope.INBOX_READ))]
+InboxOpener = Annotated[ActingCall, Depends(ActingRight(Scope.INBOX_OPEN))]
+InboxDecider = Annotated[ActingCall, Depends(ActingRight(Scope.INBOX_DECIDE))]
+ContractsReader = Annotated[ClientCall, Depends(ClientRight(Scope.CONTRACTS_READ))]
+Peer = Annotated[PeerCall, Depends(PeerRight(Scope.FEDERATION))]

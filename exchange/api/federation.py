@@ -1,0 +1,67 @@
+"""What nodes say to each other. The first route is the hot one: raw body in, one use case, bytes out."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request
+from starlette.responses import Response
+
+from exchange.api.bodies import BatchBytes, JsonBody, Parsed
+from exchange.api.callers import Peer
+from exchange.api.examples import example_of
+from exchange.api.operations import Operation, operation
+from exchange.api.rendering import JSON, render, revalidated
+from exchange.schemas.federation import BatchAnswer, EnvelopeBatch, ResyncAnswer, ResyncRequest, RosterMirror
+from exchange.use_cases.describe_node import roster_mirror
+from exchange.use_cases.receive_envelopes import receive_envelopes
+from exchange.use_cases.resync import resync
+
+router = APIRouter(tags=["federation"])
+
+ResyncBody = Annotated[Parsed[ResyncRequest], Depends(JsonBody(ResyncRequest))]
+
+
+@router.post("/federation/v1/envelopes")
+@operation(
+    Operation(
+        BatchAnswer,
+        "One answer an envelope, in the order sent.",
+        problems=("not-json", "repeated-member", "unsupported-media-type", "body-too-large", "invalid-request"),
+        request_media={
+            JSON: {
+                "schema": {"$ref": "#/components/schemas/EnvelopeBatch"},
+                "example": example_of(EnvelopeBatch),
+            }
+        },
+    )
+)
+async def receive_envelope_batch(call: Peer, body: BatchBytes) -> Response:
+    """Deliver envelopes.
+
+    At most 50 envelopes and 4 MiB. Every envelope gets an answer of its own, and a bad one never fails the others:
+    `accepted` with a signed receipt, `refused` with a problem and for good, or `later` with the seconds to wait. A
+    repeat of an accepted envelope gets the first receipt again, byte for byte, so that delivery may be repeated until
+    it is answered.
+    """
+    return render(await receive_envelopes(call.node, call.agency, body))
+
+
+@router.post("/federation/v1/resync")
+@operation(Operation(ResyncAnswer, "What was queued again."))
+async def resync_after_loss(call: Peer, body: ResyncBody) -> Response:
+    """Ask for everything since.
+
+    The calling node lost what it held since a moment. Stops are queued for it again; the agency's own systems are asked
+    to send the rest again.
+    """
+    return render(await resync(call.node, call.agency, body.value))
+
+
+@router.get("/federation/v1/roster")
+@operation(Operation(RosterMirror, "The roster."))
+async def get_roster_mirror(request: Request, call: Peer) -> Response:
+    """Read the roster.
+
+    The roster as this node holds it, as exact bytes: for a node whose own source is away.
+    """
+    mirror = await roster_mirror(call.node)
+    return revalidated(request, mirror.model_dump_json(exclude_none=True).encode())

@@ -1,0 +1,126 @@
+"""What the receiving side reads: list, lease, open, take over."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request
+from starlette.responses import Response
+
+from exchange.api.bodies import JsonBody, Parsed
+from exchange.api.callers import InboxOpener, InboxReader, InboxTaker
+from exchange.api.examples import example_of
+from exchange.api.operations import Operation, operation
+from exchange.api.parameters import Advice, Inbox, ItemId
+from exchange.api.rendering import ENVELOPE, next_link, render, wants_envelope
+from exchange.schemas.federation import WireEnvelope
+from exchange.schemas.inbox import (
+    AcknowledgementRequest,
+    ContactAdvice,
+    InboxItem,
+    InboxPage,
+    Lease,
+    LeaseRequest,
+    OpenedItem,
+    OpenedItems,
+    OpenRequest,
+)
+from exchange.use_cases.open_items import contact_advice, open_item, open_items, sealed_envelope
+from exchange.use_cases.poll_inbox import acknowledge_item, lease_item, list_inbox
+
+router = APIRouter(tags=["inbox"])
+
+LeaseBody = Annotated[Parsed[LeaseRequest], Depends(JsonBody(LeaseRequest, optional=True))]
+AcknowledgementBody = Annotated[
+    Parsed[AcknowledgementRequest], Depends(JsonBody(AcknowledgementRequest, optional=True))
+]
+OpenBody = Annotated[Parsed[OpenRequest], Depends(JsonBody(OpenRequest))]
+
+
+@router.get("/v1/inbox")
+@operation(Operation(InboxPage, "A page of the inbox."))
+async def list_inbox_items(request: Request, call: InboxReader, query: Inbox) -> Response:
+    """List the inbox.
+
+    What arrived, without content, oldest first. Go on with `next_cursor`, or follow the `Link` header with
+    `rel="next"`; keep the last cursor and use it again after a pause. With `wait` the call stays open until something
+    arrives. `order=urgent` gives the most urgent items on a single page.
+    """
+    page = await list_inbox(
+        call.node,
+        cursor=query.cursor,
+        limit=query.limit,
+        wait=query.wait,
+        status=query.state,
+        order=query.order,
+        unit=call.unit,
+    )
+    link = next_link(request, page.next_cursor, limit=query.limit, wait=int(query.wait) or None, state=query.state)
+    return render(page, headers=link)
+
+
+@router.post("/v1/inbox/open")
+@operation(Operation(OpenedItems, "Everything of it that exists and may be seen.", problems=("keys-elsewhere",)))
+async def open_inbox_items(call: InboxOpener, body: OpenBody) -> Response:
+    """Open many items.
+
+    Up to 50 at once, with one entry in the record of who opened what for each. Ids that do not exist are listed in
+    `missing`.
+    """
+    return render(await open_items(call.node, call.acting, body.value.ids))
+
+
+@router.get("/v1/inbox/{item_id}")
+@operation(
+    Operation(
+        OpenedItem,
+        "The content, verified.",
+        problems=("keys-elsewhere", "destroyed"),
+        media={
+            ENVELOPE: {
+                "schema": {"$ref": "#/components/schemas/WireEnvelope"},
+                "example": example_of(WireEnvelope),
+            }
+        },
+    )
+)
+async def open_inbox_item(request: Request, call: InboxOpener, item_id: ItemId) -> Response:
+    """Open one item.
+
+    The content, where this node holds the agency's keys. With `Accept: application/vnd.referral-envelope+json` the
+    sealed envelope, always. That you opened it is on record under `Actor`.
+    """
+    vary = {"Vary": "Accept"}
+    if wants_envelope(request):
+        envelope = await sealed_envelope(call.node, call.acting, item_id)
+        return render(envelope, media_type=ENVELOPE, headers=vary)
+    return render(await open_item(call.node, call.acting, item_id), headers=vary)
+
+
+@router.get("/v1/inbox/{item_id}/contact-advice")
+@operation(Operation(ContactAdvice, "The advice.", problems=("keys-elsewhere", "destroyed")))
+async def get_contact_advice(call: InboxOpener, item_id: ItemId, query: Advice) -> Response:
+    """Ask whether she may be contacted.
+
+    Whether she may be contacted now (or `at` another moment), how, when next, and what to say if somebody else
+    answers. Ask every time before anybody calls. A plan that was not confirmed for 72 hours means no.
+    """
+    return render(await contact_advice(call.node, call.acting, item_id, query.channel, query.at))
+
+
+@router.post("/v1/inbox/{item_id}/lease")
+@operation(Operation(Lease, "The item is yours for a while.", problems=("leased",)))
+async def lease_inbox_item(call: InboxTaker, item_id: ItemId, body: LeaseBody) -> Response:
+    """Lease an item.
+
+    Two pollers never both handle it. A lease ends by itself; send its token with the acknowledgement.
+    """
+    return render(await lease_item(call.node, call.acting, item_id, body.value.seconds))
+
+
+@router.put("/v1/inbox/{item_id}/acknowledgement")
+@operation(Operation(InboxItem, "The item is taken over.", problems=("leased",)))
+async def acknowledge_inbox_item(call: InboxTaker, item_id: ItemId, body: AcknowledgementBody) -> Response:
+    """Acknowledge an item.
+
+    Your system has taken it over. Doing it again changes nothing.
+    """
+    return render(await acknowledge_item(call.node, call.acting, item_id, body.value.lease))

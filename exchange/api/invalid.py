@@ -1,0 +1,111 @@
+"""What is wrong with a request, by place and code, without one submitted value.
+
+Rules:
+
+* A path is made of names that the model defines and of positions in lists. Any other name came from the sender and is
+  written `*`; an unknown member is reported at the object that holds it.
+* A sentence is ours: of Pydantic's own texts none is used, since some repeat what came in. What an enumeration expects
+  is taken from the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core.core_schema import ErrorType
+
+from exchange.schemas.problems import ProblemField
+
+MOST_FIELDS = 20
+_SENTENCES = {
+    "missing": "This member is required.",
+    "unknown-member": "There is a member here that this call does not know. Look for a misspelt name.",
+    "unknown-term": "This is not one of the terms of the vocabulary.",
+    "wrong-type": "This value has another type than the one expected.",
+    "wrong-form": "This value is not written in the form expected.",
+    "out-of-range": "This value is too small, too large, too short or too long.",
+    "invalid": "This value is not acceptable here.",
+}
+_CODES = {
+    "missing": "missing",
+    "extra_forbidden": "unknown-member",
+    "enum": "unknown-term",
+    "literal_error": "unknown-term",
+    "string_pattern_mismatch": "wrong-form",
+    "timezone_aware": "wrong-form",
+    "value_error": "invalid",
+    "assertion_error": "invalid",
+}
+_PYDANTICS_OWN = frozenset(get_args(ErrorType))
+_ENDINGS = {
+    "_type": "wrong-type",
+    "_parsing": "wrong-form",
+    "_from_date_parsing": "wrong-form",
+    "too_short": "out-of-range",
+    "too_long": "out-of-range",
+    "than": "out-of-range",
+    "_equal": "out-of-range",
+}
+
+
+def problem_fields(error: ValidationError, model: type[BaseModel]) -> tuple[ProblemField, ...]:
+    """Everything that a model refused."""
+    return described(error.errors(include_url=False, include_input=False), names_of(model))
+
+
+def described(details: Sequence[Mapping[str, Any]] | Iterable[Any], names: frozenset[str]) -> tuple[ProblemField, ...]:
+    """Problem fields for validation details, with paths made of known names."""
+    return tuple(_field(detail, names) for detail in list(details)[:MOST_FIELDS])
+
+
+def _field(detail: Mapping[str, Any], names: frozenset[str]) -> ProblemField:
+    code, sentence = _meaning(detail)
+    place = tuple(detail["loc"])
+    if code == "unknown-member":
+        place = place[:-1]
+    return ProblemField(path=_path(place, names), code=code, sentence=sentence)
+
+
+def _meaning(detail: Mapping[str, Any]) -> tuple[str, str]:
+    kind = str(detail["type"])
+    code = _CODES.get(kind) or next((ours for end, ours in _ENDINGS.items() if kind.endswith(end)), None)
+    if code == "unknown-term" and isinstance(expected := detail.get("ctx", {}).get("expected"), str):
+        return code, f"Expected: {expected}."
+    if code is not None:
+        return code, _SENTENCES[code]
+    # A custom error of our own rooms: its text is a constant of the source unless it was given something to fill in.
+    if kind not in _PYDANTICS_OWN and "ctx" not in detail:
+        text = str(detail["msg"])
+        return kind.replace("_", "-"), f"{text[:1].upper()}{text[1:]}."
+    return "invalid", _SENTENCES["invalid"]
+
+
+def _path(place: tuple[int | str, ...], names: frozenset[str]) -> str:
+    path = ""
+    for step in place:
+        if isinstance(step, int):
+            path += f"[{step}]"
+        else:
+            path += f".{step if step in names else '*'}"
+    return path.removeprefix(".") or "$"
+
+
+@cache
+def names_of(model: type[BaseModel]) -> frozenset[str]:
+    """Every member name that this model defines, at any depth."""
+    return frozenset(_names(model.model_json_schema()))
+
+
+def _names(schema: Any) -> Iterable[str]:
+    if isinstance(schema, dict):
+        properties = schema.get("properties")
+        if isinstance(properties, dict):
+            yield from properties
+        for value in schema.values():
+            yield from _names(value)
+    elif isinstance(schema, list):
+        for value in schema:
+            yield from _names(value)
