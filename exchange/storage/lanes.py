@@ -113,9 +113,11 @@ class SqliteLane:
         """Runs and commits a batch, leaving results and errors in the jobs."""
         try:
             transaction = await self._begin()
-        except Exception as error:
+        except BaseException as error:
             self._discard()
-            raise _unavailable(error) from error
+            if isinstance(error, Exception):
+                raise _unavailable(error) from error
+            raise
         try:
             for done, job in enumerate(jobs, start=1):
                 _run(transaction, job, alone=len(jobs) == 1)

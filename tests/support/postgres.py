@@ -51,6 +51,16 @@ def _reachable_by_others(path: Path) -> bool:
     return all(folder.stat().st_mode & 0o001 for folder in (path, *path.parents))
 
 
+def _copy(binaries: Path, to: Path) -> Path:
+    """Copies the programs and, in the same places relative to them, their libraries."""
+    install, package = binaries.parent, binaries.parent.parent
+    libraries = package.with_name(f"{package.name}.libs")
+    shutil.copytree(install, to / package.name / install.name, symlinks=True)
+    if libraries.is_dir():
+        shutil.copytree(libraries, to / libraries.name)
+    return to / package.name / install.name / binaries.name
+
+
 class PostgresServer:
     """One server process with its own folder and port."""
 
