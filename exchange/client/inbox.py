@@ -56,7 +56,7 @@ class Inbox:
             "cursor": cursor,
             "limit": limit,
             "wait": wait_s or None,
-            "status": status,
+            "state": status,
             "order": "urgent" if urgent_first else None,
         }
         return await self._session.ask(

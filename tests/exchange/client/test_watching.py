@@ -94,7 +94,7 @@ async def test_the_cursor_moves_on_and_polls_wait() -> None:
     queries = [dict(request.url.params) for request in node.requests(INBOX)]
     assert [query.get("cursor") for query in queries] == [None, "c1", "c1"]
     assert {query["wait"] for query in queries} == {"0.01"}
-    assert {query["status"] for query in queries} == {"new"}
+    assert {query["state"] for query in queries} == {"new"}
 
 
 async def test_unfinished_items_come_again_after_their_lease() -> None:

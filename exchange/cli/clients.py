@@ -1,0 +1,108 @@
+"""`exchange client …`: which of the agency's own systems may call the node. Works on the database, not over HTTP."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from sqlalchemy.exc import IntegrityError
+
+from exchange.cli.console import OUT, SET_UP_WRONG, advise, fail, refusals_told, say, table
+from exchange.cli.profile import HomeOption, Profile
+from exchange.oauth.scopes import CLIENT_SCOPES, Scope
+from exchange.settings import Settings, load_settings
+from exchange.storage.access import list_clients, revoke_client
+from exchange.storage.database import Database
+
+app = typer.Typer(no_args_is_help=True, help="Which of the agency's own systems may call the node.")
+
+
+@app.command()
+def add(
+    client_id: Annotated[str, typer.Argument(help="A name for the system, such as case-system or night-laptop.")],
+    folder: Annotated[
+        Path | None, typer.Option(help="New folder for profile and key, to be carried to the system.")
+    ] = None,
+    public_key: Annotated[
+        Path | None, typer.Option(help="The system made its own key: its public JSON Web Key.")
+    ] = None,
+    scope: Annotated[
+        list[Scope] | None, typer.Option(help="What it may do; may be repeated. All unless given.")
+    ] = None,
+    unit: Annotated[str | None, typer.Option(help="The branch to which it is bound.")] = None,
+    actor: Annotated[str | None, typer.Option(help="Pseudonymous worker id of its profile.")] = None,
+    home: HomeOption = None,
+) -> None:
+    """Register a system: with a key made here, carried over in a folder, or with its own public key."""
+    from exchange.cli.founding import CLIENT_KEY_NAME, add_client, register_client
+    from exchange.oauth.clients import ClientKeyError
+
+    if (folder is None) is (public_key is None):
+        fail("Give either --folder, for a key made here, or --public-key.", code=SET_UP_WRONG)
+    scopes = frozenset(scope) if scope else CLIENT_SCOPES
+    with refusals_told():
+        settings = load_settings(home=home)
+        url = settings.database_url.get_secret_value()
+        try:
+            if public_key is not None:
+                register_client(url, client_id, _read_jwk(public_key), scopes, unit)
+            elif folder is not None:
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                profile = Profile(
+                    url=settings.public_url,
+                    client_id=client_id,
+                    key_file=Path(CLIENT_KEY_NAME),
+                    scopes=scopes,
+                    actor=actor,
+                    unit=unit,
+                )
+                add_client(url, folder, profile)
+                advise(f"Carry {folder} to the system and delete it here: it holds the private key.")
+        except IntegrityError:
+            fail(f"There is a client {client_id} already. Revoke it, or choose another name.")
+        except ClientKeyError as refused:
+            fail(str(refused), code=SET_UP_WRONG)
+    say(f"Registered {client_id}.", style="green")
+
+
+@app.command()
+def revoke(client_id: Annotated[str, typer.Argument(help="Which system.")], home: HomeOption = None) -> None:
+    """A lost device: refused from the next call on, whatever tokens it holds."""
+    with _database(home) as database:
+        if not database.write_sync(lambda connection: revoke_client(connection, client_id)):
+            fail(f"No active client is called {client_id}.")
+    say(f"Revoked {client_id}.", style="green")
+
+
+@app.command("list")
+def list_(home: HomeOption = None) -> None:
+    """Every system that was ever registered."""
+    with _database(home) as database:
+        clients = database.read_sync(list_clients)
+    rows = [(client.client_id, client.status, client.unit or "", client.scopes) for client in clients]
+    OUT.print(table("Clients of this node", ("client", "status", "unit", "scopes"), rows))
+
+
+@contextmanager
+def _database(home: Path | None) -> Iterator[Database]:
+    with refusals_told():
+        settings: Settings = load_settings(home=home)
+    database = Database.open(settings.database_url.get_secret_value())
+    try:
+        yield database
+    finally:
+        database.close_sync()
+
+
+def _read_jwk(path: Path) -> dict[str, str]:
+    try:
+        members = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        fail(f"{path} is not a JSON Web Key.", code=SET_UP_WRONG)
+    if not isinstance(members, dict):
+        fail(f"{path} is not a JSON Web Key.", code=SET_UP_WRONG)
+    return members

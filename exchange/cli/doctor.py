@@ -1,0 +1,76 @@
+"""`exchange doctor`: looks at everything a node needs and says what to do. Exit code 1 if anything is bad."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Annotated, Final
+
+import typer
+from rich.text import Text
+
+from exchange.cli.console import OUT, REFUSED, refusals_told
+from exchange.cli.examination import (
+    Federation,
+    Finding,
+    Level,
+    look_at_contracts,
+    look_at_databases,
+    look_at_keys,
+    look_at_roster,
+    look_at_settings,
+    read_federation,
+)
+from exchange.cli.passphrase import passphrase_of
+from exchange.cli.profile import HomeOption
+from exchange.settings import Settings, load_settings
+
+_STYLES: Final = {Level.OK: "green", Level.WARN: "yellow", Level.BAD: "bold red"}
+
+
+def doctor(
+    offline: Annotated[bool, typer.Option("--offline", help="Do not ask this node or the peers.")] = False,
+    home: HomeOption = None,
+) -> None:
+    """Look at configuration, keys, clock, databases, roster, contracts and peers; say what to do."""
+    with refusals_told():
+        settings = load_settings(home=home)
+    findings = examine(settings, passphrase_of(settings), offline=offline)
+    tell(findings)
+    if any(finding.level is Level.BAD for finding in findings):
+        raise typer.Exit(REFUSED)
+
+
+def examine(settings: Settings, passphrase: str, *, offline: bool) -> list[Finding]:
+    """Every finding, in the order in which a person would repair."""
+    federation = read_federation(settings)
+    findings = [
+        *look_at_settings(settings, federation),
+        *look_at_keys(settings, passphrase, federation),
+        *look_at_databases(settings),
+    ]
+    if isinstance(federation, Finding):
+        return [*findings, federation]
+    findings += look_at_roster(settings, federation)
+    findings += look_at_contracts(settings, federation, datetime.fromtimestamp(time.time(), UTC))
+    if not offline:
+        findings += asyncio.run(_look_at_network(settings, federation))
+    return findings
+
+
+async def _look_at_network(settings: Settings, federation: Federation) -> list[Finding]:
+    from exchange.cli.examining_peers import look_at_network
+
+    return await look_at_network(federation, f"http://{settings.host}:{settings.port}")
+
+
+def tell(findings: Iterable[Finding]) -> None:
+    """One line each, and below it what to do."""
+    for finding in findings:
+        OUT.print(
+            Text.assemble((f"{finding.level:<5}", _STYLES[finding.level]), f"{finding.subject}: ", finding.sentence)
+        )
+        if finding.what_to_do:
+            OUT.print(Text(f"      → {finding.what_to_do}", style="bold"))

@@ -1,0 +1,208 @@
+"""What `exchange doctor` looks at on this machine. Each finding says whether it is well and, if not, what to do.
+
+Rules:
+
+* Looking changes nothing.
+* One check that cannot be made does not hide the others.
+* `bad`: the node does not work, or not safely. `warn`: it will not for long, or something could not be looked at.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+from contracts.loader import ContractInvalidError, load_contract
+from contracts.model import Contract, ContractStatus
+from exchange.cli.founding import KEYS_NAME
+from exchange.envelope.errors import KeyFileError
+from exchange.envelope.key_file import KeySet, open_keys, read_key_file
+from exchange.insecurities import insecurities
+from exchange.roster import Member, RosterInvalidError, RosterSnapshot, Status, parse_member_card, parse_roster
+from exchange.settings import Environment, Settings
+from exchange.storage.errors import StorageError
+from exchange.storage.migrate import History, ensure_current
+
+SOON: Final = timedelta(days=60)
+
+
+class Level(StrEnum):
+    """How a finding is."""
+
+    OK = "ok"
+    WARN = "warn"
+    BAD = "bad"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the examination."""
+
+    level: Level
+    subject: str
+    sentence: str
+    what_to_do: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Federation:
+    """The roster as this node reads it, and this agency's place in it."""
+
+    roster: RosterSnapshot
+    own: Member
+
+
+def ok(subject: str, sentence: str) -> Finding:
+    """All is well."""
+    return Finding(Level.OK, subject, sentence)
+
+
+def warn(subject: str, sentence: str, what_to_do: str) -> Finding:
+    """Not for long, or not known."""
+    return Finding(Level.WARN, subject, sentence, what_to_do)
+
+
+def bad(subject: str, sentence: str, what_to_do: str) -> Finding:
+    """The node does not work, or not safely."""
+    return Finding(Level.BAD, subject, sentence, what_to_do)
+
+
+def read_federation(settings: Settings) -> Federation | Finding:
+    """The roster and this agency's place in it, or why neither is known."""
+    try:
+        card = parse_member_card((settings.home / "card.json").read_bytes().strip())
+    except (OSError, RosterInvalidError):
+        return bad("roster", "This agency's card is missing or damaged.", "Run `exchange init`, or restore card.json.")
+    try:
+        roster = parse_roster(settings.roster_path.read_bytes())
+    except OSError:
+        return bad("roster", f"{settings.roster_path} cannot be read.", "Install the federation's roster there.")
+    except RosterInvalidError as invalid:
+        return bad("roster", str(invalid), "Ask the office that keeps the roster for the file again.")
+    if card.agency not in roster.members:
+        return bad(
+            "roster", f"{card.agency} is not in the roster.", "Hand in your card: `exchange roster card` prints it."
+        )
+    return Federation(roster, roster.members[card.agency])
+
+
+def look_at_settings(settings: Settings, federation: Federation | Finding) -> Iterator[Finding]:
+    """Whether the node would start."""
+    synthetic = isinstance(federation, Federation) and federation.roster.synthetic
+    problems = insecurities(settings, roster_is_synthetic=synthetic)
+    for problem in problems:
+        yield bad("configuration", f"[{problem.code}]", problem.sentence)
+    if not problems:
+        yield ok("configuration", f"{settings.environment} node, {settings.public_url}")
+
+
+def look_at_keys(settings: Settings, passphrase: str, federation: Federation | Finding) -> Iterator[Finding]:
+    """Whether the key file opens and holds the keys that the federation knows."""
+    path = settings.home / KEYS_NAME
+    try:
+        keys = open_keys(read_key_file(path), passphrase.encode())
+    except OSError:
+        yield bad("keys", f"{path} cannot be read.", "Restore it from where you keep it; without it nothing opens.")
+        return
+    except KeyFileError as refused:
+        yield bad("keys", str(refused), "Look at the passphrase and at the file's permissions (chmod 600).")
+        return
+    if isinstance(federation, Finding):
+        yield ok("keys", "The key file opens.")
+        return
+    yield from _same_keys(keys, federation.own)
+
+
+def _same_keys(keys: KeySet, own: Member) -> Iterator[Finding]:
+    listed = {"node key": (keys.node, own.node_key), "agency key": (keys.agency, own.agency_key)}
+    for name, (mine, theirs) in listed.items():
+        if mine is None:
+            yield warn("keys", f"The {name} is not on this node.", "The agency's own software has to hold it.")
+        elif mine.public != theirs:
+            yield bad("keys", f"The roster lists another {name}.", "Tell the office that keeps the roster at once.")
+        else:
+            yield ok("keys", f"The {name} is the one in the roster.")
+
+
+def look_at_databases(settings: Settings) -> Iterator[Finding]:
+    """Whether both databases answer and have the tables of this program."""
+    urls = {History.MAIN: settings.database_url, History.KEYS: settings.key_database_url}
+    for history, url in urls.items():
+        try:
+            ensure_current(url.get_secret_value(), history)
+        except StorageError as refused:
+            yield bad("databases", f"{history}: {refused}", "Run `exchange migrate`, or start the database server.")
+        else:
+            yield ok("databases", f"{history}: reachable, tables current")
+
+
+def look_at_roster(settings: Settings, federation: Federation) -> Iterator[Finding]:
+    """Whether this agency is an active member of the right kind of federation."""
+    own, roster = federation.own, federation.roster
+    if own.status is not Status.ACTIVE:
+        yield bad("roster", f"This agency is {own.status}.", "New offers are refused; ask the federation's office.")
+    if own.node_url != settings.public_url:
+        yield bad("roster", "The roster lists another address of this node.", "Set EXCHANGE_PUBLIC_URL to that one.")
+    if roster.synthetic and settings.environment is Environment.PRODUCTION:
+        yield bad("roster", "The roster is made up.", "A production node needs the federation's own roster.")
+    yield ok("roster", f"version {roster.version}, {len(roster.members)} members")
+
+
+def look_at_contracts(settings: Settings, federation: Federation, at: datetime) -> Iterator[Finding]:
+    """Whether there is a contract in force with every member, and for how long."""
+    found = dict(_contracts_on_file(settings, at.date()))
+    for digest, contract in found.items():
+        if isinstance(contract, Finding):
+            yield contract
+        else:
+            yield from _validity(digest, contract, settings, at.date())
+    own, roster = federation.own, federation.roster
+    for agency, member in roster.members.items():
+        if agency == own.agency or member.status is not Status.ACTIVE:
+            continue
+        digests = roster.contract_in_force(own.agency, agency, at)
+        usable = [digest for digest in digests if isinstance(found.get(digest), Contract)]
+        if usable:
+            yield ok("contract", f"with {agency}: {usable[0][:16]}…")
+        elif digests:
+            yield bad(
+                "contract", f"with {agency}: in force, but not on file.", f"Put it into {settings.contracts_dir}."
+            )
+        else:
+            yield warn(
+                "contract", f"with {agency}: none in force.", "Both agencies adopt one: `exchange contract adopt`."
+            )
+
+
+def _contracts_on_file(settings: Settings, today: date) -> Iterator[tuple[str, Contract | Finding]]:
+    for path in sorted(settings.contracts_dir.glob("*.yaml")):
+        data = path.read_bytes()
+        try:
+            yield hashlib.sha256(data).hexdigest(), load_contract(data, on=today)
+        except ContractInvalidError as invalid:
+            sentence = f"{path.name}: {len(invalid.problems)} problem(s)."
+            yield (
+                hashlib.sha256(data).hexdigest(),
+                bad("contract", sentence, f"`exchange contract check {path}` names them; adopt a valid one."),
+            )
+
+
+def _validity(digest: str, contract: Contract, settings: Settings, today: date) -> Iterator[Finding]:
+    name = f"{contract.name} {contract.version} ({digest[:16]}…)"
+    if contract.status is ContractStatus.DRAFT:
+        level: Callable[[str, str, str], Finding] = warn
+        if settings.environment is Environment.PRODUCTION:
+            level = bad
+        yield level("contract", f"{name} is a draft.", "It needs local legal review before anybody real is referred.")
+    if contract.valid_until - today <= SOON:
+        yield warn(
+            "contract", f"{name} ends on {contract.valid_until}.", "Agree on the next version with your partners."
+        )
+    elif contract.review_on - today <= SOON:
+        yield warn("contract", f"{name} is to be reviewed by {contract.review_on}.", "Tell the agencies' focal points.")
+    else:
+        yield ok("contract", f"{name}, valid until {contract.valid_until}")

@@ -1,0 +1,127 @@
+"""What `exchange doctor` asks over the network: this node, and every other member.
+
+Rules:
+
+* Nothing is sent but a GET of public documents; no token and nothing about anybody.
+* What a peer says about itself is compared with the roster, never believed.
+* The clock is compared with the peers' own: signatures and leases break when it is wrong by more than two minutes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+import httpx2
+from pydantic import ValidationError
+
+from exchange.cli.examination import Federation, Finding, bad, ok, warn
+from exchange.envelope.errors import EnvelopeError
+from exchange.envelope.wire import to_base64url
+from exchange.federation.peers import WEEKS_ENOUGH_MS, verified_statements
+from exchange.limits import LIMITS, SECOND_MS
+from exchange.roster import Member, Status
+from exchange.schemas.node import NodeCard
+
+CARD_PATH: Final = "/.well-known/referral-node"
+READY_PATH: Final = "/health/ready"
+PATIENCE_S: Final = 5.0
+_OK: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """One peer's answer: its findings, and by how much its clock differs, if it said."""
+
+    findings: tuple[Finding, ...]
+    skew_s: float | None = None
+
+
+async def look_at_network(
+    federation: Federation,
+    own_address: str,
+    *,
+    transport: httpx2.AsyncBaseTransport | None = None,
+    now_s: Callable[[], float] = time.time,
+) -> list[Finding]:
+    """This node, every active peer, and the clock.
+
+    Args:
+        federation: whom to ask.
+        own_address: where this node listens.
+        transport: another way to the nodes, in tests.
+        now_s: the clock, Unix seconds.
+    """
+    peers = [
+        member
+        for member in federation.roster.members.values()
+        if member.agency != federation.own.agency and member.status is Status.ACTIVE
+    ]
+    async with httpx2.AsyncClient(timeout=PATIENCE_S, trust_env=False, transport=transport) as http:
+        own = await _look_at_own_node(http, own_address)
+        asked = await asyncio.gather(*(_look_at_peer(http, peer, now_s) for peer in peers))
+    findings = [own, *(finding for answer in asked for finding in answer.findings)]
+    return [*findings, *_look_at_clock([answer.skew_s for answer in asked if answer.skew_s is not None])]
+
+
+async def _look_at_own_node(http: httpx2.AsyncClient, address: str) -> Finding:
+    try:
+        answer = await http.get(address + READY_PATH)
+    except httpx2.TransportError:
+        return warn("node", "This node is not running.", "Start it: `exchange serve`.")
+    if answer.status_code != _OK:
+        return bad("node", "This node runs and is not ready.", "Its log says why.")
+    return ok("node", "running and ready")
+
+
+async def _look_at_peer(http: httpx2.AsyncClient, peer: Member, now_s: Callable[[], float]) -> _Asked:
+    name = f"peer {peer.agency}"
+    try:
+        answer = await http.get(peer.node_url + CARD_PATH)
+        card = NodeCard.model_validate_json(answer.content)
+    except httpx2.TransportError:
+        what = f"Offers wait and are tried again. Telephone them if it lasts: {peer.duty_contact}."
+        return _Asked((warn(name, "is not reachable.", what),))
+    except ValidationError:
+        return _Asked((bad(name, "answers with something that is no node card.", "Something else is at its address."),))
+    if card.agency != peer.agency or card.agency_key != to_base64url(peer.agency_key):
+        what = f"Do not send to it. Telephone {peer.breach_contact}."
+        return _Asked((bad(name, "answers with other keys than the roster lists.", what),))
+    try:
+        statements = verified_statements(card, peer)
+    except EnvelopeError:
+        return _Asked((bad(name, "publishes keys it did not sign.", f"Telephone {peer.breach_contact}."),))
+    ahead = max((statement.not_after for statement in statements), default=0) - now_s() * SECOND_MS
+    skew = _skew(answer, now_s())
+    if ahead <= 0:
+        return _Asked(
+            (bad(name, "has no current key: nothing can be sealed to it.", f"Call {peer.duty_contact}."),), skew
+        )
+    if ahead < WEEKS_ENOUGH_MS:
+        return _Asked(
+            (warn(name, "publishes few keys ahead.", "If it sleeps long, nothing can be sealed to it."),), skew
+        )
+    return _Asked((ok(name, "reachable, keys as in the roster"),), skew)
+
+
+def _skew(answer: httpx2.Response, now_s: float) -> float | None:
+    try:
+        return now_s - parsedate_to_datetime(answer.headers["date"]).timestamp()
+    except (KeyError, ValueError):
+        return None
+
+
+def _look_at_clock(skews: Sequence[float]) -> Iterator[Finding]:
+    if not skews:
+        yield warn("clock", "could not be compared with any peer.", "Look that time synchronisation (NTP) is on.")
+        return
+    # The one in the middle: a single peer whose clock is wrong says nothing about ours.
+    middle = sorted(skews)[len(skews) // 2]
+    if abs(middle) * SECOND_MS > LIMITS.skew_ms:
+        yield bad("clock", f"differs from the peers' by {middle:+.0f} s.", "Turn time synchronisation (NTP) on.")
+    else:
+        yield ok("clock", f"within {abs(middle) + 1:.0f} s of the peers'")

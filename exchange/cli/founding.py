@@ -1,0 +1,217 @@
+"""Making a node: its home, its keys, its databases, its first client and its configuration.
+
+Rules:
+
+* The home is a new or an empty folder, for its owner only (0700). Nothing that exists is overwritten.
+* The order leaves nothing half-made that would start: keys, databases, client, and the configuration last.
+* The passphrase is never written down here, but where the caller names a file for it.
+* What is handed to the federation is the card: public keys, address, contacts. It holds no secret.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from contracts.vocabulary import AgencyKind, ServiceType
+from exchange.cli.profile import Profile, write_profile
+from exchange.client import ClientKey
+from exchange.envelope.key_file import MODERATE, SALT_BYTES, KdfCost, KeySet, create_key_file, seal_keys
+from exchange.envelope.keys import KEY_BYTES, AgencyKey, NodeKey, StorageKey
+from exchange.envelope.seal import NONCE_BYTES
+from exchange.oauth.scopes import Scope, format_scopes
+from exchange.roster import Member, ToldFirst, member_card
+from exchange.settings import CONFIG_NAME, Environment
+from exchange.storage.access import StoredClient, insert_client
+from exchange.storage.database import Database
+from exchange.storage.migrate import History, upgrade
+
+KEYS_NAME: Final = "node.keys"
+CARD_NAME: Final = "card.json"
+CLIENT_KEY_NAME: Final = "client.jwk"
+CONTRACTS_NAME: Final = "contracts"
+FIRST_CLIENT: Final = "first-client"
+
+
+class FoundingError(Exception):
+    """The node cannot be made here. The text says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodePlan:
+    """What a new node shall be."""
+
+    home: Path
+    agency: str
+    name: str
+    kind: AgencyKind
+    country: str
+    public_url: str
+    duty_contact: str
+    breach_contact: str
+    told_first: ToldFirst
+    service_types: tuple[ServiceType, ...]
+    represents: str | None = None
+    environment: Environment = Environment.PRODUCTION
+    host: str = "127.0.0.1"
+    port: int = 8080
+    database_url: str | None = field(default=None, repr=False)
+    """Only to make the tables: the operator keeps it in the environment or in a file of its own."""
+    key_database_url: str | None = field(default=None, repr=False)
+    secret_files: Mapping[str, Path] = field(default_factory=dict)
+    """Settings that name files with secrets, such as `passphrase_file`."""
+    actor: str | None = None
+    """The worker that the first profile acts for unless told otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Founded:
+    """A node that was made."""
+
+    member: Member
+    card: Path
+    config: Path
+    profile: Path
+
+
+def found(plan: NodePlan, passphrase: str, *, cost: KdfCost = MODERATE) -> Founded:
+    """Make the node.
+
+    Args:
+        plan: what it shall be.
+        passphrase: opens its key file from now on.
+        cost: of the key file's derivation; anything but the default belongs in a demo or a test.
+
+    Raises:
+        FoundingError: the folder is not empty.
+        KeyFileError: the passphrase is too short.
+        StorageError: a database cannot be made.
+    """
+    _make_home(plan.home)
+    keys = _fresh_keys()
+    member = _member(plan, keys)
+    sealed = seal_keys(
+        keys,
+        passphrase.encode(),
+        salt=secrets.token_bytes(SALT_BYTES),
+        nonce=secrets.token_bytes(NONCE_BYTES),
+        cost=cost,
+    )
+    create_key_file(plan.home / KEYS_NAME, sealed)
+    database_url = plan.database_url or f"sqlite:///{plan.home / 'node.db'}"
+    upgrade(plan.key_database_url or f"sqlite:///{plan.home / 'keys.db'}", History.KEYS)
+    upgrade(database_url, History.MAIN)
+    profile = add_client(
+        database_url,
+        plan.home,
+        Profile(
+            url=f"http://{plan.host}:{plan.port}",
+            issuer=plan.public_url,
+            client_id=FIRST_CLIENT,
+            key_file=Path(CLIENT_KEY_NAME),
+            actor=plan.actor,
+        ),
+    )
+    card = plan.home / CARD_NAME
+    card.write_bytes(member_card(member) + b"\n")
+    config = plan.home / CONFIG_NAME
+    config.write_text(_config(plan), encoding="utf-8")
+    return Founded(member, card, config, profile)
+
+
+def add_client(database_url: str, folder: Path, profile: Profile) -> Path:
+    """Register a client with a fresh key and write its profile and key into a folder; the profile's path.
+
+    Raises:
+        ClientSetupError: profile or key exist already.
+        sqlalchemy.exc.IntegrityError: the client id is taken.
+    """
+    key = ClientKey(secrets.token_bytes(KEY_BYTES))
+    key.save(folder / profile.key_file)
+    path = write_profile(folder, profile)
+    register_client(database_url, profile.client_id, key.public_jwk(), profile.scopes, profile.unit)
+    return path
+
+
+def register_client(
+    database_url: str, client_id: str, public_jwk: dict[str, str], scopes: frozenset[Scope], unit: str | None
+) -> None:
+    """Let a system of this agency ask for tokens.
+
+    Raises:
+        ClientKeyError: the key or the id is not acceptable.
+        sqlalchemy.exc.IntegrityError: the client id is taken.
+    """
+    from exchange.oauth.clients import RegisteredClient
+
+    jwks = {"keys": [public_jwk]}
+    RegisteredClient.from_jwks(client_id, jwks, scopes, unit=unit)
+    stored = StoredClient(
+        client_id=client_id,
+        jwks=json.dumps(jwks),
+        scopes=format_scopes(scopes),
+        unit=unit,
+        status="active",
+        created_at=int(time.time() * 1000),
+    )
+    database = Database.open(database_url)
+    try:
+        database.write_sync(lambda connection: insert_client(connection, stored))
+    finally:
+        database.close_sync()
+
+
+def _make_home(home: Path) -> None:
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if any(home.iterdir()):
+        raise FoundingError(f"{home} is not empty. Name a new folder with --home; nothing was changed.")
+    home.chmod(0o700)
+    (home / CONTRACTS_NAME).mkdir(mode=0o700)
+
+
+def _fresh_keys() -> KeySet:
+    return KeySet(
+        agency=AgencyKey(secrets.token_bytes(KEY_BYTES)),
+        node=NodeKey(secrets.token_bytes(KEY_BYTES)),
+        storage=StorageKey(secrets.token_bytes(KEY_BYTES)),
+    )
+
+
+def _member(plan: NodePlan, keys: KeySet) -> Member:
+    assert keys.agency is not None  # noqa: S101 - made two lines ago
+    assert keys.node is not None  # noqa: S101 - the same
+    return Member(
+        agency=plan.agency,
+        name=plan.name,
+        kind=plan.kind,
+        country=plan.country,
+        represents=plan.represents,
+        service_types=plan.service_types,
+        node_url=plan.public_url,
+        agency_key=keys.agency.public,
+        node_key=keys.node.public,
+        duty_contact=plan.duty_contact,
+        breach_contact=plan.breach_contact,
+        told_first=plan.told_first,
+        synthetic=plan.environment is not Environment.PRODUCTION,
+    )
+
+
+def _config(plan: NodePlan) -> str:
+    """`exchange.toml`: everything that is not secret."""
+    members: dict[str, str | int] = {
+        "public_url": plan.public_url,
+        "environment": plan.environment.value,
+        "home": str(plan.home),
+        "host": plan.host,
+        "port": plan.port,
+    }
+    members |= {name: str(path.absolute()) for name, path in plan.secret_files.items()}
+    # JSON's strings and numbers are TOML's.
+    lines = "".join(f"{name} = {json.dumps(value)}\n" for name, value in members.items())
+    return f"# Settings of this node. No secret belongs here: name files instead.\n{lines}"

@@ -1,0 +1,227 @@
+"""`exchange inbox …`: the receiving side, over HTTP. A shelter with one laptop can work with this alone.
+
+An item may be named by the first characters of its id, as long as they are one item's only.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from contracts.vocabulary import Channel, DeclineReason, FailReason, Outcome
+from contracts.vocabulary import Field as ReferralField
+from exchange.cli.asking import ask
+from exchange.cli.console import OUT, SET_UP_WRONG, advise, fail, say, show_json, table
+from exchange.cli.plain_page import DEFAULT_DAYS, LONGEST_DAYS, plain_page
+from exchange.cli.profile import ActorOption, HomeOption
+from exchange.cli.sheet import show_opened
+from exchange.client import AgencyClient
+from exchange.limits import LIMITS
+from exchange.schemas.inbox import (
+    ContactAdvice,
+    DecisionRequest,
+    InboxItem,
+    OpenedItem,
+    ProgressRequest,
+    ReferralAct,
+)
+
+app = typer.Typer(no_args_is_help=True, help="What arrived for this agency.")
+
+ID_LENGTH: Final = 32
+LONG_POLL_S: Final = float(LIMITS.wait_longest_s)
+ItemArgument = Annotated[str, typer.Argument(help="Id of the item, or its first characters.")]
+
+
+@app.command()
+def watch(
+    once: Annotated[bool, typer.Option("--once", help="Show what is new and end.")] = False,
+    home: HomeOption = None,
+    actor: ActorOption = None,
+) -> None:
+    """Show every new item as it arrives, without its content, until stopped."""
+
+    async def follow(client: AgencyClient) -> None:
+        page = await client.inbox.list(status="new")
+        while True:
+            for item in page.items:
+                say(_line(item), style="bold red" if item.priority == "emergency" else "")
+            if once and not page.items:
+                return
+            wait_s = 0.0 if once else LONG_POLL_S
+            page = await client.inbox.list(page.next_cursor, status="new", wait_s=wait_s)
+
+    ask(home, actor, follow)
+
+
+@app.command("list")
+def list_(home: HomeOption = None, actor: ActorOption = None) -> None:
+    """Everything that is not destroyed, the newest last."""
+
+    async def collect(client: AgencyClient) -> list[InboxItem]:
+        return [item async for item in client.inbox.pages() if item.status != "destroyed"]
+
+    rows = [
+        (item.id[:12], f"{item.received_at:%Y-%m-%d %H:%M}", item.sender, item.kind, item.state, item.status)
+        for item in ask(home, actor, collect)
+    ]
+    OUT.print(table("Inbox (UTC)", ("item", "received", "from", "what", "referral is", "status"), rows))
+
+
+@app.command()
+def show(
+    item: ItemArgument,
+    as_json: Annotated[bool, typer.Option("--json", help="Answer as JSON, for another program.")] = False,
+    home: HomeOption = None,
+    actor: ActorOption = None,
+) -> None:
+    """Open one item on the screen. That it was opened is on record under your id."""
+    opened = ask(home, actor, lambda client: _open(client, item))
+    show_json(opened) if as_json else show_opened(opened)
+
+
+@app.command()
+def accept(item: ItemArgument, home: HomeOption = None, actor: ActorOption = None) -> None:
+    """Say yes to an offer. Her name and how to reach her follow, if she still agrees."""
+    _decide(item, DecisionRequest(decision="accepted"), home, actor)
+
+
+@app.command()
+def decline(
+    item: ItemArgument,
+    reason: Annotated[DeclineReason, typer.Option(help="Why. Two of the reasons stay here and travel as `other`.")],
+    home: HomeOption = None,
+    actor: ActorOption = None,
+) -> None:
+    """Say no to an offer. Her name never comes here."""
+    _decide(item, DecisionRequest(decision="declined", reason=reason), home, actor)
+
+
+@app.command()
+def waitlist(item: ItemArgument, home: HomeOption = None, actor: ActorOption = None) -> None:
+    """Not now, perhaps later."""
+    _decide(item, DecisionRequest(decision="waitlisted"), home, actor)
+
+
+@app.command("request-info")
+def request_info(
+    item: ItemArgument,
+    field: Annotated[list[ReferralField], typer.Option(help="A field that is needed to decide; may be repeated.")],
+    home: HomeOption = None,
+    actor: ActorOption = None,
+) -> None:
+    """Ask for fields before deciding. The clock goes on."""
+    _decide(item, DecisionRequest(decision="information-requested", fields=tuple(field)), home, actor)
+
+
+@app.command()
+def progress(
+    item: ItemArgument,
+    state: Annotated[str, typer.Argument(help="scheduled, not-reached, not-arrived, in-service, completed or failed.")],
+    outcome: Annotated[Outcome | None, typer.Option(help="With completed.")] = None,
+    fail_reason: Annotated[FailReason | None, typer.Option(help="With failed.")] = None,
+    home: HomeOption = None,
+    actor: ActorOption = None,
+) -> None:
+    """Say how the service goes. How much of it travels is for the rule and her consent to say."""
+    try:
+        request = ProgressRequest.model_validate({"state": state, "outcome": outcome, "fail_reason": fail_reason})
+    except ValueError:
+        fail("The state is scheduled, not-reached, not-arrived, in-service, completed or failed.", code=SET_UP_WRONG)
+
+    async def report(client: AgencyClient) -> ReferralAct:
+        return await client.inbox.report_progress(await _resolve(client, item), request)
+
+    _tell(ask(home, actor, report))
+
+
+@app.command("print")
+def print_(
+    item: ItemArgument,
+    days: Annotated[
+        int, typer.Option(min=1, max=LONGEST_DAYS, help="Days until the page has to be destroyed.")
+    ] = DEFAULT_DAYS,
+    home: HomeOption = None,
+    actor: ActorOption = None,
+) -> None:
+    """A neutral page for the door or the driver: no agency, no danger, no address book; with a destroy-by date."""
+    opened = ask(home, actor, lambda client: _open(client, item))
+    typer.echo(plain_page(opened, datetime.now(UTC).date(), days))
+
+
+@app.command()
+def ack(item: ItemArgument, home: HomeOption = None, actor: ActorOption = None) -> None:
+    """Taken over: the item is no longer new."""
+
+    async def acknowledge(client: AgencyClient) -> InboxItem:
+        return await client.inbox.acknowledge(await _resolve(client, item))
+
+    say(_line(ask(home, actor, acknowledge)), style="green")
+
+
+@app.command()
+def advice(
+    item: ItemArgument,
+    channel: Annotated[Channel | None, typer.Option(help="The channel in question; any unless given.")] = None,
+    at: Annotated[datetime | None, typer.Option(help="The moment in question (UTC); now unless given.")] = None,
+    home: HomeOption = None,
+    actor: ActorOption = None,
+) -> None:
+    """May she be contacted now, how, when next, and what to say if another answers. When in doubt: no."""
+    moment = at.replace(tzinfo=UTC) if at is not None else None
+
+    async def asked(client: AgencyClient) -> ContactAdvice:
+        return await client.inbox.contact_advice(await _resolve(client, item), channel=channel, at=moment)
+
+    answer = ask(home, actor, asked)
+    say(answer.sentence, style="green" if answer.may_contact else "bold red")
+    if answer.may_contact:
+        said = "may" if answer.agency_name_may_be_said else "must NOT"
+        say(f"  The agency's name {said} be said.")
+        if answer.say_if_other_answers:
+            say(f"  If somebody else answers: {answer.say_if_other_answers}")
+        for label, value in (("Voicemail", answer.voicemail), ("Caller id", answer.caller_id)):
+            if value is not None:
+                say(f"  {label}: {value}")
+    elif answer.next_window_from is not None and answer.next_window_to is not None:
+        say(f"  Next: {answer.next_window_from:%Y-%m-%d %H:%M} to {answer.next_window_to:%H:%M} UTC")
+
+
+def _decide(item: str, request: DecisionRequest, home: Path | None, actor: str | None) -> None:
+    async def decide(client: AgencyClient) -> ReferralAct:
+        return await client.inbox.decide(await _resolve(client, item), request)
+
+    _tell(ask(home, actor, decide))
+
+
+async def _open(client: AgencyClient, item: str) -> OpenedItem:
+    return await client.inbox.open(await _resolve(client, item))
+
+
+async def _resolve(client: AgencyClient, item: str) -> str:
+    """The whole id that begins so."""
+    if len(item) == ID_LENGTH:
+        return item
+    found = [listed.id async for listed in client.inbox.pages() if listed.id.startswith(item)]
+    if len(found) != 1:
+        fail("No item begins so." if not found else "Several items begin so: type more of the id.")
+    return found[0]
+
+
+def _tell(act: ReferralAct) -> None:
+    said = "was on record already" if act.repeated else "is on record and on its way"
+    say(f"The referral is {act.referral.state}; this {said}.", style="green")
+    if act.referral.state == "accepted" and not act.repeated:
+        advise("Her name and how to reach her come as an item of their own: exchange inbox watch", style="")
+
+
+def _line(item: InboxItem) -> str:
+    due = f"  answer due {item.respond_by:%Y-%m-%d %H:%M}" if item.respond_by else ""
+    priority = f"  {item.priority.upper()}" if item.priority else ""
+    return (
+        f"{item.received_at:%Y-%m-%d %H:%M} UTC  {item.id[:12]}  {item.sender}  {item.kind}"
+        f"{'/' + item.event if item.event else ''}  {item.sector}{priority}{due}  ({item.status})"
+    )

@@ -1,0 +1,82 @@
+"""One process of a node: `python -m exchange.cli.node_process api FD` or `… courier`. Started by `exchange serve` only.
+
+Rules:
+
+* The first line of standard input is the passphrase that was typed, or empty where the settings name one.
+* Standard input stays open as long as the parent lives. When it closes, this process stops as if told to.
+* SIGTERM ends it in order: no new work, running work finished, databases closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import threading
+from typing import Final
+
+from pydantic import SecretStr
+
+from exchange.settings import Settings, load_settings
+
+SHUTDOWN_S: Final = 8
+"""How long running requests may take to end; long-polls are answered at once."""
+
+
+def main(arguments: list[str]) -> None:
+    """Read the passphrase, watch the parent, and be an API process or the courier."""
+    typed = sys.stdin.buffer.readline().rstrip(b"\n").decode()
+    settings = load_settings(passphrase=SecretStr(typed) if typed else None)
+    threading.Thread(target=_stop_with_parent, name="parent", daemon=True).start()
+    match arguments:
+        case ["api", descriptor]:
+            run_api(settings, socket.socket(fileno=int(descriptor)))
+        case ["courier"]:
+            asyncio.run(run_courier_process(settings))
+        case _:
+            sys.exit("This module is started by `exchange serve`.")
+
+
+def run_api(settings: Settings, listener: socket.socket) -> None:
+    """Answer requests on a socket that is bound already, until told to stop."""
+    import uvicorn
+
+    from exchange.app import create_app
+    from exchange.telemetry import UVICORN_OPTIONS
+
+    config = uvicorn.Config(
+        create_app(settings),
+        lifespan="on",
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=list(settings.trusted_proxies),
+        timeout_graceful_shutdown=SHUTDOWN_S,
+        **UVICORN_OPTIONS,
+    )
+    server = uvicorn.Server(config)
+    server.run(sockets=[listener])
+    if not server.started:
+        sys.exit(1)
+
+
+async def run_courier_process(settings: Settings) -> None:
+    """Deliver until told to stop, then finish what is on its way."""
+    from exchange.app import open_node
+    from exchange.federation.courier import run_courier
+
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with open_node(settings) as node:
+        await run_courier(node, stop)
+
+
+def _stop_with_parent() -> None:
+    sys.stdin.buffer.read()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

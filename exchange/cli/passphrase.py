@@ -1,0 +1,33 @@
+"""Opening the node's key file for a command that needs it: from the settings, or typed."""
+
+from __future__ import annotations
+
+import sys
+
+from rich.prompt import Prompt
+
+from exchange.cli.console import ERR, SET_UP_WRONG, fail
+from exchange.cli.founding import KEYS_NAME
+from exchange.envelope.errors import KeyFileError
+from exchange.envelope.key_file import KeySet, open_keys, read_key_file
+from exchange.settings import Settings
+
+
+def passphrase_of(settings: Settings) -> str:
+    """The passphrase that the settings name, or the one that is typed now."""
+    if settings.passphrase is not None:
+        return settings.passphrase.get_secret_value()
+    if not sys.stdin.isatty():
+        fail("The operator must set EXCHANGE_PASSPHRASE_FILE: nobody is here to type it.", code=SET_UP_WRONG)
+    return Prompt.ask("Passphrase of this node's keys", password=True, console=ERR)
+
+
+def opened_keys(settings: Settings) -> KeySet:
+    """The keys of this node; a wrong passphrase or an exposed file ends the program."""
+    path = settings.home / KEYS_NAME
+    try:
+        return open_keys(read_key_file(path), passphrase_of(settings).encode())
+    except FileNotFoundError:
+        fail(f"{path} is not there: run `exchange init` first.", code=SET_UP_WRONG)
+    except KeyFileError as refused:
+        fail(str(refused), code=SET_UP_WRONG)

@@ -1,0 +1,171 @@
+"""`exchange send`, `exchange referrals …` and `exchange withdraw`: the referring side, over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from contracts.vocabulary import WithdrawalForm
+from exchange.cli.asking import ask
+from exchange.cli.console import OUT, REFUSED, SET_UP_WRONG, advise, fail, say, show_json, table
+from exchange.cli.input import read_request
+from exchange.cli.profile import ActorOption, HomeOption
+from exchange.client import AgencyClient
+from exchange.schemas.referrals import (
+    FieldDecision,
+    ReferralCreated,
+    ReferralPreview,
+    ReferralRequest,
+    ReferralView,
+    WithdrawalAnswer,
+)
+
+app = typer.Typer(no_args_is_help=True, help="Referrals that this agency sent.")
+
+ReferralArgument = Annotated[str, typer.Argument(help="Id of the referral.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Answer as JSON, for another program.")]
+
+
+def send(
+    file: Annotated[Path, typer.Argument(help="The referral as JSON; - for standard input.", allow_dash=True)],
+    preview: Annotated[bool, typer.Option("--preview", help="Only say what would happen, field by field.")] = False,
+    key: Annotated[str | None, typer.Option(help="Idempotency-Key, to repeat a send whose answer was lost.")] = None,
+    as_json: JsonOption = False,
+    home: HomeOption = None,
+    actor: ActorOption = None,
+) -> None:
+    """Hand a referral in. The gate decides what goes with the offer, what is held, and what never goes."""
+    request = read_request(file, ReferralRequest)
+    if preview:
+        previewed = ask(home, actor, lambda client: client.referrals.preview(request))
+        show_json(previewed) if as_json else _show_preview(previewed)
+        if not previewed.allowed:
+            raise typer.Exit(REFUSED)
+        return
+    created = ask(home, actor, lambda client: client.referrals.send(request, idempotency_key=key))
+    show_json(created) if as_json else _show_created(created)
+
+
+@app.command()
+def watch(
+    cursor: Annotated[str | None, typer.Option(help="Go on after this cursor.")] = None,
+    once: Annotated[bool, typer.Option("--once", help="Show what is there and end.")] = False,
+    home: HomeOption = None,
+    actor: ActorOption = None,
+) -> None:
+    """Follow every change of every referral, until stopped."""
+
+    async def follow(client: AgencyClient) -> None:
+        if once:
+            page = await client.referrals.changes(cursor)
+            for change in page.items:
+                say(_line(change.what, change.referral))
+            advise(f"Go on with --cursor {page.next_cursor}", style="dim")
+            return
+        async for change in client.referrals.watch(cursor):
+            say(_line(change.what, change.referral))
+
+    ask(home, actor, follow)
+
+
+@app.command()
+def show(
+    referral: ReferralArgument, as_json: JsonOption = False, home: HomeOption = None, actor: ActorOption = None
+) -> None:
+    """State and flags of one referral."""
+    view = ask(home, actor, lambda client: client.referrals.read(referral))
+    show_json(view) if as_json else _show_view(view)
+
+
+@app.command()
+def release(referral: ReferralArgument, home: HomeOption = None, actor: ActorOption = None) -> None:
+    """Confirm that name and contact go to the agency that accepted. The gate runs once more."""
+    answer = ask(home, actor, lambda client: client.referrals.release(referral))
+    say(answer.sentence, style="green" if answer.released else "red")
+    if not answer.released:
+        raise typer.Exit(REFUSED)
+
+
+@app.command()
+def recall(referral: ReferralArgument, home: HomeOption = None, actor: ActorOption = None) -> None:
+    """Take a referral back. Once she is served, the receiver is asked instead."""
+    act = ask(home, actor, lambda client: client.referrals.recall(referral))
+    _show_view(act.referral)
+
+
+def withdraw(
+    form: Annotated[WithdrawalForm, typer.Option(help="Which form her no takes; she chooses.")],
+    referral: Annotated[str | None, typer.Option(help="Her no to this referral.")] = None,
+    consent: Annotated[str | None, typer.Option(help="Her no to everything under this consent.")] = None,
+    home: HomeOption = None,
+    actor: ActorOption = None,
+) -> None:
+    """Her no. It is stored at once and reaches every holder, however long the other node is away."""
+
+    async def no(client: AgencyClient) -> WithdrawalAnswer:
+        if referral is not None:
+            return await client.withdrawals.of_referral(referral, form)
+        return await client.withdrawals.of_consent(consent or "", form)
+
+    if (referral is None) is (consent is None):
+        fail("Give either --referral or --consent.", code=SET_UP_WRONG)
+    answer = ask(home, actor, no)
+    say(f"Her no ({answer.form}) is stored and on its way to {len(answer.referrals)} referral(s).", style="green")
+    for view in answer.referrals:
+        say(_line("withdrawal", view))
+
+
+def decisions_table(title: str, fields: Sequence[FieldDecision]) -> None:
+    """Every field with what was decided and why."""
+    rows = [(field.field.value, _outcome(field), field.rule or "", field.sentence) for field in fields]
+    OUT.print(table(title, ("field", "decided", "rule", "why"), rows))
+
+
+def _outcome(field: FieldDecision) -> str:
+    return f"{field.outcome}: {field.stage.value}" if field.stage else field.outcome
+
+
+def _show_preview(preview: ReferralPreview) -> None:
+    say(preview.sentence, style="green" if preview.allowed else "bold red")
+    decisions_table("Field by field", preview.fields)
+    if preview.told_first is not None:
+        say("Tell her first:", style="bold")
+        reports = ", ".join(preview.told_first.reports_to) or "nobody"
+        say(f"  It must report to: {reports}.")
+        say(f"  {preview.told_first.freedom_of_movement or 'Whether she can leave is not known.'}")
+        papers = "She is asked for papers." if preview.told_first.requires_documents else "No papers are asked for."
+        say(f"  {papers}")
+    say("Nothing was stored and nothing was sent.", style="dim")
+
+
+def _show_created(created: ReferralCreated) -> None:
+    say(f"Referral {created.id}", style="bold green")
+    say(f"  code for the telephone: {created.client_code}    answer due: {created.respond_by:%Y-%m-%d %H:%M} UTC")
+    if created.call_now:
+        advise(f"EMERGENCY: telephone {created.duty_contact} now. Nothing waits for software.", style="bold red")
+    else:
+        say(f"  duty line: {created.duty_contact}")
+    say(f"  name and contact are {'sealed and held' if created.disclosure_held else 'not part of it'}.")
+    if created.withheld:
+        decisions_table("Withheld", created.withheld)
+
+
+def _show_view(view: ReferralView) -> None:
+    say(_line(view.side, view))
+    flags = [name for name, is_set in view.flags.model_dump().items() if is_set]
+    if flags:
+        say(f"  {', '.join(flags)}")
+    if view.flags.awaiting_confirmation:
+        advise(f"Accepted. Confirm with her, then: exchange referrals release {view.id}")
+    if view.flags.awaiting_disclosure:
+        advise("The held disclosure is gone: confirm the plan with her and hand in a fresh one.")
+    for attestation in view.attestations:
+        done = f"attested {attestation.done_at:%Y-%m-%d %H:%M} UTC" if attestation.done_at else "owed"
+        say(f"  destruction by {attestation.party}: {done}")
+
+
+def _line(what: str, view: ReferralView) -> str:
+    return f"{view.updated_at:%Y-%m-%d %H:%M} UTC  {view.id}  {view.peer}  {view.sector}  {view.state}  ({what})"

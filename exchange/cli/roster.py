@@ -1,0 +1,185 @@
+"""`exchange roster …`: this agency's card, and the local roster file that every node of a small federation reads.
+
+Rules:
+
+* A card and an adherence statement hold no secret; they are handed over by any way on which they cannot be exchanged
+  for another, and the keys are compared by telephone.
+* Adding writes a new version of the file, whole, or nothing. A roster that would not be read is not written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Final
+
+import typer
+
+from exchange.cli.console import OUT, SET_UP_WRONG, fail, refusals_told, say, table
+from exchange.cli.founding import CARD_NAME
+from exchange.cli.profile import HomeOption
+from exchange.envelope.errors import StatementError
+from exchange.envelope.keys import key_id
+from exchange.envelope.statements import Adherence, parse_statement
+from exchange.roster import (
+    Adoption,
+    Member,
+    RosterInvalidError,
+    RosterSnapshot,
+    parse_member_card,
+    parse_roster,
+    roster_bytes,
+)
+from exchange.settings import Settings, load_settings
+
+app = typer.Typer(no_args_is_help=True, help="This agency's card, and the roster of a small federation.")
+
+_NOTHING: Final[tuple[Adoption, ...]] = ()
+
+
+@app.command()
+def card(home: HomeOption = None) -> None:
+    """Print this agency's card, to be handed to the office that keeps the roster."""
+    with refusals_told():
+        settings = load_settings(home=home)
+    path = settings.home / CARD_NAME
+    try:
+        typer.echo(path.read_text(encoding="utf-8").rstrip("\n"))
+    except OSError:
+        fail(f"{path} is not there: run `exchange init` first.", code=SET_UP_WRONG)
+
+
+@app.command()
+def add(
+    files: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, help="Cards and adherence statements.")],
+    home: HomeOption = None,
+) -> None:
+    """Add members (cards) and adherence to contracts (statements) to the roster file: one new version."""
+    with refusals_told():
+        settings = load_settings(home=home)
+    roster = _read(settings) if settings.roster_path.exists() else None
+    members = dict(roster.members) if roster else {}
+    statements = []
+    for file in files:
+        data = file.read_bytes().strip()
+        member = _card_in(data)
+        if member is not None:
+            members[member.agency] = member
+        else:
+            statements.append((file, data))
+    adoptions = roster.contracts if roster else _NOTHING
+    for file, data in statements:
+        adoptions = _adhere(settings, adoptions, file, data)
+    written = _assembled(roster, members, adoptions)
+    write_whole(settings.roster_path, written)
+    say(f"Wrote version {parse_roster(written).version} of {settings.roster_path}.", style="green")
+
+
+@app.command()
+def show(home: HomeOption = None) -> None:
+    """Who is a member, with which keys, and which contracts are in force."""
+    with refusals_told():
+        settings = load_settings(home=home)
+    roster = _read(settings)
+    made_up = ", SYNTHETIC" if roster.synthetic else ""
+    rows = [
+        (
+            member.agency,
+            member.kind.value,
+            member.country,
+            member.status.value,
+            member.node_url,
+            key_id(member.agency_key)[:16],
+            member.duty_contact,
+        )
+        for member in roster.members.values()
+    ]
+    columns = ("agency", "kind", "country", "status", "node", "agency key", "duty contact")
+    OUT.print(table(f"Roster, version {roster.version}{made_up}", columns, rows))
+    for adoption in roster.contracts:
+        say(f"Contract {adoption.digest[:16]}… from {adoption.from_} until {adoption.until}, adopted by:")
+        for agency in sorted(adoption.members):
+            signed = "signed" if agency in adoption.adherence else "NOT SIGNED"
+            say(f"  {agency}: {signed}")
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Put a file in its place in one step, so that no reader ever sees half of it."""
+    beside = path.with_name(f".{path.name}.new")
+    beside.write_bytes(data)
+    beside.replace(path)
+
+
+def _read(settings: Settings) -> RosterSnapshot:
+    try:
+        return parse_roster(settings.roster_path.read_bytes())
+    except OSError:
+        fail(f"The roster {settings.roster_path} cannot be read.", code=SET_UP_WRONG)
+    except RosterInvalidError as invalid:
+        fail(str(invalid), code=SET_UP_WRONG)
+
+
+def _card_in(data: bytes) -> Member | None:
+    try:
+        return parse_member_card(data)
+    except RosterInvalidError:
+        return None
+
+
+def _adhere(settings: Settings, adoptions: tuple[Adoption, ...], file: Path, data: bytes) -> tuple[Adoption, ...]:
+    try:
+        claimed = parse_statement(Adherence, data).unverified
+    except StatementError:
+        fail(f"{file} is neither a member's card nor a statement of adherence. Nothing was written.")
+    agency, digest = claimed.agency, claimed.contract
+    known = {adoption.digest: adoption for adoption in adoptions}
+    adoption = known.get(digest) or Adoption(
+        digest, frozenset(), datetime.now(UTC).date(), _end_of(settings, digest), MappingProxyType({})
+    )
+    known[digest] = replace(
+        adoption,
+        members=adoption.members | {agency},
+        adherence=MappingProxyType({**adoption.adherence, agency: data}),
+    )
+    return tuple(known.values())
+
+
+def _end_of(settings: Settings, digest: str) -> date:
+    """When a contract that this node has on file ends."""
+    from contracts.loader import ContractInvalidError, load_contract
+
+    found = [path for path in sorted(settings.contracts_dir.glob("*.yaml")) if _digest(path) == digest]
+    if not found:
+        fail(f"Put the contract with digest {digest} into {settings.contracts_dir} first. Nothing was written.")
+    try:
+        return load_contract(found[0].read_bytes(), on=datetime.now(UTC).date()).valid_until
+    except ContractInvalidError:
+        fail(f"{found[0]} is not valid: `exchange contract check` says why. Nothing was written.")
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _assembled(roster: RosterSnapshot | None, members: dict[str, Member], adoptions: tuple[Adoption, ...]) -> bytes:
+    data = roster_bytes(
+        version=roster.version + 1 if roster else 1,
+        synthetic=any(member.synthetic for member in members.values()),
+        members=tuple(members.values()),
+        contracts=adoptions,
+    )
+    try:
+        snapshot = parse_roster(data)
+    except RosterInvalidError as invalid:
+        fail(f"{invalid} Nothing was written.")
+    for adoption in snapshot.contracts:
+        unsigned = adoption.members - adoption.adherence.keys()
+        if unsigned:
+            fail(
+                f"The adherence of {', '.join(sorted(unsigned))} is not signed with the key on its card. "
+                "Nothing was written."
+            )
+    return data
