@@ -1,0 +1,190 @@
+"""Every pair of event and state, legal or not, for both sides; written down here once more, independently."""
+
+from itertools import product
+
+import pytest
+
+from exchange.referral.errors import TransitionError
+from exchange.referral.events import CHAIN, RECEIVER_MOVES, reachable
+from exchange.referral.lifecycle import Event, EventName, Side, State, check_new, check_received, check_transition, may
+
+DUE = 1_000_000
+ANYWHERE = "stop-sharing stop-service erase entered-in-error"
+RECEIVER = {
+    "draft": "",
+    "sent": "received",
+    "received": "information-requested accepted waitlisted declined redirected",
+    "information-requested": "information-requested accepted waitlisted declined redirected",
+    "waitlisted": "accepted declined",
+    "accepted": "scheduled not-reached not-arrived in-service failed",
+    "scheduled": "not-reached not-arrived in-service failed",
+    "not-reached": "scheduled not-arrived in-service failed",
+    "not-arrived": "scheduled not-reached in-service failed",
+    "in-service": "completed failed",
+    "recall-requested": "recalled in-service completed failed",
+    "declined": "",
+    "redirected": "",
+    "completed": "",
+    "failed": "",
+    "recalled": "",
+    "withdrawn": "",
+    "expired": "",
+    "entered-in-error": "",
+}
+SENDER = {
+    "draft": "offered",
+    "sent": "recalled",
+    "received": "recalled",
+    "information-requested": "recalled",
+    "waitlisted": "recalled",
+    "accepted": "recalled disclosed",
+    "scheduled": "recalled disclosed",
+    "not-reached": "recalled disclosed",
+    "not-arrived": "recalled disclosed",
+    "in-service": "recalled disclosed",
+    "recall-requested": "",
+    "declined": "",
+    "redirected": "",
+    "completed": "",
+    "failed": "",
+    "recalled": "",
+    "withdrawn": "",
+    "expired": "",
+    "entered-in-error": "",
+}
+LEGAL = {
+    (side, EventName(name), State(state))
+    for side, table in ((Side.RECEIVING, RECEIVER), (Side.REFERRING, SENDER))
+    for state, names in table.items()
+    for name in [*names.split(), *("" if state == "draft" else ANYWHERE).split()]
+}
+PAIRS = [
+    pytest.param(side, name, state, id=f"{side.value}-{name.value}-while-{state.value}")
+    for side, name, state in product(Side, EventName, State)
+]
+
+
+def test_the_tables_cover_every_state() -> None:
+    assert set(RECEIVER) == set(SENDER) == {state.value for state in State}
+
+
+@pytest.mark.parametrize(("side", "name", "state"), PAIRS)
+def test_every_pair(side: Side, name: EventName, state: State) -> None:
+    legal = (side, name, state) in LEGAL
+    assert may(side, name, state) is legal
+    if legal:
+        check_transition(side, name, state)
+        return
+    with pytest.raises(TransitionError) as caught:
+        check_transition(side, name, state)
+    owned = {event for owner, event, _ in LEGAL if owner is side}
+    assert caught.value.code == ("state-forbids" if name in owned else "not-your-move")
+
+
+@pytest.mark.parametrize("state", [state for state in State if state is not State.DRAFT])
+@pytest.mark.parametrize("side", Side)
+def test_her_no_is_legal_in_every_state(side: Side, state: State) -> None:
+    for name in ANYWHERE.split():
+        check_transition(side, EventName(name), state)
+
+
+def test_reachable_is_the_closure_of_the_moves() -> None:
+    for state in State:
+        if state is State.RECALL_REQUESTED:
+            continue
+        seen: set[EventName] = set()
+        queue = list(RECEIVER_MOVES[state] & CHAIN)
+        while queue:
+            name = queue.pop()
+            if name not in seen:
+                seen.add(name)
+                queue += RECEIVER_MOVES[State(name.value)]
+        assert reachable(state) == seen, state
+
+
+def said(name: str, number: int, seen: int = 0, at: int = 1) -> Event:
+    return Event(Side.RECEIVING, EventName(name), number, seen, at)
+
+
+RECEIVED_CHAIN = [
+    pytest.param(said(old.value, 5), said(new.value, 9), id=f"{new.value}-after-{old.value}")
+    for old, new in product(sorted(CHAIN), sorted(CHAIN))
+]
+
+
+@pytest.mark.parametrize(("before", "event"), RECEIVED_CHAIN)
+def test_a_received_event_has_to_be_reachable(before: Event, event: Event) -> None:
+    answers_recall = before.name is event.name and before.name.value in {"in-service", "completed", "failed"}
+    if event.name in reachable(State(before.name.value)) or answers_recall:
+        check_received(event, [before])
+        return
+    with pytest.raises(TransitionError) as caught:
+        check_received(event, [before])
+    assert caught.value.code == "unreachable"
+
+
+@pytest.mark.parametrize("name", sorted(CHAIN))
+def test_an_older_number_is_recorded(name: EventName) -> None:
+    check_received(said(name.value, 3), [said("declined", 5)])
+
+
+def test_a_repeat_is_recorded_and_a_reused_number_is_not() -> None:
+    check_received(said("accepted", 5), [said("accepted", 5)])
+    with pytest.raises(TransitionError) as caught:
+        check_received(said("declined", 5), [said("accepted", 5)])
+    assert caught.value.code == "number-reused"
+
+
+@pytest.mark.parametrize(
+    ("side", "name"),
+    [
+        pytest.param(Side.REFERRING, EventName.ACCEPTED, id="sender-accepts"),
+        pytest.param(Side.REFERRING, EventName.COMPLETED, id="sender-completes"),
+        pytest.param(Side.RECEIVING, EventName.DISCLOSED, id="receiver-discloses"),
+        pytest.param(Side.RECEIVING, EventName.OFFERED, id="receiver-offers"),
+    ],
+)
+def test_nobody_speaks_for_the_other_side(side: Side, name: EventName) -> None:
+    with pytest.raises(TransitionError) as caught:
+        check_received(Event(side, name, 9, 0, 1), [])
+    assert caught.value.code == "not-your-move"
+
+
+@pytest.mark.parametrize("name", ["accepted", "declined", "waitlisted", "redirected"])
+def test_a_first_decision_after_respond_by_is_refused(name: str) -> None:
+    check_new(said(name, 9, at=DUE), [], respond_by=DUE)
+    with pytest.raises(TransitionError) as caught:
+        check_new(said(name, 9, at=DUE + 1), [], respond_by=DUE)
+    assert caught.value.code == "respond-by-passed"
+
+
+def test_a_place_on_the_waiting_list_can_be_given_later() -> None:
+    check_new(said("accepted", 9, at=DUE + 5), [said("waitlisted", 5, at=DUE)], respond_by=DUE)
+
+
+def test_a_number_rises() -> None:
+    for number in (4, 5):
+        with pytest.raises(TransitionError) as caught:
+            check_new(said("in-service", number), [said("accepted", 5)], respond_by=DUE)
+        assert caught.value.code == "number-not-higher"
+
+
+def test_a_completed_service_does_not_go_back_into_service_by_answering_a_recall() -> None:
+    known = [
+        said("accepted", 1),
+        said("in-service", 2),
+        said("completed", 3),
+        Event(Side.REFERRING, EventName.RECALLED, 4, 1, 1),
+    ]
+    check_new(said("completed", 5, seen=4), known, respond_by=DUE)
+    check_new(said("recalled", 5, seen=4), known, respond_by=DUE)
+    with pytest.raises(TransitionError) as caught:
+        check_new(said("in-service", 5, seen=4), known, respond_by=DUE)
+    assert caught.value.code == "unreachable"
+
+
+def test_progress_that_stayed_at_home_counts_for_the_next_step() -> None:
+    at_home = Event(Side.RECEIVING, EventName.IN_SERVICE, 2, 0, 1, shared=False)
+    check_new(said("completed", 3), [said("accepted", 1), at_home], respond_by=DUE)
+    with pytest.raises(TransitionError):
+        check_new(said("completed", 3), [said("accepted", 1)], respond_by=DUE)
