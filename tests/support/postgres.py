@@ -74,9 +74,7 @@ class PostgresServer:
             nobody = pwd.getpwnam("nobody")
             self._as |= {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
             if not _reachable_by_others(binaries):
-                binaries = (
-                    Path(shutil.copytree(binaries.parent, self.folder / "program", symlinks=True)) / binaries.name
-                )
+                binaries = _copy(binaries, self.folder / "program")
             os.chown(self.folder, nobody.pw_uid, nobody.pw_gid)
         self._binaries = binaries
         with socket.socket() as probe:
