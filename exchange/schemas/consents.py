@@ -32,7 +32,9 @@ class ConsentView(Strict):
     id: HexId
     subject: HexId
     version: int
+    """Every change makes a new one."""
     state: str
+    """`requested`, `refused`, `given`, `renewed`, `expired`, `withdrawn`, `revoked` or `invalidated`."""
     expires_at: Timestamp
     warn: bool
     """Fewer than 14 days are left."""
@@ -43,6 +45,7 @@ class ReceiptView(Strict):
     """A receipt for her, with the fields of ISO/IEC TS 27560. Optional, neutrally worded: her phone may be searched."""
 
     receipt: dict[str, Any]
+    """The receipt."""
 
 
 class RenewalRequest(Strict):
@@ -55,3 +58,4 @@ class ProvisionsRequest(Strict):
     """The narrower list that replaces the present one; it can take away and never add."""
 
     provisions: tuple[Provision, ...]
+    """The narrower list."""

@@ -16,8 +16,11 @@ class WireEnvelope(Strict):
     header: str
     """The JSON header, signed exactly as sent."""
     wrapped_key: str
+    """The content key, sealed to the receiver."""
     ciphertext: str
+    """The sealed content, padded."""
     signature: str
+    """The signature over all of it."""
     release: str | None = None
     """Only with a disclosure: the release statement of the sender's node."""
 
@@ -26,12 +29,14 @@ class EnvelopeBatch(Strict):
     """At most 50 envelopes and 4 MiB."""
 
     envelopes: tuple[WireEnvelope, ...] = Field(min_length=1, max_length=50)
+    """The envelopes."""
 
 
 class ItemAnswer(Strict):
     """The answer to one envelope; a bad item never fails its batch."""
 
     result: Literal["accepted", "refused", "later"]
+    """`accepted` and `refused` are final; `later`: send it again."""
     receipt: str | None = None
     """With `accepted`: the signed delivery receipt, base64url; a repeat gets the same bytes."""
     problem: Problem | None = None
@@ -44,6 +49,7 @@ class BatchAnswer(Strict):
     """One answer an envelope, in the order sent."""
 
     answers: tuple[ItemAnswer, ...]
+    """One for each envelope, in the order sent."""
 
 
 class ResyncRequest(Strict):
@@ -56,13 +62,17 @@ class ResyncAnswer(Strict):
     """Stops were queued again; the agency's system is asked to send the rest again."""
 
     stops_queued: int
+    """How many stops were queued again."""
     referrals_marked: int
+    """How many referrals the agency is asked to send again."""
 
 
 class RosterMirror(Strict):
     """The roster as this node holds it."""
 
     version: int
+    """Its version."""
     digest: str
+    """SHA-256 of the bytes, in hexadecimal."""
     roster: str
     """The exact bytes, base64url."""

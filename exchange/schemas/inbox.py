@@ -20,17 +20,20 @@ class InboxItem(Strict):
 
     id: HexId
     cursor: str
+    """Its place in the list."""
     referral: HexId
     sender: AgencyId
     kind: str
     """`offer`, `disclosure`, `information`, `update`; `decision`, `progress` …; `withdrawal`, `recall` …"""
     event: str | None = None
+    """Of an answer or a stop: the new state, nothing else."""
     purpose: Purpose | None = None
     sector: Sector
     priority: Priority | None = None
     state: State
     """The state of the referral, as both nodes compute it."""
     status: Literal["new", "acknowledged", "destroyed"]
+    """Whether your system has taken it over, and whether its content still exists."""
     received_at: Timestamp
     respond_by: Timestamp | None = None
     leased_until: Timestamp | None = None
@@ -40,19 +43,23 @@ class InboxPage(Strict):
     """Items after a cursor, oldest first; or, with `order=urgent`, the most urgent ones on a single page."""
 
     items: tuple[InboxItem, ...]
+    """The items."""
     next_cursor: str | None
+    """Where to go on. Absent where there is only this page."""
 
 
 class LeaseRequest(Strict):
     """Take an item for a while, so that two pollers never both handle it."""
 
     seconds: int = Field(default=60, ge=10, le=600)
+    """For how long."""
 
 
 class Lease(Strict):
     """The item is yours until then. Send the token with the acknowledgement."""
 
     token: str
+    """Send it with the acknowledgement."""
     until: Timestamp
 
 
@@ -67,6 +74,7 @@ class OpenRequest(Strict):
     """Open many items at once; one audit event each."""
 
     ids: tuple[HexId, ...] = Field(min_length=1, max_length=50)
+    """The items to open."""
 
 
 class OpenedItem(Strict):
@@ -74,35 +82,48 @@ class OpenedItem(Strict):
 
     item: InboxItem
     client_code: str | None = None
+    """The random code under which the sender knows her for this receiver."""
     content: ReferralContent | None = None
     """For offers, disclosures, information and updates."""
     answer: dict[str, Any] | None = None
     """For answers: the coded decision, progress or request of the receiving agency."""
     digest: Digest
     verified: bool = True
+    """Signature, contract, consent and content were checked."""
 
 
 class OpenedItems(Strict):
     """One entry for every id that exists and may be seen, in the order asked."""
 
     items: tuple[OpenedItem, ...]
+    """What was opened."""
     missing: tuple[HexId, ...] = ()
+    """Ids under which there is nothing that may be seen."""
 
 
 class ContactAdvice(Strict):
     """May she be contacted now, on this channel, and how. When in doubt: no."""
 
     may_contact: bool
+    """No means: nobody contacts her now, on this channel."""
     code: str
+    """Stable code of the reason, for programs."""
     sentence: str
+    """The advice in plain English."""
     channel: Channel | None = None
     at: Timestamp
     next_window_from: datetime | None = None
+    """When the next safe time starts, if the plan names one."""
     next_window_to: datetime | None = None
+    """When it ends."""
     say_if_other_answers: str | None = None
+    """What to say if somebody else answers."""
     agency_name_may_be_said: bool = False
+    """Whether the agency's name may be said to whoever answers."""
     voicemail: str | None = None
+    """Whether a message may be left: `never`, `vague` or `ok`."""
     caller_id: str | None = None
+    """Whether the caller's number may be seen: `hide` or `show`."""
 
 
 class DecisionRequest(Strict):
@@ -111,6 +132,7 @@ class DecisionRequest(Strict):
     model_config = ConfigDict(json_schema_extra={"examples": [{"decision": "accepted"}]})
 
     decision: Literal["accepted", "declined", "waitlisted", "redirected", "information-requested"]
+    """What the agency decides."""
     reason: DeclineReason | None = None
     """With `declined`. Two of the reasons stay here and travel as `other`."""
     suggested_service: ServiceType | None = None
@@ -125,6 +147,7 @@ class ProgressRequest(Strict):
     model_config = ConfigDict(json_schema_extra={"examples": [{"state": "completed", "outcome": "service-provided"}]})
 
     state: Literal["scheduled", "not-reached", "not-arrived", "in-service", "completed", "failed"]
+    """How it goes."""
     outcome: Outcome | None = None
     """With `completed`."""
     fail_reason: FailReason | None = None
@@ -135,18 +158,21 @@ class RecallAnswerRequest(Strict):
     """The receiver is already serving her: does it stop?"""
 
     agreed: bool
+    """Whether the service ends."""
 
 
 class RefusalRequest(Strict):
     """The agency's own software could not open or verify an item."""
 
     code: Literal["cannot-open", "content-invalid", "over-shared"]
+    """What is wrong with it."""
 
 
 class ErasureAttestationRequest(Strict):
     """The agency's system says that its own copies are destroyed."""
 
     copies_destroyed: Literal[True]
+    """True, and nothing else, can be attested."""
 
 
 class ReferralAct(Strict):

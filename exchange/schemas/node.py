@@ -14,8 +14,11 @@ class EpochKeyView(Strict):
     """A pre-published epoch key, as its signed statement."""
 
     key_id: str
+    """The first 32 hexadecimal characters of the SHA-256 of the key."""
     key: str
+    """The public key, base64url."""
     seq: int
+    """Counts the statements of an agency; it never goes back."""
     not_before: Timestamp
     not_after: Timestamp
     statement: str
@@ -28,15 +31,24 @@ class NodeCard(Strict):
     agency: AgencyId
     kind: AgencyKind
     software: str
+    """Name and version of the software."""
     suites: tuple[str, ...]
+    """The cryptographic suites that this node speaks."""
     vocabularies: tuple[int, ...]
+    """The versions of the vocabulary that this node speaks."""
     agency_key: str
+    """The public key that speaks for the agency, base64url."""
     node_key: str
+    """The public key that speaks for the node, base64url."""
     epochs: tuple[EpochKeyView, ...]
+    """The keys of this week and the weeks ahead."""
     contracts: tuple[Digest, ...]
+    """The contracts that this node has read, by digest."""
     roster_version: int
+    """The version of the federation's roster that this node goes by."""
     roster_digest: Digest
     synthetic: bool
+    """A sandbox or a demo: every person is invented."""
 
 
 class PeerKeys(Strict):
@@ -44,27 +56,38 @@ class PeerKeys(Strict):
 
     agency: AgencyId
     agency_key: str
+    """The public key that speaks for the agency, base64url, from the roster."""
     node_key: str
+    """The public key that speaks for its node, base64url, from the roster."""
     epochs: tuple[EpochKeyView, ...]
+    """The verified keys of this week and the weeks ahead."""
 
 
 class ContractSummary(Strict):
     """One contract that this node has read, and with whom it is in force."""
 
     name: str
+    """The contract's machine name."""
     version: str
+    """Its version."""
     digest: Digest
     title: str
+    """Its title."""
     status: str
+    """Whether it was reviewed locally, in its own words."""
     valid_until: str
+    """The last day on which it is in force."""
     review_on: str
+    """The day on which its members look at it again."""
     in_force_with: tuple[AgencyId, ...]
+    """The agencies with which it is in force now."""
 
 
 class ContractList(Strict):
     """Every contract that this node has read."""
 
     items: tuple[ContractSummary, ...]
+    """The contracts."""
 
 
 class ContractView(Strict):
@@ -72,6 +95,7 @@ class ContractView(Strict):
 
     summary: ContractSummary
     contract: dict[str, Any]
+    """The file, as data."""
     readable: str
     """Prose and matrix together, as Markdown."""
 
@@ -80,4 +104,6 @@ class Health(Strict):
     """Whether the node lives, and whether it can do its work."""
 
     status: str
+    """`live` or `ready`; any other word says that it is not."""
     checks: dict[str, str] = Field(default_factory=dict)
+    """Each part by name, with `ok` or what it lacks."""

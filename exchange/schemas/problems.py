@@ -56,12 +56,15 @@ class Problem(Strict):
     type: str
     """A stable URI with a page in the documentation."""
     title: str
+    """What kind of refusal this is; the same for every problem of this type."""
     status: int
+    """The HTTP status."""
     code: str
     """The last part of `type`, for programs."""
     who: Who
     detail: str
     """What to do, in plain English; never a submitted value."""
     fields: tuple[ProblemField, ...] = ()
+    """The places in the request that were refused."""
     retry_after: int | None = None
     """Seconds after which the same request may succeed."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from contracts.vocabulary import Field as ReferralField
 from contracts.vocabulary import Priority, ReleaseMode, Sector, ServiceType, Stage, WithdrawalForm
@@ -43,7 +43,7 @@ class ReferralRequest(Strict):
     """An open care window makes any referral an emergency."""
     content: ReferralContent
     """Everything the sender would like to say; the gate decides what may go, and when."""
-    exercise: bool = False
+    exercise: bool = Field(default=False, strict=True)
     """A drill: marked as such everywhere, never a real person."""
 
 
@@ -52,6 +52,7 @@ class FieldDecision(Strict):
 
     field: ReferralField
     outcome: Literal["allowed", "withheld", "forbidden"]
+    """`withheld`: it stays here. `forbidden`: the contract says never."""
     stage: Stage | None = None
     """`offer`: goes with the request. `disclosure` and `named`: held until the receiver accepts."""
     rule: str | None = None
@@ -59,7 +60,9 @@ class FieldDecision(Strict):
     consent_line: int | None = None
     """The provision of her consent that allows it, counted from 0."""
     code: str
+    """Stable code of the reason, for programs."""
     sentence: str
+    """The reason in plain English."""
 
 
 class ToldFirst(Strict):
@@ -77,12 +80,16 @@ class ReferralPreview(Strict):
     """What would happen, field by field. Nothing was stored and nothing was sent."""
 
     allowed: bool
+    """Whether the referral as a whole would go."""
     code: str
     """`allowed`, or the reason for which the referral as a whole would be refused."""
     sentence: str
+    """The reason in plain English."""
     fields: tuple[FieldDecision, ...]
+    """Every field of the request, with what would be decided."""
     priority: Priority
     respond_within_seconds: int | None = None
+    """The time the receiver would have to answer."""
     release: ReleaseMode | None = None
     told_first: ToldFirst | None = None
 
@@ -114,11 +121,17 @@ class ReferralFlags(Strict):
     """Local facts that are not part of the state both nodes share."""
 
     queued: bool = False
+    """Something waits to be delivered."""
     delivered: bool = False
+    """The receiver's node signed for the offer."""
     overdue: bool = False
+    """The time to answer has passed without an answer."""
     undeliverable: bool = False
+    """The receiver's node has not been reached in time: telephone."""
     disclosed: bool = False
+    """Name and contact have gone to the receiver."""
     sharing_stopped: bool = False
+    """She said no to further sharing."""
     awaiting_disclosure: bool = False
     """The held disclosure is gone: confirm with her, then `PUT …/disclosure`."""
     awaiting_confirmation: bool = False
@@ -131,6 +144,7 @@ class Attestation(Strict):
     """Who has said, signed, that the referral was destroyed."""
 
     party: Literal["own-node", "own-agency", "peer-node", "peer-agency"]
+    """Who owes the statement: node or agency, of this side or the other."""
     owed_since: Timestamp
     done_at: Timestamp | None = None
 
@@ -140,6 +154,7 @@ class ReferralView(Strict):
 
     id: HexId
     side: Literal["referring", "receiving"]
+    """Whether this agency asked or was asked."""
     peer: AgencyId
     sector: Sector
     state: State
@@ -148,14 +163,18 @@ class ReferralView(Strict):
     updated_at: Timestamp
     respond_by: Timestamp
     contract: str
+    """Digest of the contract that governs this referral, to its end."""
     attestations: tuple[Attestation, ...] = ()
+    """After `erase`: who owes a signed word, and who has given it."""
 
 
 class ReferralChange(Strict):
     """One change of one referral of this agency."""
 
     cursor: str
+    """Its place in the list."""
     what: str
+    """Code of what changed."""
     at: Timestamp
     referral: ReferralView
 
@@ -164,15 +183,20 @@ class ReferralChanges(Strict):
     """Changes after a cursor, oldest first. The cursor never skips a change that was committed late."""
 
     items: tuple[ReferralChange, ...]
+    """The changes."""
     next_cursor: str
+    """Where to go on."""
 
 
 class ReleaseAnswer(Strict):
     """Whether the held disclosure went, and if not, why."""
 
     released: bool
+    """Whether it went."""
     code: str
+    """Stable code of the reason, for programs."""
     sentence: str
+    """The reason in plain English."""
     referral: ReferralView
 
 
@@ -199,6 +223,7 @@ class ForwardAnswer(Strict):
 
     referral: ReferralView
     fields: tuple[FieldDecision, ...]
+    """Every field of the request, with what was decided."""
 
 
 class WithdrawalRequest(Strict):
@@ -221,5 +246,6 @@ class WithdrawalAnswer(Strict):
 
     form: WithdrawalForm
     referrals: tuple[ReferralView, ...]
+    """Every referral that it reaches."""
     destroyed_at: Timestamp | None = None
     """When this node destroyed, or will destroy, what it holds."""
