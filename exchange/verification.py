@@ -257,6 +257,8 @@ def _check_forward(
         raise VerificationError(9, "not-legal")
     if memory.purpose is not None and header.purpose != memory.purpose:
         raise VerificationError(9, "not-legal")
+    if header.stage == Stage.DISCLOSURE and not memory.acceptances:
+        raise VerificationError(9, "not-accepted")
     if header.kind is not Kind.DISCLOSURE:
         return None
     return _check_release(item, memory, sender, around)

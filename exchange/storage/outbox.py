@@ -51,7 +51,7 @@ def enqueue(conn: Connection, item: OutgoingRecord) -> None:
     conn.execute(dialect.insert(PEER).values(agency=item.peer, due_at=0).on_conflict_do_nothing())
 
 
-def release_held(conn: Connection, envelope_id: str, release: bytes) -> bool:
+def release_held(conn: Connection, envelope_id: str, release: bytes, *, expires_at: int) -> bool:
     """Queue a held disclosure behind everything queued before; returns whether it was still held."""
     moved = select(func.coalesce(func.max(OUTBOX.c.seq), 0) + 1).scalar_subquery()
     done = conn.execute(
@@ -60,6 +60,7 @@ def release_held(conn: Connection, envelope_id: str, release: bytes) -> bool:
         .values(
             status="queued",
             release=release,
+            expires_at=expires_at,
             seq=moved if conn.dialect.name == "sqlite" else func.nextval("outbox_seq_seq"),
         )
     )

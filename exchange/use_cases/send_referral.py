@@ -114,7 +114,7 @@ async def _send_once(node: Node, acting: Acting, request: ReferralRequest, keep:
     making = _Making(node.fresh_id(), at, consent.subject, code, judged, judged.outcome, epoch, expires_held)
     offer, held = _seal_both(node, between, making)
     created = _created(between, making, held)
-    record, facts = _record(node, acting, between, request, making, offer, held)
+    record = _record(node, acting, between, request, making, offer, held)
 
     def commit(conn: Connection) -> None:
         guard_consent(conn, consent.id, consent.version)
@@ -205,7 +205,7 @@ def _record(
     making: _Making,
     offer: SealedMessage,
     held: SealedMessage | None,
-) -> tuple[ReferralRecord, Facts]:
+) -> ReferralRecord:
     cleared, at, respond_by = making.cleared, making.at, making.judged.respond_by
     purpose = purpose_for(request.service_type)
     disclosure = cleared.disclosure
@@ -231,7 +231,7 @@ def _record(
         exercise=bool(cleared.offer.content.exercise),
     )
     hold = "held" if held is not None else "awaiting-disclosure" if disclosure is not None else "none"
-    record = ReferralRecord(
+    return ReferralRecord(
         id=making.referral,
         side=Side.REFERRING.value,
         peer=between.receiver.agency,
@@ -248,7 +248,6 @@ def _record(
         number=offer.header.number or at,
         sealed_facts=seal_facts(node, making.referral, facts),
     )
-    return record, facts
 
 
 def _created(between: Parties, making: _Making, held: SealedMessage | None) -> ReferralCreated:

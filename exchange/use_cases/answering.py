@@ -1,0 +1,74 @@
+"""The receiving side's word: through the feedback rule, sealed to the referring agency, stored with its event.
+
+A word that the feedback level keeps at home is an event all the same: it is this agency's own record, and what its next
+step is judged by.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection
+
+from exchange.feedback import Answer, Kept
+from exchange.messages import AnswerTerms, Posting, SealedMessage, seal_answer
+from exchange.referral.lifecycle import EventName
+from exchange.schemas.inbox import ReferralAct
+from exchange.storage.referrals import EventRecord
+from exchange.use_cases.acting import Acting
+from exchange.use_cases.cases import Case, audit, new_event
+from exchange.use_cases.change_referral import change_referral
+from exchange.use_cases.node import Node
+from exchange.use_cases.outgoing import agency_key, current_peer_epoch, put_out, signers
+from exchange.use_cases.transitions import next_number
+from exchange.use_cases.views import referral_view
+
+
+async def say(
+    node: Node, acting: Acting, case: Case, word: Answer | Kept, name: EventName, *, detail: str | None = None
+) -> ReferralAct:
+    """Store the event, and queue what may travel.
+
+    Raises:
+        ConflictError: the event is not legal now, or the agency's keys are elsewhere.
+        UnavailableError: the referring agency's key is not known.
+        StaleReferralError: take the step again.
+    """
+    agency_key(node)
+    number = next_number(case.record, node.clock())
+    new_event(node, case, name, number=number)
+    sealed = await _sealed(node, case, word, number) if isinstance(word, Answer) else None
+    shared = sealed is not None
+    event = new_event(node, case, name, number=number, shared=shared, digest=sealed.digest if sealed else None)
+
+    def commit(conn: Connection) -> ReferralAct:
+        record = change_referral(node, conn, case.record, what=name.value, events=[event])
+        if sealed is not None:
+            put_out(node, conn, sealed)
+        audit(conn, node, acting, f"said-{name}", [case.record.id], detail)
+        return ReferralAct(referral=referral_view(record))
+
+    return await node.database.write(commit)
+
+
+async def _sealed(node: Node, case: Case, word: Answer, number: int) -> SealedMessage:
+    record, facts, world = case.record, case.facts, node.world()
+    at = node.clock()
+    posting = Posting(
+        envelope_id=node.fresh_id(),
+        referral=record.id,
+        recipient=record.peer,
+        roster=world.roster,
+        seen=record.seen,
+        created=at,
+        expires=at + node.limits.answer_expires_ms,
+        number=number,
+        in_reply_to=facts.offer,
+    )
+    epoch = await current_peer_epoch(node, world.roster.member(record.peer))
+    terms = AnswerTerms(record.contract, facts.purpose)
+    return seal_answer(word, terms, posting, signers(node), epoch=epoch, entropy=node.entropy)
+
+
+def repeated(case: Case, name: EventName) -> EventRecord | None:
+    """This side's latest word, if it is the same again."""
+    own = case.own()
+    return own[-1] if own and own[-1].name == name else None

@@ -1,0 +1,141 @@
+"""Reading a referral for one's own next step, and taking that step again when somebody else was faster."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from sqlalchemy import Connection
+
+from exchange.referral.errors import TransitionError
+from exchange.referral.lifecycle import EventName, Side, State, check_new
+from exchange.storage.access import add_audit
+from exchange.storage.consents import StaleConsentError
+from exchange.storage.inbox import load_arrived
+from exchange.storage.referrals import EventRecord, ReferralRecord, StaleReferralError, events_of, load_referral
+from exchange.use_cases.acting import Acting
+from exchange.use_cases.errors import ConflictError
+from exchange.use_cases.facts import Facts, open_facts
+from exchange.use_cases.node import Node
+from exchange.use_cases.refusals import changed_meanwhile, destroyed, not_found
+from exchange.use_cases.transitions import as_event, as_events, next_number, own_state
+
+T = TypeVar("T")
+ATTEMPTS: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One referral with everything this side knows of it."""
+
+    record: ReferralRecord
+    facts: Facts
+    events: tuple[EventRecord, ...]
+
+    def own(self) -> list[EventRecord]:
+        """This side's own events, oldest first."""
+        mine = [event for event in self.events if event.side == self.record.side]
+        return sorted(mine, key=lambda event: event.number)
+
+    def state(self, at: int) -> State:
+        """The state from everything this side knows."""
+        return own_state(self.record, as_events(self.events), at)
+
+    def accepted(self) -> bool:
+        """Whether the receiving side has accepted, whatever it said since."""
+        return any(event.name == EventName.ACCEPTED for event in self.events)
+
+
+async def read_case(node: Node, referral: str, side: Side) -> Case:
+    """The referral, if it exists and this agency is on that side of it.
+
+    Raises:
+        NotFoundError: it does not, or is not.
+        GoneError: only its tombstone is left.
+    """
+
+    def read(conn: Connection) -> tuple[ReferralRecord | None, list[EventRecord]]:
+        return load_referral(conn, referral), events_of(conn, [referral])[referral]
+
+    record, events = await node.database.read(read)
+    if record is None or record.side != side:
+        raise not_found()
+    if record.sealed_facts is None:
+        raise destroyed()
+    return Case(record, open_facts(node, referral, record.sealed_facts), tuple(events))
+
+
+async def referral_of_item(node: Node, item: str) -> str:
+    """The referral that an inbox item is about.
+
+    Raises:
+        NotFoundError: there is no such item.
+    """
+    found = await node.database.read(lambda conn: load_arrived(conn, [item]))
+    if item not in found:
+        raise not_found()
+    return found[item][1].referral
+
+
+def new_event(
+    node: Node,
+    case: Case,
+    name: EventName,
+    *,
+    digest: str | None = None,
+    shared: bool = True,
+    number: int | None = None,
+) -> EventRecord:
+    """This side's next event, if it is legal and in time.
+
+    Raises:
+        ConflictError: it is not; the code says why.
+    """
+    at = node.clock()
+    record = case.record
+    event = EventRecord(
+        record.id,
+        record.side,
+        number if number is not None else next_number(record, at),
+        name.value,
+        record.seen,
+        at,
+        shared,
+        digest,
+    )
+    try:
+        check_new(as_event(event), as_events(case.events), respond_by=record.respond_by)
+    except TransitionError as error:
+        raise ConflictError(error.code, error.sentence) from error
+    return event
+
+
+async def again(work: Callable[[], Awaitable[T]]) -> T:
+    """Take a step, and take it again from the start when a referral or consent changed meanwhile.
+
+    Raises:
+        ConflictError: `changed-meanwhile`, after a few tries.
+    """
+    for _ in range(ATTEMPTS):
+        try:
+            return await work()
+        except (StaleReferralError, StaleConsentError):
+            continue
+    raise changed_meanwhile()
+
+
+def audit(
+    conn: Connection, node: Node, acting: Acting, action: str, subject_ids: Iterable[str], detail: str | None = None
+) -> None:
+    """One line of the local record for each id: who did what, never what was said."""
+    for subject_id in subject_ids:
+        add_audit(
+            conn,
+            at=node.clock(),
+            action=action,
+            subject_id=subject_id,
+            client_id=acting.client_id,
+            actor=acting.actor,
+            detail=detail,
+        )

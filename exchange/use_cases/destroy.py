@@ -1,0 +1,79 @@
+"""Destruction: the keys first, then the rows, then the signed word that it is done.
+
+Rules:
+
+* Keys end before rows: a crash in between leaves ciphertext that nobody can open any more, and the step is repeated.
+* What remains is the tombstone: ids, coarse sector, states, times, contract digest, digests of envelopes.
+* Where she asked for erasure the other party is told by a signed stop, once.
+* It may be repeated at any time and does nothing twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from sqlalchemy import Connection
+
+from exchange.referral.lifecycle import EventName, Side
+from exchange.stops import Erased, erasure_receipt
+from exchange.storage.access import add_audit
+from exchange.storage.consents import forget_client_code
+from exchange.storage.inbox import wipe_items
+from exchange.storage.outbox import wipe_bodies
+from exchange.storage.referrals import (
+    ReferralRecord,
+    due_for,
+    events_of,
+    load_referral,
+    record_attestation,
+    save_referral,
+)
+from exchange.use_cases.facts import open_facts
+from exchange.use_cases.node import Node
+from exchange.use_cases.outgoing import make_stop, put_out
+
+
+async def destroy_due(node: Node) -> int:
+    """Destroy everything whose time has come; returns how many referrals."""
+    due = await node.database.read(lambda conn: due_for(conn, "destroy", node.clock()))
+    await destroy_referrals(node, [record.id for record in due])
+    return len(due)
+
+
+async def destroy_referrals(node: Node, referrals: Sequence[str]) -> None:
+    """Destroy these referrals, now and for ever.
+
+    Raises:
+        StorageUnavailableError: it is not certain that the keys are gone; repeat.
+    """
+    if not referrals:
+        return
+    await node.key_store.destroy(referrals)
+
+    def commit(conn: Connection) -> None:
+        for referral in referrals:
+            record = load_referral(conn, referral)
+            if record is not None and record.destroyed_at is None:
+                _destroy(node, conn, record)
+
+    await node.database.write(commit)
+
+
+def _destroy(node: Node, conn: Connection, record: ReferralRecord) -> None:
+    at = node.clock()
+    erased = any(event.name == EventName.ERASE for event in events_of(conn, [record.id])[record.id])
+    wipe_items(conn, record.id, remember_until=at + node.limits.dedupe_at_least_ms)
+    wipe_bodies(conn, record.id)
+    if erased and record.side == Side.REFERRING and record.sealed_facts is not None:
+        subject = open_facts(node, record.id, record.sealed_facts).subject
+        if subject is not None:
+            forget_client_code(conn, subject, record.peer)
+    changed = replace(record, destroyed_at=at, destroy_at=record.destroy_at or at, sealed_facts=None, updated_at=at)
+    if erased:
+        sealed = make_stop(node, erasure_receipt(Erased.BY_NODE), record)
+        put_out(node, conn, sealed)
+        record_attestation(conn, record.id, "own-node", at, sealed.digest)
+        changed = replace(changed, number=sealed.header.number or changed.number)
+    save_referral(conn, changed)
+    add_audit(conn, at=at, action="destroyed", subject_id=record.id)

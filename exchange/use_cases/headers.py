@@ -1,0 +1,20 @@
+"""Headers as they lie in the inbox: sealed under the storage key."""
+
+from __future__ import annotations
+
+from exchange.envelope.header import Header, parse_header
+from exchange.storage.inbox import ArrivedRecord
+from exchange.use_cases.node import Node
+
+
+def header_bytes(node: Node, item: ArrivedRecord) -> bytes | None:
+    """The header as it was signed; nothing once it is destroyed."""
+    if item.sealed_header is None:
+        return None
+    return node.open_row(item.sealed_header, "inbox", "sealed_header", item.id)
+
+
+def header_of(node: Node, item: ArrivedRecord) -> Header | None:
+    """The header; nothing once it is destroyed."""
+    found = header_bytes(node, item)
+    return parse_header(found) if found is not None else None

@@ -1,0 +1,166 @@
+"""The inbox: a list with cursor, long-poll, lease and acknowledgement. Listing shows no content.
+
+Rules:
+
+* The cursor never skips an item whose transaction commits late.
+* A long-poll answers as soon as something is there, and at its end with an empty page.
+* Two pollers never both handle an item: it is leased, and a lease that was lost cannot acknowledge.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Literal, cast
+
+from sqlalchemy import Connection
+
+from contracts.vocabulary import Priority, Purpose, Sector
+from exchange.referral.lifecycle import State
+from exchange.schemas.inbox import InboxItem, InboxPage, Lease
+from exchange.schemas.shapes import from_millis
+from exchange.storage import inbox
+from exchange.storage.inbox import ArrivedRecord
+from exchange.storage.referrals import ReferralRecord, load_referrals
+from exchange.use_cases.acting import Acting
+from exchange.use_cases.cases import audit
+from exchange.use_cases.errors import ConflictError, InvalidError
+from exchange.use_cases.headers import header_of
+from exchange.use_cases.node import Node
+from exchange.use_cases.refusals import not_found
+
+Rows = Sequence[tuple[int, ArrivedRecord]]
+
+
+async def list_inbox(
+    node: Node,
+    *,
+    cursor: str | None = None,
+    limit: int = 50,
+    wait: float = 0,
+    status: str | None = None,
+    order: Literal["arrival", "urgent"] = "arrival",
+    unit: str | None = None,
+) -> InboxPage:
+    """Items after the cursor.
+
+    Args:
+        node: the node.
+        cursor: `next_cursor` of an earlier page; nothing starts at the oldest item.
+        limit: at most 100.
+        wait: seconds to wait for the first item, at most 25.
+        status: `new`, `acknowledged` or `destroyed`; nothing for all.
+        order: `urgent` is a single page without a cursor, the item that has to be answered first on top.
+        unit: narrow to one branch.
+
+    Raises:
+        InvalidError: `bad-cursor`.
+    """
+    after = read_cursor(cursor)
+    limit = max(1, min(limit, node.limits.page_items))
+
+    def read(conn: Connection) -> tuple[Rows, dict[str, ReferralRecord]]:
+        rows = (
+            inbox.list_urgent(conn, limit=limit, unit=unit)
+            if order == "urgent"
+            else inbox.list_arrived(conn, after=after, limit=limit, status=status, unit=unit)
+        )
+        return rows, load_referrals(conn, {item.referral for _, item in rows}) if rows else {}
+
+    deadline = time.monotonic() + max(0.0, min(wait, node.limits.wait_longest_s))
+    while True:
+        mark = node.database.wake.mark("inbox")
+        rows, referrals = await node.database.read(read)
+        left = deadline - time.monotonic()
+        if rows or left <= 0:
+            break
+        # On PostgreSQL a late committer may hide a row for a moment without a further signal.
+        await node.database.wake.wait("inbox", min(left, 1.0), since=mark)
+    items = tuple(item_view(node, seq, item, referrals.get(item.referral)) for seq, item in rows)
+    next_cursor = None if order == "urgent" else str(rows[-1][0] if rows else after)
+    return InboxPage(items=items, next_cursor=next_cursor)
+
+
+def read_cursor(cursor: str | None) -> int:
+    """The sequence number in a cursor.
+
+    Raises:
+        InvalidError: `bad-cursor`.
+    """
+    if cursor is None:
+        return 0
+    if not cursor.isascii() or not cursor.isdigit() or len(cursor) > 18:  # noqa: PLR2004  # fits 64 bits
+        raise InvalidError("bad-cursor", "Use the `next_cursor` of an earlier page, or leave the cursor out.")
+    return int(cursor)
+
+
+def item_view(node: Node, seq: int, item: ArrivedRecord, referral: ReferralRecord | None) -> InboxItem:
+    """An item without content."""
+    header = header_of(node, item)
+    at = node.clock()
+    return InboxItem(
+        id=item.id,
+        cursor=str(seq),
+        referral=item.referral,
+        sender=item.sender,
+        kind=item.kind,
+        event=item.event,
+        purpose=Purpose(header.purpose) if header is not None and header.purpose else None,
+        sector=Sector(referral.sector) if referral is not None else Sector.OTHER,
+        priority=Priority(header.priority) if header is not None and header.priority else None,
+        state=State(referral.state) if referral is not None else State.WITHDRAWN,
+        status=cast("Literal['new', 'acknowledged', 'destroyed']", item.status),
+        received_at=from_millis(item.received_at),
+        respond_by=from_millis(item.respond_by) if item.respond_by is not None else None,
+        leased_until=from_millis(item.lease_until) if item.lease_until > at else None,
+    )
+
+
+async def lease_item(node: Node, acting: Acting, item: str, seconds: int) -> Lease:
+    """Take an item for a while.
+
+    Raises:
+        NotFoundError: there is no such item.
+        ConflictError: `leased` by another poller, or `not-new`.
+    """
+    at = node.clock()
+    until = at + seconds * 1000
+    token = node.fresh_id()
+
+    def commit(conn: Connection) -> bool | None:
+        if item not in inbox.load_arrived(conn, [item]):
+            return None
+        taken = inbox.lease(conn, item, token=token, at=at, until=until)
+        if taken:
+            audit(conn, node, acting, "leased", [item])
+        return taken
+
+    taken = await node.database.write(commit)
+    if taken is None:
+        raise not_found()
+    if not taken:
+        raise ConflictError("leased", "Another poller holds this item, or it was taken over. Try the next one.")
+    return Lease(token=token, until=from_millis(until))
+
+
+async def acknowledge_item(node: Node, acting: Acting, item: str, lease: str | None) -> InboxItem:
+    """The agency's own system has taken the item over. Saying it again changes nothing.
+
+    Raises:
+        NotFoundError: there is no such item.
+        ConflictError: `leased`: another poller holds it.
+    """
+
+    def commit(conn: Connection) -> tuple[int, ArrivedRecord, ReferralRecord | None]:
+        found = inbox.load_arrived(conn, [item])
+        if item not in found:
+            raise not_found()
+        if found[item][1].status == "new":
+            if not inbox.acknowledge(conn, item, token=lease, at=node.clock()):
+                raise ConflictError("leased", "Another poller holds this item. Your lease has ended.")
+            audit(conn, node, acting, "acknowledged", [item])
+        seq, row = inbox.load_arrived(conn, [item])[item]
+        return seq, row, load_referrals(conn, [row.referral]).get(row.referral)
+
+    seq, row, referral = await node.database.write(commit)
+    return item_view(node, seq, row, referral)

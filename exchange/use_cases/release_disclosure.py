@@ -1,0 +1,163 @@
+"""Release of a held disclosure: the whole gate again, then the signed statement that lets it go.
+
+Rules:
+
+* Only an acceptance releases, and only once. `confirm` waits for a worker, who calls this; `automatic` and every
+  emergency are released by the node itself as soon as the acceptance is stored.
+* Roster, contract, consent and time are checked again, on the names of the fields inside; the node cannot read them.
+* Any check that fails deletes what was held and asks the agency's system for a fresh disclosure. Nothing waits in a
+  state in which it might be released later by mistake.
+* The consent's version is repeated inside the transaction: a withdrawal that commits first wins.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sqlalchemy import Connection
+
+from exchange.disclosure import Refused, still_allowed
+from exchange.envelope.statements import ReleaseStatement, sign_statement
+from exchange.referral.lifecycle import TERMINAL, EventName, Side
+from exchange.roster import UnknownMemberError
+from exchange.schemas.referrals import ReleaseAnswer
+from exchange.storage.access import add_audit
+from exchange.storage.consents import guard_consent, load_consent
+from exchange.storage.outbox import OutgoingRecord, held_of, release_held
+from exchange.storage.referrals import EventRecord, due_for
+from exchange.storage.transaction import signal
+from exchange.use_cases.acting import Acting
+from exchange.use_cases.cases import Case, again, audit, read_case
+from exchange.use_cases.change_referral import change_referral
+from exchange.use_cases.consent_records import opened
+from exchange.use_cases.errors import ConflictError, GoneError
+from exchange.use_cases.node import Node, as_datetime
+from exchange.use_cases.transitions import HOLDING, next_number
+from exchange.use_cases.views import referral_view
+
+
+async def release_due(node: Node) -> int:
+    """Release everything that an acceptance has made due; returns how many were looked at."""
+    due = await node.database.read(lambda conn: due_for(conn, "release", node.clock()))
+    for record in due:
+        try:
+            await again(lambda referral=record.id: _release(node, None, referral))  # type: ignore[misc]
+        except (ConflictError, GoneError):
+            continue  # somebody else was faster, or it ended meanwhile
+    return len(due)
+
+
+async def release_disclosure(node: Node, acting: Acting, referral: str) -> ReleaseAnswer:
+    """A worker confirms the release.
+
+    Raises:
+        NotFoundError, GoneError: there is no such referral of this agency.
+        ConflictError: `nothing-held`, `not-accepted`.
+    """
+    return await again(lambda: _release(node, acting, referral))
+
+
+async def _release(node: Node, acting: Acting | None, referral: str) -> ReleaseAnswer:
+    case = await read_case(node, referral, Side.REFERRING)
+    record = case.record
+    if record.hold == "released":
+        return ReleaseAnswer(
+            released=True, code="released", sentence="It was released before.", referral=referral_view(record)
+        )
+    if record.hold not in HOLDING:
+        raise ConflictError("nothing-held", "There is no held disclosure. Confirm with her, then send a new one.")
+    if not case.accepted() or case.state(node.clock()) in TERMINAL:
+        raise ConflictError("not-accepted", "The receiver has not accepted. Nothing is released before that.")
+    held = await node.database.read(lambda conn: held_of(conn, referral))
+    refusal = await _refusal(node, case, held)
+    if refusal is not None or held is None:
+        code, sentence = refusal or ("nothing-held", "There is no held disclosure.")
+        return await _give_up(node, acting, case, code, sentence)
+    return await _let_go(node, acting, case, held)
+
+
+async def _refusal(node: Node, case: Case, held: OutgoingRecord | None) -> tuple[str, str] | None:
+    """Why the gate says no now, or nothing."""
+    at, facts, record = node.clock(), case.facts, case.record
+    if held is None or at > held.expires_at:
+        return "disclosure-expired", "What was held is too old to be sent. Confirm with her, then send a new one."
+    world = node.world()
+    contract = world.contracts.get(record.contract)
+    if contract is None or not world.in_force(record.contract, node.agency, record.peer, as_datetime(at)):
+        return "contract-not-in-force", "The contract is no longer in force between the two agencies."
+    try:
+        receiver = world.roster.member(record.peer)
+    except UnknownMemberError:
+        return "receiver-not-active", "The receiving agency is no longer in the roster."
+    row = await node.database.read(lambda conn: load_consent(conn, record.consent_id or ""))
+    sender = world.roster.member(node.agency)
+    outcome = still_allowed(
+        sender, receiver, facts.service, facts.held_fields, contract, opened(node, row), as_datetime(at)
+    )
+    node.measurements.decided(
+        engine="gate", outcome="refused" if isinstance(outcome, Refused) else "cleared", code="release"
+    )
+    if isinstance(outcome, Refused):
+        return outcome.code, outcome.sentence
+    return None
+
+
+async def _give_up(node: Node, acting: Acting | None, case: Case, code: str, sentence: str) -> ReleaseAnswer:
+    def commit(conn: Connection) -> ReleaseAnswer:
+        record = change_referral(
+            node,
+            conn,
+            case.record,
+            what="awaiting-disclosure",
+            adjust=lambda read: replace(read, hold="awaiting-disclosure"),
+        )
+        if acting is not None:
+            audit(conn, node, acting, "release-refused", [record.id], code)
+        else:
+            add_audit(conn, at=node.clock(), action="release-refused", subject_id=record.id, detail=code)
+        return ReleaseAnswer(released=False, code=code, sentence=sentence, referral=referral_view(record))
+
+    return await node.database.write(commit)
+
+
+async def _let_go(node: Node, acting: Acting | None, case: Case, held: OutgoingRecord) -> ReleaseAnswer:
+    at, record = node.clock(), case.record
+    number = next_number(record, at)
+    statement = ReleaseStatement(
+        disclosure=held.digest,
+        referral=record.id,
+        number=number,
+        accepting=case.facts.accepting or "",
+        released_at=at,
+        roster_version=node.world().roster.version,
+        consent_live_at=at,
+    )
+    signed = sign_statement(statement, node.node_key.sign).to_bytes()
+    row = await node.database.read(lambda conn: load_consent(conn, record.consent_id or ""))
+    version = row.version if row is not None else 0
+    event = EventRecord(record.id, record.side, number, EventName.DISCLOSED.value, record.seen, at, digest=held.digest)
+
+    def commit(conn: Connection) -> ReleaseAnswer:
+        guard_consent(conn, record.consent_id or "", version)
+        release_held(conn, held.id, signed, expires_at=at + node.limits.released_within_ms)
+        changed = change_referral(
+            node,
+            conn,
+            record,
+            what="disclosed",
+            events=[event],
+            adjust=lambda read: replace(read, hold="released", disclosed_at=at),
+        )
+        signal(conn, "outbox")
+        if acting is not None:
+            audit(conn, node, acting, "released", [record.id], held.digest)
+        else:
+            add_audit(conn, at=at, action="released", subject_id=record.id, detail=held.digest)
+        return ReleaseAnswer(
+            released=True,
+            code="released",
+            sentence="Name and contact are on their way.",
+            referral=referral_view(changed),
+        )
+
+    return await node.database.write(commit)

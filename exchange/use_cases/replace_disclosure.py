@@ -1,0 +1,80 @@
+"""A fresh disclosure, sealed after the plan was confirmed with her again.
+
+Before the acceptance it is held like the first. After it, the worker's own call is the confirmation, and it goes at
+once, with its release statement.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sqlalchemy import Connection
+
+from exchange.envelope.kinds import Kind
+from exchange.messages import SealedMessage
+from exchange.referral.lifecycle import Side
+from exchange.schemas.referrals import DisclosureRequest, ForwardAnswer
+from exchange.storage.consents import guard_consent
+from exchange.storage.outbox import delete_held
+from exchange.storage.referrals import ReferralRecord, load_referral
+from exchange.use_cases.acting import Acting
+from exchange.use_cases.cases import Case, again, audit, read_case
+from exchange.use_cases.change_referral import change_referral
+from exchange.use_cases.errors import ConflictError
+from exchange.use_cases.facts import seal_facts
+from exchange.use_cases.node import Node
+from exchange.use_cases.outgoing import put_out
+from exchange.use_cases.release_disclosure import release_disclosure
+from exchange.use_cases.telling_later import Told, tell_later
+from exchange.use_cases.views import field_decisions, referral_view
+
+
+async def replace_disclosure(node: Node, acting: Acting, referral: str, request: DisclosureRequest) -> ForwardAnswer:
+    """Seal a new disclosure in place of what was held.
+
+    Raises:
+        NotFoundError, GoneError: there is no such referral of this agency.
+        ConflictError: it was disclosed already, has ended, or she stopped sharing.
+        ForbiddenError, TooLargeError, UnavailableError: as in `send_referral`.
+    """
+
+    async def step() -> tuple[Case, Told]:
+        case = await read_case(node, referral, Side.REFERRING)
+        if case.record.disclosed_at is not None:
+            raise ConflictError("already-disclosed", "It was disclosed already. Send information or a new plan.")
+        told = await tell_later(node, case, Kind.DISCLOSURE, request.content, numbers=None, in_reply_to=None)
+        await node.database.write(lambda conn: _hold(node, conn, acting, case, told))
+        return case, told
+
+    case, told = await again(step)
+    if case.accepted():
+        released = await release_disclosure(node, acting, referral)
+        return ForwardAnswer(referral=released.referral, fields=field_decisions(told.cleared.reasons))
+    record = await node.database.read(lambda conn: load_referral(conn, referral))
+    return ForwardAnswer(referral=referral_view(record or case.record), fields=field_decisions(told.cleared.reasons))
+
+
+def _hold(node: Node, conn: Connection, acting: Acting, case: Case, told: Told) -> None:
+    guard_consent(conn, told.consent.id, told.consent.version)
+    delete_held(conn, case.record.id)
+    (sealed,) = told.sealed
+    put_out(node, conn, sealed, status="held")
+    change_referral(
+        node, conn, case.record, what="disclosure-replaced", adjust=lambda read: _held(node, read, case, told, sealed)
+    )
+    audit(conn, node, acting, "disclosure-replaced", [case.record.id], sealed.digest)
+
+
+def _held(node: Node, record: ReferralRecord, case: Case, told: Told, sealed: SealedMessage) -> ReferralRecord:
+    (forward,) = told.cleared.forwards
+    facts = case.facts.model_copy(
+        update={
+            "held": sealed.header.id,
+            "held_fields": tuple(sorted(forward.content.fields_present())),
+            "held_expires": sealed.header.expires,
+            "consent_version": told.consent.version,
+        }
+    )
+    # `confirm` and not `held`: an acceptance that is here already must not release it before this call says so.
+    hold = "confirm" if case.accepted() else "held"
+    return replace(record, hold=hold, sealed_facts=seal_facts(node, record.id, facts))

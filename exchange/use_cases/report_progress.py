@@ -1,0 +1,44 @@
+"""The receiving agency says how the service goes. How much of it travels is the rule's and her consent's to say."""
+
+from __future__ import annotations
+
+from exchange.feedback import answer
+from exchange.referral.answers import Progress, ProgressContent
+from exchange.referral.lifecycle import EventName, Side
+from exchange.schemas.inbox import ProgressRequest, ReferralAct
+from exchange.schemas.problems import ProblemField
+from exchange.use_cases.acting import Acting
+from exchange.use_cases.answering import repeated, say
+from exchange.use_cases.cases import again, read_case, referral_of_item
+from exchange.use_cases.errors import InvalidError
+from exchange.use_cases.node import Node
+from exchange.use_cases.views import referral_view
+
+
+async def report_progress(node: Node, acting: Acting, item: str, request: ProgressRequest) -> ReferralAct:
+    """Report one step.
+
+    Raises:
+        NotFoundError, GoneError: there is no such referral here.
+        InvalidError: an outcome or a reason in the wrong place.
+        ConflictError: the state forbids it.
+    """
+    if (request.outcome is not None and request.state != "completed") or (
+        request.fail_reason is not None and request.state != "failed"
+    ):
+        field = ProblemField(
+            path="outcome", code="misplaced", sentence="`outcome` belongs to completed, `fail_reason` to failed."
+        )
+        raise InvalidError("progress-invalid", "This progress contradicts itself.", fields=(field,))
+    content = ProgressContent(state=Progress(request.state), outcome=request.outcome, fail_reason=request.fail_reason)
+    name = EventName(request.state)
+    referral = await referral_of_item(node, item)
+
+    async def step() -> ReferralAct:
+        case = await read_case(node, referral, Side.RECEIVING)
+        if repeated(case, name):
+            return ReferralAct(referral=referral_view(case.record), repeated=True)
+        word = answer(content, level=case.facts.feedback, sharing_stopped=case.record.sharing_stopped_at is not None)
+        return await say(node, acting, case, word, name, detail=request.outcome or request.fail_reason)
+
+    return await again(step)

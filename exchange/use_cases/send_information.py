@@ -1,0 +1,114 @@
+"""Information that the receiver asked for, and a changed contact plan: through the gate, then sealed and queued."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sqlalchemy import Connection
+
+from exchange.envelope.kinds import Kind
+from exchange.referral.content import ReferralContent
+from exchange.referral.lifecycle import Side
+from exchange.schemas.referrals import ForwardAnswer, InformationRequest, SafeContactRequest
+from exchange.storage.consents import guard_consent
+from exchange.storage.inbox import items_of
+from exchange.storage.referrals import ReferralRecord
+from exchange.use_cases.acting import Acting
+from exchange.use_cases.cases import Case, again, audit, read_case
+from exchange.use_cases.change_referral import change_referral
+from exchange.use_cases.errors import ConflictError
+from exchange.use_cases.idempotency import Idempotency, Keep, Stored, once
+from exchange.use_cases.node import Node
+from exchange.use_cases.outgoing import put_out
+from exchange.use_cases.telling_later import Told, tell_later
+from exchange.use_cases.transitions import HOLDING, next_number
+from exchange.use_cases.views import field_decisions, referral_view
+
+
+async def send_information(
+    node: Node, acting: Acting, referral: str, request: InformationRequest, idem: Idempotency
+) -> Stored[ForwardAnswer]:
+    """Answer an information-request, as far as rule and consent allow.
+
+    Raises:
+        NotFoundError, GoneError: there is no such referral of this agency.
+        ConflictError: `nothing-asked`, or the referral has ended.
+        ForbiddenError, TooLargeError, UnavailableError: as in `send_referral`.
+    """
+
+    async def step(keep: Keep) -> ForwardAnswer:
+        case = await read_case(node, referral, Side.REFERRING)
+        asked = await _asked(node, referral)
+        if asked is None:
+            raise ConflictError("nothing-asked", "The receiver has not asked for information.")
+        return await _tell(node, acting, case, Kind.INFORMATION, request.content, asked, keep)
+
+    return await once(node, idem, ForwardAnswer, lambda keep: again(lambda: step(keep)))
+
+
+async def update_safe_contact(
+    node: Node, acting: Acting, referral: str, request: SafeContactRequest, idem: Idempotency
+) -> Stored[ForwardAnswer]:
+    """Her contact plan changed. A held disclosure with the old plan is deleted; a receiver that has it is told.
+
+    Raises:
+        NotFoundError, GoneError: there is no such referral of this agency.
+        ConflictError: the referral has ended, or she stopped sharing.
+        ForbiddenError, TooLargeError, UnavailableError: as in `send_referral`.
+    """
+    content = ReferralContent(safe_contact=request.safe_contact)
+
+    async def step(keep: Keep) -> ForwardAnswer:
+        case = await read_case(node, referral, Side.REFERRING)
+        if case.record.disclosed_at is None:
+            return await node.database.write(lambda conn: _drop_held(node, conn, acting, case, keep))
+        return await _tell(node, acting, case, Kind.UPDATE, content, None, keep)
+
+    return await once(node, idem, ForwardAnswer, lambda keep: again(lambda: step(keep)))
+
+
+async def _asked(node: Node, referral: str) -> str | None:
+    items = await node.database.read(lambda conn: items_of(conn, referral))
+    asked = [item.id for _, item in items if item.kind == Kind.INFORMATION_REQUEST]
+    return asked[-1] if asked else None
+
+
+async def _tell(
+    node: Node,
+    acting: Acting,
+    case: Case,
+    kind: Kind,
+    content: ReferralContent,
+    in_reply_to: str | None,
+    keep: Keep,
+) -> ForwardAnswer:
+    number = next_number(case.record, node.clock())
+    told = await tell_later(node, case, kind, content, numbers=number, in_reply_to=in_reply_to)
+    return await node.database.write(lambda conn: _store(node, conn, acting, case, told, kind, keep))
+
+
+def _store(
+    node: Node, conn: Connection, acting: Acting, case: Case, told: Told, kind: Kind, keep: Keep
+) -> ForwardAnswer:
+    guard_consent(conn, told.consent.id, told.consent.version)
+    for sealed in told.sealed:
+        put_out(node, conn, sealed)
+    highest = max(sealed.header.number or 0 for sealed in told.sealed)
+    record = change_referral(
+        node, conn, case.record, what=kind.value, adjust=lambda read: replace(read, number=max(read.number, highest))
+    )
+    audit(conn, node, acting, f"sent-{kind}", [record.id])
+    answer = ForwardAnswer(referral=referral_view(record), fields=field_decisions(told.cleared.reasons))
+    keep(conn, answer)
+    return answer
+
+
+def _drop_held(node: Node, conn: Connection, acting: Acting, case: Case, keep: Keep) -> ForwardAnswer:
+    def drop(record: ReferralRecord) -> ReferralRecord:
+        return replace(record, hold="awaiting-disclosure") if record.hold in HOLDING else record
+
+    record = change_referral(node, conn, case.record, what="plan-changed", adjust=drop)
+    audit(conn, node, acting, "plan-changed", [record.id])
+    answer = ForwardAnswer(referral=referral_view(record), fields=())
+    keep(conn, answer)
+    return answer

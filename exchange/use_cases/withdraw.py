@@ -1,0 +1,119 @@
+"""Her no, at any party of the referral, in the form she chose.
+
+Rules:
+
+* It is stored and queued in one commit, and what was held or queued is deleted in the same one: from that moment on
+  nothing about her leaves this node.
+* It needs no contract, no consent, no key of the peer, no standing. It is delivered however long the peer is away.
+* `erase` at the recording agency destroys here at once; the receiver's node does so when it hears it, and says so,
+  signed. The agencies' own copies are attested apart, by their systems.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from consent.errors import ConsentTransitionError
+from consent.lifecycle import withdraw as withdraw_record
+from consent.record import ConsentRecord
+from contracts.vocabulary import WithdrawalForm
+from exchange.referral.lifecycle import EventName, Side
+from exchange.schemas.problems import ProblemField
+from exchange.schemas.referrals import WithdrawalAnswer, WithdrawalRequest
+from exchange.schemas.shapes import from_millis
+from exchange.stops import withdrawal
+from exchange.storage.consents import save_consent
+from exchange.storage.referrals import (
+    ReferralRecord,
+    attestations_of,
+    load_referral,
+    owe_attestation,
+    referrals_of_consent,
+)
+from exchange.use_cases.acting import Acting
+from exchange.use_cases.cases import again, audit
+from exchange.use_cases.consent_records import read_record, stored
+from exchange.use_cases.destroy import destroy_due
+from exchange.use_cases.errors import InvalidError
+from exchange.use_cases.idempotency import Idempotency, Keep, Stored, once
+from exchange.use_cases.node import Node
+from exchange.use_cases.refusals import impossible_step, not_found
+from exchange.use_cases.stopping import stop_referral
+from exchange.use_cases.views import referral_view
+
+_OWED_BY_OTHERS = ("own-node", "peer-node", "peer-agency")
+_OWED_HERE = ("own-node", "own-agency")
+
+
+async def withdraw(
+    node: Node, acting: Acting, request: WithdrawalRequest, idem: Idempotency
+) -> Stored[WithdrawalAnswer]:
+    """Record her no and send it.
+
+    Raises:
+        InvalidError: not exactly one of referral and consent.
+        NotFoundError: there is no such referral or consent here.
+    """
+    if (request.referral is None) == (request.consent is None):
+        field = ProblemField(path="referral", code="exactly-one", sentence="Name a referral or a consent, not both.")
+        raise InvalidError("withdrawal-invalid", "Say what she withdraws from.", fields=(field,))
+
+    async def work(keep: Keep) -> WithdrawalAnswer:
+        return await again(lambda: _withdraw(node, acting, request, keep))
+
+    answer = await once(node, idem, WithdrawalAnswer, work)
+    if request.form is WithdrawalForm.ERASE:
+        # The answer is durable; if destroying fails now, the courier does it again.
+        await destroy_due(node)
+    return answer
+
+
+async def _withdraw(node: Node, acting: Acting, request: WithdrawalRequest, keep: Keep) -> WithdrawalAnswer:
+    consent: ConsentRecord | None = None
+    ended: ConsentRecord | None = None
+    if request.consent is not None:
+        consent = await read_record(node, request.consent)
+        try:
+            ended = withdraw_record(consent, at=node.now(), form=request.form)
+        except ConsentTransitionError as error:
+            raise impossible_step(error) from error
+
+    def commit(conn: Connection) -> WithdrawalAnswer:
+        if consent is not None and ended is not None:
+            save_consent(conn, stored(node, ended), read_version=consent.version)
+        records = [_stop(node, conn, record, request.form) for record in _concerned(conn, request)]
+        ids = [record.id for record in records] or [request.consent or ""]
+        audit(conn, node, acting, f"withdrawn-{request.form}", ids)
+        answer = WithdrawalAnswer(
+            form=request.form,
+            referrals=tuple(referral_view(record, attestations_of(conn, record.id)) for record in records),
+            destroyed_at=_destroyed_at(request.form, records),
+        )
+        keep(conn, answer)
+        return answer
+
+    return await node.database.write(commit)
+
+
+def _concerned(conn: Connection, request: WithdrawalRequest) -> list[ReferralRecord]:
+    if request.consent is not None:
+        return referrals_of_consent(conn, request.consent)
+    record = load_referral(conn, request.referral or "")
+    if record is None:
+        raise not_found()
+    return [record]
+
+
+def _stop(node: Node, conn: Connection, record: ReferralRecord, form: WithdrawalForm) -> ReferralRecord:
+    changed = stop_referral(node, conn, record, withdrawal(form), EventName(form.value), ends_sharing=True)
+    if form is WithdrawalForm.ERASE:
+        owed = _OWED_BY_OTHERS if record.side == Side.REFERRING else _OWED_HERE
+        owe_attestation(conn, record.id, owed, node.clock())
+    return changed
+
+
+def _destroyed_at(form: WithdrawalForm, records: list[ReferralRecord]) -> datetime | None:
+    times = [record.destroy_at for record in records if record.destroy_at is not None]
+    return from_millis(max(times)) if form is WithdrawalForm.ERASE and times else None
