@@ -71,6 +71,12 @@ def recall_answers(conn: Connection, sender: str, ids: Iterable[str]) -> dict[st
     return {row.id: (row.digest, row.answer) for row in conn.execute(query)}
 
 
+def ids_of_others(conn: Connection, sender: str, ids: Iterable[str]) -> frozenset[str]:
+    """Those of the ids under which another sender's envelope lies here."""
+    query = select(INBOX.c.id).where(INBOX.c.id.in_(list(ids)), INBOX.c.sender != sender)
+    return frozenset(conn.execute(query).scalars())
+
+
 def list_arrived(
     conn: Connection, *, after: int, limit: int, status: str | None, unit: str | None
 ) -> Sequence[tuple[int, ArrivedRecord]]:

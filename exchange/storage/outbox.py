@@ -206,6 +206,17 @@ def expire_queued(conn: Connection, at: int) -> list[tuple[str, str, str]]:
     return [(row.id, row.referral, row.kind) for row in done]
 
 
+def has_expired(conn: Connection, at: int) -> bool:
+    """Whether there is anything for `expire_queued`."""
+    query = select(OUTBOX.c.id).where(OUTBOX.c.status.in_(["queued", "held"]), OUTBOX.c.expires_at <= at).limit(1)
+    return conn.execute(query).first() is not None
+
+
+def forget_envelopes(conn: Connection, referral: str) -> None:
+    """The tombstone ends."""
+    conn.execute(OUTBOX.delete().where(OUTBOX.c.referral == referral))
+
+
 def queue_depth(conn: Connection) -> int:
     """How many envelopes wait to be delivered."""
     return conn.execute(select(func.count()).select_from(OUTBOX).where(OUTBOX.c.status == "queued")).scalar_one()

@@ -6,7 +6,7 @@ table, column and row.
 
 Times are integer Unix milliseconds. On PostgreSQL `xid` is the id of the inserting transaction, so that a cursor lists
 only rows below the snapshot's xmin and never skips a row whose transaction commits late; on SQLite writers are
-serialised, sequence order is commit order, and `xid` is 0.
+serialised, sequence order is commit order, and `xid` is 0; numbers are never used again (`sqlite_autoincrement`).
 """
 
 from __future__ import annotations
@@ -205,6 +205,7 @@ class OutboxRow(SQLModel, table=True):
             sqlite_where=text("status IN ('queued', 'held')"),
             postgresql_where=text("status IN ('queued', 'held')"),
         ),
+        {"sqlite_autoincrement": True},
     )
 
 
@@ -237,8 +238,7 @@ class InboxRow(SQLModel, table=True):
     release: bytes | None = Field(default=None, sa_type=LargeBinary)
 
     __table_args__ = (
-        Index("ix_inbox_item", "sender", "id", unique=True),
-        Index("ix_inbox_id", "id"),
+        Index("ix_inbox_id", "id", unique=True),
         Index("ix_inbox_new", "seq", sqlite_where=text("status = 'new'"), postgresql_where=text("status = 'new'")),
         Index(
             "ix_inbox_urgent",
@@ -247,6 +247,7 @@ class InboxRow(SQLModel, table=True):
             sqlite_where=text("status = 'new'"),
             postgresql_where=text("status = 'new'"),
         ),
+        {"sqlite_autoincrement": True},
     )
 
 
@@ -265,6 +266,7 @@ class ChangeRow(SQLModel, table=True):
     """One change of one referral, for the referring agency's cursor."""
 
     __tablename__ = "change"
+    __table_args__ = ({"sqlite_autoincrement": True},)
     seq: int | None = Field(default=None, sa_column=Column(_SEQUENCE, primary_key=True, autoincrement=True))
     xid: int = Field(default=0, sa_type=BigInteger)
     referral: str = Field(index=True)
@@ -325,6 +327,7 @@ class AuditRow(SQLModel, table=True):
     """What was done, by which actor, on what; append only, ids and codes only."""
 
     __tablename__ = "audit"
+    __table_args__ = ({"sqlite_autoincrement": True},)
     seq: int | None = Field(default=None, sa_column=Column(_SEQUENCE, primary_key=True, autoincrement=True))
     at: int = Field(sa_type=BigInteger)
     client_id: str | None = None

@@ -7,14 +7,14 @@ database is written once, at the end; if a referral changed there meanwhile, the
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
 
 from contracts.vocabulary import Purpose
 from exchange.referral.lifecycle import EventName, Side, State
-from exchange.storage.inbox import envelope_ids_in, recall_answers
+from exchange.storage.inbox import envelope_ids_in, ids_of_others, recall_answers
 from exchange.storage.outbox import envelope_ids_out
 from exchange.storage.referrals import EventRecord, ReferralRecord, events_of, load_referrals
 from exchange.use_cases.facts import Facts, open_facts
@@ -41,6 +41,8 @@ class BatchMemory:
     known: dict[str, Known] = field(default_factory=dict)
     versions: Mapping[str, int] = field(default_factory=dict)
     """At which version each referral was read."""
+    taken: frozenset[str] = frozenset()
+    """Envelope ids that another sender used."""
 
     def of(self, referral: str) -> ReferralMemory | None:
         """What verification may look at; nothing for an unknown referral."""
@@ -73,11 +75,12 @@ async def read_memory(node: Node, peer: str, items: Iterable[ParsedItem]) -> Bat
     listed = list(items)
     referrals = {item.header.referral for item in listed}
 
-    def read(conn: Connection) -> tuple[dict[str, tuple[str, bytes | None]], Sequence[Known]]:
-        answers = recall_answers(conn, peer, [item.header.id for item in listed])
+    def read(conn: Connection) -> BatchMemory:
+        ids = [item.header.id for item in listed]
+        answers, taken = recall_answers(conn, peer, ids), ids_of_others(conn, peer, ids)
         records = load_referrals(conn, referrals)
         if not records:
-            return answers, []
+            return BatchMemory(answers, taken=taken)
         events = events_of(conn, records)
         sent: dict[str, set[str]] = defaultdict(set)
         received: dict[str, set[str]] = defaultdict(set)
@@ -85,14 +88,13 @@ async def read_memory(node: Node, peer: str, items: Iterable[ParsedItem]) -> Bat
             sent[referral].add(envelope)
         for referral, envelope in envelope_ids_in(conn, records):
             received[referral].add(envelope)
-        return answers, [
-            Known(record, _facts(node, record), events[record.id], sent[record.id], received[record.id])
+        known = {
+            record.id: Known(record, _facts(node, record), events[record.id], sent[record.id], received[record.id])
             for record in records.values()
-        ]
+        }
+        return BatchMemory(answers, known, {record.id: record.version for record in records.values()}, taken)
 
-    answers, known = await node.database.read(read)
-    versions = {item.record.id: item.record.version for item in known}
-    return BatchMemory(answers, {item.record.id: item for item in known}, versions)
+    return await node.database.read(read)
 
 
 def _facts(node: Node, record: ReferralRecord) -> Facts | None:

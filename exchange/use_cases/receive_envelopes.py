@@ -146,6 +146,8 @@ async def _judge(
 
 async def _judge_one(node: Node, item: ParsedItem, memory: BatchMemory, around: Circumstances) -> Arrival | _Repeat:
     check_addresses(item, around)
+    if item.header.id in memory.taken:
+        raise VerificationError(8, "id-conflict")
     seen = memory.answers.get(item.header.id)
     if seen is not None:
         digest, answer = seen

@@ -33,7 +33,8 @@ def upgrade() -> None:
     sa.Column('action', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
     sa.Column('subject_id', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
     sa.Column('detail', sqlmodel.sql.sqltypes.AutoString(), nullable=True),
-    sa.PrimaryKeyConstraint('seq', name=op.f('pk_audit'))
+    sa.PrimaryKeyConstraint('seq', name=op.f('pk_audit')),
+    sqlite_autoincrement=True
     )
     op.create_table('change',
     sa.Column('seq', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), autoincrement=True, nullable=False),
@@ -41,7 +42,8 @@ def upgrade() -> None:
     sa.Column('referral', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
     sa.Column('what', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
     sa.Column('at', sa.BigInteger(), nullable=False),
-    sa.PrimaryKeyConstraint('seq', name=op.f('pk_change'))
+    sa.PrimaryKeyConstraint('seq', name=op.f('pk_change')),
+    sqlite_autoincrement=True
     )
     with op.batch_alter_table('change', schema=None) as batch_op:
         batch_op.create_index(batch_op.f('ix_change_referral'), ['referral'], unique=False)
@@ -110,11 +112,11 @@ def upgrade() -> None:
     sa.Column('ciphertext', sa.LargeBinary(), nullable=True),
     sa.Column('signature', sa.LargeBinary(), nullable=True),
     sa.Column('release', sa.LargeBinary(), nullable=True),
-    sa.PrimaryKeyConstraint('seq', name=op.f('pk_inbox'))
+    sa.PrimaryKeyConstraint('seq', name=op.f('pk_inbox')),
+    sqlite_autoincrement=True
     )
     with op.batch_alter_table('inbox', schema=None) as batch_op:
-        batch_op.create_index('ix_inbox_id', ['id'], unique=False)
-        batch_op.create_index('ix_inbox_item', ['sender', 'id'], unique=True)
+        batch_op.create_index('ix_inbox_id', ['id'], unique=True)
         batch_op.create_index('ix_inbox_new', ['seq'], unique=False, sqlite_where=sa.text("status = 'new'"), postgresql_where=sa.text("status = 'new'"))
         batch_op.create_index(batch_op.f('ix_inbox_referral'), ['referral'], unique=False)
         batch_op.create_index('ix_inbox_urgent', ['respond_by', 'seq'], unique=False, sqlite_where=sa.text("status = 'new'"), postgresql_where=sa.text("status = 'new'"))
@@ -147,7 +149,8 @@ def upgrade() -> None:
     sa.Column('release', sa.LargeBinary(), nullable=True),
     sa.Column('receipt', sa.LargeBinary(), nullable=True),
     sa.PrimaryKeyConstraint('seq', name=op.f('pk_outbox')),
-    sa.UniqueConstraint('id', name=op.f('uq_outbox_id'))
+    sa.UniqueConstraint('id', name=op.f('uq_outbox_id')),
+    sqlite_autoincrement=True
     )
     with op.batch_alter_table('outbox', schema=None) as batch_op:
         batch_op.create_index('ix_outbox_expires', ['expires_at'], unique=False, sqlite_where=sa.text("status IN ('queued', 'held')"), postgresql_where=sa.text("status IN ('queued', 'held')"))

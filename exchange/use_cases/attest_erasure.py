@@ -1,0 +1,55 @@
+"""The agency's system says that its own copies are destroyed: the second half of the attestation, signed by the agency.
+
+Saying it again changes nothing. A lying receiver can keep a copy; the statement is what it can be held to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sqlalchemy import Connection
+
+from exchange.schemas.inbox import ErasureAttestationRequest, ReferralAct
+from exchange.stops import Erased, erasure_receipt
+from exchange.storage.inbox import load_arrived
+from exchange.storage.referrals import attestations_of, load_referral, record_attestation, save_referral
+from exchange.use_cases.acting import Acting
+from exchange.use_cases.cases import again, audit
+from exchange.use_cases.errors import ConflictError
+from exchange.use_cases.node import Node
+from exchange.use_cases.outgoing import agency_key, make_stop, put_out
+from exchange.use_cases.refusals import not_found
+from exchange.use_cases.views import referral_view
+
+
+async def attest_erasure(node: Node, acting: Acting, item: str, _request: ErasureAttestationRequest) -> ReferralAct:
+    """Attest it.
+
+    Raises:
+        NotFoundError: there is no such item.
+        ConflictError: `nothing-owed`: nobody asked for erasure; or `keys-elsewhere`.
+    """
+    agency_key(node)
+
+    async def step() -> ReferralAct:
+        def commit(conn: Connection) -> ReferralAct:
+            found = load_arrived(conn, [item])
+            record = load_referral(conn, found[item][1].referral) if item in found else None
+            if record is None:
+                raise not_found()
+            owed = {entry.party: entry for entry in attestations_of(conn, record.id)}.get("own-agency")
+            if owed is None:
+                raise ConflictError("nothing-owed", "Nobody asked for the erasure of this referral.")
+            if owed.done_at is not None:
+                view = referral_view(record, attestations_of(conn, record.id))
+                return ReferralAct(referral=view, repeated=True)
+            sealed = make_stop(node, erasure_receipt(Erased.BY_AGENCY), record)
+            put_out(node, conn, sealed)
+            record_attestation(conn, record.id, "own-agency", node.clock(), sealed.digest)
+            saved = save_referral(conn, replace(record, number=sealed.header.number or record.number))
+            audit(conn, node, acting, "erasure-attested", [record.id], sealed.digest)
+            return ReferralAct(referral=referral_view(saved, attestations_of(conn, record.id)))
+
+        return await node.database.write(commit)
+
+    return await again(step)

@@ -1,0 +1,143 @@
+"""What the node says about itself and the federation: card, peers' keys, contracts, roster, readiness."""
+
+from __future__ import annotations
+
+from contracts.model import Contract
+from contracts.rendering import markdown
+from contracts.vocabulary import VOCABULARY_VERSION
+from exchange.envelope.epochs import EpochStatement
+from exchange.envelope.header import SUITE
+from exchange.envelope.statements import parse_statement
+from exchange.envelope.wire import to_base64url
+from exchange.roster import Status, UnknownMemberError
+from exchange.schemas.federation import RosterMirror
+from exchange.schemas.node import (
+    ContractList,
+    ContractSummary,
+    ContractView,
+    EpochKeyView,
+    Health,
+    NodeCard,
+    PeerKeys,
+)
+from exchange.schemas.shapes import from_millis
+from exchange.storage.epochs import StoredEpoch, own_epochs, peer_epochs
+from exchange.storage.errors import StorageUnavailableError
+from exchange.use_cases.node import Node
+from exchange.use_cases.refusals import not_found
+
+
+async def node_card(node: Node) -> NodeCard:
+    """Agency, keys, epoch statements, versions. Trust comes from the roster, never from this card."""
+    world, me = node.world(), node.member
+    epochs = await node.database.read(own_epochs)
+    at = node.clock()
+    return NodeCard(
+        agency=me.agency,
+        kind=me.kind,
+        software="referral-exchange",
+        suites=(SUITE,),
+        vocabularies=(VOCABULARY_VERSION,),
+        agency_key=to_base64url(me.agency_key),
+        node_key=to_base64url(node.node_key.public),
+        epochs=tuple(_epoch(row) for row in epochs if row.not_after > at),
+        contracts=tuple(sorted(world.contracts)),
+        roster_version=world.roster.version,
+        roster_digest=world.roster.digest,
+        synthetic=node.synthetic,
+    )
+
+
+def _epoch(row: StoredEpoch) -> EpochKeyView:
+    statement = parse_statement(EpochStatement, row.statement).unverified
+    return EpochKeyView(
+        key_id=row.key_id,
+        key=statement.key,
+        seq=row.seq,
+        not_before=from_millis(row.not_before),
+        not_after=from_millis(row.not_after),
+        statement=to_base64url(row.statement),
+    )
+
+
+async def peer_keys(node: Node, agency: str) -> PeerKeys:
+    """A peer's epoch keys, as this node knows and has verified them.
+
+    Raises:
+        NotFoundError: no such member.
+    """
+    try:
+        peer = node.world().roster.member(agency)
+    except UnknownMemberError as error:
+        raise not_found() from error
+    rows = await node.database.read(lambda conn: peer_epochs(conn, agency))
+    at = node.clock()
+    return PeerKeys(
+        agency=agency,
+        agency_key=to_base64url(peer.agency_key),
+        node_key=to_base64url(peer.node_key),
+        epochs=tuple(_epoch(row) for row in rows if row.not_after > at),
+    )
+
+
+async def list_contracts(node: Node) -> ContractList:
+    """Every contract that this node has read, and with whom each is in force."""
+    return ContractList(items=tuple(_summary(node, contract) for contract in node.world().contracts.values()))
+
+
+async def read_contract(node: Node, digest: str) -> ContractView:
+    """One contract, as data and readable.
+
+    Raises:
+        NotFoundError: this node has not read it.
+    """
+    contract = node.world().contracts.get(digest)
+    if contract is None:
+        raise not_found()
+    data = contract.model_dump(mode="json", by_alias=True)
+    return ContractView(summary=_summary(node, contract), contract=data, readable=markdown(contract))
+
+
+def _summary(node: Node, contract: Contract) -> ContractSummary:
+    world, now = node.world(), node.now()
+    partners = (
+        member.agency
+        for member in world.roster.members.values()
+        if member.agency != node.agency
+        and member.status is Status.ACTIVE
+        and world.in_force(contract.digest, node.agency, member.agency, now)
+    )
+    return ContractSummary(
+        name=contract.name,
+        version=contract.version,
+        digest=contract.digest,
+        title=contract.title,
+        status=contract.status,
+        valid_until=contract.valid_until.isoformat(),
+        review_on=contract.review_on.isoformat(),
+        in_force_with=tuple(sorted(partners)),
+    )
+
+
+async def roster_mirror(node: Node) -> RosterMirror:
+    """The roster, byte for byte."""
+    roster = node.world().roster
+    return RosterMirror(version=roster.version, digest=roster.digest, roster=to_base64url(roster.source))
+
+
+async def readiness(node: Node) -> Health:
+    """Whether the node can do its work: both databases answer, it is a member, it has a key of this week."""
+    checks: dict[str, str] = {}
+    for name, database in (("database", node.database), ("key-store", node.key_store.database)):
+        try:
+            await database.ping()
+            checks[name] = "ok"
+        except StorageUnavailableError:
+            checks[name] = "unavailable"
+    checks["roster"] = "ok" if node.agency in node.world().roster.members else "not-a-member"
+    if checks["database"] == "ok" and node.keyring is not None:
+        at = node.clock()
+        rows = await node.database.read(own_epochs)
+        checks["epoch-key"] = "ok" if any(row.not_before <= at < row.not_after for row in rows) else "missing"
+    ready = all(value == "ok" for value in checks.values())
+    return Health(status="ready" if ready else "not-ready", checks=checks)

@@ -1,0 +1,62 @@
+"""Follow referrals: one by id, or all changes after a cursor. State and flags, never content."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from sqlalchemy import Connection
+
+from exchange.schemas.referrals import ReferralChange, ReferralChanges, ReferralView
+from exchange.schemas.shapes import from_millis
+from exchange.storage import referrals
+from exchange.storage.referrals import AttestationRecord, EventRecord, ReferralRecord
+from exchange.use_cases.node import Node
+from exchange.use_cases.poll_inbox import read_cursor
+from exchange.use_cases.refusals import not_found
+from exchange.use_cases.transitions import as_events, shared_state
+from exchange.use_cases.views import referral_view
+
+PAGE = 100
+
+
+async def read_referral(node: Node, referral: str) -> ReferralView:
+    """One referral as it is at this moment, whichever side of it this agency is on.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+
+    def read(conn: Connection) -> tuple[ReferralRecord | None, list[EventRecord], list[AttestationRecord]]:
+        record = referrals.load_referral(conn, referral)
+        return record, referrals.events_of(conn, [referral])[referral], referrals.attestations_of(conn, referral)
+
+    record, events, attestations = await node.database.read(read)
+    if record is None:
+        raise not_found()
+    if record.closed_at is None:
+        # An expiry is computed, not sent: it holds from its moment on, whether or not the clock-keeper came by.
+        record = replace(record, state=shared_state(record, as_events(events), node.clock()).value)
+    return referral_view(record, attestations)
+
+
+async def list_changes(node: Node, cursor: str | None, wait: float, unit: str | None) -> ReferralChanges:
+    """Changes after the cursor, oldest first; waits at most 25 seconds for the first one.
+
+    Raises:
+        InvalidError: `bad-cursor`.
+    """
+    after = read_cursor(cursor)
+    deadline = time.monotonic() + max(0.0, min(wait, node.limits.wait_longest_s))
+    while True:
+        mark = node.database.wake.mark("changes")
+        rows = await node.database.read(lambda conn: referrals.list_changes(conn, after, PAGE, unit))
+        left = deadline - time.monotonic()
+        if rows or left <= 0:
+            break
+        await node.database.wake.wait("changes", min(left, 1.0), since=mark)
+    items = tuple(
+        ReferralChange(cursor=str(seq), what=what, at=from_millis(at), referral=referral_view(record))
+        for seq, what, at, record in rows
+    )
+    return ReferralChanges(items=items, next_cursor=str(rows[-1][0] if rows else after))

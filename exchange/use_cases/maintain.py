@@ -1,0 +1,134 @@
+"""The node's clocks: what becomes due without anybody calling. Run by the courier, safe to run in several processes.
+
+Every step is idempotent and in a transaction of its own, so that a crash repeats it and two couriers do it once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
+
+from exchange.envelope.epochs import (
+    EpochStatement,
+    private_half_ends,
+    state_epoch,
+    weeks_to_publish,
+)
+from exchange.envelope.keys import EpochKey
+from exchange.envelope.kinds import Kind
+from exchange.envelope.statements import parse_statement
+from exchange.storage import outbox, referrals
+from exchange.storage.access import forget_used
+from exchange.storage.epochs import StoredEpoch, forget_own_epochs, forget_peer_epochs, own_epochs, publish_epochs
+from exchange.storage.inbox import forget_answers, forget_items
+from exchange.storage.key_store import EpochPrivate
+from exchange.storage.referrals import ReferralRecord, StaleReferralError
+from exchange.use_cases.change_referral import change_by_id, change_referral
+from exchange.use_cases.destroy import destroy_due
+from exchange.use_cases.node import Node
+from exchange.use_cases.release_disclosure import release_due
+
+
+async def attend(node: Node) -> None:
+    """What must not wait: releases that an acceptance made due, and destruction. Run at every wake-up."""
+    await release_due(node)
+    await destroy_due(node)
+
+
+async def maintain(node: Node) -> None:
+    """Every clock of the node, once."""
+    await attend(node)
+    await _mark(node, "overdue")
+    await _mark(node, "undelivered")
+    await _mark(node, "expired")
+    await _expire_envelopes(node)
+    await _forget(node)
+    await publish_own_epochs(node)
+    await node.key_store.destroy_ended_epochs(node.clock())
+
+
+async def _mark(node: Node, what: str) -> None:
+    at = node.clock()
+    for record in await node.database.read(lambda conn: referrals.due_for(conn, what, at)):
+        try:
+            await node.database.write(lambda conn, found=record: _marked(node, conn, found, what, at))  # type: ignore[misc]
+        except StaleReferralError:
+            continue  # it changed meanwhile; the next round looks again
+
+
+def _marked(node: Node, conn: Connection, record: ReferralRecord, what: str, at: int) -> None:
+    def adjust(read: ReferralRecord) -> ReferralRecord:
+        if what == "overdue":
+            return replace(read, overdue_at=at)
+        return replace(read, undeliverable=True) if what == "undelivered" else read
+
+    change_referral(node, conn, record, what=what, adjust=adjust)
+
+
+async def _expire_envelopes(node: Node) -> None:
+    """What did not leave in time is destroyed, and told."""
+    at = node.clock()
+
+    def commit(conn: Connection) -> None:
+        for _, referral, kind in outbox.expire_queued(conn, at):
+            if kind == Kind.DISCLOSURE:
+                change_by_id(node, conn, referral, what="disclosure-expired", adjust=_awaiting)
+            else:
+                change_by_id(node, conn, referral, what=f"{kind}-expired", adjust=_undeliverable)
+
+    if await node.database.read(lambda conn: outbox.has_expired(conn, at)):
+        await node.database.write(commit)
+
+
+def _awaiting(record: ReferralRecord) -> ReferralRecord:
+    return replace(record, hold="awaiting-disclosure") if record.hold != "deleted" else record
+
+
+def _undeliverable(record: ReferralRecord) -> ReferralRecord:
+    return replace(record, undeliverable=True)
+
+
+async def _forget(node: Node) -> None:
+    at = node.clock()
+    for record in await node.database.read(lambda conn: referrals.due_for(conn, "forget", at)):
+
+        def commit(conn: Connection, referral: str = record.id) -> None:
+            forget_items(conn, referral)
+            outbox.forget_envelopes(conn, referral)
+            referrals.forget_referral(conn, referral)
+
+        await node.database.write(commit)
+
+    def drop(conn: Connection) -> None:
+        forget_used(conn, at)
+        forget_answers(conn, at)
+        forget_own_epochs(conn, at)
+        forget_peer_epochs(conn, at)
+
+    await node.database.write(drop)
+
+
+async def publish_own_epochs(node: Node) -> None:
+    """Publish the weeks that have no statement yet: private half stored first, statement afterwards."""
+    if node.keyring is None:
+        return
+    at = node.clock()
+    rows = await node.database.read(own_epochs)
+    published = [parse_statement(EpochStatement, row.statement).unverified for row in rows]
+    weeks = weeks_to_publish(at, published)
+    if not weeks:
+        return
+    seq = max((row.seq for row in rows), default=0)
+    privates, fresh = [], []
+    for place, week in enumerate(weeks, start=1):
+        key = EpochKey(node.entropy(32))
+        signed = state_epoch(key, week, agency=node.agency, seq=seq + place, sign=node.keyring.agency_key.sign)
+        privates.append(EpochPrivate(key, week.not_before, week.not_after, private_half_ends(week.not_after)))
+        fresh.append(StoredEpoch(key.key_id, seq + place, week.not_before, week.not_after, signed.to_bytes()))
+    await node.key_store.put_epochs(privates)
+    try:
+        await node.database.write(lambda conn: publish_epochs(conn, fresh))
+    except IntegrityError:
+        return  # another process published first; our private halves end with their weeks

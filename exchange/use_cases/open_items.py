@@ -1,0 +1,198 @@
+"""Open what arrived. Every open names an actor and is on record before the content is shown.
+
+Content is opened with the referral's own key from the key store. A referral that was destroyed, or blocked because she
+said `erase`, opens no more. A node without keys hands out the sealed envelope only.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection
+
+from contracts.vocabulary import Channel
+from exchange.envelope.format import Envelope
+from exchange.envelope.keys import ReferralKey
+from exchange.envelope.kinds import Kind, KindClass, class_of
+from exchange.envelope.open import decrypt
+from exchange.envelope.rewrap import unwrap_again
+from exchange.envelope.wire import to_base64url
+from exchange.messages import ForwardBody
+from exchange.referral.contact_plan import SafeContact, advice
+from exchange.schemas.federation import WireEnvelope
+from exchange.schemas.inbox import ContactAdvice, OpenedItem, OpenedItems
+from exchange.schemas.shapes import to_millis
+from exchange.storage.inbox import ArrivedRecord, items_of, load_arrived, mark_opened
+from exchange.storage.referrals import ReferralRecord, load_referrals
+from exchange.use_cases.acting import Acting
+from exchange.use_cases.cases import audit
+from exchange.use_cases.errors import ConflictError
+from exchange.use_cases.headers import header_bytes
+from exchange.use_cases.node import Node, as_datetime
+from exchange.use_cases.poll_inbox import item_view
+from exchange.use_cases.refusals import destroyed, keys_elsewhere, not_found
+
+_PLANS = frozenset({Kind.DISCLOSURE.value, Kind.UPDATE.value, Kind.INFORMATION.value})
+Found = dict[str, tuple[int, ArrivedRecord]]
+
+
+async def open_item(node: Node, acting: Acting, item: str) -> OpenedItem:
+    """Open one item.
+
+    Raises:
+        NotFoundError, GoneError: there is none, or its content is destroyed or blocked.
+        ConflictError: `keys-elsewhere`.
+    """
+    opened = await open_items(node, acting, (item,))
+    if opened.items:
+        return opened.items[0]
+    found = await node.database.read(lambda conn: load_arrived(conn, [item]))
+    raise destroyed() if item in found else not_found()
+
+
+async def open_items(node: Node, acting: Acting, ids: Sequence[str]) -> OpenedItems:
+    """Open many items; one audit event each. What cannot be opened is listed as missing.
+
+    Raises:
+        ConflictError: `keys-elsewhere`.
+    """
+    if node.keyring is None:
+        raise keys_elsewhere()
+    wanted = list(dict.fromkeys(ids))[: node.limits.open_items]
+
+    def read(conn: Connection) -> tuple[Found, dict[str, ReferralRecord]]:
+        found = load_arrived(conn, wanted)
+        return found, load_referrals(conn, {row.referral for _, row in found.values()})
+
+    found, referrals = await node.database.read(read)
+    keys = await node.key_store.get_many({row.referral for _, row in found.values()})
+    opened = []
+    for item in wanted:
+        if item not in found:
+            continue
+        seq, row = found[item]
+        referral = referrals.get(row.referral)
+        if referral is not None and _may_be_shown(row, referral):
+            one = _opened(node, seq, row, referral, keys.get(row.referral))
+            opened += [one] if one is not None else []
+    shown = [one.item.id for one in opened]
+    at = node.clock()
+
+    def commit(conn: Connection) -> None:
+        mark_opened(conn, shown, at)
+        audit(conn, node, acting, "opened", shown)
+
+    if shown:
+        await node.database.write(commit)
+    return OpenedItems(items=tuple(opened), missing=tuple(item for item in wanted if item not in shown))
+
+
+def _may_be_shown(row: ArrivedRecord, referral: ReferralRecord) -> bool:
+    if class_of(Kind(row.kind)) is KindClass.STOP:
+        return True
+    return referral.blocked_at is None and referral.destroyed_at is None and row.status != "destroyed"
+
+
+def _opened(
+    node: Node, seq: int, row: ArrivedRecord, referral: ReferralRecord, key: ReferralKey | None
+) -> OpenedItem | None:
+    item = item_view(node, seq, row, referral)
+    kind_class = class_of(Kind(row.kind))
+    if kind_class is KindClass.STOP:
+        return OpenedItem(item=item, digest=row.digest)
+    content = _content(node, row, key)
+    if content is None:
+        return None
+    if kind_class is KindClass.ANSWER:
+        answer: dict[str, Any] = json.loads(content)
+        return OpenedItem(item=item, answer=answer, digest=row.digest)
+    body = ForwardBody.from_bytes(content)
+    return OpenedItem(item=item, client_code=body.content.client_code, content=body.content, digest=row.digest)
+
+
+def _content(node: Node, row: ArrivedRecord, key: ReferralKey | None) -> bytes | None:
+    """The verified bytes inside; nothing where the key or the body is gone."""
+    header = header_bytes(node, row)
+    if key is None or header is None or row.rewrapped_key is None or row.ciphertext is None:
+        return None
+    dek = unwrap_again(row.rewrapped_key, referral_key=key, referral=row.referral, envelope=row.id)
+    return decrypt(Envelope(header, b"", row.ciphertext, row.signature or b""), dek)
+
+
+async def sealed_envelope(node: Node, acting: Acting, item: str) -> WireEnvelope:
+    """The envelope as it lies here. The wrapped key is empty where this node opened and rewrapped it.
+
+    Raises:
+        NotFoundError, GoneError: there is none, or its content is destroyed or blocked.
+    """
+
+    def read(conn: Connection) -> tuple[Found, dict[str, ReferralRecord]]:
+        found = load_arrived(conn, [item])
+        return found, load_referrals(conn, {row.referral for _, row in found.values()})
+
+    found, referrals = await node.database.read(read)
+    if item not in found:
+        raise not_found()
+    row = found[item][1]
+    header = header_bytes(node, row)
+    referral = referrals.get(row.referral)
+    if header is None or referral is None or not _may_be_shown(row, referral):
+        raise destroyed()
+    await node.database.write(lambda conn: audit(conn, node, acting, "fetched-sealed", [item]))
+    return WireEnvelope(
+        header=to_base64url(header),
+        wrapped_key="",
+        ciphertext=to_base64url(row.ciphertext or b""),
+        signature=to_base64url(row.signature or b""),
+        release=to_base64url(row.release) if row.release is not None else None,
+    )
+
+
+async def contact_advice(
+    node: Node, acting: Acting, item: str, channel: Channel | None, at: datetime | None
+) -> ContactAdvice:
+    """May she be contacted at this time, on this channel; by the newest plan that arrived for the item's referral.
+
+    Raises:
+        NotFoundError, GoneError: there is no such item, or its content is destroyed or blocked.
+        ConflictError: `no-plan`: no plan has arrived; then she is not contacted. Or `keys-elsewhere`.
+    """
+    plan = await _newest_plan(node, acting, item)
+    moment = at or node.now()
+    if channel is None:
+        channel = plan.channels[0].channel if plan.channels else Channel.PHONE_CALL
+    said = advice(plan, channel, moment)
+    window = said.next_window
+    return ContactAdvice(
+        may_contact=said.may_contact,
+        code=said.code,
+        sentence=said.sentence,
+        channel=said.channel,
+        at=as_datetime(to_millis(moment)),
+        next_window_from=window.start if window is not None else None,
+        next_window_to=window.end if window is not None else None,
+        say_if_other_answers=said.say_if_other_answers,
+        agency_name_may_be_said=said.agency_name_may_be_said,
+        voicemail=said.voicemail,
+        caller_id=said.caller_id,
+    )
+
+
+async def _newest_plan(node: Node, acting: Acting, item: str) -> SafeContact:
+    found = await node.database.read(lambda conn: load_arrived(conn, [item]))
+    if item not in found:
+        raise not_found()
+    referral = found[item][1].referral
+    rows = await node.database.read(lambda conn: items_of(conn, referral))
+    candidates = [row.id for _, row in rows if row.kind in _PLANS]
+    opened = await open_items(node, acting, candidates[-node.limits.open_items :]) if candidates else None
+    if opened is not None:
+        for one in reversed(opened.items):
+            if one.content is not None and one.content.safe_contact is not None:
+                return one.content.safe_contact
+        if opened.missing and not opened.items:
+            raise destroyed()
+    raise ConflictError("no-plan", "No contact plan has arrived. Do not contact her; ask the referring agency.")

@@ -1,0 +1,45 @@
+"""A peer lost what it held since some time: stops go again, and this agency's system is asked to send the rest again.
+
+The sender's own case system is the source: bodies of delivered forwards and answers are not kept here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sqlalchemy import Connection
+
+from exchange.referral.lifecycle import Side
+from exchange.schemas.federation import ResyncAnswer, ResyncRequest
+from exchange.schemas.shapes import to_millis
+from exchange.storage.access import add_audit
+from exchange.storage.outbox import delivered_since, requeue_stops
+from exchange.storage.referrals import load_referral
+from exchange.storage.transaction import signal
+from exchange.use_cases.cases import again
+from exchange.use_cases.change_referral import change_referral
+from exchange.use_cases.deliver import STOPS
+from exchange.use_cases.node import Node
+
+
+async def resync(node: Node, peer: str, request: ResyncRequest) -> ResyncAnswer:
+    """Queue every stop again, and mark the referrals of which anything was delivered since then."""
+    since = to_millis(request.since)
+
+    def commit(conn: Connection) -> ResyncAnswer:
+        concerned = delivered_since(conn, peer, since)
+        stops = requeue_stops(conn, peer, since, STOPS)
+        marked = 0
+        for referral in concerned:
+            record = load_referral(conn, referral)
+            if record is not None and record.side == Side.REFERRING and record.closed_at is None:
+                change_referral(node, conn, record, what="resend", adjust=lambda read: replace(read, resend=True))
+                marked += 1
+        add_audit(conn, at=node.clock(), action="resync", subject_id=peer)
+        signal(conn, "outbox")
+        return ResyncAnswer(stops_queued=stops, referrals_marked=marked)
+
+    async def step() -> ResyncAnswer:
+        return await node.database.write(commit)
+
+    return await again(step)
