@@ -1,0 +1,201 @@
+"""The laws of the gate, over contracts, consents and contents that nobody thought of."""
+
+from datetime import timedelta
+from functools import cache
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.contract_files import shipped
+from support.referrals import (
+    AT,
+    EMBASSY,
+    HELPLINE,
+    IDENTIFYING,
+    LABOUR,
+    LAWYER,
+    POLICE,
+    SHELTER,
+    VALUES,
+    consent,
+    content,
+    line,
+    member,
+    request,
+)
+
+from consent.decision import ConsentPermit, ConsentQuestion
+from consent.decision import decide as ask_consent
+from consent.lifecycle import withdraw
+from contracts.decision import Permit, Question
+from contracts.decision import decide as ask_contract
+from contracts.model import Contract
+from contracts.rule import Never
+from contracts.vocabulary import (
+    AgencyKind,
+    Field,
+    Group,
+    ServiceType,
+    Stage,
+    WithdrawalForm,
+    ceiling,
+    purpose_for,
+)
+from exchange.disclosure import Cleared, DisclosureRequest, Refused, clear, clear_later, still_allowed
+from exchange.envelope.kinds import Kind
+
+CLINIC = member("open-clinic", kind=AgencyKind.HEALTH, service_types=[ServiceType.HEALTH_CARE])
+ABROAD = member("bangkok-shelter", country="TH")
+RECEIVERS = {one.agency: one for one in (SHELTER, EMBASSY, POLICE, LABOUR, LAWYER, CLINIC, ABROAD)}
+FIELDS = sorted(VALUES)
+ASKABLE = st.sets(st.sampled_from(FIELDS), max_size=12)
+LINES = st.builds(
+    lambda receivers, groups, fields, kinds, feedback: line(
+        agencies=sorted(receivers), groups=sorted(groups), fields=sorted(fields), kinds=sorted(kinds), feedback=feedback
+    ),
+    st.sets(st.sampled_from(sorted(RECEIVERS)), min_size=1, max_size=3),
+    st.sets(st.sampled_from(sorted(Group)), min_size=1, max_size=8),
+    st.sets(st.sampled_from(FIELDS), max_size=8),
+    st.sets(st.sampled_from(["shelter", "health", "legal-aid"]), max_size=2),
+    st.sampled_from(["decision", "status", "outcome"]),
+)
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> DisclosureRequest:
+    """A request to some receiver, with some fields, under some consent that may or may not cover it."""
+    receiver = RECEIVERS[draw(st.sampled_from(sorted(RECEIVERS)))]
+    service = receiver.service_types[0]
+    fields = draw(ASKABLE) - {Field.NEEDS}
+    if service is ServiceType.REPATRIATION:
+        fields |= {Field.RETURN_VOLUNTARY, Field.SAFE_RETURN_ASSESSED}
+    lines = draw(st.lists(LINES, min_size=1, max_size=3))
+    return request(receiver=receiver, service=service, content=content(*fields), consent=consent(*lines))
+
+
+def sent(result: Cleared | Refused) -> frozenset[Field]:
+    if isinstance(result, Refused):
+        return frozenset()
+    disclosed = result.disclosure.content.fields_present() if result.disclosure else frozenset()
+    return result.offer.content.fields_present() | disclosed
+
+
+def changed(asked: DisclosureRequest, **changes: Any) -> DisclosureRequest:
+    members = {name: getattr(asked, name) for name in DisclosureRequest.__dataclass_fields__}
+    return DisclosureRequest(**(members | changes))
+
+
+@cache
+def with_never(field: Field, kind: AgencyKind) -> Contract:
+    values = {name: getattr(shipped(), name) for name in Contract.model_fields}
+    more = Never.model_validate({"fields": [field], "to": [kind]})
+    built = Contract.model_construct(**(values | {"never": (*shipped().never, more)}))
+    built.model_post_init(None)
+    return built
+
+
+@settings(max_examples=150, deadline=None)
+@given(requests())
+def test_nothing_goes_that_contract_and_consent_do_not_both_allow(asked: DisclosureRequest) -> None:
+    result = clear(asked)
+    fields = asked.content.fields_present()
+    assert asked.consent is not None
+    policy = ask_contract(
+        asked.contract,
+        Question(HELPLINE.kind, asked.receiver.kind, asked.service, asked.consent.basis, fields),
+        asked.at,
+    )
+    hers = ask_consent(
+        asked.consent,
+        ConsentQuestion(
+            asked.receiver.agency, asked.receiver.kind, asked.receiver.country, HELPLINE.country,
+            asked.receiver.represents, purpose_for(asked.service), fields,
+        ),
+        asked.at,
+    )  # fmt: skip
+    listed = policy.offer | policy.disclosure | policy.named if isinstance(policy, Permit) else frozenset()
+    allowed = hers.fields if isinstance(hers, ConsentPermit) else frozenset()
+    assert sent(result) <= fields & listed & allowed
+
+
+@settings(max_examples=150, deadline=None)
+@given(requests())
+def test_no_identifying_field_in_an_offer_and_every_field_at_its_stage(asked: DisclosureRequest) -> None:
+    result = clear(asked)
+    if isinstance(result, Cleared):
+        offered = result.offer.content.fields_present()
+        assert not offered & IDENTIFYING
+        assert all(ceiling(field, asked.receiver.kind, asked.service) is Stage.OFFER for field in offered)
+        if result.disclosure is not None:
+            assert result.disclosure.content.fields_present()
+            assert not result.disclosure.content.fields_present() & offered
+
+
+@settings(max_examples=100, deadline=None)
+@given(requests(), st.sampled_from(FIELDS))
+def test_a_prohibition_never_adds_a_field(asked: DisclosureRequest, field: Field) -> None:
+    stricter = changed(asked, contract=with_never(field, asked.receiver.kind))
+    after = clear(stricter)
+    assert sent(after) <= sent(clear(asked))
+    assert field not in sent(after)
+
+
+@settings(max_examples=100, deadline=None)
+@given(requests(), st.data())
+def test_narrowing_consent_never_adds_a_field(asked: DisclosureRequest, data: st.DataObject) -> None:
+    assert asked.consent is not None
+    kept = []
+    for one in asked.consent.provisions:
+        groups = data.draw(st.sets(st.sampled_from(sorted(one.groups)))) if one.groups else set()
+        fields = data.draw(st.sets(st.sampled_from(sorted(one.fields)))) if one.fields else set()
+        if groups or fields:
+            narrower = one.model_copy(update={"groups": frozenset(groups), "fields": frozenset(fields)})
+            kept.append(narrower)
+    narrowed = asked.consent.model_copy(update={"provisions": tuple(kept)})
+    assert sent(clear(changed(asked, consent=narrowed))) <= sent(clear(asked))
+
+
+@settings(max_examples=60, deadline=None)
+@given(requests(), st.sampled_from(list(WithdrawalForm)), st.integers(0, 100))
+def test_an_ended_consent_lets_nothing_go(asked: DisclosureRequest, form: WithdrawalForm, days: int) -> None:
+    assert asked.consent is not None
+    gone = withdraw(asked.consent, form=form, at=AT)
+    assert isinstance(clear(changed(asked, consent=gone)), Refused)
+    assert isinstance(clear(changed(asked, at=AT + timedelta(days=90 + days))), Refused)
+    assert isinstance(clear(changed(asked, consent=None)), Refused)
+
+
+@settings(max_examples=100, deadline=None)
+@given(requests())
+def test_every_requested_field_gets_its_reason(asked: DisclosureRequest) -> None:
+    result = clear(asked)
+    fields = asked.content.fields_present()
+    assert sorted(reason.field for reason in result.reasons) == sorted(fields)
+    allowed = {reason.field for reason in result.reasons if reason.outcome == "allowed"}
+    assert isinstance(result, Refused) or allowed == sent(result)
+    assert all(reason.sentence for reason in result.reasons)
+
+
+@settings(max_examples=100, deadline=None)
+@given(requests())
+def test_what_was_cleared_is_still_allowed_and_nothing_else_is(asked: DisclosureRequest) -> None:
+    result = clear(asked)
+    for field in asked.content.fields_present():
+        again = still_allowed(
+            asked.sender, asked.receiver, asked.service, [field], asked.contract, asked.consent, asked.at
+        )
+        if field in sent(result):
+            assert not isinstance(again, Refused)
+        elif isinstance(result, Cleared):
+            assert isinstance(again, Refused)
+
+
+@settings(max_examples=100, deadline=None)
+@given(requests(), st.booleans())
+def test_a_later_word_never_says_more_than_the_referral_could(asked: DisclosureRequest, accepted: bool) -> None:
+    first = clear(asked)
+    later = clear_later(asked, Kind.INFORMATION, accepted=accepted)
+    if not isinstance(later, Refused):
+        told = frozenset().union(*(forward.content.fields_present() for forward in later.forwards))
+        assert told <= sent(first)
+        assert accepted or not told & IDENTIFYING
