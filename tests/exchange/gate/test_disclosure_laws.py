@@ -54,8 +54,8 @@ LINES = st.builds(
         agencies=sorted(receivers), groups=sorted(groups), fields=sorted(fields), kinds=sorted(kinds), feedback=feedback
     ),
     st.sets(st.sampled_from(sorted(RECEIVERS)), min_size=1, max_size=3),
-    st.sets(st.sampled_from(sorted(Group)), min_size=1, max_size=8),
-    st.sets(st.sampled_from(FIELDS), max_size=8),
+    st.sets(st.sampled_from(sorted(Group)), min_size=1),
+    st.sets(st.sampled_from(FIELDS), max_size=12),
     st.sets(st.sampled_from(["shelter", "health", "legal-aid"]), max_size=2),
     st.sampled_from(["decision", "status", "outcome"]),
 )
@@ -67,9 +67,13 @@ def requests(draw: st.DrawFn) -> DisclosureRequest:
     receiver = RECEIVERS[draw(st.sampled_from(sorted(RECEIVERS)))]
     service = receiver.service_types[0]
     fields = draw(ASKABLE) - {Field.NEEDS}
+    if draw(st.integers(0, 3)):
+        fields -= set(shipped().prohibited(receiver.kind))
     if service is ServiceType.REPATRIATION:
         fields |= {Field.RETURN_VOLUNTARY, Field.SAFE_RETURN_ASSESSED}
     lines = draw(st.lists(LINES, min_size=1, max_size=3))
+    if draw(st.integers(0, 3)):
+        lines[0] = lines[0] | {"agencies": sorted({*lines[0]["agencies"], receiver.agency})}
     return request(receiver=receiver, service=service, content=content(*fields), consent=consent(*lines))
 
 
