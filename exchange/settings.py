@@ -34,6 +34,8 @@ from exchange.limits import LIMITS
 ENVIRONMENT_PREFIX: Final = "EXCHANGE_"
 CONFIG_VARIABLE: Final = "EXCHANGE_CONFIG"
 CONFIG_NAME: Final = "exchange.toml"
+KEYS_NAME: Final = "node.keys"
+"""The key file in the home of a node."""
 DEFAULT_HOME: Final = "~/.referral-exchange"
 SHORTEST_PASSPHRASE: Final = 16
 

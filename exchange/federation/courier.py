@@ -17,14 +17,14 @@ import secrets
 from typing import Final
 
 from exchange.federation.peers import refresh_peers
-from exchange.federation.transport import PeerTransport, PeerUnreachableError
+from exchange.federation.transport import HTTPTransport, PeerTransport, PeerUnreachableError
 from exchange.limits import MINUTE_MS, SECOND_MS
 from exchange.roster import UnknownMemberError
 from exchange.storage.errors import StorageUnavailableError
 from exchange.storage.outbox import PeerLease
 from exchange.telemetry.logs import get_logger
 from exchange.use_cases.deliver import claim, give_back, load_next, next_wait_ms, settle
-from exchange.use_cases.maintain import maintain
+from exchange.use_cases.maintain import attend, maintain
 from exchange.use_cases.node import Node
 
 WAYS: Final = 8
@@ -53,8 +53,8 @@ class Courier:
             while not stop.is_set():
                 mark = self._node.database.wake.mark("outbox")
                 try:
-                    started = await self._start_ways()
                     await self._keep_clocks()
+                    started = await self._start_ways()
                     wait_ms = 0 if started else await next_wait_ms(self._node, IDLE_MS)
                 except StorageUnavailableError:
                     get_logger().warning("courier-storage-unavailable")
@@ -119,9 +119,19 @@ class Courier:
 
     async def _keep_clocks(self) -> None:
         now = self._node.clock()
+        await attend(self._node)
         if now - self._maintained >= MAINTAIN_EVERY_MS:
             self._maintained = now
             await maintain(self._node)
         if now - self._refreshed >= REFRESH_PEERS_EVERY_MS:
             self._refreshed = now
             await refresh_peers(self._node, self._transport)
+
+
+async def run_courier(node: Node, stop: asyncio.Event) -> None:
+    """Run a courier over HTTP until `stop` is set."""
+    transport = HTTPTransport(node.agency, node.node_key, node.limits, node.clock)
+    try:
+        await Courier(node, transport).run(stop)
+    finally:
+        await transport.close()

@@ -17,7 +17,7 @@ from exchange.envelope.statements import parse_statement
 from exchange.envelope.wire import from_base64url
 from exchange.federation.transport import PeerTransport, PeerUnreachableError
 from exchange.limits import LIMITS
-from exchange.roster import Member
+from exchange.roster import Member, Status
 from exchange.schemas.node import NodeCard
 from exchange.storage.epochs import StoredEpoch, highest_peer_seq, peer_epochs, remember_peer_epochs
 from exchange.telemetry.logs import get_logger
@@ -80,7 +80,7 @@ async def refresh_peers(node: Node, transport: PeerTransport) -> None:
     """Fetch the keys of every member of which fewer than four weeks are known."""
     at = node.clock()
     for peer in node.world().roster.members.values():
-        if peer.agency == node.agency or not peer.may_send("forward"):
+        if peer.agency == node.agency or peer.status is not Status.ACTIVE:
             continue
         known = await node.database.read(lambda conn, agency=peer.agency: peer_epochs(conn, agency))  # type: ignore[misc]
         if max((epoch.not_after for epoch in known), default=0) < at + WEEKS_ENOUGH_MS:
