@@ -21,7 +21,7 @@ from exchange.cli.passphrase import opened_keys
 from exchange.cli.profile import HomeOption
 from exchange.cli.roster import write_whole
 from exchange.oauth.compact import Sign
-from exchange.settings import Environment, Settings, load_settings
+from exchange.settings import Environment, load_settings
 
 ADHERENCE_FOLDER: Final = "adherence"
 
@@ -38,7 +38,7 @@ def adopt(
     keys = opened_keys(settings)
     if keys.agency is None:
         fail("The agency key is not on this node: the agency's own software signs.", code=SET_UP_WRONG)
-    path = sign_adherence(settings, data, keys.agency.sign, now=int(time.time() * 1000))
+    path = sign_adherence(settings.home, settings.contracts_dir, data, keys.agency.sign, now=int(time.time() * 1000))
     say(f"Signed. The statement for the roster is {path}:", style="green")
     typer.echo(path.read_text(encoding="ascii"))
     advise(f"Hand it over as you did with your card, or add it yourself: exchange roster add {path}", style="")
@@ -62,12 +62,10 @@ def refuse_unless_adoptable(data: bytes, environment: Environment) -> None:
     if broken:
         fail("The contract does not keep its promises. Nothing was signed.")
     if contract.status is ContractStatus.DRAFT and environment is Environment.PRODUCTION:
-        fail(
-            "This is a draft that needs local legal review: remove that status when it was reviewed. Nothing was signed."
-        )
+        fail("This draft needs local legal review, which then changes its status. Nothing was signed.")
 
 
-def sign_adherence(settings: Settings, data: bytes, sign: Sign, *, now: int) -> Path:
+def sign_adherence(home: Path, contracts_dir: Path, data: bytes, sign: Sign, *, now: int) -> Path:
     """Keep the contract under its digest and the signed statement beside the card; the statement's path."""
     import hashlib
 
@@ -75,11 +73,11 @@ def sign_adherence(settings: Settings, data: bytes, sign: Sign, *, now: int) -> 
     from exchange.roster import parse_member_card
 
     digest = hashlib.sha256(data).hexdigest()
-    agency = parse_member_card((settings.home / "card.json").read_bytes().strip()).agency
+    agency = parse_member_card((home / "card.json").read_bytes().strip()).agency
     statement = sign_statement(Adherence(agency=agency, contract=digest, adopted_at=now), sign)
-    settings.contracts_dir.mkdir(mode=0o700, exist_ok=True)
-    write_whole(settings.contracts_dir / f"{digest}.yaml", data)
-    folder = settings.home / ADHERENCE_FOLDER
+    contracts_dir.mkdir(mode=0o700, exist_ok=True)
+    write_whole(contracts_dir / f"{digest}.yaml", data)
+    folder = home / ADHERENCE_FOLDER
     folder.mkdir(mode=0o700, exist_ok=True)
     path = folder / f"{agency}-{digest[:16]}.json"
     write_whole(path, statement.to_bytes() + b"\n")

@@ -18,12 +18,11 @@ from typing import Final
 
 from contracts.loader import ContractInvalidError, load_contract
 from contracts.model import Contract, ContractStatus
-from exchange.cli.founding import KEYS_NAME
 from exchange.envelope.errors import KeyFileError
 from exchange.envelope.key_file import KeySet, open_keys, read_key_file
 from exchange.insecurities import insecurities
 from exchange.roster import Member, RosterInvalidError, RosterSnapshot, Status, parse_member_card, parse_roster
-from exchange.settings import Environment, Settings
+from exchange.settings import KEYS_NAME, Environment, Settings
 from exchange.storage.errors import StorageError
 from exchange.storage.migrate import History, ensure_current
 

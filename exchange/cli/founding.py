@@ -26,12 +26,11 @@ from exchange.envelope.keys import KEY_BYTES, AgencyKey, NodeKey, StorageKey
 from exchange.envelope.seal import NONCE_BYTES
 from exchange.oauth.scopes import Scope, format_scopes
 from exchange.roster import Member, ToldFirst, member_card
-from exchange.settings import CONFIG_NAME, Environment
+from exchange.settings import CONFIG_NAME, KEYS_NAME, Environment
 from exchange.storage.access import StoredClient, insert_client
 from exchange.storage.database import Database
 from exchange.storage.migrate import History, upgrade
 
-KEYS_NAME: Final = "node.keys"
 CARD_NAME: Final = "card.json"
 CLIENT_KEY_NAME: Final = "client.jwk"
 CONTRACTS_NAME: Final = "contracts"

@@ -62,15 +62,19 @@ def run_api(settings: Settings, listener: socket.socket) -> None:
 
 async def run_courier_process(settings: Settings) -> None:
     """Deliver until told to stop, then finish what is on its way."""
-    from exchange.app import open_node
+    from exchange.app import StartRefusedError, open_node
     from exchange.federation.courier import run_courier
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with open_node(settings) as node:
-        await run_courier(node, stop)
+    try:
+        async with open_node(settings) as node:
+            await run_courier(node, stop)
+    except StartRefusedError as refused:
+        # The API processes meet the same reasons; they are told once, here.
+        sys.exit("\n".join(refused.reasons))
 
 
 def _stop_with_parent() -> None:

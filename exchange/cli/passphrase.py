@@ -7,10 +7,9 @@ import sys
 from rich.prompt import Prompt
 
 from exchange.cli.console import ERR, SET_UP_WRONG, fail
-from exchange.cli.founding import KEYS_NAME
 from exchange.envelope.errors import KeyFileError
 from exchange.envelope.key_file import KeySet, open_keys, read_key_file
-from exchange.settings import Settings
+from exchange.settings import KEYS_NAME, Settings
 
 
 def passphrase_of(settings: Settings) -> str:

@@ -82,11 +82,16 @@ class Supervisor:
         """A child that ended by itself, or nothing."""
         return next((child for child in self.children if child.process.poll() is not None), None)
 
-    def stop(self, grace_s: float = GRACE_S) -> list[Child]:
-        """Stop every child and wait for it; the ones that had to be killed."""
+    def tell_to_stop(self) -> list[Child]:
+        """Tell every child that still runs to end in order; the children told."""
         running = [child for child in self.children if child.process.poll() is None]
         for child in running:
             child.process.send_signal(signal.SIGTERM)
+        return running
+
+    def stop(self, grace_s: float = GRACE_S) -> list[Child]:
+        """Stop every child and wait for it; the ones that had to be killed."""
+        running = self.tell_to_stop()
         deadline = time.monotonic() + grace_s
         killed = []
         for child in running:

@@ -1,0 +1,278 @@
+"""A federation of real nodes on this machine: separate processes, databases, keys and homes, over loopback HTTP.
+
+Rules:
+
+* Every member is marked synthetic and every node runs as a demo or a sandbox: a production node refuses this roster and
+  this contract.
+* The nodes are made and run by what `exchange init`, `contract adopt`, `roster add` and `serve` use.
+* Each process is stopped by its own id, also when a test or a story fails.
+* A node's processes write into `node.log` in its home.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from types import MappingProxyType
+from typing import IO, Final
+
+import httpx2
+
+from contracts.loader import load_contract, shipped_contract
+from contracts.vocabulary import AgencyKind, ServiceType
+from exchange.cli.adopt import sign_adherence
+from exchange.cli.founding import CONTRACTS_NAME, NodePlan, found
+from exchange.cli.profile import open_client
+from exchange.cli.serve import Supervisor
+from exchange.client import AgencyClient
+from exchange.envelope.key_file import FLOOR, open_keys, read_key_file
+from exchange.roster import Adoption, Member, ToldFirst, roster_bytes
+from exchange.settings import KEYS_NAME, Environment
+
+LOOPBACK: Final = "127.0.0.1"
+READY_WITHIN_S: Final = 30.0
+_PASSPHRASE_NAME: Final = "passphrase"  # noqa: S105 - the name of a file
+
+
+@dataclass(frozen=True, slots=True)
+class AgencyPlan:
+    """An invented agency."""
+
+    agency: str
+    name: str
+    kind: AgencyKind
+    country: str
+    service_types: tuple[ServiceType, ...]
+    told_first: ToldFirst
+    represents: str | None = None
+
+
+HELPLINE: Final = AgencyPlan(
+    agency="lantern-helpline",
+    name="Lantern Helpline (synthetic)",
+    kind=AgencyKind.HELPLINE,
+    country="MY",
+    service_types=(ServiceType.PSYCHOSOCIAL_SUPPORT,),
+    told_first=ToldFirst(freedom_of_movement="She calls and hangs up when she wants.", requires_documents=False),
+)
+SHELTER: Final = AgencyPlan(
+    agency="rose-house-shelter",
+    name="Rose House Shelter (synthetic)",
+    kind=AgencyKind.SHELTER,
+    country="MY",
+    service_types=(ServiceType.SAFE_ACCOMMODATION, ServiceType.TRANSIT_ACCOMMODATION),
+    told_first=ToldFirst(freedom_of_movement="She can come and go, and leave for good.", requires_documents=False),
+)
+EMBASSY: Final = AgencyPlan(
+    agency="example-embassy",
+    name="Example Embassy, labour section (synthetic)",
+    kind=AgencyKind.EMBASSY,
+    country="MY",
+    represents="ID",
+    service_types=(ServiceType.TRAVEL_DOCUMENTS, ServiceType.REPATRIATION),
+    told_first=ToldFirst(
+        reports_to=("its ministry of foreign affairs",),
+        freedom_of_movement="She is free to leave.",
+        requires_documents=True,
+    ),
+)
+LABOUR_OFFICE: Final = AgencyPlan(
+    agency="example-labour-office",
+    name="Example Labour Office (synthetic)",
+    kind=AgencyKind.LABOUR_OFFICE,
+    country="MY",
+    service_types=(ServiceType.LABOUR_COMPLAINT, ServiceType.WAGE_CLAIM),
+    told_first=ToldFirst(
+        reports_to=("the ministry of labour",), freedom_of_movement="She is free to leave.", requires_documents=True
+    ),
+)
+FOUR: Final = (HELPLINE, SHELTER, EMBASSY, LABOUR_OFFICE)
+
+
+class FederationError(Exception):
+    """The nodes did not start. The text says where to look."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A node that was made and does not run yet."""
+
+    plan: AgencyPlan
+    home: Path
+    member: Member
+    port: int
+    passphrase: str = field(repr=False)
+
+
+@dataclass(slots=True)
+class RunningNode:
+    """One agency's node, with its processes."""
+
+    plan: AgencyPlan
+    home: Path
+    member: Member
+    supervisor: Supervisor
+    log: IO[bytes]
+
+    @property
+    def agency(self) -> str:
+        """Its agency's id."""
+        return self.plan.agency
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return self.member.node_url
+
+    def client(self, actor: str) -> AgencyClient:
+        """A client of this node, as the agency's own software would be."""
+        return open_client(self.home, actor)
+
+    def stop(self) -> None:
+        """Stop its processes, in order."""
+        self.supervisor.stop()
+        self.log.close()
+
+
+@dataclass(slots=True)
+class RunningFederation:
+    """The nodes that run."""
+
+    folder: Path
+    nodes: dict[str, RunningNode] = field(default_factory=dict)
+    contract_digest: str = ""
+
+    def __getitem__(self, plan: AgencyPlan) -> RunningNode:
+        return self.nodes[plan.agency]
+
+
+@contextmanager
+def running_federation(
+    folder: Path, plans: Sequence[AgencyPlan] = FOUR, *, environment: Environment = Environment.DEMO
+) -> Iterator[RunningFederation]:
+    """Nodes for these agencies, ready to work; stopped at the end.
+
+    Args:
+        folder: a new or empty folder for their homes.
+        plans: which agencies.
+        environment: demo or sandbox.
+
+    Raises:
+        FederationError: a node did not start, or stopped at once.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    federation = RunningFederation(folder)
+    with ExitStack() as running:
+        made = [_found(folder, plan, environment) for plan in plans]
+        federation.contract_digest = _link(made)
+        for one in made:
+            node = _start(one)
+            running.callback(node.stop)
+            federation.nodes[one.plan.agency] = node
+        running.callback(_tell_to_stop, federation)
+        asyncio.run(_wait_until_ready(federation))
+        yield federation
+
+
+def _tell_to_stop(federation: RunningFederation) -> None:
+    """All at once, so that waiting for one does not make the others wait."""
+    for node in federation.nodes.values():
+        node.supervisor.tell_to_stop()
+
+
+def _found(folder: Path, plan: AgencyPlan, environment: Environment) -> _Made:
+    home = folder / plan.agency
+    secret_file = folder / f".{plan.agency}.{_PASSPHRASE_NAME}"
+    passphrase = secrets.token_urlsafe(24)
+    descriptor = os.open(secret_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        file.write(passphrase)
+    port = _free_port()
+    made = found(
+        NodePlan(
+            home=home,
+            agency=plan.agency,
+            name=plan.name,
+            kind=plan.kind,
+            country=plan.country,
+            represents=plan.represents,
+            service_types=plan.service_types,
+            public_url=f"http://{LOOPBACK}:{port}",
+            duty_contact="+00 000 0000 (synthetic)",
+            breach_contact="breach@example.org (synthetic)",
+            told_first=plan.told_first,
+            environment=environment,
+            host=LOOPBACK,
+            port=port,
+            secret_files={"passphrase_file": secret_file},
+            actor="w-demo",
+        ),
+        passphrase,
+        # Invented keys, made in a moment: the cheapest derivation that a node accepts.
+        cost=FLOOR,
+    )
+    return _Made(plan, home, made.member, port, passphrase)
+
+
+def _link(made: Sequence[_Made]) -> str:
+    """Every agency adopts the shipped contract; one roster for all; the contract's digest."""
+    data = shipped_contract()
+    today = datetime.now(UTC).date()
+    contract = load_contract(data, on=today)
+    adherence = {}
+    for one in made:
+        keys = open_keys(read_key_file(one.home / KEYS_NAME), one.passphrase.encode())
+        assert keys.agency is not None  # noqa: S101 - `found` makes one
+        now = int(time.time() * 1000)
+        path = sign_adherence(one.home, one.home / CONTRACTS_NAME, data, keys.agency.sign, now=now)
+        adherence[one.plan.agency] = path.read_bytes().strip()
+    adoption = Adoption(contract.digest, frozenset(adherence), today, contract.valid_until, MappingProxyType(adherence))
+    members = tuple(one.member for one in made)
+    roster = roster_bytes(version=1, synthetic=True, members=members, contracts=(adoption,))
+    for one in made:
+        (one.home / "roster.json").write_bytes(roster)
+    return contract.digest
+
+
+def _start(made: _Made) -> RunningNode:
+    log = (made.home / "node.log").open("ab")
+    # Settings of the surrounding shell belong to another node.
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("EXCHANGE_")}
+    variables = inherited | {"EXCHANGE_HOME": str(made.home)}
+    supervisor = Supervisor(LOOPBACK, made.port, 1, variables, output=log)
+    supervisor.start()
+    return RunningNode(made.plan, made.home, made.member, supervisor, log)
+
+
+async def _wait_until_ready(federation: RunningFederation) -> None:
+    deadline = time.monotonic() + READY_WITHIN_S
+    async with httpx2.AsyncClient(trust_env=False, timeout=READY_WITHIN_S) as http:
+        for node in federation.nodes.values():
+            while not await _is_ready(http, node.url):
+                if (child := node.supervisor.ended()) is not None:
+                    raise FederationError(f"{node.agency}: `{child.role}` ended; see {node.home / 'node.log'}")
+                if time.monotonic() > deadline:
+                    raise FederationError(f"{node.agency} did not become ready; see {node.home / 'node.log'}")
+                await asyncio.sleep(0.1)
+
+
+async def _is_ready(http: httpx2.AsyncClient, url: str) -> bool:
+    try:
+        return (await http.get(f"{url}/health/ready")).is_success
+    except httpx2.TransportError:
+        return False
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        port: int = probe.getsockname()[1]
+    return port
