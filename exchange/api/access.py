@@ -7,12 +7,13 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from exchange.api.bodies import read_body
-from exchange.api.callers import one_header
+from exchange.api.callers import one_header, within_rate
 from exchange.api.examples import TOKEN_ANSWER, TOKEN_FORM, TOKEN_METADATA
 from exchange.api.operations import Operation, operation
 from exchange.api.refused import RefusedRequestError
 from exchange.api.rendering import JSON, revalidated, to_json
 from exchange.api.serving import serving
+from exchange.oauth.clients import PeerClient
 from exchange.oauth.metadata import METADATA_PATH, TOKEN_PATH, server_metadata
 from exchange.oauth.server import Form, TokenResponse, replayed, unverified_client_id
 from exchange.schemas.node import NodeCard
@@ -85,9 +86,8 @@ async def issue_token(request: Request) -> Response:
     now = served.node.clock()
     answer = served.node.token_server.issue(form, client, now=now)
     if isinstance(answer, TokenResponse):
-        proven = answer.used_jti.client_id
-        if (wait := served.clients.take(proven, now=now)) is not None:
-            raise RefusedRequestError("too-many-requests", headers={"Retry-After": str(wait)})
+        buckets = served.peers if isinstance(client, PeerClient) else served.clients
+        within_rate(buckets, answer.used_jti.client_id, now)
         try:
             await remember_jti(served.node, answer.used_jti)
         except ConflictError:

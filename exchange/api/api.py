@@ -44,6 +44,7 @@ def build_api(node: Node | None = None, *, telemetry: TelemetryConfig | None = N
         middleware=[Middleware(Guard)],
         telemetry=telemetry or _SILENT,
     )
+    app.state.documents = {}
     install(app)
     for router in ROUTERS:
         app.include_router(router)

@@ -17,13 +17,14 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from exchange.api.rate import Buckets
 from exchange.api.refused import RefusedRequestError
 from exchange.api.serving import Serving, serving
 from exchange.oauth.bearer import Caller, CallerKind, InsufficientScopeError, InvalidTokenError
 from exchange.oauth.scopes import Scope
 from exchange.schemas.problems import ProblemField
 from exchange.use_cases.acting import Acting
-from exchange.use_cases.authenticate import client_standing
+from exchange.use_cases.authenticate import client_standing, peer_standing
 from exchange.use_cases.node import Node
 
 PSEUDONYM = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -63,36 +64,30 @@ class Right:
         """Take the scope that stands for this right in a token."""
         self.scope = scope
 
-    async def caller(self, request: Request, served: Serving, kind: CallerKind) -> Caller:
-        """The proven caller, within its rate."""
-        caller = await self._proven(request, served)
-        if caller.kind is not kind:
-            raise InsufficientScopeError("kind", scope=self.scope)
-        buckets = served.peers if kind is CallerKind.PEER else served.clients
-        if (wait := buckets.take(caller.client_id, now=served.node.clock())) is not None:
-            raise RefusedRequestError("too-many-requests", headers={"Retry-After": str(wait)})
-        return caller
-
-    async def _proven(self, request: Request, served: Serving) -> Caller:
+    async def client(self, request: Request, served: Serving) -> Caller:
+        """The client of this agency that calls."""
         seen: list[Caller] = []
 
         def note(caller: Caller) -> bool:
             seen.append(caller)  # standing is asked below: it reads the database, and the verifier does not wait
             return True
 
+        now = served.node.clock()
         lacking: InsufficientScopeError | None = None
         try:
-            served.verifier.verify(
-                one_header(request, "authorization"), self.scope, now=served.node.clock(), standing=note
-            )
+            served.verifier.verify(one_header(request, "authorization"), self.scope, now=now, standing=note)
         except InsufficientScopeError as error:
             lacking = error
+        caller = seen[0]
+        if caller.kind is not CallerKind.CLIENT:
+            raise InsufficientScopeError("kind", scope=self.scope)
         # A client that was revoked hears so, whatever its token was good for.
-        if not await client_standing(served.node, seen[0].client_id):
+        if not await client_standing(served.node, caller.client_id):
             raise InvalidTokenError("standing")
         if lacking is not None:
             raise lacking
-        return seen[0]
+        within_rate(served.clients, caller.client_id, now)
+        return caller
 
 
 class ClientRight(Right):
@@ -101,7 +96,7 @@ class ClientRight(Right):
     async def __call__(self, request: Request) -> ClientCall:
         """The call, if it may be made."""
         served = serving(request)
-        caller = await self.caller(request, served, CallerKind.CLIENT)
+        caller = await self.client(request, served)
         return ClientCall(served.node, caller.client_id, _unit(request, caller))
 
 
@@ -113,7 +108,7 @@ class ActingRight(Right):
     async def __call__(self, request: Request) -> ActingCall:
         """The call, if it may be made and names its worker."""
         served = serving(request)
-        caller = await self.caller(request, served, CallerKind.CLIENT)
+        caller = await self.client(request, served)
         actor = _pseudonym(request, "Actor")
         if actor is None:
             raise RefusedRequestError("header-missing", fields=(_header_field("Actor"),))
@@ -126,10 +121,26 @@ class PeerRight(Right):
     async def __call__(self, request: Request) -> PeerCall:
         """The call, if it comes from a member's node."""
         served = serving(request)
-        caller = await self.caller(request, served, CallerKind.PEER)
+        now = served.node.clock()
+
+        def standing(caller: Caller) -> bool:
+            return caller.kind is CallerKind.CLIENT or peer_standing(served.node, caller.client_id)
+
+        caller = served.verifier.verify(one_header(request, "authorization"), self.scope, now=now, standing=standing)
         if caller.agency is None:
-            raise InvalidTokenError("no-agency")
+            raise InsufficientScopeError("kind", scope=self.scope)
+        within_rate(served.peers, caller.client_id, now)
         return PeerCall(served.node, caller.agency)
+
+
+def within_rate(buckets: Buckets, caller: str, now: int) -> None:
+    """Refuse a proven caller that has used up its rate.
+
+    Raises:
+        RefusedRequestError: with the seconds to wait.
+    """
+    if (wait := buckets.take(caller, now=now)) is not None:
+        raise RefusedRequestError("too-many-requests", headers={"Retry-After": str(wait)})
 
 
 def one_header(request: Request, name: str) -> str | None:

@@ -9,14 +9,16 @@ Rules:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.resources import files
 from typing import Any, Final
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, FastAPI, Request
 from starlette.responses import Response
 
 from exchange import api as this_room
 from exchange.api.openapi import agency_document, federation_document
+from exchange.api.refused import RefusedRequestError
 from exchange.api.rendering import revalidated, to_json
 
 router = APIRouter(include_in_schema=False)
@@ -65,8 +67,12 @@ def _page(html: str) -> Response:
     return Response(html, media_type="text/html", headers={"Content-Security-Policy": _PAGE_POLICY})
 
 
-def _document(request: Request, document: dict[str, Any]) -> Response:
-    return revalidated(request, to_json(document))
+def _document(request: Request, name: str, make: Callable[[FastAPI], dict[str, Any]]) -> Response:
+    """A document of this application, made once: making it takes longer than anything an anonymous caller may ask."""
+    made: dict[str, bytes] = request.app.state.documents
+    if name not in made:
+        made[name] = to_json(make(request.app))
+    return revalidated(request, made[name])
 
 
 @router.get("/")
@@ -91,7 +97,7 @@ async def federation_docs() -> Response:
 async def asset(request: Request, name: str) -> Response:
     """One of the files that the documentation needs."""
     if name not in _ASSETS:
-        return Response(status_code=404)
+        raise RefusedRequestError("not-found")
     package, media_type = _ASSETS[name]
     body = (files(package) / "static" / name).read_bytes()
     return revalidated(request, body, media_type=media_type, max_age=_A_DAY)
@@ -100,10 +106,10 @@ async def asset(request: Request, name: str) -> Response:
 @router.get(AGENCY_DOCUMENT)
 async def agency_openapi(request: Request) -> Response:
     """The OpenAPI document of the API for an agency's own systems."""
-    return _document(request, agency_document(request.app))
+    return _document(request, AGENCY_DOCUMENT, agency_document)
 
 
 @router.get(FEDERATION_DOCUMENT)
 async def federation_openapi(request: Request) -> Response:
     """The OpenAPI document of the API between nodes."""
-    return _document(request, federation_document(request.app))
+    return _document(request, FEDERATION_DOCUMENT, federation_document)

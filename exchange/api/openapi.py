@@ -33,6 +33,7 @@ from exchange.api.document_parts import (
     without_null,
 )
 from exchange.api.examples import TOKEN_REFUSAL, example_of
+from exchange.api.member_words import with_words
 from exchange.api.operations import Operation, operation_of
 from exchange.api.rendering import JSON
 from exchange.oauth.metadata import TOKEN_PATH
@@ -103,7 +104,9 @@ class _Schemas:
         wanted.pop((Nothing, "validation"), None)
         references, definitions = models_json_schema(list(wanted), ref_template=_REFERENCE)
         self._references = references
-        self.components = {name: without_null(schema) for name, schema in sorted(definitions["$defs"].items())}
+        self.components = with_words(
+            {name: without_null(schema) for name, schema in sorted(definitions["$defs"].items())}
+        )
 
     def of(self, model: type[BaseModel], mode: Mode) -> dict[str, Any]:
         """A reference to the schema of a model."""

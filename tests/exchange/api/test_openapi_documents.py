@@ -1,0 +1,208 @@
+"""The lint of both OpenAPI documents, and that they are what the code says."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+from pydantic import BaseModel
+
+from exchange.api import build_api
+from exchange.api.examples import EXAMPLES
+from exchange.api.openapi import agency_document, federation_document
+from exchange.cli.openapi import generated, write_openapi
+from exchange.schemas.referrals import SMALLEST_REFERRAL
+
+ROOT = Path(__file__).resolve().parents[3]
+DOCUMENTS = {"agency": agency_document(build_api()), "federation": federation_document(build_api())}
+OPERATIONS = [
+    pytest.param(document, path, method, described, id=f"{name}-{described['operationId']}")
+    for name, document in DOCUMENTS.items()
+    for path, operations in document["paths"].items()
+    for method, described in operations.items()
+]
+#: Digits that could be somebody's number. Ids and digests are longer and hexadecimal; times have their own form.
+PHONE = re.compile(r"(?<![0-9a-zA-Z.:-])\+?\d[\d ()-]{6,}\d(?![0-9a-zA-Z.:-])")
+FICTIONAL = re.compile(r"\+00[ 0]+")
+MOMENT = re.compile(r"\d{4}-\d{2}-\d{2}(T[\d:.]+(Z|[+-]\d{2}:\d{2}))?")
+operation = pytest.mark.parametrize(("document", "path", "method", "described"), OPERATIONS)
+named = pytest.mark.parametrize("document", [pytest.param(d, id=n) for n, d in DOCUMENTS.items()])
+
+
+@operation
+def test_operation_is_described(document: dict[str, Any], path: str, method: str, described: dict[str, Any]) -> None:
+    del path, method
+    assert re.fullmatch(r"[a-z]+(_[a-z]+)+", described["operationId"])
+    assert 5 < len(described["summary"]) < 60
+    assert len(described["description"]) > 40
+    assert set(described["tags"]) <= {tag["name"] for tag in document["tags"]}
+    for parameter in described.get("parameters", []):
+        assert parameter["description"]
+
+
+@operation
+def test_answers_have_examples_that_fit(
+    document: dict[str, Any], path: str, method: str, described: dict[str, Any]
+) -> None:
+    del path, method
+    media = [
+        media
+        for status, response in described["responses"].items()
+        if status.startswith("2")
+        for media in response["content"].values()
+    ]
+    media += list(described.get("requestBody", {}).get("content", {}).values())
+    assert media
+    for found in media:
+        _validator(document, found["schema"]).validate(found["example"])
+
+
+@operation
+def test_refusals_are_declared(document: dict[str, Any], path: str, method: str, described: dict[str, Any]) -> None:
+    statuses = set(described["responses"])
+    assert "500" in statuses
+    assert "security" in described
+    if described["security"]:
+        assert statuses >= {"400", "401", "403", "429", "503"}
+    if "{" in path:
+        assert "404" in statuses
+    if "application/json" in described.get("requestBody", {}).get("content", {}):
+        assert statuses >= {"400", "413", "415", "422"}
+    if method == "post" and "201" in statuses:
+        assert statuses >= {"200", "409"}
+    for status, response in described["responses"].items():
+        problem = response["content"].get("application/problem+json")
+        if problem is None:
+            assert status in {"200", "201"} or path == "/oauth/token"
+            continue
+        assert response["description"]
+        assert problem["examples"]
+        for example in problem["examples"].values():
+            value = _resolve(document, example)["value"]
+            assert value["status"] == int(status)
+            _validator(document, problem["schema"]).validate(value)
+
+
+@named
+def test_operation_ids_are_unique(document: dict[str, Any]) -> None:
+    ids = [described["operationId"] for operations in document["paths"].values() for described in operations.values()]
+    assert len(set(ids)) == len(ids)
+
+
+@named
+def test_every_schema_member_is_described(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    missing = [
+        f"{name}.{member}"
+        for name, schema in schemas.items()
+        for member, described in schema.get("properties", {}).items()
+        if not described.get("description") and not _resolve(document, described).get("description")
+    ]
+    assert missing == []
+    assert [name for name, schema in schemas.items() if not schema.get("description")] == []
+
+
+@named
+def test_nothing_is_null(document: dict[str, Any]) -> None:
+    text = json.dumps(document)
+    assert '"type": "null"' not in text
+    assert ": null" not in text
+
+
+@named
+def test_references_resolve_and_nothing_is_left_over(document: dict[str, Any]) -> None:
+    used = set(re.findall(r'"#/components/([^"]+)"', json.dumps(document)))
+    for reference in used:
+        kind, name = reference.split("/")
+        assert name in document["components"][kind]
+    for kind in ("schemas", "examples"):
+        assert {f"{kind}/{name}" for name in document["components"][kind]} <= used
+
+
+@named
+def test_no_example_holds_a_number_that_somebody_could_answer(document: dict[str, Any]) -> None:
+    for text in _example_texts(document):
+        for found in PHONE.findall(MOMENT.sub("", text)):
+            assert FICTIONAL.fullmatch(found.strip()), "an example holds what looks like a telephone number"
+
+
+@named
+def test_security_schemes_list_every_scope_used(document: dict[str, Any]) -> None:
+    offered = {
+        name: set(scheme["flows"]["clientCredentials"]["scopes"])
+        for name, scheme in document["components"]["securitySchemes"].items()
+    }
+    for operations in document["paths"].values():
+        for described in operations.values():
+            for rule in described["security"]:
+                for name, scopes in rule.items():
+                    assert set(scopes) <= offered[name]
+
+
+def test_smallest_referral_is_small() -> None:
+    assert len(list(_leaves(SMALLEST_REFERRAL))) <= 12
+
+
+@pytest.mark.parametrize("model", EXAMPLES, ids=lambda model: model.__name__)
+def test_example_is_valid_and_synthetic(model: type[BaseModel]) -> None:
+    model.model_validate_json(json.dumps(EXAMPLES[model]))
+
+
+def test_committed_files_are_what_the_code_says() -> None:
+    assert write_openapi(check=True) == [], "run `exchange openapi` and commit the result"
+
+
+def test_generation_is_deterministic() -> None:
+    assert generated() == generated()
+
+
+def test_drift_is_found_and_mended(tmp_path: Path) -> None:
+    files = {"openapi/openapi.json", "openapi/federation.json", "docs/problems.md"}
+    assert set(write_openapi(check=True, root=tmp_path)) == files
+    assert list(tmp_path.iterdir()) == []
+    assert set(write_openapi(check=False, root=tmp_path)) == files
+    assert write_openapi(check=True, root=tmp_path) == []
+    (tmp_path / "docs" / "problems.md").write_text("stale", encoding="utf-8")
+    assert write_openapi(check=True, root=tmp_path) == ["docs/problems.md"]
+
+
+def _validator(document: dict[str, Any], schema: dict[str, Any]) -> Draft202012Validator:
+    whole = {"components": document["components"], **schema}
+    return Draft202012Validator(whole)
+
+
+def _resolve(document: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
+    if "$ref" not in part:
+        return part
+    found: Any = document
+    for step in part["$ref"].removeprefix("#/").split("/"):
+        found = found[step]
+    resolved: dict[str, Any] = found
+    return resolved
+
+
+def _example_texts(part: Any, *, inside: bool = False) -> Iterator[str]:
+    if isinstance(part, str) and inside:
+        yield part
+    elif isinstance(part, dict):
+        for name, value in part.items():
+            yield from _example_texts(value, inside=inside or name in {"example", "examples"})
+    elif isinstance(part, list):
+        for value in part:
+            yield from _example_texts(value, inside=inside)
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, dict):
+        for inner in value.values():
+            yield from _leaves(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _leaves(inner)
+    else:
+        yield value
