@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
+from exchange.api.codes import ENTRIES
 from exchange.api.problems import BEARER_ERRORS, MEDIA_TYPE
-from exchange.api.use_case_codes import ENTRIES
 from exchange.oauth.scopes import Scope
 
 _LICENSE: Final = {"name": "Apache 2.0", "identifier": "Apache-2.0"}

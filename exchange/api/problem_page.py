@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from exchange.api.use_case_codes import ENTRIES
+from exchange.api.codes import ENTRIES
 from exchange.schemas.problems import Who
 
 _ACTS: Final = {

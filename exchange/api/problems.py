@@ -23,9 +23,9 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from exchange.api.catalogue import Entry
+from exchange.api.codes import ENTRIES
 from exchange.api.invalid import described
 from exchange.api.refused import RefusedRequestError
-from exchange.api.use_case_codes import ENTRIES
 from exchange.envelope.errors import ContentTooLargeError, EnvelopeError
 from exchange.envelope.errors import TooLargeError as TooLargeEnvelopeError
 from exchange.oauth.bearer import (

@@ -7,10 +7,12 @@ import pytest
 from support.api_node import Bench
 
 from exchange.api import build_api
-from exchange.api.catalogue import FORM
+from exchange.api.codes import ENTRIES
+from exchange.api.form_codes import FORM
+from exchange.api.gate_codes import GATE
 from exchange.api.problem_page import problem_page
 from exchange.api.problems import USE_CASE_ERRORS
-from exchange.api.use_case_codes import ENTRIES, RULES
+from exchange.api.state_codes import STATE
 from exchange.envelope.errors import MalformedError
 from exchange.envelope.errors import TooLargeError as TooLargeEnvelopeError
 from exchange.schemas.problems import Problem, ProblemField, Who
@@ -151,7 +153,7 @@ async def test_two_nodes_in_one_process_share_nothing(api: Bench) -> None:
 
 
 def test_codes_are_listed_once() -> None:
-    assert len(ENTRIES) == len(FORM) + len(RULES)
+    assert len(ENTRIES) == len(FORM) + len(GATE) + len(STATE)
 
 
 def test_documentation_is_the_table() -> None:
