@@ -100,7 +100,7 @@ async def receive(cast: Cast, case: Case, kind: str) -> tuple[InboxItem, OpenedI
     return item, opened
 
 
-def show_sights(cast: Cast, case: Case, title: str, *, held: bool) -> None:
+def show_sights(cast: Cast, case: Case, title: str, *, held: str = "") -> None:
     """The table of this moment."""
     rows = sights_of(case.person.content, case.decisions, case.seen, held=held)
     cast.narrator.sights(title, case.person.receiver, rows)

@@ -37,7 +37,7 @@ async def withdrawn(cast: Cast) -> None:
     await cast.at(shelter.plan).inbox.decide(offer.id, DecisionRequest(decision="accepted"))
     disclosure, _ = await receive(cast, case, "disclosure")
     tell.step("shelter", "accepts; her name and how to reach her arrive and are read.")
-    show_sights(cast, case, "Before her no", held=False)
+    show_sights(cast, case, "Before her no")
     tell.holds("The shelter's worker has seen her name.", fact=case.seen.get("preferred_name") == PLANTED[0])
     tell.holds("The shelter holds the key of this referral.", fact=keys_of(shelter.home, case.referral) == 1)
     tell.holds("The shelter holds it sealed.", fact=sealed_rows(shelter.home, case.referral) > 0)
@@ -79,8 +79,10 @@ async def _status_of_opening(cast: Cast, case: Case, item: InboxItem) -> int:
 def _search(cast: Cast, case: Case) -> None:
     tell, shelter = cast.narrator, cast.federation[case.person.receiver]
     found = search(shelter.home, PLANTED)
-    names = ", ".join(sorted({path.name for path in found.files}))
+    names = ", ".join(sorted({path.name for path in found.files if path.suffix not in {".yaml", ".json"}}))
     tell.step("search", f"looks through every file of the shelter's node ({found.size // 1024} KiB): {names}")
+    control = search(shelter.home, (shelter.plan.name,))
+    tell.holds("The search does find what is there: the shelter's own name, which is public.", fact=bool(control.finds))
     tell.holds(
         f"None of {len(PLANTED)} planted words stands there, in no spelling (plain, UTF-16, JSON, hex, base64).",
         fact=not found.finds and found.size > 0,

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from rich import box
 from rich.console import Console
 from rich.panel import Panel
 from rich.rule import Rule
@@ -78,12 +79,12 @@ class Narrator:
 
     def sights(self, title: str, receiver: AgencyPlan, sights: Sequence[Sight]) -> None:
         """What both sides see, field by field."""
-        table = Table(title=Text(title, style="bold"), title_justify="left", show_lines=False, pad_edge=False)
+        table = Table(title=Text(f"  {title}", style="bold"), title_justify="left", box=box.SIMPLE, pad_edge=False)
         heads = ("field", "helpline sees", f"{receiver.kind.value} sees", "held", "why")
         for head in heads:
             table.add_column(head, overflow="fold")
         for sight in sights:
-            seen = "green" if sight.receiver != NOTHING else "dim"
+            seen = "dim" if sight.receiver == NOTHING else "green"
             table.add_row(
                 sight.field, Text(sight.sender), Text(sight.receiver, style=seen), Text(sight.held), Text(sight.why)
             )
@@ -95,7 +96,7 @@ class Narrator:
 
 
 def sights_of(
-    written: Mapping[str, Any], decisions: Sequence[FieldDecision], seen: Mapping[str, Any], *, held: bool
+    written: Mapping[str, Any], decisions: Sequence[FieldDecision], seen: Mapping[str, Any], *, held: str
 ) -> list[Sight]:
     """One row for every field that the caseworker wrote.
 
@@ -103,7 +104,7 @@ def sights_of(
         written: what the helpline's caseworker wrote.
         decisions: what the gate decided about each field.
         seen: what the receiver's node has shown its worker so far.
-        held: whether the sender's node holds a sealed disclosure at this moment.
+        held: what to say of a field that waits for an acceptance and was not seen.
     """
     decided = {decision.field: decision for decision in decisions}
     rows = []
@@ -116,7 +117,7 @@ def sights_of(
                 field=name,
                 sender=brief(value),
                 receiver=brief(seen[name]) if is_seen else NOTHING,
-                held="sealed, held" if later and held and not is_seen else "",
+                held=held if later and not is_seen else "",
                 why=_why(decision),
             )
         )
@@ -128,10 +129,17 @@ def brief(value: Any) -> str:
     if isinstance(value, Mapping):
         text = ", ".join(f"{name}: {brief(inner)}" for name, inner in value.items())
     elif isinstance(value, list | tuple):
-        text = ", ".join(brief(inner) for inner in value)
+        text = ", ".join(sorted(brief(inner) for inner in value))
     else:
         text = str(value)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+
+
+_WHEN: Final = {
+    Stage.OFFER: "with the offer",
+    Stage.DISCLOSURE: "only after a yes",
+    Stage.NAMED: "only after a yes; she named it",
+}
 
 
 def _why(decision: FieldDecision | None) -> str:
@@ -139,10 +147,5 @@ def _why(decision: FieldDecision | None) -> str:
         return ""
     if decision.outcome != "allowed" or decision.stage is None:
         return f"{decision.outcome}: {decision.sentence}"
-    stages = {
-        Stage.OFFER: "goes with the offer",
-        Stage.DISCLOSURE: "only after a yes",
-        Stage.NAMED: "only after a yes, and she named it",
-    }
-    line = f", consent line {decision.consent_line}" if decision.consent_line is not None else ""
-    return f"{stages[decision.stage]} (rule {decision.rule}{line})"
+    line = f", consent line {decision.consent_line + 1}" if decision.consent_line is not None else ""
+    return f"{_WHEN[decision.stage]} (rule {decision.rule}{line})"

@@ -13,12 +13,14 @@ from exchange.client import ProblemError
 from exchange.demo.cast import Case, Cast, now, receive, refer, show_sights
 from exchange.demo.evidence import held_rows, stored_referrals
 from exchange.demo.federation import HELPLINE
+from exchange.demo.narration import sights_of
 from exchange.demo.people import anggrek, melati, nobody_known, seruni
 from exchange.demo.waiting import items_of, referral_that
 from exchange.referral.lifecycle import State
 from exchange.schemas.inbox import DecisionRequest, InboxItem, ProgressRequest
 from exchange.schemas.referrals import ReferralView
 
+HELD: Final = "sealed, held"
 IDENTIFYING: Final = frozenset(
     {"preferred_name", "arrival_words", "safe_contact", "meeting_point", "legal_name", "passport_number"}
 )
@@ -31,16 +33,16 @@ async def accepted(cast: Cast) -> None:
     case = await refer(cast, melati(now()))
     offer, _ = await receive(cast, case, "offer")
     tell.step("shelter", "polls its inbox and opens the offer.")
-    show_sights(cast, case, "After the offer", held=True)
+    show_sights(cast, case, "After the offer", held=HELD)
     tell.holds("The shelter knows what is needed, and not who she is.", fact=not IDENTIFYING & case.seen.keys())
     tell.holds(
         "What the shelter's rule does not list was withheld and named.",
         fact={decision.field.value for decision in case.created.withheld} >= {"relationship", "nationality"},
     )
+    tell.step("shelter", "says yes. The helpline's node runs the gate again and lets the held disclosure go.")
     await _accept(cast, case, offer)
     disclosure, _ = await receive(cast, case, "disclosure")
-    tell.step("shelter", "says yes. The helpline's node runs the gate again and lets the held disclosure go.")
-    show_sights(cast, case, "After the acceptance", held=False)
+    show_sights(cast, case, "After the acceptance")
     tell.holds(
         "Now, and only now, the shelter sees her name, her words for the door and how to reach her.",
         fact={"preferred_name", "arrival_words", "safe_contact", "meeting_point"} <= case.seen.keys(),
@@ -66,7 +68,7 @@ async def declined(cast: Cast) -> None:
     case = await refer(cast, seruni(now()))
     offer, _ = await receive(cast, case, "offer")
     tell.step("embassy", "polls its inbox and opens the offer.")
-    show_sights(cast, case, "After the offer", held=True)
+    show_sights(cast, case, "After the offer", held=HELD)
     embassy = cast.federation[case.person.receiver]
     tell.holds(
         "One sealed disclosure is held at the helpline.", fact=held_rows(_helpline_home(cast), case.referral) == 1
@@ -76,7 +78,7 @@ async def declined(cast: Cast) -> None:
     )
     tell.step("embassy", "declines: not eligible.")
     view = await _reaches(cast, case, State.DECLINED)
-    show_sights(cast, case, "After the decline", held=False)
+    show_sights(cast, case, "After the decline", held="deleted")
     came = await items_of(cast.at(embassy.plan), case.referral)
     tell.holds("The helpline knows that the embassy declined.", fact=view.state is State.DECLINED)
     tell.holds("Nothing but the offer ever came to the embassy.", fact=[item.kind for item in came] == ["offer"])
@@ -97,6 +99,7 @@ async def refused(cast: Cast) -> None:
     preview = await cast.helpline.referrals.preview(request)
     forbidden = [decision for decision in preview.fields if decision.outcome == "forbidden"]
     tell.step("helpline", "hands in a referral to the labour office that contains her immigration status.")
+    tell.sights("What would go", person.receiver, sights_of(person.content, preview.fields, {}, held=""))
     problem = None
     try:
         await cast.helpline.referrals.send(request)
@@ -123,10 +126,10 @@ async def nameless(cast: Cast) -> None:
     tell.story(5, "two words at the door", "She gives no name and has no phone.")
     case = await refer(cast, nobody_known(now()))
     offer, _ = await receive(cast, case, "offer")
+    tell.step("shelter", "accepts, and receives all there is.")
     await _accept(cast, case, offer)
     disclosure, _ = await receive(cast, case, "disclosure")
-    tell.step("shelter", "accepts, and receives all there is.")
-    show_sights(cast, case, "After the acceptance", held=False)
+    show_sights(cast, case, "After the acceptance")
     identity = {"preferred_name", "legal_name", "meeting_point"} & case.seen.keys()
     tell.holds("No name and no number is known to anyone.", fact=not identity)
     tell.holds("The door knows her by two words.", fact=case.seen.get("arrival_words") == "quiet harbour")
