@@ -69,7 +69,9 @@ def use_jti(conn: Connection, subject: str, jti: str, expires_at: int) -> bool:
     """Use an assertion up; returns whether it was unused."""
     dialect = postgresql if conn.dialect.name == "postgresql" else sqlite
     values = {"subject": subject, "jti": jti, "expires_at": expires_at}
-    return conn.execute(dialect.insert(USED_JTI).values(values).on_conflict_do_nothing()).rowcount == 1
+    # Not rowcount: PostgreSQL's driver does not report it for an INSERT.
+    insertion = dialect.insert(USED_JTI).values(values).on_conflict_do_nothing().returning(USED_JTI.c.jti)
+    return conn.execute(insertion).first() is not None
 
 
 def load_answer(conn: Connection, client_id: str, key: str) -> StoredAnswer | None:
