@@ -84,12 +84,29 @@ def delete_held(conn: Connection, referral: str) -> int:
     return conn.execute(delete(OUTBOX).where(OUTBOX.c.referral == referral, OUTBOX.c.status == "held")).rowcount
 
 
-def delete_queued_forwards(conn: Connection, referral: str, forwards: Iterable[str]) -> int:
-    """Her no stops what has not left yet. Returns how many forwards were deleted."""
-    query = delete(OUTBOX).where(
-        OUTBOX.c.referral == referral, OUTBOX.c.status.in_(["queued", "held"]), OUTBOX.c.kind.in_(list(forwards))
+def delete_queued_forwards(conn: Connection, referral: str, forwards: Iterable[str]) -> list[str]:
+    """Her no stops what has not left yet. Returns the digests of those that certainly never left."""
+    query = (
+        delete(OUTBOX)
+        .where(
+            OUTBOX.c.referral == referral,
+            OUTBOX.c.status.in_(["queued", "held"]),
+            OUTBOX.c.kind.in_(list(forwards)),
+        )
+        .returning(OUTBOX.c.digest, OUTBOX.c.attempted_at)
     )
-    return conn.execute(query).rowcount
+    return [row.digest for row in conn.execute(query) if row.attempted_at is None]
+
+
+def mark_attempted(conn: Connection, ids: Iterable[str], at: int) -> frozenset[str]:
+    """These envelopes go on their way now; returns those that are still queued, the others must not be sent."""
+    done = conn.execute(
+        update(OUTBOX)
+        .where(OUTBOX.c.id.in_(list(ids)), OUTBOX.c.status == "queued")
+        .values(attempted_at=func.coalesce(OUTBOX.c.attempted_at, at))
+        .returning(OUTBOX.c.id)
+    )
+    return frozenset(done.scalars())
 
 
 def wipe_bodies(conn: Connection, referral: str) -> None:

@@ -147,6 +147,12 @@ def add_event(conn: Connection, event: EventRecord) -> None:
     conn.execute(dialect.insert(EVENT).values(_values(event)).on_conflict_do_nothing())
 
 
+def remove_events(conn: Connection, referral: str, digests: Iterable[str]) -> int:
+    """Take back own events whose envelopes certainly never left. Returns how many that were."""
+    query = EVENT.delete().where(EVENT.c.referral == referral, EVENT.c.digest.in_(list(digests)))
+    return conn.execute(query).rowcount
+
+
 def events_of(conn: Connection, referrals: Iterable[str]) -> dict[str, list[EventRecord]]:
     """All events of the referrals, by referral id; order does not matter to the merge."""
     found: dict[str, list[EventRecord]] = defaultdict(list)

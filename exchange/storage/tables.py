@@ -181,6 +181,8 @@ class OutboxRow(SQLModel, table=True):
     digest: str
     created_at: int = Field(sa_type=BigInteger)
     expires_at: int = Field(sa_type=BigInteger)
+    attempted_at: int | None = Field(default=None, sa_type=BigInteger)
+    """When a disclosure was first put on the way: from then on it may have arrived, whatever the peer answered."""
     settled_at: int | None = Field(default=None, sa_type=BigInteger)
     problem: str | None = None
     """The stable code of a refusal; never a text of the peer's."""

@@ -30,6 +30,7 @@ from exchange.storage.outbox import (
     PeerLease,
     claim_peer,
     load_batch,
+    mark_attempted,
     next_due,
     settle_item,
     settle_peer,
@@ -85,8 +86,20 @@ async def load_next(node: Node, lease: PeerLease, after: int) -> Batch | None:
     )
     if not rows:
         return None
-    items = [item for _, item in rows]
+    items = await _on_their_way(node, [item for _, item in rows])
+    if not items:
+        return await load_next(node, lease, rows[-1][0])
     return Batch(items, rows[-1][0], canonical({"envelopes": [_wire(node, item) for item in items]}))
+
+
+async def _on_their_way(node: Node, items: list[OutgoingRecord]) -> list[OutgoingRecord]:
+    """Write down that disclosures may arrive from now on; one that her no has deleted meanwhile is not sent."""
+    disclosures = {item.id for item in items if item.kind == Kind.DISCLOSURE}
+    if not disclosures:
+        return items
+    at = node.clock()
+    going = await node.database.write(lambda conn: mark_attempted(conn, disclosures, at))
+    return [item for item in items if item.id not in disclosures or item.id in going]
 
 
 def _wire(node: Node, item: OutgoingRecord) -> dict[str, str]:

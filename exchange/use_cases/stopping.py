@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Final
+
 from sqlalchemy import Connection
 
+from exchange.envelope.kinds import Kind
 from exchange.referral.lifecycle import EventName
 from exchange.stops import Stop
-from exchange.storage.outbox import delete_held, delete_queued_forwards
-from exchange.storage.referrals import EventRecord, ReferralRecord
+from exchange.storage.outbox import delete_queued_forwards
+from exchange.storage.referrals import EventRecord, ReferralRecord, remove_events
 from exchange.use_cases.change_referral import change_referral
 from exchange.use_cases.node import Node
 from exchange.use_cases.outgoing import make_stop, put_out
-from exchange.use_cases.store_arrival import FORWARDS
+
+FORWARDS: Final = frozenset(kind.value for kind in (Kind.OFFER, Kind.DISCLOSURE, Kind.INFORMATION, Kind.UPDATE))
+
+
+def take_back(conn: Connection, record: ReferralRecord) -> ReferralRecord:
+    """Delete every forward that has not left; a release that never left is taken back with it.
+
+    A disclosure that was put on its way may have arrived although no receipt came: it is not sent again, and the
+    release stays on record.
+    """
+    unsent = delete_queued_forwards(conn, record.id, FORWARDS)
+    if unsent and remove_events(conn, record.id, unsent) and record.disclosed_at is not None:
+        return replace(record, disclosed_at=None)
+    return record
 
 
 def stop_referral(
@@ -28,8 +45,7 @@ def stop_referral(
         record.id, record.side, header.number or 0, name.value, header.seen, header.created, digest=sealed.digest
     )
     if ends_sharing:
-        delete_queued_forwards(conn, record.id, FORWARDS)
-        delete_held(conn, record.id)
+        record = take_back(conn, record)
     changed = change_referral(node, conn, record, what=name.value, events=[event])
     put_out(node, conn, sealed)
     return changed

@@ -35,7 +35,6 @@ from exchange.envelope.seal import NONCE_BYTES
 from exchange.referral.lifecycle import EventName, Side, State, check_received
 from exchange.storage.access import add_audit
 from exchange.storage.inbox import ArrivedRecord, add_arrived, remember_answer
-from exchange.storage.outbox import delete_queued_forwards
 from exchange.storage.referrals import (
     EventRecord,
     ReferralRecord,
@@ -50,10 +49,11 @@ from exchange.use_cases.arrivals import BatchMemory, Known
 from exchange.use_cases.change_referral import change_referral
 from exchange.use_cases.facts import Facts, open_facts, seal_facts
 from exchange.use_cases.node import Node
+from exchange.use_cases.stopping import take_back
 from exchange.use_cases.transitions import as_event, as_events, settle_state
 from exchange.verification import CheckedItem, VerificationError, VerifiedMessage
 
-FORWARDS: Final = frozenset(kind.value for kind in (Kind.OFFER, Kind.DISCLOSURE, Kind.INFORMATION, Kind.UPDATE))
+_ENDING: Final = frozenset({Kind.WITHDRAWAL, Kind.ENTERED_IN_ERROR})
 _STOP_EVENTS: Final = {Kind.RECALL: EventName.RECALLED, Kind.ENTERED_IN_ERROR: EventName.ENTERED_IN_ERROR}
 
 
@@ -126,6 +126,8 @@ def _changed(node: Node, conn: Connection, arrival: Arrival) -> ReferralRecord:
     if record is None:
         raise StaleReferralError
     header = arrival.checked.item.header
+    if header.kind in _ENDING:
+        record = take_back(conn, record)
     event = _event(arrival, record.side)
     return change_referral(
         node,
@@ -233,7 +235,6 @@ def _follow(conn: Connection, arrival: Arrival, record: ReferralRecord) -> None:
         party = "peer-node" if header.event == ERASED_BY_NODE else "peer-agency"
         record_attestation(conn, record.id, party, arrival.at, arrival.checked.item.digest)
     if header.kind is Kind.WITHDRAWAL:
-        delete_queued_forwards(conn, record.id, FORWARDS)
         if header.event == WithdrawalForm.ERASE:
             mine = ["own-node", "own-agency"] if arrival.made is None else ["own-node"]
             owe_attestation(conn, record.id, mine, arrival.at)

@@ -140,6 +140,7 @@ def upgrade() -> None:
     sa.Column('digest', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
     sa.Column('created_at', sa.BigInteger(), nullable=False),
     sa.Column('expires_at', sa.BigInteger(), nullable=False),
+    sa.Column('attempted_at', sa.BigInteger(), nullable=True),
     sa.Column('settled_at', sa.BigInteger(), nullable=True),
     sa.Column('problem', sqlmodel.sql.sqltypes.AutoString(), nullable=True),
     sa.Column('sealed_header', sa.LargeBinary(), nullable=True),
