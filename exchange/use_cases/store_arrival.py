@@ -234,10 +234,9 @@ def _follow(conn: Connection, arrival: Arrival, record: ReferralRecord) -> None:
     if header.kind is Kind.ERASURE_RECEIPT:
         party = "peer-node" if header.event == ERASED_BY_NODE else "peer-agency"
         record_attestation(conn, record.id, party, arrival.at, arrival.checked.item.digest)
-    if header.kind is Kind.WITHDRAWAL:
-        if header.event == WithdrawalForm.ERASE:
-            mine = ["own-node", "own-agency"] if arrival.made is None else ["own-node"]
-            owe_attestation(conn, record.id, mine, arrival.at)
+    if header.kind is Kind.WITHDRAWAL and header.event == WithdrawalForm.ERASE:
+        mine = ["own-node", "own-agency"] if arrival.made is None else ["own-node"]
+        owe_attestation(conn, record.id, mine, arrival.at)
 
 
 def _row(node: Node, arrival: Arrival, key: ReferralKey | None) -> ArrivedRecord:
