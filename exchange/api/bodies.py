@@ -4,7 +4,8 @@ Rules, in this order:
 
 1. The size is capped while the body arrives (413), whatever its declared length.
 2. The content type is `application/json`, in UTF-8 (415).
-3. The bytes are one JSON object without a repeated member, `NaN` or a byte order mark (400).
+3. The bytes are one JSON object without a repeated member, `null`, `NaN` or a byte order mark (400): what is absent has
+   one spelling.
 4. The model reads the same bytes: unknown members, wrong types and unknown terms are refused (422), each with path and
    code. Neither a submitted value nor a name that the sender made up is repeated.
 
@@ -141,6 +142,8 @@ def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
         raise RefusedRequestError("repeated-member")
+    if None in members.values():
+        raise RefusedRequestError("null-member")
     return members
 
 

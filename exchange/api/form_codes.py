@@ -21,6 +21,13 @@ FORM: Final = (
         "Send every member of every object once: two readers would understand the repetition differently.",
     ),
     Entry(
+        "null-member",
+        400,
+        _SENDER,
+        "A member is null",
+        "Leave a member without a value out: absence has one spelling here.",
+    ),
+    Entry(
         "header-missing",
         400,
         _SENDER,

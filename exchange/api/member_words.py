@@ -27,12 +27,18 @@ MEMBER_WORDS: Final[Mapping[tuple[str, str], str]] = {
 #: No telephone number in the documents could be anybody's.
 _FICTIONAL_NUMBERS: Final = (("ContactChannel", "address"),)
 
+#: These read as sets: a repetition means nothing and is not refused.
+_SETS: Final = ("Provision", "Provision-Input")
+
 
 def with_words(schemas: dict[str, Any]) -> dict[str, Any]:
     """The schemas with these descriptions where they have none."""
     for model, member in _FICTIONAL_NUMBERS:
         if model in schemas:
             schemas[model]["properties"][member]["examples"] = ["+00 000 0000"]
+    for model in _SETS:
+        for described in schemas.get(model, {}).get("properties", {}).values():
+            described.pop("uniqueItems", None)
     for (model, member), words in MEMBER_WORDS.items():
         described = schemas.get(model, {}).get("properties", {}).get(member)
         if described is not None:

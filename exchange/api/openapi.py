@@ -200,7 +200,14 @@ def _codes(
     if any(parameter["in"] == "query" for parameter in parameters):
         codes.append("invalid-request")
     if has_body:
-        codes += ["not-json", "repeated-member", "body-too-large", "unsupported-media-type", "invalid-request"]
+        codes += [
+            "not-json",
+            "repeated-member",
+            "null-member",
+            "body-too-large",
+            "unsupported-media-type",
+            "invalid-request",
+        ]
     if keyed:
         codes += ["header-missing", "idempotency-key-reused", "storage-commit-failed"]
     return list(dict.fromkeys(codes))

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from fastapi import Path, Query
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
+from consent.terms import Moment
 from contracts.vocabulary import Channel
 from exchange.limits import LIMITS
 
@@ -51,9 +52,7 @@ class InboxQuery(ChangesQuery):
 class AdviceQuery(_Query):
     """For which moment and channel."""
 
-    at: AwareDatetime | None = Field(
-        default=None, description="The moment in question, RFC 3339 with an offset. Absent: now."
-    )
+    at: Moment | None = Field(default=None, description="The moment in question, RFC 3339 with an offset. Absent: now.")
     channel: Channel | None = Field(default=None, description="The channel in question. Absent: any.")
 
 

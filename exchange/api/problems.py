@@ -180,9 +180,11 @@ def _http(request: Request, error: HTTPException) -> Response:
 
 def _methods(request: Request) -> list[str]:
     """Every method that this address takes; the router itself names those of its first route only."""
-    found: set[str] = set()
-    for context in iter_route_contexts(request.app.routes):
-        match, _ = context.original_route.matches(request.scope)
-        if match is not Match.NONE:
-            found |= getattr(context.original_route, "methods", None) or set()
-    return sorted(found)
+    matching = [
+        context.original_route
+        for context in iter_route_contexts(request.app.routes)
+        if context.original_route.matches(request.scope)[0] is not Match.NONE
+    ]
+    # `/v1/referrals/preview` has the form of `/v1/referrals/{referral_id}`, and is not one.
+    exact = [route for route in matching if getattr(route, "path", None) == request.url.path]
+    return sorted({method for route in exact or matching for method in getattr(route, "methods", None) or ()})

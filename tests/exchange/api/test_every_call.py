@@ -181,6 +181,7 @@ def _bodies(call: Example) -> list[Any]:
         pytest.param(call, raw.decode().encode("utf-16"), "not-json", id=f"{call.name}-utf-16"),
         pytest.param(call, b"[" * 5000, "not-json", id=f"{call.name}-deep"),
         pytest.param(call, b'{"a": NaN}', "not-json", id=f"{call.name}-not-a-number"),
+        pytest.param(call, json.dumps({**call.body, member: None}).encode(), "null-member", id=f"{call.name}-null"),
         pytest.param(call, repeated, "repeated-member", id=f"{call.name}-repeated"),
     ]
 

@@ -124,6 +124,7 @@ async def test_unknown_address_is_a_problem(api: Bench, path: str) -> None:
         pytest.param("DELETE", "/v1/referrals", "GET, POST", id="two-routes"),
         pytest.param("PUT", "/v1/inbox", "GET", id="one-route"),
         pytest.param("GET", "/oauth/token", "POST", id="token"),
+        pytest.param("PUT", "/v1/referrals/preview", "POST", id="beside-an-id"),
         pytest.param("HEAD", "/v1/inbox", "GET", id="head"),
         pytest.param("OPTIONS", "/v1/consents", "POST", id="options"),
     ],
