@@ -39,6 +39,7 @@ def with_words(schemas: dict[str, Any]) -> dict[str, Any]:
     for model in _SETS:
         for described in schemas.get(model, {}).get("properties", {}).values():
             described.pop("uniqueItems", None)
+            described.pop("maxItems", None)
     for (model, member), words in MEMBER_WORDS.items():
         described = schemas.get(model, {}).get("properties", {}).get(member)
         if described is not None:

@@ -20,7 +20,7 @@ from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Match
+from starlette.routing import BaseRoute, Match
 
 from exchange.api.catalogue import Entry
 from exchange.api.codes import ENTRIES
@@ -144,7 +144,7 @@ async def _answer(request: Request, error: Exception) -> Response:
             status = 413 if isinstance(error, (TooLargeEnvelopeError, ContentTooLargeError)) else 422
             return problem(Entry(error.code, status, Who(error.who.value), "The envelope is refused", error.sentence))
         case RequestValidationError():
-            return _parameters(error)
+            return _parameters(request, error)
         case HTTPException():
             return _http(request, error)
         case _:
@@ -161,9 +161,11 @@ def _use_case(error: UseCaseError) -> Response:
     return problem(entry, fields=error.fields, retry_after=wait)
 
 
-def _parameters(error: RequestValidationError) -> Response:
+def _parameters(request: Request, error: RequestValidationError) -> Response:
     details = error.errors()
     if any(detail["loc"][0] == "path" for detail in details):
+        if _written_out(request):
+            return problem(ENTRIES["method-not-allowed"], headers=_allowed(request))
         return problem(ENTRIES["not-found"])  # an id in another form is the id of nothing
     # Every name here is one that a route declares: an unknown one is reported at its parent.
     names = frozenset(step for detail in details for step in detail["loc"] if isinstance(step, str))
@@ -174,17 +176,21 @@ def _http(request: Request, error: HTTPException) -> Response:
     entry = ENTRIES.get(HTTP_ERRORS.get(error.status_code, ""))
     if entry is None:
         return problem(ENTRIES["internal-error"] if error.status_code >= _SERVER else ENTRIES["invalid-request"])
-    headers = {"Allow": ", ".join(_methods(request))} if entry.status == _WRONG_METHOD else {}
-    return problem(entry, headers=headers)
+    return problem(entry, headers=_allowed(request) if entry.status == _WRONG_METHOD else {})
 
 
-def _methods(request: Request) -> list[str]:
+def _allowed(request: Request) -> dict[str, str]:
     """Every method that this address takes; the router itself names those of its first route only."""
-    matching = [
-        context.original_route
-        for context in iter_route_contexts(request.app.routes)
-        if context.original_route.matches(request.scope)[0] is not Match.NONE
-    ]
-    # `/v1/referrals/preview` has the form of `/v1/referrals/{referral_id}`, and is not one.
-    exact = [route for route in matching if getattr(route, "path", None) == request.url.path]
-    return sorted({method for route in exact or matching for method in getattr(route, "methods", None) or ()})
+    routes = _written_out(request) or _matching(request)
+    methods = {method for route in routes for method in getattr(route, "methods", None) or ()}
+    return {"Allow": ", ".join(sorted(methods))}
+
+
+def _matching(request: Request) -> list[BaseRoute]:
+    routes = [context.original_route for context in iter_route_contexts(request.app.routes)]
+    return [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+
+
+def _written_out(request: Request) -> list[BaseRoute]:
+    """`/v1/referrals/preview` has the form of `/v1/referrals/{referral_id}`, and is an address of its own."""
+    return [route for route in _matching(request) if getattr(route, "path", None) == request.url.path]

@@ -138,6 +138,13 @@ async def test_405_keeps_allow(api: Bench, method: str, path: str, allow: str) -
         assert answer.json()["code"] == "method-not-allowed"
 
 
+@pytest.mark.parametrize("path", ["/v1/referrals/preview", "/v1/inbox/open"])
+async def test_an_address_that_looks_like_an_id_is_405(api: Bench, path: str) -> None:
+    async with api.http() as http:
+        answer = await http.get(path, headers={"Authorization": f"Bearer {api.token()}", "Actor": "worker-1"})
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+
+
 async def test_without_a_node_every_call_is_503(api: Bench) -> None:
     api.app.state.serving = None
     async with api.http() as http:
