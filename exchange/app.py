@@ -21,7 +21,6 @@ from typing import Any, Final
 
 import httpx2
 from fastapi import FastAPI
-from sqlalchemy import Connection
 
 from consent.statements import StatementLibrary
 from exchange.api.api import build_api
@@ -38,7 +37,7 @@ from exchange.limits import LIMITS, MINUTE_MS
 from exchange.oauth.server import TokenServer
 from exchange.roster import Member, RosterInvalidError, RosterSnapshot
 from exchange.settings import KEYS_NAME, Environment, Settings
-from exchange.storage.database import Database
+from exchange.storage.database import Connection, Database
 from exchange.storage.errors import StorageError
 from exchange.storage.key_store import KeyStore
 from exchange.storage.migrate import History, ensure_current

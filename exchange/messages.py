@@ -27,10 +27,10 @@ from exchange.envelope.epochs import EpochStatement
 from exchange.envelope.errors import MalformedError
 from exchange.envelope.format import Envelope
 from exchange.envelope.header import Header, HeaderReceipt
-from exchange.envelope.keys import KEY_BYTES, AgencyKey, NodeKey
+from exchange.envelope.keys import KEY_BYTES, NONCE_BYTES, AgencyKey, NodeKey
 from exchange.envelope.kinds import ERASED_BY_AGENCY, Kind, SignedBy
 from exchange.envelope.receipts import sign_receipt
-from exchange.envelope.seal import NONCE_BYTES, STOP_FILLER_BYTES, seal, seal_stop
+from exchange.envelope.seal import STOP_FILLER_BYTES, seal, seal_stop
 from exchange.envelope.wire import canonical, parse_canonical
 from exchange.feedback import Answer
 from exchange.limits import LIMITS

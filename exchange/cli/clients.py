@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from sqlalchemy.exc import IntegrityError
 
 from exchange.cli.console import OUT, SET_UP_WRONG, advise, fail, refusals_told, say, table
 from exchange.cli.profile import HomeOption, Profile
@@ -17,6 +16,7 @@ from exchange.oauth.scopes import CLIENT_SCOPES, Scope
 from exchange.settings import Settings, load_settings
 from exchange.storage.access import list_clients, revoke_client
 from exchange.storage.database import Database
+from exchange.storage.errors import IntegrityError
 
 app = typer.Typer(no_args_is_help=True, help="Which of the agency's own systems may call the node.")
 

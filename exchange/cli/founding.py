@@ -22,8 +22,7 @@ from contracts.vocabulary import AgencyKind, ServiceType
 from exchange.cli.profile import Profile, write_profile
 from exchange.client import ClientKey
 from exchange.envelope.key_file import MODERATE, SALT_BYTES, KdfCost, KeySet, create_key_file, seal_keys
-from exchange.envelope.keys import KEY_BYTES, AgencyKey, NodeKey, StorageKey
-from exchange.envelope.seal import NONCE_BYTES
+from exchange.envelope.keys import KEY_BYTES, NONCE_BYTES, AgencyKey, NodeKey, StorageKey
 from exchange.oauth.scopes import Scope, format_scopes
 from exchange.roster import Member, ToldFirst, member_card
 from exchange.settings import CONFIG_NAME, KEYS_NAME, Environment

@@ -26,8 +26,16 @@ from nacl.pwhash import argon2id
 from nacl.secret import Aead
 
 from exchange.envelope.errors import KeyFileError, KeyFileFault, KeyUnusableError, MalformedError, TooLargeError
-from exchange.envelope.keys import KEY_BYTES, NACL_REFUSALS, AgencyKey, EpochKey, NodeKey, Secret, StorageKey
-from exchange.envelope.seal import NONCE_BYTES
+from exchange.envelope.keys import (
+    KEY_BYTES,
+    NACL_REFUSALS,
+    NONCE_BYTES,
+    AgencyKey,
+    EpochKey,
+    NodeKey,
+    Secret,
+    StorageKey,
+)
 from exchange.envelope.tags import Tag, framed
 from exchange.envelope.wire import canonical, from_base64url, is_positive, parse_canonical, to_base64url
 

@@ -24,6 +24,8 @@ from exchange.envelope.format import SIGNATURE_BYTES, WRAPPED_KEY_BYTES
 from exchange.envelope.tags import Tag, framed
 
 KEY_BYTES: Final = 32
+NONCE_BYTES: Final = 24
+"""The nonce of XChaCha20-Poly1305."""
 NACL_REFUSALS: Final = (CryptoError, ValueError, TypeError, RuntimeError)
 """Everything that nacl raises for bad input; each caller turns all of it into one refusal."""
 

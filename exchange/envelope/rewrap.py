@@ -15,8 +15,7 @@ from typing import Final
 from nacl.secret import Aead
 
 from exchange.envelope.errors import KeyUnusableError, SealedRowError
-from exchange.envelope.keys import KEY_BYTES, NACL_REFUSALS, Dek, ReferralKey
-from exchange.envelope.seal import NONCE_BYTES
+from exchange.envelope.keys import KEY_BYTES, NACL_REFUSALS, NONCE_BYTES, Dek, ReferralKey
 from exchange.envelope.tags import Tag, framed
 
 VERSION: Final = b"\x01"

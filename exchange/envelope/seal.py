@@ -24,11 +24,10 @@ from nacl.secret import Aead
 
 from exchange.envelope.errors import ContentTooLargeError, KeyUnusableError, MalformedError
 from exchange.envelope.format import CIPHERTEXT_BYTES, WRAPPED_KEY_BYTES, Envelope, Header, encode_header
-from exchange.envelope.keys import KEY_BYTES, NACL_REFUSALS, Dek, key_id
+from exchange.envelope.keys import KEY_BYTES, NACL_REFUSALS, NONCE_BYTES, Dek, key_id
 from exchange.envelope.kinds import KindClass
 from exchange.limits import LIMITS
 
-NONCE_BYTES: Final = 24
 STOP_FILLER_BYTES: Final = WRAPPED_KEY_BYTES + CIPHERTEXT_BYTES[0]
 """How much random filler a stop needs."""
 PADDING_MARK: Final = b"\x80"

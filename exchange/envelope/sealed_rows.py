@@ -14,8 +14,7 @@ from typing import Final
 from nacl.secret import Aead
 
 from exchange.envelope.errors import SealedRowError
-from exchange.envelope.keys import NACL_REFUSALS, RowKey
-from exchange.envelope.seal import NONCE_BYTES
+from exchange.envelope.keys import NACL_REFUSALS, NONCE_BYTES, RowKey
 from exchange.envelope.tags import Tag, framed
 
 VERSION: Final = b"\x01"

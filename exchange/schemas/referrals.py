@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import ConfigDict, Field
+from pydantic.config import JsonDict
 
 from contracts.vocabulary import Field as ReferralField
 from contracts.vocabulary import Priority, ReleaseMode, Sector, ServiceType, Stage, WithdrawalForm
@@ -13,7 +14,7 @@ from exchange.referral.content import ReferralContent
 from exchange.referral.lifecycle import State
 from exchange.schemas.shapes import AgencyId, HexId, Strict, Timestamp
 
-SMALLEST_REFERRAL = {
+SMALLEST_REFERRAL: Final[JsonDict] = {
     "to": "rose-house-shelter",
     "consent": "5d2f0c1ab94e4c7f8a6e1b3d9c7f0a21",
     "service_type": "safe-accommodation",

@@ -43,6 +43,8 @@ from exchange.storage.wake import Wake
 from exchange.storage.wake_channels import Channel, NotifyChannel, PipeChannel
 from exchange.storage.writer import Writer, happen
 
+__all__ = ["Connection", "Database"]
+
 T = TypeVar("T")
 
 _SYNC_ATTEMPTS = 3

@@ -12,7 +12,7 @@ import sqlite3
 from typing import Final
 
 import psycopg
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 
@@ -207,6 +207,7 @@ __all__ = [
     "CommitFailedError",
     "DatabaseNewerError",
     "DatabaseOlderError",
+    "IntegrityError",
     "MigrationError",
     "RefusedByDatabaseError",
     "SchemaDriftError",

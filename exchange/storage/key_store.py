@@ -23,8 +23,7 @@ from typing import Final
 from sqlalchemy import Connection, Table, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from exchange.envelope.keys import EpochKey, ReferralKey, RowKey
-from exchange.envelope.seal import NONCE_BYTES
+from exchange.envelope.keys import NONCE_BYTES, EpochKey, ReferralKey, RowKey
 from exchange.envelope.sealed_rows import SealedRows
 from exchange.storage.database import Database
 from exchange.storage.tables import EPOCH_PRIVATE, REFERRAL_KEY

@@ -6,12 +6,11 @@ step is judged by.
 
 from __future__ import annotations
 
-from sqlalchemy import Connection
-
 from exchange.feedback import Answer, Kept
 from exchange.messages import AnswerTerms, Posting, SealedMessage, seal_answer
 from exchange.referral.lifecycle import EventName
 from exchange.schemas.inbox import ReferralAct
+from exchange.storage.database import Connection
 from exchange.storage.referrals import EventRecord
 from exchange.use_cases.acting import Acting
 from exchange.use_cases.cases import Case, audit, new_event

@@ -10,10 +10,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection
-
 from contracts.vocabulary import Purpose
 from exchange.referral.lifecycle import EventName, Side, State
+from exchange.storage.database import Connection
 from exchange.storage.inbox import envelope_ids_in, ids_of_others, recall_answers
 from exchange.storage.outbox import envelope_ids_out
 from exchange.storage.referrals import EventRecord, ReferralRecord, events_of, load_referrals

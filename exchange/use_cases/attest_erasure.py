@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sqlalchemy import Connection
-
 from exchange.schemas.inbox import ErasureAttestationRequest, ReferralAct
 from exchange.stops import Erased, erasure_receipt
+from exchange.storage.database import Connection
 from exchange.storage.inbox import load_arrived
 from exchange.storage.referrals import attestations_of, load_referral, record_attestation, save_referral
 from exchange.use_cases.acting import Acting

@@ -6,12 +6,11 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from sqlalchemy import Connection
-
 from exchange.referral.errors import TransitionError
 from exchange.referral.lifecycle import EventName, Side, State, check_new
 from exchange.storage.access import add_audit
 from exchange.storage.consents import StaleConsentError
+from exchange.storage.database import Connection
 from exchange.storage.inbox import load_arrived
 from exchange.storage.referrals import EventRecord, ReferralRecord, StaleReferralError, events_of, load_referral
 from exchange.use_cases.acting import Acting

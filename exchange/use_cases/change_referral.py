@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from sqlalchemy import Connection
-
 from exchange.referral.lifecycle import Side
+from exchange.storage.database import Connection
 from exchange.storage.outbox import delete_held
 from exchange.storage.referrals import (
     EventRecord,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection
-
 from consent.record import ConsentRecord, warns
 from exchange.schemas.consents import ConsentView
 from exchange.schemas.shapes import to_millis
 from exchange.storage.consents import StoredConsent, load_consent
+from exchange.storage.database import Connection
 from exchange.use_cases.node import Node
 from exchange.use_cases.refusals import not_found
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection
-
 from exchange.referral.lifecycle import EventName, Side
 from exchange.schemas.inbox import ReferralAct
 from exchange.stops import entered_in_error
+from exchange.storage.database import Connection
 from exchange.use_cases.acting import Acting
 from exchange.use_cases.answering import repeated
 from exchange.use_cases.cases import again, audit, read_case, referral_of_item

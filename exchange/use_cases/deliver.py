@@ -16,8 +16,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from sqlalchemy import Connection
-
 from exchange.envelope.errors import EnvelopeError
 from exchange.envelope.kinds import Kind, KindClass, class_of
 from exchange.envelope.statements import DeliveryReceipt, parse_statement
@@ -25,6 +23,7 @@ from exchange.envelope.wire import canonical, from_base64url, to_base64url
 from exchange.limits import LIMITS, SECOND_MS
 from exchange.roster import Member
 from exchange.schemas.federation import BatchAnswer, ItemAnswer
+from exchange.storage.database import Connection
 from exchange.storage.outbox import (
     OutgoingRecord,
     PeerLease,

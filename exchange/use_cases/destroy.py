@@ -13,12 +13,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sqlalchemy import Connection
-
 from exchange.referral.lifecycle import EventName, Side
 from exchange.stops import Erased, erasure_receipt
 from exchange.storage.access import add_audit
 from exchange.storage.consents import forget_client_code
+from exchange.storage.database import Connection
 from exchange.storage.inbox import wipe_items
 from exchange.storage.outbox import wipe_bodies
 from exchange.storage.referrals import (

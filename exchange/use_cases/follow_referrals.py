@@ -5,11 +5,10 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from sqlalchemy import Connection
-
 from exchange.schemas.referrals import ReferralChange, ReferralChanges, ReferralView
 from exchange.schemas.shapes import from_millis
 from exchange.storage import referrals
+from exchange.storage.database import Connection
 from exchange.storage.referrals import AttestationRecord, EventRecord, ReferralRecord
 from exchange.use_cases.node import Node
 from exchange.use_cases.poll_inbox import read_cursor

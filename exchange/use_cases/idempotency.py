@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from pydantic import BaseModel
-from sqlalchemy import Connection
-from sqlalchemy.exc import IntegrityError
 
 from exchange.storage.access import StoredAnswer, load_answer, store_answer
+from exchange.storage.database import Connection
+from exchange.storage.errors import IntegrityError
 from exchange.use_cases.errors import ConflictError
 from exchange.use_cases.node import Node
 

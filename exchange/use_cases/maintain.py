@@ -7,9 +7,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sqlalchemy import Connection
-from sqlalchemy.exc import IntegrityError
-
 from exchange.envelope.epochs import (
     EpochStatement,
     private_half_ends,
@@ -21,7 +18,9 @@ from exchange.envelope.kinds import Kind
 from exchange.envelope.statements import parse_statement
 from exchange.storage import outbox, referrals
 from exchange.storage.access import forget_used
+from exchange.storage.database import Connection
 from exchange.storage.epochs import StoredEpoch, forget_own_epochs, forget_peer_epochs, own_epochs, publish_epochs
+from exchange.storage.errors import IntegrityError
 from exchange.storage.inbox import forget_answers, forget_items
 from exchange.storage.key_store import EpochPrivate
 from exchange.storage.referrals import ReferralRecord, StaleReferralError

@@ -14,8 +14,7 @@ from typing import Protocol
 from consent.statements import StatementLibrary
 from contracts.model import Contract
 from exchange.envelope.epochs import EpochStatement
-from exchange.envelope.keys import KEY_BYTES, AgencyKey, EpochKey, NodeKey, ReferralKey, StorageKey
-from exchange.envelope.seal import NONCE_BYTES
+from exchange.envelope.keys import KEY_BYTES, NONCE_BYTES, AgencyKey, EpochKey, NodeKey, ReferralKey, StorageKey
 from exchange.envelope.sealed_rows import SealedRows
 from exchange.limits import Limits
 from exchange.oauth.server import TokenServer

@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection
-
 from contracts.vocabulary import Channel
 from exchange.envelope.format import Envelope
 from exchange.envelope.keys import ReferralKey
@@ -25,6 +23,7 @@ from exchange.referral.contact_plan import SafeContact, advice
 from exchange.schemas.federation import WireEnvelope
 from exchange.schemas.inbox import ContactAdvice, OpenedItem, OpenedItems
 from exchange.schemas.shapes import to_millis
+from exchange.storage.database import Connection
 from exchange.storage.inbox import ArrivedRecord, items_of, load_arrived, mark_opened
 from exchange.storage.referrals import ReferralRecord, load_referrals
 from exchange.use_cases.acting import Acting

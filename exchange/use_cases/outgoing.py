@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection
-
 from exchange.envelope.epochs import EpochStatement, current_epoch
 from exchange.envelope.errors import EnvelopeError, EpochError
 from exchange.envelope.keys import AgencyKey
@@ -11,6 +9,7 @@ from exchange.envelope.statements import parse_statement
 from exchange.messages import Posting, SealedMessage, Signers, seal_stop_message
 from exchange.roster import Member
 from exchange.stops import Stop
+from exchange.storage.database import Connection
 from exchange.storage.epochs import peer_epochs
 from exchange.storage.outbox import OutgoingRecord, enqueue
 from exchange.storage.referrals import ReferralRecord

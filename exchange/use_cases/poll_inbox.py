@@ -13,13 +13,12 @@ import time
 from collections.abc import Sequence
 from typing import Literal, cast
 
-from sqlalchemy import Connection
-
 from contracts.vocabulary import Priority, Purpose, Sector
 from exchange.referral.lifecycle import State
 from exchange.schemas.inbox import InboxItem, InboxPage, Lease
 from exchange.schemas.shapes import from_millis
 from exchange.storage import inbox
+from exchange.storage.database import Connection
 from exchange.storage.inbox import ArrivedRecord
 from exchange.storage.referrals import ReferralRecord, load_referrals
 from exchange.use_cases.acting import Acting

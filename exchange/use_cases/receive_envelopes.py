@@ -18,9 +18,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection
-from sqlalchemy.exc import IntegrityError
-
 from exchange.envelope.errors import MalformedError, TooLargeError
 from exchange.envelope.kinds import KindClass
 from exchange.envelope.statements import DeliveryReceipt, sign_statement
@@ -28,6 +25,8 @@ from exchange.envelope.wire import parse_object, to_base64url
 from exchange.referral.lifecycle import TransitionError
 from exchange.schemas.federation import BatchAnswer, ItemAnswer
 from exchange.schemas.problems import Problem, Who
+from exchange.storage.database import Connection
+from exchange.storage.errors import IntegrityError
 from exchange.storage.outbox import wake_peer
 from exchange.storage.referrals import StaleReferralError, guard_versions
 from exchange.storage.transaction import signal

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
-from sqlalchemy import Connection
-
 from consent.errors import ConsentInvalidError, ConsentTransitionError
 from consent.lifecycle import narrow, renew
 from consent.lifecycle import record_consent as make_record
@@ -16,6 +14,7 @@ from exchange.schemas.consents import ConsentRequest, ConsentView, ProvisionsReq
 from exchange.schemas.problems import ProblemField
 from exchange.storage.access import add_audit
 from exchange.storage.consents import StaleConsentError, insert_consent, save_consent, subject_exists
+from exchange.storage.database import Connection
 from exchange.use_cases.acting import Acting
 from exchange.use_cases.consent_records import consent_view, read_record, stored
 from exchange.use_cases.errors import InvalidError

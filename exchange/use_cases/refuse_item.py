@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sqlalchemy import Connection
-
 from exchange.schemas.inbox import ReferralAct, RefusalRequest
 from exchange.stops import RefusalCode, refusal
+from exchange.storage.database import Connection
 from exchange.storage.inbox import load_arrived
 from exchange.storage.referrals import ReferralRecord, load_referral, save_referral
 from exchange.use_cases.acting import Acting

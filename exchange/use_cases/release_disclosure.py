@@ -14,8 +14,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sqlalchemy import Connection
-
 from exchange.disclosure import Refused, still_allowed
 from exchange.envelope.statements import ReleaseStatement, sign_statement
 from exchange.referral.lifecycle import TERMINAL, EventName, Side
@@ -23,6 +21,7 @@ from exchange.roster import UnknownMemberError
 from exchange.schemas.referrals import ReleaseAnswer
 from exchange.storage.access import add_audit
 from exchange.storage.consents import guard_consent, load_consent
+from exchange.storage.database import Connection
 from exchange.storage.outbox import OutgoingRecord, held_of, release_held
 from exchange.storage.referrals import EventRecord, due_for
 from exchange.storage.transaction import signal

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sqlalchemy import Connection
-
 from exchange.envelope.kinds import Kind
 from exchange.messages import SealedMessage
 from exchange.referral.lifecycle import Side
 from exchange.schemas.referrals import DisclosureRequest, ForwardAnswer
 from exchange.storage.consents import guard_consent
+from exchange.storage.database import Connection
 from exchange.storage.outbox import delete_held
 from exchange.storage.referrals import ReferralRecord, load_referral
 from exchange.use_cases.acting import Acting

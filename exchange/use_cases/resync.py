@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sqlalchemy import Connection
-
 from exchange.referral.lifecycle import Side
 from exchange.schemas.federation import ResyncAnswer, ResyncRequest
 from exchange.schemas.shapes import to_millis
 from exchange.storage.access import add_audit
+from exchange.storage.database import Connection
 from exchange.storage.outbox import delivered_since, requeue_stops
 from exchange.storage.referrals import load_referral
 from exchange.storage.transaction import signal

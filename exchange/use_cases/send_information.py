@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sqlalchemy import Connection
-
 from exchange.envelope.kinds import Kind
 from exchange.referral.content import ReferralContent
 from exchange.referral.lifecycle import Side
 from exchange.schemas.referrals import ForwardAnswer, InformationRequest, SafeContactRequest
 from exchange.storage.consents import guard_consent
+from exchange.storage.database import Connection
 from exchange.storage.inbox import items_of
 from exchange.storage.referrals import ReferralRecord
 from exchange.use_cases.acting import Acting

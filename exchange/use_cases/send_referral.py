@@ -13,8 +13,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection
-
 from consent.client_code import new_client_code
 from contracts.vocabulary import ROUTING_FIELDS, Priority, ReleaseMode, basis_class, purpose_for, sector_of
 from exchange.disclosure import Cleared, Refused
@@ -34,6 +32,7 @@ from exchange.storage.consents import (
     load_consent,
     read_client_code,
 )
+from exchange.storage.database import Connection
 from exchange.storage.referrals import EventRecord, ReferralRecord, add_change, add_event, insert_referral
 from exchange.storage.transaction import signal
 from exchange.use_cases.acting import Acting

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from sqlalchemy import Connection
-
 from exchange.envelope.kinds import Kind
 from exchange.referral.lifecycle import EventName
 from exchange.stops import Stop
+from exchange.storage.database import Connection
 from exchange.storage.outbox import delete_queued_forwards
 from exchange.storage.referrals import EventRecord, ReferralRecord, remove_events
 from exchange.use_cases.change_referral import change_referral

@@ -14,8 +14,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
-from sqlalchemy import Connection
-
 from contracts.vocabulary import (
     BasisClass,
     Feedback,
@@ -28,12 +26,12 @@ from contracts.vocabulary import (
     service_of,
 )
 from exchange.disclosure import lesser
-from exchange.envelope.keys import ReferralKey
+from exchange.envelope.keys import NONCE_BYTES, ReferralKey
 from exchange.envelope.kinds import ERASED_BY_NODE, Kind, KindClass
 from exchange.envelope.rewrap import rewrap
-from exchange.envelope.seal import NONCE_BYTES
 from exchange.referral.lifecycle import EventName, Side, State, check_received
 from exchange.storage.access import add_audit
+from exchange.storage.database import Connection
 from exchange.storage.inbox import ArrivedRecord, add_arrived, remember_answer
 from exchange.storage.referrals import (
     EventRecord,

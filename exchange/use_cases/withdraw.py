@@ -13,8 +13,6 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import Connection
-
 from consent.errors import ConsentTransitionError
 from consent.lifecycle import withdraw as withdraw_record
 from consent.record import ConsentRecord
@@ -25,6 +23,7 @@ from exchange.schemas.referrals import WithdrawalAnswer, WithdrawalRequest
 from exchange.schemas.shapes import from_millis
 from exchange.stops import withdrawal
 from exchange.storage.consents import save_consent
+from exchange.storage.database import Connection
 from exchange.storage.referrals import (
     ReferralRecord,
     attestations_of,
