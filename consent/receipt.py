@@ -119,10 +119,9 @@ def cut_receipt(
         raise ReceiptError(
             "receipt-id", "A receipt has a random id of its own: two receivers could join the consent's."
         )
-    issued, end = _millis(at), _millis(permit.expires_at)
-    if issued >= end:
+    issued, expires = _millis(at), receipt_ends(permit.expires_at, at)
+    if issued >= expires:
         raise ReceiptError("consent-ended", "The consent has ended.")
-    last_midnight = end - end % _DAY_MS
     return CutReceipt(
         receipt_id=receipt_id,
         issuer=issuer,
@@ -131,8 +130,19 @@ def cut_receipt(
         groups=tuple(sorted(groups)),
         basis=basis_class(permit.basis),
         issued=issued,
-        expires=last_midnight if last_midnight > issued else end,
+        expires=expires,
     )
+
+
+def receipt_ends(consent_ends: datetime, at: datetime) -> int:
+    """When a receipt cut at this moment expires (Unix milliseconds): nothing sealed under it may live longer.
+
+    The last midnight (UTC) before the consent ends, except on its last day: the exact end would let two receivers join
+    records.
+    """
+    issued, end = _millis(at), _millis(consent_ends)
+    last_midnight = end - end % _DAY_MS
+    return last_midnight if last_midnight > issued else end
 
 
 def receipt_for_her(

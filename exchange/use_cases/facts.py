@@ -8,7 +8,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict
 
 from contracts.model import Retention
-from contracts.vocabulary import Basis, BasisClass, Feedback, Field, Group, Priority, Purpose, ReleaseMode, ServiceType
+from contracts.vocabulary import Feedback, Field, Priority, Purpose, ReleaseMode, ServiceType
 from exchange.use_cases.node import Node
 
 
@@ -20,28 +20,17 @@ class Facts(BaseModel):
     service: ServiceType
     purpose: Purpose
     priority: Priority
-    basis: BasisClass
-    exact_basis: Basis | None = None
-    """Unknown on the receiving side until the offer was opened."""
     feedback: Feedback
     offer: str
     """Id of the offer's envelope."""
-    offered: tuple[Field, ...] = ()
-    groups: tuple[Group, ...] = ()
     release: ReleaseMode = ReleaseMode.CONFIRM
     retention_declined_s: int
     retention_expired_s: int
     retention_closed_s: int
     subject: str | None = None
-    consent_version: int | None = None
-    held: str | None = None
-    """Id of the held disclosure's envelope."""
     held_fields: tuple[Field, ...] = ()
-    held_expires: int | None = None
     accepting: str | None = None
     """Digest of the answer that accepted."""
-    unit: str | None = None
-    exercise: bool = False
 
     @property
     def retention(self) -> Retention:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from exchange.envelope.kinds import Kind
-from exchange.messages import SealedMessage
 from exchange.referral.lifecycle import Side
 from exchange.schemas.referrals import DisclosureRequest, ForwardAnswer
 from exchange.storage.consents import guard_consent
@@ -59,19 +58,16 @@ def _hold(node: Node, conn: Connection, acting: Acting, case: Case, told: Told) 
     (sealed,) = told.sealed
     put_out(node, conn, sealed, status="held")
     change_referral(
-        node, conn, case.record, what="disclosure-replaced", adjust=lambda read: _held(node, read, case, told, sealed)
+        node, conn, case.record, what="disclosure-replaced", adjust=lambda read: _held(node, read, case, told)
     )
     audit(conn, node, acting, "disclosure-replaced", [case.record.id], sealed.digest)
 
 
-def _held(node: Node, record: ReferralRecord, case: Case, told: Told, sealed: SealedMessage) -> ReferralRecord:
+def _held(node: Node, record: ReferralRecord, case: Case, told: Told) -> ReferralRecord:
     (forward,) = told.cleared.forwards
     facts = case.facts.model_copy(
         update={
-            "held": sealed.header.id,
             "held_fields": tuple(sorted(forward.content.fields_present())),
-            "held_expires": sealed.header.expires,
-            "consent_version": told.consent.version,
         }
     )
     # `confirm` and not `held`: an acceptance that is here already must not release it before this call says so.

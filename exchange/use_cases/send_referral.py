@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from consent.client_code import new_client_code
-from contracts.vocabulary import ROUTING_FIELDS, Priority, ReleaseMode, basis_class, purpose_for, sector_of
+from consent.receipt import receipt_ends
+from contracts.vocabulary import ROUTING_FIELDS, Priority, ReleaseMode, purpose_for, sector_of
 from exchange.disclosure import Cleared, Refused
 from exchange.envelope.epochs import EpochStatement, latest_expiry_of_disclosure
 from exchange.envelope.errors import ContentTooLargeError
@@ -41,7 +42,7 @@ from exchange.use_cases.consent_records import opened
 from exchange.use_cases.errors import ForbiddenError, TooLargeError
 from exchange.use_cases.facts import Facts, seal_facts
 from exchange.use_cases.idempotency import Idempotency, Keep, Stored, once
-from exchange.use_cases.node import Node
+from exchange.use_cases.node import Node, as_datetime
 from exchange.use_cases.outgoing import agency_key, current_peer_epoch, put_out, signers
 from exchange.use_cases.refusals import changed_meanwhile
 from exchange.use_cases.views import field_decisions, told_first
@@ -106,7 +107,7 @@ async def _send_once(node: Node, acting: Acting, request: ReferralRequest, keep:
     plan = request.content.safe_contact
     expires_held = clocks.disclosure_expires(
         plan,
-        consent_ends=_consent_ends(judged.outcome),
+        consent_ends=receipt_ends(judged.outcome.consent.expires_at, as_datetime(at)),
         due=judged.respond_by,
         key_ends=latest_expiry_of_disclosure(epoch.not_after),
     )
@@ -154,10 +155,6 @@ def refused(node: Node, outcome: Cleared | Refused) -> ForbiddenError:
         if reason.outcome != "allowed" and reason.field not in ROUTING_FIELDS
     )
     return ForbiddenError(outcome.code, outcome.sentence, fields=fields)
-
-
-def _consent_ends(cleared: Cleared) -> int:
-    return int(cleared.consent.expires_at.timestamp() * 1000)
 
 
 def _seal_both(node: Node, between: Parties, making: _Making) -> tuple[SealedMessage, SealedMessage | None]:
@@ -212,22 +209,14 @@ def _record(
         service=request.service_type,
         purpose=purpose,
         priority=making.judged.priority,
-        basis=basis_class(cleared.consent.basis),
-        exact_basis=cleared.consent.basis,
         feedback=cleared.feedback,
         offer=offer.header.id,
-        offered=tuple(sorted(cleared.offer.content.fields_present())),
-        groups=tuple(sorted(cleared.offer.groups)),
         release=cleared.rule.release,
         retention_declined_s=cleared.rule.retention.declined_s,
         retention_expired_s=cleared.rule.retention.expired_s,
         retention_closed_s=cleared.rule.retention.closed_s,
         subject=making.subject,
-        consent_version=cleared.consent.version,
-        held=held.header.id if held is not None else None,
         held_fields=tuple(sorted(disclosure.content.fields_present())) if disclosure is not None else (),
-        held_expires=making.expires_held if held is not None else None,
-        exercise=bool(cleared.offer.content.exercise),
     )
     hold = "held" if held is not None else "awaiting-disclosure" if disclosure is not None else "none"
     return ReferralRecord(

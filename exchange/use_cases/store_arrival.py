@@ -15,9 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from contracts.vocabulary import (
-    BasisClass,
     Feedback,
-    Group,
     Priority,
     Purpose,
     Sector,
@@ -174,14 +172,11 @@ def _facts_of_offer(arrival: Arrival) -> Facts:
         service=service,
         purpose=purpose,
         priority=Priority(header.priority or ""),
-        basis=BasisClass(header.receipt.basis),
         feedback=lesser(rule.feedback, hers),
         offer=header.id,
-        groups=tuple(Group(group) for group in header.groups),
         retention_declined_s=rule.retention.declined_s,
         retention_expired_s=rule.retention.expired_s,
         retention_closed_s=rule.retention.closed_s,
-        exercise=message is not None and message.body is not None and bool(message.body.content.exercise),
     )
 
 

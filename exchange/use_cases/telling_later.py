@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from consent.receipt import receipt_ends
 from consent.record import ConsentRecord
 from exchange.disclosure import ClearedLater, DisclosureRequest, Forward, Refused, clear_later
 from exchange.envelope.epochs import EpochStatement, latest_expiry_of_disclosure
@@ -92,7 +93,7 @@ def _seal(
     in_reply_to: str | None,
 ) -> SealedMessage:
     at, record = node.clock(), case.record
-    consent_ends = int(cleared.consent.expires_at.timestamp() * 1000)
+    consent_ends = receipt_ends(cleared.consent.expires_at, as_datetime(at))
     expires = min(consent_ends, at + node.limits.sealed_expires_ms, latest_expiry_of_disclosure(epoch.not_after))
     if forward.kind is Kind.DISCLOSURE:
         # After an acceptance the time to answer no longer bounds it; the plan, the consent and the key do.
