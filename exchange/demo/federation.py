@@ -16,7 +16,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -40,6 +40,8 @@ from exchange.settings import KEYS_NAME, Environment
 LOOPBACK: Final = "127.0.0.1"
 READY_WITHIN_S: Final = 30.0
 _PASSPHRASE_NAME: Final = "passphrase"  # noqa: S105 - the name of a file
+NewDatabase = Callable[[str], str]
+"""From a name to the address of a new, empty database."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,7 @@ class _Made:
     member: Member
     port: int
     passphrase: str = field(repr=False)
+    variables: Mapping[str, str] = field(repr=False)
 
 
 @dataclass(slots=True)
@@ -156,7 +159,12 @@ class RunningFederation:
 
 @contextmanager
 def running_federation(
-    folder: Path, plans: Sequence[AgencyPlan] = FOUR, *, environment: Environment = Environment.DEMO
+    folder: Path,
+    plans: Sequence[AgencyPlan] = FOUR,
+    *,
+    environment: Environment = Environment.DEMO,
+    new_database: NewDatabase | None = None,
+    variables: Mapping[str, str] | None = None,
 ) -> Iterator[RunningFederation]:
     """Nodes for these agencies, ready to work; stopped at the end.
 
@@ -164,6 +172,8 @@ def running_federation(
         folder: a new or empty folder for their homes.
         plans: which agencies.
         environment: demo or sandbox.
+        new_database: makes the databases of the nodes; each node has files in its home unless given.
+        variables: further settings of every node.
 
     Raises:
         FederationError: a node did not start, or stopped at once.
@@ -171,7 +181,7 @@ def running_federation(
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     federation = RunningFederation(folder)
     with ExitStack() as running:
-        made = [_found(folder, plan, environment) for plan in plans]
+        made = [_found(folder, plan, environment, new_database, variables or {}) for plan in plans]
         federation.contract_digest = _link(made)
         for one in made:
             node = _start(one)
@@ -188,7 +198,13 @@ def _tell_to_stop(federation: RunningFederation) -> None:
         node.supervisor.tell_to_stop()
 
 
-def _found(folder: Path, plan: AgencyPlan, environment: Environment) -> _Made:
+def _found(
+    folder: Path,
+    plan: AgencyPlan,
+    environment: Environment,
+    new_database: NewDatabase | None,
+    variables: Mapping[str, str],
+) -> _Made:
     home = folder / plan.agency
     secret_file = folder / f".{plan.agency}.{_PASSPHRASE_NAME}"
     passphrase = secrets.token_urlsafe(24)
@@ -196,6 +212,8 @@ def _found(folder: Path, plan: AgencyPlan, environment: Environment) -> _Made:
     with os.fdopen(descriptor, "w", encoding="ascii") as file:
         file.write(passphrase)
     port = _free_port()
+    urls = (new_database(f"{plan.agency}-main"), new_database(f"{plan.agency}-keys")) if new_database else (None, None)
+    databases = {"EXCHANGE_DATABASE_URL": urls[0], "EXCHANGE_KEY_DATABASE_URL": urls[1]}
     made = found(
         NodePlan(
             home=home,
@@ -212,6 +230,8 @@ def _found(folder: Path, plan: AgencyPlan, environment: Environment) -> _Made:
             environment=environment,
             host=LOOPBACK,
             port=port,
+            database_url=urls[0],
+            key_database_url=urls[1],
             secret_files={"passphrase_file": secret_file},
             actor="w-demo",
         ),
@@ -219,7 +239,8 @@ def _found(folder: Path, plan: AgencyPlan, environment: Environment) -> _Made:
         # Invented keys, made in a moment: the cheapest derivation that a node accepts.
         cost=FLOOR,
     )
-    return _Made(plan, home, made.member, port, passphrase)
+    own = dict(variables) | {name: url for name, url in databases.items() if url is not None}
+    return _Made(plan, home, made.member, port, passphrase, own)
 
 
 def _link(made: Sequence[_Made]) -> str:
@@ -246,7 +267,7 @@ def _start(made: _Made) -> RunningNode:
     log = (made.home / "node.log").open("ab")
     # Settings of the surrounding shell belong to another node.
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("EXCHANGE_")}
-    variables = inherited | {"EXCHANGE_HOME": str(made.home)}
+    variables = {**inherited, **made.variables, "EXCHANGE_HOME": str(made.home)}
     supervisor = Supervisor(LOOPBACK, made.port, 1, variables, output=log)
     supervisor.start()
     return RunningNode(made.plan, made.home, made.member, supervisor, log)
