@@ -22,7 +22,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from exchange.schemas.problems import Problem
 
-OUT: Final = Console(highlight=False, soft_wrap=False)
+OUT: Final = Console(highlight=False)
 ERR: Final = Console(stderr=True, highlight=False)
 
 REFUSED: Final = 1
@@ -31,17 +31,17 @@ SET_UP_WRONG: Final = 2
 
 def say(sentence: str, *, style: str = "") -> None:
     """One line of an answer."""
-    OUT.print(Text(sentence, style=style))
+    OUT.print(Text(sentence, style=style), soft_wrap=True)
 
 
 def advise(sentence: str, *, style: str = "yellow") -> None:
     """One line of advice, beside the answer."""
-    ERR.print(Text(sentence, style=style))
+    ERR.print(Text(sentence, style=style), soft_wrap=True)
 
 
 def fail(sentence: str, *, code: int = REFUSED) -> NoReturn:
     """End with a sentence that says what to do."""
-    ERR.print(Text(sentence, style="bold red"))
+    ERR.print(Text(sentence, style="bold red"), soft_wrap=True)
     raise typer.Exit(code)
 
 

@@ -69,8 +69,7 @@ async def _look_at_network(settings: Settings, federation: Federation) -> list[F
 def tell(findings: Iterable[Finding]) -> None:
     """One line each, and below it what to do."""
     for finding in findings:
-        OUT.print(
-            Text.assemble((f"{finding.level:<5}", _STYLES[finding.level]), f"{finding.subject}: ", finding.sentence)
-        )
+        line = Text.assemble((f"{finding.level:<5}", _STYLES[finding.level]), f"{finding.subject}: ", finding.sentence)
+        OUT.print(line, soft_wrap=True)
         if finding.what_to_do:
-            OUT.print(Text(f"      → {finding.what_to_do}", style="bold"))
+            OUT.print(Text(f"      → {finding.what_to_do}", style="bold"), soft_wrap=True)

@@ -21,13 +21,14 @@ from pydantic import SecretStr
 
 from exchange.settings import Settings, load_settings
 
+_STANDARD_INPUT: Final = 0
 SHUTDOWN_S: Final = 8
 """How long running requests may take to end; long-polls are answered at once."""
 
 
 def main(arguments: list[str]) -> None:
     """Read the passphrase, watch the parent, and be an API process or the courier."""
-    typed = sys.stdin.buffer.readline().rstrip(b"\n").decode()
+    typed = _first_line().decode()
     settings = load_settings(passphrase=SecretStr(typed) if typed else None)
     threading.Thread(target=_stop_with_parent, name="parent", daemon=True).start()
     match arguments:
@@ -77,8 +78,17 @@ async def run_courier_process(settings: Settings) -> None:
         sys.exit("\n".join(refused.reasons))
 
 
+def _first_line() -> bytes:
+    """The first line of standard input, read without a buffer: a thread waits on the rest until the end."""
+    line = bytearray()
+    while (read := os.read(_STANDARD_INPUT, 1)) not in {b"", b"\n"}:
+        line += read
+    return bytes(line)
+
+
 def _stop_with_parent() -> None:
-    sys.stdin.buffer.read()
+    while os.read(_STANDARD_INPUT, 1):
+        pass
     os.kill(os.getpid(), signal.SIGTERM)
 
 

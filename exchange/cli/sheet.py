@@ -19,8 +19,8 @@ def show_opened(opened: OpenedItem) -> None:
         members = opened.content.model_dump(mode="json", exclude_none=True, by_alias=True)
     elif opened.answer is not None:
         members = opened.answer
-    rows = [row for name, value in members.items() for row in lines_of(name, value)]
-    OUT.print(table("", ("field", "says"), rows))
+    rows = [row for name, value in members.items() for row in lines_of(name, value) if row[1]]
+    OUT.print(table("What it says", ("field", "says"), rows))
     if "safe_contact" in members:
         say(f"Before any contact: exchange inbox advice {item.id[:12]}", style="bold")
 

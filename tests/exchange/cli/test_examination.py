@@ -1,0 +1,234 @@
+"""`exchange doctor`: each thing that can be wrong is found and comes with what to do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from exchange.cli.doctor import examine, tell
+from exchange.cli.examination import Federation, Finding, Level, look_at_contracts, read_federation
+from exchange.cli.examining_peers import look_at_network
+from exchange.demo.federation import HELPLINE, SHELTER, _found, _link
+from exchange.envelope.epochs import published_weeks, state_epoch
+from exchange.envelope.key_file import open_keys, read_key_file
+from exchange.envelope.keys import AgencyKey, EpochKey
+from exchange.envelope.wire import to_base64url
+from exchange.settings import Environment, Settings, load_settings
+
+NOW = datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Made:
+    """Two linked homes, nothing running."""
+
+    folder: Path
+    home: Path
+    passphrase: str
+    peer_key: AgencyKey
+
+    def settings(self, **arguments: Any) -> Settings:
+        return load_settings(home=self.home, **arguments)
+
+    def findings(self, **arguments: Any) -> list[Finding]:
+        return examine(self.settings(**arguments), self.passphrase, offline=True)
+
+    def federation(self) -> Federation:
+        found = read_federation(self.settings())
+        assert isinstance(found, Federation)
+        return found
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Made:
+    folder = tmp_path / "federation"
+    folder.mkdir()
+    nodes = [_found(folder, plan, Environment.SANDBOX) for plan in (SHELTER, HELPLINE)]
+    _link(nodes)
+    keys = open_keys(read_key_file(nodes[1].home / "node.keys"), nodes[1].passphrase.encode())
+    assert keys.agency is not None
+    return Made(folder, nodes[0].home, nodes[0].passphrase, keys.agency)
+
+
+def bad(findings: list[Finding]) -> list[Finding]:
+    return [finding for finding in findings if finding.level is Level.BAD]
+
+
+def test_nothing_is_bad_in_a_new_node(made: Made) -> None:
+    assert bad(made.findings()) == []
+
+
+def _other_roster_key(made: Made) -> None:
+    roster = json.loads((made.home / "roster.json").read_text())
+    own = next(member for member in roster["members"] if member["agency"] == SHELTER.agency)
+    own["node_key"] = to_base64url(bytes(range(32)))
+    (made.home / "roster.json").write_text(json.dumps(roster))
+
+
+def _suspend(made: Made) -> None:
+    roster = json.loads((made.home / "roster.json").read_text())
+    for member in roster["members"]:
+        member["status"] = "suspended"
+    (made.home / "roster.json").write_text(json.dumps(roster))
+
+
+@pytest.mark.parametrize(
+    ("harm", "subject", "advice"),
+    [
+        pytest.param(lambda made: (made.home / "roster.json").unlink(), "roster", "Install", id="no roster"),
+        pytest.param(
+            lambda made: (made.home / "roster.json").write_text("{}"), "roster", "again", id="a damaged roster"
+        ),
+        pytest.param(lambda made: (made.home / "card.json").unlink(), "roster", "init", id="no card"),
+        pytest.param(lambda made: (made.home / "node.keys").unlink(), "keys", "Restore", id="no key file"),
+        pytest.param(lambda made: (made.home / "node.keys").chmod(0o644), "keys", "chmod", id="keys others can read"),
+        pytest.param(lambda made: made.home.chmod(0o755), "configuration", "chmod 700", id="a home others can enter"),
+        pytest.param(lambda made: (made.home / "keys.db").unlink(), "databases", "migrate", id="no key store"),
+        pytest.param(_other_roster_key, "keys", "at once", id="another key in the roster"),
+        pytest.param(_suspend, "roster", "office", id="suspended"),
+        pytest.param(
+            lambda made: [path.unlink() for path in (made.home / "contracts").iterdir()],
+            "contract",
+            "Put it into",
+            id="a contract in force that is not on file",
+        ),
+        pytest.param(
+            lambda made: (made.home / "contracts" / "x.yaml").write_text("rules: ["), "contract", "check", id="damaged"
+        ),
+    ],
+)
+def test_what_is_wrong_is_found(made: Made, harm: Callable[[Made], object], subject: str, advice: str) -> None:
+    harm(made)
+    found = bad(made.findings())
+    assert any(finding.subject == subject and advice in finding.what_to_do for finding in found), found
+    assert all(finding.what_to_do for finding in found)
+
+
+def test_a_wrong_passphrase_is_found(made: Made) -> None:
+    assert any(
+        finding.subject == "keys" for finding in bad(examine(made.settings(), "another passphrase", offline=True))
+    )
+
+
+@pytest.mark.parametrize(
+    ("at", "level"),
+    [
+        pytest.param(datetime(2027, 12, 1, tzinfo=UTC), Level.WARN, id="soon over"),
+        pytest.param(datetime(2027, 6, 1, tzinfo=UTC), Level.WARN, id="soon to be reviewed"),
+        pytest.param(datetime(2028, 1, 1, tzinfo=UTC), Level.BAD, id="over"),
+    ],
+)
+def test_the_end_of_a_contract_is_seen_coming(made: Made, at: datetime, level: Level) -> None:
+    findings = list(look_at_contracts(made.settings(), made.federation(), at))
+    assert any(finding.level is level and finding.what_to_do for finding in findings)
+
+
+def card(made: Made, weeks: int = 6, **members: Any) -> dict[str, Any]:
+    peer = made.federation().roster.members[HELPLINE.agency]
+    epochs = []
+    for seq, week in enumerate(published_weeks(int(NOW.timestamp() * 1000))[:weeks], start=1):
+        key = EpochKey(bytes([seq]) * 32)
+        signed = state_epoch(key, week, agency=HELPLINE.agency, seq=seq, sign=made.peer_key.sign)
+        epochs.append(
+            {
+                "key_id": key.key_id,
+                "key": to_base64url(key.public),
+                "seq": seq,
+                "not_before": NOW.isoformat(),
+                "not_after": NOW.isoformat(),
+                "statement": to_base64url(signed.to_bytes()),
+            }
+        )
+    return {
+        "agency": HELPLINE.agency,
+        "kind": "helpline",
+        "software": "referral-exchange",
+        "suites": ["s"],
+        "vocabularies": [1],
+        "agency_key": to_base64url(peer.agency_key),
+        "node_key": to_base64url(peer.node_key),
+        "epochs": epochs,
+        "contracts": [],
+        "roster_version": 1,
+        "roster_digest": "a" * 64,
+        "synthetic": True,
+    } | members
+
+
+async def ask(made: Made, body: object, *, skew: timedelta = timedelta()) -> list[Finding]:
+    """What doctor says when the peer answers so."""
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        if request.url.path == "/health/ready":
+            raise httpx2.ConnectError("down")
+        if isinstance(body, Exception):
+            raise body
+        headers = {"date": format_datetime(NOW + skew, usegmt=True)}
+        return httpx2.Response(200, content=json.dumps(body), headers=headers)
+
+    transport = httpx2.MockTransport(answer)
+    return await look_at_network(made.federation(), "http://127.0.0.1:1", transport=transport, now_s=NOW.timestamp)
+
+
+async def test_a_good_peer(made: Made) -> None:
+    findings = await ask(made, card(made))
+    assert [finding.level for finding in findings] == [Level.WARN, Level.OK, Level.OK]
+
+
+@pytest.mark.parametrize(
+    ("body", "level", "sentence"),
+    [
+        pytest.param(lambda _: httpx2.ConnectError("down"), Level.WARN, "not reachable", id="away"),
+        pytest.param(lambda _: {"hello": "world"}, Level.BAD, "no node card", id="something else"),
+        pytest.param(lambda made: card(made, agency="someone-else"), Level.BAD, "other keys", id="another agency"),
+        pytest.param(
+            lambda made: card(made, agency_key=to_base64url(bytes(range(32)))),
+            Level.BAD,
+            "other keys",
+            id="another key",
+        ),
+        pytest.param(lambda made: card(made, epochs=[]), Level.BAD, "no current key", id="no keys"),
+        pytest.param(lambda made: card(made, weeks=2), Level.WARN, "few keys", id="few keys ahead"),
+    ],
+)
+async def test_peers_that_are_not_well(made: Made, body: Callable[[Made], object], level: Level, sentence: str) -> None:
+    findings = await ask(made, body(made))
+    assert any(finding.level is level and sentence in finding.sentence for finding in findings)
+
+
+async def test_keys_that_the_peer_did_not_sign(made: Made) -> None:
+    forged = card(made)
+    other = AgencyKey(bytes(range(32)))
+    week = published_weeks(int(NOW.timestamp() * 1000))[0]
+    key = EpochKey(b"\x07" * 32)
+    statement = state_epoch(key, week, agency=HELPLINE.agency, seq=1, sign=other.sign)
+    forged["epochs"][0]["statement"] = to_base64url(statement.to_bytes())
+    assert any("did not sign" in finding.sentence for finding in bad(await ask(made, forged)))
+
+
+@pytest.mark.parametrize(
+    ("skew", "level"),
+    [
+        pytest.param(timedelta(seconds=60), Level.OK, id="a minute"),
+        pytest.param(timedelta(minutes=-3), Level.BAD, id="three minutes behind"),
+        pytest.param(timedelta(hours=8), Level.BAD, id="a wrong time zone"),
+    ],
+)
+async def test_the_clock(made: Made, skew: timedelta, level: Level) -> None:
+    findings = [finding for finding in await ask(made, card(made), skew=skew) if finding.subject == "clock"]
+    assert [finding.level for finding in findings] == [level]
+
+
+def test_every_finding_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    tell([Finding(Level.BAD, "keys", "[bold]not markup[/bold]", "Do this.")])
+    said = capsys.readouterr().out
+    assert "[bold]not markup[/bold]" in said
+    assert "Do this." in said

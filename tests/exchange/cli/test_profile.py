@@ -1,0 +1,81 @@
+"""Where the command line finds its node, and what it refuses to use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from exchange.cli.application import app
+from exchange.cli.profile import Profile, open_client, read_profile, write_profile
+from exchange.client import ClientKey, ClientSetupError
+from exchange.oauth.scopes import Scope
+
+PROFILE = Profile(
+    url="https://node.example",
+    client_id="night-laptop",
+    key_file=Path("client.jwk"),
+    scopes=frozenset({Scope.INBOX_READ, Scope.INBOX_OPEN}),
+    actor="w-1",
+)
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    write_profile(tmp_path, PROFILE)
+    assert read_profile(tmp_path) == PROFILE.model_copy(update={"key_file": tmp_path / "client.jwk"})
+
+
+def test_a_profile_is_never_overwritten(tmp_path: Path) -> None:
+    write_profile(tmp_path, PROFILE)
+    with pytest.raises(ClientSetupError):
+        write_profile(tmp_path, PROFILE)
+
+
+def test_the_profile_holds_no_key(tmp_path: Path) -> None:
+    key = ClientKey(bytes(range(32)))
+    key.save(tmp_path / "client.jwk")
+    written = write_profile(tmp_path, PROFILE).read_text()
+    assert (tmp_path / "client.jwk").read_text().split('"d": "')[1][:20] not in written
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("", id="empty"),
+        pytest.param("url = ", id="not TOML"),
+        pytest.param('url = "https://n.example"\nclient_id = "c"', id="a member missing"),
+        pytest.param('url = "u"\nclient_id = "c"\nkey_file = "k"\npassword = "CANARY"', id="an unknown member"),
+        pytest.param('url = "u"\nclient_id = "c"\nkey_file = "k"\nscopes = ["CANARY"]', id="an unknown scope"),
+        pytest.param('url = "u"\nclient_id = "c"\nkey_file = "k"\nactor = "CANARY Jane Doe"', id="a name as actor"),
+        pytest.param('url = "u"\nclient_id = "c"\nkey_file = "k"\nwhen = 2026-11-23', id="a date"),
+    ],
+)
+def test_files_that_are_no_profile(tmp_path: Path, text: str) -> None:
+    (tmp_path / "client.toml").write_text(text)
+    with pytest.raises(ClientSetupError) as told:
+        read_profile(tmp_path)
+    assert "CANARY" not in str(told.value)
+
+
+def test_home_wins_over_the_users_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    users, homes = tmp_path / ".config" / "exchange", tmp_path / "node"
+    for folder, client_id in ((users, "users"), (homes, "homes")):
+        folder.mkdir(parents=True)
+        write_profile(folder, PROFILE.model_copy(update={"client_id": client_id}))
+    assert read_profile(None).client_id == "users"
+    assert read_profile(homes).client_id == "homes"
+
+
+def test_no_profile_is_a_sentence(tmp_path: Path) -> None:
+    refused = CliRunner().invoke(app, ["token", "--home", str(tmp_path)])
+    assert refused.exit_code == 2
+    assert "exchange init" in refused.output
+
+
+def test_an_address_in_the_open_is_refused(tmp_path: Path) -> None:
+    ClientKey(bytes(range(32))).save(tmp_path / "client.jwk")
+    write_profile(tmp_path, PROFILE.model_copy(update={"url": "http://node.example"}))
+    with pytest.raises(ClientSetupError, match="https"):
+        open_client(tmp_path, None)

@@ -1,0 +1,170 @@
+"""Cards, adherence and the roster file: what is not signed or not valid is never written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from contracts.loader import shipped_contract
+from exchange.cli.application import app
+from exchange.cli.founding import NodePlan, found
+from exchange.demo.federation import HELPLINE, SHELTER, AgencyPlan
+from exchange.envelope.key_file import FLOOR
+from exchange.roster import parse_roster
+from exchange.settings import Environment
+
+PASSPHRASE = "a long enough passphrase"
+
+
+def make(folder: Path, agency: AgencyPlan, environment: Environment = Environment.SANDBOX) -> Path:
+    home = folder / agency.agency
+    url = "https://node.example" if environment is Environment.PRODUCTION else "http://127.0.0.1:1"
+    plan = NodePlan(
+        home=home,
+        agency=agency.agency,
+        name=agency.name,
+        kind=agency.kind,
+        country=agency.country,
+        public_url=url,
+        duty_contact="+00 000",
+        breach_contact="breach@example.org",
+        told_first=agency.told_first,
+        service_types=agency.service_types,
+        environment=environment,
+    )
+    found(plan, PASSPHRASE, cost=FLOOR)
+    return home
+
+
+@pytest.fixture
+def homes(tmp_path: Path) -> tuple[Path, Path]:
+    return make(tmp_path, HELPLINE), make(tmp_path, SHELTER)
+
+
+@pytest.fixture
+def contract(tmp_path: Path) -> Path:
+    path = tmp_path / "contract.yaml"
+    path.write_bytes(shipped_contract())
+    return path
+
+
+def run(home: Path, *words: str) -> Result:
+    return CliRunner().invoke(
+        app, list(words), env={"EXCHANGE_HOME": str(home), "EXCHANGE_PASSPHRASE": PASSPHRASE, "COLUMNS": "200"}
+    )
+
+
+def adopted(home: Path, contract: Path) -> Path:
+    done = run(home, "contract", "adopt", str(contract))
+    assert done.exit_code == 0, done.output
+    (path,) = (home / "adherence").iterdir()
+    return path
+
+
+def test_two_agencies_become_a_federation(homes: tuple[Path, Path], contract: Path) -> None:
+    files = [str(home / "card.json") for home in homes]
+    files += [str(adopted(home, contract)) for home in homes]
+    done = run(homes[0], "roster", "add", *files)
+    assert done.exit_code == 0, done.output
+    roster = parse_roster((homes[0] / "roster.json").read_bytes())
+    assert len(roster.contract_in_force(HELPLINE.agency, SHELTER.agency, datetime.now(UTC))) == 1
+    shown = run(homes[0], "roster", "show").output
+    assert "SYNTHETIC" in shown
+    assert f"{SHELTER.agency}: signed" in shown
+
+
+def test_every_change_is_a_new_version(homes: tuple[Path, Path]) -> None:
+    for number, home in enumerate(homes, start=1):
+        assert run(homes[0], "roster", "add", str(home / "card.json")).exit_code == 0
+        assert parse_roster((homes[0] / "roster.json").read_bytes()).version == number
+
+
+def test_adherence_that_another_key_signed_is_not_written(homes: tuple[Path, Path], contract: Path) -> None:
+    statement = adopted(homes[0], contract)
+    forged = json.loads(statement.read_text())
+    forged["body"]["agency"] = SHELTER.agency
+    path = homes[0] / "forged.json"
+    path.write_text(json.dumps(forged, sort_keys=True, separators=(",", ":")))
+    cards = [str(home / "card.json") for home in homes]
+    refused = run(homes[0], "roster", "add", *cards, str(path))
+    assert refused.exit_code == 1
+    assert "not signed" in refused.output
+    assert not (homes[0] / "roster.json").exists()
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", "CANARY", '{"agency": "CANARY"}'])
+def test_files_that_are_neither_card_nor_statement(homes: tuple[Path, Path], text: str) -> None:
+    path = homes[0] / "other.json"
+    path.write_text(text)
+    refused = run(homes[0], "roster", "add", str(homes[0] / "card.json"), str(path))
+    assert refused.exit_code == 1
+    assert "CANARY" not in refused.output
+    assert not (homes[0] / "roster.json").exists()
+
+
+def test_a_contract_that_is_not_on_file_cannot_come_into_force(homes: tuple[Path, Path], contract: Path) -> None:
+    statement = adopted(homes[0], contract)
+    for path in (homes[1] / "contracts").iterdir():
+        path.unlink()
+    refused = run(homes[1], "roster", "add", str(homes[0] / "card.json"), str(statement))
+    assert refused.exit_code == 1
+    assert "Nothing was written" in refused.output
+
+
+def swapped(old: bytes, new: bytes) -> Callable[[bytes], bytes]:
+    def change(text: bytes) -> bytes:
+        assert old in text
+        return text.replace(old, new, 1)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda text: text + b"\nrules: []\n", id="a repeated key"),
+        pytest.param(swapped(b"onward: none", b"onward: everybody"), id="an unknown term"),
+        pytest.param(swapped(b"offer: [needs", b"offer: [legal_name, needs"), id="a name in an offer"),
+        pytest.param(lambda _: b"", id="an empty file"),
+    ],
+)
+def test_contracts_that_are_not_signed(
+    homes: tuple[Path, Path], contract: Path, change: Callable[[bytes], bytes]
+) -> None:
+    contract.write_bytes(change(contract.read_bytes()))
+    refused = run(homes[0], "contract", "adopt", str(contract))
+    assert refused.exit_code == 1
+    assert "Nothing was signed" in refused.output
+    assert not (homes[0] / "adherence").exists()
+    assert not list((homes[0] / "contracts").iterdir())
+
+
+def test_a_production_node_signs_no_draft(tmp_path: Path, contract: Path) -> None:
+    home = make(tmp_path, replace(SHELTER, agency="real-shelter"), Environment.PRODUCTION)
+    refused = run(home, "contract", "adopt", str(contract))
+    assert refused.exit_code == 1
+    assert "draft" in refused.output
+
+
+def test_real_and_synthetic_agencies_never_stand_in_one_roster(tmp_path: Path, homes: tuple[Path, Path]) -> None:
+    real = make(tmp_path, replace(SHELTER, agency="real-shelter"), Environment.PRODUCTION)
+    refused = run(homes[0], "roster", "add", str(homes[0] / "card.json"), str(real / "card.json"))
+    assert refused.exit_code == 1
+    assert not (homes[0] / "roster.json").exists()
+
+
+def test_a_production_node_does_not_start_with_a_synthetic_roster(tmp_path: Path, homes: tuple[Path, Path]) -> None:
+    real = make(tmp_path, replace(SHELTER, agency="real-shelter"), Environment.PRODUCTION)
+    run(homes[0], "roster", "add", str(homes[0] / "card.json"))
+    (real / "roster.json").write_bytes((homes[0] / "roster.json").read_bytes())
+    refused = run(real, "serve")
+    assert refused.exit_code == 2
+    assert "synthetic-roster" in refused.output
+    assert "Nothing was started" in refused.output

@@ -1,0 +1,66 @@
+"""The demo as a newcomer runs it, and that it does not tell what is not so."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from exchange.demo.narration import ClaimFailedError, Narrator, brief, sights_of
+from exchange.demo.performance import counted
+from exchange.schemas.referrals import FieldDecision
+
+
+def decided(field: str, outcome: str, stage: str | None = None) -> FieldDecision:
+    members = {"field": field, "outcome": outcome, "stage": stage, "code": "c", "sentence": "Because."}
+    return FieldDecision.model_validate(members)
+
+
+@pytest.mark.timeout(180)
+def test_the_demo_holds(tmp_path: Path) -> None:
+    variables = os.environ | {"TMPDIR": str(tmp_path), "COLUMNS": "140"}
+    done = subprocess.run(
+        [sys.executable, "-c", "from exchange.cli import main; main()", "demo"],
+        env=variables,
+        capture_output=True,
+        check=False,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr
+    assert done.stdout.splitlines()[-1] == "completed 2 · declined 1 · refused 1 · withdrawn 1"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_claim_that_does_not_hold_ends_it() -> None:
+    narrator = Narrator(Console(quiet=True))
+    narrator.holds("so", fact=True)
+    with pytest.raises(ClaimFailedError):
+        narrator.holds("not so", fact=False)
+    assert narrator.claims == 1
+
+
+def test_the_last_line_counts_what_happened() -> None:
+    assert counted({"completed": 2, "refused": 1}) == "completed 2 · declined 0 · refused 1 · withdrawn 0"
+
+
+def test_the_table_shows_what_the_receiver_saw_and_nothing_else() -> None:
+    decisions = [
+        decided("needs", "allowed", "offer"),
+        decided("preferred_name", "allowed", "disclosure"),
+        decided("nationality", "withheld"),
+    ]
+    written = {"needs": ["tonight"], "preferred_name": "Melati", "nationality": "ID"}
+    rows = sights_of(written, decisions, {"needs": ["tonight"]}, held="sealed, held")
+    assert [(row.receiver, row.held) for row in rows] == [("tonight", ""), ("·", "sealed, held"), ("·", "")]
+    assert rows[2].why == "withheld: Because."
+    later = sights_of(written, decisions, written, held="sealed, held")
+    assert [row.held for row in later] == ["", "", ""]
+
+
+def test_values_are_brief() -> None:
+    assert brief({"a": ["y", "x"], "b": True}) == "a: x, y, b: True"
+    assert len(brief("x" * 100)) == 34
