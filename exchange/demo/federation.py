@@ -104,7 +104,7 @@ class FederationError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class _Made:
+class MadeNode:
     """A node that was made and does not run yet."""
 
     plan: AgencyPlan
@@ -181,8 +181,7 @@ def running_federation(
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     federation = RunningFederation(folder)
     with ExitStack() as running:
-        made = [_found(folder, plan, environment, new_database, variables or {}) for plan in plans]
-        federation.contract_digest = _link(made)
+        made, federation.contract_digest = make_nodes(folder, plans, environment, new_database, variables or {})
         for one in made:
             node = _start(one)
             running.callback(node.stop)
@@ -190,6 +189,18 @@ def running_federation(
         running.callback(_tell_to_stop, federation)
         asyncio.run(_wait_until_ready(federation))
         yield federation
+
+
+def make_nodes(
+    folder: Path,
+    plans: Sequence[AgencyPlan],
+    environment: Environment,
+    new_database: NewDatabase | None = None,
+    variables: Mapping[str, str] = MappingProxyType({}),
+) -> tuple[list[MadeNode], str]:
+    """Nodes that do not run yet, with one contract adopted by all and one roster; and the contract's digest."""
+    made = [_found(folder, plan, environment, new_database, variables) for plan in plans]
+    return made, _link(made)
 
 
 def _tell_to_stop(federation: RunningFederation) -> None:
@@ -204,7 +215,7 @@ def _found(
     environment: Environment,
     new_database: NewDatabase | None,
     variables: Mapping[str, str],
-) -> _Made:
+) -> MadeNode:
     home = folder / plan.agency
     secret_file = folder / f".{plan.agency}.{_PASSPHRASE_NAME}"
     passphrase = secrets.token_urlsafe(24)
@@ -240,10 +251,10 @@ def _found(
         cost=FLOOR,
     )
     own = dict(variables) | {name: url for name, url in databases.items() if url is not None}
-    return _Made(plan, home, made.member, port, passphrase, own)
+    return MadeNode(plan, home, made.member, port, passphrase, own)
 
 
-def _link(made: Sequence[_Made]) -> str:
+def _link(made: Sequence[MadeNode]) -> str:
     """Every agency adopts the shipped contract; one roster for all; the contract's digest."""
     data = shipped_contract()
     today = datetime.now(UTC).date()
@@ -263,7 +274,7 @@ def _link(made: Sequence[_Made]) -> str:
     return contract.digest
 
 
-def _start(made: _Made) -> RunningNode:
+def _start(made: MadeNode) -> RunningNode:
     log = (made.home / "node.log").open("ab")
     # Settings of the surrounding shell belong to another node.
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("EXCHANGE_")}

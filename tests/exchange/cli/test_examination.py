@@ -16,7 +16,7 @@ import pytest
 from exchange.cli.doctor import examine, tell
 from exchange.cli.examination import Federation, Finding, Level, look_at_contracts, read_federation
 from exchange.cli.examining_peers import look_at_network
-from exchange.demo.federation import HELPLINE, SHELTER, _found, _link
+from exchange.demo.federation import HELPLINE, SHELTER, make_nodes
 from exchange.envelope.epochs import published_weeks, state_epoch
 from exchange.envelope.key_file import open_keys, read_key_file
 from exchange.envelope.keys import AgencyKey, EpochKey
@@ -51,8 +51,7 @@ class Made:
 def made(tmp_path: Path) -> Made:
     folder = tmp_path / "federation"
     folder.mkdir()
-    nodes = [_found(folder, plan, Environment.SANDBOX) for plan in (SHELTER, HELPLINE)]
-    _link(nodes)
+    nodes, _ = make_nodes(folder, (SHELTER, HELPLINE), Environment.SANDBOX)
     keys = open_keys(read_key_file(nodes[1].home / "node.keys"), nodes[1].passphrase.encode())
     assert keys.agency is not None
     return Made(folder, nodes[0].home, nodes[0].passphrase, keys.agency)
