@@ -75,7 +75,7 @@ def withdrawal(form: WithdrawalForm) -> Stop:
 
 
 def erasure_receipt(erased: Erased) -> Stop:
-    """What was held is destroyed; the signed attestation travels with it."""
+    """What was held is destroyed: the signed stop is the attestation."""
     return Stop(Kind.ERASURE_RECEIPT, erased)
 
 

@@ -20,7 +20,6 @@ from typing import Any, ClassVar, Final, Generic, Self, TypeVar
 from exchange.envelope.errors import BadSignatureError, MalformedError, StatementError, StatementFault, TooLargeError
 from exchange.envelope.format import SIGNATURE_BYTES
 from exchange.envelope.keys import verify as verify_signature
-from exchange.envelope.kinds import ERASED_BY_AGENCY, ERASED_BY_NODE
 from exchange.envelope.tags import Tag, framed
 from exchange.envelope.wire import (
     canonical,
@@ -192,28 +191,3 @@ class Adherence(Statement):
     contract: str
     """Digest over the exact bytes of the contract file."""
     adopted_at: int
-
-
-def _is_half(value: object) -> bool:
-    return value in {ERASED_BY_NODE, ERASED_BY_AGENCY} if type(value) is str else False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ErasureAttestation(Statement):
-    """What was held of a referral is destroyed.
-
-    `erased-by-node` is signed by the node key, `erased-by-agency` by the agency key.
-    """
-
-    TAG: ClassVar[Tag] = Tag.ERASURE
-    CHECKS: ClassVar[Mapping[str, Check]] = {
-        "agency": is_agency,
-        "referral": is_id,
-        "part": _is_half,
-        "erased_at": is_positive,
-    }
-
-    agency: str
-    referral: str
-    part: str
-    erased_at: int

@@ -26,7 +26,6 @@ class Tag(bytes, Enum):
     ADHERENCE = b"referral-exchange/v1/adherence"
     DELIVERY_RECEIPT = b"referral-exchange/v1/delivery-receipt"
     RELEASE = b"referral-exchange/v1/release"
-    ERASURE = b"referral-exchange/v1/erasure"
     REFERRAL_WRAP = b"referral-exchange/v1/referral-wrap"
     SEALED_ROW = b"referral-exchange/v1/sealed-row"
     KEYED_DIGEST = b"referral-exchange/v1/keyed-digest"

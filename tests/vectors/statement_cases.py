@@ -37,7 +37,6 @@ from exchange.envelope.sealed_rows import SealedRows
 from exchange.envelope.statements import (
     Adherence,
     DeliveryReceipt,
-    ErasureAttestation,
     Signed,
     Statement,
     sign_statement,
@@ -90,9 +89,6 @@ def sample_statements() -> dict[str, tuple[Signed[Any], bytes]]:
         received_at=CREATED + 900,
     )
     adherence = Adherence(agency="shelter-two", contract=fixed_bytes("contract").hex(), adopted_at=CREATED)
-    erasure = ErasureAttestation(
-        agency="shelter-two", referral=fixed_id("referral"), part="erased-by-node", erased_at=CREATED
-    )
     revocation = EpochRevocation(
         agency="shelter-two", key_id=EPOCH.key_id, compromised_since=CREATED, revoked_at=CREATED + 5, seq=9
     )
@@ -100,7 +96,6 @@ def sample_statements() -> dict[str, tuple[Signed[Any], bytes]]:
     return {
         "DeliveryReceipt": (sign_statement(receipt, OTHER_NODE.sign), OTHER_NODE.public),
         "Adherence": (sign_statement(adherence, OTHER_AGENCY.sign), OTHER_AGENCY.public),
-        "ErasureAttestation": (sign_statement(erasure, OTHER_NODE.sign), OTHER_NODE.public),
         "EpochRevocation": (sign_statement(revocation, OTHER_AGENCY.sign), OTHER_AGENCY.public),
         "EpochStatement": (epoch, OTHER_AGENCY.public),
     }

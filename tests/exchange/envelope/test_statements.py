@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +13,6 @@ from vectors.statement_cases import sample_statements
 from exchange.envelope.errors import StatementError
 from exchange.envelope.statements import (
     Adherence,
-    ErasureAttestation,
     ReleaseStatement,
     Signed,
     parse_statement,
@@ -73,12 +71,6 @@ def test_any_flipped_bit_refuses(name: str, data: st.DataObject) -> None:
 def test_a_wrong_member_is_refused_when_it_is_made(member: str, wrong: object) -> None:
     with pytest.raises(StatementError):
         replace(RELEASE.unverified, **{member: wrong})
-
-
-@pytest.mark.parametrize("part", ["erased", "erased-by-nobody", "", None, 1])
-def test_an_attestation_names_its_half(part: Any) -> None:
-    with pytest.raises(StatementError):
-        ErasureAttestation(agency="shelter-two", referral="0" * 32, part=part, erased_at=1)
 
 
 def test_only_the_right_key_verifies() -> None:

@@ -30,7 +30,6 @@ STATEMENTS: dict[str, type[statements.Statement]] = {
         statements.DeliveryReceipt,
         statements.ReleaseStatement,
         statements.Adherence,
-        statements.ErasureAttestation,
         epochs.EpochStatement,
         epochs.EpochRevocation,
     )
