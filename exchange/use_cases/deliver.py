@@ -42,6 +42,8 @@ from exchange.use_cases.node import Node
 STOPS: Final = frozenset(kind.value for kind in Kind if class_of(kind) is KindClass.STOP)
 _LATER_AT_LEAST_MS: Final = SECOND_MS
 _LATER_AT_MOST_MS: Final = 3600 * SECOND_MS
+_UNUSABLE_AGAIN_MS: Final = 3 * SECOND_MS
+"""A peer that answered too little, or signed for something else, is asked again after this long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +141,7 @@ async def settle(node: Node, lease: PeerLease, peer: Member, batch: Batch, answe
         get_logger().warning("receipt-refused", peer=lease.agency, count=unusable)
     waits = [max(_LATER_AT_LEAST_MS, min(_LATER_AT_MOST_MS, seconds * SECOND_MS)) for seconds in later]
     if unusable or len(answered) < len(batch.items):
-        waits.append(node.limits.retry_after_ms(node.limits.retry[2].every_ms))
+        waits.append(_UNUSABLE_AGAIN_MS)
     return Outcome(delivered, max(waits, default=None))
 
 
