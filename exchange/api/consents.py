@@ -60,7 +60,7 @@ async def get_consent(call: ConsentsReader, consent_id: ConsentId) -> Response:
 
     The record as kept by this agency, in its present version. `warn` is true from 14 days before its end.
     """
-    return render(await read_consent(call.node, consent_id))
+    return render(await read_consent(call.node, consent_id, call.unit))
 
 
 @router.get("/v1/consents/{consent_id}/receipt")
@@ -71,7 +71,7 @@ async def get_consent_receipt(call: ConsentsReader, consent_id: ConsentId) -> Re
     A receipt with the fields of ISO/IEC TS 27560, in neutral words. It is optional: her phone may be searched. Ask her
     first whether she wants to carry it.
     """
-    return render(await consent_receipt(call.node, consent_id))
+    return render(await consent_receipt(call.node, consent_id, call.unit))
 
 
 @router.post("/v1/consents/{consent_id}/renewal")

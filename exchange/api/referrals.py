@@ -49,7 +49,7 @@ async def preview_referral_request(call: ReferralsPreviewer, body: ReferralBody)
     For every field: whether it would go, at which stage, by which rule of the contract and which line of her consent,
     and why. And what she should hear about the receiver before she agrees. Nothing is stored.
     """
-    return render(await preview_referral(call.node, body.value))
+    return render(await preview_referral(call.node, body.value, call.unit))
 
 
 @router.post("/v1/referrals")
@@ -94,7 +94,7 @@ async def get_referral(call: ReferralsReader, referral_id: ReferralId) -> Respon
 
     State and flags as this node knows them; never content, which the referring node cannot read.
     """
-    return render(await read_referral(call.node, referral_id))
+    return render(await read_referral(call.node, referral_id, call.unit))
 
 
 @router.post("/v1/referrals/{referral_id}/recall")

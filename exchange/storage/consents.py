@@ -25,6 +25,7 @@ class StoredConsent:
     expires_at: int
     updated_at: int
     sealed_record: bytes | None
+    unit: str | None = None
 
 
 _COLUMNS = [CONSENT.c[f.name] for f in fields(StoredConsent)]
@@ -41,9 +42,12 @@ def load_consent(conn: Connection, consent_id: str) -> StoredConsent | None:
     return StoredConsent(*row) if row else None
 
 
-def subject_exists(conn: Connection, subject: str) -> bool:
-    """Whether this node ever issued the subject id."""
-    return conn.execute(select(CONSENT.c.id).where(CONSENT.c.subject == subject).limit(1)).first() is not None
+def subject_exists(conn: Connection, subject: str, unit: str | None) -> bool:
+    """Whether this node ever issued the subject id; to this branch, where one is named."""
+    query = select(CONSENT.c.id).where(CONSENT.c.subject == subject)
+    if unit is not None:
+        query = query.where(CONSENT.c.unit == unit)
+    return conn.execute(query.limit(1)).first() is not None
 
 
 def save_consent(conn: Connection, row: StoredConsent, *, read_version: int) -> None:

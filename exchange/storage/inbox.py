@@ -7,7 +7,8 @@ from dataclasses import dataclass, fields
 
 from sqlalchemy import Connection, insert, or_, select, tuple_, update
 
-from exchange.storage.tables import INBOX, SEEN_ENVELOPE
+from exchange.storage.referrals import in_sight
+from exchange.storage.tables import INBOX, REFERRAL, SEEN_ENVELOPE
 from exchange.storage.visibility import settled, transaction_id
 
 
@@ -29,7 +30,6 @@ class ArrivedRecord:
     ciphertext: bytes | None
     signature: bytes | None
     release: bytes | None
-    unit: str | None = None
     opened_at: int | None = None
     lease_until: int = 0
 
@@ -85,7 +85,7 @@ def list_arrived(
     if status is not None:
         query = query.where(INBOX.c.status == status)
     if unit is not None:
-        query = query.where(or_(INBOX.c.unit == unit, INBOX.c.unit.is_(None)))
+        query = query.join(REFERRAL, REFERRAL.c.id == INBOX.c.referral).where(in_sight(unit))
     return [(row[0], ArrivedRecord(*row[1:])) for row in conn.execute(query.order_by(INBOX.c.seq).limit(limit))]
 
 
@@ -93,7 +93,7 @@ def list_urgent(conn: Connection, *, limit: int, unit: str | None) -> Sequence[t
     """New items, the one that has to be answered first on top; a single page, no cursor."""
     query = select(INBOX.c.seq, *_COLUMNS).where(INBOX.c.status == "new", INBOX.c.respond_by.is_not(None))
     if unit is not None:
-        query = query.where(or_(INBOX.c.unit == unit, INBOX.c.unit.is_(None)))
+        query = query.join(REFERRAL, REFERRAL.c.id == INBOX.c.referral).where(in_sight(unit))
     ordered = query.order_by(INBOX.c.respond_by, INBOX.c.seq).limit(limit)
     return [(row[0], ArrivedRecord(*row[1:])) for row in conn.execute(ordered)]
 

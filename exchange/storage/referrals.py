@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
-from sqlalchemy import Connection, and_, insert, select, update
+from sqlalchemy import ColumnElement, Connection, and_, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from exchange.storage.tables import ATTESTATION, CHANGE, EVENT, REFERRAL
@@ -83,6 +83,11 @@ _ATTESTATION_COLUMNS = [ATTESTATION.c[f.name] for f in fields(AttestationRecord)
 
 def _values(record: object) -> dict[str, object]:
     return {f.name: getattr(record, f.name) for f in fields(record)}  # type: ignore[arg-type]
+
+
+def in_sight(unit: str) -> ColumnElement[bool]:
+    """What a branch may see: its own, and what arrived and nobody has taken over yet."""
+    return or_(REFERRAL.c.unit == unit, and_(REFERRAL.c.unit.is_(None), REFERRAL.c.side == "receiving"))
 
 
 def insert_referral(conn: Connection, record: ReferralRecord) -> None:
@@ -178,7 +183,7 @@ def list_changes(
         .limit(limit)
     )
     if unit is not None:
-        query = query.where(REFERRAL.c.unit == unit)
+        query = query.where(in_sight(unit))
     return [(row[0], row[1], row[2], ReferralRecord(*row[3:])) for row in conn.execute(query)]
 
 

@@ -75,6 +75,8 @@ class ConsentRow(SQLModel, table=True):
     state: str
     expires_at: int = Field(sa_type=BigInteger)
     updated_at: int = Field(sa_type=BigInteger)
+    unit: str | None = None
+    """The branch that recorded it; nothing for one that a system of the whole agency recorded."""
     sealed_record: bytes | None = Field(default=None, sa_type=LargeBinary)
 
 
@@ -100,6 +102,7 @@ class ReferralRow(SQLModel, table=True):
     version: int = 0
     """Raised by every change; the guard of optimistic writes."""
     unit: str | None = None
+    """The branch that made it or has taken it over."""
     consent_id: str | None = Field(default=None, index=True)
     created_at: int = Field(sa_type=BigInteger)
     updated_at: int = Field(sa_type=BigInteger)
@@ -225,7 +228,6 @@ class InboxRow(SQLModel, table=True):
     digest: str
     status: str
     """`new`, `acknowledged`, `destroyed`."""
-    unit: str | None = None
     received_at: int = Field(sa_type=BigInteger)
     respond_by: int | None = Field(default=None, sa_type=BigInteger)
     lease_token: str | None = None

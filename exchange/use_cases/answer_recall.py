@@ -23,10 +23,10 @@ async def answer_recall(node: Node, acting: Acting, item: str, request: RecallAn
         NotFoundError, GoneError: there is no such referral here.
         ConflictError: `no-recall`: nobody asked, or it was answered.
     """
-    referral = await referral_of_item(node, item)
+    referral = await referral_of_item(node, item, acting.unit)
 
     async def step() -> ReferralAct:
-        case = await read_case(node, referral, Side.RECEIVING)
+        case = await read_case(node, referral, Side.RECEIVING, acting.unit)
         if request.agreed and repeated(case, EventName.RECALLED):
             return ReferralAct(referral=referral_view(case.record), repeated=True)
         if case.state(node.clock()) is not State.RECALL_REQUESTED:

@@ -13,6 +13,7 @@ from exchange.schemas.inbox import ReferralAct
 from exchange.storage.database import Connection
 from exchange.storage.referrals import EventRecord
 from exchange.use_cases.acting import Acting
+from exchange.use_cases.branches import taken_over
 from exchange.use_cases.cases import Case, audit, new_event
 from exchange.use_cases.change_referral import change_referral
 from exchange.use_cases.node import Node
@@ -39,7 +40,8 @@ async def say(
     event = new_event(node, case, name, number=number, shared=shared, digest=sealed.digest if sealed else None)
 
     def commit(conn: Connection) -> ReferralAct:
-        record = change_referral(node, conn, case.record, what=name.value, events=[event])
+        mine = taken_over(case.record, acting.unit)
+        record = change_referral(node, conn, mine, what=name.value, events=[event])
         if sealed is not None:
             put_out(node, conn, sealed)
         audit(conn, node, acting, f"said-{name}", [case.record.id], detail)

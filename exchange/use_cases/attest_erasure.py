@@ -10,14 +10,12 @@ from dataclasses import replace
 from exchange.schemas.inbox import ErasureAttestationRequest, ReferralAct
 from exchange.stops import Erased, erasure_receipt
 from exchange.storage.database import Connection
-from exchange.storage.inbox import load_arrived
-from exchange.storage.referrals import attestations_of, load_referral, record_attestation, save_referral
+from exchange.storage.referrals import attestations_of, record_attestation, save_referral
 from exchange.use_cases.acting import Acting
-from exchange.use_cases.cases import again, audit
+from exchange.use_cases.cases import again, audit, find_item
 from exchange.use_cases.errors import ConflictError
 from exchange.use_cases.node import Node
 from exchange.use_cases.outgoing import agency_key, make_stop, put_out
-from exchange.use_cases.refusals import not_found
 from exchange.use_cases.views import referral_view
 
 
@@ -32,10 +30,7 @@ async def attest_erasure(node: Node, acting: Acting, item: str, _request: Erasur
 
     async def step() -> ReferralAct:
         def commit(conn: Connection) -> ReferralAct:
-            found = load_arrived(conn, [item])
-            record = load_referral(conn, found[item][1].referral) if item in found else None
-            if record is None:
-                raise not_found()
+            _, _, record = find_item(conn, item, acting.unit)
             owed = {entry.party: entry for entry in attestations_of(conn, record.id)}.get("own-agency")
             if owed is None:
                 raise ConflictError("nothing-owed", "Nobody asked for the erasure of this referral.")

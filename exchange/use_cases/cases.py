@@ -11,9 +11,10 @@ from exchange.referral.lifecycle import EventName, Side, State, check_new
 from exchange.storage.access import add_audit
 from exchange.storage.consents import StaleConsentError
 from exchange.storage.database import Connection
-from exchange.storage.inbox import load_arrived
+from exchange.storage.inbox import ArrivedRecord, load_arrived
 from exchange.storage.referrals import EventRecord, ReferralRecord, StaleReferralError, events_of, load_referral
 from exchange.use_cases.acting import Acting
+from exchange.use_cases.branches import may_see
 from exchange.use_cases.errors import ConflictError
 from exchange.use_cases.facts import Facts, open_facts
 from exchange.use_cases.node import Node
@@ -46,11 +47,11 @@ class Case:
         return any(event.name == EventName.ACCEPTED for event in self.events)
 
 
-async def read_case(node: Node, referral: str, side: Side) -> Case:
-    """The referral, if it exists and this agency is on that side of it.
+async def read_case(node: Node, referral: str, side: Side, unit: str | None) -> Case:
+    """The referral, if it exists, this agency is on that side of it, and this branch of it may see it.
 
     Raises:
-        NotFoundError: it does not, or is not.
+        NotFoundError: it does not, or is not, or may not.
         GoneError: only its tombstone is left.
     """
 
@@ -58,23 +59,34 @@ async def read_case(node: Node, referral: str, side: Side) -> Case:
         return load_referral(conn, referral), events_of(conn, [referral])[referral]
 
     record, events = await node.database.read(read)
-    if record is None or record.side != side:
+    if record is None or record.side != side or not may_see(record, unit):
         raise not_found()
     if record.sealed_facts is None:
         raise destroyed()
     return Case(record, open_facts(node, referral, record.sealed_facts), tuple(events))
 
 
-async def referral_of_item(node: Node, item: str) -> str:
+def find_item(conn: Connection, item: str, unit: str | None) -> tuple[int, ArrivedRecord, ReferralRecord]:
+    """An inbox item with its sequence number and its referral.
+
+    Raises:
+        NotFoundError: there is no such item, or this branch may not see it.
+    """
+    found = load_arrived(conn, [item])
+    record = load_referral(conn, found[item][1].referral) if item in found else None
+    if record is None or not may_see(record, unit):
+        raise not_found()
+    return *found[item], record
+
+
+async def referral_of_item(node: Node, item: str, unit: str | None) -> str:
     """The referral that an inbox item is about.
 
     Raises:
-        NotFoundError: there is no such item.
+        NotFoundError: there is no such item, or this branch may not see it.
     """
-    found = await node.database.read(lambda conn: load_arrived(conn, [item]))
-    if item not in found:
-        raise not_found()
-    return found[item][1].referral
+    _, row, _ = await node.database.read(lambda conn: find_item(conn, item, unit))
+    return row.referral
 
 
 def new_event(

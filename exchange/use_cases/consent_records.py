@@ -7,12 +7,13 @@ from exchange.schemas.consents import ConsentView
 from exchange.schemas.shapes import to_millis
 from exchange.storage.consents import StoredConsent, load_consent
 from exchange.storage.database import Connection
+from exchange.use_cases.branches import may_use
 from exchange.use_cases.node import Node
 from exchange.use_cases.refusals import not_found
 
 
-def stored(node: Node, record: ConsentRecord) -> StoredConsent:
-    """The row of a record."""
+def stored(node: Node, record: ConsentRecord, unit: str | None) -> StoredConsent:
+    """The row of a record, which belongs to this branch."""
     return StoredConsent(
         id=record.id,
         subject=record.subject,
@@ -20,6 +21,7 @@ def stored(node: Node, record: ConsentRecord) -> StoredConsent:
         state=record.state.value,
         expires_at=to_millis(record.expires_at),
         updated_at=node.clock(),
+        unit=unit,
         sealed_record=node.seal_row(record.to_json_bytes(), "consent", "sealed_record", record.id),
     )
 
@@ -31,21 +33,23 @@ def opened(node: Node, row: StoredConsent | None) -> ConsentRecord | None:
     return ConsentRecord.from_json_bytes(node.open_row(row.sealed_record, "consent", "sealed_record", row.id))
 
 
-async def read_record(node: Node, consent_id: str) -> ConsentRecord:
-    """The record as it is now.
+def usable_consent(conn: Connection, consent_id: str, unit: str | None) -> StoredConsent | None:
+    """The row, if there is one and this branch may use it."""
+    row = load_consent(conn, consent_id)
+    return row if row is not None and may_use(row, unit) else None
+
+
+async def read_record(node: Node, consent_id: str, unit: str | None) -> tuple[ConsentRecord, str | None]:
+    """The record as it is now, and the branch to which it belongs.
 
     Raises:
-        NotFoundError: there is none.
+        NotFoundError: there is none, or this branch may not see it.
     """
-    record = opened(node, await node.database.read(lambda conn: load_consent(conn, consent_id)))
-    if record is None:
+    row = await node.database.read(lambda conn: usable_consent(conn, consent_id, unit))
+    record = opened(node, row)
+    if row is None or record is None:
         raise not_found()
-    return record
-
-
-def read_record_in(node: Node, conn: Connection, consent_id: str) -> ConsentRecord | None:
-    """The record inside a transaction, or nothing."""
-    return opened(node, load_consent(conn, consent_id))
+    return record, row.unit
 
 
 def consent_view(node: Node, record: ConsentRecord) -> ConsentView:

@@ -27,10 +27,10 @@ async def decide_referral(node: Node, acting: Acting, item: str, request: Decisi
     """
     content = _content(request)
     name = EventName(request.decision)
-    referral = await referral_of_item(node, item)
+    referral = await referral_of_item(node, item, acting.unit)
 
     async def step() -> ReferralAct:
-        case = await read_case(node, referral, Side.RECEIVING)
+        case = await read_case(node, referral, Side.RECEIVING, acting.unit)
         if repeated(case, name):
             return ReferralAct(referral=referral_view(case.record), repeated=True)
         word = answer(content, level=case.facts.feedback, sharing_stopped=case.record.sharing_stopped_at is not None)

@@ -29,12 +29,12 @@ async def declare_error_of_item(node: Node, acting: Acting, item: str) -> Referr
     Raises:
         NotFoundError, GoneError: there is no such referral here.
     """
-    return await _declare(node, acting, await referral_of_item(node, item), Side.RECEIVING)
+    return await _declare(node, acting, await referral_of_item(node, item, acting.unit), Side.RECEIVING)
 
 
 async def _declare(node: Node, acting: Acting, referral: str, side: Side) -> ReferralAct:
     async def step() -> ReferralAct:
-        case = await read_case(node, referral, side)
+        case = await read_case(node, referral, side, acting.unit)
         if repeated(case, EventName.ENTERED_IN_ERROR):
             return ReferralAct(referral=referral_view(case.record), repeated=True)
 

@@ -10,6 +10,7 @@ from exchange.schemas.shapes import from_millis
 from exchange.storage import referrals
 from exchange.storage.database import Connection
 from exchange.storage.referrals import AttestationRecord, EventRecord, ReferralRecord
+from exchange.use_cases.branches import may_see
 from exchange.use_cases.node import Node
 from exchange.use_cases.poll_inbox import read_cursor
 from exchange.use_cases.refusals import not_found
@@ -19,11 +20,11 @@ from exchange.use_cases.views import referral_view
 PAGE = 100
 
 
-async def read_referral(node: Node, referral: str) -> ReferralView:
+async def read_referral(node: Node, referral: str, unit: str | None) -> ReferralView:
     """One referral as it is at this moment, whichever side of it this agency is on.
 
     Raises:
-        NotFoundError: there is none.
+        NotFoundError: there is none, or this branch may not see it.
     """
 
     def read(conn: Connection) -> tuple[ReferralRecord | None, list[EventRecord], list[AttestationRecord]]:
@@ -31,7 +32,7 @@ async def read_referral(node: Node, referral: str) -> ReferralView:
         return record, referrals.events_of(conn, [referral])[referral], referrals.attestations_of(conn, referral)
 
     record, events, attestations = await node.database.read(read)
-    if record is None:
+    if record is None or not may_see(record, unit):
         raise not_found()
     if record.closed_at is None:
         # An expiry is computed, not sent: it holds from its moment on, whether or not the clock-keeper came by.

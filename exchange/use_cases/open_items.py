@@ -27,7 +27,8 @@ from exchange.storage.database import Connection
 from exchange.storage.inbox import ArrivedRecord, items_of, load_arrived, mark_opened
 from exchange.storage.referrals import ReferralRecord, load_referrals
 from exchange.use_cases.acting import Acting
-from exchange.use_cases.cases import audit
+from exchange.use_cases.branches import may_see
+from exchange.use_cases.cases import audit, referral_of_item
 from exchange.use_cases.errors import ConflictError
 from exchange.use_cases.headers import header_bytes
 from exchange.use_cases.node import Node, as_datetime
@@ -48,8 +49,8 @@ async def open_item(node: Node, acting: Acting, item: str) -> OpenedItem:
     opened = await open_items(node, acting, (item,))
     if opened.items:
         return opened.items[0]
-    found = await node.database.read(lambda conn: load_arrived(conn, [item]))
-    raise destroyed() if item in found else not_found()
+    await referral_of_item(node, item, acting.unit)
+    raise destroyed()
 
 
 async def open_items(node: Node, acting: Acting, ids: Sequence[str]) -> OpenedItems:
@@ -74,7 +75,7 @@ async def open_items(node: Node, acting: Acting, ids: Sequence[str]) -> OpenedIt
             continue
         seq, row = found[item]
         referral = referrals.get(row.referral)
-        if referral is not None and _may_be_shown(row, referral):
+        if referral is not None and may_see(referral, acting.unit) and _may_be_shown(row, referral):
             one = _opened(node, seq, row, referral, keys.get(row.referral))
             opened += [one] if one is not None else []
     shown = [one.item.id for one in opened]
@@ -133,12 +134,12 @@ async def sealed_envelope(node: Node, acting: Acting, item: str) -> WireEnvelope
         return found, load_referrals(conn, {row.referral for _, row in found.values()})
 
     found, referrals = await node.database.read(read)
-    if item not in found:
+    row = found[item][1] if item in found else None
+    referral = referrals.get(row.referral) if row is not None else None
+    if row is None or referral is None or not may_see(referral, acting.unit):
         raise not_found()
-    row = found[item][1]
     header = header_bytes(node, row)
-    referral = referrals.get(row.referral)
-    if header is None or referral is None or not _may_be_shown(row, referral):
+    if header is None or not _may_be_shown(row, referral):
         raise destroyed()
     await node.database.write(lambda conn: audit(conn, node, acting, "fetched-sealed", [item]))
     return WireEnvelope(
@@ -181,10 +182,7 @@ async def contact_advice(
 
 
 async def _newest_plan(node: Node, acting: Acting, item: str) -> SafeContact:
-    found = await node.database.read(lambda conn: load_arrived(conn, [item]))
-    if item not in found:
-        raise not_found()
-    referral = found[item][1].referral
+    referral = await referral_of_item(node, item, acting.unit)
     rows = await node.database.read(lambda conn: items_of(conn, referral))
     candidates = [row.id for _, row in rows if row.kind in _PLANS]
     opened = await open_items(node, acting, candidates[-node.limits.open_items :]) if candidates else None

@@ -20,13 +20,13 @@ from exchange.schemas.shapes import from_millis
 from exchange.storage import inbox
 from exchange.storage.database import Connection
 from exchange.storage.inbox import ArrivedRecord
-from exchange.storage.referrals import ReferralRecord, load_referrals
+from exchange.storage.referrals import ReferralRecord, load_referrals, save_referral
 from exchange.use_cases.acting import Acting
-from exchange.use_cases.cases import audit
+from exchange.use_cases.branches import taken_over
+from exchange.use_cases.cases import again, audit, find_item
 from exchange.use_cases.errors import ConflictError, InvalidError
 from exchange.use_cases.headers import header_of
 from exchange.use_cases.node import Node
-from exchange.use_cases.refusals import not_found
 
 Rows = Sequence[tuple[int, ArrivedRecord]]
 
@@ -50,7 +50,7 @@ async def list_inbox(
         wait: seconds to wait for the first item, at most 25.
         status: `new`, `acknowledged` or `destroyed`; nothing for all.
         order: `urgent` is a single page without a cursor, the item that has to be answered first on top.
-        unit: narrow to one branch.
+        unit: narrow to one branch: its own, and what nobody has taken over yet.
 
     Raises:
         InvalidError: `bad-cursor`.
@@ -126,17 +126,14 @@ async def lease_item(node: Node, acting: Acting, item: str, seconds: int) -> Lea
     until = at + seconds * 1000
     token = node.fresh_id()
 
-    def commit(conn: Connection) -> bool | None:
-        if item not in inbox.load_arrived(conn, [item]):
-            return None
+    def commit(conn: Connection) -> bool:
+        find_item(conn, item, acting.unit)
         taken = inbox.lease(conn, item, token=token, at=at, until=until)
         if taken:
             audit(conn, node, acting, "leased", [item])
         return taken
 
     taken = await node.database.write(commit)
-    if taken is None:
-        raise not_found()
     if not taken:
         raise ConflictError("leased", "Another poller holds this item, or it was taken over. Try the next one.")
     return Lease(token=token, until=from_millis(until))
@@ -150,16 +147,16 @@ async def acknowledge_item(node: Node, acting: Acting, item: str, lease: str | N
         ConflictError: `leased`: another poller holds it.
     """
 
-    def commit(conn: Connection) -> tuple[int, ArrivedRecord, ReferralRecord | None]:
-        found = inbox.load_arrived(conn, [item])
-        if item not in found:
-            raise not_found()
-        if found[item][1].status == "new":
+    def commit(conn: Connection) -> tuple[int, ArrivedRecord, ReferralRecord]:
+        _, row, referral = find_item(conn, item, acting.unit)
+        if row.status == "new":
             if not inbox.acknowledge(conn, item, token=lease, at=node.clock()):
                 raise ConflictError("leased", "Another poller holds this item. Your lease has ended.")
+            mine = taken_over(referral, acting.unit)
+            if mine is not referral:
+                save_referral(conn, mine)
             audit(conn, node, acting, "acknowledged", [item])
-        seq, row = inbox.load_arrived(conn, [item])[item]
-        return seq, row, load_referrals(conn, [row.referral]).get(row.referral)
+        return find_item(conn, item, acting.unit)
 
-    seq, row, referral = await node.database.write(commit)
+    seq, row, referral = await again(lambda: node.database.write(commit))
     return item_view(node, seq, row, referral)

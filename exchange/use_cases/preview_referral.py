@@ -5,9 +5,8 @@ from __future__ import annotations
 from contracts.vocabulary import ROUTING_FIELDS
 from exchange.disclosure import Refused
 from exchange.schemas.referrals import ReferralPreview, ReferralRequest
-from exchange.storage.consents import load_consent
 from exchange.use_cases.clearance import judge, parties
-from exchange.use_cases.consent_records import opened
+from exchange.use_cases.consent_records import opened, usable_consent
 from exchange.use_cases.node import Node
 from exchange.use_cases.views import field_decisions, told_first
 
@@ -15,7 +14,7 @@ _PREVIEW_CODE = "0000-0000"
 """Stands for the client code, which is made with the referral."""
 
 
-async def preview_referral(node: Node, request: ReferralRequest) -> ReferralPreview:
+async def preview_referral(node: Node, request: ReferralRequest, unit: str | None) -> ReferralPreview:
     """Every field: allowed or withheld, stage, rule, consent line, reason; and what to tell her first.
 
     Raises:
@@ -23,7 +22,7 @@ async def preview_referral(node: Node, request: ReferralRequest) -> ReferralPrev
         ForbiddenError: `no-contract`.
     """
     between = parties(node, request.to)
-    consent = opened(node, await node.database.read(lambda conn: load_consent(conn, request.consent)))
+    consent = opened(node, await node.database.read(lambda conn: usable_consent(conn, request.consent, unit)))
     at = node.clock()
     judged = judge(node, between, request, consent, client_code=_PREVIEW_CODE, at=at)
     outcome = judged.outcome

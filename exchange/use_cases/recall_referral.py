@@ -23,7 +23,7 @@ async def recall_referral(node: Node, acting: Acting, referral: str) -> Referral
     """
 
     async def step() -> ReferralAct:
-        case = await read_case(node, referral, Side.REFERRING)
+        case = await read_case(node, referral, Side.REFERRING, acting.unit)
         if repeated(case, EventName.RECALLED):
             return ReferralAct(referral=referral_view(case.record), repeated=True)
         new_event(node, case, EventName.RECALLED)

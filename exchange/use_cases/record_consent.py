@@ -48,9 +48,9 @@ async def record_consent(node: Node, acting: Acting, request: ConsentRequest, id
         view = consent_view(node, record)
 
         def commit(conn: Connection) -> None:
-            if request.subject is not None and not subject_exists(conn, request.subject):
+            if request.subject is not None and not subject_exists(conn, request.subject, acting.unit):
                 raise _unknown_subject()
-            insert_consent(conn, stored(node, record))
+            insert_consent(conn, stored(node, record, acting.unit))
             _audit(conn, node, acting, "consent-recorded", record.id)
             keep(conn, view)
 
@@ -60,22 +60,23 @@ async def record_consent(node: Node, acting: Acting, request: ConsentRequest, id
     return await once(node, idem, ConsentView, work)
 
 
-async def read_consent(node: Node, consent_id: str) -> ConsentView:
+async def read_consent(node: Node, consent_id: str, unit: str | None) -> ConsentView:
     """The consent as it is now.
 
     Raises:
         NotFoundError: there is none.
     """
-    return consent_view(node, await read_record(node, consent_id))
+    record, _ = await read_record(node, consent_id, unit)
+    return consent_view(node, record)
 
 
-async def consent_receipt(node: Node, consent_id: str, *, neutral: bool = True) -> ReceiptView:
+async def consent_receipt(node: Node, consent_id: str, unit: str | None, *, neutral: bool = True) -> ReceiptView:
     """A receipt for her. Neutral words unless asked otherwise: her phone may be searched.
 
     Raises:
         NotFoundError: there is none.
     """
-    record = await read_record(node, consent_id)
+    record, _ = await read_record(node, consent_id, unit)
     me = node.member
     controller = Controller(agency=me.agency, name=me.name, contact=me.duty_contact, country=me.country)
     return ReceiptView(receipt=receipt_for_her(record, controller, node.now(), neutral=neutral))
@@ -110,7 +111,7 @@ async def _change(
     action: str,
     step: Callable[[ConsentRecord, datetime], ConsentRecord],
 ) -> ConsentView:
-    record = await read_record(node, consent_id)
+    record, unit = await read_record(node, consent_id, acting.unit)
     try:
         changed = step(record, node.now())
     except ConsentInvalidError as error:
@@ -119,7 +120,7 @@ async def _change(
         raise impossible_step(error) from error
 
     def commit(conn: Connection) -> None:
-        save_consent(conn, stored(node, changed), read_version=record.version)
+        save_consent(conn, stored(node, changed, unit), read_version=record.version)
         _audit(conn, node, acting, action, consent_id)
 
     try:

@@ -7,13 +7,11 @@ from dataclasses import replace
 from exchange.schemas.inbox import ReferralAct, RefusalRequest
 from exchange.stops import RefusalCode, refusal
 from exchange.storage.database import Connection
-from exchange.storage.inbox import load_arrived
-from exchange.storage.referrals import ReferralRecord, load_referral, save_referral
+from exchange.storage.referrals import save_referral
 from exchange.use_cases.acting import Acting
-from exchange.use_cases.cases import again, audit
+from exchange.use_cases.cases import again, audit, find_item
 from exchange.use_cases.node import Node
 from exchange.use_cases.outgoing import make_stop, put_out
-from exchange.use_cases.refusals import not_found
 from exchange.use_cases.views import referral_view
 
 
@@ -26,10 +24,7 @@ async def refuse_item(node: Node, acting: Acting, item: str, request: RefusalReq
 
     async def step() -> ReferralAct:
         def commit(conn: Connection) -> ReferralAct:
-            found = load_arrived(conn, [item])
-            record: ReferralRecord | None = load_referral(conn, found[item][1].referral) if item in found else None
-            if record is None:
-                raise not_found()
+            _, _, record = find_item(conn, item, acting.unit)
             sealed = make_stop(node, refusal(RefusalCode(request.code)), record, in_reply_to=item)
             put_out(node, conn, sealed)
             saved = save_referral(conn, replace(record, number=sealed.header.number or record.number))

@@ -57,7 +57,7 @@ async def release_disclosure(node: Node, acting: Acting, referral: str) -> Relea
 
 
 async def _release(node: Node, acting: Acting | None, referral: str) -> ReleaseAnswer:
-    case = await read_case(node, referral, Side.REFERRING)
+    case = await read_case(node, referral, Side.REFERRING, acting.unit if acting is not None else None)
     record = case.record
     if record.hold == "released":
         return ReleaseAnswer(

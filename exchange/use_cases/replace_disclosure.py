@@ -37,7 +37,7 @@ async def replace_disclosure(node: Node, acting: Acting, referral: str, request:
     """
 
     async def step() -> tuple[Case, Told]:
-        case = await read_case(node, referral, Side.REFERRING)
+        case = await read_case(node, referral, Side.REFERRING, acting.unit)
         if case.record.disclosed_at is not None:
             raise ConflictError("already-disclosed", "It was disclosed already. Send information or a new plan.")
         told = await tell_later(node, case, Kind.DISCLOSURE, request.content, numbers=None, in_reply_to=None)

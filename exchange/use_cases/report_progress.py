@@ -32,10 +32,10 @@ async def report_progress(node: Node, acting: Acting, item: str, request: Progre
         raise InvalidError("progress-invalid", "This progress contradicts itself.", fields=(field,))
     content = ProgressContent(state=Progress(request.state), outcome=request.outcome, fail_reason=request.fail_reason)
     name = EventName(request.state)
-    referral = await referral_of_item(node, item)
+    referral = await referral_of_item(node, item, acting.unit)
 
     async def step() -> ReferralAct:
-        case = await read_case(node, referral, Side.RECEIVING)
+        case = await read_case(node, referral, Side.RECEIVING, acting.unit)
         if repeated(case, name):
             return ReferralAct(referral=referral_view(case.record), repeated=True)
         word = answer(content, level=case.facts.feedback, sharing_stopped=case.record.sharing_stopped_at is not None)

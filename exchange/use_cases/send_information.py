@@ -36,7 +36,7 @@ async def send_information(
     """
 
     async def step(keep: Keep) -> ForwardAnswer:
-        case = await read_case(node, referral, Side.REFERRING)
+        case = await read_case(node, referral, Side.REFERRING, acting.unit)
         asked = await _asked(node, referral)
         if asked is None:
             raise ConflictError("nothing-asked", "The receiver has not asked for information.")
@@ -58,7 +58,7 @@ async def update_safe_contact(
     content = ReferralContent(safe_contact=request.safe_contact)
 
     async def step(keep: Keep) -> ForwardAnswer:
-        case = await read_case(node, referral, Side.REFERRING)
+        case = await read_case(node, referral, Side.REFERRING, acting.unit)
         if case.record.disclosed_at is None:
             return await node.database.write(lambda conn: _drop_held(node, conn, acting, case, keep))
         return await _tell(node, acting, case, Kind.UPDATE, content, None, keep)

@@ -30,7 +30,6 @@ from exchange.storage.consents import (
     StaleConsentError,
     client_code,
     guard_consent,
-    load_consent,
     read_client_code,
 )
 from exchange.storage.database import Connection
@@ -38,7 +37,7 @@ from exchange.storage.referrals import EventRecord, ReferralRecord, add_change, 
 from exchange.storage.transaction import signal
 from exchange.use_cases.acting import Acting
 from exchange.use_cases.clearance import Judged, Parties, judge, parties
-from exchange.use_cases.consent_records import opened
+from exchange.use_cases.consent_records import opened, usable_consent
 from exchange.use_cases.errors import ForbiddenError, TooLargeError
 from exchange.use_cases.facts import Facts, seal_facts
 from exchange.use_cases.idempotency import Idempotency, Keep, Stored, once
@@ -92,7 +91,7 @@ async def _send_once(node: Node, acting: Acting, request: ReferralRequest, keep:
     between = parties(node, request.to)
 
     def read(conn: Connection) -> tuple[object, str | None]:
-        row = load_consent(conn, request.consent)
+        row = usable_consent(conn, request.consent, acting.unit)
         return row, read_client_code(conn, row.subject, request.to) if row is not None else None
 
     row, known_code = await node.database.read(read)

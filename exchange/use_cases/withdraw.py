@@ -32,6 +32,7 @@ from exchange.storage.referrals import (
     referrals_of_consent,
 )
 from exchange.use_cases.acting import Acting
+from exchange.use_cases.branches import may_see
 from exchange.use_cases.cases import again, audit
 from exchange.use_cases.consent_records import read_record, stored
 from exchange.use_cases.destroy import destroy_due
@@ -72,8 +73,9 @@ async def withdraw(
 async def _withdraw(node: Node, acting: Acting, request: WithdrawalRequest, keep: Keep) -> WithdrawalAnswer:
     consent: ConsentRecord | None = None
     ended: ConsentRecord | None = None
+    unit: str | None = None
     if request.consent is not None:
-        consent = await read_record(node, request.consent)
+        consent, unit = await read_record(node, request.consent, acting.unit)
         try:
             ended = withdraw_record(consent, at=node.now(), form=request.form)
         except ConsentTransitionError as error:
@@ -81,8 +83,8 @@ async def _withdraw(node: Node, acting: Acting, request: WithdrawalRequest, keep
 
     def commit(conn: Connection) -> WithdrawalAnswer:
         if consent is not None and ended is not None:
-            save_consent(conn, stored(node, ended), read_version=consent.version)
-        records = [_stop(node, conn, record, request.form) for record in _concerned(conn, request)]
+            save_consent(conn, stored(node, ended, unit), read_version=consent.version)
+        records = [_stop(node, conn, record, request.form) for record in _concerned(conn, request, acting.unit)]
         ids = [record.id for record in records] or [request.consent or ""]
         audit(conn, node, acting, f"withdrawn-{request.form}", ids)
         answer = WithdrawalAnswer(
@@ -96,11 +98,11 @@ async def _withdraw(node: Node, acting: Acting, request: WithdrawalRequest, keep
     return await node.database.write(commit)
 
 
-def _concerned(conn: Connection, request: WithdrawalRequest) -> list[ReferralRecord]:
+def _concerned(conn: Connection, request: WithdrawalRequest, unit: str | None) -> list[ReferralRecord]:
     if request.consent is not None:
         return referrals_of_consent(conn, request.consent)
     record = load_referral(conn, request.referral or "")
-    if record is None:
+    if record is None or not may_see(record, unit):
         raise not_found()
     return [record]
 

@@ -61,6 +61,7 @@ def upgrade() -> None:
     sa.Column('state', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
     sa.Column('expires_at', sa.BigInteger(), nullable=False),
     sa.Column('updated_at', sa.BigInteger(), nullable=False),
+    sa.Column('unit', sqlmodel.sql.sqltypes.AutoString(), nullable=True),
     sa.Column('sealed_record', sa.LargeBinary(), nullable=True),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_consent'))
     )
@@ -100,7 +101,6 @@ def upgrade() -> None:
     sa.Column('event', sqlmodel.sql.sqltypes.AutoString(), nullable=True),
     sa.Column('digest', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
     sa.Column('status', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-    sa.Column('unit', sqlmodel.sql.sqltypes.AutoString(), nullable=True),
     sa.Column('received_at', sa.BigInteger(), nullable=False),
     sa.Column('respond_by', sa.BigInteger(), nullable=True),
     sa.Column('lease_token', sqlmodel.sql.sqltypes.AutoString(), nullable=True),

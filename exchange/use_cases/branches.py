@@ -1,0 +1,40 @@
+"""Branches of an agency: who sees what, and how a referral that arrived comes to belong to one.
+
+Rules:
+
+* A system that is bound to no branch, and names none, works for the whole agency.
+* A branch sees what was made in its name, and what it has taken over. What other branches have, and what systems of the
+  whole agency made for themselves, is to it as if it did not exist.
+* What arrives belongs to nobody yet: every branch sees it, so that the nearest can act. The branch that acknowledges
+  an item or answers an offer first has the referral from then on, with everything that still comes for it.
+* Her no under a consent reaches every referral made under it, in whichever branch it lies.
+
+Lists follow the same rules in SQL (`exchange.storage.referrals.in_sight`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from exchange.referral.lifecycle import Side
+from exchange.storage.consents import StoredConsent
+from exchange.storage.referrals import ReferralRecord
+
+
+def may_see(record: ReferralRecord, unit: str | None) -> bool:
+    """Whether a branch, or the whole agency where none is named, may see this referral."""
+    if unit is None or record.unit == unit:
+        return True
+    return record.unit is None and record.side == Side.RECEIVING
+
+
+def may_use(consent: StoredConsent, unit: str | None) -> bool:
+    """Whether a branch, or the whole agency where none is named, may see and use this consent."""
+    return unit is None or consent.unit == unit
+
+
+def taken_over(record: ReferralRecord, unit: str | None) -> ReferralRecord:
+    """The referral after this branch has taken it over; another's, and the agency's own, stay as they are."""
+    if unit is None or record.unit is not None or record.side != Side.RECEIVING:
+        return record
+    return replace(record, unit=unit)
