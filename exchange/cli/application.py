@@ -13,6 +13,7 @@ from exchange.cli.doctor import doctor
 from exchange.cli.generated import openapi
 from exchange.cli.init import init
 from exchange.cli.migrate import migrate
+from exchange.cli.resync import resync
 from exchange.cli.serve import serve
 from exchange.cli.token import token
 
@@ -26,6 +27,7 @@ app = typer.Typer(
     name="exchange",
     help="Federated, consent-gated, end-to-end encrypted referrals between agencies.",
     no_args_is_help=True,
+    add_completion=False,
     # A stack trace with variables could show her data.
     pretty_exceptions_enable=False,
 )
@@ -33,6 +35,7 @@ app.command(rich_help_panel=_NODE)(init)
 app.command(rich_help_panel=_NODE)(serve)
 app.command(rich_help_panel=_NODE)(doctor)
 app.command(rich_help_panel=_NODE)(migrate)
+app.command(rich_help_panel=_NODE)(resync)
 app.add_typer(clients.app, name="client", rich_help_panel=_NODE)
 app.add_typer(roster.app, name="roster", rich_help_panel=_PROTOCOL)
 contract.app.command()(adopt)

@@ -21,7 +21,7 @@ from exchange.envelope.keys import NodeKey
 from exchange.limits import Limits
 from exchange.oauth.assertion import make_assertion, token_request
 from exchange.roster import Member
-from exchange.schemas.federation import BatchAnswer
+from exchange.schemas.federation import BatchAnswer, ResyncAnswer
 from exchange.schemas.node import NodeCard
 
 _JSON: Final = "application/json"
@@ -113,6 +113,17 @@ class HTTPTransport:
         if status != _OK:
             raise PeerUnreachableError("refused-us")
         return _parsed(BatchAnswer, answer)
+
+    async def resync(self, peer: Member, body: bytes) -> ResyncAnswer:
+        """Tell a peer since when this node's data is lost.
+
+        Raises:
+            PeerUnreachableError: there was no usable answer.
+        """
+        status, answer = await self._authorized(peer, "/federation/v1/resync", body)
+        if status != _OK:
+            raise PeerUnreachableError("refused-us")
+        return _parsed(ResyncAnswer, answer)
 
     async def node_card(self, peer: Member) -> NodeCard:
         """The peer's card, unverified.

@@ -1,0 +1,58 @@
+"""`exchange resync`: after a lost disk, ask every peer for what was delivered since. Speaks with the node's key."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from exchange.cli.console import advise, fail, refusals_told, say
+from exchange.cli.passphrase import passphrase_of
+from exchange.cli.profile import HomeOption
+from exchange.settings import Settings
+
+
+def resync(
+    since: Annotated[datetime, typer.Argument(help="When the last good backup was made, in UTC.")],
+    home: HomeOption = None,
+) -> None:
+    """Tell every peer since when this node's data is lost: stops come again, and senders are asked to send again."""
+    from pydantic import SecretStr
+
+    from exchange.app import StartRefusedError
+    from exchange.settings import load_settings
+
+    with refusals_told():
+        settings = load_settings(home=home)
+        settings = load_settings(home=home, passphrase=SecretStr(passphrase_of(settings)))
+    try:
+        unreached = asyncio.run(_tell_everybody(settings, since.replace(tzinfo=UTC)))
+    except StartRefusedError as refused:
+        fail(str(refused))
+    if unreached:
+        fail(f"{unreached} peers were not reached. Run the same command again later; it may be repeated.")
+
+
+async def _tell_everybody(settings: Settings, since: datetime) -> int:
+    from exchange.app import open_node
+    from exchange.federation.transport import HTTPTransport, PeerUnreachableError
+    from exchange.schemas.federation import ResyncRequest
+
+    body = ResyncRequest(since=since).model_dump_json().encode()
+    unreached = 0
+    async with open_node(settings) as node:
+        transport = HTTPTransport(node.agency, node.node_key, node.limits, node.clock)
+        for peer in node.world().roster.members.values():
+            if peer.agency == node.agency:
+                continue
+            try:
+                answer = await transport.resync(peer, body)
+            except PeerUnreachableError as error:
+                unreached += 1
+                advise(f"{peer.agency}: not reached ({error.code})")
+                continue
+            say(f"{peer.agency}: {answer.stops_queued} stops come again, {answer.referrals_marked} to be sent again")
+        await transport.close()
+    return unreached
