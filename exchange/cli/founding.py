@@ -127,7 +127,7 @@ def add_client(database_url: str, folder: Path, profile: Profile) -> Path:
 
     Raises:
         ClientSetupError: profile or key exist already.
-        sqlalchemy.exc.IntegrityError: the client id is taken.
+        IntegrityError: the client id is taken.
     """
     key = ClientKey(secrets.token_bytes(KEY_BYTES))
     key.save(folder / profile.key_file)
@@ -143,7 +143,7 @@ def register_client(
 
     Raises:
         ClientKeyError: the key or the id is not acceptable.
-        sqlalchemy.exc.IntegrityError: the client id is taken.
+        IntegrityError: the client id is taken.
     """
     from exchange.oauth.clients import RegisteredClient
 
