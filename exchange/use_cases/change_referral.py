@@ -54,6 +54,7 @@ def change_referral(
         StaleReferralError: somebody else wrote first.
     """
     at = node.clock()
+    held = record.hold in HOLDING
     for event in events:
         add_event(conn, event)
         if event.side == record.side:
@@ -64,9 +65,8 @@ def change_referral(
         record = adjust(record)
     if facts is None and record.sealed_facts is not None:
         facts = open_facts(node, record.id, record.sealed_facts)
-    before = record.hold
     settled = settle_state(record, facts, events_of(conn, [record.id])[record.id], at=at)
-    if before in HOLDING and settled.hold not in HOLDING | {"released"}:
+    if held and settled.hold not in HOLDING | {"released"}:
         delete_held(conn, record.id)
     saved = save_referral(conn, settled)
     if record.side == Side.REFERRING:

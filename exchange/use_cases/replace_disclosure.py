@@ -1,7 +1,7 @@
 """A fresh disclosure, sealed after the plan was confirmed with her again.
 
 Before the acceptance it is held like the first. After it, the worker's own call is the confirmation, and it goes at
-once, with its release statement.
+once, with its release statement. On the waiting list nothing is held: she is asked again when there is a place.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from exchange.envelope.kinds import Kind
-from exchange.referral.lifecycle import Side
+from exchange.referral.lifecycle import Side, State
 from exchange.schemas.referrals import DisclosureRequest, ForwardAnswer
 from exchange.storage.consents import guard_consent
 from exchange.storage.database import Connection
@@ -32,14 +32,17 @@ async def replace_disclosure(node: Node, acting: Acting, referral: str, request:
 
     Raises:
         NotFoundError, GoneError: there is no such referral of this agency.
-        ConflictError: it was disclosed already, has ended, or she stopped sharing.
+        ConflictError: it was disclosed already, has ended, is on the waiting list, or she stopped sharing.
         ForbiddenError, TooLargeError, UnavailableError: as in `send_referral`.
     """
 
     async def step() -> tuple[Case, Told]:
         case = await read_case(node, referral, Side.REFERRING, acting.unit)
-        if case.record.disclosed_at is not None:
+        # One that was released and never signed for may have arrived; she is asked, and it goes again.
+        if case.record.disclosed_at is not None and case.record.hold != "awaiting-disclosure":
             raise ConflictError("already-disclosed", "It was disclosed already. Send information or a new plan.")
+        if case.state(node.clock()) is State.WAITLISTED:
+            raise ConflictError("not-accepted", "She is on the waiting list. Confirm with her when she is accepted.")
         told = await tell_later(node, case, Kind.DISCLOSURE, request.content, numbers=None, in_reply_to=None)
         await node.database.write(lambda conn: _hold(node, conn, acting, case, told))
         return case, told

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.databases import MakeDatabase
-from support.federation import Federation, TestNode, federation
+from support.federation import Federation, TestNode, federation, history_of
 from support.people import CANARY_NAME, consent_request, referral_request
 
 from exchange.demo.federation import HELPLINE, SHELTER
@@ -20,7 +20,7 @@ from exchange.schemas.referrals import ReferralCreated
 async def two(tmp_path: Path, make_database: MakeDatabase) -> AsyncIterator[Federation]:
     """A helpline and a shelter."""
     with ExitStack() as stack:
-        maker: Callable[[str], str] = lambda _name: stack.enter_context(make_database(None))  # noqa: E731
+        maker: Callable[[str], str] = lambda name: stack.enter_context(make_database(history_of(name)))  # noqa: E731
         async with federation(tmp_path, (HELPLINE, SHELTER), database=maker) as together:
             yield together
 

@@ -6,19 +6,24 @@ it wants something to travel. The clock of every node is `Clock`, so that days c
 
 from __future__ import annotations
 
+import functools
 import json
+import shutil
+import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
+from unittest.mock import patch
 
 import httpx2
 from pydantic import SecretStr
 
 from contracts.loader import load_contract, shipped_contract
+from contracts.model import Contract
 from exchange.api.api import build_api
 from exchange.api.serving import attach
 from exchange.app import open_node
@@ -31,8 +36,10 @@ from exchange.envelope.key_file import FLOOR, open_keys, read_key_file
 from exchange.federation.courier import Courier
 from exchange.federation.peers import fetch_peer_keys
 from exchange.federation.transport import HTTPTransport
+from exchange.federation.world_files import WorldFiles
 from exchange.roster import Adoption, Member, roster_bytes
 from exchange.settings import Environment, load_settings
+from exchange.storage.migrate import History, upgrade
 from exchange.use_cases.maintain import maintain
 from exchange.use_cases.node import Node
 
@@ -62,15 +69,21 @@ class Network(httpx2.AsyncBaseTransport):
         self.away: set[int] = set()
         self.posted: list[tuple[int, str, bytes]] = []
         """(port, path, body) of everything that travelled between nodes."""
+        self.answered: list[bytes] = []
+        """The body of every answer to it."""
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         port = request.url.port or 0
         if port in self.away or port not in self.apps:
             raise httpx2.ConnectError("away")
         body = await request.aread()
+        answer = await self.apps[port].handle_async_request(request)
         if request.url.path.startswith("/federation/"):
             self.posted.append((port, request.url.path, body))
-        return await self.apps[port].handle_async_request(request)
+            content = await answer.aread()
+            self.answered.append(content)
+            return httpx2.Response(answer.status_code, headers=answer.headers, content=content)
+        return answer
 
 
 @dataclass(slots=True)
@@ -129,13 +142,76 @@ class Federation:
                 await maintain(one.node)
                 await one.courier.run_once()
 
+    def leave(self, plan: AgencyPlan) -> None:
+        """This agency's node cannot be reached any more."""
+        self.network.away.add(self[plan].port)
+
+    def come_back(self, plan: AgencyPlan) -> None:
+        """It can be reached again."""
+        self.network.away.discard(self[plan].port)
+
+    async def new_roster(
+        self,
+        *,
+        member: Callable[[Member], Member] = lambda member: member,
+        contracts: Sequence[Adoption] | None = None,
+        known_to: Iterable[AgencyPlan] | None = None,
+    ) -> None:
+        """The federation's officers publish another roster, and these nodes (all, unless said) have it already."""
+        newest = max((one.node.world().roster for one in self.nodes.values()), key=lambda roster: roster.version)
+        data = roster_bytes(
+            version=newest.version + 1,
+            synthetic=newest.synthetic,
+            members=tuple(member(one) for one in newest.members.values()),
+            contracts=tuple(contracts) if contracts is not None else newest.contracts,
+        )
+        for one in self.nodes.values() if known_to is None else [self[plan] for plan in known_to]:
+            (one.home / "roster.json").write_bytes(data)
+            await one.node.refresh_world()
+
 
 DatabaseMaker = Callable[[str], str]
+"""From `<agency>-main` or `<agency>-keys` to the address of a database."""
 
 
 def sqlite_maker(folder: Path) -> DatabaseMaker:
-    """Databases as files."""
-    return lambda name: f"sqlite:///{folder / name}.db"
+    """Databases as files, copied from ones that were migrated once."""
+
+    def make(name: str) -> str:
+        file = folder / f"{name}.db"
+        shutil.copyfile(_migrated(history_of(name)), file)
+        file.chmod(0o600)
+        return f"sqlite:///{file}"
+
+    return make
+
+
+def history_of(name: str) -> History:
+    """Which tables the database of this name has."""
+    return History.KEYS if name.endswith("-keys") else History.MAIN
+
+
+@functools.cache
+def _migrated(history: History) -> Path:
+    file = Path(tempfile.mkdtemp(prefix="federation-")) / f"{history.value}.db"
+    upgrade(f"sqlite:///{file}", history)
+    return file
+
+
+_read_contract = functools.cache(load_contract)
+_judged = WorldFiles._judge
+
+
+@functools.cache
+def _judged_once(data: bytes, *, drafts: bool) -> Contract | None:
+    asker = WorldFiles.__new__(WorldFiles)
+    asker._drafts = drafts
+    return _judged(asker, data)
+
+
+def _judge_once(files: WorldFiles, data: bytes) -> Contract | None:
+    """Reading and proving the shipped contract takes a second; a test process does it once."""
+    return _judged_once(data, drafts=files._drafts)
 
 
 @asynccontextmanager
@@ -143,6 +219,15 @@ async def federation(
     folder: Path, plans: Sequence[AgencyPlan] = FOUR, *, database: DatabaseMaker | None = None
 ) -> AsyncIterator[Federation]:
     """Open nodes for these agencies, with each other's keys fetched."""
+    with patch.object(WorldFiles, "_judge", _judge_once):
+        async with _federation(folder, plans, database) as together:
+            yield together
+
+
+@asynccontextmanager
+async def _federation(
+    folder: Path, plans: Sequence[AgencyPlan], database: DatabaseMaker | None
+) -> AsyncIterator[Federation]:
     made = [_make(folder, place, plan, database or sqlite_maker(folder)) for place, plan in enumerate(plans)]
     _link(made)
     together = Federation(folder, Network(), Clock())
@@ -201,7 +286,7 @@ def _make(folder: Path, place: int, plan: AgencyPlan, database: DatabaseMaker) -
 def _link(made: Sequence[_Made]) -> None:
     data = shipped_contract()
     today = datetime.now(UTC).date()
-    contract = load_contract(data, on=today)
+    contract = _read_contract(data, on=today)
     adherence = {}
     for one in made:
         keys = open_keys(read_key_file(one.home / KEYS_NAME), PASSPHRASE.encode())

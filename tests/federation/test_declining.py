@@ -1,0 +1,157 @@
+"""An agency that does not take her never learns who she is."""
+
+from __future__ import annotations
+
+import pytest
+from support.federation import Federation
+from support.people import CANARIES, CANARY_NAME
+from support.stories import begin, content, her_content, refusal, rows, said_inside
+
+from exchange.demo.federation import HELPLINE
+from exchange.storage.tables import AUDIT, OUTBOX
+
+
+async def test_a_declined_referral_deletes_the_held_disclosure_and_her_name_never_travelled(on_both: Federation) -> None:
+    story = await begin(on_both)
+    assert (await story.outgoing())["disclosure"] == ["held"]
+    await story.decides("declined", reason="no-capacity")
+    await story.both_say("declined")
+    assert "disclosure" not in await story.outgoing()
+    assert not (await story.flags()).disclosed
+    assert not (await story.flags()).awaiting_disclosure
+    assert story.kinds_posted() == ["offer", "decision"]
+    inside = await said_inside(on_both)
+    assert b"women-only" in inside
+    assert not any(word.encode() in inside for word in CANARIES)
+
+
+async def test_nothing_is_released_after_a_decline(two: Federation) -> None:
+    story = await begin(two)
+    await story.decides("declined", reason="no-capacity")
+    assert (await refusal(story.asks.referrals.release(story.id))).code == "nothing-held"
+    fresh = content(preferred_name=CANARY_NAME)
+    assert (await refusal(story.asks.referrals.replace_disclosure(story.id, fresh))).code == "state-forbids"
+
+
+@pytest.mark.parametrize(
+    ("reason", "travels"),
+    [
+        pytest.param("duplicate", "other", id="would-tell-that-she-is-known"),
+        pytest.param("conflict-of-interest", "other", id="would-tell-that-somebody-is-known"),
+        pytest.param("no-capacity", "no-capacity", id="tells-nothing-about-a-person"),
+    ],
+)
+async def test_a_reason_that_would_tell_whether_she_is_known_stays_at_home(
+    two: Federation, reason: str, travels: str
+) -> None:
+    story = await begin(two)
+    await story.decides("declined", reason=reason)
+    told = await story.opened("decision", at=two[HELPLINE])
+    assert told.answer == {"decision": "declined", "reason": travels}
+    assert f'"{reason}"'.encode() not in (await said_inside(two)) or reason == travels
+    kept = await rows(story.receiver, AUDIT, AUDIT.c.subject_id == story.id)
+    assert [row["detail"] for row in kept if row["action"] == "said-declined"] == [reason]
+
+
+async def test_the_same_decision_again_is_no_conflict_and_another_one_is(two: Federation) -> None:
+    story = await begin(two)
+    await story.decides("declined", reason="no-capacity")
+    await story.decides("declined", reason="no-capacity")
+    assert story.kinds_posted() == ["offer", "decision"]
+    assert (await refusal(story.decides("accepted"))).code == "state-forbids"
+    await story.both_say("declined")
+
+
+async def test_a_redirection_sends_nothing_on_and_ends_the_hold(two: Federation) -> None:
+    story = await begin(two)
+    await story.decides("redirected", suggested_service="mental-health-crisis")
+    await story.both_say("redirected")
+    told = await story.opened("decision", at=two[HELPLINE])
+    assert told.answer == {"decision": "redirected", "suggested_service": "mental-health-crisis"}
+    assert "disclosure" not in await story.outgoing()
+    assert story.kinds_posted() == ["offer", "decision"]
+
+
+async def test_the_waiting_list_ends_the_hold_and_a_later_acceptance_asks_her_again(two: Federation) -> None:
+    story = await begin(two)
+    await story.decides("waitlisted")
+    await story.both_say("waitlisted")
+    assert (await story.flags()).awaiting_disclosure
+    assert "disclosure" not in await story.outgoing()
+    await story.later(hours=60)
+    await story.both_say("waitlisted")
+    await story.decides("accepted")
+    await story.both_say("accepted")
+    assert not (await story.flags()).disclosed
+    assert "disclosure" not in story.kinds_posted()
+    fresh = content(preferred_name="Canary-Baru", safe_contact={"who_initiates": "survivor"})
+    answer = await story.asks.referrals.replace_disclosure(story.id, fresh)
+    assert answer.referral.flags.disclosed
+    await story.travel()
+    opened = await story.opened("disclosure")
+    assert opened.content is not None
+    assert opened.content.preferred_name == "Canary-Baru"
+    assert not (await story.flags()).awaiting_disclosure
+
+
+async def test_nothing_is_held_for_the_waiting_list(two: Federation) -> None:
+    story = await begin(two)
+    await story.decides("waitlisted")
+    fresh = content(preferred_name="Canary-Baru", safe_contact={"who_initiates": "survivor"})
+    assert (await refusal(story.asks.referrals.replace_disclosure(story.id, fresh))).code == "not-accepted"
+    assert "disclosure" not in await story.outgoing()
+    assert (await story.flags()).awaiting_disclosure
+
+
+async def test_information_before_acceptance_holds_fields_of_the_offer_only(two: Federation) -> None:
+    story = await begin(two)
+    await story.decides("information-requested", fields=["party", "preferred_name"])
+    await story.both_say("information-requested")
+    asked = await story.opened("information-request", at=two[HELPLINE])
+    assert asked.answer == {"fields": ["party", "preferred_name"]}
+    party = {"adults": 1, "dependants": [{"age_band": "6-11", "sex": "male"}], "infant_or_pregnant": False}
+    answer = await story.asks.referrals.send_information(story.id, content(party=party, preferred_name=CANARY_NAME))
+    decided = {one.field.value: one.outcome for one in answer.fields}
+    assert decided["party"] == "allowed"
+    await story.travel()
+    opened = await story.opened("information")
+    assert opened.content is not None
+    assert opened.content.party is not None
+    assert opened.content.preferred_name is None
+    assert CANARY_NAME.encode() not in await said_inside(two)
+    await story.decides("accepted")
+    await story.both_say("accepted")
+    assert (await story.flags()).disclosed
+
+
+async def test_information_that_nobody_asked_for_is_not_sent(two: Federation) -> None:
+    story = await begin(two)
+    problem = await refusal(story.asks.referrals.send_information(story.id, content(needs=["tonight"])))
+    assert problem.code == "nothing-asked"
+    assert story.kinds_posted() == ["offer"]
+
+
+async def test_information_with_a_name_only_is_refused_before_acceptance(two: Federation) -> None:
+    story = await begin(two)
+    await story.decides("information-requested", fields=["preferred_name"])
+    problem = await refusal(story.asks.referrals.send_information(story.id, content(preferred_name=CANARY_NAME)))
+    assert problem.code == "nothing-allowed"
+    assert "information" not in await story.outgoing()
+
+
+async def test_a_question_does_not_stop_the_clock(two: Federation) -> None:
+    story = await begin(two)
+    await story.decides("information-requested", fields=["party"])
+    await story.later(hours=24.1)
+    assert (await story.flags()).overdue
+    await story.later(hours=24)
+    await story.both_say("expired")
+
+
+async def test_an_unused_question_leaves_the_offer_as_it_was(two: Federation) -> None:
+    story = await begin(two, content=her_content(two, area="MY-14"))
+    opened = await story.opened("offer")
+    assert opened.content is not None
+    assert opened.content.area == "MY-14"
+    assert opened.content.meeting_point is None
+    assert [row["status"] for row in await story.rows(OUTBOX)] == ["delivered", "held"]

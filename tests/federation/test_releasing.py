@@ -1,0 +1,305 @@
+"""Who she is leaves only after an acceptance, and only if the whole gate still says yes at that moment."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+import pytest
+from support.federation import Federation
+from support.people import CANARY_NAME, consent_request, referral_request
+from support.stories import (
+    Story,
+    begin,
+    content,
+    her_content,
+    now_of,
+    plan,
+    refusal,
+    safe_contact,
+    said_inside,
+    to_the_embassy,
+    to_the_labour_office,
+    travelled,
+)
+
+from consent.record import Provision
+from contracts.vocabulary import WithdrawalForm
+from exchange.demo.federation import EMBASSY, HELPLINE, LABOUR_OFFICE, SHELTER
+from exchange.envelope.statements import ReleaseStatement, parse_statement
+from exchange.envelope.wire import from_base64url
+from exchange.roster import Member, Status
+from exchange.schemas.inbox import DecisionRequest
+
+
+async def test_an_acceptance_releases_what_was_held_with_a_signed_statement(on_both: Federation) -> None:
+    story = await begin(on_both)
+    await story.decides("accepted")
+    await story.both_say("accepted")
+    assert story.kinds_posted() == ["offer", "decision", "disclosure"]
+    assert [view.flags.disclosed for view in await story.views()] == [True, True]
+    disclosure = travelled(on_both)[-1]
+    signed = parse_statement(ReleaseStatement, from_base64url(disclosure.wire["release"], member="release", longest=4096))
+    statement = signed.verify(story.sender.member.node_key)
+    decision = travelled(on_both)[-2]
+    assert statement.referral == story.id
+    assert statement.accepting == (await story.item_digest("decision", at=story.sender))
+    assert disclosure.header.number is None
+    assert decision.header.event == "accepted"
+    opened = await story.opened("disclosure")
+    assert opened.content is not None
+    assert opened.content.preferred_name == CANARY_NAME
+    assert opened.content.needs is None
+    assert await story.outgoing() == {"offer": ["delivered"], "disclosure": ["delivered"]}
+
+
+async def test_the_body_of_what_was_delivered_is_not_kept_by_the_sender(on_both: Federation) -> None:
+    story = await begin(on_both)
+    await story.decides("accepted")
+    bodies = [(row["ciphertext"], row["wrapped_key"], row["sealed_header"]) for row in await story.outbox_rows()]
+    assert bodies == [(None, None, None)] * 2
+
+
+@pytest.mark.parametrize("office", [pytest.param("embassy", id="embassy"), pytest.param("labour", id="labour-office")])
+async def test_an_authority_gets_her_name_only_when_a_worker_says_so(four: Federation, office: str) -> None:
+    consent, request = to_the_embassy() if office == "embassy" else to_the_labour_office()
+    receiver = EMBASSY if office == "embassy" else LABOUR_OFFICE
+    story = await begin(four, receiver=receiver, consent=consent, **request)
+    assert story.created.release == "confirm"
+    assert (await refusal(story.asks.referrals.release(story.id))).code == "not-accepted"
+    await story.decides("accepted")
+    await story.travel()
+    assert (await story.flags()).awaiting_confirmation
+    assert story.kinds_posted() == ["offer", "decision"]
+    released = await story.asks.referrals.release(story.id)
+    assert released.released
+    await story.travel()
+    assert story.kinds_posted() == ["offer", "decision", "disclosure"]
+    flags = await story.flags()
+    assert (flags.disclosed, flags.awaiting_confirmation) == (True, False)
+    assert (await story.asks.referrals.release(story.id)).released
+    await story.travel()
+    assert len(story.kinds_posted()) == 3
+
+
+async def test_an_emergency_waits_for_nobody(four: Federation) -> None:
+    consent, request = to_the_embassy()
+    story = await begin(four, receiver=EMBASSY, consent=consent, priority="emergency", **request)
+    assert story.created.call_now
+    assert story.created.duty_contact == story.receiver.member.duty_contact
+    assert story.created.release == "automatic"
+    await story.decides("accepted")
+    assert (await story.flags()).disclosed
+    assert "disclosure" in story.kinds_posted()
+
+
+async def _confirming(together: Federation) -> Story:
+    """Accepted by the embassy; everything waits for the worker's word."""
+    consent, request = to_the_embassy()
+    story = await begin(together, receiver=EMBASSY, consent=consent, **request)
+    await story.decides("accepted")
+    assert (await story.flags()).awaiting_confirmation
+    return story
+
+
+async def _consent_expires(story: Story) -> None:
+    story.together.clock.pass_by(hours=24 * 91)
+
+
+async def _consent_is_narrowed(story: Story) -> None:
+    narrower = Provision.model_validate(
+        {"groups": {"need"}, "agencies": {EMBASSY.agency}, "purposes": {"provide-travel-documents"}}
+    )
+    await story.asks.consents.narrow(story.consent, (narrower,))
+
+
+async def _contract_is_left(story: Story) -> None:
+    await story.together.new_roster(contracts=())
+
+
+async def _receiver_is_suspended(story: Story) -> None:
+    def suspend(member: Member) -> Member:
+        change = {"status": Status.SUSPENDED} if member.agency == EMBASSY.agency else {}
+        return member.model_copy(update=change)
+
+    await story.together.new_roster(member=suspend)
+
+
+async def _disclosure_expires(story: Story) -> None:
+    story.together.clock.pass_by(hours=24 + 24.1)
+
+
+@pytest.mark.parametrize(
+    ("happens", "code"),
+    [
+        pytest.param(_consent_expires, {"disclosure-expired", "consent-expired"}, id="consent-expired"),
+        pytest.param(_consent_is_narrowed, {"no-field-allowed"}, id="consent-narrowed"),
+        pytest.param(_contract_is_left, {"contract-not-in-force"}, id="contract-no-longer-in-force"),
+        pytest.param(_receiver_is_suspended, {"receiver-not-active"}, id="receiver-suspended"),
+        pytest.param(_disclosure_expires, {"disclosure-expired"}, id="disclosure-expired"),
+    ],
+)
+async def test_a_release_that_the_gate_no_longer_allows_deletes_what_was_held(
+    four: Federation, happens: Callable[[Story], Awaitable[None]], code: set[str]
+) -> None:
+    story = await _confirming(four)
+    await happens(story)
+    answer = await story.asks.referrals.release(story.id)
+    assert not answer.released
+    assert answer.code in code
+    assert answer.referral.flags.awaiting_disclosure
+    assert "disclosure" not in await story.outgoing()
+    await story.travel()
+    assert "disclosure" not in story.kinds_posted()
+    assert not (await story.flags()).disclosed
+    await story.both_say("accepted")
+
+
+async def test_the_same_gate_stands_before_an_automatic_release(two: Federation) -> None:
+    story = await begin(two)
+    narrower = Provision.model_validate(
+        {"groups": {"need"}, "agencies": {SHELTER.agency}, "purposes": {"provide-safe-accommodation"}}
+    )
+    await story.asks.consents.narrow(story.consent, (narrower,))
+    await story.decides("accepted")
+    await story.travel()
+    flags = await story.flags()
+    assert (flags.disclosed, flags.awaiting_disclosure) == (False, True)
+    assert story.kinds_posted() == ["offer", "decision"]
+
+
+async def test_a_withdrawn_consent_releases_nothing(four: Federation) -> None:
+    story = await _confirming(four)
+    await story.asks.withdrawals.of_consent(story.consent, WithdrawalForm.STOP_SHARING)
+    assert "disclosure" not in await story.outgoing()
+    assert (await refusal(story.asks.referrals.release(story.id))).code == "nothing-held"
+    await story.travel()
+    assert "disclosure" not in story.kinds_posted()
+    await story.both_say("withdrawn")
+
+
+async def test_what_was_held_too_long_is_deleted_by_the_clock_and_asked_for_again(two: Federation) -> None:
+    fresh = plan(now_of(two) - timedelta(hours=60))
+    story = await begin(two, content=her_content(two, safe_contact=fresh))
+    assert story.created.disclosure_held
+    await story.later(hours=13)
+    flags = await story.flags()
+    assert flags.awaiting_disclosure
+    assert [row["ciphertext"] for row in await story.outbox_rows()] == [None, None]
+    await story.decides("accepted")
+    assert "disclosure" not in story.kinds_posted()
+    again = content(preferred_name="Canary-Baru", safe_contact=plan(now_of(two)))
+    await story.asks.referrals.replace_disclosure(story.id, again)
+    await story.travel()
+    opened = await story.opened("disclosure")
+    assert opened.content is not None
+    assert opened.content.preferred_name == "Canary-Baru"
+
+
+async def test_a_plan_that_is_too_old_is_not_even_held(two: Federation) -> None:
+    old = plan(now_of(two) - timedelta(hours=73))
+    story = await begin(two, content=her_content(two, safe_contact=old))
+    assert not story.created.disclosure_held
+    assert (await story.flags()).awaiting_disclosure
+    await story.decides("accepted")
+    stale = content(preferred_name=CANARY_NAME, safe_contact=old)
+    problem = await refusal(story.asks.referrals.replace_disclosure(story.id, stale))
+    assert problem.code == "plan-unconfirmed"
+    assert CANARY_NAME.encode() not in await said_inside(two)
+
+
+async def test_a_fresh_disclosure_replaces_the_held_one(two: Federation) -> None:
+    story = await begin(two)
+    fresh = content(preferred_name="Canary-Baru", safe_contact={"who_initiates": "survivor"})
+    await story.asks.referrals.replace_disclosure(story.id, fresh)
+    assert (await story.outgoing())["disclosure"] == ["held"]
+    await story.decides("accepted")
+    inside = await said_inside(two)
+    assert b"Canary-Baru" in inside
+    assert CANARY_NAME.encode() not in inside
+    problem = await refusal(story.asks.referrals.replace_disclosure(story.id, fresh))
+    assert problem.code == "already-disclosed"
+
+
+async def test_a_release_that_did_not_arrive_in_time_is_asked_for_again(two: Federation) -> None:
+    story = await begin(two)
+    await story.helps.inbox.decide(await story.offer(), DecisionRequest(decision="accepted"))
+    await two[SHELTER].courier.run_once()
+    two.leave(SHELTER)
+    await story.travel()
+    assert (await story.flags()).disclosed
+    await story.later(hours=24 * 15)
+    assert (await story.flags()).awaiting_disclosure
+    assert "disclosure" not in story.kinds_posted()
+    assert [row["ciphertext"] for row in await story.outbox_rows()] == [None, None]
+    two.come_back(SHELTER)
+    fresh = content(preferred_name="Canary-Baru", safe_contact={"who_initiates": "survivor"})
+    await story.asks.referrals.replace_disclosure(story.id, fresh)
+    two.clock.pass_by(hours=2)
+    await story.travel()
+    assert (await story.opened("disclosure")).content is not None
+
+
+async def test_a_changed_plan_ends_the_hold_before_disclosure(two: Federation) -> None:
+    story = await begin(two)
+    answer = await story.asks.referrals.update_safe_contact(story.id, safe_contact(now_of(two)))
+    assert answer.referral.flags.awaiting_disclosure
+    assert "disclosure" not in await story.outgoing()
+    await story.decides("accepted")
+    assert "disclosure" not in story.kinds_posted()
+    assert "update" not in story.kinds_posted()
+
+
+async def test_a_changed_plan_reaches_the_agency_that_has_the_old_one(two: Federation) -> None:
+    story = await begin(two)
+    await story.decides("accepted")
+    item = await story.offer()
+    before = await story.helps.inbox.contact_advice(item)
+    assert (before.may_contact, before.code) == (False, "she-initiates")
+    await story.asks.referrals.update_safe_contact(story.id, safe_contact(now_of(two)))
+    await story.travel()
+    assert story.kinds_posted()[-1] == "update"
+    after = await story.helps.inbox.contact_advice(item, at=now_of(two) + timedelta(hours=1))
+    assert (after.may_contact, after.code) == (True, "may-contact")
+    assert after.say_if_other_answers == "Wrong number, sorry."
+    late = await story.helps.inbox.contact_advice(item, at=now_of(two) + timedelta(hours=73))
+    assert (late.may_contact, late.code) == (False, "plan-unconfirmed")
+
+
+async def test_without_a_plan_nobody_is_advised_to_contact_her(two: Federation) -> None:
+    story = await begin(two)
+    assert (await refusal(story.helps.inbox.contact_advice(await story.offer()))).code == "no-plan"
+
+
+async def test_the_receiver_refuses_a_disclosure_that_was_never_released(two: Federation) -> None:
+    story = await begin(two)
+    wire = await story.wire_of("disclosure")
+    answer = (await story.post(wire)).answers[0]
+    assert answer.result == "refused"
+    assert answer.problem is not None
+    assert answer.problem.code in {"not-accepted", "not-released", "malformed"}
+    assert not await story.items("disclosure")
+
+
+async def test_the_receiver_refuses_a_release_by_another_statement(two: Federation) -> None:
+    first, second = await begin(two), await begin(two)
+    await first.decides("accepted")
+    await second.helps.inbox.decide(await second.offer(), DecisionRequest(decision="accepted"))
+    release = next(one.wire["release"] for one in travelled(two) if one.header.kind == "disclosure")
+    wire = await second.wire_of("disclosure")
+    answer = (await second.post(wire | {"release": release})).answers[0]
+    assert answer.problem is not None
+    assert answer.problem.code == "release-invalid"
+    assert not await second.items("disclosure")
+
+
+async def test_preview_says_what_would_go_and_stores_nothing(two: Federation) -> None:
+    helpline = two[HELPLINE].client()
+    consent = await helpline.consents.record(consent_request(SHELTER.agency))
+    preview = await helpline.referrals.preview(referral_request(SHELTER.agency, consent.id))
+    stages = {one.field.value: one.stage for one in preview.fields if one.outcome == "allowed"}
+    assert preview.allowed
+    assert (stages["needs"], stages["preferred_name"]) == ("offer", "disclosure")
+    assert not (await helpline.referrals.changes()).items
+    await two.travel()
+    assert two.network.posted == []
