@@ -1,0 +1,100 @@
+"""Feedback is disclosure too: what the receiver reports travels as far as rule and consent allow, and no further."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from support.federation import Federation
+from support.stories import begin, refusal, said_inside, travelled
+
+from exchange.demo.federation import HELPLINE, SHELTER
+from exchange.storage.tables import EVENT
+
+
+def _consent(feedback: str) -> dict[str, Any]:
+    provision = {
+        "groups": ["need", "safety", "health", "name", "contact", "place"],
+        "agencies": [SHELTER.agency],
+        "purposes": ["provide-safe-accommodation"],
+        "feedback": feedback,
+    }
+    return {"provisions": [provision]}
+
+
+@pytest.mark.parametrize(
+    ("feedback", "steps", "on_the_way"),
+    [
+        pytest.param("decision", ["completed"], "accepted", id="decision-only-that-it-is-over"),
+        pytest.param("status", ["scheduled", "in-service", "completed"], "in-service", id="status-every-step"),
+        pytest.param("outcome", ["scheduled", "in-service", "completed"], "in-service", id="the-rule-says-status"),
+    ],
+)
+async def test_progress_travels_as_far_as_her_consent_and_the_rule_allow(
+    two: Federation, feedback: str, steps: list[str], on_the_way: str
+) -> None:
+    story = await begin(two, consent=_consent(feedback))
+    await story.decides("accepted")
+    await story.reports("scheduled", "in-service")
+    assert (await story.views())[0].state == on_the_way
+    await story.both_say(on_the_way)
+    await story.reports("completed", outcome="ended-by-survivor")
+    await story.both_say("completed")
+    heard = await story.items("progress", at=two[HELPLINE])
+    assert [item.event for item in heard] == steps
+    inside = await said_inside(two)
+    assert b"ended-by-survivor" not in inside
+    own = {row["name"]: row["shared"] for row in await story.rows(EVENT, at=two[SHELTER])}
+    assert own["in-service"] is (feedback != "decision")
+
+
+async def test_a_step_that_stayed_at_home_counts_for_the_receivers_next_step(two: Federation) -> None:
+    story = await begin(two, consent=_consent("decision"))
+    await story.decides("accepted")
+    await story.reports("in-service")
+    assert (await refusal(story.reports("scheduled"))).code == "state-forbids"
+    await story.reports("failed", fail_reason="service-closed")
+    await story.both_say("failed")
+    told = await story.opened("progress", at=two[HELPLINE])
+    assert told.answer == {"state": "failed"}
+
+
+async def test_a_missed_appointment_alarms_the_sender_and_is_not_the_end(two: Federation) -> None:
+    story = await begin(two)
+    await story.decides("accepted")
+    await story.reports("scheduled", "not-arrived")
+    await story.both_say("not-arrived")
+    assert "not-arrived" in await story.changes()
+    await story.reports("in-service")
+    await story.both_say("in-service")
+
+
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [
+        pytest.param({"state": "in-service", "outcome": "service-provided"}, "progress-invalid", id="outcome-too-early"),
+        pytest.param({"state": "completed", "fail_reason": "other"}, "progress-invalid", id="reason-of-a-success"),
+        pytest.param({"state": "completed"}, "state-forbids", id="over-before-it-began"),
+    ],
+)
+async def test_progress_that_contradicts_itself_is_refused(two: Federation, said: dict[str, Any], code: str) -> None:
+    story = await begin(two)
+    await story.decides("accepted")
+    state = said.pop("state")
+    assert (await refusal(story.reports(state, **said))).code == code
+    await story.both_say("accepted")
+
+
+async def test_progress_before_an_acceptance_is_refused(two: Federation) -> None:
+    story = await begin(two)
+    assert (await refusal(story.reports("in-service"))).code == "state-forbids"
+    assert story.kinds_posted() == ["offer"]
+
+
+async def test_what_was_said_stands_in_the_answers_header_as_a_state_and_nothing_else(two: Federation) -> None:
+    story = await begin(two)
+    await story.decides("declined", reason="language-unavailable")
+    header = travelled(two)[-1].header
+    assert (header.event, header.groups, header.receipt, header.stage) == ("declined", (), None, None)
+    assert "language" not in json.dumps(str(header))
