@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -16,7 +17,7 @@ import pytest
 from exchange.cli.doctor import examine, tell
 from exchange.cli.examination import Federation, Finding, Level, look_at_contracts, read_federation
 from exchange.cli.examining_peers import look_at_network
-from exchange.demo.federation import HELPLINE, SHELTER, make_nodes
+from exchange.demo.federation import HELPLINE, SHELTER, MadeNode, make_nodes
 from exchange.envelope.epochs import published_weeks, state_epoch
 from exchange.envelope.key_file import open_keys, read_key_file
 from exchange.envelope.keys import AgencyKey, EpochKey
@@ -28,9 +29,8 @@ NOW = datetime.now(UTC)
 
 @dataclass(frozen=True)
 class Made:
-    """Two linked homes, nothing running."""
+    """The home of a node that is linked with another, and does not run."""
 
-    folder: Path
     home: Path
     passphrase: str
     peer_key: AgencyKey
@@ -47,14 +47,23 @@ class Made:
         return found
 
 
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> list[MadeNode]:
+    """Made once: deriving keys and making tables takes its time."""
+    nodes, _ = make_nodes(tmp_path_factory.mktemp("template"), (SHELTER, HELPLINE), Environment.SANDBOX)
+    return nodes
+
+
 @pytest.fixture
-def made(tmp_path: Path) -> Made:
-    folder = tmp_path / "federation"
-    folder.mkdir()
-    nodes, _ = make_nodes(folder, (SHELTER, HELPLINE), Environment.SANDBOX)
-    keys = open_keys(read_key_file(nodes[1].home / "node.keys"), nodes[1].passphrase.encode())
+def made(tmp_path: Path, template: list[MadeNode]) -> Made:
+    shelter, helpline = template
+    home = tmp_path / "node"
+    shutil.copytree(shelter.home, home)
+    config = home / "exchange.toml"
+    config.write_text(config.read_text().replace(str(shelter.home), str(home)))
+    keys = open_keys(read_key_file(helpline.home / "node.keys"), helpline.passphrase.encode())
     assert keys.agency is not None
-    return Made(folder, nodes[0].home, nodes[0].passphrase, keys.agency)
+    return Made(home, shelter.passphrase, keys.agency)
 
 
 def bad(findings: list[Finding]) -> list[Finding]:
