@@ -11,6 +11,8 @@ Rules, in this order:
 4. Reasons that would tell whether a person is known have become `other` before they get here (`referral.answers`).
 
 What may not travel is not an error: `Kept` says so, and the progress stays in the receiver's own record.
+The referring side reads by the same rules (`read_answer`, `says_event`, `may_travel`): it takes nothing that it should
+not have been told.
 """
 
 from __future__ import annotations
@@ -36,6 +38,13 @@ _KEPT: Final[dict[str, str]] = {
     "feedback-level": "Her consent and the rule let the referring agency hear the decision only. This stays here.",
     "sharing-stopped": "She stopped sharing. Only that the service is over is still told.",
 }
+_READ_AS: Final[dict[Kind, type[AnswerContent]]] = {
+    Kind.DECISION: DecisionContent,
+    Kind.PROGRESS: ProgressContent,
+    Kind.INFORMATION_REQUEST: InformationRequestContent,
+    Kind.RECALL_ANSWER: RecallAnswerContent,
+}
+"""The kinds of answer that this version serves."""
 _SERVICE_STATES: Final = frozenset({State.IN_SERVICE, State.COMPLETED, State.FAILED})
 
 
@@ -85,6 +94,34 @@ def answer_recall(content: RecallAnswerContent, *, state: State) -> Answer:
         raise ValueError("a recall is answered only where the service had begun")
     event = EventName.RECALLED if content.agreed else EventName(state.value)
     return Answer(Kind.RECALL_ANSWER, event, content, _MAKER)
+
+
+def read_answer(kind: Kind, data: bytes) -> AnswerContent:
+    """The content of an answer of this kind, strictly read.
+
+    Raises:
+        ContentInvalidError: it is not one.
+    """
+    return _READ_AS[kind].from_bytes(data)
+
+
+def says_event(content: AnswerContent, event: str) -> bool:
+    """Whether a content says what the header of its envelope says."""
+    if isinstance(content, DecisionContent):
+        return content.decision == event
+    if isinstance(content, ProgressContent):
+        return content.state == event
+    if isinstance(content, RecallAnswerContent):
+        return content.agreed is (event == EventName.RECALLED)
+    return event == EventName.INFORMATION_REQUESTED
+
+
+def may_travel(content: AnswerContent, level: Feedback) -> bool:
+    """Whether all of this may be told at this level."""
+    if not isinstance(content, ProgressContent):
+        return True
+    travels = _progress(content, level, sharing_stopped=False)
+    return isinstance(travels, Answer) and travels.content == content
 
 
 def _progress(content: ProgressContent, level: Feedback, *, sharing_stopped: bool) -> Answer | Kept:

@@ -14,8 +14,9 @@ Rules:
 10. Forward: a contract in force between the two. Answer: the referral's own contract. Stop: none.
 11. Forward: a consent receipt, signed by the sender's agency key, unexpired, that covers receiver, purpose, groups.
 12. Forward: the contract allows the basis class, and every group has a field permitted at this stage.
-13. Unwrap, 14. commitment and decrypt, 15. unpad, 16. the content parses strictly and its fields' groups are the
-    header's, 17. the contract allows every field, and the exact basis (`open_item`).
+13. Unwrap, 14. commitment and decrypt, 15. unpad, 16. the content parses strictly and says what the header says: the
+    groups of its fields, its sender and service, the event of an answer, 17. forward: the contract allows every field,
+    and the exact basis. Answer: it tells no more than the feedback level of the referral (`open_item`).
 
 Each check raises `VerificationError` with its step. `final` is False where a newer roster, key or contract, or the
 offer that has not arrived yet, may change the answer: then the answer is `later`. A stop is never refused by a rule
@@ -31,7 +32,7 @@ from typing import Final
 
 from contracts.decision import Deny, Question, decide, permitted_groups
 from contracts.model import Contract
-from contracts.vocabulary import ROUTING_FIELDS, BasisClass, Stage, basis_class, service_of
+from contracts.vocabulary import ROUTING_FIELDS, BasisClass, Feedback, Stage, basis_class, purpose_for, service_of
 from contracts.vocabulary.terms import Purpose
 from exchange.envelope.errors import EnvelopeError
 from exchange.envelope.format import Envelope, check_on_the_wire, parse_envelope
@@ -41,9 +42,10 @@ from exchange.envelope.kinds import Kind, KindClass, SignedBy
 from exchange.envelope.open import check_signature, decrypt
 from exchange.envelope.receipts import check_receipt
 from exchange.envelope.statements import ReleaseStatement, parse_statement
+from exchange.feedback import may_travel, read_answer, says_event
 from exchange.limits import Limits
 from exchange.messages import ForwardBody
-from exchange.referral.content import ContentInvalidError
+from exchange.referral.content import ContentInvalidError, ReferralContent
 from exchange.referral.lifecycle import Side, State
 from exchange.roster import Member, RosterSnapshot, UnknownMemberError, standing_allows
 from exchange.schemas.problems import Who
@@ -90,6 +92,8 @@ class ReferralMemory:
     acceptances: frozenset[str]
     """Digests of this node's own accepting decisions."""
     sharing_stopped: bool
+    feedback: Feedback | None
+    """How much may be told back; nothing where only the tombstone is left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +128,8 @@ class CheckedItem:
     receiver: Member
     release: ReleaseStatement | None
     contract: Contract | None
+    feedback: Feedback | None
+    """Of the referral, for an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +186,7 @@ def check_item(item: ParsedItem, memory: ReferralMemory | None, around: Circumst
     if header.kind_class is KindClass.FORWARD and contract is not None:
         _check_consent(header, sender, around)
         _check_groups(header, sender, contract, around)
-    return CheckedItem(item, sender, around.me, release, contract)
+    return CheckedItem(item, sender, around.me, release, contract, memory.feedback if memory is not None else None)
 
 
 def _check_times(header: Header, around: Circumstances) -> None:
@@ -214,12 +220,10 @@ def _check_referral(
     if memory is None:
         if header.kind is Kind.OFFER or header.kind_class is KindClass.STOP:
             return None
-        if header.kind_class is KindClass.FORWARD:
-            raise later(9, "unknown-referral")
-        raise VerificationError(9, "unknown-referral")
+        raise _unknown_referral(header)
     if memory.peer != header.sender:
         # The same answer as for a referral that does not exist: who asks must not learn that it does.
-        raise VerificationError(9, "unknown-referral")
+        raise _unknown_referral(header)
     if header.kind in _LATER_KINDS:
         raise VerificationError(9, "kind-not-supported")
     if header.kind_class is KindClass.STOP:
@@ -234,6 +238,12 @@ def _check_referral(
     if memory.destroyed or (memory.closed and memory.state not in _ANSWERABLE_WHEN_CLOSED):
         raise VerificationError(9, "not-legal")
     return None
+
+
+def _unknown_referral(header: Header) -> VerificationError:
+    """A forward may have overtaken its offer; an answer has nothing to wait for."""
+    follows = header.kind_class is KindClass.FORWARD and header.kind is not Kind.OFFER
+    return later(9, "unknown-referral") if follows else VerificationError(9, "unknown-referral")
 
 
 _LATER_KINDS: Final = frozenset(
@@ -330,8 +340,33 @@ def open_item(checked: CheckedItem, epoch_key: EpochKey, around: Circumstances) 
     except EnvelopeError as error:
         raise VerificationError(error.step or 14, error.code) from error
     if checked.item.header.kind_class is KindClass.ANSWER:
+        _check_answer(checked, content)
         return VerifiedMessage(checked, dek, content, None)
     return VerifiedMessage(checked, dek, content, _check_content(checked, content, around))
+
+
+def _check_answer(checked: CheckedItem, content: bytes) -> None:
+    header = checked.item.header
+    try:
+        told = read_answer(header.kind, content)
+    except ContentInvalidError as error:
+        raise VerificationError(16, "content-invalid") from error
+    if not says_event(told, header.event or ""):
+        raise VerificationError(16, "content-invalid")
+    # What the receiver must not tell, this node must not take: her word bounds both.
+    if checked.feedback is not None and not may_travel(told, checked.feedback):
+        raise VerificationError(17, "over-shared")
+
+
+def _contradicts(content: ReferralContent, header: Header) -> bool:
+    """Whether the routing fields inside name another sender, service or time than the signed header."""
+    service, due = content.service_type, content.respond_by
+    return (
+        content.referring_agency not in (None, header.sender)
+        or (service is not None and purpose_for(service) != header.purpose)
+        or (header.kind is Kind.OFFER and content.priority not in (None, header.priority))
+        or (header.kind is Kind.OFFER and due is not None and round(due.timestamp() * 1000) != header.respond_by)
+    )
 
 
 def _check_content(checked: CheckedItem, content: bytes, around: Circumstances) -> ForwardBody:
@@ -340,6 +375,8 @@ def _check_content(checked: CheckedItem, content: bytes, around: Circumstances) 
         body = ForwardBody.from_bytes(content)
     except (ContentInvalidError, EnvelopeError) as error:
         raise VerificationError(16, "content-invalid") from error
+    if _contradicts(body.content, header):
+        raise VerificationError(16, "content-invalid")
     if {group.value for group in body.groups()} != set(header.groups):
         raise VerificationError(16, "groups-differ")
     service = service_of(Purpose(header.purpose)) if header.purpose else None

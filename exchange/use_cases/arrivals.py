@@ -66,6 +66,7 @@ class BatchMemory:
                 if event.name == EventName.ACCEPTED and event.side == own and event.digest is not None
             ),
             sharing_stopped=record.sharing_stopped_at is not None,
+            feedback=facts.feedback if facts is not None else None,
         )
 
 
