@@ -105,7 +105,7 @@ async def _rounds(figures: Figures, load: Load, limit_url: str, shelf: Shelf) ->
     await load.end_to_end(300, IN_FLIGHT)  # connections, caches, each other's keys
     for number in range(1, ROUNDS + 1):
         figures.limits.append(await measure_limit(limit_url, shelf, count=LIMIT_COUNT, in_flight=IN_FLIGHT))
-        with load.nothing_delivered():
+        async with load.nothing_delivered():
             figures.handed_in.append(await load.hand_in_many(COUNT, IN_FLIGHT))
         figures.delivered.append(await load.delivered(COUNT))
         figures.opened.append(await load.open_many(COUNT))

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-import signal
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import psutil
@@ -21,7 +22,8 @@ from sqlalchemy import select
 
 from benchmarks.people import consent_request, referral_body
 from benchmarks.plain_http import Lines
-from exchange.demo.federation import HELPLINE, SHELTER, RunningFederation, RunningNode
+from exchange.cli.serve import GRACE_S, Child, Supervisor
+from exchange.demo.federation import HELPLINE, SHELTER, RunningFederation
 from exchange.storage.database import Connection, Database
 from exchange.storage.tables import INBOX
 
@@ -179,20 +181,33 @@ class Load:
                 found[f"{name}_{role}"] = _cpu(psutil.Process(child.process.pid))
         return found
 
-    @contextmanager
-    def nothing_delivered(self) -> Iterator[None]:
-        """The sender's courier pauses, so that handing in and delivering are measured each by itself."""
-        pid = _courier(self._helpline)
-        pid.send_signal(signal.SIGSTOP)
+    @asynccontextmanager
+    async def nothing_delivered(self) -> AsyncIterator[None]:
+        """The sender's courier is away, so that handing in and delivering are measured each by itself."""
+        # Ended and started again, not stopped in its tracks: it might hold the lock of the database.
+        supervisor = self._helpline.supervisor
+        place = next(place for place, child in enumerate(supervisor.children) if child.role == "courier")
+        supervisor.children[place].process.terminate()
+        await asyncio.to_thread(supervisor.children[place].process.wait, GRACE_S)
         try:
             yield
         finally:
-            pid.send_signal(signal.SIGCONT)
+            supervisor.children[place] = Child("courier", _courier(supervisor))
 
 
-def _courier(node: RunningNode) -> psutil.Process:
-    child = next(child for child in node.supervisor.children if child.role == "courier")
-    return psutil.Process(child.process.pid)
+def _courier(supervisor: Supervisor) -> subprocess.Popen[bytes]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "exchange.cli.node_process", "courier"],
+        stdin=subprocess.PIPE,
+        stdout=supervisor.output,
+        stderr=supervisor.output,
+        env=dict(supervisor.environment),
+        start_new_session=True,
+    )
+    assert process.stdin is not None
+    process.stdin.write(b"\n")  # no passphrase was typed: the settings name its file
+    process.stdin.flush()
+    return process
 
 
 def _cpu(process: psutil.Process) -> float:

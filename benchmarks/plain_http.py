@@ -7,8 +7,12 @@ servers that this benchmark started, reads answers with a Content-Length, and tr
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
+from typing import Final
 from urllib.parse import urlsplit
+
+RESTS_S: Final = 3.0
 
 
 class HTTPFailedError(Exception):
@@ -82,7 +86,7 @@ class Lines:
     def __init__(self, url: str) -> None:
         address = urlsplit(url)
         self._host, self._port = address.hostname or "", address.port or 80
-        self._idle: list[Line] = []
+        self._idle: list[tuple[Line, float]] = []
 
     async def ask(self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> bytes:
         """The body of a good answer.
@@ -92,15 +96,21 @@ class Lines:
         """
         lines = [f"{method} {path} HTTP/1.1", f"host: {self._host}:{self._port}", f"content-length: {len(body)}"]
         lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
-        # The server hangs up on lines that were quiet for some seconds.
-        while self._idle and not self._idle[-1].open:
-            self._idle.pop()
-        line = self._idle.pop() if self._idle else await self._connect()
+        line = self._rested() or await self._connect()
         status, answer = await line.send("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
-        self._idle.append(line)
+        self._idle.append((line, time.monotonic()))
         if not 200 <= status < 300:
             raise HTTPFailedError(f"{method} {path} was answered {status}: {answer[:300]!r}")
         return answer
+
+    def _rested(self) -> Line | None:
+        """A connection that the server has not hung up on, as uvicorn does after five quiet seconds."""
+        while self._idle:
+            line, since = self._idle.pop()
+            if line.open and time.monotonic() - since < RESTS_S:
+                return line
+            line.close()
+        return None
 
     async def _connect(self) -> Line:
         _, line = await asyncio.get_running_loop().create_connection(Line, self._host, self._port)
@@ -108,5 +118,5 @@ class Lines:
 
     def close(self) -> None:
         """Hang up."""
-        for line in self._idle:
+        for line, _ in self._idle:
             line.close()
