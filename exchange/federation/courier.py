@@ -31,6 +31,8 @@ WAYS: Final = 8
 """How many peers are served at the same time."""
 IDLE_MS: Final = 2 * SECOND_MS
 """The longest sleep without being woken: what a lost signal costs."""
+FINISH_MS: Final = 8 * SECOND_MS
+"""How long a batch that is under way may take when the courier is told to stop."""
 MAINTAIN_EVERY_MS: Final = 5 * SECOND_MS
 REFRESH_PEERS_EVERY_MS: Final = 10 * MINUTE_MS
 
@@ -43,6 +45,7 @@ class Courier:
         self._node = node
         self._transport = transport
         self._ways: set[asyncio.Task[None]] = set()
+        self._stopping = False
         self._maintained = 0
         self._refreshed = 0
 
@@ -55,7 +58,7 @@ class Courier:
                 try:
                     await self._keep_clocks()
                     started = await self._start_ways()
-                    wait_ms = 0 if started else await next_wait_ms(self._node, IDLE_MS)
+                    wait_ms = 0 if started else await self._wait_ms()
                 except StorageUnavailableError:
                     get_logger().warning("courier-storage-unavailable")
                     wait_ms = IDLE_MS
@@ -67,8 +70,10 @@ class Courier:
                     waking.cancel()
                     await asyncio.gather(waking, return_exceptions=True)
         finally:
+            self._stopping = True
             stopping.cancel()
-            await asyncio.gather(stopping, *self._ways, return_exceptions=True)
+            await asyncio.gather(stopping, return_exceptions=True)
+            await self._end_ways()
 
     async def run_once(self) -> int:
         """Deliver everything that is due now, once; returns how many peers were tried."""
@@ -87,35 +92,56 @@ class Courier:
             started = True
         return started
 
+    async def _wait_ms(self) -> int:
+        # With every way taken, whatever is due has to wait until one ends.
+        return IDLE_MS if len(self._ways) >= WAYS else await next_wait_ms(self._node, IDLE_MS)
+
+    async def _end_ways(self) -> None:
+        """Let what is on its way arrive; a peer that takes too long gets it again after the next start."""
+        if self._ways:
+            _, late = await asyncio.wait(self._ways, timeout=FINISH_MS / SECOND_MS)
+            for way in late:
+                way.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
     async def _claim(self) -> PeerLease | None:
         return await claim(self._node, secrets.token_hex(8))
 
     async def _serve(self, lease: PeerLease) -> None:
-        """Deliver to one peer until its queue is empty or it fails."""
-        node = self._node
-        retry_after_ms: int | None = None
-        reached = False
+        """Deliver to one peer and give the lease back; never raises, so that no peer can stop the courier."""
+        reached, retry_after_ms = False, None
         try:
-            peer = node.world().roster.member(lease.agency)
-            after = 0
-            while (batch := await load_next(node, lease, after)) is not None:
-                answer = await self._transport.post_envelopes(peer, batch.body)
-                outcome = await settle(node, lease, peer, batch, answer)
+            try:
+                retry_after_ms = await self._deliver(lease)
                 reached = True
-                after = batch.last_seq
-                if outcome.retry_after_ms is not None:
-                    retry_after_ms = max(retry_after_ms or 0, outcome.retry_after_ms)
-        except PeerUnreachableError as error:
-            reached = False
-            retry_after_ms = error.retry_after_s * SECOND_MS if error.retry_after_s is not None else None
-            get_logger().info("peer-not-reached", peer=lease.agency, code=error.code)
-        except UnknownMemberError:
-            get_logger().warning("peer-not-in-roster", peer=lease.agency)
+            except PeerUnreachableError as error:
+                retry_after_ms = error.retry_after_s * SECOND_MS if error.retry_after_s is not None else None
+                get_logger().info("peer-not-reached", peer=lease.agency, code=error.code)
+            except UnknownMemberError:
+                get_logger().warning("peer-not-in-roster", peer=lease.agency)
+            except asyncio.CancelledError:
+                await give_back(self._node, lease, reached=False, retry_after_ms=None)
+                raise
+            await give_back(self._node, lease, reached=reached, retry_after_ms=retry_after_ms)
         except StorageUnavailableError:
             # The lease ends by itself; whatever the peer got will be answered again with the same receipt.
             get_logger().warning("courier-storage-unavailable")
-            return
-        await give_back(node, lease, reached=reached, retry_after_ms=retry_after_ms)
+        except Exception as error:  # noqa: BLE001 - the same for a mistake in here; the type says enough for the log
+            get_logger().error("courier-failed", peer=lease.agency, error_type=type(error).__name__)
+
+    async def _deliver(self, lease: PeerLease) -> int | None:
+        """Deliver until the queue is empty; how long the peer asks to wait with what it did not take."""
+        node = self._node
+        peer = node.world().roster.member(lease.agency)
+        retry_after_ms: int | None = None
+        after = 0
+        while not self._stopping and (batch := await load_next(node, lease, after)) is not None:
+            answer = await self._transport.post_envelopes(peer, batch.body)
+            outcome = await settle(node, lease, peer, batch, answer)
+            after = batch.last_seq
+            if outcome.retry_after_ms is not None:
+                retry_after_ms = max(retry_after_ms or 0, outcome.retry_after_ms)
+        return retry_after_ms
 
     async def _keep_clocks(self) -> None:
         now = self._node.clock()

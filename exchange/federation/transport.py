@@ -10,6 +10,7 @@ Rules:
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
@@ -27,6 +28,10 @@ from exchange.schemas.node import NodeCard
 _JSON: Final = "application/json"
 _REFRESH_BEFORE_MS: Final = 30_000
 _ANSWER_BYTES: Final = 2 * 1024 * 1024
+_EXCHANGE_S: Final = 45.0
+"""For one request and its whole answer: shorter than a courier's lease, also where a peer sends a byte at a time."""
+_LONGEST_PAUSE_S: Final = 3600
+"""The longest pause that a peer can ask for."""
 _UNAUTHORIZED: Final = 401
 _OK: Final = 200
 _BUSY: Final = frozenset({429, 503})
@@ -168,7 +173,10 @@ class HTTPTransport:
         headers: dict[str, str] | None = None,
     ) -> tuple[int, bytes]:
         try:
-            async with self._client.stream(method, url, content=content, data=data, headers=headers) as response:
+            async with (
+                asyncio.timeout(_EXCHANGE_S),
+                self._client.stream(method, url, content=content, data=data, headers=headers) as response,
+            ):
                 if response.status_code in _BUSY:
                     raise PeerUnreachableError("busy", _seconds(response.headers.get("retry-after")))
                 body = b""
@@ -179,7 +187,7 @@ class HTTPTransport:
                 if response.status_code == _OK and _media_type(response) != _JSON:
                     raise PeerUnreachableError("bad-answer")
                 return response.status_code, body
-        except httpx2.TimeoutException:
+        except (httpx2.TimeoutException, TimeoutError):
             raise PeerUnreachableError("timeout") from None
         except (httpx2.HTTPError, httpx2.InvalidURL):
             raise PeerUnreachableError("no-connection") from None
@@ -200,4 +208,7 @@ def _media_type(response: httpx2.Response) -> str:
 
 
 def _seconds(value: str | None) -> int | None:
-    return int(value) if value is not None and value.isascii() and value.isdigit() else None
+    if value is None or not (value.isascii() and value.isdigit()):
+        return None
+    # A number of so many digits is not converted at all: Python refuses, and nobody may wait that long anyway.
+    return min(int(value), _LONGEST_PAUSE_S) if len(value) <= len(str(_LONGEST_PAUSE_S)) else _LONGEST_PAUSE_S

@@ -105,6 +105,13 @@ def load_referral(conn: Connection, referral: str) -> ReferralRecord | None:
     return ReferralRecord(*row) if row else None
 
 
+def lock_referral(conn: Connection, referral: str) -> ReferralRecord | None:
+    """As `load_referral`, to be changed in this transaction: no other process changes it before this one ends."""
+    # On SQLite writers are serialised, and the dialect leaves FOR UPDATE out.
+    row = conn.execute(select(*_COLUMNS).where(REFERRAL.c.id == referral).with_for_update()).first()
+    return ReferralRecord(*row) if row else None
+
+
 def load_referrals(conn: Connection, ids: Iterable[str]) -> dict[str, ReferralRecord]:
     """Those of the referrals that exist, by id."""
     rows = conn.execute(select(*_COLUMNS).where(REFERRAL.c.id.in_(list(ids))))

@@ -18,7 +18,7 @@ from exchange.storage.referrals import (
     add_change,
     add_event,
     events_of,
-    load_referral,
+    lock_referral,
     save_referral,
 )
 from exchange.storage.transaction import signal
@@ -85,7 +85,7 @@ def change_by_id(
     adjust: Adjust | None = None,
 ) -> ReferralRecord | None:
     """As `change_referral`, for a referral that is read here; nothing if there is none."""
-    record = load_referral(conn, referral)
+    record = lock_referral(conn, referral)
     if record is None:
         return None
     return change_referral(node, conn, record, what=what, events=events, adjust=adjust)

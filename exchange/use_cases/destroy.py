@@ -4,7 +4,7 @@ Rules:
 
 * Keys end before rows: a crash in between leaves ciphertext that nobody can open any more, and the step is repeated.
 * What remains is the tombstone: ids, coarse sector, states, times, contract digest, digests of envelopes.
-* Where she asked for erasure the other party is told by a signed stop, once.
+* Where she asked for erasure the other party is told by a signed stop, once; also if nothing was left to destroy.
 * It may be repeated at any time and does nothing twice.
 """
 
@@ -22,9 +22,10 @@ from exchange.storage.inbox import wipe_items
 from exchange.storage.outbox import wipe_bodies
 from exchange.storage.referrals import (
     ReferralRecord,
+    attestations_of,
     due_for,
     events_of,
-    load_referral,
+    lock_referral,
     record_attestation,
     save_referral,
 )
@@ -51,8 +52,9 @@ async def destroy_referrals(node: Node, referrals: Sequence[str]) -> None:
     await node.key_store.destroy(referrals)
 
     def commit(conn: Connection) -> None:
-        for referral in referrals:
-            record = load_referral(conn, referral)
+        # In one order everywhere: two processes that destroy the same referrals never wait for each other in a circle.
+        for referral in sorted(referrals):
+            record = lock_referral(conn, referral)
             if record is not None and record.destroyed_at is None:
                 _destroy(node, conn, record)
 
@@ -69,10 +71,20 @@ def _destroy(node: Node, conn: Connection, record: ReferralRecord) -> None:
         if subject is not None:
             forget_client_code(conn, subject, record.peer)
     changed = replace(record, destroyed_at=at, destroy_at=record.destroy_at or at, sealed_facts=None, updated_at=at)
-    if erased:
-        sealed = make_stop(node, erasure_receipt(Erased.BY_NODE), record)
-        put_out(node, conn, sealed)
-        record_attestation(conn, record.id, "own-node", at, sealed.digest)
-        changed = replace(changed, number=sealed.header.number or changed.number)
-    save_referral(conn, changed)
+    save_referral(conn, _attested(node, conn, changed) if erased else changed)
     add_audit(conn, at=at, action="destroyed", subject_id=record.id)
+
+
+def attest_if_destroyed(node: Node, conn: Connection, record: ReferralRecord) -> ReferralRecord:
+    """She said `erase` about a referral of which only the tombstone was left: that is said now, once."""
+    done = {entry.party for entry in attestations_of(conn, record.id) if entry.done_at is not None}
+    if record.destroyed_at is None or "own-node" in done:
+        return record
+    return save_referral(conn, _attested(node, conn, record))
+
+
+def _attested(node: Node, conn: Connection, record: ReferralRecord) -> ReferralRecord:
+    sealed = make_stop(node, erasure_receipt(Erased.BY_NODE), record)
+    put_out(node, conn, sealed)
+    record_attestation(conn, record.id, "own-node", node.clock(), sealed.digest)
+    return replace(record, number=sealed.header.number or record.number)
