@@ -1,0 +1,213 @@
+"""Nodes whose processes a test starts, kills and starts again one by one; real databases, loopback HTTP.
+
+A node's socket belongs to the test and outlives its processes, as with systemd: who connects while the node is dead is
+answered when it is back. Everything is stopped by the process ids that were started here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import Table, func, select
+from support.doomed_process import doom, doom_file
+
+from exchange.cli.profile import read_profile
+from exchange.client import AgencyClient, ClientKey, RetryPolicy
+from exchange.demo.federation import LOOPBACK, AgencyPlan, NewDatabase, make_nodes
+from exchange.roster import Member
+from exchange.settings import Environment
+from exchange.storage.database import Connection, Database
+
+ROOT = Path(__file__).parents[2]
+PATIENCE_S = 60.0
+ONCE = RetryPolicy(attempts=1)
+"""A client that asks once, and so sees that there was no answer."""
+USUAL = RetryPolicy()
+
+T = TypeVar("T")
+
+
+class Nursery:
+    """The process that forks the processes of nodes; see `support.doomed_process`."""
+
+    def __init__(self, listeners: Sequence[socket.socket]) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "support.doomed_process"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pass_fds=[listener.fileno() for listener in listeners],
+            env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"},
+            text=True,
+        )
+
+    def start(self, arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> int:
+        """A process of a node; its id."""
+        answer: int = self._ask({"start": arguments, "environment": environment, "log": str(log)})
+        return answer
+
+    def wait(self, child: int) -> int:
+        """The exit code of a process that ends now."""
+        try:
+            return until(lambda: self._ask({"wait": child}), "a process to end")
+        except AssertionError:
+            os.kill(child, signal.SIGKILL)
+            raise
+
+    def close(self) -> None:
+        """End it; what it forked has ended before, or ends with it."""
+        with self._process as process:
+            process.communicate()
+
+    def _ask(self, order: Mapping[str, object]) -> Any:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        return json.loads(self._process.stdout.readline())
+
+
+@dataclass(slots=True)
+class NodeProcesses:
+    """One agency's node: its home, its databases, and the processes that run now."""
+
+    plan: AgencyPlan
+    home: Path
+    member: Member
+    urls: Mapping[str, str]
+    """`main` and `keys`."""
+    listener: socket.socket
+    nursery: Nursery
+    running: dict[str, int] = field(default_factory=dict)
+    """Process ids by role."""
+
+    @property
+    def agency(self) -> str:
+        """Its agency's id."""
+        return self.plan.agency
+
+    def start(self, *roles: str) -> None:
+        """Start the API process, the courier, or (nothing named) both; the API answers when this returns."""
+        for role in roles or ("api", "courier"):
+            arguments = [role, str(self.listener.fileno())] if role == "api" else [role]
+            self.running[role] = self.nursery.start(arguments, self.environment(), self.home / "node.log")
+        self.wait_until_ready()
+
+    def wait_until_ready(self) -> None:
+        """Returns when the API answers."""
+        if "api" in self.running:
+            until(lambda: _ready(self.member.node_url) or None, f"{self.agency} ready; see {self.home / 'node.log'}")
+
+    def environment(self) -> dict[str, str]:
+        """The variables of its processes; those of the surrounding shell belong to another node."""
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("EXCHANGE_")}
+        return inherited | {
+            "EXCHANGE_HOME": str(self.home),
+            "EXCHANGE_DATABASE_URL": self.urls["main"],
+            "EXCHANGE_KEY_DATABASE_URL": self.urls["keys"],
+        }
+
+    def doom(self, label: str, *, commit: int = 1, moment: str = "after") -> None:
+        """From now on the process that reaches this commit dies there."""
+        partial = doom_file(self.home).with_suffix(".partial")
+        partial.write_text(doom(label, commit=commit, moment=moment), "utf-8")
+        partial.rename(doom_file(self.home))
+
+    def wait_until_killed(self, role: str) -> None:
+        """Returns when the process has died as it was told to, and is not doomed any more."""
+        child = self.running.pop(role)
+        assert self.nursery.wait(child) == -signal.SIGKILL
+        doom_file(self.home).unlink()
+
+    def stop(self, *roles: str) -> list[int]:
+        """End processes in order; their exit codes."""
+        stopped = [self.running.pop(role) for role in roles or tuple(self.running)]
+        for child in stopped:
+            os.kill(child, signal.SIGTERM)
+        return [self.nursery.wait(child) for child in stopped]
+
+    def client(self, *, retries: RetryPolicy = USUAL, actor: str = "w-test") -> AgencyClient:
+        """The agency's own software."""
+        profile = read_profile(self.home)
+        key = ClientKey.load(profile.key_file)
+        return AgencyClient(
+            profile.url, profile.client_id, key, actor=actor, scopes=profile.scopes, issuer=profile.issuer,
+            retries=retries,
+        )  # fmt: skip
+
+    def look(self, read: Callable[[Connection], T], *, database: str = "main") -> T:
+        """What stands in one of its databases."""
+        opened = Database.open(self.urls[database])
+        try:
+            return opened.read_sync(read)
+        finally:
+            opened.close_sync()
+
+    def count(self, table: Table, **where: Any) -> int:
+        """How many rows of the main database have these values."""
+        query = select(func.count()).select_from(table)
+        for name, value in where.items():
+            query = query.where(table.c[name] == value)
+        return self.look(lambda conn: conn.execute(query).scalar_one())
+
+
+def until(ask: Callable[[], T | None], what: str) -> T:
+    """The first answer that is not nothing."""
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        if (answer := ask()) is not None:
+            return answer
+        time.sleep(0.05)
+    raise AssertionError(f"Waited for {what}; it did not come.")
+
+
+def _ready(url: str) -> bool:
+    try:
+        with closing(urllib.request.urlopen(f"{url}/health/ready", timeout=PATIENCE_S)) as answer:  # noqa: S310
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+@contextmanager
+def node_processes(
+    folder: Path, plans: Sequence[AgencyPlan], new_database: NewDatabase | None = None
+) -> Iterator[list[NodeProcesses]]:
+    """Nodes for these agencies that know each other; nothing of them runs yet."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    made, _ = make_nodes(folder, plans, Environment.DEMO, new_database)
+    with ExitStack() as stack:
+        listeners = [stack.enter_context(_listening(one.port)) for one in made]
+        nursery = Nursery(listeners)
+        stack.callback(nursery.close)
+        nodes = []
+        for one, listener in zip(made, listeners, strict=True):
+            urls = {
+                "main": one.variables.get("EXCHANGE_DATABASE_URL", f"sqlite:///{one.home / 'node.db'}"),
+                "keys": one.variables.get("EXCHANGE_KEY_DATABASE_URL", f"sqlite:///{one.home / 'keys.db'}"),
+            }
+            node = NodeProcesses(one.plan, one.home, one.member, urls, listener, nursery)
+            stack.callback(node.stop)
+            nodes.append(node)
+        yield nodes
+
+
+@contextmanager
+def _listening(port: int) -> Iterator[socket.socket]:
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((LOOPBACK, port))
+        listener.listen(128)
+        yield listener
