@@ -20,7 +20,7 @@ from support.federation import Federation, TestNode, _transport, federation
 from support.people import consent_request, referral_request
 from support.postgres import Databases, PostgresServer, running_server
 
-from exchange.client import AgencyClient, ProblemError, RetryPolicy
+from exchange.client import AgencyClient, RetryPolicy
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.schemas.referrals import ReferralRequest
 from exchange.storage import lanes

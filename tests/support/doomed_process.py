@@ -1,11 +1,11 @@
 """Processes of nodes that kill themselves at a moment a test chose.
 
-`python -m support.doomed_process` imports the program once and then forks: a process that has to start often starts in a
-moment. It reads one JSON object a line, `{"start": [role, …], "environment": …, "log": …}` or `{"wait": pid}`, and
-answers with a process id, or with the exit code once there is one.
+`python -m support.doomed_process` imports the program once and then forks: a process that has to start often starts
+in a moment. It reads one JSON object a line, `{"start": [role, …], "environment": …, "log": …}` or `{"wait": pid}`,
+and answers with a process id, or with the exit code once there is one.
 
-Each process is `exchange.cli.node_process` with additions that exist in tests only. The file `doom` in the node's home names
-a label and the number of a commit under it; at that commit the process sends itself SIGKILL, which nothing can catch:
+Each process is `exchange.cli.node_process` with additions that exist in tests only. The file `doom` in the node's home
+names a label and the number of a commit under it; at that commit the process kills itself, which nothing can catch:
 
 * in an API process the label is the request, such as `POST /v1/referrals`, ids in its path written as `{id}`;
 * in the courier it is `settle`, which begins when the peer's answer has come, or `release_due`.
@@ -25,6 +25,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeVar
 
 import uvicorn  # noqa: F401 - imported before the fork
@@ -105,20 +106,21 @@ def _label_requests() -> None:
 
 
 def _label_courier() -> None:
-    modules = {"settle": exchange.federation.courier, "release_due": exchange.use_cases.maintain}
-    for name, module in modules.items():
+    _label(exchange.federation.courier, "settle")
+    _label(exchange.use_cases.maintain, "release_due")
 
-        def labelled(*args: Any, _inner: Any = getattr(module, name), _label: str = name, **kwargs: Any) -> Any:
-            async def work() -> Any:
-                token = _LABEL.set(_label)
-                try:
-                    return await _inner(*args, **kwargs)
-                finally:
-                    _LABEL.reset(token)
 
-            return work()
+def _label(module: ModuleType, name: str) -> None:
+    inner = getattr(module, name)
 
-        setattr(module, name, labelled)
+    async def labelled(*args: Any, **kwargs: Any) -> Any:
+        token = _LABEL.set(name)
+        try:
+            return await inner(*args, **kwargs)
+        finally:
+            _LABEL.reset(token)
+
+    setattr(module, name, labelled)
 
 
 def _start(order: dict[str, Any]) -> int:
@@ -140,7 +142,7 @@ def _start(order: dict[str, Any]) -> int:
     except SystemExit as ended:
         print(ended.code, file=sys.stderr)  # noqa: T201 - as the interpreter does
         os._exit(0 if ended.code is None else 1)
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - a forked process never goes back into the loop it came from
         traceback.print_exc()
         os._exit(1)
     os._exit(0)
