@@ -84,14 +84,14 @@ def delete_held(conn: Connection, referral: str) -> int:
     return conn.execute(delete(OUTBOX).where(OUTBOX.c.referral == referral, OUTBOX.c.status == "held")).rowcount
 
 
-def delete_queued_forwards(conn: Connection, referral: str, forwards: Iterable[str]) -> list[str]:
+def delete_queued(conn: Connection, referral: str, kinds: Iterable[str]) -> list[str]:
     """Her no stops what has not left yet. Returns the digests of those that certainly never left."""
     query = (
         delete(OUTBOX)
         .where(
             OUTBOX.c.referral == referral,
             OUTBOX.c.status.in_(["queued", "held"]),
-            OUTBOX.c.kind.in_(list(forwards)),
+            OUTBOX.c.kind.in_(list(kinds)),
         )
         .returning(OUTBOX.c.digest, OUTBOX.c.attempted_at)
     )
@@ -210,6 +210,13 @@ def wake_peer(conn: Connection, agency: str, at: int) -> bool:
         update(PEER).where(PEER.c.agency == agency, PEER.c.due_at > at).values(due_at=at, last_contact=at)
     )
     return done.rowcount == 1
+
+
+def hurry(conn: Connection, agency: str, at: int) -> None:
+    """Something new waits for a peer that is there: what it did not take before holds nothing new up."""
+    conn.execute(
+        update(PEER).where(PEER.c.agency == agency, PEER.c.attempts == 0, PEER.c.due_at > at).values(due_at=at)
+    )
 
 
 def expire_queued(conn: Connection, at: int) -> list[tuple[str, str, str]]:

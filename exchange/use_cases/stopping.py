@@ -5,26 +5,29 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from exchange.envelope.kinds import Kind
+from exchange.envelope.kinds import Kind, KindClass, class_of
 from exchange.referral.lifecycle import EventName
 from exchange.stops import Stop
 from exchange.storage.database import Connection
-from exchange.storage.outbox import delete_queued_forwards
+from exchange.storage.outbox import delete_queued
 from exchange.storage.referrals import EventRecord, ReferralRecord, remove_events
 from exchange.use_cases.change_referral import change_referral
 from exchange.use_cases.node import Node
 from exchange.use_cases.outgoing import make_stop, put_out
 
+ANSWERS: Final = frozenset(kind.value for kind in Kind if class_of(kind) is KindClass.ANSWER)
 FORWARDS: Final = frozenset(kind.value for kind in (Kind.OFFER, Kind.DISCLOSURE, Kind.INFORMATION, Kind.UPDATE))
 
 
-def take_back(conn: Connection, record: ReferralRecord) -> ReferralRecord:
+def take_back(conn: Connection, record: ReferralRecord, name: EventName) -> ReferralRecord:
     """Delete every forward that has not left; a release that never left is taken back with it.
 
     A disclosure that was put on its way may have arrived although no receipt came: it is not sent again, and the
-    release stays on record.
+    release stays on record. Where she ends the service no answer leaves any more either: feedback is disclosure too.
     """
-    unsent = delete_queued_forwards(conn, record.id, FORWARDS)
+    if name in {EventName.STOP_SERVICE, EventName.ERASE}:
+        delete_queued(conn, record.id, ANSWERS)
+    unsent = delete_queued(conn, record.id, FORWARDS)
     if unsent and remove_events(conn, record.id, unsent) and record.disclosed_at is not None:
         return replace(record, disclosed_at=None)
     return record
@@ -44,7 +47,7 @@ def stop_referral(
         record.id, record.side, header.number or 0, name.value, header.seen, header.created, digest=sealed.digest
     )
     if ends_sharing:
-        record = take_back(conn, record)
+        record = take_back(conn, record, name)
     changed = change_referral(node, conn, record, what=name.value, events=[event])
     put_out(node, conn, sealed)
     return changed

@@ -43,6 +43,7 @@ from exchange.storage.referrals import (
 )
 from exchange.use_cases.arrivals import BatchMemory, Known
 from exchange.use_cases.change_referral import change_referral
+from exchange.use_cases.destroy import attest_if_destroyed
 from exchange.use_cases.facts import Facts, open_facts, seal_facts
 from exchange.use_cases.node import Node
 from exchange.use_cases.stopping import take_back
@@ -110,7 +111,7 @@ def store_arrival(node: Node, conn: Connection, arrival: Arrival, key: ReferralK
         record = arrival.made
     else:
         record = _changed(node, conn, arrival)
-    _follow(conn, arrival, record)
+    _follow(node, conn, arrival, record)
     add_arrived(conn, _row(node, arrival, key))
     remember_until = max(header.expires + node.limits.skew_ms, arrival.at + node.limits.dedupe_at_least_ms)
     remember_answer(conn, header.sender, header.id, digest, arrival.receipt, remember_until)
@@ -122,9 +123,9 @@ def _changed(node: Node, conn: Connection, arrival: Arrival) -> ReferralRecord:
     if record is None:
         raise StaleReferralError
     header = arrival.checked.item.header
-    if header.kind in _ENDING:
-        record = take_back(conn, record)
     event = _event(arrival, record.side)
+    if header.kind in _ENDING and event is not None:
+        record = take_back(conn, record, EventName(event.name))
     return change_referral(
         node,
         conn,
@@ -221,7 +222,7 @@ def _with_accepting(node: Node, arrival: Arrival, record: ReferralRecord) -> Ref
     return replace(record, sealed_facts=seal_facts(node, record.id, facts))
 
 
-def _follow(conn: Connection, arrival: Arrival, record: ReferralRecord) -> None:
+def _follow(node: Node, conn: Connection, arrival: Arrival, record: ReferralRecord) -> None:
     """What a stop does beyond its event."""
     header = arrival.checked.item.header
     if header.kind is Kind.ERASURE_RECEIPT:
@@ -230,6 +231,7 @@ def _follow(conn: Connection, arrival: Arrival, record: ReferralRecord) -> None:
     if header.kind is Kind.WITHDRAWAL and header.event == WithdrawalForm.ERASE:
         mine = ["own-node", "own-agency"] if arrival.made is None else ["own-node"]
         owe_attestation(conn, record.id, mine, arrival.at)
+        attest_if_destroyed(node, conn, record)
 
 
 def _row(node: Node, arrival: Arrival, key: ReferralKey | None) -> ArrivedRecord:

@@ -106,14 +106,15 @@ def _closed(
 ) -> ReferralRecord:
     closed_at = record.closed_at or at
     sides = {event.side for event in events if event.name is EventName.ERASE}
+    blocked_at = record.blocked_at or (at if sides else None)
     # Without facts there is nothing left, or never was: the tombstone of a stop that came before its offer.
     ends: int | None = closed_at
     if facts is not None and Side.REFERRING not in sides:
         ends = clocks.destroy_at(state, closed_at=closed_at, retention=facts.retention)
-        if sides:
-            ends = closed_at + LIMITS.code_withdrawal_contest_ms
+        if blocked_at is not None:
+            # Counted from her word, not from the end of the service, which may be long past.
+            ends = blocked_at + LIMITS.code_withdrawal_contest_ms
     destroy_at = min(end for end in (ends, record.destroy_at, closed_at + LONGEST_RETENTION_MS) if end is not None)
-    blocked_at = record.blocked_at or (at if sides else None)
     return replace(
         record,
         closed_at=closed_at,

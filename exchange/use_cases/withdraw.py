@@ -35,7 +35,7 @@ from exchange.use_cases.acting import Acting
 from exchange.use_cases.branches import may_see
 from exchange.use_cases.cases import again, audit
 from exchange.use_cases.consent_records import read_record, stored
-from exchange.use_cases.destroy import destroy_due
+from exchange.use_cases.destroy import attest_if_destroyed, destroy_due
 from exchange.use_cases.errors import InvalidError
 from exchange.use_cases.idempotency import Idempotency, Keep, Stored, once
 from exchange.use_cases.node import Node
@@ -112,6 +112,7 @@ def _stop(node: Node, conn: Connection, record: ReferralRecord, form: Withdrawal
     if form is WithdrawalForm.ERASE:
         owed = _OWED_BY_OTHERS if record.side == Side.REFERRING else _OWED_HERE
         owe_attestation(conn, record.id, owed, node.clock())
+        changed = attest_if_destroyed(node, conn, changed)
     return changed
 
 

@@ -1,0 +1,282 @@
+"""Her no: whenever she says it, to whomever, it holds at once here and reaches every holder."""
+
+from __future__ import annotations
+
+import pytest
+from support.federation import Federation
+from support.people import CANARIES, CANARY_NAME, referral_request
+from support.stories import Story, begin, content, now_of, refusal, safe_contact, said_inside, travelled
+
+from contracts.vocabulary import WithdrawalForm
+from exchange.demo.federation import HELPLINE, SHELTER
+from exchange.roster import Member, Status
+from exchange.schemas.inbox import DecisionRequest
+from exchange.storage.tables import ATTESTATION
+from exchange.use_cases.maintain import attend
+
+
+async def attested(story: Story, *, at_sender: bool) -> dict[str, bool]:
+    """Who owes a word that it is destroyed, and who has given it."""
+    found = await story.rows(ATTESTATION, at=story.sender if at_sender else story.receiver)
+    return {row["party"]: row["done_at"] is not None for row in found}
+
+
+async def test_stop_sharing_before_the_release_withdraws_the_referral(two: Federation) -> None:
+    story = await begin(two)
+    await story.says_no("stop-sharing")
+    await story.both_say("withdrawn")
+    assert "disclosure" not in await story.outgoing()
+    assert (await refusal(story.decides("accepted"))).code == "state-forbids"
+    inside = await said_inside(two)
+    assert not any(word.encode() in inside for word in CANARIES)
+
+
+async def test_stop_sharing_after_the_release_lets_the_service_go_on_and_nothing_more_flow(two: Federation) -> None:
+    story = await begin(two)
+    await story.decides("accepted")
+    await story.says_no("stop-sharing")
+    await story.both_say("accepted")
+    assert [view.flags.sharing_stopped for view in await story.views()] == [True, True]
+    posted = len(travelled(two))
+    update = story.asks.referrals.update_safe_contact(story.id, safe_contact(now_of(two)))
+    assert (await refusal(update)).code == "sharing-stopped"
+    await story.reports("scheduled", "in-service")
+    assert len(travelled(two)) == posted
+    assert (await story.asks.referrals.read(story.id)).state == "accepted"
+    await story.reports("completed", outcome="service-provided")
+    await story.both_say("completed")
+    told = await story.opened("progress", at=two[HELPLINE])
+    assert told.answer == {"state": "completed"}
+    assert b"service-provided" not in await said_inside(two)
+
+
+async def test_the_receiver_refuses_what_is_sent_after_she_stopped_sharing(two: Federation) -> None:
+    story = await begin(two)
+    await story.decides("accepted")
+    await story.asks.referrals.update_safe_contact(story.id, safe_contact(now_of(two)))
+    wire = await story.wire_of("update")
+    await story.says_no("stop-sharing")
+    assert "update" not in story.kinds_posted()
+    answer = (await story.post(wire)).answers[0]
+    assert answer.problem is not None
+    assert answer.problem.code == "not-legal"
+    assert not await story.items("update")
+
+
+async def test_a_release_that_had_not_left_is_taken_back_by_her_no(two: Federation) -> None:
+    story = await begin(two)
+    await story.helps.inbox.decide(await story.offer(), DecisionRequest(decision="accepted"))
+    await two[SHELTER].courier.run_once()
+    await attend(two[HELPLINE].node)
+    assert (await story.flags()).disclosed
+    await story.says_no("stop-sharing")
+    assert "disclosure" not in story.kinds_posted()
+    await story.both_say("withdrawn")
+
+
+async def test_stop_service_ends_the_receivers_work(two: Federation) -> None:
+    story = await begin(two)
+    await story.decides("accepted")
+    await story.reports("in-service")
+    await story.says_no("stop-service")
+    await story.both_say("withdrawn")
+    assert (await refusal(story.reports("completed"))).code == "state-forbids"
+    assert (await story.opened("disclosure")).content is not None
+    await story.later(hours=24 * 91)
+    await story.nothing_is_left(at=two[SHELTER])
+
+
+@pytest.mark.parametrize("form", ["stop-sharing", "stop-service", "erase"])
+async def test_a_no_said_before_the_offer_left_leaves_alone(two: Federation, form: str) -> None:
+    story = await begin(two, travel=False)
+    await story.says_no(form)
+    assert "offer" not in story.kinds_posted()
+    await story.both_say("withdrawn")
+    assert not await story.items("offer")
+
+
+async def test_erase_at_the_recording_agency_destroys_everywhere_at_once(on_both: Federation) -> None:
+    story = await begin(on_both)
+    await story.decides("accepted")
+    disclosure = (await story.item("disclosure")).id
+    offer = await story.offer()
+    assert await on_both[SHELTER].node.key_store.get(story.id) is not None
+    await story.says_no("erase")
+    await story.both_say("withdrawn")
+    await story.nothing_is_left(at=on_both[HELPLINE])
+    await story.nothing_is_left(at=on_both[SHELTER])
+    for item in (disclosure, offer):
+        assert (await refusal(story.helps.inbox.open(item))).code == "destroyed"
+        assert (await refusal(story.helps.inbox.sealed(item))).code == "destroyed"
+    assert (await refusal(story.helps.inbox.contact_advice(offer))).code in {"destroyed", "no-plan"}
+    assert await attested(story, at_sender=True) == {"own-node": True, "peer-node": True, "peer-agency": False}
+    assert await attested(story, at_sender=False) == {"own-node": True, "own-agency": False, "peer-node": True}
+    await story.helps.inbox.attest_erasure(offer)
+    await story.travel()
+    assert all((await attested(story, at_sender=True)).values())
+    assert (await story.helps.inbox.attest_erasure(offer)).repeated
+    view = await story.asks.referrals.read(story.id)
+    assert {one.party: one.done_at is not None for one in view.attestations} == {
+        "own-node": True,
+        "peer-node": True,
+        "peer-agency": True,
+    }
+    signed_by = {one.header.event: one.header.signed_by.value for one in travelled(on_both) if one.header.event}
+    assert (signed_by["erased-by-node"], signed_by["erased-by-agency"]) == ("node", "agency")
+
+
+async def test_a_destroyed_referral_cannot_be_offered_again(two: Federation) -> None:
+    story = await begin(two)
+    offer = travelled(two)[0]
+    await story.says_no("erase")
+    again = await story.resealed(offer)
+    answer = (await story.post(again)).answers[0]
+    assert answer.problem is not None
+    assert answer.problem.code == "withdrawn"
+    repeat = (await story.post(offer.wire)).answers[0]
+    assert repeat.result == "accepted"
+    await story.nothing_is_left(at=two[SHELTER])
+
+
+async def test_a_stop_that_overtakes_its_offer_leaves_a_tombstone_that_refuses_it(two: Federation) -> None:
+    story = await begin(two, travel=False)
+    offer = await story.wire_of("offer")
+    await story.says_no("erase")
+    answer = (await story.post(offer)).answers[0]
+    assert answer.problem is not None
+    assert answer.problem.code == "withdrawn"
+    assert not await story.items("offer")
+    record = await story.record(at=two[SHELTER])
+    assert (record["sector"], record["sealed_facts"]) == ("other", None)
+
+
+async def test_erase_said_to_the_receiver_blocks_at_once_and_destroys_after_a_day(two: Federation) -> None:
+    story = await begin(two)
+    await story.decides("accepted")
+    offer = await story.offer()
+    await story.says_no("erase", by=two[SHELTER])
+    await story.both_say("withdrawn")
+    assert (await refusal(story.helps.inbox.open(offer))).code == "destroyed"
+    assert await two[SHELTER].node.key_store.get(story.id) is not None
+    await story.later(hours=23)
+    assert (await story.record(at=two[SHELTER]))["destroyed_at"] is None
+    assert (await story.record())["destroyed_at"] is None
+    await story.later(hours=1.1)
+    await story.nothing_is_left(at=two[SHELTER])
+    await story.nothing_is_left(at=two[HELPLINE])
+    await story.helps.inbox.attest_erasure(offer)
+    await story.travel()
+    assert (await attested(story, at_sender=True))["peer-agency"]
+
+
+async def test_erase_said_to_the_receiver_long_after_the_end_can_still_be_contested_for_a_day(two: Federation) -> None:
+    story = await begin(two)
+    await story.decides("accepted")
+    await story.reports("in-service", "completed")
+    await story.later(hours=24 * 10)
+    await story.says_no("erase", by=two[SHELTER])
+    await story.both_say("withdrawn")
+    assert (await story.record())["destroyed_at"] is None
+    assert (await story.record(at=two[SHELTER]))["blocked_at"] is not None
+    await story.later(hours=24.1)
+    await story.nothing_is_left(at=two[SHELTER])
+    await story.nothing_is_left(at=two[HELPLINE])
+
+
+async def test_erase_of_what_was_destroyed_already_is_attested_all_the_same(two: Federation) -> None:
+    story = await begin(two)
+    await story.decides("declined", reason="no-capacity")
+    await story.later(hours=25)
+    await story.nothing_is_left(at=two[SHELTER])
+    await story.says_no("erase")
+    assert await attested(story, at_sender=True) == {"own-node": True, "peer-node": True, "peer-agency": False}
+    assert (await attested(story, at_sender=False))["own-node"]
+
+
+async def test_stop_service_and_then_erase(two: Federation) -> None:
+    story = await begin(two)
+    await story.decides("accepted")
+    await story.says_no("stop-service")
+    assert (await story.record(at=two[SHELTER]))["destroyed_at"] is None
+    await story.says_no("erase")
+    await story.nothing_is_left(at=two[SHELTER])
+    await story.both_say("withdrawn")
+
+
+@pytest.mark.parametrize("form", ["stop-service", "erase"])
+async def test_an_answer_that_waits_for_an_absent_peer_does_not_leave_after_her_no(two: Federation, form: str) -> None:
+    story = await begin(two)
+    await story.decides("accepted")
+    two.leave(HELPLINE)
+    await story.reports("in-service")
+    assert (await story.outgoing(at=two[SHELTER]))["progress"] == ["queued"]
+    await story.says_no(form, by=two[SHELTER])
+    assert "progress" not in await story.outgoing(at=two[SHELTER])
+    two.come_back(HELPLINE)
+    await story.later(hours=25)
+    assert "progress" not in story.kinds_posted()
+    await story.both_say("withdrawn")
+
+
+async def test_withdrawing_the_consent_reaches_every_referral_under_it(two: Federation) -> None:
+    first = await begin(two)
+    second = await begin(two, consent=first.consent)
+    await first.decides("accepted")
+    answer = await first.asks.withdrawals.of_consent(first.consent, WithdrawalForm.STOP_SERVICE)
+    assert {view.id for view in answer.referrals} == {first.id, second.id}
+    await first.travel()
+    await first.both_say("withdrawn")
+    await second.both_say("withdrawn")
+    assert (await first.asks.consents.read(first.consent)).state == "withdrawn"
+    request = referral_request(SHELTER.agency, first.consent, now=now_of(two))
+    problem = await refusal(first.asks.referrals.send(request))
+    assert problem.status == 403
+    assert len((await first.asks.referrals.changes()).items) > 0
+
+
+async def test_a_suspended_member_still_hears_her_no(two: Federation) -> None:
+    story = await begin(two)
+    await story.decides("accepted")
+
+    def suspend(member: Member) -> Member:
+        return member.model_copy(update={"status": Status.SUSPENDED}) if member.agency == SHELTER.agency else member
+
+    await two.new_roster(member=suspend, contracts=())
+    await story.says_no("erase")
+    await story.nothing_is_left(at=two[SHELTER])
+    assert (await attested(story, at_sender=True))["peer-node"]
+
+
+async def test_her_no_waits_for_an_absent_peer_and_arrives_with_its_first_sign_of_life(two: Federation) -> None:
+    story = await begin(two)
+    await story.decides("accepted")
+    two.leave(SHELTER)
+    await story.says_no("erase")
+    for _ in range(4):
+        await story.later(hours=7)
+    assert (await story.outgoing())["withdrawal"] == ["queued"]
+    await story.nothing_is_left(at=two[HELPLINE])
+    assert (await story.record(at=two[SHELTER]))["state"] == "accepted"
+    two.come_back(SHELTER)
+    # Nothing is due for up to an hour; any inbound contact of the peer makes it due now.
+    await two[HELPLINE].courier.run_once()
+    assert (await story.outgoing())["withdrawal"] == ["queued"]
+    await story.reports("in-service")
+    await story.both_say("withdrawn")
+    await story.nothing_is_left(at=two[SHELTER])
+
+
+async def test_her_no_may_be_said_twice_and_in_a_weaker_form_afterwards(two: Federation) -> None:
+    story = await begin(two)
+    await story.says_no("stop-service")
+    await story.says_no("stop-service")
+    await story.says_no("stop-sharing")
+    await story.both_say("withdrawn")
+
+
+async def test_nothing_is_told_about_a_withdrawn_referral(two: Federation) -> None:
+    story = await begin(two)
+    await story.decides("information-requested", fields=["party"])
+    await story.says_no("stop-service")
+    problem = await refusal(story.asks.referrals.send_information(story.id, content(preferred_name=CANARY_NAME)))
+    assert problem.code == "state-forbids"
