@@ -127,7 +127,7 @@ async def _redirect(writer: Writer, _: Forward) -> None:
     write_answer(writer, 307, b"", more="location: http://127.0.0.1:1/elsewhere\r\n")
 
 
-async def _hangs_up(writer: Writer, forward: Forward) -> None:
+async def _hangs_up(_: Writer, forward: Forward) -> None:
     await forward()
 
 

@@ -1,7 +1,7 @@
 """A peer that answers as it should not: a bare HTTP/1.1 server on a socket, in front of a real node.
 
-Each request to `/federation/v1/envelopes` meets the misbehaviour of the moment; everything else, and everything once the
-peer is `well`, is answered by the node behind.
+Each request to `/federation/v1/envelopes` meets the misbehaviour of the moment; everything else, and everything once
+there is none, is answered by the node behind.
 """
 
 from __future__ import annotations

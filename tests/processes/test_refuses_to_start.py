@@ -1,0 +1,188 @@
+"""`exchange serve` does not start a node that is insecure or half-made: exit code ≠ 0, and a sentence that says who must
+do what. Real processes; each case spoils one thing of a node that would start.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from support.node_processes import NodeProcesses, node_processes
+
+from exchange.demo.federation import HELPLINE, SHELTER
+from exchange.roster import parse_roster, roster_bytes
+
+Variables = dict[str, str]
+Spoil = Callable[[Path], Variables]
+"""Spoils a home; returns further settings."""
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcesses]:
+    """A node that would start; each case gets a copy of its home."""
+    with node_processes(tmp_path_factory.mktemp("refuses") / "nodes", (HELPLINE, SHELTER)) as (helpline, _):
+        yield helpline
+
+
+def _settings(**variables: str) -> Spoil:
+    return lambda home: {
+        f"EXCHANGE_{name.upper()}": value.replace("{home}", str(home)) for name, value in variables.items()
+    }
+
+
+def _secret(name: str, text: str, mode: int = 0o600) -> Spoil:
+    def spoil(home: Path) -> Variables:
+        path = home / "secret"
+        path.write_text(text, "utf-8")
+        path.chmod(mode)
+        return {f"EXCHANGE_{name.upper()}_FILE": str(path)}
+
+    return spoil
+
+
+def _open_key_file(home: Path) -> Variables:
+    (home / "node.keys").chmod(0o644)
+    return {}
+
+
+def _open_home(home: Path) -> Variables:
+    home.chmod(0o755)
+    return {}
+
+
+def _no_key_file(home: Path) -> Variables:
+    (home / "node.keys").unlink()
+    return {}
+
+
+def _torn_key_file(home: Path) -> Variables:
+    path = home / "node.keys"
+    path.write_bytes(path.read_bytes()[:-20])
+    return {}
+
+
+def _keys_of_another(home: Path) -> Variables:
+    """The roster does not list this node's key."""
+    roster = parse_roster((home / "roster.json").read_bytes())
+    others = tuple(member for member in roster.members.values() if member.agency != HELPLINE.agency)
+    (home / "roster.json").write_bytes(roster_bytes(version=2, synthetic=True, members=others, contracts=()))
+    return {}
+
+
+def _no_roster(home: Path) -> Variables:
+    (home / "roster.json").unlink()
+    return {}
+
+
+def _bad_roster(home: Path) -> Variables:
+    (home / "roster.json").write_bytes(b'{"members": []}')
+    return {}
+
+
+def _unmigrated(home: Path) -> Variables:
+    (home / "node.db").unlink()
+    return {}
+
+
+def _other_version(home: Path) -> Variables:
+    with closing(sqlite3.connect(home / "node.db")) as database, database:
+        (table,) = database.execute("SELECT name FROM sqlite_master WHERE name LIKE '%version%'").fetchone()
+        database.execute(f"UPDATE {table} SET version_num = 'main_9999'")
+    return {}
+
+
+def _not_a_database(home: Path) -> Variables:
+    (home / "node.db").write_bytes(b"this is a letter, not a database. " * 200)
+    return {}
+
+
+PRODUCTION = {"environment": "production", "public_url": "https://node.example.org"}
+
+CASES = [
+    pytest.param(_secret("passphrase", "another passphrase altogether"), "passphrase", id="wrong passphrase"),
+    pytest.param(_secret("passphrase", "x" * 20, 0o644), "chmod o-rwx", id="passphrase file that others can read"),
+    pytest.param(_open_key_file, "mode 600", id="key file that others can read"),
+    pytest.param(_open_home, "chmod 700", id="home that others can enter"),
+    pytest.param(_no_key_file, "exchange init", id="no key file"),
+    pytest.param(_torn_key_file, "key file", id="torn key file"),
+    pytest.param(_keys_of_another, "exchange roster card", id="roster without this node's key"),
+    pytest.param(_no_roster, "roster", id="no roster"),
+    pytest.param(_bad_roster, "roster", id="roster that is none"),
+    pytest.param(_settings(**PRODUCTION), "roster", id="production with a synthetic roster"),
+    pytest.param(
+        _settings(environment="production", public_url="http://node.example.org"), "TLS", id="http in production"
+    ),
+    pytest.param(_settings(**PRODUCTION, host="0.0.0.0"), "EXCHANGE_HOST", id="open listener in production"),  # noqa: S104
+    pytest.param(_settings(**PRODUCTION, log_level="debug"), "EXCHANGE_LOG_LEVEL", id="debug in production"),
+    pytest.param(_unmigrated, "migrate", id="database that is not migrated"),
+    pytest.param(_other_version, "version", id="database of another version"),
+    pytest.param(_not_a_database, "database", id="file that is no database"),
+    pytest.param(
+        _settings(key_database_url="sqlite:///{home}/node.db"), "EXCHANGE_KEY_DATABASE_URL", id="one database twice"
+    ),
+    pytest.param(_settings(workers="2"), "PostgreSQL", id="two workers on SQLite"),
+    pytest.param(_settings(database_url="mysql://x"), "database", id="database of another kind"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "word"), CASES)
+def test_says_who_must_do_what(node: NodeProcesses, tmp_path: Path, spoil: Spoil, word: str) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(node.home, home)
+    home.chmod(0o700)
+    variables = node.environment() | {
+        "EXCHANGE_HOME": str(home),
+        "EXCHANGE_DATABASE_URL": f"sqlite:///{home / 'node.db'}",
+        "EXCHANGE_KEY_DATABASE_URL": f"sqlite:///{home / 'keys.db'}",
+        "EXCHANGE_PORT": str(_free_port()),
+        "COLUMNS": "400",
+    }
+    spoiled = spoil(home)
+    config = home / "exchange.toml"
+    # The copy lies elsewhere than the file says.
+    kept = [line for line in config.read_text("utf-8").splitlines() if not line.startswith("home ")]
+    config.write_text("\n".join(kept) + "\n", "utf-8")
+    done = subprocess.run(
+        [sys.executable, "-c", "from exchange.cli import main; main()", "serve"],
+        env=variables | spoiled,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    told = done.stdout + done.stderr
+    assert done.returncode != 0, told
+    assert word in told, told
+    assert "operator must" in told.lower(), told
+    assert "Traceback" not in told, told
+    assert "another passphrase" not in told
+    assert not _still_running(home)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def _still_running(home: Path) -> list[str]:
+    """Processes whose environment names this home."""
+    found = []
+    for entry in Path("/proc").iterdir() if Path("/proc").is_dir() else ():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                if str(home).encode() in (entry / "environ").read_bytes():
+                    found.append(entry.name)
+            except OSError:
+                continue
+    return found
