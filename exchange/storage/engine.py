@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -71,7 +72,10 @@ class SqliteFile:
         """Creates the file, readable for its owner alone, if there is none; write-ahead log and index inherit that."""
         self.path = path
         try:
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            # Never opened when it is there already: closing any descriptor of a file drops all locks that SQLite holds
+            # on it in this process, and then two connections throw each other's log away.
+            with suppress(FileExistsError):
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
             self._identity = self._look()
         except OSError as error:
             raise StorageUnavailableError("The database file cannot be opened.") from error
@@ -179,7 +183,8 @@ def _sqlite_query_only(dbapi_connection: Any, _record: Any) -> None:
 
 
 def _sqlite_begin(connection: Any) -> None:
-    connection.exec_driver_sql("BEGIN")
+    # Through the driver: the way through SQLAlchemy costs as much as a query.
+    connection.connection.driver_connection.execute("BEGIN")
 
 
 def _postgres_read_only(dbapi_connection: Any, _record: Any) -> None:

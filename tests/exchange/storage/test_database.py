@@ -116,6 +116,25 @@ async def test_two_processes_write_to_one_database(empty_database_url: str) -> N
 
 
 @sqlite_only
+async def test_opened_twice_in_one_process_loses_nothing(empty_database_url: str) -> None:
+    """Opening a SQLite file once more must not drop the locks that this process holds on it."""
+    async with notes(empty_database_url) as first:
+        await first.write(lambda conn: add(conn, "before"))
+        for name in ("second", "third"):
+            other = Database.open(empty_database_url)
+            await other.write(partial(add, name=name))
+            await other.close()
+            await first.write(partial(add, name=f"after-{name}"))
+        last = Database.open(empty_database_url)
+        expected = ["after-second", "after-third", "before", "second", "third"]
+        try:
+            assert await last.read(names) == expected
+        finally:
+            await last.close()
+        assert await first.read(names) == expected
+
+
+@sqlite_only
 async def test_waiting_for_another_process_does_not_stop_the_loop(empty_database_url: str) -> None:
     async with notes(empty_database_url) as database:
         with notes_process.start(empty_database_url, "hold", "0.5") as process:

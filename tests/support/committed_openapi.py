@@ -1,0 +1,67 @@
+"""The committed OpenAPI documents, and whether an answer is one that they promise."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import httpx2
+from jsonschema import Draft202012Validator
+
+FOLDER = Path(__file__).resolve().parents[2] / "openapi"
+
+
+@dataclass(frozen=True)
+class Described:
+    """One operation of a document."""
+
+    document: str
+    method: str
+    path: str
+    described: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Its operation id."""
+        return str(self.described["operationId"])
+
+    @property
+    def scope(self) -> str | None:
+        """What its caller's token must be good for; nothing where anybody may call."""
+        scopes = [scope for rule in self.described["security"] for listed in rule.values() for scope in listed]
+        return scopes[0] if scopes else None
+
+    def __str__(self) -> str:
+        return f"{self.document}-{self.name}"
+
+
+@cache
+def document(name: str) -> dict[str, Any]:
+    """`openapi` (for agencies' systems) or `federation` (between nodes)."""
+    read: dict[str, Any] = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    return read
+
+
+def operations() -> list[Described]:
+    """Every operation of both documents."""
+    return [
+        Described(name, method.upper(), path, described)
+        for name in ("openapi", "federation")
+        for path, methods in document(name)["paths"].items()
+        for method, described in methods.items()
+    ]
+
+
+def assert_promised(operation: Described, answer: httpx2.Response) -> None:
+    """Status, media type and body are what the document says."""
+    promised = operation.described["responses"]
+    status = str(answer.status_code)
+    assert status in promised, f"{operation.name} answers {status}, which its document does not name: {answer.text}"
+    media_type = answer.headers["content-type"].partition(";")[0]
+    media = promised[status]["content"]
+    assert media_type in media, f"{operation.name} answers {status} as {media_type}"
+    schema = {"components": document(operation.document)["components"], **media[media_type]["schema"]}
+    Draft202012Validator(schema).validate(answer.json())
