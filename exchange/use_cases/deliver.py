@@ -4,8 +4,11 @@ Rules:
 
 * An envelope leaves the queue only when the peer's node key has signed for exactly its digest. A receipt that does not
   verify is no answer.
-* `refused` is final and is told to this agency's system. `later` leaves the envelope where it is, and lets the ones
-  behind it pass.
+* `refused` is final and is told to this agency's system; but no refusal of a stop is: her no goes again until it is
+  acknowledged. `later` leaves the envelope where it is, and lets the ones behind it pass.
+* Standing is looked at once more when an envelope leaves: what was queued for a member that was suspended since is
+  destroyed here, and told. Stops go to everybody.
+* A peer that refuses a disclosure may have read it: the record goes on saying that she was disclosed to it.
 * The bodies of delivered forwards and answers are destroyed here; stops keep theirs, they carry nothing about anyone.
 """
 
@@ -19,22 +22,23 @@ from typing import Final
 from exchange.envelope.errors import EnvelopeError
 from exchange.envelope.kinds import Kind, KindClass, class_of
 from exchange.envelope.statements import DeliveryReceipt, parse_statement
-from exchange.envelope.wire import canonical, from_base64url, to_base64url
+from exchange.envelope.wire import canonical, from_base64url, is_code, to_base64url
 from exchange.limits import LIMITS, SECOND_MS
-from exchange.roster import Member
+from exchange.roster import Member, standing_allows
 from exchange.schemas.federation import BatchAnswer, ItemAnswer
 from exchange.storage.database import Connection
 from exchange.storage.outbox import (
     OutgoingRecord,
     PeerLease,
     claim_peer,
+    delete_queued,
     load_batch,
     mark_attempted,
     next_due,
     settle_item,
     settle_peer,
 )
-from exchange.storage.referrals import ReferralRecord
+from exchange.storage.referrals import ReferralRecord, remove_events
 from exchange.telemetry.logs import get_logger
 from exchange.use_cases.change_referral import change_by_id
 from exchange.use_cases.node import Node
@@ -87,10 +91,35 @@ async def load_next(node: Node, lease: PeerLease, after: int) -> Batch | None:
     )
     if not rows:
         return None
-    items = await _on_their_way(node, [item for _, item in rows])
+    barred = [item for _, item in rows if not _may_go(node, item)]
+    if barred:
+        await node.database.write(lambda conn: _bar(node, conn, barred))
+    items = await _on_their_way(node, [item for _, item in rows if item not in barred])
     if not items:
         return await load_next(node, lease, rows[-1][0])
     return Batch(items, rows[-1][0], canonical({"envelopes": [_wire(node, item) for item in items]}))
+
+
+def _may_go(node: Node, item: OutgoingRecord) -> bool:
+    """Whether the standing of both members lets it pass now, hours or days after the gate has."""
+    members = node.world().roster
+    return standing_allows(members.member(node.agency), members.member(item.peer), class_of(Kind(item.kind)))
+
+
+def _bar(node: Node, conn: Connection, items: Sequence[OutgoingRecord]) -> None:
+    for item in items:
+        never_left = delete_queued(conn, item.referral, [item.kind])
+        taken_back = remove_events(conn, item.referral, never_left) if item.kind == Kind.DISCLOSURE else 0
+
+        def adjust(record: ReferralRecord, kind: str = item.kind, taken_back: int = taken_back) -> ReferralRecord:
+            if kind == Kind.OFFER:
+                return replace(record, undeliverable=True)
+            if kind == Kind.DISCLOSURE:
+                disclosed_at = None if taken_back else record.disclosed_at
+                return replace(record, hold="awaiting-disclosure", disclosed_at=disclosed_at)
+            return record
+
+        change_by_id(node, conn, item.referral, what=f"{item.kind}-barred", adjust=adjust)
 
 
 async def _on_their_way(node: Node, items: list[OutgoingRecord]) -> list[OutgoingRecord]:
@@ -128,7 +157,7 @@ async def settle(node: Node, lease: PeerLease, peer: Member, batch: Batch, answe
             receipt = receipts[item.id]
             if receipt is not None:
                 delivered += _delivered(node, conn, item, receipt, at)
-            elif given.result == "refused":
+            elif given.result == "refused" and item.kind not in STOPS:
                 _refused(node, conn, item, given, at)
         return delivered
 
@@ -140,6 +169,11 @@ async def settle(node: Node, lease: PeerLease, peer: Member, batch: Batch, answe
     if unusable:
         get_logger().warning("receipt-refused", peer=lease.agency, count=unusable)
     waits = [max(_LATER_AT_LEAST_MS, min(_LATER_AT_MOST_MS, seconds * SECOND_MS)) for seconds in later]
+    waits += [
+        node.limits.retry_after_ms(at - item.created_at)
+        for item, given in answered
+        if given.result == "refused" and item.kind in STOPS
+    ]
     if unusable or len(answered) < len(batch.items):
         waits.append(_UNUSABLE_AGAIN_MS)
     return Outcome(delivered, max(waits, default=None))
@@ -171,15 +205,17 @@ def _reached(record: ReferralRecord, at: int) -> ReferralRecord:
 
 
 def _refused(node: Node, conn: Connection, item: OutgoingRecord, given: ItemAnswer, at: int) -> None:
-    code = given.problem.code if given.problem is not None else "refused"
-    if not settle_item(conn, item.id, status="refused", at=at, receipt=None, problem=code[:64], keep_body=False):
+    code = given.problem.code if given.problem is not None else ""
+    # Another text than a code is a peer's own words, and those are not kept.
+    code = code if is_code(code) else "refused"
+    if not settle_item(conn, item.id, status="refused", at=at, receipt=None, problem=code, keep_body=False):
         return
 
     def adjust(record: ReferralRecord) -> ReferralRecord:
         if item.kind == Kind.OFFER:
             return replace(record, undeliverable=True)
         if item.kind == Kind.DISCLOSURE:
-            return replace(record, hold="awaiting-disclosure", disclosed_at=None)
+            return replace(record, hold="awaiting-disclosure")
         return record
 
     change_by_id(node, conn, item.referral, what=f"{item.kind}-refused", adjust=adjust)

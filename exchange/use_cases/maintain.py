@@ -104,7 +104,8 @@ async def _forget(node: Node) -> None:
         forget_used(conn, at)
         forget_answers(conn, at)
         forget_own_epochs(conn, at)
-        forget_peer_epochs(conn, at)
+        # A disclosure that was sealed to a key of a past week may still be released, and its key is looked at then.
+        forget_peer_epochs(conn, at - node.limits.epoch_release_ms)
 
     await node.database.write(drop)
 

@@ -11,7 +11,7 @@ from exchange.roster import Member
 from exchange.stops import Stop
 from exchange.storage.database import Connection
 from exchange.storage.epochs import peer_epochs
-from exchange.storage.outbox import OutgoingRecord, enqueue
+from exchange.storage.outbox import OutgoingRecord, enqueue, hurry
 from exchange.storage.referrals import ReferralRecord
 from exchange.storage.transaction import signal
 from exchange.use_cases.node import Node
@@ -92,6 +92,8 @@ def put_out(node: Node, conn: Connection, sealed: SealedMessage, *, status: str 
             signature=envelope.signature,
         ),
     )
+    if status == "queued":
+        hurry(conn, header.recipient, node.clock())
     signal(conn, "outbox")
 
 

@@ -4,7 +4,8 @@ Rules:
 
 * Only an acceptance releases, and only once. `confirm` waits for a worker, who calls this; `automatic` and every
   emergency are released by the node itself as soon as the acceptance is stored.
-* Roster, contract, consent and time are checked again, on the names of the fields inside; the node cannot read them.
+* Roster, receiver's keys, contract, consent and time are checked again, on the names of the fields inside; the node
+  cannot read them.
 * Any check that fails deletes what was held and asks the agency's system for a fresh disclosure. Nothing waits in a
   state in which it might be released later by mistake.
 * The consent's version is repeated inside the transaction: a withdrawal that commits first wins.
@@ -12,18 +13,23 @@ Rules:
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from exchange.disclosure import Refused, still_allowed
-from exchange.envelope.statements import ReleaseStatement, sign_statement
+from exchange.envelope.epochs import EpochStatement
+from exchange.envelope.errors import EnvelopeError
+from exchange.envelope.header import parse_header
+from exchange.envelope.statements import ReleaseStatement, parse_statement, sign_statement
 from exchange.referral.lifecycle import TERMINAL, EventName, Side
-from exchange.roster import UnknownMemberError
+from exchange.roster import Member, UnknownMemberError
 from exchange.schemas.referrals import ReleaseAnswer
 from exchange.storage.access import add_audit
-from exchange.storage.consents import guard_consent, load_consent
+from exchange.storage.consents import StoredConsent, guard_consent, load_consent
 from exchange.storage.database import Connection
-from exchange.storage.outbox import OutgoingRecord, held_of, release_held
-from exchange.storage.referrals import EventRecord, due_for
+from exchange.storage.epochs import StoredEpoch, peer_epochs
+from exchange.storage.outbox import OutgoingRecord, held_of, hurry, release_held
+from exchange.storage.referrals import EventRecord, StaleReferralError, due_for
 from exchange.storage.transaction import signal
 from exchange.use_cases.acting import Acting
 from exchange.use_cases.cases import Case, again, audit, read_case
@@ -33,6 +39,15 @@ from exchange.use_cases.errors import ConflictError, GoneError
 from exchange.use_cases.node import Node, as_datetime
 from exchange.use_cases.transitions import HOLDING, next_number
 from exchange.use_cases.views import referral_view
+
+
+@dataclass(frozen=True, slots=True)
+class _Basis:
+    """What a release is judged by, read at one moment."""
+
+    held: OutgoingRecord | None
+    consent: StoredConsent | None
+    epochs: Sequence[StoredEpoch]
 
 
 async def release_due(node: Node) -> int:
@@ -67,17 +82,24 @@ async def _release(node: Node, acting: Acting | None, referral: str) -> ReleaseA
         raise ConflictError("nothing-held", "There is no held disclosure. Confirm with her, then send a new one.")
     if not case.accepted() or case.state(node.clock()) in TERMINAL:
         raise ConflictError("not-accepted", "The receiver has not accepted. Nothing is released before that.")
-    held = await node.database.read(lambda conn: held_of(conn, referral))
-    refusal = await _refusal(node, case, held)
-    if refusal is not None or held is None:
+
+    def read(conn: Connection) -> _Basis:
+        row = load_consent(conn, record.consent_id or "")
+        return _Basis(held_of(conn, referral), row, peer_epochs(conn, record.peer))
+
+    basis = await node.database.read(read)
+    refusal = _refusal(node, case, basis)
+    if refusal is not None or basis.held is None:
         code, sentence = refusal or ("nothing-held", "There is no held disclosure.")
         return await _give_up(node, acting, case, code, sentence)
-    return await _let_go(node, acting, case, held)
+    # The version that was judged, and no newer one, is repeated when it goes.
+    version = basis.consent.version if basis.consent is not None else 0
+    return await _let_go(node, acting, case, basis.held, version)
 
 
-async def _refusal(node: Node, case: Case, held: OutgoingRecord | None) -> tuple[str, str] | None:
+def _refusal(node: Node, case: Case, basis: _Basis) -> tuple[str, str] | None:
     """Why the gate says no now, or nothing."""
-    at, facts, record = node.clock(), case.facts, case.record
+    at, facts, record, held = node.clock(), case.facts, case.record, basis.held
     if held is None or at > held.expires_at:
         return "disclosure-expired", "What was held is too old to be sent. Confirm with her, then send a new one."
     world = node.world()
@@ -88,10 +110,11 @@ async def _refusal(node: Node, case: Case, held: OutgoingRecord | None) -> tuple
         receiver = world.roster.member(record.peer)
     except UnknownMemberError:
         return "receiver-not-active", "The receiving agency is no longer in the roster."
-    row = await node.database.read(lambda conn: load_consent(conn, record.consent_id or ""))
+    if not _sealed_to(node, held, receiver, basis.epochs):
+        return "receiver-key-changed", "It is sealed to a key the receiver no longer has. Confirm and send a new one."
     sender = world.roster.member(node.agency)
     outcome = still_allowed(
-        sender, receiver, facts.service, facts.held_fields, contract, opened(node, row), as_datetime(at)
+        sender, receiver, facts.service, facts.held_fields, contract, opened(node, basis.consent), as_datetime(at)
     )
     node.measurements.decided(
         engine="gate", outcome="refused" if isinstance(outcome, Refused) else "cleared", code="release"
@@ -99,6 +122,20 @@ async def _refusal(node: Node, case: Case, held: OutgoingRecord | None) -> tuple
     if isinstance(outcome, Refused):
         return outcome.code, outcome.sentence
     return None
+
+
+def _sealed_to(node: Node, held: OutgoingRecord, receiver: Member, epochs: Sequence[StoredEpoch]) -> bool:
+    """Whether the held envelope is sealed to a key for which the receiver's agency key in the roster stands today."""
+    header = parse_header(node.open_row(held.sealed_header or b"", "outbox", "sealed_header", held.id))
+    for row in epochs:
+        if row.key_id != header.epoch_key:
+            continue
+        try:
+            parse_statement(EpochStatement, row.statement).verify(receiver.agency_key)
+        except EnvelopeError:
+            return False
+        return True
+    return False
 
 
 async def _give_up(node: Node, acting: Acting | None, case: Case, code: str, sentence: str) -> ReleaseAnswer:
@@ -119,7 +156,9 @@ async def _give_up(node: Node, acting: Acting | None, case: Case, code: str, sen
     return await node.database.write(commit)
 
 
-async def _let_go(node: Node, acting: Acting | None, case: Case, held: OutgoingRecord) -> ReleaseAnswer:
+async def _let_go(
+    node: Node, acting: Acting | None, case: Case, held: OutgoingRecord, consent_version: int
+) -> ReleaseAnswer:
     at, record = node.clock(), case.record
     number = next_number(record, at)
     statement = ReleaseStatement(
@@ -132,13 +171,13 @@ async def _let_go(node: Node, acting: Acting | None, case: Case, held: OutgoingR
         consent_live_at=at,
     )
     signed = sign_statement(statement, node.node_key.sign).to_bytes()
-    row = await node.database.read(lambda conn: load_consent(conn, record.consent_id or ""))
-    version = row.version if row is not None else 0
     event = EventRecord(record.id, record.side, number, EventName.DISCLOSED.value, record.seen, at, digest=held.digest)
 
     def commit(conn: Connection) -> ReleaseAnswer:
-        guard_consent(conn, record.consent_id or "", version)
-        release_held(conn, held.id, signed, expires_at=at + node.limits.released_within_ms)
+        guard_consent(conn, record.consent_id or "", consent_version)
+        if not release_held(conn, held.id, signed, expires_at=at + node.limits.released_within_ms):
+            raise StaleReferralError
+        hurry(conn, record.peer, at)
         changed = change_referral(
             node,
             conn,

@@ -1,0 +1,162 @@
+"""What a peer answers to a batch is judged too: it can neither end her no, nor hide that it has her name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+from support.federation import Federation, TestNode
+from support.people import consent_request, referral_request
+
+from contracts.vocabulary import WithdrawalForm
+from exchange.client.errors import ProblemError
+from exchange.demo.federation import HELPLINE, SHELTER
+from exchange.envelope.kinds import Kind
+from exchange.federation.courier import Courier
+from exchange.federation.transport import PeerTransport
+from exchange.referral.content import ReferralContent
+from exchange.roster import Member, Status
+from exchange.schemas.federation import BatchAnswer, ItemAnswer
+from exchange.schemas.inbox import DecisionRequest
+from exchange.schemas.node import NodeCard
+from exchange.schemas.problems import Problem, Who
+from exchange.storage.tables import OUTBOX
+from exchange.use_cases.release_disclosure import release_due
+
+CANARY = "Canary-Bunga 0812"
+
+
+def refused(code: str = "not-legal") -> ItemAnswer:
+    """A refusal in a peer's own words."""
+    problem = Problem(type="https://x", title=CANARY, status=422, code=code, who=Who.SENDER, detail=CANARY)
+    return ItemAnswer(result="refused", problem=problem)
+
+
+class LyingTransport:
+    """Delivers, and then answers what it likes."""
+
+    def __init__(self, real: PeerTransport, lie: Callable[[ItemAnswer], ItemAnswer]) -> None:
+        self._real, self._lie = real, lie
+
+    async def post_envelopes(self, peer: Member, body: bytes) -> BatchAnswer:
+        answer = await self._real.post_envelopes(peer, body)
+        return BatchAnswer(answers=tuple(self._lie(one) for one in answer.answers))
+
+    async def node_card(self, peer: Member) -> NodeCard:
+        return await self._real.node_card(peer)
+
+    async def close(self) -> None:
+        pass
+
+
+def lying_courier(one: TestNode, lie: Callable[[ItemAnswer], ItemAnswer]) -> Courier:
+    """A courier of this node whose peers lie."""
+    return Courier(one.node, LyingTransport(one.courier._transport, lie))
+
+
+async def rows(one: TestNode, kind: Kind) -> list[Any]:
+    query = select(OUTBOX).where(OUTBOX.c.kind == kind.value)
+    return await one.node.database.read(lambda conn: list(conn.execute(query).all()))
+
+
+async def referred(pair: Federation) -> str:
+    helpline = pair[HELPLINE].client()
+    consent = await helpline.consents.record(consent_request(SHELTER.agency))
+    return (await helpline.referrals.send(referral_request(SHELTER.agency, consent.id))).id
+
+
+async def accepted(pair: Federation) -> str:
+    """A referral whose disclosure is released and queued, not delivered."""
+    referral = await referred(pair)
+    await pair.travel()
+    shelter = pair[SHELTER].client()
+    (offer,) = [
+        item for item in (await shelter.inbox.list()).items if (item.kind, item.referral) == ("offer", referral)
+    ]
+    await shelter.inbox.decide(offer.id, DecisionRequest(decision="accepted"))
+    await pair[SHELTER].courier.run_once()
+    return referral
+
+
+async def released(pair: Federation) -> str:
+    referral = await accepted(pair)
+    await release_due(pair[HELPLINE].node)
+    helpline = pair[HELPLINE].client()
+    if (await helpline.referrals.read(referral)).flags.awaiting_confirmation:
+        assert (await helpline.referrals.release(referral)).released
+    return referral
+
+
+async def test_a_refused_stop_is_sent_again(pair: Federation) -> None:
+    referral = await referred(pair)
+    await pair.travel()
+    helpline = pair[HELPLINE]
+    await helpline.client().withdrawals.of_referral(referral, WithdrawalForm.STOP_SERVICE)
+    await lying_courier(helpline, lambda _: refused()).run_once()
+    (stop,) = await rows(helpline, Kind.WITHDRAWAL)
+    assert stop.status == "queued"
+    assert stop.signature is not None
+    pair.clock.pass_by(hours=1)
+    await helpline.courier.run_once()
+    (stop,) = await rows(helpline, Kind.WITHDRAWAL)
+    assert stop.status == "delivered"
+
+
+async def test_a_refused_stop_does_not_hold_up_the_next_one(pair: Federation) -> None:
+    first, second = await referred(pair), await referred(pair)
+    await pair.travel()
+    helpline = pair[HELPLINE]
+    await helpline.client().withdrawals.of_referral(first, WithdrawalForm.STOP_SERVICE)
+    pair.clock.pass_by(hours=30)
+    await lying_courier(helpline, lambda _: refused()).run_once()
+    await helpline.client().withdrawals.of_referral(second, WithdrawalForm.STOP_SERVICE)
+    await helpline.courier.run_once()
+    assert {stop.status for stop in await rows(helpline, Kind.WITHDRAWAL)} == {"delivered"}
+
+
+async def test_who_refuses_her_name_may_have_read_it_and_the_record_says_so(pair: Federation) -> None:
+    referral = await released(pair)
+    helpline = pair[HELPLINE]
+    await lying_courier(helpline, lambda _: refused()).run_once()
+    view = await helpline.client().referrals.read(referral)
+    assert view.flags.disclosed
+    assert view.flags.awaiting_disclosure
+    again = ReferralContent(preferred_name="Canary-Melati")
+    assert (await helpline.client().referrals.replace_disclosure(referral, again)).referral.flags.disclosed
+    await pair.travel()
+    with pytest.raises(ProblemError, match="already-disclosed"):
+        await helpline.client().referrals.replace_disclosure(referral, again)
+
+
+async def test_a_peers_words_are_not_kept(pair: Federation) -> None:
+    await referred(pair)
+    helpline = pair[HELPLINE]
+    await lying_courier(helpline, lambda _: refused(CANARY)).run_once()
+    (offer,) = await rows(helpline, Kind.OFFER)
+    assert (offer.status, offer.problem) == ("refused", "refused")
+
+
+@pytest.mark.parametrize("status", [Status.SUSPENDED, Status.LEFT])
+async def test_her_name_does_not_leave_for_a_member_that_was_suspended_after_the_release(
+    pair: Federation, status: Status
+) -> None:
+    other = await referred(pair)
+    await pair.travel()
+    referral = await released(pair)
+    helpline = pair[HELPLINE]
+    world = helpline.node.world()
+    members = dict(world.roster.members)
+    members[SHELTER.agency] = members[SHELTER.agency].model_copy(update={"status": status})
+    changed = replace(world, roster=replace(world.roster, members=MappingProxyType(members)))
+    helpline.node.world = lambda: changed
+    await helpline.client().withdrawals.of_referral(other, WithdrawalForm.STOP_SERVICE)
+    await helpline.courier.run_once()
+    assert await rows(helpline, Kind.DISCLOSURE) == []
+    (stop,) = await rows(helpline, Kind.WITHDRAWAL)
+    assert stop.status == "delivered"
+    flags = (await helpline.client().referrals.read(referral)).flags
+    assert (flags.disclosed, flags.awaiting_disclosure) == (False, True)
