@@ -154,7 +154,7 @@ def _no_constant(_text: str) -> NoReturn:
 class IdempotencyHeader:
     """A dependency: the key under which a repeat of this request gets the same answer."""
 
-    def __call__(self, request: Request) -> str:
+    async def __call__(self, request: Request) -> str:
         """The key, required."""
         key = one_header(request, "idempotency-key")
         place = ProblemField(path="header.Idempotency-Key", code="header", sentence="Look at this header.")

@@ -97,7 +97,9 @@ async def narrow_consent_of_survivor(call: ConsentsWriter, consent_id: ConsentId
 
 
 @router.post("/v1/withdrawals")
-@operation(Operation(WithdrawalAnswer, "Her no is stored and on its way.", status=201, repeats=True, problems=()))
+@operation(
+    Operation(WithdrawalAnswer, "Her no is stored and on its way.", status=201, repeats=True, problems=("not-found",))
+)
 async def withdraw_for_survivor(
     request: Request, call: ConsentsWriter, key: IdempotencyKey, body: WithdrawalBody
 ) -> Response:

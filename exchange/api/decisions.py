@@ -26,7 +26,7 @@ from exchange.use_cases.refuse_item import refuse_item
 from exchange.use_cases.report_progress import report_progress
 
 router = APIRouter(tags=["decisions"])
-_STATE = ("state-forbids",)
+_STATE = ("state-forbids", "destroyed")
 
 DecisionBody = Annotated[Parsed[DecisionRequest], Depends(JsonBody(DecisionRequest))]
 ProgressBody = Annotated[Parsed[ProgressRequest], Depends(JsonBody(ProgressRequest))]

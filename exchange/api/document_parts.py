@@ -86,7 +86,10 @@ UNIT: Final[dict[str, Any]] = {
     "name": "Unit",
     "in": "header",
     "required": False,
-    "description": "Narrows to one branch of the agency.",
+    "description": (
+        "Narrows to one branch of the agency: what is its own, and what arrived and no branch has taken over yet. "
+        "A client that is bound to a branch is narrowed without it, and can name no other."
+    ),
     "schema": _PSEUDONYM,
     "example": "penang",
 }

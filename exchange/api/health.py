@@ -3,6 +3,7 @@
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from exchange.api.examples import NOT_READY
 from exchange.api.operations import Operation, operation
 from exchange.api.rendering import render
 from exchange.api.serving import serving
@@ -25,7 +26,14 @@ async def get_liveness() -> Response:
 
 
 @router.get("/health/ready")
-@operation(Operation(Health, "The node can do its work; a `503` with the same body says what it lacks."))
+@operation(
+    Operation(
+        Health,
+        "The node can do its work; with 503 it cannot, and `checks` say what it lacks.",
+        unavailable=NOT_READY,
+        problems=("starting",),
+    )
+)
 async def get_readiness(request: Request) -> Response:
     """Ask whether the node can do its work.
 

@@ -8,6 +8,7 @@ table of problems, the rest from `Operation` and the docstring. FastAPI contribu
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any, Final, Literal
 
@@ -136,6 +137,8 @@ def _operation(route: APIRoute, described: dict[str, Any], schemas: _Schemas) ->
         result["requestBody"] = request
     codes = _codes(spec, rights, parameters, has_body=any(True for _ in _found(route, JsonBody)), keyed=keyed)
     result["responses"] = {**_answers(spec, schemas), **problem_responses(codes)}
+    if spec.unavailable is not None:
+        _add_unavailable(result["responses"], spec)
     if route.path == TOKEN_PATH:
         result["responses"] |= _token_refusals()
     return {name: value for name, value in result.items() if value != [] or name == "security"}
@@ -162,6 +165,13 @@ def _answers(spec: Operation, schemas: _Schemas) -> dict[str, Any]:
             "content": content,
         }
     return answers
+
+
+def _add_unavailable(responses: dict[str, Any], spec: Operation) -> None:
+    """The route's own model beside the problems of the same status."""
+    status = str(HTTPStatus.SERVICE_UNAVAILABLE.value)
+    refused, answered = responses[status], responses[str(spec.status)]["content"][JSON]
+    responses[status] = refused | {"content": {JSON: answered | {"example": spec.unavailable}, **refused["content"]}}
 
 
 def _token_refusals() -> dict[str, Any]:

@@ -23,6 +23,8 @@ class Operation:
     status: int = 200
     repeats: bool = False
     """A repeat under the same key is 200 with the first answer."""
+    unavailable: dict[str, Any] | None = None
+    """An example of its answer with 503, where that is the same model."""
     problems: tuple[str, ...] = ()
     """Codes of the catalogue that this route alone may answer, beside those that follow from its parameters."""
     media: dict[str, Any] = field(default_factory=dict)

@@ -98,7 +98,7 @@ async def get_referral(call: ReferralsReader, referral_id: ReferralId) -> Respon
 
 
 @router.post("/v1/referrals/{referral_id}/recall")
-@operation(Operation(ReferralAct, "The recall is on its way.", problems=("state-forbids",)))
+@operation(Operation(ReferralAct, "The recall is on its way.", problems=("state-forbids", "destroyed")))
 async def recall_referral_by_sender(call: ReferralsWriter, referral_id: ReferralId, body: NoBody) -> Response:
     """Recall a referral.
 
@@ -110,7 +110,7 @@ async def recall_referral_by_sender(call: ReferralsWriter, referral_id: Referral
 
 
 @router.post("/v1/referrals/{referral_id}/release")
-@operation(Operation(ReleaseAnswer, "Whether it went, and if not, why.", problems=("state-forbids",)))
+@operation(Operation(ReleaseAnswer, "Whether it went, and if not, why.", problems=("state-forbids", "destroyed")))
 async def release_held_disclosure(call: ReferralsWriter, referral_id: ReferralId, body: NoBody) -> Response:
     """Release the held disclosure.
 
@@ -122,7 +122,9 @@ async def release_held_disclosure(call: ReferralsWriter, referral_id: ReferralId
 
 
 @router.put("/v1/referrals/{referral_id}/disclosure")
-@operation(Operation(ForwardAnswer, "What the gate decided.", problems=("state-forbids", "peer-keys-unknown")))
+@operation(
+    Operation(ForwardAnswer, "What the gate decided.", problems=("state-forbids", "destroyed", "peer-keys-unknown"))
+)
 async def replace_held_disclosure(call: ReferralsWriter, referral_id: ReferralId, body: DisclosureBody) -> Response:
     """Replace the disclosure.
 
@@ -139,7 +141,7 @@ async def replace_held_disclosure(call: ReferralsWriter, referral_id: ReferralId
         "What the gate decided.",
         status=201,
         repeats=True,
-        problems=("state-forbids", "never", "no-rule", "peer-keys-unknown"),
+        problems=("state-forbids", "destroyed", "never", "no-rule", "peer-keys-unknown"),
     )
 )
 async def send_requested_information(
@@ -160,7 +162,7 @@ async def send_requested_information(
         "What the gate decided.",
         status=201,
         repeats=True,
-        problems=("state-forbids", "peer-keys-unknown"),
+        problems=("state-forbids", "destroyed", "peer-keys-unknown"),
     )
 )
 async def update_safe_contact_plan(
@@ -176,7 +178,7 @@ async def update_safe_contact_plan(
 
 
 @router.post("/v1/referrals/{referral_id}/entered-in-error")
-@operation(Operation(ReferralAct, "The referral is marked.", problems=("state-forbids",)))
+@operation(Operation(ReferralAct, "The referral is marked.", problems=("state-forbids", "destroyed")))
 async def declare_referral_error(call: ReferralsWriter, referral_id: ReferralId, body: NoBody) -> Response:
     """Declare a referral entered in error.
 

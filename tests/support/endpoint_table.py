@@ -81,13 +81,13 @@ async def _asked_for_information(world: HttpWorld) -> tuple[str, Any]:
 
 
 async def _changes(world: HttpWorld) -> Ask:
-    await world.sent()
-    return Ask(world.helpline)
+    referral, _ = await world.sent()
+    return Ask(world.helpline, hidden=referral)
 
 
 async def _inbox(world: HttpWorld) -> Ask:
-    await world.decided()
-    return Ask(world.shelter)
+    referral, _ = await world.decided()
+    return Ask(world.shelter, hidden=referral)
 
 
 async def _open_many(world: HttpWorld) -> Ask:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-from support.federation import DatabaseMaker, Federation, TestNode, federation, sqlite_maker
+from support.federation import Federation, TestNode, federation, sqlite_maker
 from support.people import consent_request, referral_request
 
 from contracts.vocabulary import WithdrawalForm
@@ -38,6 +38,8 @@ class Ask:
     path: Mapping[str, str] = field(default_factory=dict)
     body: Any = None
     query: Mapping[str, str] = field(default_factory=dict)
+    hidden: str = "nothing is hidden"
+    """An id that no list may show to another branch."""
 
 
 @dataclass
@@ -45,7 +47,7 @@ class HttpWorld:
     """Both nodes, and what a test can do with them."""
 
     together: Federation
-    database: DatabaseMaker
+    databases: dict[str, str]
     _clients: dict[tuple[str, str | None, frozenset[Scope]], AgencyClient] = field(default_factory=dict)
     _made: int = 0
 
@@ -70,7 +72,7 @@ class HttpWorld:
             if not home.is_dir():
                 home.mkdir(mode=0o700)
                 profile = Profile(url=node.member.node_url, client_id=name, key_file=Path("key.jwk"), unit=unit)
-                add_client(self.database(f"{node.agency}-main"), home, profile)
+                add_client(self.databases[f"{node.agency}-main"], home, profile)
             client = AgencyClient(
                 node.member.node_url,
                 name,
@@ -168,9 +170,15 @@ class HttpWorld:
 @asynccontextmanager
 async def http_world(folder: Path) -> AsyncIterator[HttpWorld]:
     """Open both nodes; rates are not what these tests are about."""
-    database = sqlite_maker(folder)
-    async with federation(folder, (HELPLINE, SHELTER), database=database) as together:
+    maker = sqlite_maker(folder)
+    databases: dict[str, str] = {}
+
+    def remembered(name: str) -> str:
+        databases[name] = maker(name)
+        return databases[name]
+
+    async with federation(folder, (HELPLINE, SHELTER), database=remembered) as together:
         for transport in together.network.apps.values():
             serving = transport.app.state.serving  # type: ignore[attr-defined]
             serving.clients = serving.peers = Buckets(1_000_000)
-        yield HttpWorld(together, database)
+        yield HttpWorld(together, databases)

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from exchange.api.examples.consents import CONSENTS
 from exchange.api.examples.federation import FEDERATION
 from exchange.api.examples.inbox import INBOX
-from exchange.api.examples.node import NODE
+from exchange.api.examples.node import NODE, NOT_READY
 from exchange.api.examples.referrals import REFERRALS
 from exchange.api.examples.tokens import TOKEN_ANSWER, TOKEN_FORM, TOKEN_METADATA, TOKEN_REFUSAL
 
@@ -32,4 +32,4 @@ def example_of(model: type[BaseModel]) -> dict[str, Any]:
     return EXAMPLES[model]
 
 
-__all__ = ["EXAMPLES", "TOKEN_ANSWER", "TOKEN_FORM", "TOKEN_METADATA", "TOKEN_REFUSAL", "example_of"]
+__all__ = ["EXAMPLES", "NOT_READY", "TOKEN_ANSWER", "TOKEN_FORM", "TOKEN_METADATA", "TOKEN_REFUSAL", "example_of"]

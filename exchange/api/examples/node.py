@@ -28,6 +28,10 @@ _SUMMARY: Final[dict[str, Any]] = {
     "in_force_with": [ids.SHELTER],
 }
 
+NOT_READY: Final[dict[str, Any]] = {
+    "status": "not-ready",
+    "checks": {"database": "ok", "key-store": "ok", "roster": "not-a-member", "epoch-key": "ok"},
+}
 NODE: Final[dict[type[BaseModel], dict[str, Any]]] = {
     NodeCard: {
         "agency": ids.HELPLINE,
@@ -50,5 +54,5 @@ NODE: Final[dict[type[BaseModel], dict[str, Any]]] = {
         "contract": {"contract": "asean-women-migrant-workers", "version": "1.0.0", "rules": []},
         "readable": "# Information-sharing protocol\n",
     },
-    Health: {"status": "ready", "checks": {"database": "ok", "key-store": "ok", "roster": "ok", "contract": "ok"}},
+    Health: {"status": "ready", "checks": {"database": "ok", "key-store": "ok", "roster": "ok", "epoch-key": "ok"}},
 }
