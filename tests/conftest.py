@@ -1,5 +1,6 @@
-"""Fixtures that every test folder may use; they live in tests/support."""
+"""Fixtures that every test folder may use; they live in tests/support. Nothing here is timed: machines differ."""
 
+from hypothesis import HealthCheck, settings
 from support.databases import (
     _templates,
     database_kind,
@@ -19,3 +20,6 @@ __all__ = [
     "make_database",
     "postgres",
 ]
+
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")

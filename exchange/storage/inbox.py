@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 
-from sqlalchemy import Connection, insert, or_, select, tuple_, update
+from sqlalchemy import Connection, insert, or_, select, update
 
 from exchange.storage.referrals import in_sight
+from exchange.storage.statements import insert_listed, one_of
 from exchange.storage.tables import INBOX, REFERRAL, SEEN_ENVELOPE
-from exchange.storage.visibility import settled, transaction_id
+from exchange.storage.visibility import settled
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,9 @@ class ArrivedRecord:
 
 _COLUMNS = [INBOX.c[f.name] for f in fields(ArrivedRecord)]
 _NO_BODY = {"sealed_header": None, "rewrapped_key": None, "ciphertext": None, "signature": None, "release": None}
+_ADD = insert_listed(INBOX)
+_REMEMBER = insert(SEEN_ENVELOPE)
+_LOAD = select(INBOX.c.seq, *_COLUMNS).where(INBOX.c.id.in_(one_of("the_ids")))
 
 
 def add_arrived(conn: Connection, item: ArrivedRecord) -> None:
@@ -44,9 +48,7 @@ def add_arrived(conn: Connection, item: ArrivedRecord) -> None:
     Raises:
         sqlalchemy.exc.IntegrityError: the sender used this id before.
     """
-    conn.execute(
-        insert(INBOX).values({f.name: getattr(item, f.name) for f in fields(item)} | {"xid": transaction_id(conn)})
-    )
+    conn.execute(_ADD.on(conn), {f.name: getattr(item, f.name) for f in fields(item)})
 
 
 def remember_answer(
@@ -58,7 +60,7 @@ def remember_answer(
         sqlalchemy.exc.IntegrityError: another delivery of the same envelope was first.
     """
     conn.execute(
-        insert(SEEN_ENVELOPE),
+        _REMEMBER,
         {"sender": sender, "id": envelope_id, "digest": digest, "answer": answer, "expires_at": expires_at},
     )
 
@@ -100,7 +102,7 @@ def list_urgent(conn: Connection, *, limit: int, unit: str | None) -> Sequence[t
 
 def load_arrived(conn: Connection, ids: Iterable[str]) -> dict[str, tuple[int, ArrivedRecord]]:
     """Those of the items that exist, with their sequence numbers, by id."""
-    rows = conn.execute(select(INBOX.c.seq, *_COLUMNS).where(INBOX.c.id.in_(list(ids))))
+    rows = conn.execute(_LOAD, {"the_ids": list(ids)})
     return {row.id: (row[0], ArrivedRecord(*row[1:])) for row in rows}
 
 
@@ -143,20 +145,19 @@ def mark_opened(conn: Connection, items: Iterable[str], at: int) -> None:
     conn.execute(update(INBOX).where(INBOX.c.id.in_(list(items)), INBOX.c.opened_at.is_(None)).values(opened_at=at))
 
 
-def wipe_items(conn: Connection, referral: str, *, remember_until: int) -> None:
-    """Destroy every sealed body of a referral; what remains are ids, digests and times, and the refusal of repeats."""
-    ids = conn.execute(select(INBOX.c.sender, INBOX.c.id).where(INBOX.c.referral == referral)).all()
+def wipe_items(conn: Connection, referral: str, *, but: Iterable[str]) -> None:
+    """Destroy every sealed body of a referral; what remains are ids, digests and times, and the refusal of repeats.
+
+    Args:
+        conn: the transaction.
+        referral: whose items.
+        but: kinds that stay as they are: her no has nothing inside, and the agency has still to hear of it.
+    """
     conn.execute(
         update(INBOX)
-        .where(INBOX.c.referral == referral)
+        .where(INBOX.c.referral == referral, INBOX.c.kind.not_in(list(but)))
         .values(status="destroyed", lease_token=None, lease_until=0, **_NO_BODY)
     )
-    if ids:
-        conn.execute(
-            update(SEEN_ENVELOPE)
-            .where(tuple_(SEEN_ENVELOPE.c.sender, SEEN_ENVELOPE.c.id).in_([(row.sender, row.id) for row in ids]))
-            .values(expires_at=remember_until)
-        )
 
 
 def forget_items(conn: Connection, referral: str) -> None:

@@ -29,6 +29,7 @@ from exchange.storage.referrals import (
     record_attestation,
     save_referral,
 )
+from exchange.use_cases.deliver import STOPS
 from exchange.use_cases.facts import open_facts
 from exchange.use_cases.node import Node
 from exchange.use_cases.outgoing import make_stop, put_out
@@ -64,7 +65,7 @@ async def destroy_referrals(node: Node, referrals: Sequence[str]) -> None:
 def _destroy(node: Node, conn: Connection, record: ReferralRecord) -> None:
     at = node.clock()
     erased = any(event.name == EventName.ERASE for event in events_of(conn, [record.id])[record.id])
-    wipe_items(conn, record.id, remember_until=at + node.limits.dedupe_at_least_ms)
+    wipe_items(conn, record.id, but=STOPS)
     wipe_bodies(conn, record.id)
     if erased and record.side == Side.REFERRING and record.sealed_facts is not None:
         subject = open_facts(node, record.id, record.sealed_facts).subject

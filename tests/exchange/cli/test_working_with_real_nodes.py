@@ -114,7 +114,6 @@ def test_her_no(helpline: Laptop, shelter: Laptop) -> None:
     assert "quiet harbour" not in shown.output
 
 
-@pytest.mark.xfail(reason="wiping a referral also marks the item that carries her no as destroyed", strict=False)
 def test_her_no_is_a_new_item_for_the_receiver(helpline: Laptop, shelter: Laptop) -> None:
     referral = sent(helpline, nobody_known(datetime.now(UTC)))
     item(shelter, referral, "offer")
