@@ -23,7 +23,7 @@ from exchange.roster import UnknownMemberError
 from exchange.storage.errors import StorageUnavailableError
 from exchange.storage.outbox import PeerLease
 from exchange.telemetry.logs import get_logger
-from exchange.use_cases.deliver import claim, give_back, load_next, next_wait_ms, settle
+from exchange.use_cases.deliver import Outcome, claim, give_back, load_next, next_wait_ms, settle
 from exchange.use_cases.maintain import attend, maintain
 from exchange.use_cases.node import Node
 
@@ -130,18 +130,27 @@ class Courier:
             get_logger().error("courier-failed", peer=lease.agency, error_type=type(error).__name__)
 
     async def _deliver(self, lease: PeerLease) -> int | None:
-        """Deliver until the queue is empty; how long the peer asks to wait with what it did not take."""
+        """Deliver until the queue is empty; how long the peer asks to wait with what it did not take.
+
+        A batch is settled while the next one is on its way.
+        """
         node = self._node
         peer = node.world().roster.member(lease.agency)
-        retry_after_ms: int | None = None
+        settling: asyncio.Task[Outcome] | None = None
+        waits: list[int] = []
         after = 0
-        while not self._stopping and (batch := await load_next(node, lease, after)) is not None:
-            answer = await self._transport.post_envelopes(peer, batch.body)
-            outcome = await settle(node, lease, peer, batch, answer)
-            after = batch.last_seq
-            if outcome.retry_after_ms is not None:
-                retry_after_ms = max(retry_after_ms or 0, outcome.retry_after_ms)
-        return retry_after_ms
+        try:
+            while not self._stopping and (batch := await load_next(node, lease, after)) is not None:
+                answer = await self._transport.post_envelopes(peer, batch.body)
+                if settling is not None:
+                    waits.append((await settling).retry_after_ms or 0)
+                settling = asyncio.create_task(settle(node, lease, peer, batch, answer))
+                after = batch.last_seq
+        finally:
+            # What the peer has signed for is written down, whatever became of the batch behind it.
+            if settling is not None:
+                waits.append((await settling).retry_after_ms or 0)
+        return max(waits, default=0) or None
 
     async def _keep_clocks(self) -> None:
         now = self._node.clock()

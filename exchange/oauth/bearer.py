@@ -134,6 +134,7 @@ def _token_of(authorization: str | None) -> str:
     scheme, _, token = authorization.partition(" ")
     if scheme.lower() != "bearer":
         raise MissingTokenError("other-scheme")
-    if not token or not token.isascii() or any(character.isspace() for character in token):
+    # Split at any white space: a token is one word.
+    if not token.isascii() or token.split() != [token]:
         raise MalformedTokenRequestError("malformed-header")
     return token

@@ -56,6 +56,9 @@ CONTENT_EXAMPLE: Final[dict[str, Any]] = {
 }
 
 
+_NAMED: Final = tuple((field.value, field) for field in Field)
+
+
 @dataclass(frozen=True, slots=True)
 class Routing:
     """What the sending node writes into every offer."""
@@ -96,7 +99,8 @@ class ReferralContent(ProtectedFields, NeedFields, RoutingFields):
 
     def fields_present(self) -> frozenset[Field]:
         """The fields that this content says something about."""
-        return frozenset(field for field in Field if getattr(self, field.value) is not None)
+        held = self.__dict__
+        return frozenset(field for name, field in _NAMED if held[name] is not None)
 
     def groups(self) -> frozenset[Group]:
         """The groups of its fields: what the header of an envelope has to say about it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from exchange.storage.tables import AUDIT, IDEMPOTENCY, OAUTH_CLIENT, USED_JTI
@@ -33,6 +33,12 @@ class StoredAnswer:
 
 
 _CLIENT_COLUMNS = [OAUTH_CLIENT.c[f.name] for f in fields(StoredClient)]
+_LOAD_CLIENT = select(*_CLIENT_COLUMNS).where(OAUTH_CLIENT.c.client_id == bindparam("the_client"))
+_LOAD_ANSWER = select(IDEMPOTENCY.c.request_digest, IDEMPOTENCY.c.status_code, IDEMPOTENCY.c.sealed_answer).where(
+    IDEMPOTENCY.c.client_id == bindparam("the_client"), IDEMPOTENCY.c.key == bindparam("the_key")
+)
+_STORE_ANSWER = insert(IDEMPOTENCY)
+_ADD_AUDIT = insert(AUDIT)
 
 
 def insert_client(conn: Connection, client: StoredClient) -> None:
@@ -46,7 +52,7 @@ def insert_client(conn: Connection, client: StoredClient) -> None:
 
 def load_client(conn: Connection, client_id: str) -> StoredClient | None:
     """The client, or nothing."""
-    row = conn.execute(select(*_CLIENT_COLUMNS).where(OAUTH_CLIENT.c.client_id == client_id)).first()
+    row = conn.execute(_LOAD_CLIENT, {"the_client": client_id}).first()
     return StoredClient(*row) if row else None
 
 
@@ -76,11 +82,7 @@ def use_jti(conn: Connection, subject: str, jti: str, expires_at: int) -> bool:
 
 def load_answer(conn: Connection, client_id: str, key: str) -> StoredAnswer | None:
     """What was answered under this idempotency key, or nothing."""
-    row = conn.execute(
-        select(IDEMPOTENCY.c.request_digest, IDEMPOTENCY.c.status_code, IDEMPOTENCY.c.sealed_answer).where(
-            IDEMPOTENCY.c.client_id == client_id, IDEMPOTENCY.c.key == key
-        )
-    ).first()
+    row = conn.execute(_LOAD_ANSWER, {"the_client": client_id, "the_key": key}).first()
     return StoredAnswer(*row) if row else None
 
 
@@ -91,7 +93,7 @@ def store_answer(conn: Connection, client_id: str, key: str, answer: StoredAnswe
         sqlalchemy.exc.IntegrityError: another request with this key was first.
     """
     values = {f.name: getattr(answer, f.name) for f in fields(answer)}
-    conn.execute(insert(IDEMPOTENCY), values | {"client_id": client_id, "key": key, "expires_at": expires_at})
+    conn.execute(_STORE_ANSWER, values | {"client_id": client_id, "key": key, "expires_at": expires_at})
 
 
 def forget_used(conn: Connection, at: int) -> None:
@@ -112,7 +114,7 @@ def add_audit(
 ) -> None:
     """One line of the local record: ids and stable codes only."""
     conn.execute(
-        insert(AUDIT),
+        _ADD_AUDIT,
         {
             "at": at,
             "action": action,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from sqlalchemy import Connection, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, bindparam, insert, select, update
 
+from exchange.storage.statements import Both, insert_unless_there
 from exchange.storage.tables import CLIENT_CODE, CONSENT
 
 
@@ -29,6 +29,14 @@ class StoredConsent:
 
 
 _COLUMNS = [CONSENT.c[f.name] for f in fields(StoredConsent)]
+_LOAD = select(*_COLUMNS).where(CONSENT.c.id == bindparam("the_id"))
+_SAME = select(CONSENT.c.id).where(CONSENT.c.id == bindparam("the_id"), CONSENT.c.version == bindparam("the_version"))
+# On PostgreSQL a withdrawal that commits first is seen, and one that comes later waits.
+_GUARD = Both(_SAME, _SAME.with_for_update(read=True))
+_ADD_CODE = insert_unless_there(CLIENT_CODE)
+_CODE = select(CLIENT_CODE.c.code).where(
+    CLIENT_CODE.c.subject == bindparam("the_subject"), CLIENT_CODE.c.receiver == bindparam("the_receiver")
+)
 
 
 def insert_consent(conn: Connection, row: StoredConsent) -> None:
@@ -38,7 +46,7 @@ def insert_consent(conn: Connection, row: StoredConsent) -> None:
 
 def load_consent(conn: Connection, consent_id: str) -> StoredConsent | None:
     """The consent, or nothing."""
-    row = conn.execute(select(*_COLUMNS).where(CONSENT.c.id == consent_id)).first()
+    row = conn.execute(_LOAD, {"the_id": consent_id}).first()
     return StoredConsent(*row) if row else None
 
 
@@ -71,27 +79,19 @@ def guard_consent(conn: Connection, consent_id: str, version: int) -> None:
     Raises:
         StaleConsentError: it is not.
     """
-    query = select(CONSENT.c.id).where(CONSENT.c.id == consent_id, CONSENT.c.version == version)
-    if conn.dialect.name == "postgresql":
-        query = query.with_for_update(read=True)  # a withdrawal that commits first is seen, one that comes later waits
-    if conn.execute(query).first() is None:
+    if conn.execute(_GUARD.on(conn), {"the_id": consent_id, "the_version": version}).first() is None:
         raise StaleConsentError
 
 
 def client_code(conn: Connection, subject: str, receiver: str, fresh: str) -> str:
     """The code under which this receiver knows this survivor: the stored one, or the fresh one from now on."""
-    dialect = postgresql if conn.dialect.name == "postgresql" else sqlite
-    conn.execute(
-        dialect.insert(CLIENT_CODE).values(subject=subject, receiver=receiver, code=fresh).on_conflict_do_nothing()
-    )
+    conn.execute(_ADD_CODE.on(conn), {"subject": subject, "receiver": receiver, "code": fresh})
     return read_client_code(conn, subject, receiver) or fresh
 
 
 def read_client_code(conn: Connection, subject: str, receiver: str) -> str | None:
     """The stored code, or nothing."""
-    return conn.execute(
-        select(CLIENT_CODE.c.code).where(CLIENT_CODE.c.subject == subject, CLIENT_CODE.c.receiver == receiver)
-    ).scalar()
+    return conn.execute(_CODE, {"the_subject": subject, "the_receiver": receiver}).scalar()
 
 
 def forget_client_code(conn: Connection, subject: str, receiver: str) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 
-from sqlalchemy import Connection, and_, delete, exists, func, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, and_, bindparam, delete, exists, func, insert, select, update
 
+from exchange.storage.statements import insert_unless_there
 from exchange.storage.tables import OUTBOX, PEER
 
 
@@ -42,13 +42,15 @@ class PeerLease:
 
 _COLUMNS = [OUTBOX.c[f.name] for f in fields(OutgoingRecord)]
 _NO_BODY = {"sealed_header": None, "wrapped_key": None, "ciphertext": None, "signature": None, "release": None}
+_ENQUEUE = insert(OUTBOX)
+_KNOW_PEER = insert_unless_there(PEER)
+_SETTLE = update(OUTBOX).where(OUTBOX.c.id == bindparam("the_id"), OUTBOX.c.status == "queued")
 
 
 def enqueue(conn: Connection, item: OutgoingRecord) -> None:
     """Store an envelope as `queued` or `held`, and make sure the courier knows the peer."""
-    conn.execute(insert(OUTBOX), {f.name: getattr(item, f.name) for f in fields(item)})
-    dialect = postgresql if conn.dialect.name == "postgresql" else sqlite
-    conn.execute(dialect.insert(PEER).values(agency=item.peer, due_at=0).on_conflict_do_nothing())
+    conn.execute(_ENQUEUE, {f.name: getattr(item, f.name) for f in fields(item)})
+    conn.execute(_KNOW_PEER.on(conn), {"agency": item.peer, "due_at": 0})
 
 
 def release_held(conn: Connection, envelope_id: str, release: bytes, *, expires_at: int) -> bool:
@@ -187,8 +189,7 @@ def settle_item(
     values: dict[str, object] = {"status": status, "settled_at": at, "receipt": receipt, "problem": problem}
     if not keep_body:
         values |= _NO_BODY
-    done = conn.execute(update(OUTBOX).where(OUTBOX.c.id == envelope_id, OUTBOX.c.status == "queued").values(**values))
-    return done.rowcount == 1
+    return conn.execute(_SETTLE, values | {"the_id": envelope_id}).rowcount == 1
 
 
 def settle_peer(conn: Connection, lease: PeerLease, *, at: int, due_at: int, reached: bool) -> bool:

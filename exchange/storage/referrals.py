@@ -6,11 +6,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
-from sqlalchemy import ColumnElement, Connection, and_, insert, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, insert, or_, select, update
 
+from exchange.storage.statements import insert_listed, insert_unless_there, one_of
 from exchange.storage.tables import ATTESTATION, CHANGE, EVENT, REFERRAL
-from exchange.storage.visibility import settled, transaction_id
+from exchange.storage.visibility import settled
 
 
 class StaleReferralError(Exception):
@@ -79,6 +79,14 @@ class AttestationRecord:
 _COLUMNS = [REFERRAL.c[f.name] for f in fields(ReferralRecord)]
 _EVENT_COLUMNS = [EVENT.c[f.name] for f in fields(EventRecord)]
 _ATTESTATION_COLUMNS = [ATTESTATION.c[f.name] for f in fields(AttestationRecord)]
+_INSERT = insert(REFERRAL)
+_LOAD = select(*_COLUMNS).where(REFERRAL.c.id.in_(one_of("the_ids")))
+_VERSIONS = select(REFERRAL.c.id, REFERRAL.c.version).where(REFERRAL.c.id.in_(one_of("the_ids")))
+_SAVE = update(REFERRAL).where(REFERRAL.c.id == bindparam("the_id"), REFERRAL.c.version == bindparam("the_version"))
+_ADD_EVENT = insert_unless_there(EVENT)
+_EVENTS = select(*_EVENT_COLUMNS).where(EVENT.c.referral.in_(one_of("the_ids")))
+_ADD_CHANGE = insert_listed(CHANGE)
+_OWE = insert_unless_there(ATTESTATION)
 
 
 def _values(record: object) -> dict[str, object]:
@@ -96,13 +104,12 @@ def insert_referral(conn: Connection, record: ReferralRecord) -> None:
     Raises:
         sqlalchemy.exc.IntegrityError: the id exists.
     """
-    conn.execute(insert(REFERRAL), _values(record))
+    conn.execute(_INSERT, _values(record))
 
 
 def load_referral(conn: Connection, referral: str) -> ReferralRecord | None:
     """The referral, or nothing."""
-    row = conn.execute(select(*_COLUMNS).where(REFERRAL.c.id == referral)).first()
-    return ReferralRecord(*row) if row else None
+    return load_referrals(conn, [referral]).get(referral)
 
 
 def lock_referral(conn: Connection, referral: str) -> ReferralRecord | None:
@@ -114,7 +121,7 @@ def lock_referral(conn: Connection, referral: str) -> ReferralRecord | None:
 
 def load_referrals(conn: Connection, ids: Iterable[str]) -> dict[str, ReferralRecord]:
     """Those of the referrals that exist, by id."""
-    rows = conn.execute(select(*_COLUMNS).where(REFERRAL.c.id.in_(list(ids))))
+    rows = conn.execute(_LOAD, {"the_ids": list(ids)})
     return {row.id: ReferralRecord(*row) for row in rows}
 
 
@@ -130,11 +137,7 @@ def save_referral(conn: Connection, record: ReferralRecord) -> ReferralRecord:
         StaleReferralError: somebody else wrote first.
     """
     fresh = replace(record, version=record.version + 1)
-    done = conn.execute(
-        update(REFERRAL)
-        .where(and_(REFERRAL.c.id == record.id, REFERRAL.c.version == record.version))
-        .values(_values(fresh))
-    )
+    done = conn.execute(_SAVE, _values(fresh) | {"the_id": record.id, "the_version": record.version})
     if done.rowcount != 1:
         raise StaleReferralError
     return fresh
@@ -148,15 +151,14 @@ def guard_versions(conn: Connection, versions: Mapping[str, int]) -> None:
     """
     if not versions:
         return
-    query = select(REFERRAL.c.id, REFERRAL.c.version).where(REFERRAL.c.id.in_(list(versions)))
-    if {row.id: row.version for row in conn.execute(query)} != dict(versions):
+    rows = conn.execute(_VERSIONS, {"the_ids": list(versions)})
+    if {row.id: row.version for row in rows} != dict(versions):
         raise StaleReferralError
 
 
 def add_event(conn: Connection, event: EventRecord) -> None:
     """Record an event; one that is on record already stays as it is."""
-    dialect = postgresql if conn.dialect.name == "postgresql" else sqlite
-    conn.execute(dialect.insert(EVENT).values(_values(event)).on_conflict_do_nothing())
+    conn.execute(_ADD_EVENT.on(conn), _values(event))
 
 
 def remove_events(conn: Connection, referral: str, digests: Iterable[str]) -> int:
@@ -168,14 +170,14 @@ def remove_events(conn: Connection, referral: str, digests: Iterable[str]) -> in
 def events_of(conn: Connection, referrals: Iterable[str]) -> dict[str, list[EventRecord]]:
     """All events of the referrals, by referral id; order does not matter to the merge."""
     found: dict[str, list[EventRecord]] = defaultdict(list)
-    for row in conn.execute(select(*_EVENT_COLUMNS).where(EVENT.c.referral.in_(list(referrals)))):
+    for row in conn.execute(_EVENTS, {"the_ids": list(referrals)}):
         found[row.referral].append(EventRecord(*row))
     return found
 
 
 def add_change(conn: Connection, referral: str, what: str, at: int) -> None:
     """Tell the referring agency's cursor that a referral changed."""
-    conn.execute(insert(CHANGE).values(referral=referral, what=what, at=at, xid=transaction_id(conn)))
+    conn.execute(_ADD_CHANGE.on(conn), {"referral": referral, "what": what, "at": at})
 
 
 def list_changes(
@@ -196,11 +198,8 @@ def list_changes(
 
 def owe_attestation(conn: Connection, referral: str, parties: Iterable[str], at: int) -> None:
     """From now on these parties owe a signed word that the referral is destroyed."""
-    dialect = postgresql if conn.dialect.name == "postgresql" else sqlite
     for party in parties:
-        conn.execute(
-            dialect.insert(ATTESTATION).values(referral=referral, party=party, owed_since=at).on_conflict_do_nothing()
-        )
+        conn.execute(_OWE.on(conn), {"referral": referral, "party": party, "owed_since": at})
 
 
 def record_attestation(conn: Connection, referral: str, party: str, at: int, digest: str | None) -> bool:

@@ -7,16 +7,14 @@ xmin: everything older has ended. On SQLite writers are serialised and sequence 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import BigInteger, ColumnElement, Connection, Text, cast, func, literal, true
 
-
-def transaction_id(conn: Connection) -> ColumnElement[int]:
-    """The value for `xid` of a row inserted now."""
-    if conn.dialect.name == "postgresql":
-        return cast(cast(func.pg_current_xact_id(), Text), BigInteger)
-    return literal(0)
+TRANSACTION_ID: Final[ColumnElement[int]] = cast(cast(func.pg_current_xact_id(), Text), BigInteger)
+"""The value for `xid` of a row inserted now, on PostgreSQL."""
+NO_TRANSACTION: Final[ColumnElement[int]] = literal(0)
+"""The same on SQLite."""
 
 
 def settled(conn: Connection, xid: Any) -> ColumnElement[bool]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from exchange.envelope.header import Header, parse_header
+from typing import Any
+
+from exchange.envelope.wire import read_again
 from exchange.storage.inbox import ArrivedRecord
 from exchange.use_cases.node import Node
 
@@ -14,7 +16,7 @@ def header_bytes(node: Node, item: ArrivedRecord) -> bytes | None:
     return node.open_row(item.sealed_header, "inbox", "sealed_header", item.id)
 
 
-def header_of(node: Node, item: ArrivedRecord) -> Header | None:
-    """The header; nothing once it is destroyed."""
+def header_members(node: Node, item: ArrivedRecord) -> dict[str, Any]:
+    """The members of the header, which was parsed strictly when it came; none once it is destroyed."""
     found = header_bytes(node, item)
-    return parse_header(found) if found is not None else None
+    return read_again(found) if found is not None else {}

@@ -25,7 +25,7 @@ from exchange.use_cases.acting import Acting
 from exchange.use_cases.branches import taken_over
 from exchange.use_cases.cases import again, audit, find_item
 from exchange.use_cases.errors import ConflictError, InvalidError
-from exchange.use_cases.headers import header_of
+from exchange.use_cases.headers import header_members
 from exchange.use_cases.node import Node
 
 Rows = Sequence[tuple[int, ArrivedRecord]]
@@ -95,7 +95,7 @@ def read_cursor(cursor: str | None) -> int:
 
 def item_view(node: Node, seq: int, item: ArrivedRecord, referral: ReferralRecord | None) -> InboxItem:
     """An item without content."""
-    header = header_of(node, item)
+    header = header_members(node, item)
     at = node.clock()
     return InboxItem(
         id=item.id,
@@ -104,9 +104,9 @@ def item_view(node: Node, seq: int, item: ArrivedRecord, referral: ReferralRecor
         sender=item.sender,
         kind=item.kind,
         event=item.event,
-        purpose=Purpose(header.purpose) if header is not None and header.purpose else None,
+        purpose=Purpose(header["purpose"]) if "purpose" in header else None,
         sector=Sector(referral.sector) if referral is not None else Sector.OTHER,
-        priority=Priority(header.priority) if header is not None and header.priority else None,
+        priority=Priority(header["priority"]) if "priority" in header else None,
         state=State(referral.state) if referral is not None else State.WITHDRAWN,
         status=cast("Literal['new', 'acknowledged', 'destroyed']", item.status),
         received_at=from_millis(item.received_at),
