@@ -44,7 +44,7 @@ class InboxPage(Strict):
 
     items: tuple[InboxItem, ...]
     """The items."""
-    next_cursor: str | None
+    next_cursor: str | None = None
     """Where to go on. Absent where there is only this page."""
 
 

@@ -11,7 +11,9 @@ from exchange.demo.federation import HELPLINE
 from exchange.storage.tables import AUDIT, OUTBOX
 
 
-async def test_a_declined_referral_deletes_the_held_disclosure_and_her_name_never_travelled(on_both: Federation) -> None:
+async def test_a_declined_referral_deletes_the_held_disclosure_and_her_name_never_travelled(
+    on_both: Federation,
+) -> None:
     story = await begin(on_both)
     assert (await story.outgoing())["disclosure"] == ["held"]
     await story.decides("declined", reason="no-capacity")

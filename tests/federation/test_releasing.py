@@ -39,7 +39,9 @@ async def test_an_acceptance_releases_what_was_held_with_a_signed_statement(on_b
     assert story.kinds_posted() == ["offer", "decision", "disclosure"]
     assert [view.flags.disclosed for view in await story.views()] == [True, True]
     disclosure = travelled(on_both)[-1]
-    signed = parse_statement(ReleaseStatement, from_base64url(disclosure.wire["release"], member="release", longest=4096))
+    signed = parse_statement(
+        ReleaseStatement, from_base64url(disclosure.wire["release"], member="release", longest=4096)
+    )
     statement = signed.verify(story.sender.member.node_key)
     decision = travelled(on_both)[-2]
     assert statement.referral == story.id

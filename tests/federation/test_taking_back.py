@@ -57,7 +57,7 @@ async def test_recalled_after_acceptance(two: Federation) -> None:
     ("agreed", "state"),
     [pytest.param(True, "recalled", id="the-service-stops"), pytest.param(False, "in-service", id="it-continues")],
 )
-async def test_in_service_the_receiver_is_asked_and_answers(two: Federation, agreed: bool, state: str) -> None:  # noqa: FBT001
+async def test_in_service_the_receiver_is_asked_and_answers(two: Federation, agreed: bool, state: str) -> None:
     story = await begin(two)
     await story.decides("accepted")
     await story.reports("in-service")

@@ -73,7 +73,9 @@ async def test_a_missed_appointment_alarms_the_sender_and_is_not_the_end(two: Fe
 @pytest.mark.parametrize(
     ("said", "code"),
     [
-        pytest.param({"state": "in-service", "outcome": "service-provided"}, "progress-invalid", id="outcome-too-early"),
+        pytest.param(
+            {"state": "in-service", "outcome": "service-provided"}, "progress-invalid", id="outcome-too-early"
+        ),
         pytest.param({"state": "completed", "fail_reason": "other"}, "progress-invalid", id="reason-of-a-success"),
         pytest.param({"state": "completed"}, "state-forbids", id="over-before-it-began"),
     ],

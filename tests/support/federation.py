@@ -40,6 +40,7 @@ from exchange.federation.world_files import WorldFiles
 from exchange.roster import Adoption, Member, roster_bytes
 from exchange.settings import Environment, load_settings
 from exchange.storage.migrate import History, upgrade
+from exchange.telemetry import AccessLog, Telemetry
 from exchange.use_cases.maintain import maintain
 from exchange.use_cases.node import Node
 
@@ -216,24 +217,28 @@ def _judge_once(files: WorldFiles, data: bytes) -> Contract | None:
 
 @asynccontextmanager
 async def federation(
-    folder: Path, plans: Sequence[AgencyPlan] = FOUR, *, database: DatabaseMaker | None = None
+    folder: Path,
+    plans: Sequence[AgencyPlan] = FOUR,
+    *,
+    database: DatabaseMaker | None = None,
+    telemetry: Telemetry | None = None,
 ) -> AsyncIterator[Federation]:
     """Open nodes for these agencies, with each other's keys fetched."""
     with patch.object(WorldFiles, "_judge", _judge_once):
-        async with _federation(folder, plans, database) as together:
+        async with _federation(folder, plans, database, telemetry) as together:
             yield together
 
 
 @asynccontextmanager
 async def _federation(
-    folder: Path, plans: Sequence[AgencyPlan], database: DatabaseMaker | None
+    folder: Path, plans: Sequence[AgencyPlan], database: DatabaseMaker | None, telemetry: Telemetry | None
 ) -> AsyncIterator[Federation]:
     made = [_make(folder, place, plan, database or sqlite_maker(folder)) for place, plan in enumerate(plans)]
     _link(made)
     together = Federation(folder, Network(), Clock())
     async with AsyncExitStack() as stack:
         for one in made:
-            together.nodes[one.plan.agency] = await _open(stack, one, together)
+            together.nodes[one.plan.agency] = await _open(stack, one, together, telemetry)
         for one in together.nodes.values():
             for other in together.nodes.values():
                 if one is not other:
@@ -301,7 +306,7 @@ def _link(made: Sequence[_Made]) -> None:
         (one.home / "roster.json").write_bytes(roster)
 
 
-async def _open(stack: AsyncExitStack, made: _Made, together: Federation) -> TestNode:
+async def _open(stack: AsyncExitStack, made: _Made, together: Federation, telemetry: Telemetry | None) -> TestNode:
     settings = load_settings(
         home=made.home,
         public_url=f"http://127.0.0.1:{made.port}",
@@ -310,16 +315,15 @@ async def _open(stack: AsyncExitStack, made: _Made, together: Federation) -> Tes
         database_url=SecretStr(made.database_url),
         key_database_url=SecretStr(made.key_database_url),
     )
-    node = await stack.enter_async_context(open_node(settings, transport=together.network))
+    node = await stack.enter_async_context(open_node(settings, telemetry=telemetry, transport=together.network))
     node.clock = together.clock
-    app = build_api(node)
+    app = build_api(node, telemetry=telemetry.fastapi() if telemetry is not None else None)
     attach(app, node)
-    together.network.apps[made.port] = httpx2.ASGITransport(app=app)
+    heard = AccessLog(app, measurements=telemetry.measurements) if telemetry is not None else app
+    together.network.apps[made.port] = httpx2.ASGITransport(app=heard)
     transport = _transport(node, together.network)
     stack.push_async_callback(transport.close)
-    return TestNode(
-        made.plan, made.home, made.member, made.port, node, Courier(node, transport), together.network
-    )
+    return TestNode(made.plan, made.home, made.member, made.port, node, Courier(node, transport), together.network)
 
 
 def _transport(node: Node, network: Network) -> HTTPTransport:
@@ -330,5 +334,3 @@ def body_of(posted: tuple[int, str, bytes]) -> dict[str, object]:
     """The JSON of what travelled."""
     found: dict[str, object] = json.loads(posted[2])
     return found
-
-

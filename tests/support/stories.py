@@ -358,7 +358,7 @@ async def said_inside(together: Federation) -> bytes:
     return inside
 
 
-async def rows(node: TestNode, table: Table, where: Any = True) -> list[dict[str, Any]]:  # noqa: FBT002
+async def rows(node: TestNode, table: Table, where: Any = True) -> list[dict[str, Any]]:
     """Rows as they lie in the node's main database."""
 
     def read(conn: Connection) -> list[dict[str, Any]]:
@@ -372,5 +372,3 @@ async def refusal(awaitable: Any) -> Problem:
     with pytest.raises(ProblemError) as refused:
         await awaitable
     return refused.value.problem
-
-

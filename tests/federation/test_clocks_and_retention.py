@@ -1,0 +1,144 @@
+"""What becomes due without anybody calling: told in time, overdue, expired, destroyed, forgotten."""
+
+from __future__ import annotations
+
+import pytest
+from support.federation import Federation
+from support.stories import Story, begin, refusal, rows
+
+from exchange.demo.federation import HELPLINE, SHELTER
+from exchange.schemas.inbox import DecisionRequest
+from exchange.storage.tables import ATTESTATION, CHANGE, EVENT, INBOX, OUTBOX, REFERRAL
+from exchange.use_cases.maintain import maintain
+
+
+@pytest.mark.parametrize(
+    ("priority", "hours"),
+    [pytest.param("emergency", 0.25, id="emergency"), pytest.param("urgent", 2, id="urgent"),
+     pytest.param("routine", 12, id="routine")],
+)  # fmt: skip
+async def test_an_offer_that_cannot_be_delivered_is_told_in_time(two: Federation, priority: str, hours: float) -> None:
+    two.leave(SHELTER)
+    story = await begin(two, priority=priority)
+    await story.later(hours=hours - 0.01)
+    assert not (await story.flags()).undeliverable
+    await story.later(hours=0.02)
+    flags = await story.flags()
+    assert (flags.undeliverable, flags.queued, flags.delivered) == (True, True, False)
+    assert "undelivered" in await story.changes()
+    assert (await story.asks.referrals.read(story.id)).state == "sent"
+    two.come_back(SHELTER)
+    await story.later(hours=0.5)
+    flags = await story.flags()
+    assert (flags.undeliverable, flags.delivered) == (False, True)
+    await story.both_say("received")
+
+
+async def test_a_delivered_offer_is_never_called_undeliverable(two: Federation) -> None:
+    story = await begin(two)
+    await story.later(hours=3)
+    assert not (await story.flags()).undeliverable
+
+
+async def test_without_an_answer_it_is_overdue_at_respond_by_and_expired_a_day_later(on_both: Federation) -> None:
+    story = await begin(on_both)
+    await story.later(hours=23.9)
+    assert not (await story.flags()).overdue
+    await story.later(hours=0.2)
+    flags = await story.flags()
+    assert flags.overdue
+    assert (await story.outgoing())["disclosure"] == ["held"]
+    await story.both_say("received")
+    assert (await refusal(story.decides("accepted"))).code == "respond-by-passed"
+    await story.later(hours=24)
+    await story.both_say("expired")
+    assert "held" not in (await story.outgoing()).get("disclosure", [])
+    assert [row["ciphertext"] for row in await story.outbox_rows()] == [None] * len(await story.outbox_rows())
+    assert story.kinds_posted() == ["offer"]
+    assert {"overdue", "expired"} <= set(await story.changes())
+
+
+async def test_both_nodes_compute_an_expiry_even_before_their_clock_keepers_come_by(two: Federation) -> None:
+    story = await begin(two)
+    two.clock.pass_by(hours=48.1)
+    await story.both_say("expired")
+    assert (await refusal(story.asks.referrals.release(story.id))).code == "not-accepted"
+
+
+async def test_a_decision_made_in_time_counts_although_it_arrives_after_the_expiry(two: Federation) -> None:
+    story = await begin(two)
+    two.leave(HELPLINE)
+    await story.helps.inbox.decide(await story.offer(), DecisionRequest(decision="accepted"))
+    two.clock.pass_by(hours=49)
+    await maintain(two[HELPLINE].node)
+    two.come_back(HELPLINE)
+    assert (await story.asks.referrals.read(story.id)).state == "expired"
+    two.clock.pass_by(hours=2)
+    await story.travel()
+    await story.both_say("accepted")
+    flags = await story.flags()
+    assert not flags.disclosed
+    assert "disclosure" not in story.kinds_posted()
+
+
+@pytest.mark.parametrize(
+    ("ends", "kept_hours"),
+    [
+        pytest.param("declined", 24, id="declined-a-day"),
+        pytest.param("recalled", 24, id="recalled-a-day"),
+        pytest.param("expired", 24 * 7, id="expired-a-week"),
+        pytest.param("completed", 24 * 90, id="closed-ninety-days"),
+    ],
+)
+async def test_what_has_ended_is_destroyed_on_both_nodes_after_its_time(
+    two: Federation, ends: str, kept_hours: float
+) -> None:
+    story = await begin(two)
+    await _end(story, ends)
+    await story.both_say(ends)
+    await story.later(hours=kept_hours - 1)
+    if ends != "expired":
+        assert (await story.opened("offer")).content is not None
+    assert [(await story.record(at=node))["destroyed_at"] for node in (story.sender, story.receiver)] == [None, None]
+    await story.later(hours=1.2)
+    for node in (story.sender, story.receiver):
+        await story.nothing_is_left(at=node)
+    assert (await refusal(story.helps.inbox.open(await story.offer()))).code == "destroyed"
+    await story.both_say(ends)
+    assert {item.kind for item in (await story.helps.inbox.list(status="new")).items} <= {"recall"}
+
+
+async def _end(story: Story, how: str) -> None:
+    await story.offer()
+    if how == "declined":
+        await story.decides("declined", reason="no-capacity")
+    elif how == "recalled":
+        await story.asks.referrals.recall(story.id)
+        await story.travel()
+    elif how == "expired":
+        await story.later(hours=48.01)
+    else:
+        await story.decides("accepted")
+        await story.reports("in-service", "completed")
+
+
+async def test_a_tombstone_is_forgotten_after_two_years(two: Federation) -> None:
+    story = await begin(two)
+    await story.decides("declined", reason="no-capacity")
+    await story.later(hours=24.1)
+    tombstone = await story.record()
+    assert (tombstone["state"], tombstone["sector"], tombstone["sealed_facts"]) == ("declined", "accommodation", None)
+    await story.later(hours=24 * 729)
+    assert (await story.record())["state"] == "declined"
+    await story.later(hours=24 * 1.1)
+    for node in (story.sender, story.receiver):
+        for table in (REFERRAL, EVENT, CHANGE, ATTESTATION, INBOX, OUTBOX):
+            assert await rows(node, table) == []
+
+
+async def test_an_open_referral_is_not_destroyed_by_any_clock(two: Federation) -> None:
+    story = await begin(two)
+    await story.decides("accepted")
+    await story.reports("in-service")
+    await story.later(hours=24 * 200)
+    assert (await story.opened("disclosure")).content is not None

@@ -1,0 +1,177 @@
+"""At least once on the wire, exactly once in the inbox: repeats, conflicts, batches, what is not known yet."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import httpx2
+import pytest
+from support.federation import Federation
+from support.stories import Story, begin, rows, travelled
+
+from exchange.demo.federation import EMBASSY, HELPLINE, SHELTER
+from exchange.federation.transport import PeerUnreachableError
+from exchange.schemas.federation import ItemAnswer, ResyncRequest
+from exchange.storage.tables import EVENT, INBOX, REFERRAL
+from exchange.use_cases.node import as_datetime
+from exchange.use_cases.resync import resync
+
+
+async def offer_of(story: Story) -> dict[str, str]:
+    return await story.wire_of("offer")
+
+
+def code_of(answer: ItemAnswer) -> str | None:
+    return answer.problem.code if answer.problem is not None else None
+
+
+async def test_a_repeat_is_answered_with_the_first_receipts_bytes(on_both: Federation) -> None:
+    story = await begin(on_both, travel=False)
+    wire = await offer_of(story)
+    first = (await story.post(wire)).answers[0]
+    on_both.clock.pass_by(hours=24 * 20)
+    again = (await story.post(wire)).answers[0]
+    assert first.result == "accepted"
+    assert first.receipt == again.receipt
+    assert len(await story.rows(INBOX, at=story.receiver)) == 1
+    assert len(await story.rows(EVENT, at=story.receiver)) == 1
+
+
+async def test_the_same_envelope_in_two_batches_at_the_same_time_is_one_item(on_both: Federation) -> None:
+    story = await begin(on_both, travel=False)
+    wire = await offer_of(story)
+    answers = await asyncio.gather(*(story.post(wire) for _ in range(6)))
+    receipts = {answer.answers[0].receipt for answer in answers}
+    assert {answer.answers[0].result for answer in answers} == {"accepted"}
+    assert len(receipts) == 1
+    assert len(await story.rows(INBOX, at=story.receiver)) == 1
+    assert (await story.opened("offer")).content is not None
+
+
+async def test_the_same_envelope_twice_in_one_batch_is_one_item(two: Federation) -> None:
+    story = await begin(two, travel=False)
+    wire = await offer_of(story)
+    first, second = (await story.post(wire, wire)).answers
+    assert first.receipt == second.receipt
+    assert len(await story.rows(INBOX, at=story.receiver)) == 1
+
+
+async def test_the_same_id_with_another_digest_is_refused(two: Federation) -> None:
+    story = await begin(two)
+    offer = travelled(two)[0]
+    other = await story.resealed(offer, id=offer.header.id)
+    answer = (await story.post(other)).answers[0]
+    assert (answer.result, code_of(answer)) == ("refused", "id-conflict")
+    assert len(await story.rows(INBOX, at=story.receiver)) == 1
+
+
+async def test_a_bad_item_never_fails_its_batch(two: Federation) -> None:
+    first, second = await begin(two, travel=False), await begin(two, travel=False)
+    good, also_good = await offer_of(first), await offer_of(second)
+    broken = also_good | {"signature": good["signature"]}
+    answers = (await first.post(good, {"header": "!"}, broken, also_good)).answers
+    assert [answer.result for answer in answers] == ["accepted", "refused", "refused", "accepted"]
+    assert len(await rows(two[SHELTER], REFERRAL)) == 2
+
+
+async def test_an_offer_and_its_recall_in_one_batch(two: Federation) -> None:
+    two.leave(SHELTER)
+    story = await begin(two)
+    await story.asks.referrals.recall(story.id)
+    two.come_back(SHELTER)
+    await story.later(hours=1)
+    await story.both_say("recalled")
+
+
+async def test_an_offer_under_a_roster_that_is_not_known_yet_is_taken_later(two: Federation) -> None:
+    adoptions = two[SHELTER].node.world().roster.contracts
+    await two.new_roster(contracts=(), known_to=[SHELTER])
+    await two.new_roster(contracts=adoptions, known_to=[HELPLINE])
+    contracts = sorted((two[SHELTER].home / "contracts").glob("*.yaml"))
+    hidden = [path.rename(path.with_suffix(".away")) for path in contracts]
+    await two[SHELTER].node.refresh_world()
+    story = await begin(two, travel=False)
+    wire = await offer_of(story)
+    answer = (await story.post(wire)).answers[0]
+    assert (answer.result, answer.problem) == ("later", None)
+    assert answer.retry_after is not None
+    await story.travel()
+    assert (await story.outgoing())["offer"] == ["queued"]
+    for path in hidden:
+        path.rename(path.with_suffix(".yaml"))
+    data = (two[HELPLINE].home / "roster.json").read_bytes()
+    (two[SHELTER].home / "roster.json").write_bytes(data)
+    # The node reads its files again by itself when something unknown arrives.
+    await story.later(hours=0.1)
+    assert (await story.outgoing())["offer"] == ["delivered"]
+    assert len(await story.items("offer")) == 1
+
+
+async def test_a_forward_that_overtook_its_offer_is_taken_later(two: Federation) -> None:
+    story = await begin(two, travel=False)
+    answer = (await story.post(await story.wire_of("disclosure"))).answers[0]
+    assert answer.result in {"later", "refused"}
+    assert not await story.rows(INBOX, at=story.receiver)
+
+
+async def test_somebody_elses_referral_looks_like_none_at_all(four: Federation) -> None:
+    story = await begin(four)
+    await story.says_no("stop-service", travel=False)
+    stop = await story.wire_of("withdrawal")
+    embassy, shelter = four[EMBASSY], four[SHELTER]
+    body = json.dumps({"envelopes": [stop]}).encode()
+    answer = (await embassy.courier._transport.post_envelopes(shelter.member, body)).answers[0]
+    assert (answer.result, code_of(answer)) == ("refused", "wrong-recipient")
+    assert (await story.helps.referrals.read(story.id)).state == "received"
+
+
+async def test_what_comes_from_the_future_is_refused(two: Federation) -> None:
+    story = await begin(two, travel=False)
+    wire = await offer_of(story)
+    two.clock.pass_by(hours=-1)
+    answer = (await story.post(wire)).answers[0]
+    assert code_of(answer) == "from-the-future"
+
+
+@pytest.mark.parametrize("count", [0, 51])
+async def test_a_batch_has_one_to_fifty_envelopes(two: Federation, count: int) -> None:
+    story = await begin(two, travel=False)
+    wire = await offer_of(story)
+    with pytest.raises(PeerUnreachableError):
+        await story.post(*[wire] * count)
+    assert not await story.rows(INBOX, at=story.receiver)
+
+
+async def test_a_receipt_for_another_envelope_delivers_nothing(two: Federation) -> None:
+    first, second = await begin(two), await begin(two, travel=False)
+    answered = json.loads(two.network.answered[0])
+    app = two.network.apps[second.receiver.port]
+
+    class Liar(httpx2.ASGITransport):
+        async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+            if request.url.path.endswith("/envelopes"):
+                return httpx2.Response(200, json=answered)
+            return await app.handle_async_request(request)
+
+    two.network.apps[second.receiver.port] = Liar(app=app.app)
+    await second.travel()
+    assert (await second.outgoing())["offer"] == ["queued"]
+    assert not (await second.flags()).delivered
+    two.network.apps[second.receiver.port] = app
+    await second.later(hours=1)
+    assert (await second.flags()).delivered
+    assert (await first.flags()).delivered
+
+
+async def test_a_peer_that_lost_its_disk_gets_every_stop_again_and_the_rest_is_asked_for(two: Federation) -> None:
+    since = as_datetime(two.clock() - 1000)
+    open_one, stopped = await begin(two), await begin(two)
+    await stopped.says_no("stop-service")
+    answer = await resync(two[HELPLINE].node, SHELTER.agency, ResyncRequest(since=since))
+    assert (answer.stops_queued, answer.referrals_marked) == (1, 1)
+    assert (await open_one.flags()).resend
+    assert not (await stopped.flags()).resend
+    await open_one.travel()
+    assert (await stopped.outgoing())["withdrawal"] == ["delivered"]
+    await stopped.both_say("withdrawn")

@@ -1,0 +1,96 @@
+"""Keys that end: five weeks ahead for a sleeping receiver, destroyed when nothing needs them."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from support.federation import Federation
+from support.people import referral_request
+from support.stories import begin, now_of, travelled
+
+from exchange.demo.federation import HELPLINE, SHELTER
+from exchange.federation.peers import refresh_peers
+from exchange.limits import DAY_MS, WEEK_MS
+from exchange.storage.epochs import own_epochs, peer_epochs
+from exchange.use_cases.acting import Acting
+from exchange.use_cases.errors import UnavailableError
+from exchange.use_cases.idempotency import Idempotency
+from exchange.use_cases.maintain import maintain
+from exchange.use_cases.send_referral import send_referral
+
+
+async def test_this_week_and_the_five_after_it_are_published_and_mirrored(two: Federation) -> None:
+    published = await two[SHELTER].node.database.read(own_epochs)
+    mirrored = await two[HELPLINE].node.database.read(lambda conn: peer_epochs(conn, SHELTER.agency))
+    assert len(published) == 6
+    assert [row.key_id for row in mirrored] == [row.key_id for row in published]
+    assert all(later.not_before == row.not_after for row, later in itertools.pairwise(published))
+    keys = await two[HELPLINE].client().federation.peer_keys(SHELTER.agency)
+    assert [epoch.key_id for epoch in keys.epochs] == [row.key_id for row in published]
+
+
+async def test_a_receiver_that_sleeps_for_three_weeks_can_be_written_to_and_opens_what_came(two: Federation) -> None:
+    two.leave(SHELTER)
+    two.clock.pass_by(hours=24 * 21)
+    story = await begin(two)
+    two.come_back(SHELTER)
+    await story.later(hours=2)
+    assert (await story.opened("offer")).content is not None
+    await story.decides("accepted")
+    assert (await story.flags()).disclosed
+
+
+async def test_without_a_key_of_this_week_nothing_is_stored(two: Federation) -> None:
+    story = await begin(two)
+    two.leave(SHELTER)
+    two.clock.pass_by(hours=24 * 7 * 7)
+    request = referral_request(SHELTER.agency, story.consent, now=now_of(two))
+    before = len((await story.asks.referrals.changes()).items)
+    acting, act = Acting("case-system", "w-test", None), Idempotency("case-system", "one-act", b"{}")
+    with pytest.raises(UnavailableError) as refused:
+        await send_referral(two[HELPLINE].node, acting, request, act)
+    assert refused.value.code == "peer-keys-unknown"
+    assert len((await story.asks.referrals.changes()).items) == before
+
+
+async def test_a_week_is_published_again_every_week_and_fetched_before_it_is_needed(two: Federation) -> None:
+    two.clock.pass_by(hours=24 * 7 * 3)
+    for one in two.nodes.values():
+        await maintain(one.node)
+    await refresh_peers(two[HELPLINE].node, two[HELPLINE].courier._transport)
+    mirrored = await two[HELPLINE].node.database.read(lambda conn: peer_epochs(conn, SHELTER.agency))
+    assert max(row.not_after for row in mirrored) >= two.clock() + 5 * WEEK_MS
+    assert [row.seq for row in mirrored] == sorted(row.seq for row in mirrored)
+
+
+async def test_a_private_half_is_destroyed_three_weeks_after_its_week(two: Federation) -> None:
+    node = two[SHELTER].node
+    first = (await node.database.read(own_epochs))[0]
+    two.clock.offset += first.not_after + 20 * DAY_MS - two.clock()
+    await maintain(node)
+    assert first.key_id in await node.key_store.epoch_key_ids()
+    two.clock.pass_by(hours=24.1)
+    await maintain(node)
+    assert first.key_id not in await node.key_store.epoch_key_ids()
+    assert await node.key_store.epoch_key(first.key_id) is None
+
+
+async def test_what_was_opened_on_arrival_outlives_the_key_it_was_sealed_to(two: Federation) -> None:
+    story = await begin(two)
+    await story.decides("accepted")
+    await story.later(hours=24 * 40)
+    sealed_to = travelled(two)[0].header.epoch_key
+    assert sealed_to not in await two[SHELTER].node.key_store.epoch_key_ids()
+    assert (await story.opened("disclosure")).content is not None
+
+
+async def test_an_envelope_that_comes_after_its_key_was_destroyed_is_refused(two: Federation) -> None:
+    two.leave(SHELTER)
+    story = await begin(two, priority="routine")
+    wire = await story.wire_of("offer")
+    two.clock.pass_by(hours=24 * 30)
+    two.come_back(SHELTER)
+    answer = (await story.post(wire)).answers[0]
+    assert answer.problem is not None
+    assert answer.problem.code == "expired"

@@ -1,0 +1,93 @@
+"""The same act twice is one act: idempotency keys, also at the same moment."""
+
+from __future__ import annotations
+
+import asyncio
+
+from support.federation import Federation
+from support.people import consent_request, referral_request
+from support.stories import begin, refusal, rows
+
+from contracts.vocabulary import WithdrawalForm
+from exchange.client.errors import ProblemError
+from exchange.demo.federation import HELPLINE, SHELTER
+from exchange.schemas.referrals import ReferralCreated
+from exchange.storage.tables import CONSENT, IDEMPOTENCY, REFERRAL
+
+
+async def test_the_same_key_and_body_get_the_same_answer_and_make_one_referral(two: Federation) -> None:
+    helpline = two[HELPLINE].client()
+    consent = await helpline.consents.record(consent_request(SHELTER.agency))
+    request = referral_request(SHELTER.agency, consent.id)
+    first = await helpline.referrals.send(request, idempotency_key="one-act")
+    again = await helpline.referrals.send(request, idempotency_key="one-act")
+    assert first == again
+    await two.travel()
+    assert len(await rows(two[HELPLINE], REFERRAL)) == 1
+    assert len(await rows(two[SHELTER], REFERRAL)) == 1
+
+
+async def test_the_same_key_with_another_body_is_a_conflict(two: Federation) -> None:
+    helpline = two[HELPLINE].client()
+    consent = await helpline.consents.record(consent_request(SHELTER.agency))
+    await helpline.referrals.send(referral_request(SHELTER.agency, consent.id), idempotency_key="one-act")
+    other = referral_request(SHELTER.agency, consent.id, priority="routine")
+    problem = await refusal(helpline.referrals.send(other, idempotency_key="one-act"))
+    assert (problem.status, problem.code) == (409, "idempotency-key-reused")
+    assert len(await rows(two[HELPLINE], REFERRAL)) == 1
+
+
+async def test_the_same_act_six_times_at_once_is_one_referral(on_both: Federation) -> None:
+    helpline = on_both[HELPLINE].client()
+    consent = await helpline.consents.record(consent_request(SHELTER.agency))
+    request = referral_request(SHELTER.agency, consent.id)
+    answers = await asyncio.gather(*(helpline.referrals.send(request, idempotency_key="one-act") for _ in range(6)))
+    assert len({answer.id for answer in answers}) == 1
+    assert len(await rows(on_both[HELPLINE], REFERRAL)) == 1
+
+
+async def test_two_bodies_under_one_key_at_once_are_one_referral_and_one_conflict(on_both: Federation) -> None:
+    helpline = on_both[HELPLINE].client()
+    consent = await helpline.consents.record(consent_request(SHELTER.agency))
+    bodies = [referral_request(SHELTER.agency, consent.id, priority=word) for word in ("urgent", "routine")]
+    answers = await asyncio.gather(
+        *(helpline.referrals.send(body, idempotency_key="one-act") for body in bodies), return_exceptions=True
+    )
+    assert sorted(type(answer).__name__ for answer in answers) == ["ProblemError", "ReferralCreated"]
+    refused = next(answer for answer in answers if isinstance(answer, ProblemError))
+    assert refused.problem.code == "idempotency-key-reused"
+    made = next(answer for answer in answers if isinstance(answer, ReferralCreated))
+    assert [row["id"] for row in await rows(on_both[HELPLINE], REFERRAL)] == [made.id]
+
+
+async def test_a_repeated_consent_and_a_repeated_no_are_one(two: Federation) -> None:
+    helpline = two[HELPLINE].client()
+    request = consent_request(SHELTER.agency)
+    first = await helpline.consents.record(request, idempotency_key="one-consent")
+    assert (await helpline.consents.record(request, idempotency_key="one-consent")).id == first.id
+    assert len(await rows(two[HELPLINE], CONSENT)) == 1
+    story = await begin(two, consent=first.id)
+    for _ in range(2):
+        await story.asks.withdrawals.of_referral(story.id, WithdrawalForm.STOP_SERVICE, idempotency_key="one-no")
+    await story.travel()
+    assert story.kinds_posted().count("withdrawal") == 1
+
+
+async def test_the_memory_of_an_act_ends_after_a_day(two: Federation) -> None:
+    await begin(two)
+    assert len(await rows(two[HELPLINE], IDEMPOTENCY)) == 2
+    two.clock.pass_by(hours=24.1)
+    await two.travel()
+    assert await rows(two[HELPLINE], IDEMPOTENCY) == []
+
+
+async def test_a_refused_referral_leaves_nothing_and_its_key_may_be_used_again(two: Federation) -> None:
+    helpline = two[HELPLINE].client()
+    consent = await helpline.consents.record(consent_request(SHELTER.agency))
+    wrong = referral_request(SHELTER.agency, consent.id, content={"needs": ["tonight"], "narrative": "Synthetic."})
+    problem = await refusal(helpline.referrals.send(wrong, idempotency_key="one-act"))
+    assert (problem.status, problem.code) == (403, "never")
+    assert "Synthetic" not in problem.model_dump_json()
+    assert await rows(two[HELPLINE], REFERRAL) == []
+    right = referral_request(SHELTER.agency, consent.id)
+    assert (await helpline.referrals.send(right, idempotency_key="one-act")).disclosure_held

@@ -1,0 +1,137 @@
+"""The inbox is a list: nothing is skipped, nobody handles an item twice, the most urgent one can be asked for."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+
+from support.federation import Federation, TestNode
+from support.people import consent_request, referral_request
+from support.stories import begin, refusal, rows
+
+from exchange.client import AgencyClient
+from exchange.demo.federation import HELPLINE, SHELTER
+from exchange.storage.tables import AUDIT, INBOX
+
+
+async def test_pages_follow_each_other_without_gap_or_repetition(on_both: Federation) -> None:
+    first = await begin(on_both, travel=False)
+    stories = [first, *[await begin(on_both, consent=first.consent, travel=False) for _ in range(6)]]
+    await on_both.travel()
+    seen: list[str] = []
+    cursor = None
+    while (page := await first.helps.inbox.list(cursor, limit=3)).items:
+        assert len(page.items) <= 3
+        seen += [item.referral for item in page.items]
+        cursor = page.next_cursor
+    assert seen == [story.id for story in stories]
+    assert page.next_cursor == cursor
+    late = await begin(on_both, consent=first.consent)
+    assert [item.referral for item in (await first.helps.inbox.list(cursor)).items] == [late.id]
+
+
+async def test_a_waiting_poller_is_woken_by_an_arrival(on_both: Federation) -> None:
+    story = await begin(on_both, travel=False)
+    waiting = asyncio.create_task(story.helps.inbox.list(wait_s=20))
+    await asyncio.sleep(0.1)
+    assert not waiting.done()
+    await story.travel()
+    page = await asyncio.wait_for(waiting, 5)
+    assert [item.kind for item in page.items] == ["offer"]
+
+
+async def test_a_waiting_poller_is_answered_with_an_empty_page_at_the_end(two: Federation) -> None:
+    page = await two[SHELTER].client().inbox.list(wait_s=0.2)
+    assert (page.items, page.next_cursor) == ((), "0")
+
+
+async def test_the_sender_hears_of_a_change_while_it_waits(two: Federation) -> None:
+    story = await begin(two)
+    cursor = (await story.asks.referrals.changes()).next_cursor
+    waiting = asyncio.create_task(story.asks.referrals.changes(cursor, wait_s=20))
+    await story.decides("declined", reason="no-capacity")
+    page = await asyncio.wait_for(waiting, 5)
+    assert page.items[0].what == "declined"
+
+
+async def test_the_most_urgent_offer_stands_on_top_of_a_single_page(two: Federation) -> None:
+    routine = await begin(two, priority="routine")
+    emergency = await begin(two, consent=routine.consent, priority="emergency")
+    urgent = await begin(two, consent=routine.consent)
+    page = await routine.helps.inbox.list(urgent_first=True)
+    assert [item.referral for item in page.items] == [emergency.id, urgent.id, routine.id]
+    assert page.next_cursor is None
+
+
+async def test_of_two_pollers_one_gets_the_item(on_both: Federation) -> None:
+    story = await begin(on_both)
+    item = await story.offer()
+    results = await asyncio.gather(*(story.helps.inbox.lease(item, 60) for _ in range(4)), return_exceptions=True)
+    leases = [result for result in results if not isinstance(result, BaseException)]
+    assert len(leases) == 1
+    assert (await refusal(story.helps.inbox.acknowledge(item))).code == "leased"
+    assert (await refusal(story.helps.inbox.acknowledge(item, "0" * 32))).code == "leased"
+    done = await story.helps.inbox.acknowledge(item, leases[0].token)
+    assert done.status == "acknowledged"
+    assert (await story.helps.inbox.acknowledge(item, leases[0].token)).status == "acknowledged"
+    assert (await story.helps.inbox.list(status="new")).items == ()
+    assert (await refusal(story.helps.inbox.lease(item))).code == "leased"
+
+
+async def test_a_lost_lease_acknowledges_nothing_once_another_holds_the_item(two: Federation) -> None:
+    story = await begin(two)
+    item = await story.offer()
+    lost = await story.helps.inbox.lease(item, 10)
+    two.clock.pass_by(seconds=11)
+    other = await story.helps.inbox.lease(item, 60)
+    assert (await refusal(story.helps.inbox.acknowledge(item, lost.token))).code == "leased"
+    assert (await story.helps.inbox.acknowledge(item, other.token)).status == "acknowledged"
+
+
+async def test_an_unknown_item_is_not_found(two: Federation) -> None:
+    shelter = two[SHELTER].client()
+    assert (await refusal(shelter.inbox.lease("0" * 32))).code == "not-found"
+    assert (await refusal(shelter.inbox.open("0" * 32))).code == "not-found"
+    opened = await shelter.inbox.open_many(["0" * 32])
+    assert opened.missing == ("0" * 32,)
+
+
+async def test_a_cursor_that_is_none_is_refused(two: Federation) -> None:
+    problem = await refusal(two[SHELTER].client().inbox.list("12x"))
+    assert problem.code == "bad-cursor"
+
+
+def branch(node: TestNode, unit: str) -> AgencyClient:
+    """The agency's software of one branch."""
+    return node.client().acting_as("w-branch", unit)
+
+
+async def test_a_branch_sees_the_changes_of_its_own_referrals_only(two: Federation) -> None:
+    north, south = branch(two[HELPLINE], "north"), branch(two[HELPLINE], "south")
+    consents = [await unit.consents.record(consent_request(SHELTER.agency)) for unit in (north, south)]
+    of_north = await north.referrals.send(referral_request(SHELTER.agency, consents[0].id))
+    of_south = await south.referrals.send(referral_request(SHELTER.agency, consents[1].id))
+    await two.travel()
+    assert {change.referral.id for change in (await north.referrals.changes()).items} == {of_north.id}
+    assert {change.referral.id for change in (await south.referrals.changes()).items} == {of_south.id}
+    everything = {change.referral.id for change in (await two[HELPLINE].client().referrals.changes()).items}
+    assert everything == {of_north.id, of_south.id}
+
+
+async def test_opening_is_on_record_under_the_workers_id(two: Federation) -> None:
+    story = await begin(two)
+    worker = two[SHELTER].client("w-night")
+    item = await story.offer()
+    await worker.inbox.open(item)
+    await worker.inbox.open_many([item])
+    lines = await rows(two[SHELTER], AUDIT, AUDIT.c.subject_id == item)
+    assert [row["actor"] for row in lines if row["action"] == "opened"] == ["w-night", "w-night"]
+    (row,) = await rows(two[SHELTER], INBOX)
+    assert row["opened_at"] is not None
+
+
+async def test_listing_shows_no_content(two: Federation) -> None:
+    story = await begin(two)
+    page = await story.helps.inbox.list()
+    assert "women-only" not in page.model_dump_json()
+    assert isinstance(page.items[0].received_at, datetime)
