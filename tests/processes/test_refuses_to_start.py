@@ -1,5 +1,7 @@
-"""`exchange serve` does not start a node that is insecure or half-made: exit code ≠ 0, and a sentence that says who must
-do what. Real processes; each case spoils one thing of a node that would start.
+"""`exchange serve` does not start a node that is insecure or half-made.
+
+Exit code ≠ 0, and a sentence that says who must do what. Real processes; each case spoils one thing of a node that
+would start.
 """
 
 from __future__ import annotations
@@ -94,8 +96,7 @@ def _unmigrated(home: Path) -> Variables:
 
 def _other_version(home: Path) -> Variables:
     with closing(sqlite3.connect(home / "node.db")) as database, database:
-        (table,) = database.execute("SELECT name FROM sqlite_master WHERE name LIKE '%version%'").fetchone()
-        database.execute(f"UPDATE {table} SET version_num = 'main_9999'")
+        assert database.execute("UPDATE main_version SET version_num = 'main_9999'").rowcount == 1
     return {}
 
 

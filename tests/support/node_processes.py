@@ -41,17 +41,11 @@ T = TypeVar("T")
 
 
 class Nursery:
-    """The process that forks the processes of nodes; see `support.doomed_process`."""
+    """The process that forks the processes of nodes, started when it is needed; see `support.doomed_process`."""
 
     def __init__(self, listeners: Sequence[socket.socket]) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "support.doomed_process"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            pass_fds=[listener.fileno() for listener in listeners],
-            env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"},
-            text=True,
-        )
+        self._listeners = listeners
+        self._process: subprocess.Popen[str] | None = None
 
     def start(self, arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> int:
         """A process of a node; its id."""
@@ -68,10 +62,20 @@ class Nursery:
 
     def close(self) -> None:
         """End it; what it forked has ended before, or ends with it."""
-        with self._process as process:
-            process.communicate()
+        if self._process is not None:
+            with self._process as process:
+                process.communicate()
 
     def _ask(self, order: Mapping[str, object]) -> Any:
+        if self._process is None:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "support.doomed_process"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                pass_fds=[listener.fileno() for listener in self._listeners],
+                env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"},
+                text=True,
+            )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(order) + "\n")

@@ -1,0 +1,101 @@
+"""A cursor on PostgreSQL never skips a row whose transaction commits late.
+
+Sequence numbers are handed out before the commit: number 8 may be there while 7 is not. A reader that went on behind 8
+would never see 7.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from sqlalchemy import Connection, create_engine
+from support.postgres import Databases
+
+from exchange.storage.database import Database
+from exchange.storage.engine import parse_url
+from exchange.storage.inbox import ArrivedRecord, add_arrived, list_arrived
+from exchange.storage.migrate import History, upgrade
+
+
+@pytest.fixture
+def url(postgres: Databases) -> Iterator[str]:
+    """A main database on PostgreSQL."""
+    made = postgres.create()
+    upgrade(made, History.MAIN)
+    yield made
+    postgres.drop(made)
+
+
+def _item(name: str) -> ArrivedRecord:
+    return ArrivedRecord(
+        id=name, referral=name, sender="s", kind="offer", event=None, digest=name, status="new", received_at=0,
+        respond_by=None, sealed_header=None, rewrapped_key=None, ciphertext=None, signature=None, release=None,
+    )  # fmt: skip
+
+
+@contextmanager
+def _writer(url: str) -> Iterator[Connection]:
+    """A transaction of another process, open until the test ends it."""
+    engine = create_engine(parse_url(url))
+    with engine.connect() as connection:
+        connection.begin()
+        yield connection
+    engine.dispose()
+
+
+class _Reader:
+    """Follows the cursor, page by page, and remembers what it saw."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._after = 0
+        self.seen: list[str] = []
+
+    async def read(self) -> list[str]:
+        rows = await self._database.read(
+            lambda conn: list_arrived(conn, after=self._after, limit=50, status=None, unit=None)
+        )
+        fresh = [item.id for _, item in rows]
+        self._after = rows[-1][0] if rows else self._after
+        self.seen += fresh
+        return fresh
+
+
+@pytest.mark.parametrize("ends", ["commits", "rolls back"])
+async def test_the_cursor_waits_for_the_earlier_transaction(url: str, ends: str) -> None:
+    database = Database.open(url)
+    reader = _Reader(database)
+    try:
+        await database.write(lambda conn: add_arrived(conn, _item("before")))
+        assert await reader.read() == ["before"]
+        with _writer(url) as late:
+            add_arrived(late, _item("late"))
+            for name in ("after-1", "after-2"):
+                await database.write(lambda conn, name=name: add_arrived(conn, _item(name)))  # type: ignore[misc]
+                assert await reader.read() == []
+            if ends == "commits":
+                late.commit()
+            else:
+                late.rollback()
+        expected = ["late", "after-1", "after-2"] if ends == "commits" else ["after-1", "after-2"]
+        assert await reader.read() == expected
+        assert await reader.read() == []
+    finally:
+        await database.close()
+
+
+async def test_two_late_writers_that_commit_in_the_other_order(url: str) -> None:
+    database = Database.open(url)
+    reader = _Reader(database)
+    try:
+        with _writer(url) as first, _writer(url) as second:
+            add_arrived(first, _item("first"))
+            add_arrived(second, _item("second"))
+            second.commit()
+            assert await reader.read() == []
+            first.commit()
+        assert await reader.read() == ["first", "second"]
+    finally:
+        await database.close()

@@ -1,0 +1,171 @@
+"""`exchange serve --workers 2` on PostgreSQL: two API processes and a courier a node, many clients, many pollers.
+
+What is counted: each referral that was answered 201 is delivered once and handled by one poller, also when the nodes
+are told to stop while clients hand in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+
+import pytest
+from support.node_processes import ONCE, PATIENCE_S, NodeProcesses, _ready, node_processes, until
+from support.postgres import Databases
+
+from exchange.client import AgencyClient, ClientError, ProblemError, new_idempotency_key
+from exchange.demo.federation import HELPLINE, SHELTER
+from exchange.demo.people import melati
+from exchange.schemas.referrals import ReferralRequest
+
+REFERRALS, CLIENTS, POLLERS = 200, 8, 4
+
+
+@contextmanager
+def serving(node: NodeProcesses) -> Iterator[subprocess.Popen[bytes]]:
+    """`exchange serve --workers 2`; ended by its own process id."""
+    with (node.home / "serve.log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-c", "from exchange.cli import main; main()", "serve", "--workers", "2"],
+            env=node.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+        try:
+            yield process
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(PATIENCE_S)
+
+
+@contextmanager
+def both_serving(nodes: list[NodeProcesses]) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Both nodes, ready."""
+    with ExitStack() as stack:
+        processes = [stack.enter_context(serving(node)) for node in nodes]
+        for node in nodes:
+            until(lambda node=node: _ready(node.member.node_url) or None, f"{node.agency} ready")  # type: ignore[misc]
+        yield processes
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory, postgres: Databases) -> Iterator[list[NodeProcesses]]:
+    """A helpline and a shelter on PostgreSQL that do not run yet; the port is theirs to bind."""
+    new_database: Callable[[str], str] = lambda _name: postgres.create()  # noqa: E731
+    folder = tmp_path_factory.mktemp("workers") / "nodes"
+    with node_processes(folder, (HELPLINE, SHELTER), new_database) as made:
+        for node in made:
+            node.listener.close()
+        yield made
+
+
+async def requests(client: AgencyClient, count: int) -> list[ReferralRequest]:
+    """Referrals of one woman each, under a consent of hers."""
+    now = datetime.now(UTC)
+    person = melati(now)
+    consents = [await client.consents.record(person.consent(now)) for _ in range(count)]
+    return [person.referral(consent.id) for consent in consents]
+
+
+async def hand_in(node: NodeProcesses, count: int) -> list[str]:
+    """One client's share; what was answered."""
+    async with node.client() as client:
+        return [(await client.referrals.send(request)).id for request in await requests(client, count)]
+
+
+async def poll(node: NodeProcesses, actor: str, wanted: int, handled: list[tuple[str, str]]) -> None:
+    """Lease, open, acknowledge; as the SDK's iterator does, until everything was handled by somebody."""
+    async with node.client(actor=actor) as client:
+        cursor: str | None = None
+        while len(handled) < wanted:
+            page = await client.inbox.list(cursor, wait_s=1, limit=20)
+            for item in page.items:
+                try:
+                    lease = await client.inbox.lease(item.id, 60)
+                except ProblemError as refused:
+                    if refused.problem.status != 409:
+                        raise
+                    continue
+                assert (await client.inbox.open(item.id)).content is not None
+                await client.inbox.acknowledge(item.id, lease.token)
+                handled.append((item.referral, actor))
+            cursor = page.next_cursor
+
+
+async def follow(node: NodeProcesses, wanted: int) -> list[str]:
+    """A reader that only follows the cursor while others write."""
+    seen: list[str] = []
+    async with node.client() as client:
+        cursor: str | None = None
+        while len(seen) < wanted:
+            page = await client.inbox.list(cursor, wait_s=1, limit=7)
+            seen += [item.referral for item in page.items]
+            cursor = page.next_cursor
+    return seen
+
+
+async def test_each_delivered_once_and_handled_once(nodes: list[NodeProcesses]) -> None:
+    helpline, shelter = nodes
+    handled: list[tuple[str, str]] = []
+    with both_serving(nodes) as processes:
+        pollers = [asyncio.create_task(poll(shelter, f"w-{number}", REFERRALS, handled)) for number in range(POLLERS)]
+        following = asyncio.create_task(follow(shelter, REFERRALS))
+        async with asyncio.timeout(100):
+            shares = await asyncio.gather(*(hand_in(helpline, REFERRALS // CLIENTS) for _ in range(CLIENTS)))
+            await asyncio.gather(*pollers)
+            seen = await following
+        answered = [referral for share in shares for referral in share]
+        assert len(set(answered)) == REFERRALS
+        assert Counter(referral for referral, _ in handled) == Counter(answered)
+        assert len({actor for _, actor in handled}) > 1
+        # The cursor: everything, once.
+        assert Counter(seen) == Counter(answered)
+        for process in processes:
+            process.send_signal(signal.SIGTERM)
+        assert [process.wait(PATIENCE_S) for process in processes] == [0, 0]
+
+
+async def test_a_stop_loses_nothing(nodes: list[NodeProcesses]) -> None:
+    """SIGTERM to both nodes while four clients hand in; whoever got no answer repeats, after the next start."""
+    helpline, shelter = nodes
+    asked: list[tuple[str, ReferralRequest]] = []
+    answered: dict[str, str] = {}
+    begun = asyncio.Event()
+
+    async def insist() -> None:
+        async with helpline.client() as patient, helpline.client(retries=ONCE) as client:
+            for request in await requests(patient, 15):
+                key = new_idempotency_key()
+                asked.append((key, request))
+                try:
+                    answered[key] = (await client.referrals.send(request, idempotency_key=key)).id
+                except ClientError:
+                    continue
+                begun.set()
+
+    with both_serving(nodes) as processes:
+        clients = [asyncio.create_task(insist()) for _ in range(4)]
+        await asyncio.wait_for(begun.wait(), PATIENCE_S)
+        for process in processes:
+            process.send_signal(signal.SIGTERM)
+        codes = [await asyncio.to_thread(process.wait, PATIENCE_S) for process in processes]
+        assert codes == [0, 0]
+        await asyncio.gather(*clients, return_exceptions=True)
+    assert answered
+    with both_serving(nodes):
+        async with helpline.client() as client:
+            repeated = {key: (await client.referrals.send(request, idempotency_key=key)).id for key, request in asked}
+        assert {key: repeated[key] for key in answered} == answered
+        async with asyncio.timeout(60):
+            arrived: Counter[str] = Counter()
+            async with shelter.client() as client:
+                while not set(repeated.values()) <= arrived.keys():
+                    arrived = Counter([item.referral async for item in client.inbox.pages()])
+        assert {arrived[referral] for referral in repeated.values()} == {1}
