@@ -14,7 +14,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Final
 
-from pydantic import AfterValidator, AwareDatetime, BeforeValidator, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, StringConstraints
+from pydantic_core import PydanticCustomError
 
 from contracts.vocabulary import COUNTRIES, AgeBand, AgencyKind, Basis, is_language
 
@@ -72,13 +73,15 @@ def _utc(value: datetime) -> datetime:
 
 def _country(value: str) -> str:
     if value not in COUNTRIES:
-        raise ValueError("must be an ISO 3166-1 country code of two capital letters, such as MY")
+        raise PydanticCustomError(
+            "unknown-country", "Must be an ISO 3166-1 country code of two capital letters, such as MY."
+        )
     return value
 
 
 def _language(value: str) -> str:
     if not is_language(value):
-        raise ValueError("must be a BCP 47 language tag, such as en, fil or zh-Hant")
+        raise PydanticCustomError("unknown-language", "Must be a BCP 47 language tag, such as en, fil or zh-Hant.")
     return value
 
 
@@ -88,5 +91,5 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 AgencyId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{1,62}$")]
 Role = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{1,62}$")]
 StatementId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{1,62}$")]
-Country = Annotated[str, AfterValidator(_country)]
+Country = Annotated[str, AfterValidator(_country), Field(json_schema_extra={"pattern": "^[A-Z]{2}$"})]
 Language = Annotated[str, AfterValidator(_language)]
