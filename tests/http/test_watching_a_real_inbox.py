@@ -20,8 +20,8 @@ async def work(client: AgencyClient, handled: list[str], done: asyncio.Event, *,
         async with held:
             opened = await held.open()
             assert opened.content is not None
-            handled.append(held.item.id)
             await asyncio.sleep(0.01)  # the other one has its turn
+        handled.append(held.item.id)
         if len(handled) == OFFERS:
             done.set()
         if done.is_set():
