@@ -48,6 +48,7 @@ class Courier:
         self._stopping = False
         self._maintained = 0
         self._refreshed = 0
+        self._refreshing: asyncio.Task[None] | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Deliver until `stop` is set, then finish what is on its way."""
@@ -72,7 +73,9 @@ class Courier:
         finally:
             self._stopping = True
             stopping.cancel()
-            await asyncio.gather(stopping, return_exceptions=True)
+            if self._refreshing is not None:
+                self._refreshing.cancel()
+            await asyncio.gather(stopping, *filter(None, [self._refreshing]), return_exceptions=True)
             await self._end_ways()
 
     async def run_once(self) -> int:
@@ -154,13 +157,25 @@ class Courier:
 
     async def _keep_clocks(self) -> None:
         now = self._node.clock()
-        await attend(self._node)
-        if now - self._maintained >= MAINTAIN_EVERY_MS:
-            self._maintained = now
-            await maintain(self._node)
-        if now - self._refreshed >= REFRESH_PEERS_EVERY_MS:
+        try:
+            await attend(self._node)
+            if now - self._maintained >= MAINTAIN_EVERY_MS:
+                self._maintained = now
+                await maintain(self._node)
+        except StorageUnavailableError:
+            raise
+        except Exception as error:  # noqa: BLE001 - one row that cannot be read must not hold back her no to others
+            get_logger().error("courier-clock-failed", error_type=type(error).__name__)
+        if now - self._refreshed >= REFRESH_PEERS_EVERY_MS and (self._refreshing is None or self._refreshing.done()):
             self._refreshed = now
+            # Beside the clocks: a peer that takes its time must not hold up releases, destruction, everybody's post.
+            self._refreshing = asyncio.create_task(self._refresh())
+
+    async def _refresh(self) -> None:
+        try:
             await refresh_peers(self._node, self._transport)
+        except Exception as error:  # noqa: BLE001 - it comes again; the type says enough for the log
+            get_logger().error("courier-refresh-failed", error_type=type(error).__name__)
 
 
 async def run_courier(node: Node, stop: asyncio.Event) -> None:

@@ -4,26 +4,33 @@ Rules:
 
 * Every statement must be signed by the agency key in the roster, be about that agency, cover exactly one week, and
   name a key that can be sealed to.
-* A list whose highest number is below one seen before is old, and nothing of it is used.
+* A list whose highest number is below one seen before is old, and nothing of it is used. Only what today's agency key
+  has signed counts as seen: who stole the key before cannot use up the numbers of the key after.
+* A card carries no more statements than a member has reason to publish.
 * Five weeks are published ahead, so a peer that sleeps can still be written to: fetching is done long before it is
   needed, and again whenever fewer than four weeks are known.
 """
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterable
+
 from exchange.envelope.epochs import EpochStatement, check_epoch, check_not_older
-from exchange.envelope.errors import EnvelopeError
+from exchange.envelope.errors import EnvelopeError, TooLargeError
 from exchange.envelope.statements import parse_statement
 from exchange.envelope.wire import from_base64url
 from exchange.federation.transport import PeerTransport, PeerUnreachableError
 from exchange.limits import LIMITS
 from exchange.roster import Member, Status
 from exchange.schemas.node import NodeCard
-from exchange.storage.epochs import StoredEpoch, highest_peer_seq, peer_epochs, remember_peer_epochs
+from exchange.storage.epochs import StoredEpoch, peer_epochs, remember_peer_epochs
 from exchange.telemetry.logs import get_logger
 from exchange.use_cases.node import Node
 
 WEEKS_ENOUGH_MS = 4 * LIMITS.epoch_ms
+MOST_STATEMENTS = 32
+"""On one card. Six weeks are published at a time, and more than one statement for a week where a key was changed."""
 
 
 async def fetch_peer_keys(node: Node, transport: PeerTransport, peer: Member) -> bool:
@@ -31,8 +38,8 @@ async def fetch_peer_keys(node: Node, transport: PeerTransport, peer: Member) ->
     try:
         card = await transport.node_card(peer)
         statements = verified_statements(card, peer)
-        highest = await node.database.read(lambda conn: highest_peer_seq(conn, peer.agency))
-        check_not_older(highest, statements)
+        known = await node.database.read(lambda conn: peer_epochs(conn, peer.agency))
+        check_not_older(max((item.seq for item in _standing(known, peer)), default=0), statements)
     except PeerUnreachableError as error:
         get_logger().info("peer-card-not-reached", peer=peer.agency, code=error.code)
         return False
@@ -53,6 +60,8 @@ def verified_statements(card: NodeCard, peer: Member) -> list[EpochStatement]:
     Raises:
         EnvelopeError: one of them is not.
     """
+    if len(card.epochs) > MOST_STATEMENTS:
+        raise TooLargeError
     found = []
     for raw in _raw(card):
         statement = parse_statement(EpochStatement, raw).verify(peer.agency_key)
@@ -60,6 +69,15 @@ def verified_statements(card: NodeCard, peer: Member) -> list[EpochStatement]:
             raise ForeignStatementError
         check_epoch(statement)
         found.append(statement)
+    return found
+
+
+def _standing(rows: Iterable[StoredEpoch], peer: Member) -> list[EpochStatement]:
+    """Those of the remembered statements for which the peer's agency key in the roster stands today."""
+    found = []
+    for row in rows:
+        with contextlib.suppress(EnvelopeError):
+            found.append(parse_statement(EpochStatement, row.statement).verify(peer.agency_key))
     return found
 
 
@@ -83,5 +101,5 @@ async def refresh_peers(node: Node, transport: PeerTransport) -> None:
         if peer.agency == node.agency or peer.status is not Status.ACTIVE:
             continue
         known = await node.database.read(lambda conn, agency=peer.agency: peer_epochs(conn, agency))  # type: ignore[misc]
-        if max((epoch.not_after for epoch in known), default=0) < at + WEEKS_ENOUGH_MS:
+        if max((epoch.not_after for epoch in _standing(known, peer)), default=0) < at + WEEKS_ENOUGH_MS:
             await fetch_peer_keys(node, transport, peer)

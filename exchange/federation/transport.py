@@ -13,10 +13,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Protocol, TypeVar
+from typing import Annotated, Final, Protocol, TypeVar
 
 import httpx2
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from exchange.envelope.keys import NodeKey
 from exchange.limits import Limits
@@ -71,7 +71,7 @@ class _Token:
 
 
 class _TokenAnswer(BaseModel):
-    access_token: str
+    access_token: Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,8192}$")]
     token_type: str
     expires_in: int
     scope: str | None = None
@@ -99,7 +99,8 @@ class HTTPTransport:
             transport=transport,
             timeout=httpx2.Timeout(30.0, connect=5.0),
             follow_redirects=False,
-            headers={"user-agent": "referral-exchange"},
+            # Nothing is asked for packed, nor unpacked: a small answer could become large before its size is seen.
+            headers={"user-agent": "referral-exchange", "accept-encoding": "identity"},
             trust_env=False,
         )
 
@@ -179,6 +180,8 @@ class HTTPTransport:
             ):
                 if response.status_code in _BUSY:
                     raise PeerUnreachableError("busy", _seconds(response.headers.get("retry-after")))
+                if response.headers.get("content-encoding", "identity") != "identity":
+                    raise PeerUnreachableError("bad-answer")
                 body = b""
                 async for chunk in response.aiter_bytes():
                     body += chunk

@@ -56,11 +56,6 @@ def peer_epochs(conn: Connection, agency: str) -> Sequence[StoredEpoch]:
     return [StoredEpoch(*row) for row in conn.execute(query)]
 
 
-def highest_peer_seq(conn: Connection, agency: str) -> int:
-    """The highest sequence number ever seen of a peer; numbers never go back."""
-    return conn.execute(select(func.max(PEER_EPOCH.c.seq)).where(PEER_EPOCH.c.agency == agency)).scalar() or 0
-
-
 def remember_peer_epochs(conn: Connection, agency: str, epochs: Iterable[StoredEpoch], at: int) -> None:
     """Keep a peer's verified statements; one that is known already stays as it is."""
     dialect = postgresql if conn.dialect.name == "postgresql" else sqlite

@@ -1,13 +1,18 @@
 """The agency's keys where they live with the node: the agency key in memory, private halves from the key store.
 
-A private half is read once and kept for as long as the process needs it; the key store forgets it when its time ends,
-and so does this ring when it is asked to.
+A private half is kept in memory for a minute after it was read, so that a busy node reads it once a minute. The key
+store destroys it when its time ends, in whichever process that happens, and a minute later no other process has it.
 """
 
 from __future__ import annotations
 
+import asyncio
+from typing import Final
+
 from exchange.envelope.keys import AgencyKey, EpochKey
 from exchange.storage.key_store import KeyStore
+
+KEPT_S: Final = 60
 
 
 class NodeKeyring:
@@ -31,8 +36,5 @@ class NodeKeyring:
             known = await self._key_store.epoch_key(key_id)
             if known is not None:
                 self._known[key_id] = known
+                asyncio.get_running_loop().call_later(KEPT_S, self._known.pop, key_id, None)
         return known
-
-    def forget(self) -> None:
-        """Private halves that were destroyed must not live on in memory."""
-        self._known.clear()

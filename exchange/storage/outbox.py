@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from sqlalchemy import Connection, and_, bindparam, delete, exists, func, insert, select, update
 
 from exchange.storage.statements import insert_unless_there
-from exchange.storage.tables import OUTBOX, PEER
+from exchange.storage.tables import OUTBOX, PEER, REFERRAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +111,19 @@ def mark_attempted(conn: Connection, ids: Iterable[str], at: int) -> frozenset[s
     return frozenset(done.scalars())
 
 
-def wipe_bodies(conn: Connection, referral: str) -> None:
-    """Destroy every sealed body of the referral except stops that still have to travel."""
-    query = update(OUTBOX).where(OUTBOX.c.referral == referral, OUTBOX.c.status != "queued").values(**_NO_BODY)
-    conn.execute(query)
+def wipe_bodies(conn: Connection, referral: str, *, but: Iterable[str]) -> None:
+    """Destroy every sealed body of the referral that has not still to travel.
+
+    Args:
+        conn: the transaction.
+        referral: whose envelopes.
+        but: kinds that stay as they are: stops have nothing inside, and go again to a peer that lost its data.
+    """
+    conn.execute(
+        update(OUTBOX)
+        .where(OUTBOX.c.referral == referral, OUTBOX.c.status != "queued", OUTBOX.c.kind.not_in(list(but)))
+        .values(**_NO_BODY)
+    )
 
 
 def claim_peer(conn: Connection, *, at: int, token: str, lease_ms: int) -> PeerLease | None:
@@ -263,9 +272,19 @@ def requeue_stops(conn: Connection, peer: str, since: int, stops: Iterable[str])
     return done.rowcount
 
 
-def delivered_since(conn: Connection, peer: str, since: int) -> list[str]:
-    """Referrals of which something was delivered to the peer since then."""
-    query = select(OUTBOX.c.referral).where(
-        OUTBOX.c.peer == peer, OUTBOX.c.status == "delivered", OUTBOX.c.settled_at >= since
+def to_send_again(conn: Connection, peer: str, since: int) -> list[str]:
+    """Open referrals to this peer of which something was delivered since then, and which are not marked yet."""
+    delivered = exists().where(
+        OUTBOX.c.referral == REFERRAL.c.id,
+        OUTBOX.c.peer == peer,
+        OUTBOX.c.status == "delivered",
+        OUTBOX.c.settled_at >= since,
     )
-    return list(conn.execute(query.distinct()).scalars())
+    query = select(REFERRAL.c.id).where(
+        REFERRAL.c.peer == peer,
+        REFERRAL.c.side == "referring",
+        REFERRAL.c.closed_at.is_(None),
+        REFERRAL.c.resend.is_(False),
+        delivered,
+    )
+    return list(conn.execute(query).scalars())

@@ -81,7 +81,14 @@ _EVENT_COLUMNS = [EVENT.c[f.name] for f in fields(EventRecord)]
 _ATTESTATION_COLUMNS = [ATTESTATION.c[f.name] for f in fields(AttestationRecord)]
 _INSERT = insert(REFERRAL)
 _LOAD = select(*_COLUMNS).where(REFERRAL.c.id.in_(one_of("the_ids")))
-_VERSIONS = select(REFERRAL.c.id, REFERRAL.c.version).where(REFERRAL.c.id.in_(one_of("the_ids")))
+# Locked, and in one order everywhere: on PostgreSQL another process could change them after they were compared. The
+# dialect of SQLite, where writers are serialised, leaves FOR UPDATE out.
+_VERSIONS = (
+    select(REFERRAL.c.id, REFERRAL.c.version)
+    .where(REFERRAL.c.id.in_(one_of("the_ids")))
+    .order_by(REFERRAL.c.id)
+    .with_for_update()
+)
 _SAVE = update(REFERRAL).where(REFERRAL.c.id == bindparam("the_id"), REFERRAL.c.version == bindparam("the_version"))
 _ADD_EVENT = insert_unless_there(EVENT)
 _EVENTS = select(*_EVENT_COLUMNS).where(EVENT.c.referral.in_(one_of("the_ids")))

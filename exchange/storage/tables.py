@@ -309,7 +309,7 @@ class PeerEpochRow(SQLModel, table=True):
     __tablename__ = "peer_epoch"
     agency: str = Field(primary_key=True)
     key_id: str = Field(primary_key=True)
-    seq: int
+    seq: int = Field(sa_type=BigInteger)
     not_before: int = Field(sa_type=BigInteger)
     not_after: int = Field(sa_type=BigInteger)
     statement: bytes = Field(sa_type=LargeBinary)
@@ -321,7 +321,7 @@ class OwnEpochRow(SQLModel, table=True):
 
     __tablename__ = "own_epoch"
     key_id: str = Field(primary_key=True)
-    seq: int = Field(unique=True)
+    seq: int = Field(unique=True, sa_type=BigInteger)
     not_before: int = Field(sa_type=BigInteger)
     not_after: int = Field(sa_type=BigInteger)
     statement: bytes = Field(sa_type=LargeBinary)

@@ -6,6 +6,8 @@ step is judged by.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from exchange.feedback import Answer, Kept
 from exchange.messages import AnswerTerms, Posting, SealedMessage, seal_answer
 from exchange.referral.lifecycle import EventName
@@ -16,6 +18,7 @@ from exchange.use_cases.acting import Acting
 from exchange.use_cases.branches import taken_over
 from exchange.use_cases.cases import Case, audit, new_event
 from exchange.use_cases.change_referral import change_referral
+from exchange.use_cases.facts import seal_facts
 from exchange.use_cases.node import Node
 from exchange.use_cases.outgoing import agency_key, current_peer_epoch, put_out, signers
 from exchange.use_cases.transitions import next_number
@@ -41,10 +44,13 @@ async def say(
 
     def commit(conn: Connection) -> ReferralAct:
         mine = taken_over(case.record, acting.unit)
+        if detail is not None:
+            facts = case.facts.model_copy(update={"own_word": detail})
+            mine = replace(mine, sealed_facts=seal_facts(node, mine.id, facts))
         record = change_referral(node, conn, mine, what=name.value, events=[event])
         if sealed is not None:
             put_out(node, conn, sealed)
-        audit(conn, node, acting, f"said-{name}", [case.record.id], detail)
+        audit(conn, node, acting, f"said-{name}", [case.record.id])
         return ReferralAct(referral=referral_view(record))
 
     return await node.database.write(commit)

@@ -19,7 +19,7 @@ from exchange.storage.access import add_audit
 from exchange.storage.consents import forget_client_code
 from exchange.storage.database import Connection
 from exchange.storage.inbox import wipe_items
-from exchange.storage.outbox import wipe_bodies
+from exchange.storage.outbox import delete_queued, wipe_bodies
 from exchange.storage.referrals import (
     ReferralRecord,
     attestations_of,
@@ -33,6 +33,7 @@ from exchange.use_cases.deliver import STOPS
 from exchange.use_cases.facts import open_facts
 from exchange.use_cases.node import Node
 from exchange.use_cases.outgoing import make_stop, put_out
+from exchange.use_cases.stopping import FORWARDS
 
 
 async def destroy_due(node: Node) -> int:
@@ -60,13 +61,17 @@ async def destroy_referrals(node: Node, referrals: Sequence[str]) -> None:
                 _destroy(node, conn, record)
 
     await node.database.write(commit)
+    # An envelope that was committed between the two steps brought a key of its own; its row is wiped like the others.
+    if late := await node.key_store.get_many(referrals):
+        await node.key_store.destroy(late)
 
 
 def _destroy(node: Node, conn: Connection, record: ReferralRecord) -> None:
     at = node.clock()
     erased = any(event.name == EventName.ERASE for event in events_of(conn, [record.id])[record.id])
     wipe_items(conn, record.id, but=STOPS)
-    wipe_bodies(conn, record.id)
+    delete_queued(conn, record.id, FORWARDS)
+    wipe_bodies(conn, record.id, but=STOPS)
     if erased and record.side == Side.REFERRING and record.sealed_facts is not None:
         subject = open_facts(node, record.id, record.sealed_facts).subject
         if subject is not None:

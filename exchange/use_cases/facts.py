@@ -31,6 +31,8 @@ class Facts(BaseModel):
     held_fields: tuple[Field, ...] = ()
     accepting: str | None = None
     """Digest of the answer that accepted."""
+    own_word: str | None = None
+    """The reason or outcome as this agency gave it last: its own record, in which what travelled may have said less."""
 
     @property
     def retention(self) -> Retention:

@@ -85,8 +85,8 @@ class Node:
     fetch_peer_keys: Callable[[Member], Awaitable[None]]
     """Ask a peer for its node card, verify it, and remember its epoch keys. Quiet when the peer is away."""
 
-    epoch_memory: dict[str, EpochStatement] = field(default_factory=dict)
-    """The key of this week of each peer, once it was verified."""
+    epoch_memory: dict[tuple[str, bytes], EpochStatement] = field(default_factory=dict)
+    """The key of this week of each peer, once it was verified with that agency key."""
 
     @property
     def member(self) -> Member:

@@ -17,25 +17,28 @@ from exchange.envelope.keys import ReferralKey
 from exchange.envelope.kinds import Kind, KindClass, class_of
 from exchange.envelope.open import decrypt
 from exchange.envelope.rewrap import unwrap_again
+from exchange.envelope.statements import ReleaseStatement, parse_statement
 from exchange.envelope.wire import to_base64url
 from exchange.messages import ForwardBody
 from exchange.referral.contact_plan import SafeContact, advice
+from exchange.referral.lifecycle import State
 from exchange.schemas.federation import WireEnvelope
 from exchange.schemas.inbox import ContactAdvice, OpenedItem, OpenedItems
 from exchange.schemas.shapes import to_millis
 from exchange.storage.database import Connection
 from exchange.storage.inbox import ArrivedRecord, items_of, load_arrived, mark_opened
-from exchange.storage.referrals import ReferralRecord, load_referrals
+from exchange.storage.referrals import ReferralRecord, load_referral, load_referrals
 from exchange.use_cases.acting import Acting
 from exchange.use_cases.branches import may_see
 from exchange.use_cases.cases import audit, referral_of_item
 from exchange.use_cases.errors import ConflictError
-from exchange.use_cases.headers import header_bytes
+from exchange.use_cases.headers import header_bytes, header_members
 from exchange.use_cases.node import Node, as_datetime
 from exchange.use_cases.poll_inbox import item_view
 from exchange.use_cases.refusals import destroyed, keys_elsewhere, not_found
 
 _PLANS = frozenset({Kind.DISCLOSURE.value, Kind.UPDATE.value, Kind.INFORMATION.value})
+_NO_CONTACT = frozenset({State.WITHDRAWN.value, State.RECALLED.value, State.ENTERED_IN_ERROR.value})
 Found = dict[str, tuple[int, ArrivedRecord]]
 
 
@@ -78,16 +81,20 @@ async def open_items(node: Node, acting: Acting, ids: Sequence[str]) -> OpenedIt
         if referral is not None and may_see(referral, acting.unit) and _may_be_shown(row, referral):
             one = _opened(node, seq, row, referral, keys.get(row.referral))
             opened += [one] if one is not None else []
-    shown = [one.item.id for one in opened]
     at = node.clock()
 
-    def commit(conn: Connection) -> None:
+    def commit(conn: Connection) -> list[OpenedItem]:
+        # Looked at once more: her no that came while the seals were opened is heard before anything is shown.
+        now = load_referrals(conn, referrals)
+        left = [one for one in opened if _may_be_shown(found[one.item.id][1], now[one.item.referral])]
+        shown = [one.item.id for one in left]
         mark_opened(conn, shown, at)
         audit(conn, node, acting, "opened", shown)
+        return left
 
-    if shown:
-        await node.database.write(commit)
-    return OpenedItems(items=tuple(opened), missing=tuple(item for item in wanted if item not in shown))
+    left = await node.database.write(commit) if opened else []
+    shown = {one.item.id for one in left}
+    return OpenedItems(items=tuple(left), missing=tuple(item for item in wanted if item not in shown))
 
 
 def _may_be_shown(row: ArrivedRecord, referral: ReferralRecord) -> bool:
@@ -154,7 +161,7 @@ async def sealed_envelope(node: Node, acting: Acting, item: str) -> WireEnvelope
 async def contact_advice(
     node: Node, acting: Acting, item: str, channel: Channel | None, at: datetime | None
 ) -> ContactAdvice:
-    """May she be contacted at this time, on this channel; by the newest plan that arrived for the item's referral.
+    """May she be contacted at this time, on this channel; by the newest plan for the item's referral.
 
     Raises:
         NotFoundError, GoneError: there is no such item, or its content is destroyed or blocked.
@@ -181,10 +188,27 @@ async def contact_advice(
     )
 
 
+def _number(node: Node, row: ArrivedRecord) -> int:
+    """The sender's number of an envelope; a disclosure's stands in its release statement."""
+    if row.release is not None:
+        return parse_statement(ReleaseStatement, row.release).unverified.number
+    return int(header_members(node, row).get("number", 0))
+
+
 async def _newest_plan(node: Node, acting: Acting, item: str) -> SafeContact:
     referral = await referral_of_item(node, item, acting.unit)
-    rows = await node.database.read(lambda conn: items_of(conn, referral))
-    candidates = [row.id for _, row in rows if row.kind in _PLANS]
+
+    def read(conn: Connection) -> tuple[ReferralRecord | None, Sequence[tuple[int, ArrivedRecord]]]:
+        return load_referral(conn, referral), items_of(conn, referral)
+
+    record, rows = await node.database.read(read)
+    if record is not None and record.state in _NO_CONTACT and record.blocked_at is None:
+        raise ConflictError(
+            "no-plan", "She said no, or the referral was taken back. Do not contact her; ask the referring agency."
+        )
+    # Envelopes overtake each other: the newest plan is the one with the highest number, not the last that arrived.
+    plans = sorted((row for _, row in rows if row.kind in _PLANS), key=lambda row: _number(node, row))
+    candidates = [row.id for row in plans]
     opened = await open_items(node, acting, candidates[-node.limits.open_items :]) if candidates else None
     if opened is not None:
         for one in reversed(opened.items):

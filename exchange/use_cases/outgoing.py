@@ -53,7 +53,9 @@ async def current_peer_epoch(node: Node, peer: Member) -> EpochStatement:
 
 async def _known_epoch(node: Node, peer: Member) -> EpochStatement | None:
     at = node.clock()
-    known = node.epoch_memory.get(peer.agency)
+    # Under the agency key of today: a key that was changed takes along what it had signed.
+    memory = (peer.agency, peer.agency_key)
+    known = node.epoch_memory.get(memory)
     if known is not None and known.covers(at):
         return known
     rows = await node.database.read(lambda conn: peer_epochs(conn, peer.agency))
@@ -68,7 +70,7 @@ async def _known_epoch(node: Node, peer: Member) -> EpochStatement | None:
         found = current_epoch(usable, (), at=at)
     except EpochError:
         return None
-    node.epoch_memory[peer.agency] = found
+    node.epoch_memory[memory] = found
     return found
 
 

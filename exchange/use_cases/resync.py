@@ -7,36 +7,30 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from exchange.referral.lifecycle import Side
 from exchange.schemas.federation import ResyncAnswer, ResyncRequest
 from exchange.schemas.shapes import to_millis
 from exchange.storage.access import add_audit
 from exchange.storage.database import Connection
-from exchange.storage.outbox import delivered_since, requeue_stops
-from exchange.storage.referrals import load_referral
+from exchange.storage.outbox import requeue_stops, to_send_again
 from exchange.storage.transaction import signal
 from exchange.use_cases.cases import again
-from exchange.use_cases.change_referral import change_referral
+from exchange.use_cases.change_referral import change_by_id
 from exchange.use_cases.deliver import STOPS
 from exchange.use_cases.node import Node
 
 
 async def resync(node: Node, peer: str, request: ResyncRequest) -> ResyncAnswer:
-    """Queue every stop again, and mark the referrals of which anything was delivered since then."""
+    """Queue every stop again, and mark the open referrals of which anything was delivered since then, each once."""
     since = to_millis(request.since)
 
     def commit(conn: Connection) -> ResyncAnswer:
-        concerned = delivered_since(conn, peer, since)
+        concerned = to_send_again(conn, peer, since)
         stops = requeue_stops(conn, peer, since, STOPS)
-        marked = 0
         for referral in concerned:
-            record = load_referral(conn, referral)
-            if record is not None and record.side == Side.REFERRING and record.closed_at is None:
-                change_referral(node, conn, record, what="resend", adjust=lambda read: replace(read, resend=True))
-                marked += 1
+            change_by_id(node, conn, referral, what="resend", adjust=lambda read: replace(read, resend=True))
         add_audit(conn, at=node.clock(), action="resync", subject_id=peer)
         signal(conn, "outbox")
-        return ResyncAnswer(stops_queued=stops, referrals_marked=marked)
+        return ResyncAnswer(stops_queued=stops, referrals_marked=len(concerned))
 
     async def step() -> ResyncAnswer:
         return await node.database.write(commit)

@@ -24,10 +24,12 @@ from contracts.vocabulary import (
     service_of,
 )
 from exchange.disclosure import lesser
+from exchange.envelope.header import Header
 from exchange.envelope.keys import NONCE_BYTES, ReferralKey
 from exchange.envelope.kinds import ERASED_BY_NODE, Kind, KindClass
 from exchange.envelope.rewrap import rewrap
 from exchange.referral.lifecycle import EventName, Side, State, check_received
+from exchange.stops import RefusalCode
 from exchange.storage.access import add_audit
 from exchange.storage.database import Connection
 from exchange.storage.inbox import ArrivedRecord, add_arrived, remember_answer
@@ -51,6 +53,7 @@ from exchange.use_cases.transitions import as_event, as_events, settle_state
 from exchange.verification import CheckedItem, VerificationError, VerifiedMessage
 
 _ENDING: Final = frozenset({Kind.WITHDRAWAL, Kind.ENTERED_IN_ERROR})
+_REFUSALS: Final = frozenset(code.value for code in RefusalCode)
 _STOP_EVENTS: Final = {Kind.RECALL: EventName.RECALLED, Kind.ENTERED_IN_ERROR: EventName.ENTERED_IN_ERROR}
 
 
@@ -130,7 +133,7 @@ def _changed(node: Node, conn: Connection, arrival: Arrival) -> ReferralRecord:
         node,
         conn,
         record,
-        what=header.event or header.kind.value,
+        what=_word(header) or header.kind.value,
         events=[event] if event is not None else [],
         adjust=lambda read: _adjusted(arrival, _with_accepting(node, arrival, read)),
     )
@@ -234,6 +237,13 @@ def _follow(node: Node, conn: Connection, arrival: Arrival, record: ReferralReco
         attest_if_destroyed(node, conn, record)
 
 
+def _word(header: Header) -> str | None:
+    """The event as it may lie here in the clear. A refusal's is a peer's own word: one that is not known is `other`."""
+    if header.kind is Kind.REFUSAL and header.event not in _REFUSALS:
+        return "other"
+    return header.event
+
+
 def _row(node: Node, arrival: Arrival, key: ReferralKey | None) -> ArrivedRecord:
     item = arrival.checked.item
     header, envelope = item.header, item.envelope
@@ -252,7 +262,7 @@ def _row(node: Node, arrival: Arrival, key: ReferralKey | None) -> ArrivedRecord
         referral=header.referral,
         sender=header.sender,
         kind=header.kind.value,
-        event=header.event,
+        event=_word(header),
         digest=item.digest,
         status="new",
         received_at=arrival.at,

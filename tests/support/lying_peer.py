@@ -38,8 +38,8 @@ OFFER_GROUPS = ("need",)
 
 
 def content_of(members: dict[str, Any]) -> ReferralContent:
-    """A content, as strictly read as any."""
-    return ReferralContent.from_bytes(canonical(members))
+    """A content of these members."""
+    return ReferralContent.model_validate_json(canonical(members))
 
 
 @dataclass(slots=True)

@@ -160,7 +160,7 @@ def upgrade() -> None:
 
     op.create_table('own_epoch',
     sa.Column('key_id', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-    sa.Column('seq', sa.Integer(), nullable=False),
+    sa.Column('seq', sa.BigInteger(), nullable=False),
     sa.Column('not_before', sa.BigInteger(), nullable=False),
     sa.Column('not_after', sa.BigInteger(), nullable=False),
     sa.Column('statement', sa.LargeBinary(), nullable=False),
@@ -180,7 +180,7 @@ def upgrade() -> None:
     op.create_table('peer_epoch',
     sa.Column('agency', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
     sa.Column('key_id', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-    sa.Column('seq', sa.Integer(), nullable=False),
+    sa.Column('seq', sa.BigInteger(), nullable=False),
     sa.Column('not_before', sa.BigInteger(), nullable=False),
     sa.Column('not_after', sa.BigInteger(), nullable=False),
     sa.Column('statement', sa.LargeBinary(), nullable=False),
