@@ -1,0 +1,56 @@
+"""What arrives is in every branch's sight until one has taken it over; what was made for one stays with it."""
+
+from __future__ import annotations
+
+import pytest
+from support.http_world import SOUTH, HttpWorld
+from support.people import consent_request, referral_request
+
+from exchange.client import AgencyClient, ProblemError
+from exchange.demo.federation import SHELTER
+from exchange.schemas.inbox import DecisionRequest
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+async def listed(client: AgencyClient, item: str) -> bool:
+    page = await client.inbox.list()
+    while page.items:
+        if item in {one.id for one in page.items}:
+            return True
+        page = await client.inbox.list(page.next_cursor)
+    return False
+
+
+async def test_acknowledging_takes_the_referral_over(world: HttpWorld) -> None:
+    north, south = world.system(world.shelter), world.system(world.shelter, SOUTH)
+    referral, offer = await world.sent()
+    assert await listed(north, offer.id)
+    assert await listed(south, offer.id)
+    await south.inbox.acknowledge(offer.id)
+    assert (await south.referrals.read(referral)).state == "received"
+    assert not await listed(north, offer.id)
+    with pytest.raises(ProblemError) as hidden:
+        await north.inbox.decide(offer.id, DecisionRequest(decision="accepted"))
+    assert hidden.value.problem.status == 404
+
+
+async def test_what_still_comes_belongs_to_the_branch_that_accepted(world: HttpWorld) -> None:
+    referral, _ = await world.decided()
+    disclosure = await world.newest(referral, "disclosure")
+    assert await listed(world.system(world.shelter), disclosure.id)
+    assert not await listed(world.system(world.shelter, SOUTH), disclosure.id)
+    answer = await world.newest(referral, "decision", world.helpline)
+    assert await listed(world.system(world.helpline), answer.id)
+    assert not await listed(world.system(world.helpline, SOUTH), answer.id)
+
+
+async def test_what_the_whole_agency_made_is_no_branchs(world: HttpWorld) -> None:
+    agency, north = world.system(world.helpline, None), world.system(world.helpline)
+    consent = await agency.consents.record(consent_request(SHELTER.agency))
+    created = await agency.referrals.send(referral_request(SHELTER.agency, consent.id))
+    for reading in (north.consents.read(consent.id), north.referrals.read(created.id)):
+        with pytest.raises(ProblemError) as hidden:
+            await reading
+        assert hidden.value.problem.status == 404
+    assert (await agency.referrals.read(created.id)).id == created.id
