@@ -67,11 +67,11 @@ def nodes(tmp_path_factory: pytest.TempPathFactory, postgres: Databases) -> Iter
 
 
 async def requests(client: AgencyClient, count: int) -> list[ReferralRequest]:
-    """Referrals of one woman each, under a consent of hers."""
+    """Referrals under one consent."""
     now = datetime.now(UTC)
     person = melati(now)
-    consents = [await client.consents.record(person.consent(now)) for _ in range(count)]
-    return [person.referral(consent.id) for consent in consents]
+    consent = await client.consents.record(person.consent(now))
+    return [person.referral(consent.id)] * count
 
 
 async def hand_in(node: NodeProcesses, count: int) -> list[str]:
