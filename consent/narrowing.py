@@ -5,7 +5,7 @@ Rules: fewer fields, recipients, purposes and feedback are within. Three things 
 * taking away the countries beside kinds makes the kinds reach further at home, and adding countries makes them reach
   across a border;
 * taking away the agencies beside countries turns the countries from no meaning into any agency there;
-* writing out a field of an allowed group can satisfy a rule that the group could not (a field that has to be named).
+* writing out a field of an allowed group names it, and a contract may ask for exactly that.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Final
 
 from consent.record import Provision
-from contracts.vocabulary import FIELD_SPECS, Feedback, Field, Stage
+from contracts.vocabulary import Feedback
 
 _FEEDBACK_ORDER: Final = tuple(Feedback)
 
@@ -21,19 +21,13 @@ _FEEDBACK_ORDER: Final = tuple(Feedback)
 def is_within(new: Provision, old: Provision) -> bool:
     """Whether everything that `new` allows, `old` allows too."""
     return (
-        all(_field_within(field, old) for field in new.fields)
+        new.fields <= old.fields
         and new.groups <= old.groups
         and new.agencies <= old.agencies
         and _class_within(new, old)
         and new.purposes <= old.purposes
         and _FEEDBACK_ORDER.index(new.feedback) <= _FEEDBACK_ORDER.index(old.feedback)
     )
-
-
-def _field_within(field: Field, old: Provision) -> bool:
-    spec = FIELD_SPECS[field]
-    may_need_naming = spec.stage is Stage.NAMED or bool(spec.named_to)
-    return field in old.fields or (spec.group in old.groups and not may_need_naming)
 
 
 def _class_within(new: Provision, old: Provision) -> bool:
