@@ -27,12 +27,14 @@ from contracts.model import Contract
 from exchange.api.api import build_api
 from exchange.api.serving import attach
 from exchange.app import open_node
+from exchange.cli import founding
 from exchange.cli.adopt import sign_adherence
 from exchange.cli.founding import CONTRACTS_NAME, KEYS_NAME, NodePlan, found
 from exchange.cli.profile import read_profile
 from exchange.client import AgencyClient, ClientKey
 from exchange.demo.federation import FOUR, AgencyPlan
-from exchange.envelope.key_file import FLOOR, open_keys, read_key_file
+from exchange.envelope import key_file
+from exchange.envelope.key_file import FLOOR, KdfCost, KeySet, open_keys, read_key_file, seal_keys
 from exchange.federation.courier import Courier
 from exchange.federation.peers import fetch_peer_keys
 from exchange.federation.transport import HTTPTransport
@@ -215,6 +217,14 @@ def _judge_once(files: WorldFiles, data: bytes) -> Contract | None:
     return _judged_once(data, drafts=files._drafts)
 
 
+_derived_once = functools.cache(key_file._aead)
+"""The derivation of a key file takes a fifth of a second; with one salt a test process does it once."""
+
+
+def _seal_keys_with_one_salt(keys: KeySet, passphrase: bytes, *, salt: bytes, nonce: bytes, cost: KdfCost) -> bytes:
+    return seal_keys(keys, passphrase, salt=bytes(len(salt)), nonce=nonce, cost=cost)
+
+
 @asynccontextmanager
 async def federation(
     folder: Path,
@@ -224,7 +234,11 @@ async def federation(
     telemetry: Telemetry | None = None,
 ) -> AsyncIterator[Federation]:
     """Open nodes for these agencies, with each other's keys fetched."""
-    with patch.object(WorldFiles, "_judge", _judge_once):
+    with (
+        patch.object(WorldFiles, "_judge", _judge_once),
+        patch.object(key_file, "_aead", _derived_once),
+        patch.object(founding, "seal_keys", _seal_keys_with_one_salt),
+    ):
         async with _federation(folder, plans, database, telemetry) as together:
             yield together
 
