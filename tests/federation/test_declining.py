@@ -8,7 +8,8 @@ from support.people import CANARIES, CANARY_NAME
 from support.stories import begin, content, her_content, refusal, rows, said_inside
 
 from exchange.demo.federation import HELPLINE
-from exchange.storage.tables import AUDIT, OUTBOX
+from exchange.storage.tables import AUDIT, OUTBOX, REFERRAL
+from exchange.use_cases.facts import open_facts
 
 
 async def test_a_declined_referral_deletes_the_held_disclosure_and_her_name_never_travelled(
@@ -51,8 +52,11 @@ async def test_a_reason_that_would_tell_whether_she_is_known_stays_at_home(
     told = await story.opened("decision", at=two[HELPLINE])
     assert told.answer == {"decision": "declined", "reason": travels}
     assert f'"{reason}"'.encode() not in (await said_inside(two)) or reason == travels
+    # Its own record holds the reason as it was given, sealed; outside a seal it stands nowhere.
+    (record,) = await rows(story.receiver, REFERRAL, REFERRAL.c.id == story.id)
+    assert open_facts(story.receiver.node, story.id, record["sealed_facts"]).own_word == reason
     kept = await rows(story.receiver, AUDIT, AUDIT.c.subject_id == story.id)
-    assert [row["detail"] for row in kept if row["action"] == "said-declined"] == [reason]
+    assert [row["detail"] for row in kept if row["action"] == "said-declined"] == [None]
 
 
 async def test_the_same_decision_again_is_no_conflict_and_another_one_is(two: Federation) -> None:

@@ -118,7 +118,7 @@ async def test_a_token_that_is_no_header_value_is_a_peer_that_did_not_answer(pai
 
 
 async def test_a_packed_answer_is_not_unpacked(pair: Federation) -> None:
-    packed = gzip.compress(bytes(64 * 1024 * 1024), compresslevel=1)
+    packed = gzip.compress((await card(pair[SHELTER])).model_dump_json().encode())
 
     def answer(_request: httpx2.Request) -> httpx2.Response:
         stream = httpx2.ByteStream(packed)
@@ -186,17 +186,25 @@ async def test_a_private_half_does_not_stay_in_memory(pair: Federation, monkeypa
     assert not keyring._known
 
 
-@pytest.mark.parametrize("form", [WithdrawalForm.STOP_SERVICE, WithdrawalForm.STOP_SHARING])
-async def test_nobody_is_advised_to_contact_her_after_her_no(pair: Federation, form: WithdrawalForm) -> None:
-    helpline, shelter = pair[HELPLINE], pair[SHELTER]
-    consent = await helpline.client().consents.record(consent_request(SHELTER.agency))
-    created = await helpline.client().referrals.send(referral_request(SHELTER.agency, consent.id))
+@pytest.mark.parametrize("stop", ["her-no", "recall", "error"])
+async def test_nobody_is_advised_to_contact_her_after_a_stop(pair: Federation, stop: str) -> None:
+    helpline, shelter = pair[HELPLINE].client(), pair[SHELTER].client()
+    consent = await helpline.consents.record(consent_request(SHELTER.agency))
+    created = await helpline.referrals.send(referral_request(SHELTER.agency, consent.id))
     await pair.travel()
-    await helpline.client().withdrawals.of_referral(created.id, form)
+    (offer,) = (await shelter.inbox.list()).items
+    await shelter.inbox.decide(offer.id, DecisionRequest(decision="accepted"))
     await pair.travel()
-    offer = next(item for item in (await shelter.client().inbox.list()).items if item.kind == "offer")
+    assert (await shelter.inbox.contact_advice(offer.id)).code == "she-initiates"
+    if stop == "her-no":
+        await helpline.withdrawals.of_referral(created.id, WithdrawalForm.STOP_SERVICE)
+    elif stop == "recall":
+        await helpline.referrals.recall(created.id)
+    else:
+        await helpline.referrals.enter_in_error(created.id)
+    await pair.travel()
     with pytest.raises(ProblemError, match="no-plan"):
-        await shelter.client().inbox.contact_advice(offer.id)
+        await shelter.inbox.contact_advice(offer.id)
 
 
 async def test_a_plan_that_was_overtaken_is_not_the_plan(pair: Federation) -> None:
