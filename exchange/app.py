@@ -35,7 +35,7 @@ from exchange.federation.world_files import WorldFiles, WorldPaths
 from exchange.insecurities import insecurities
 from exchange.limits import LIMITS, MINUTE_MS
 from exchange.oauth.server import TokenServer
-from exchange.roster import Member, RosterInvalidError, RosterSnapshot
+from exchange.roster import Member, RosterInvalidError, RosterSnapshot, parse_roster
 from exchange.settings import KEYS_NAME, Environment, Settings
 from exchange.storage.database import Connection, Database
 from exchange.storage.errors import StorageError
@@ -123,6 +123,30 @@ async def open_node(
         yield node
 
 
+def check_start(settings: Settings) -> None:
+    """Everything that would keep a node from starting, looked at without opening it.
+
+    Raises:
+        StartRefusedError: it must not start, or cannot.
+    """
+    keys = _keys(settings)
+    try:
+        roster = parse_roster(settings.roster_path.read_bytes())
+    except (OSError, RosterInvalidError):
+        raise StartRefusedError("The operator must put the federation's roster in place (`exchange roster`).") from None
+    _own_member(roster, keys)
+    _refuse_insecure(settings, roster)
+    for url, history in ((settings.database_url, History.MAIN), (settings.key_database_url, History.KEYS)):
+        _check_version(url.get_secret_value(), history)
+
+
+def _check_version(url: str, history: History) -> None:
+    try:
+        ensure_current(url, history)
+    except StorageError as error:
+        raise StartRefusedError(f"The operator must look at the {history.value} database: {error}") from None
+
+
 def _telemetry(settings: Settings) -> Telemetry:
     telemetry = start_telemetry(endpoint=settings.otlp_endpoint, trace_ratio=settings.trace_ratio, version=VERSION)
     configure_logging(level=settings.log_level, count_dropped=telemetry.measurements.log_keys_dropped)
@@ -174,8 +198,8 @@ def _refuse_insecure(settings: Settings, roster: RosterSnapshot) -> None:
 
 
 async def _database(stack: AsyncExitStack, url: str, history: History) -> Database:
+    _check_version(url, history)
     try:
-        ensure_current(url, history)
         database = Database.open(url)
     except StorageError as error:
         raise StartRefusedError(f"The operator must look at the {history.value} database: {error}") from None

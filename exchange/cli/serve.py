@@ -158,6 +158,7 @@ def serve(
         with refusals_told():
             settings = load_settings(home=home, workers=workers, passphrase=typed)
     refuse_if_insecure(settings)
+    refuse_if_it_cannot(settings)
     variables = {"EXCHANGE_HOME": str(settings.home), "EXCHANGE_WORKERS": str(settings.workers)}
     supervisor = Supervisor(settings.host, settings.port, settings.workers, os.environ | variables, typed)
     try:
@@ -166,6 +167,18 @@ def serve(
         fail(f"The address {settings.host}:{settings.port} is taken or not of this machine: set EXCHANGE_PORT.")
     say(f"Serving {settings.public_url} on {settings.host}:{settings.port}, stop with Ctrl-C or SIGTERM.")
     raise typer.Exit(watch(supervisor))
+
+
+def refuse_if_it_cannot(settings: Settings) -> None:
+    """End here, before anything is started, if the keys, the roster or a database would end the processes anyway."""
+    from exchange.app import StartRefusedError, check_start
+
+    try:
+        check_start(settings)
+    except StartRefusedError as refused:
+        for reason in refused.reasons:
+            advise(reason, style="red")
+        fail("This node cannot start. Nothing was started.", code=SET_UP_WRONG)
 
 
 def refuse_if_insecure(settings: Settings) -> None:
