@@ -48,6 +48,8 @@ from exchange.use_cases.maintain import publish_own_epochs
 from exchange.use_cases.node import Node
 
 VERSION: Final = version("referral-exchange")
+SANDBOX_TOKEN_S: Final = 3600
+"""Long enough to paste. A sandbox holds nobody real, and production refuses its roster."""
 ORPHANS_OLDER_THAN_MS: Final = 10 * MINUTE_MS
 
 
@@ -220,6 +222,7 @@ def _node(
     key_store = KeyStore(key_database, storage_key.row_key())
     synthetic = settings.environment is not Environment.PRODUCTION
     issuer = settings.public_url.rstrip("/")
+    token_s = SANDBOX_TOKEN_S if settings.environment is Environment.SANDBOX else LIMITS.token_s
     return Node(
         agency=member.agency,
         issuer=issuer,
@@ -228,6 +231,7 @@ def _node(
             LIMITS,
             client_requests_per_minute=settings.client_requests_per_minute,
             peer_requests_per_minute=settings.peer_requests_per_minute,
+            token_s=token_s,
         ),
         storage_key=storage_key,
         node_key=node_key,
@@ -235,7 +239,7 @@ def _node(
         sealed_rows=SealedRows(storage_key.row_key()),
         database=database,
         key_store=key_store,
-        token_server=TokenServer(issuer, storage_key.token_key().secret_bytes()),
+        token_server=TokenServer(issuer, storage_key.token_key().secret_bytes(), lifetime_s=token_s),
         statements=_statements(settings),
         measurements=telemetry.measurements,
         exercise=settings.exercise,

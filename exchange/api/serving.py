@@ -22,7 +22,7 @@ class Serving:
     def __init__(self, node: Node) -> None:
         """Take the open node."""
         self.node = node
-        self.verifier = BearerVerifier(node.issuer, node.token_server.token_key)
+        self.verifier = BearerVerifier(node.issuer, node.token_server.token_key, lifetime_s=node.limits.token_s)
         self.clients = Buckets(node.limits.client_requests_per_minute)
         self.peers = Buckets(node.limits.peer_requests_per_minute)
 

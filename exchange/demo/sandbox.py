@@ -13,7 +13,7 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -69,7 +69,8 @@ async def _keep_open(federation: RunningFederation) -> None:
         request = nobody_known(_now()).referral(consent.id)
         referral.write_text(json.dumps(request.model_dump(mode="json", exclude_none=True, by_alias=True), indent=2))
         await _renew(federation, opened)
-        for line in what_to_paste(federation, referral):
+        tokens = {agency: await client.access_token() for agency, client in opened.items()}
+        for line in what_to_paste(federation, referral, tokens):
             typer.echo(line)
         while not stop.is_set():
             try:
@@ -79,7 +80,7 @@ async def _keep_open(federation: RunningFederation) -> None:
             _refuse_ended(federation)
 
 
-def what_to_paste(federation: RunningFederation, referral: Path) -> Iterator[str]:
+def what_to_paste(federation: RunningFederation, referral: Path, tokens: Mapping[str, str]) -> Iterator[str]:
     """The lines that take a referral through both nodes, with curl and with the command line."""
     helpline, shelter = federation[HELPLINE], federation[SHELTER]
     mine, theirs = (f"curl -sS -K {_curl_file(federation, plan)}" for plan in (HELPLINE, SHELTER))
@@ -101,7 +102,10 @@ def what_to_paste(federation: RunningFederation, referral: Path) -> Iterator[str
     yield f"exchange inbox watch --home {shelter.home}"
     yield f"exchange doctor --home {shelter.home}"
     yield ""
-    yield "The -K files hold a token that is renewed while this runs. Stop with Ctrl-C; everything is then removed."
+    for name, token in tokens.items():
+        yield f"{name}'s token, good for an hour:"
+        yield token
+    yield "The -K files hold the same, renewed while this runs. Stop with Ctrl-C; everything is then removed."
 
 
 async def _renew(federation: RunningFederation, clients: dict[str, AgencyClient]) -> None:

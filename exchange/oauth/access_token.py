@@ -68,11 +68,12 @@ class TokenRefusedError(Exception):
 class AccessTokenSigner:
     """Makes tokens. The key never shows in `repr`."""
 
-    __slots__ = ("_issuer", "_sign", "public_key")
+    __slots__ = ("_issuer", "_sign", "lifetime_s", "public_key")
 
-    def __init__(self, issuer: str, seed: bytes) -> None:
-        """Take the issuer and the 32-byte seed of the token key."""
+    def __init__(self, issuer: str, seed: bytes, *, lifetime_s: int = TOKEN_LIFETIME_S) -> None:
+        """Take the issuer, the 32-byte seed of the token key, and how long a token lives."""
         self._issuer = issuer
+        self.lifetime_s = lifetime_s
         self._sign = sign_with_seed(seed)
         self.public_key = bytes(SigningKey(seed).verify_key)
 
@@ -85,7 +86,7 @@ class AccessTokenSigner:
             "sub": proven.client_id,
             "client_id": proven.client_id,
             "iat": issued,
-            "exp": issued + TOKEN_LIFETIME_S,
+            "exp": issued + self.lifetime_s,
             "jti": secrets.token_hex(16),
             "scope": format_scopes(scopes),
         }
@@ -96,7 +97,9 @@ class AccessTokenSigner:
         return write_compact(_HEADER, claims, self._sign)
 
 
-def verify_token(token: str, *, issuer: str, public_key: bytes, now: int) -> VerifiedToken:
+def verify_token(
+    token: str, *, issuer: str, public_key: bytes, now: int, lifetime_s: int = TOKEN_LIFETIME_S
+) -> VerifiedToken:
     """Check that this node made the token and what it says. Expiry is for the caller to check, at every use.
 
     Raises:
@@ -112,10 +115,10 @@ def verify_token(token: str, *, issuer: str, public_key: bytes, now: int) -> Ver
         VerifyKey(public_key).verify(read.signing_input, read.signature)
     except (CryptoError, ValueError, TypeError):
         raise TokenRefusedError("signature") from None
-    return _read_claims(read.claims, issuer, now // SECOND_MS)
+    return _read_claims(read.claims, issuer, now // SECOND_MS, lifetime_s)
 
 
-def _read_claims(claims: Mapping[str, Any], issuer: str, now_s: int) -> VerifiedToken:
+def _read_claims(claims: Mapping[str, Any], issuer: str, now_s: int, lifetime_s: int) -> VerifiedToken:
     """What a token with a good signature says. Still strict: an older version of this node may have made it."""
     issued, expires = claims.get("iat"), claims.get("exp")
     texts = [claims.get(name, "") for name in ("client_id", "jti", "scope", "agency", "unit")]
@@ -123,7 +126,7 @@ def _read_claims(claims: Mapping[str, Any], issuer: str, now_s: int) -> Verified
         raise TokenRefusedError("claims")
     if set(claims) - _NAMES or claims.get("iss") != issuer or claims.get("aud") != issuer:
         raise TokenRefusedError("claims")
-    if issued > now_s + SKEW_S or not 0 < expires - issued <= TOKEN_LIFETIME_S:
+    if issued > now_s + SKEW_S or not 0 < expires - issued <= lifetime_s:
         raise TokenRefusedError("time")
     client_id, jti, scope, agency, unit = texts
     if not client_id or not jti or claims.get("sub") != client_id or (agency and (unit or agency != client_id)):

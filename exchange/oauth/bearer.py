@@ -14,7 +14,14 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import ClassVar
 
-from exchange.oauth.access_token import Caller, CallerKind, TokenRefusedError, VerifiedToken, verify_token
+from exchange.oauth.access_token import (
+    TOKEN_LIFETIME_S,
+    Caller,
+    CallerKind,
+    TokenRefusedError,
+    VerifiedToken,
+    verify_token,
+)
 from exchange.oauth.scopes import Scope
 
 __all__ = [
@@ -85,8 +92,16 @@ class InsufficientScopeError(BearerError):
 class BearerVerifier:
     """Turns an Authorization header into a `Caller`, or raises."""
 
-    def __init__(self, issuer: str, token_key: bytes, *, remember: int = REMEMBERED_TOKENS) -> None:
-        """Take this node's issuer and the public half of its token key (`TokenServer.token_key`)."""
+    def __init__(
+        self,
+        issuer: str,
+        token_key: bytes,
+        *,
+        remember: int = REMEMBERED_TOKENS,
+        lifetime_s: int = TOKEN_LIFETIME_S,
+    ) -> None:
+        """Take this node's issuer, the public half of its token key, and the longest life of a token."""
+        self._lifetime_s = lifetime_s
         self._issuer = issuer
         self._token_key = token_key
         self._remember = remember
@@ -119,7 +134,9 @@ class BearerVerifier:
             self._seen.move_to_end(key)
             return remembered
         try:
-            verified = verify_token(token, issuer=self._issuer, public_key=self._token_key, now=now)
+            verified = verify_token(
+                token, issuer=self._issuer, public_key=self._token_key, now=now, lifetime_s=self._lifetime_s
+            )
         except TokenRefusedError as refused:
             raise InvalidTokenError(refused.reason) from None
         self._seen[key] = verified

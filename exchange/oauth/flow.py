@@ -18,7 +18,7 @@ from authlib.oauth2.rfc6749.grants import ClientCredentialsGrant
 from authlib.oauth2.rfc6749.requests import BasicOAuth2Payload
 from authlib.oauth2.rfc6750 import BearerTokenGenerator
 
-from exchange.oauth.access_token import TOKEN_LIFETIME_S, AccessTokenSigner
+from exchange.oauth.access_token import AccessTokenSigner
 from exchange.oauth.assertion import ASSERTION_TYPE, GRANT_TYPE
 from exchange.oauth.client_proof import AssertionRefusedError, UsedJti, check_assertion
 from exchange.oauth.clients import PeerClient, RegisteredClient
@@ -132,7 +132,7 @@ class TokenFlow(AuthorizationServer):
         """Register what is allowed."""
         super().__init__()  # type: ignore[no-untyped-call]
         self._signer = signer
-        generator = BearerTokenGenerator(self._sign, expires_generator=lambda _client, _grant: TOKEN_LIFETIME_S)  # type: ignore[no-untyped-call]
+        generator = BearerTokenGenerator(self._sign, expires_generator=lambda _client, _grant: signer.lifetime_s)  # type: ignore[no-untyped-call]
         self.register_client_auth_method(AUTH_METHOD, prove_client)  # type: ignore[no-untyped-call]
         self.register_grant(PrivateKeyJwtGrant)  # type: ignore[no-untyped-call]
         self.register_token_generator("default", generator)  # type: ignore[no-untyped-call]

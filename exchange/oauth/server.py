@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from authlib.oauth2.rfc6749 import OAuth2Error
 
-from exchange.oauth.access_token import AccessTokenSigner
+from exchange.oauth.access_token import TOKEN_LIFETIME_S, AccessTokenSigner
 from exchange.oauth.client_proof import UsedJti, unverified_subject
 from exchange.oauth.clients import PeerClient, RegisteredClient
 from exchange.oauth.flow import TokenFlow, TokenRequest, UnprovenClientError
@@ -82,7 +82,7 @@ def unverified_client_id(form: Form) -> str | None:
 class TokenServer:
     """Issues the access tokens of this node."""
 
-    def __init__(self, issuer: str, signing_seed: bytes) -> None:
+    def __init__(self, issuer: str, signing_seed: bytes, *, lifetime_s: int = TOKEN_LIFETIME_S) -> None:
         """Take the node's public URL, without a slash at its end, and the 32-byte seed of its token key.
 
         Raises:
@@ -96,7 +96,7 @@ class TokenServer:
         if issuer.endswith("/") or address.query or address.fragment:
             raise ValueError("The issuer has no slash at its end, no query and no fragment.")
         self._issuer = issuer
-        self._signer = AccessTokenSigner(issuer, signing_seed)
+        self._signer = AccessTokenSigner(issuer, signing_seed, lifetime_s=lifetime_s)
         self._flow = TokenFlow(self._signer)
 
     @property
