@@ -21,10 +21,12 @@ from exchange.schemas.inbox import (
     LeaseRequest,
     OpenedItem,
     OpenedItems,
+    OpeningRequest,
     OpenRequest,
 )
 from exchange.use_cases.open_items import contact_advice, open_item, open_items, sealed_envelope
 from exchange.use_cases.poll_inbox import acknowledge_item, lease_item, list_inbox
+from exchange.use_cases.record_opening import record_opening
 
 router = APIRouter(tags=["inbox"])
 
@@ -32,6 +34,7 @@ LeaseBody = Annotated[Parsed[LeaseRequest], Depends(JsonBody(LeaseRequest, optio
 AcknowledgementBody = Annotated[
     Parsed[AcknowledgementRequest], Depends(JsonBody(AcknowledgementRequest, optional=True))
 ]
+OpeningBody = Annotated[Parsed[OpeningRequest], Depends(JsonBody(OpeningRequest))]
 OpenBody = Annotated[Parsed[OpenRequest], Depends(JsonBody(OpenRequest))]
 
 
@@ -124,3 +127,15 @@ async def acknowledge_inbox_item(call: InboxTaker, item_id: ItemId, body: Acknow
     Your system has taken it over. Doing it again changes nothing.
     """
     return render(await acknowledge_item(call.node, call.acting, item_id, body.value.lease))
+
+
+@router.put("/v1/inbox/{item_id}/opening")
+@operation(Operation(InboxItem, "The wrapped key is dropped.", problems=("digest-differs", "destroyed")))
+async def record_opening_of_item(call: InboxOpener, item_id: ItemId, body: OpeningBody) -> Response:
+    """Take over an item's key.
+
+    For a node that holds no agency key: your own software has verified the sealed envelope and stored its key durably
+    in its own key store. The node drops the wrapped key, so that destroying yours destroys the item. Store first, then
+    call: an interrupted call is repeated, and changes nothing the second time.
+    """
+    return render(await record_opening(call.node, call.acting, item_id, body.value))

@@ -272,6 +272,13 @@ STATE: Final = (
         "agency's own software.",
     ),
     Entry(
+        "digest-differs",
+        409,
+        _SENDER,
+        "Another envelope lies here than the one you name",
+        "Fetch the sealed envelope again, verify it, and name the digest of what you verified.",
+    ),
+    Entry(
         "destroyed",
         410,
         _SENDER,

@@ -23,6 +23,7 @@ from exchange.schemas.inbox import (
     LeaseRequest,
     OpenedItem,
     OpenedItems,
+    OpeningRequest,
     OpenRequest,
     ProgressRequest,
     RecallAnswerRequest,
@@ -109,6 +110,10 @@ class Inbox:
     async def sealed(self, item: str) -> WireEnvelope:
         """The envelope as it arrived, for software that holds the keys itself."""
         return await self._session.ask(Call("GET", _path(item), accept=SEALED_TYPE), WireEnvelope)
+
+    async def take_over(self, item: str, request: OpeningRequest) -> InboxItem:
+        """The key of a sealed item is durable in the agency's own key store: the node may drop it. May be repeated."""
+        return await self._session.ask(Call("PUT", f"{_path(item)}/opening", request), InboxItem)
 
     async def contact_advice(
         self, item: str, *, channel: Channel | None = None, at: datetime | None = None

@@ -7,7 +7,17 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from contracts.vocabulary import Channel, DeclineReason, FailReason, Outcome, Priority, Purpose, Sector, ServiceType
+from contracts.vocabulary import (
+    Channel,
+    DeclineReason,
+    FailReason,
+    Feedback,
+    Outcome,
+    Priority,
+    Purpose,
+    Sector,
+    ServiceType,
+)
 from contracts.vocabulary import Field as ReferralField
 from exchange.referral.content import ReferralContent
 from exchange.referral.lifecycle import State
@@ -164,8 +174,28 @@ class RecallAnswerRequest(Strict):
 class RefusalRequest(Strict):
     """The agency's own software could not open or verify an item."""
 
-    code: Literal["cannot-open", "content-invalid", "over-shared"]
-    """What is wrong with it."""
+    code: Literal[
+        "cannot-open",
+        "cannot-unwrap",
+        "commitment-mismatch",
+        "cannot-decrypt",
+        "bad-padding",
+        "content-invalid",
+        "groups-mismatch",
+        "over-shared",
+    ]
+    """What is wrong with it: the step of the verification that failed, or `cannot-open` for any other reason."""
+
+
+class OpeningRequest(Strict):
+    """The agency's own software has verified an item, and has stored its key durably in its own key store."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"digest": "0b" * 32, "feedback": "status"}]})
+
+    digest: Digest
+    """Of the envelope that was opened: no other is meant."""
+    feedback: Feedback | None = None
+    """With an offer: how much may be told back, as it stands inside."""
 
 
 class ErasureAttestationRequest(Strict):

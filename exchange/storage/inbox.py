@@ -28,6 +28,7 @@ class ArrivedRecord:
     respond_by: int | None
     sealed_header: bytes | None
     rewrapped_key: bytes | None
+    wrapped_key: bytes | None
     ciphertext: bytes | None
     signature: bytes | None
     release: bytes | None
@@ -36,7 +37,7 @@ class ArrivedRecord:
 
 
 _COLUMNS = [INBOX.c[f.name] for f in fields(ArrivedRecord)]
-_NO_BODY = {"sealed_header": None, "rewrapped_key": None, "ciphertext": None, "signature": None, "release": None}
+_NO_BODY = dict.fromkeys(["sealed_header", "rewrapped_key", "wrapped_key", "ciphertext", "signature", "release"])
 _ADD = insert_listed(INBOX)
 _REMEMBER = insert(SEEN_ENVELOPE)
 _LOAD = select(INBOX.c.seq, *_COLUMNS).where(INBOX.c.id.in_(one_of("the_ids")))
@@ -143,6 +144,17 @@ def acknowledge(conn: Connection, item: str, *, token: str | None, at: int) -> b
 def mark_opened(conn: Connection, items: Iterable[str], at: int) -> None:
     """The first open is remembered."""
     conn.execute(update(INBOX).where(INBOX.c.id.in_(list(items)), INBOX.c.opened_at.is_(None)).values(opened_at=at))
+
+
+def drop_wrapped_key(conn: Connection, item: str) -> None:
+    """The agency's own software keeps the key from now on."""
+    conn.execute(update(INBOX).where(INBOX.c.id == item).values(wrapped_key=None))
+
+
+def wipe_item(conn: Connection, item: str) -> None:
+    """Destroy the sealed body of one item that the agency's own software has refused."""
+    gone = {"status": "destroyed", "lease_token": None, "lease_until": 0}
+    conn.execute(update(INBOX).where(INBOX.c.id == item).values(**gone, **_NO_BODY))
 
 
 def wipe_items(conn: Connection, referral: str, *, but: Iterable[str]) -> None:

@@ -237,6 +237,8 @@ class InboxRow(SQLModel, table=True):
     sealed_header: bytes | None = Field(default=None, sa_type=LargeBinary)
     rewrapped_key: bytes | None = Field(default=None, sa_type=LargeBinary)
     """The content key under the referral's own key (key store); the sender's wrapped key is dropped on arrival."""
+    wrapped_key: bytes | None = Field(default=None, sa_type=LargeBinary)
+    """The content key as the sender sealed it: only where the agency's keys live elsewhere, until they took it over."""
     ciphertext: bytes | None = Field(default=None, sa_type=LargeBinary)
     signature: bytes | None = Field(default=None, sa_type=LargeBinary)
     release: bytes | None = Field(default=None, sa_type=LargeBinary)

@@ -78,7 +78,7 @@ async def open_items(node: Node, acting: Acting, ids: Sequence[str]) -> OpenedIt
             continue
         seq, row = found[item]
         referral = referrals.get(row.referral)
-        if referral is not None and may_see(referral, acting.unit) and _may_be_shown(row, referral):
+        if referral is not None and may_see(referral, acting.unit) and may_be_shown(row, referral):
             one = _opened(node, seq, row, referral, keys.get(row.referral))
             opened += [one] if one is not None else []
     at = node.clock()
@@ -86,7 +86,7 @@ async def open_items(node: Node, acting: Acting, ids: Sequence[str]) -> OpenedIt
     def commit(conn: Connection) -> list[OpenedItem]:
         # Looked at once more: her no that came while the seals were opened is heard before anything is shown.
         now = load_referrals(conn, referrals)
-        left = [one for one in opened if _may_be_shown(found[one.item.id][1], now[one.item.referral])]
+        left = [one for one in opened if may_be_shown(found[one.item.id][1], now[one.item.referral])]
         shown = [one.item.id for one in left]
         mark_opened(conn, shown, at)
         audit(conn, node, acting, "opened", shown)
@@ -97,7 +97,8 @@ async def open_items(node: Node, acting: Acting, ids: Sequence[str]) -> OpenedIt
     return OpenedItems(items=tuple(left), missing=tuple(item for item in wanted if item not in shown))
 
 
-def _may_be_shown(row: ArrivedRecord, referral: ReferralRecord) -> bool:
+def may_be_shown(row: ArrivedRecord, referral: ReferralRecord) -> bool:
+    """Whether its content exists, and she has not said `erase`; a stop has no content and is always shown."""
     if class_of(Kind(row.kind)) is KindClass.STOP:
         return True
     return referral.blocked_at is None and referral.destroyed_at is None and row.status != "destroyed"
@@ -130,7 +131,7 @@ def _content(node: Node, row: ArrivedRecord, key: ReferralKey | None) -> bytes |
 
 
 async def sealed_envelope(node: Node, acting: Acting, item: str) -> WireEnvelope:
-    """The envelope as it lies here. The wrapped key is empty where this node opened and rewrapped it.
+    """The envelope as it lies here. The wrapped key is empty where its key was taken over, by whoever holds the keys.
 
     Raises:
         NotFoundError, GoneError: there is none, or its content is destroyed or blocked.
@@ -146,12 +147,12 @@ async def sealed_envelope(node: Node, acting: Acting, item: str) -> WireEnvelope
     if row is None or referral is None or not may_see(referral, acting.unit):
         raise not_found()
     header = header_bytes(node, row)
-    if header is None or not _may_be_shown(row, referral):
+    if header is None or not may_be_shown(row, referral):
         raise destroyed()
     await node.database.write(lambda conn: audit(conn, node, acting, "fetched-sealed", [item]))
     return WireEnvelope(
         header=to_base64url(header),
-        wrapped_key="",
+        wrapped_key=to_base64url(row.wrapped_key or b""),
         ciphertext=to_base64url(row.ciphertext or b""),
         signature=to_base64url(row.signature or b""),
         release=to_base64url(row.release) if row.release is not None else None,
@@ -167,6 +168,8 @@ async def contact_advice(
         NotFoundError, GoneError: there is no such item, or its content is destroyed or blocked.
         ConflictError: `no-plan`: no plan has arrived; then she is not contacted. Or `keys-elsewhere`.
     """
+    if node.keyring is None:
+        raise keys_elsewhere()
     plan = await _newest_plan(node, acting, item)
     moment = at or node.now()
     if channel is None:

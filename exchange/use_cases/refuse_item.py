@@ -1,4 +1,7 @@
-"""The agency's own software could not open or verify an item: the sender is told, with a code and nothing else."""
+"""The agency's own software could not open or verify an item: the sender is told, with a code and nothing else.
+
+What was never taken over is destroyed here with the refusal: it could not be opened, or should not have been sent.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from dataclasses import replace
 from exchange.schemas.inbox import ReferralAct, RefusalRequest
 from exchange.stops import RefusalCode, refusal
 from exchange.storage.database import Connection
+from exchange.storage.inbox import wipe_item
 from exchange.storage.referrals import save_referral
 from exchange.use_cases.acting import Acting
 from exchange.use_cases.cases import again, audit, find_item
@@ -24,9 +28,11 @@ async def refuse_item(node: Node, acting: Acting, item: str, request: RefusalReq
 
     async def step() -> ReferralAct:
         def commit(conn: Connection) -> ReferralAct:
-            _, _, record = find_item(conn, item, acting.unit)
+            _, row, record = find_item(conn, item, acting.unit)
             sealed = make_stop(node, refusal(RefusalCode(request.code)), record, in_reply_to=item)
             put_out(node, conn, sealed)
+            if row.wrapped_key is not None:
+                wipe_item(conn, item)
             saved = save_referral(conn, replace(record, number=sealed.header.number or record.number))
             audit(conn, node, acting, "refused", [item], request.code)
             return ReferralAct(referral=referral_view(saved))

@@ -3,6 +3,7 @@
 Rules:
 
 * An offer makes the referral. Its content key is wrapped anew under the referral's own key; the sender's is dropped.
+  Where the agency's keys live elsewhere the wrapped key stays until the agency's own software has taken it over.
 * An answer is an event of the receiving side. Legality is judged by reachability, since events overtake each other; an
   older number is recorded and changes nothing.
 * A stop always counts. About an unknown referral it leaves a tombstone that refuses the later offer.
@@ -269,6 +270,7 @@ def _row(node: Node, arrival: Arrival, key: ReferralKey | None) -> ArrivedRecord
         respond_by=header.respond_by,
         sealed_header=node.seal_row(envelope.header, "inbox", "sealed_header", header.id),
         rewrapped_key=rewrapped,
+        wrapped_key=envelope.wrapped_key if arrival.message is None and not is_stop else None,
         ciphertext=None if is_stop else envelope.ciphertext,
         signature=envelope.signature,
         release=envelope.release,

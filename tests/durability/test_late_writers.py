@@ -31,7 +31,8 @@ def url(postgres: Databases) -> Iterator[str]:
 def _item(name: str) -> ArrivedRecord:
     return ArrivedRecord(
         id=name, referral=name, sender="s", kind="offer", event=None, digest=name, status="new", received_at=0,
-        respond_by=None, sealed_header=None, rewrapped_key=None, ciphertext=None, signature=None, release=None,
+        respond_by=None, sealed_header=None, rewrapped_key=None, wrapped_key=None, ciphertext=None, signature=None,
+        release=None,
     )  # fmt: skip
 
 

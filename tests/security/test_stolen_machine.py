@@ -8,17 +8,19 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 from support.federation import Federation
-from support.lying_peer import LyingPeer, row_counts
+from support.lying_peer import LyingPeer
 from support.people import CANARY_NAME, consent_request, referral_request
 
 from contracts.vocabulary import WithdrawalForm
+from exchange.client import ProblemError
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.envelope.errors import EnvelopeError
 from exchange.envelope.keys import ReferralKey
-from exchange.envelope.kinds import Kind
 from exchange.envelope.rewrap import unwrap_again
+from exchange.envelope.wire import read_again
 from exchange.schemas.inbox import DecisionRequest
 from exchange.storage.database import Database
+from exchange.storage.inbox import items_of
 from exchange.storage.tables import INBOX
 from exchange.use_cases.maintain import maintain
 
@@ -89,13 +91,22 @@ async def test_a_key_that_came_between_the_two_steps_of_destruction_goes_too(
     assert await node.key_store.get(referral) is None
 
 
-async def test_a_node_without_the_agencys_keys_signs_for_nothing_that_it_cannot_open(pair: Federation) -> None:
+async def test_a_node_without_the_agencys_keys_keeps_what_came_sealed_and_opens_nothing(pair: Federation) -> None:
     liar = await LyingPeer.of(pair[HELPLINE], pair[SHELTER])
     node = pair[SHELTER].node
     node.keyring = None
-    before = await row_counts(node.database)
-    (answer,) = await liar.deliver(liar.forward())
-    assert (answer.result, answer.receipt) == ("later", None)
-    assert await row_counts(node.database) == before
-    (answer,) = await liar.deliver(liar.stop(Kind.WITHDRAWAL, event="erase"))
+    sent = liar.forward()
+    (answer,) = await liar.deliver(sent)
     assert answer.result == "accepted"
+    header = read_again(sent.header)
+    (_, row), *more = await node.database.read(lambda conn: items_of(conn, header["referral"]))
+    assert more == []
+    assert (row.wrapped_key, row.rewrapped_key, row.ciphertext) == (sent.wrapped_key, None, sent.ciphertext)
+    assert await node.key_store.get(header["referral"]) is None
+    client = pair[SHELTER].client()
+    with pytest.raises(ProblemError) as opening:
+        await client.inbox.open(header["id"])
+    with pytest.raises(ProblemError) as advised:
+        await client.inbox.contact_advice(header["id"])
+    assert opening.value.problem.code == advised.value.problem.code == "keys-elsewhere"
+    assert (await client.inbox.sealed(header["id"])).model_dump(exclude_none=True) == sent.to_json()

@@ -75,6 +75,7 @@ USE_CASES: tuple[tuple[str, str, type[BaseModel], bool], ...] = (
     ("inbox", "open_items", inbox.OpenedItems, False),
     ("inbox", "open_item", inbox.OpenedItem, False),
     ("inbox", "sealed_envelope", federation.WireEnvelope, False),
+    ("inbox", "record_opening", inbox.InboxItem, False),
     ("inbox", "contact_advice", inbox.ContactAdvice, False),
     ("decisions", "decide_referral", inbox.ReferralAct, False),
     ("decisions", "report_progress", inbox.ReferralAct, False),

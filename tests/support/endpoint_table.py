@@ -95,6 +95,12 @@ async def _open_many(world: HttpWorld) -> Ask:
     return Ask(world.shelter, body={"ids": [item.id]})
 
 
+async def _opening(world: HttpWorld) -> Ask:
+    _, item = await world.decided()
+    opened = await world.system(world.shelter).inbox.open(item.id)
+    return Ask(world.shelter, {"item_id": item.id}, {"digest": opened.digest})
+
+
 async def _contract(world: HttpWorld) -> Ask:
     listed = await world.system(world.helpline).federation.contracts()
     return Ask(world.helpline, {"digest": listed.items[0].digest})
@@ -170,6 +176,7 @@ TABLE: dict[str, Row] = {
     "refuse_inbox_item": Row(_of_item(_W.decided, {"code": "cannot-open"})),
     "attest_erasure_of_copies": Row(_of_item(_W.erased, {"copies_destroyed": True})),
     "declare_item_error": Row(_of_item(_W.decided)),
+    "record_opening_of_item": Row(_opening),
     "list_contracts_in_force": Row(_helpline, "nothing"),
     "get_contract": Row(_contract, "nothing"),
     "get_peer_keys": Row(_peer, "nothing"),

@@ -19,6 +19,7 @@ from exchange.schemas.inbox import (
     LeaseRequest,
     OpenedItem,
     OpenedItems,
+    OpeningRequest,
     OpenRequest,
     ProgressRequest,
     RecallAnswerRequest,
@@ -56,6 +57,7 @@ INBOX: Final[dict[type[BaseModel], dict[str, Any]]] = {
     Lease: {"token": _TOKEN, "until": "2026-11-23T02:15:08.041Z"},
     AcknowledgementRequest: {"lease": _TOKEN},
     OpenRequest: {"ids": [ids.ITEM, ids.OTHER_ITEM]},
+    OpeningRequest: {"digest": ids.ENVELOPE, "feedback": "status"},
     OpenedItem: _OPENED,
     OpenedItems: {"items": [_OPENED], "missing": [ids.OTHER_ITEM]},
     ContactAdvice: {

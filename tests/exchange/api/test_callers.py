@@ -78,6 +78,7 @@ SCOPES = {
     ("GET", "/v1/inbox"): Scope.INBOX_READ,
     ("POST", "/v1/inbox/{item_id}/lease"): Scope.INBOX_READ,
     ("PUT", "/v1/inbox/{item_id}/acknowledgement"): Scope.INBOX_READ,
+    ("PUT", "/v1/inbox/{item_id}/opening"): Scope.INBOX_OPEN,
     ("GET", "/v1/inbox/{item_id}"): Scope.INBOX_OPEN,
     ("POST", "/v1/inbox/open"): Scope.INBOX_OPEN,
     ("GET", "/v1/inbox/{item_id}/contact-advice"): Scope.INBOX_OPEN,

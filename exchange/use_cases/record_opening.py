@@ -1,0 +1,71 @@
+"""The agency's own software has opened an item and keeps its key from now on: the node drops the sender's wrapped key.
+
+Rules:
+
+* The software stores the key durably first and says so here afterwards. If it dies in between, the wrapped key is still
+  here and opening begins anew: at no moment does nobody hold the only key.
+* It names the digest of exactly the envelope that it verified; another one drops nothing.
+* It may be said again and changes nothing then.
+* What the content says about feedback this node cannot know. Until it is told it forwards the least of all; told, it
+  takes the lesser of that and of what the contract's rule allows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from contracts.vocabulary import Feedback
+from exchange.disclosure import lesser
+from exchange.envelope.kinds import Kind
+from exchange.schemas.inbox import InboxItem, OpeningRequest
+from exchange.storage.database import Connection
+from exchange.storage.inbox import ArrivedRecord, drop_wrapped_key, mark_opened
+from exchange.storage.referrals import ReferralRecord, save_referral
+from exchange.use_cases.acting import Acting
+from exchange.use_cases.cases import again, audit, find_item
+from exchange.use_cases.errors import ConflictError
+from exchange.use_cases.facts import open_facts, seal_facts
+from exchange.use_cases.node import Node
+from exchange.use_cases.open_items import may_be_shown
+from exchange.use_cases.poll_inbox import item_view
+from exchange.use_cases.refusals import destroyed
+
+
+async def record_opening(node: Node, acting: Acting, item: str, request: OpeningRequest) -> InboxItem:
+    """Drop the wrapped key of one item.
+
+    Raises:
+        NotFoundError, GoneError: there is no such item, or its content is destroyed or blocked.
+        ConflictError: `digest-differs`: another envelope was opened than the one that lies here.
+    """
+
+    def commit(conn: Connection) -> tuple[int, ArrivedRecord, ReferralRecord]:
+        _, row, record = find_item(conn, item, acting.unit)
+        if not may_be_shown(row, record):
+            raise destroyed()
+        if row.digest != request.digest:
+            raise ConflictError("digest-differs", "Another envelope lies here than the one that you name. Fetch it.")
+        if row.wrapped_key is not None:
+            drop_wrapped_key(conn, item)
+            mark_opened(conn, [item], node.clock())
+            audit(conn, node, acting, "opened", [item])
+            if row.kind == Kind.OFFER and request.feedback is not None:
+                save_referral(conn, _told(node, record, request.feedback))
+        return find_item(conn, item, acting.unit)
+
+    seq, row, record = await again(lambda: node.database.write(commit))
+    return item_view(node, seq, row, record)
+
+
+def _told(node: Node, record: ReferralRecord, hers: Feedback) -> ReferralRecord:
+    """The referral with the feedback level that its offer holds, bounded by the rule that this node knows itself."""
+    world = node.world()
+    contract, sender = world.contracts.get(record.contract), world.roster.members.get(record.peer)
+    if contract is None or sender is None or record.sealed_facts is None:
+        return record
+    facts = open_facts(node, record.id, record.sealed_facts)
+    rule = contract.rule_for(sender.kind, node.member.kind, facts.service)
+    if rule is None:
+        return record
+    facts = facts.model_copy(update={"feedback": lesser(rule.feedback, hers)})
+    return replace(record, sealed_facts=seal_facts(node, record.id, facts))
