@@ -2,39 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from consent.record import ConsentRecord
-from contracts.model import Contract
-from contracts.vocabulary import PRIORITY_RESPOND_WITHIN_S, Priority
-from exchange.disclosure import Cleared, DisclosureRequest, Refused, clear
-from exchange.referral import clocks
-from exchange.referral.content import ReferralContent, Routing, effective_priority
+from exchange import hand_in
+from exchange.hand_in import Judged, Parties
+from exchange.referral.content import ReferralContent, Routing
 from exchange.referral.errors import ContentInvalidError
-from exchange.roster import Member, RosterSnapshot, UnknownMemberError
+from exchange.roster import UnknownMemberError
 from exchange.schemas.problems import ProblemField
 from exchange.schemas.referrals import ReferralRequest
 from exchange.use_cases.errors import ForbiddenError, InvalidError
-from exchange.use_cases.node import Node, World, as_datetime
+from exchange.use_cases.node import Node, World
 
-
-@dataclass(frozen=True, slots=True)
-class Parties:
-    """Who refers to whom, under what."""
-
-    roster: RosterSnapshot
-    sender: Member
-    receiver: Member
-    contract: Contract
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """The gate's word on a request, with the clocks it was asked under."""
-
-    outcome: Cleared | Refused
-    priority: Priority
-    respond_by: int
+__all__ = ["Judged", "Parties", "judge", "parties", "with_routing"]
 
 
 def parties(node: Node, receiver: str) -> Parties:
@@ -67,27 +46,9 @@ def judge(
     Raises:
         InvalidError: the content sets what only the node sets.
     """
-    priority = effective_priority(request.priority, request.content)
-    rule = between.contract.rule_for(between.sender.kind, between.receiver.kind, request.service_type)
-    within = dict(rule.respond_within) if rule is not None else PRIORITY_RESPOND_WITHIN_S
-    respond_by = clocks.respond_by(at, priority, within)
-    routing = Routing(
-        client_code=client_code,
-        priority=priority,
-        service_type=request.service_type,
-        referred_at=as_datetime(at),
-        respond_by=as_datetime(respond_by),
-        referring_agency=node.agency,
-        duty_contact=between.sender.duty_contact,
-        exercise=request.exercise or node.exercise,
+    return hand_in.judge(
+        between, request, consent, client_code=client_code, at=at, exercise=node.exercise, with_routing=with_routing
     )
-    content = with_routing(request.content, routing)
-    outcome = clear(
-        DisclosureRequest(
-            between.sender, between.receiver, request.service_type, content, between.contract, consent, as_datetime(at)
-        )
-    )
-    return Judged(outcome, priority, respond_by)
 
 
 def with_routing(content: ReferralContent, routing: Routing) -> ReferralContent:

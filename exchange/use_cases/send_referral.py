@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from consent.client_code import new_client_code
-from consent.receipt import receipt_ends
 from contracts.vocabulary import ROUTING_FIELDS, Priority, ReleaseMode, purpose_for, sector_of
+from exchange import hand_in
 from exchange.disclosure import Cleared, Refused
-from exchange.envelope.epochs import EpochStatement, latest_expiry_of_disclosure
+from exchange.envelope.epochs import EpochStatement
 from exchange.envelope.errors import ContentTooLargeError
-from exchange.messages import Posting, SealedMessage, seal_forward
+from exchange.messages import SealedMessage
 from exchange.referral import clocks
 from exchange.referral.lifecycle import EventName, Side, State
 from exchange.schemas.problems import ProblemField
@@ -41,7 +41,7 @@ from exchange.use_cases.consent_records import opened, usable_consent
 from exchange.use_cases.errors import ForbiddenError, TooLargeError
 from exchange.use_cases.facts import Facts, seal_facts
 from exchange.use_cases.idempotency import Idempotency, Keep, Stored, once
-from exchange.use_cases.node import Node, as_datetime
+from exchange.use_cases.node import Node
 from exchange.use_cases.outgoing import agency_key, current_peer_epoch, put_out, signers
 from exchange.use_cases.refusals import changed_meanwhile
 from exchange.use_cases.views import field_decisions, told_first
@@ -103,14 +103,8 @@ async def _send_once(node: Node, acting: Acting, request: ReferralRequest, keep:
         raise refused(node, judged.outcome)
     node.measurements.decided(engine="gate", outcome="cleared", code="allowed")
     epoch = await current_peer_epoch(node, between.receiver)
-    plan = request.content.safe_contact
-    expires_held = clocks.disclosure_expires(
-        plan,
-        consent_ends=receipt_ends(judged.outcome.consent.expires_at, as_datetime(at)),
-        due=judged.respond_by,
-        key_ends=latest_expiry_of_disclosure(epoch.not_after),
-    )
-    making = _Making(node.fresh_id(), at, consent.subject, code, judged, judged.outcome, epoch, expires_held)
+    held_until = hand_in.held_until(request, judged, judged.outcome, epoch, at)
+    making = _Making(node.fresh_id(), at, consent.subject, code, judged, judged.outcome, epoch, held_until)
     offer, held = _seal_both(node, between, making)
     created = _created(between, making, held)
     record = _record(node, acting, between, request, making, offer, held)
@@ -157,39 +151,21 @@ def refused(node: Node, outcome: Cleared | Refused) -> ForbiddenError:
 
 
 def _seal_both(node: Node, between: Parties, making: _Making) -> tuple[SealedMessage, SealedMessage | None]:
-    cleared, judged = making.cleared, making.judged
-    offer_posting = Posting(
-        envelope_id=node.fresh_id(),
-        referral=making.referral,
-        recipient=between.receiver.agency,
-        roster=between.roster,
-        seen=0,
-        created=making.at,
-        expires=clocks.expires_at(judged.respond_by),
-        number=making.at,
-        priority=judged.priority,
-        respond_by=judged.respond_by,
-    )
-    held_posting = Posting(
-        envelope_id=node.fresh_id(),
-        referral=making.referral,
-        recipient=between.receiver.agency,
-        roster=between.roster,
-        seen=0,
-        created=making.at,
-        expires=making.expires_held,
-        number=None,
-    )
-    common = {"feedback": cleared.feedback, "epoch": making.epoch, "entropy": node.entropy}
     try:
-        offer = seal_forward(cleared.offer, cleared.consent, offer_posting, signers(node), **common)  # type: ignore[arg-type]
-        held = None
-        # A plan that is no longer confirmed, or a key near its end, leaves nothing to hold: it is asked for later.
-        if cleared.disclosure is not None and making.expires_held > making.at:
-            held = seal_forward(cleared.disclosure, cleared.consent, held_posting, signers(node), **common)  # type: ignore[arg-type]
+        sealed = hand_in.seal_both(
+            between,
+            making.judged,
+            making.cleared,
+            signers(node),
+            referral=making.referral,
+            at=making.at,
+            held_expires=making.expires_held,
+            epoch=making.epoch,
+            entropy=node.entropy,
+        )
     except ContentTooLargeError as error:
         raise TooLargeError("content-too-large", error.sentence) from error
-    return offer, held
+    return sealed.offer, sealed.held
 
 
 def _record(

@@ -1,0 +1,171 @@
+"""Handing a referral in, without any node: the routing fields, the gate, and both envelopes. Pure.
+
+A node that holds its agency's keys does this in `exchange.use_cases.send_referral`; where the keys live with the
+agency's own software, that does the same (`exchange.client.vault`). Both seal what the same gate let through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from consent.receipt import receipt_ends
+from consent.record import ConsentRecord
+from contracts.model import Contract
+from contracts.vocabulary import PRIORITY_RESPOND_WITHIN_S, Priority
+from exchange.disclosure import Cleared, DisclosureRequest, Refused, clear
+from exchange.envelope.epochs import EpochStatement, latest_expiry_of_disclosure
+from exchange.messages import Posting, SealedMessage, Signers, seal_forward
+from exchange.referral import clocks
+from exchange.referral.content import ReferralContent, Routing, effective_priority
+from exchange.roster import Member, RosterSnapshot
+from exchange.schemas.referrals import ReferralRequest
+
+WithRouting = Callable[[ReferralContent, Routing], ReferralContent]
+
+
+@dataclass(frozen=True, slots=True)
+class Parties:
+    """Who refers to whom, under what."""
+
+    roster: RosterSnapshot
+    sender: Member
+    receiver: Member
+    contract: Contract
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The gate's word on a request, with the clocks it was asked under."""
+
+    outcome: Cleared | Refused
+    priority: Priority
+    respond_by: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """Both envelopes of one referral; without a disclosure where nothing identifies her, or it would be too old."""
+
+    offer: SealedMessage
+    held: SealedMessage | None
+
+
+def judge(
+    between: Parties,
+    request: ReferralRequest,
+    consent: ConsentRecord | None,
+    *,
+    client_code: str,
+    at: int,
+    exercise: bool = False,
+    with_routing: WithRouting = ReferralContent.with_routing,
+) -> Judged:
+    """Run the gate on a request, with the routing fields of the sending agency.
+
+    Args:
+        between: who refers to whom.
+        request: everything the agency would like to say.
+        consent: under which it may move; nothing is a no.
+        client_code: under which the receiver knows her.
+        at: now, Unix milliseconds.
+        exercise: every referral of this sender is a drill.
+        with_routing: fills in the routing fields; replaced by who reports refusals in another way.
+
+    Raises:
+        ContentInvalidError: the content sets what only the sending software sets.
+    """
+    priority = effective_priority(request.priority, request.content)
+    rule = between.contract.rule_for(between.sender.kind, between.receiver.kind, request.service_type)
+    within = dict(rule.respond_within) if rule is not None else PRIORITY_RESPOND_WITHIN_S
+    due = clocks.respond_by(at, priority, within)
+    moment = _moment(at)
+    routing = Routing(
+        client_code=client_code,
+        priority=priority,
+        service_type=request.service_type,
+        referred_at=moment,
+        respond_by=_moment(due),
+        referring_agency=between.sender.agency,
+        duty_contact=between.sender.duty_contact,
+        exercise=request.exercise or exercise,
+    )
+    content = with_routing(request.content, routing)
+    outcome = clear(
+        DisclosureRequest(
+            between.sender, between.receiver, request.service_type, content, between.contract, consent, moment
+        )
+    )
+    return Judged(outcome, priority, due)
+
+
+def held_until(request: ReferralRequest, judged: Judged, cleared: Cleared, epoch: EpochStatement, at: int) -> int:
+    """When the held disclosure expires: the earliest end of everything that it rests on."""
+    return clocks.disclosure_expires(
+        request.content.safe_contact,
+        consent_ends=receipt_ends(cleared.consent.expires_at, _moment(at)),
+        due=judged.respond_by,
+        key_ends=latest_expiry_of_disclosure(epoch.not_after),
+    )
+
+
+def seal_both(
+    between: Parties,
+    judged: Judged,
+    cleared: Cleared,
+    signers: Signers,
+    *,
+    referral: str,
+    at: int,
+    held_expires: int,
+    epoch: EpochStatement,
+    entropy: Callable[[int], bytes],
+) -> Sealed:
+    """Offer and disclosure, sealed to the receiver at the same moment.
+
+    Raises:
+        ContentTooLargeError: one of them fits into no envelope.
+    """
+
+    def posting(expires: int, number: int | None, priority: Priority | None, due: int | None) -> Posting:
+        return Posting(
+            envelope_id=entropy(16).hex(),
+            referral=referral,
+            recipient=between.receiver.agency,
+            roster=between.roster,
+            seen=0,
+            created=at,
+            expires=expires,
+            number=number,
+            priority=priority,
+            respond_by=due,
+        )
+
+    due = judged.respond_by
+    offer = seal_forward(
+        cleared.offer,
+        cleared.consent,
+        posting(clocks.expires_at(due), at, judged.priority, due),
+        signers,
+        feedback=cleared.feedback,
+        epoch=epoch,
+        entropy=entropy,
+    )
+    # A plan that is no longer confirmed, or a key near its end, leaves nothing to hold: it is asked for later.
+    if cleared.disclosure is None or held_expires <= at:
+        return Sealed(offer, None)
+    held = seal_forward(
+        cleared.disclosure,
+        cleared.consent,
+        posting(held_expires, None, None, None),
+        signers,
+        feedback=cleared.feedback,
+        epoch=epoch,
+        entropy=entropy,
+    )
+    return Sealed(offer, held)
+
+
+def _moment(at: int) -> datetime:
+    return datetime.fromtimestamp(at / 1000, UTC)
