@@ -75,10 +75,9 @@ def later(step: int, code: str) -> VerificationError:
 
 @dataclass(frozen=True, slots=True)
 class ReferralMemory:
-    """What this node knows of a referral before it looks at an envelope about it."""
+    """What this node knows of a referral with the sender before it looks at an envelope about it."""
 
     side: Side
-    peer: str
     contract: str
     state: State
     closed: bool
@@ -168,7 +167,7 @@ def check_item(item: ParsedItem, memory: ReferralMemory | None, around: Circumst
 
     Args:
         item: parsed, addressed to this agency, not seen before.
-        memory: what is known of the referral; nothing for an unknown one.
+        memory: what is known of the referral; nothing for an unknown one, and for one that has another other party.
         around: roster, contracts, clock.
 
     Raises:
@@ -220,9 +219,6 @@ def _check_referral(
     if memory is None:
         if header.kind is Kind.OFFER or header.kind_class is KindClass.STOP:
             return None
-        raise _unknown_referral(header)
-    if memory.peer != header.sender:
-        # The same answer as for a referral that does not exist: who asks must not learn that it does.
         raise _unknown_referral(header)
     if header.kind in _LATER_KINDS:
         raise VerificationError(9, "kind-not-supported")

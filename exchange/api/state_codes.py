@@ -70,7 +70,7 @@ STATE: Final = (
     Entry(
         "not-a-batch",
         422,
-        _PEER,
+        _SENDER,
         "The body is not a batch of envelopes",
         "Send one to fifty envelopes in the form documented.",
     ),
@@ -84,7 +84,7 @@ STATE: Final = (
     Entry(
         "too-large",
         413,
-        _PEER,
+        _SENDER,
         "An envelope or a part of it is too large",
         "An envelope has at most 128 KiB, a batch at most 4 MiB and 50 envelopes.",
     ),

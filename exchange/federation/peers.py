@@ -51,6 +51,8 @@ async def fetch_peer_keys(node: Node, transport: PeerTransport, peer: Member) ->
         for item, raw in zip(statements, _raw(card), strict=True)
     ]
     await node.database.write(lambda conn: remember_peer_epochs(conn, peer.agency, rows, node.clock()))
+    # A week's key that was changed within its week counts from now on, not from the next start.
+    node.epoch_memory.pop((peer.agency, peer.agency_key), None)
     return True
 
 

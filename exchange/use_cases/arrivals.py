@@ -2,6 +2,9 @@
 
 An offer and its recall may stand in the same batch, so each accepted item changes what the next one is judged by. The
 database is written once, at the end; if a referral changed there meanwhile, the whole batch is judged again.
+
+A referral with another member than the sender is no memory: it is read no further than an unknown one, so that neither
+the answer nor the time it takes says that it exists.
 """
 
 from __future__ import annotations
@@ -42,9 +45,11 @@ class BatchMemory:
     """At which version each referral was read."""
     taken: frozenset[str] = frozenset()
     """Envelope ids that another sender used."""
+    foreign: frozenset[str] = frozenset()
+    """Referrals that exist, with another member."""
 
     def of(self, referral: str) -> ReferralMemory | None:
-        """What verification may look at; nothing for an unknown referral."""
+        """What verification may look at; nothing for an unknown referral and for another member's."""
         known = self.known.get(referral)
         if known is None:
             return None
@@ -52,7 +57,6 @@ class BatchMemory:
         own = Side(record.side)
         return ReferralMemory(
             side=own,
-            peer=record.peer,
             contract=record.contract,
             state=State(record.state),
             closed=record.closed_at is not None,
@@ -78,9 +82,11 @@ async def read_memory(node: Node, peer: str, items: Iterable[ParsedItem]) -> Bat
     def read(conn: Connection) -> BatchMemory:
         ids = [item.header.id for item in listed]
         answers, taken = recall_answers(conn, peer, ids), ids_of_others(conn, peer, ids)
-        records = load_referrals(conn, referrals)
+        found = load_referrals(conn, referrals)
+        records = {record.id: record for record in found.values() if record.peer == peer}
+        foreign = frozenset(found.keys() - records.keys())
         if not records:
-            return BatchMemory(answers, taken=taken)
+            return BatchMemory(answers, taken=taken, foreign=foreign)
         events = events_of(conn, records)
         sent: dict[str, set[str]] = defaultdict(set)
         received: dict[str, set[str]] = defaultdict(set)
@@ -92,7 +98,8 @@ async def read_memory(node: Node, peer: str, items: Iterable[ParsedItem]) -> Bat
             record.id: Known(record, _facts(node, record), events[record.id], sent[record.id], received[record.id])
             for record in records.values()
         }
-        return BatchMemory(answers, known, {record.id: record.version for record in records.values()}, taken)
+        versions = {record.id: record.version for record in records.values()}
+        return BatchMemory(answers, known, versions, taken, foreign)
 
     return await node.database.read(read)
 

@@ -8,7 +8,9 @@ Rules:
 * Only `accepted` is remembered. `refused` is final, says which step and who must act, and never what was sent. `later`
   is for what this node does not know yet: it reads the roster again once first.
 * A bad item never fails its batch.
-* What a peer is told must not tell whether a person is known: an unknown referral and somebody else's look alike.
+* What a peer is told must not tell whether a person is known: an unknown referral and somebody else's look alike. That
+  an id is another's is found last, by an envelope that is right in every other way; a stop about another's referral is
+  signed for, remembered for its repeats, and does nothing.
 """
 
 from __future__ import annotations
@@ -145,8 +147,6 @@ async def _judge(
 
 async def _judge_one(node: Node, item: ParsedItem, memory: BatchMemory, around: Circumstances) -> Arrival | _Repeat:
     check_addresses(item, around)
-    if item.header.id in memory.taken:
-        raise VerificationError(8, "id-conflict")
     seen = memory.answers.get(item.header.id)
     if seen is not None:
         digest, answer = seen
@@ -156,6 +156,7 @@ async def _judge_one(node: Node, item: ParsedItem, memory: BatchMemory, around: 
             return _Repeat(answer)
     checked = check_item(item, memory.of(item.header.referral), around)
     message = await _opened(node, checked, around)
+    disregarded = _is_anothers(item, memory)
     receipt = DeliveryReceipt(
         envelope=item.header.id,
         digest=item.digest,
@@ -165,13 +166,24 @@ async def _judge_one(node: Node, item: ParsedItem, memory: BatchMemory, around: 
         received_at=around.at,
     )
     signed = sign_statement(receipt, node.node_key.sign).to_bytes()
-    arrival = Arrival(checked, message, signed, receipt.leaf, around.at)
+    arrival = Arrival(checked, message, signed, receipt.leaf, around.at, disregarded=disregarded)
     try:
         absorb(node, arrival, memory)
     except TransitionError as error:
         raise VerificationError(9, "not-legal") from error
     memory.answers[item.header.id] = (item.digest, signed)
     return arrival
+
+
+def _is_anothers(item: ParsedItem, memory: BatchMemory) -> bool:
+    """Whether this is a stop about a referral with another member, which stops nothing."""
+    if item.header.id in memory.taken:
+        raise VerificationError(8, "id-conflict")
+    if item.header.referral not in memory.foreign:
+        return False
+    if item.header.kind_class is not KindClass.STOP:
+        raise VerificationError(9, "unknown-referral")
+    return True
 
 
 async def _opened(node: Node, checked: CheckedItem, around: Circumstances) -> VerifiedMessage | None:

@@ -6,7 +6,8 @@ Rules:
   Where the agency's keys live elsewhere the wrapped key stays until the agency's own software has taken it over.
 * An answer is an event of the receiving side. Legality is judged by reachability, since events overtake each other; an
   older number is recorded and changes nothing.
-* A stop always counts. About an unknown referral it leaves a tombstone that refuses the later offer.
+* A stop always counts. About an unknown referral it leaves a tombstone that refuses the later offer; about a referral
+  with another member it is remembered, and nothing else.
 * Her no deletes at once what has not left yet.
 """
 
@@ -67,6 +68,8 @@ class Arrival:
     receipt: bytes
     leaf: str
     at: int
+    disregarded: bool = False
+    """It is about a referral with another member: signed for, and without any effect."""
     made: ReferralRecord | None = None
     """The referral, where this envelope makes it."""
 
@@ -83,6 +86,8 @@ def absorb(node: Node, arrival: Arrival, memory: BatchMemory) -> None:
         TransitionError: the event is not legal.
     """
     header = arrival.checked.item.header
+    if arrival.disregarded:
+        return
     known = memory.known.get(header.referral)
     if known is None:
         facts = _facts_of_offer(arrival) if header.kind is Kind.OFFER else None
@@ -107,6 +112,15 @@ def store_arrival(node: Node, conn: Connection, arrival: Arrival, key: ReferralK
         StaleReferralError, sqlalchemy.exc.IntegrityError: somebody else was faster; judge again.
     """
     header, digest = arrival.checked.item.header, arrival.checked.item.digest
+    if not arrival.disregarded:
+        _take_over(node, conn, arrival, key)
+    remember_until = max(header.expires + node.limits.skew_ms, arrival.at + node.limits.dedupe_at_least_ms)
+    remember_answer(conn, header.sender, header.id, digest, arrival.receipt, remember_until)
+    action = f"{'disregarded' if arrival.disregarded else 'received'}-{header.kind}"
+    add_audit(conn, at=arrival.at, action=action, subject_id=header.referral, detail=arrival.leaf)
+
+
+def _take_over(node: Node, conn: Connection, arrival: Arrival, key: ReferralKey | None) -> None:
     if arrival.made is not None:
         insert_referral(conn, arrival.made)
         event = _event(arrival, arrival.made.side)
@@ -117,9 +131,6 @@ def store_arrival(node: Node, conn: Connection, arrival: Arrival, key: ReferralK
         record = _changed(node, conn, arrival)
     _follow(node, conn, arrival, record)
     add_arrived(conn, _row(node, arrival, key))
-    remember_until = max(header.expires + node.limits.skew_ms, arrival.at + node.limits.dedupe_at_least_ms)
-    remember_answer(conn, header.sender, header.id, digest, arrival.receipt, remember_until)
-    add_audit(conn, at=arrival.at, action=f"received-{header.kind}", subject_id=header.referral, detail=arrival.leaf)
 
 
 def _changed(node: Node, conn: Connection, arrival: Arrival) -> ReferralRecord:

@@ -11,24 +11,30 @@ import httpx2
 import pytest
 from sqlalchemy import func, select
 from support.federation import Federation, TestNode
-from support.lying_peer import LyingPeer
+from support.lying_peer import LyingPeer, batch_of, row_counts
 from support.people import consent_request, referral_request
 
 from contracts.vocabulary import WithdrawalForm
 from exchange.client.errors import ProblemError
 from exchange.demo.federation import HELPLINE, SHELTER
-from exchange.envelope.epochs import state_epoch, week_of
+from exchange.envelope.epochs import EpochStatement, Week, state_epoch, week_of
+from exchange.envelope.format import Envelope
 from exchange.envelope.keys import EpochKey
+from exchange.envelope.keys import key_id as key_id_of
 from exchange.envelope.kinds import Kind
+from exchange.envelope.statements import sign_statement
 from exchange.envelope.wire import read_again, to_base64url
 from exchange.federation.peers import MOST_STATEMENTS, fetch_peer_keys
 from exchange.federation.transport import HTTPTransport, PeerTransport, PeerUnreachableError
+from exchange.limits import DAY_MS, WEEK_MS
 from exchange.roster import Member
 from exchange.schemas.federation import BatchAnswer, ResyncRequest
 from exchange.schemas.inbox import DecisionRequest
 from exchange.schemas.node import EpochKeyView, NodeCard
 from exchange.schemas.shapes import from_millis
 from exchange.storage import node_keyring
+from exchange.storage.epochs import peer_epochs
+from exchange.storage.inbox import forget_answers
 from exchange.storage.tables import AUDIT, CHANGE, INBOX, METADATA
 from exchange.use_cases.describe_node import node_card
 from exchange.use_cases.outgoing import current_peer_epoch
@@ -53,18 +59,35 @@ class CardOf:
         pass
 
 
-def stated(one: TestNode, *, seq: int) -> EpochKeyView:
-    """A statement for this week, signed by the member's agency key, with any number."""
-    assert one.node.keyring is not None
-    week, key = week_of(one.node.clock()), EpochKey(secrets.token_bytes(32))
-    signed = state_epoch(key, week, agency=one.agency, seq=seq, sign=one.node.keyring.agency_key.sign)
+def stated(
+    one: TestNode,
+    *,
+    seq: int,
+    signed_by: TestNode | None = None,
+    agency: str | None = None,
+    public: bytes | None = None,
+    key_id: str | None = None,
+    week: Week | None = None,
+) -> EpochKeyView:
+    """A statement for this week, signed by the member's agency key, with any number; or with anything else wrong."""
+    keyring = (signed_by or one).node.keyring
+    assert keyring is not None
+    week, key = week or week_of(one.node.clock()), public or EpochKey(secrets.token_bytes(32)).public
+    statement = EpochStatement(
+        agency=agency or one.agency,
+        key_id=key_id or key_id_of(key),
+        key=to_base64url(key),
+        not_before=week.not_before,
+        not_after=week.not_after,
+        seq=seq,
+    )
     return EpochKeyView(
-        key_id=key.key_id,
-        key=to_base64url(key.public),
+        key_id=statement.key_id,
+        key=statement.key,
         seq=seq,
         not_before=from_millis(week.not_before),
         not_after=from_millis(week.not_after),
-        statement=to_base64url(signed.to_bytes()),
+        statement=to_base64url(sign_statement(statement, keyring.agency_key.sign).to_bytes()),
     )
 
 
@@ -223,3 +246,81 @@ async def test_a_plan_that_was_overtaken_is_not_the_plan(pair: Federation) -> No
     assert [one.result for one in await liar.deliver(newer, older)] == ["accepted"] * 2
     newest = await shelter.client().inbox.contact_advice(item)
     assert newest.code == "nobody-initiates"
+
+
+@pytest.mark.parametrize("days", [0, 20, 31, 60])
+async def test_a_replay_is_stored_once_in_its_window_and_never_after_it(pair: Federation, days: int) -> None:
+    """Also when the memory of the delivery has ended: the envelope has too."""
+    liar = await LyingPeer.of(pair[HELPLINE], pair[SHELTER])
+    node = pair[SHELTER].node
+    body = batch_of(liar.forward())
+    first = await liar.post(body)
+    before = await row_counts(node.database)
+    pair.clock.pass_by(hours=24 * days)
+    await node.database.write(lambda conn: forget_answers(conn, node.clock()))
+    again = await liar.post(body)
+    remembered = days * DAY_MS < node.limits.dedupe_at_least_ms
+    if remembered:
+        assert again.content == first.content
+    else:
+        (answer,) = BatchAnswer.model_validate_json(again.content).answers
+        assert answer.problem is not None
+        assert (answer.result, answer.problem.code) == ("refused", "expired")
+    after = await row_counts(node.database)
+    assert (after["inbox"], after["referral"], after["event"]) == (before["inbox"], before["referral"], before["event"])
+
+
+async def test_an_old_number_is_on_record_and_changes_nothing(pair: Federation) -> None:
+    helpline, shelter = pair[HELPLINE], pair[SHELTER]
+    consent = await helpline.client().consents.record(consent_request(SHELTER.agency))
+    created = await helpline.client().referrals.send(referral_request(SHELTER.agency, consent.id))
+    await pair.travel()
+    (offer,) = (await shelter.client().inbox.list()).items
+    await shelter.client().inbox.decide(offer.id, DecisionRequest(decision="accepted"))
+    await pair.travel()
+    liar = await LyingPeer.of(shelter, helpline)
+    at = liar.now()
+
+    def told(state: str, number: int) -> Envelope:
+        more = {"referral": created.id, "in_reply_to": offer.id, "number": number}
+        return liar.answer(Kind.PROGRESS, state, {"state": state}, **more)
+
+    answers = await liar.deliver(told("in-service", at + 20), told("not-arrived", at + 10))
+    assert [one.result for one in answers] == ["accepted"] * 2
+    assert (await helpline.client().referrals.read(created.id)).state == "in-service"
+
+
+async def test_keys_of_an_older_card_are_never_used(pair: Federation) -> None:
+    """Whatever a card or a mirror of it serves, what was known stays in use."""
+    one, other = pair[HELPLINE], pair[SHELTER]
+    first = await card(other)
+    renewed = stated(other, seq=50)
+    fresh = first.model_copy(update={"epochs": (*first.epochs, renewed)})
+    assert await fetch_peer_keys(one.node, CardOf(fresh), other.member)
+    assert (await current_peer_epoch(one.node, other.member)).key_id == renewed.key_id
+    known = await mirrored(one, other)
+    week = week_of(one.node.clock())
+    for name, view in {
+        "older": first.epochs[0],
+        "of another agency": stated(one, seq=60),
+        "another agency's key about this one": stated(other, seq=61, signed_by=one),
+        "about another agency, signed by this one": stated(other, seq=62, agency=one.agency),
+        "of low order": stated(other, seq=63, public=bytes(32)),
+        "another key than it says": stated(other, seq=64, key_id="ab" * 16),
+        "not a week": stated(other, seq=65, week=Week(week.not_before, week.not_after + 1)),
+        "two weeks": stated(other, seq=66, week=Week(week.not_before, week.not_after + WEEK_MS)),
+        "in the middle of a week": stated(other, seq=67, week=Week(week.not_before + 1, week.not_after + 1)),
+    }.items():
+        lie = first.model_copy(update={"epochs": (view,)})
+        assert not await fetch_peer_keys(one.node, CardOf(lie), other.member), name
+        both = first.model_copy(update={"epochs": (renewed, view)})
+        if name != "older":
+            assert not await fetch_peer_keys(one.node, CardOf(both), other.member), name
+        assert await mirrored(one, other) == known, name
+        one.node.epoch_memory.clear()
+        assert (await current_peer_epoch(one.node, other.member)).key_id == renewed.key_id
+
+
+async def mirrored(one: TestNode, other: TestNode) -> Any:
+    """What one node has remembered of another's keys."""
+    return await one.node.database.read(lambda conn: peer_epochs(conn, other.agency))

@@ -10,15 +10,17 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from support.federation import Federation, federation
-from support.lying_peer import LyingPeer, row_counts
+from support.lying_peer import LyingPeer
 from support.people import consent_request, referral_request
+from support.refusals import CANARY, Refusal, refused, watched
 
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.envelope.kinds import Kind
 from exchange.schemas.inbox import DecisionRequest
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-CANARY = "Canary-Bunga"
+INVALID = Refusal(16, "content-invalid")
+TOLD_TOO_MUCH = Refusal(17, "over-shared")
 
 
 @dataclass(slots=True)
@@ -48,61 +50,47 @@ async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene
         yield Scene(together, liar, created.id, offer.id)
 
 
+LIES: list[tuple[str, Refusal, Kind, str, dict[str, Any] | bytes]] = [
+    ("not-json", INVALID, Kind.PROGRESS, "in-service", b"not json"),
+    ("not-an-object", INVALID, Kind.PROGRESS, "in-service", b"[]"),
+    ("free-text", INVALID, Kind.PROGRESS, "failed", {"state": "failed", "note": CANARY}),
+    ("unknown-term", INVALID, Kind.PROGRESS, "failed", {"state": "failed", "fail_reason": CANARY}),
+    ("another-event-than-the-header", INVALID, Kind.PROGRESS, "failed", {"state": "completed"}),
+    ("recall-answer-that-contradicts", INVALID, Kind.RECALL_ANSWER, "failed", {"agreed": True}),
+    (
+        "asks-for-what-is-never-sent",
+        INVALID,
+        Kind.INFORMATION_REQUEST,
+        "information-requested",
+        {"fields": ["narrative"]},
+    ),
+    ("progress-at-decision", TOLD_TOO_MUCH, Kind.PROGRESS, "in-service", {"state": "in-service"}),
+    (
+        "how-it-ended-at-decision",
+        TOLD_TOO_MUCH,
+        Kind.PROGRESS,
+        "failed",
+        {"state": "failed", "fail_reason": "not-arrived"},
+    ),
+    (
+        "under-another-contract",
+        Refusal(10, "contract-differs"),
+        Kind.DECISION,
+        "accepted",
+        {"decision": "accepted"},
+    ),
+    ("an-acceptance-counts-once", Refusal(9, "not-legal"), Kind.DECISION, "accepted", {"decision": "accepted"}),
+]
+
+
 @pytest.mark.parametrize(
-    ("kind", "event", "content", "code"),
-    [
-        pytest.param(Kind.PROGRESS, "in-service", b"not json", "content-invalid", id="16-not-json"),
-        pytest.param(Kind.PROGRESS, "in-service", b"[]", "content-invalid", id="16-not-an-object"),
-        pytest.param(
-            Kind.PROGRESS, "failed", {"state": "failed", "note": CANARY}, "content-invalid", id="16-free-text"
-        ),
-        pytest.param(
-            Kind.PROGRESS, "failed", {"state": "failed", "fail_reason": CANARY}, "content-invalid", id="16-unknown-term"
-        ),
-        pytest.param(
-            Kind.PROGRESS, "failed", {"state": "completed"}, "content-invalid", id="16-another-event-than-the-header"
-        ),
-        pytest.param(
-            Kind.RECALL_ANSWER, "failed", {"agreed": True}, "content-invalid", id="16-recall-answer-that-contradicts"
-        ),
-        pytest.param(
-            Kind.INFORMATION_REQUEST,
-            "information-requested",
-            {"fields": ["narrative"]},
-            "content-invalid",
-            id="16-asks-for-what-is-never-sent",
-        ),
-        pytest.param(Kind.PROGRESS, "in-service", {"state": "in-service"}, "over-shared", id="17-progress-at-decision"),
-        pytest.param(
-            Kind.PROGRESS,
-            "failed",
-            {"state": "failed", "fail_reason": "not-arrived"},
-            "over-shared",
-            id="17-how-it-ended-at-decision",
-        ),
-        pytest.param(
-            Kind.DECISION, "accepted", {"decision": "accepted"}, "contract-differs", id="10-under-another-contract"
-        ),
-    ],
+    ("refusal", "kind", "event", "content"),
+    [pytest.param(*lie[1:], id=f"{lie[1].step}-{lie[0]}") for lie in LIES],
 )
 async def test_an_answer_is_read_as_strictly_as_a_forward(
-    scene: Scene, kind: Kind, event: str, content: dict[str, Any] | bytes, code: str
+    scene: Scene, refusal: Refusal, kind: Kind, event: str, content: dict[str, Any] | bytes
 ) -> None:
-    node = scene.together[HELPLINE].node
-    before = await row_counts(node.database)
-    contract = {"contract": "ab" * 32} if code == "contract-differs" else {}
+    contract = {"contract": "ab" * 32} if refusal.code == "contract-differs" else {}
     forged = scene.liar.answer(kind, event, content, referral=scene.referral, in_reply_to=scene.offer, **contract)
-    (answer,) = await scene.liar.deliver(forged)
-    assert answer.problem is not None, answer.result
-    assert (answer.problem.code, answer.problem.who) == (code, "sender")
-    assert CANARY not in answer.model_dump_json()
-    assert await row_counts(node.database) == before
-
-
-async def test_an_acceptance_counts_once(scene: Scene) -> None:
-    again = scene.liar.answer(
-        Kind.DECISION, "accepted", {"decision": "accepted"}, referral=scene.referral, in_reply_to=scene.offer
-    )
-    (answer,) = await scene.liar.deliver(again)
-    assert answer.problem is not None
-    assert answer.problem.code == "not-legal"
+    with watched(scene.together[HELPLINE]) as helpline:
+        await refused(helpline, scene.liar, forged, refusal)

@@ -1,353 +1,164 @@
-"""Every step of receiving, each refused to a member that lies with valid keys. Numbers as in docs/protocol.md.
+"""Every step of receiving, each refused to a member that lies with valid keys, over the node's HTTP surface.
 
-Each forged envelope holds at every other step, so that exactly the named one refuses. The answer says which code and
-who has to act, repeats nothing that was submitted, and not one row of the receiver's database changed.
+The lies stand in `support.lies`, what every refusal must be in `support.refusals`. `pytest -v` prints the table.
 """
 
 from __future__ import annotations
 
-import json
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import pytest
 import pytest_asyncio
-from nacl.secret import Aead
 from sqlalchemy import select
-from support.federation import federation
-from support.lying_peer import LyingPeer, row_counts
+from support.federation import Federation, federation
+from support.forgeries import Scene
+from support.lies import TABLE, Lie, bodies
+from support.lying_peer import LyingPeer, batch_of
+from support.refusals import (
+    CANARY,
+    Refusal,
+    Watched,
+    check_problem,
+    refused,
+    statements_of,
+    watched,
+)
 
-from contracts.vocabulary import Basis
 from exchange.demo.federation import HELPLINE, LABOUR_OFFICE, SHELTER
 from exchange.envelope.format import Envelope
-from exchange.envelope.keys import Dek
 from exchange.envelope.kinds import Kind, SignedBy
-from exchange.envelope.seal import assemble, wrap_dek
-from exchange.envelope.wire import canonical, read_again
-from exchange.limits import DAY_MS, HOUR_MS
+from exchange.envelope.wire import read_again
 from exchange.roster import Status
-from exchange.schemas.federation import ItemAnswer
 from exchange.schemas.inbox import DecisionRequest
 from exchange.storage.tables import EVENT
-from exchange.use_cases.acting import Acting
-from exchange.use_cases.decide_referral import decide_referral
 from exchange.use_cases.node import Node, World
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
+NEVER_OFFERED = {"withdrawal": {"event": "stop-service"}, "recall": {}, "entered-in-error": {}}
 
-CANARY = "Canary-Bunga"
 
-
-@dataclass(slots=True)
-class Scene:
-    """A liar, an honest receiver, and what lies between them."""
-
-    liar: LyingPeer
-    other: LyingPeer
-    """Another member, and a liar too."""
-    open: str
-    """A referral the receiver has not answered."""
-    accepted: str
-    """One it has accepted."""
-    accepting: str
-    """The digest of that acceptance."""
-    stopped: str
-    """One that was withdrawn."""
-    foreign: str
-    """One between the receiver and the other member."""
-    offer: Envelope
-    """The accepted referral's offer, as it was delivered."""
+async def accepting_of(together: Federation, offer: Envelope) -> str:
+    """The shelter accepts this offer; the digest of its answer."""
+    header = read_again(offer.header)
+    await together[SHELTER].client().inbox.decide(header["id"], DecisionRequest(decision="accepted"))
+    query = select(EVENT.c.digest).where(EVENT.c.referral == header["referral"], EVENT.c.name == "accepted")
+    return await together[SHELTER].node.database.read(lambda conn: str(conn.execute(query).scalar_one()))
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene]:
+async def three(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Federation]:
     folder: Path = tmp_path_factory.mktemp("steps")
     async with federation(folder, (HELPLINE, SHELTER, LABOUR_OFFICE)) as together:
-        liar = await LyingPeer.of(together[HELPLINE], together[SHELTER])
-        other = await LyingPeer.of(together[LABOUR_OFFICE], together[SHELTER])
-        ids = [secrets.token_hex(16) for _ in range(4)]
-        offer = liar.forward(referral=ids[1])
-        made = [liar.forward(referral=ids[0]), offer, liar.forward(referral=ids[2])]
-        made.append(liar.stop(Kind.WITHDRAWAL, referral=ids[2], event="stop-service", number=liar.now() + 1))
-        assert [one.result for one in await liar.deliver(*made)] == ["accepted"] * 4
-        assert [one.result for one in await other.deliver(other.forward(referral=ids[3]))] == ["accepted"]
-        node = together[SHELTER].node
-        item = read_again(offer.header)["id"]
-        await decide_referral(node, Acting("test", "w-1"), item, DecisionRequest(decision="accepted"))
-        query = select(EVENT.c.digest).where(EVENT.c.referral == ids[1], EVENT.c.name == "accepted")
-        accepting = await node.database.read(lambda conn: str(conn.execute(query).scalar_one()))
-        yield Scene(liar, other, ids[0], ids[1], accepting, ids[2], ids[3], offer)
+        yield together
 
 
-Forge = Callable[[Scene], Envelope | dict[str, Any]]
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def scene(three: Federation) -> Scene:
+    liar = await LyingPeer.of(three[HELPLINE], three[SHELTER])
+    other = await LyingPeer.of(three[LABOUR_OFFICE], three[SHELTER])
+    ids = [secrets.token_hex(16) for _ in range(4)]
+    never = {kind: secrets.token_hex(16) for kind in NEVER_OFFERED}
+    offer, others_offer = liar.forward(referral=ids[1]), other.forward(referral=ids[3])
+    made = [liar.forward(referral=ids[0]), offer, liar.forward(referral=ids[2])]
+    made.append(liar.stop(Kind.WITHDRAWAL, referral=ids[2], event="stop-service", number=liar.now() + 1))
+    made += [liar.stop(Kind(kind), referral=never[kind], **more) for kind, more in NEVER_OFFERED.items()]
+    assert {one.result for one in await liar.deliver(*made)} == {"accepted"}
+    assert [one.result for one in await other.deliver(others_offer)] == ["accepted"]
+    accepting = await accepting_of(three, offer)
+    return Scene(liar, other, ids[0], ids[1], accepting, ids[2], ids[3], never, offer, others_offer)
 
 
-def _raw(scene: Scene, **changes: Any) -> Envelope:
-    """An offer whose header has members that no honest writer writes; signed all the same."""
+@pytest.fixture(scope="module")
+def receiver(three: Federation) -> Iterator[Watched]:
+    with watched(three[SHELTER]) as node:
+        yield node
+
+
+@pytest.mark.parametrize("lie", TABLE, ids=lambda lie: lie.id)
+async def test_a_lie_is_refused_at_its_step(receiver: Watched, scene: Scene, lie: Lie) -> None:
+    await refused(receiver, scene.liar, lie.forge(scene), lie.refusal)
+
+
+async def test_what_is_no_batch_is_a_problem_document(receiver: Watched, scene: Scene) -> None:
+    await scene.liar.token()
+    before = await receiver.rows()
+    for name, (body, code) in bodies(scene).items():
+        receiver.forget_log()
+        answer = await scene.liar.post(body)
+        assert answer.json()["code"] == code, name
+        check_problem(receiver, answer, code, [CANARY, scene.liar.liar.agency])
+    assert await receiver.rows() == before
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "application/json; charset=utf-16", "", "application/jsonx"])
+async def test_1_another_content_type_is_not_read(receiver: Watched, scene: Scene, content_type: str) -> None:
+    await scene.liar.token()
+    receiver.forget_log()
+    answer = await scene.liar.post(batch_of(scene.liar.forward()), **{"content-type": content_type})
+    check_problem(receiver, answer, "unsupported-media-type", [CANARY])
+
+
+@pytest.mark.parametrize("status", [Status.SUSPENDED, Status.LEFT])
+@pytest.mark.parametrize("stage", ["offer", "disclosure"])
+async def test_7_standing_refuses_forwards(receiver: Watched, scene: Scene, status: Status, stage: str) -> None:
     envelope = scene.liar.forward()
-    return scene.liar.signed(replace(envelope, header=canonical(read_again(envelope.header) | changes)))
+    if stage == "disclosure":
+        inside = {"preferred_name": CANARY}
+        held = scene.liar.forward(Kind.DISCLOSURE, inside, referral=scene.accepted, groups=("name",))
+        envelope = scene.liar.released(held, scene.accepting)
+    await scene.liar.token()
+    with _other_world(receiver.one.node, lambda world: _with_status(world, scene.liar.liar.agency, status)):
+        await refused(receiver, scene.liar, envelope, Refusal(7, "not-in-good-standing"))
 
 
-def _wrapped_wrongly(scene: Scene) -> Envelope:
-    header = scene.liar.header(Kind.OFFER)
-    wrapped = wrap_dek(Dek(secrets.token_bytes(32)), scene.liar.epoch.public)
-    body = secrets.token_bytes(10)
-    dek, nonce = Dek(secrets.token_bytes(32)), secrets.token_bytes(24)
-    return assemble(header, body, wrapped_key=wrapped, sign=scene.liar.agency_key.sign, dek=dek, nonce=nonce)
+async def test_7_a_sender_in_no_roster_any_more(receiver: Watched, scene: Scene) -> None:
+    """Its token is refused with the first answer that can see the new roster."""
+    await scene.liar.token()
+    before = await receiver.rows()
+    receiver.forget_log()
+    with _other_world(receiver.one.node, lambda world: _without(world, scene.liar.liar.agency)):
+        answer = await scene.liar.post(batch_of(scene.liar.forward()))
+    check_problem(receiver, answer, "token-invalid", [CANARY, scene.liar.liar.agency])
+    assert await receiver.rows() == before
 
 
-def _changed_ciphertext(scene: Scene) -> Envelope:
-    envelope = scene.liar.forward()
-    return scene.liar.signed(replace(envelope, ciphertext=envelope.ciphertext[:-1] + b"\x00"))
+async def test_7_an_invented_person_and_a_real_member(receiver: Watched, scene: Scene) -> None:
+    agency = scene.liar.liar.agency
+    with _other_world(receiver.one.node, lambda world: _with_member(world, agency, synthetic=False)):
+        await refused(receiver, scene.liar, scene.liar.forward(), Refusal(7, "synthetic-mixed"))
 
 
-def _padded_wrongly(scene: Scene) -> Envelope:
-    dek = secrets.token_bytes(32)
-    header = replace(scene.liar.header(Kind.OFFER), dek_commitment=Dek(dek).commitment())
-    head = canonical(header.members())
-    ciphertext = bytes(Aead(dek).encrypt(bytes(4096), head, secrets.token_bytes(24)))
-    return scene.liar.signed(Envelope(head, wrap_dek(Dek(dek), scene.liar.epoch.public), ciphertext, b""))
+async def test_10_a_contract_that_is_not_in_force_between_the_two(receiver: Watched, scene: Scene) -> None:
+    with _other_world(receiver.one.node, lambda world: replace(world, roster=replace(world.roster, contracts=()))):
+        await refused(receiver, scene.liar, scene.liar.forward(), Refusal(10, "contract-not-in-force"))
 
 
-def _disclosure(scene: Scene, referral: str, *, content: dict[str, Any] | None = None, **changes: Any) -> Envelope:
-    inside = {"preferred_name": CANARY} if content is None else content
-    return scene.liar.forward(Kind.DISCLOSURE, inside, referral=referral, groups=("name",), **changes)
-
-
-def _with_release(scene: Scene, referral: str, **changes: Any) -> Envelope:
-    accepting = changes.pop("accepting", scene.accepting)
-    return scene.liar.released(_disclosure(scene, referral), accepting, **changes)
-
-
-def _release_of_another_key(scene: Scene) -> Envelope:
-    envelope = _disclosure(scene, scene.accepted)
-    other = scene.other.released(envelope, scene.accepting)
-    return replace(envelope, release=other.release)
-
-
-def _same_id(scene: Scene) -> Envelope:
-    return scene.liar.forward(id=read_again(scene.offer.header)["id"])
-
-
-def _answer(scene: Scene, referral: str, **changes: Any) -> Envelope:
-    reply = read_again(scene.offer.header)["id"]
-    decline = {"decision": "declined", "reason": "no-capacity"}
-    return scene.liar.answer(Kind.DECISION, "declined", decline, referral=referral, in_reply_to=reply, **changes)
-
-
-def _at(scene: Scene, ms: int) -> int:
-    return scene.liar.now() + ms
-
-
-LATER = "later"
-STEPS: list[Any] = [
-    pytest.param(
-        lambda s: s.liar.forward().to_json() | {"ciphertext": "A" * 100_000}, "too-large", id="1-part-too-large"
-    ),
-    pytest.param(lambda s: s.liar.forward().to_json() | {CANARY: "x"}, "malformed", id="2-unknown-member"),
-    pytest.param(lambda _: {"header": CANARY}, "malformed", id="2-members-missing"),
-    pytest.param(lambda s: s.liar.forward().to_json() | {"signature": "A==="}, "malformed", id="2-other-spelling"),
-    pytest.param(lambda s: _raw(s, note=CANARY), "malformed", id="2-unknown-header-member"),
-    pytest.param(lambda s: _raw(s, created=1.5), "malformed", id="2-fraction"),
-    pytest.param(lambda s: _disclosure(s, s.accepted), "malformed", id="2-disclosure-without-release"),
-    pytest.param(lambda s: replace(s.liar.forward(), release=b"{}"), "malformed", id="2-release-with-an-offer"),
-    pytest.param(lambda s: s.liar.forward(recipient="another-house"), "wrong-recipient", id="3-to-somebody-else"),
-    pytest.param(lambda s: s.other.forward(), "wrong-recipient", id="3-from-somebody-else"),
-    pytest.param(lambda s: _raw(s, suite="rx0"), "unknown-suite", id="5-suite"),
-    pytest.param(lambda s: _raw(s, vocabulary=99), "unknown-vocabulary", id="5-vocabulary"),
-    pytest.param(
-        lambda s: s.liar.forward(created=_at(s, HOUR_MS), respond_by=_at(s, 2 * HOUR_MS), expires=_at(s, 26 * HOUR_MS)),
-        "from-the-future",
-        id="6-from-the-future",
-    ),
-    pytest.param(
-        lambda s: s.liar.forward(
-            created=_at(s, -2 * DAY_MS), respond_by=_at(s, -26 * HOUR_MS), expires=_at(s, -2 * HOUR_MS)
-        ),
-        "expired",
-        id="6-expired",
-    ),
-    pytest.param(
-        lambda s: s.liar.released(
-            _disclosure(s, s.accepted, created=_at(s, -2 * DAY_MS), expires=_at(s, -DAY_MS)), s.accepting
-        ),
-        "release-too-late",
-        id="6-released-after-its-end",
-    ),
-    pytest.param(
-        lambda s: s.liar.released(
-            _disclosure(s, s.accepted, created=_at(s, -16 * DAY_MS), expires=_at(s, -14 * DAY_MS)),
-            s.accepting,
-            released_at=_at(s, -15 * DAY_MS),
-        ),
-        "expired",
-        id="6-delivered-too-late",
-    ),
-    pytest.param(lambda s: s.liar.forward(signing_key="ab" * 16), LATER, id="7-unknown-key"),
-    pytest.param(
-        lambda s: s.liar.forward(signing_key=s.liar.liar.node.node_key.key_id), LATER, id="7-key-of-the-other-kind"
-    ),
-    pytest.param(lambda s: replace(s.liar.forward(), signature=bytes(63) + b"\x01"), "bad-signature", id="8-signature"),
-    pytest.param(
-        lambda s: replace(s.liar.forward(), wrapped_key=bytes(80)), "bad-signature", id="8-wrapped-key-exchanged"
-    ),
-    pytest.param(_same_id, "id-conflict", id="8-same-id-other-digest"),
-    pytest.param(lambda s: s.liar.forward(referral=s.open), "not-legal", id="9-second-offer"),
-    pytest.param(lambda s: s.liar.forward(referral=s.stopped), "withdrawn", id="9-offer-after-her-no"),
-    pytest.param(lambda s: _with_release(s, secrets.token_hex(16)), LATER, id="9-disclosure-without-offer"),
-    pytest.param(lambda s: _with_release(s, s.foreign), LATER, id="9-forward-about-anothers-referral"),
-    pytest.param(lambda s: _with_release(s, s.open), "not-accepted", id="9-disclosure-before-acceptance"),
-    pytest.param(lambda s: _with_release(s, s.stopped), "not-legal", id="9-disclosure-after-her-no"),
-    pytest.param(
-        lambda s: _with_release(s, s.accepted, accepting="00" * 32), "not-accepted", id="9-release-of-no-acceptance"
-    ),
-    pytest.param(
-        lambda s: _with_release(s, s.accepted, disclosure="00" * 32), "release-invalid", id="9-release-of-another"
-    ),
-    pytest.param(_release_of_another_key, "release-invalid", id="9-release-by-another-node"),
-    pytest.param(
-        lambda s: s.liar.forward(
-            Kind.UPDATE, {"preferred_name": CANARY}, referral=s.open, stage="disclosure", groups=("name",)
-        ),
-        "not-accepted",
-        id="9-update-that-discloses-before-acceptance",
-    ),
-    pytest.param(
-        lambda s: s.liar.forward(Kind.INFORMATION, referral=s.open, in_reply_to="ab" * 16),
-        "reply-unknown",
-        id="9-reply-to-nothing",
-    ),
-    pytest.param(
-        lambda s: s.liar.forward(Kind.UPDATE, referral=s.open, purpose="provide-legal-aid"),
-        "not-legal",
-        id="9-another-purpose",
-    ),
-    pytest.param(lambda s: s.liar.forward(Kind.HOLD, referral=s.open), "kind-not-supported", id="9-kind-of-later"),
-    pytest.param(lambda s: _answer(s, s.open), "not-legal", id="9-answer-by-the-referring-side"),
-    pytest.param(lambda s: _answer(s, secrets.token_hex(16)), "unknown-referral", id="9-answer-about-nothing"),
-    pytest.param(lambda s: _answer(s, s.foreign), "unknown-referral", id="9-answer-about-anothers-referral"),
-    pytest.param(lambda s: s.liar.forward(contract="ab" * 32), LATER, id="10-unknown-contract"),
-    pytest.param(
-        lambda s: s.liar.forward(receipt={"groups": ("safety",)}), "receipt-mismatch", id="11-groups-not-covered"
-    ),
-    pytest.param(
-        lambda s: s.liar.forward(receipt={"issuer": "labour-office"}), "receipt-mismatch", id="11-another-issuer"
-    ),
-    pytest.param(
-        lambda s: s.liar.forward(receipt={"recipient": "another-house"}), "receipt-mismatch", id="11-another-recipient"
-    ),
-    pytest.param(
-        lambda s: s.liar.forward(receipt={"purpose": "provide-legal-aid"}), "receipt-mismatch", id="11-another-purpose"
-    ),
-    pytest.param(
-        lambda s: s.liar.forward(receipt={"issued": 1, "expires": 2}), "receipt-expired", id="11-consent-over"
-    ),
-    pytest.param(lambda s: s.liar.forward(receipt={"signature": bytes(64)}), "receipt-signature", id="11-not-signed"),
-    pytest.param(lambda s: s.liar.forward(purpose="provide-livelihood"), "no-rule", id="12-no-rule-for-this-service"),
-    pytest.param(
-        lambda s: s.liar.forward(groups=("need", "perpetrator")), "over-shared", id="12-group-never-permitted"
-    ),
-    pytest.param(lambda s: s.liar.forward(groups=("name", "need")), "over-shared", id="12-name-in-an-offer"),
-    pytest.param(lambda s: s.liar.forward(epoch_key=s.other.strange.key_id), "cannot-unwrap", id="13-unknown-epoch"),
-    pytest.param(_wrapped_wrongly, "commitment-mismatch", id="14-another-data-key"),
-    pytest.param(_changed_ciphertext, "cannot-decrypt", id="14-ciphertext-changed"),
-    pytest.param(_padded_wrongly, "bad-padding", id="15-no-padding-mark"),
-    pytest.param(lambda s: s.liar.forward(body=CANARY.encode()), "content-invalid", id="16-not-a-content"),
-    pytest.param(
-        lambda s: s.liar.forward(
-            body=b'{"basis":"consent","content":{"' + CANARY.encode() + b'":1},"feedback":"decision"}'
-        ),
-        "content-invalid",
-        id="16-unknown-field",
-    ),
-    pytest.param(lambda s: s.liar.forward(groups=("need", "safety")), "groups-differ", id="16-more-groups-than-inside"),
-    pytest.param(
-        lambda s: s.liar.forward(content={"needs": ["tonight"], "safety_flags": ["confined"]}),
-        "groups-differ",
-        id="16-fewer-groups-than-inside",
-    ),
-    pytest.param(
-        lambda s: s.liar.forward(content={"needs": ["tonight"], "referring_agency": "labour-office"}, groups=_ROUTED),
-        "content-invalid",
-        id="16-another-agency-inside",
-    ),
-    pytest.param(lambda s: s.liar.forward(basis=Basis.CAREGIVER_AND_ASSENT), "basis-differs", id="17-another-basis"),
-    pytest.param(
-        lambda s: s.liar.forward(content={"care_window": "under-72h"}, groups=("health",)),
-        "over-shared",
-        id="17-field-not-permitted",
-    ),
-]
-_ROUTED = ("need", "routing")
-
-
-@pytest.mark.parametrize(("forge", "code"), STEPS)
-async def test_a_forged_envelope_is_refused_at_its_step(scene: Scene, forge: Forge, code: str) -> None:
-    database = scene.liar.to.node.database
-    before = await row_counts(database)
-    forged = forge(scene)
-    (answer,) = await scene.liar.deliver(forged)
-    _is_refused(answer, code)
-    _repeats_nothing(answer, forged)
-    assert await row_counts(database) == before
-
-
-@pytest.mark.parametrize(
-    ("status", "forge", "code"),
-    [
-        pytest.param(Status.SUSPENDED, lambda s: s.liar.forward(), "not-in-good-standing", id="7-suspended-offer"),
-        pytest.param(Status.LEFT, lambda s: s.liar.forward(), "not-in-good-standing", id="7-left-offer"),
-        pytest.param(
-            Status.SUSPENDED,
-            lambda s: _with_release(s, s.accepted),
-            "not-in-good-standing",
-            id="7-suspended-disclosure",
-        ),
-    ],
-)
-async def test_standing_refuses_forwards(scene: Scene, status: Status, forge: Forge, code: str) -> None:
-    node = scene.liar.to.node
-    before = await row_counts(node.database)
-    with _other_world(node, lambda world: _with_status(world, scene.liar.liar.agency, status)):
-        (answer,) = await scene.liar.deliver(forge(scene))
-    _is_refused(answer, code)
-    assert await row_counts(node.database) == before
-
-
-async def test_7_a_peer_that_is_in_no_roster_waits_for_a_newer_one(scene: Scene) -> None:
-    node = scene.liar.to.node
-    before = await row_counts(node.database)
-    with _other_world(node, lambda world: _without(world, scene.liar.liar.agency)):
-        (answer,) = await scene.liar.deliver(scene.liar.forward())
-    _is_refused(answer, LATER)
-    assert await row_counts(node.database) == before
-
-
-async def test_10_a_contract_that_is_not_in_force_between_the_two(scene: Scene) -> None:
-    node = scene.liar.to.node
-    before = await row_counts(node.database)
-    with _other_world(node, lambda world: replace(world, roster=replace(world.roster, contracts=()))):
-        (answer,) = await scene.liar.deliver(scene.liar.forward())
-    _is_refused(answer, "contract-not-in-force")
-    assert await row_counts(node.database) == before
-
-
-async def test_4_a_repeat_gets_the_first_bytes_and_changes_nothing(scene: Scene) -> None:
+async def test_4_a_repeat_gets_the_first_bytes_and_changes_nothing(receiver: Watched, scene: Scene) -> None:
     first = scene.liar.forward()
     (accepted,) = await scene.liar.deliver(first)
-    before = await row_counts(scene.liar.to.node.database)
+    before = await receiver.rows()
     once_more = await scene.liar.deliver(first, first)
     assert [answer.receipt for answer in once_more] == [accepted.receipt] * 2
-    assert await row_counts(scene.liar.to.node.database) == before
+    assert await receiver.rows() == before
+
+
+async def test_19_an_answer_that_is_lost_comes_again_byte_for_byte(receiver: Watched, scene: Scene) -> None:
+    body = batch_of(scene.liar.forward(), {"header": CANARY})
+    lost = await scene.liar.post(body)
+    before = await receiver.rows()
+    again = await scene.liar.post(body)
+    assert (again.content, again.headers) == (lost.content, lost.headers)
+    assert await receiver.rows() == before
 
 
 async def test_a_bad_item_never_fails_its_batch(scene: Scene) -> None:
-    answers = await scene.liar.deliver(scene.liar.forward(), {"header": CANARY}, _padded_wrongly(scene))
+    answers = await scene.liar.deliver(scene.liar.forward(), {"header": CANARY}, scene.liar.forward(recipient="nobody"))
     assert [answer.result for answer in answers] == ["accepted", "refused", "refused"]
 
 
@@ -361,27 +172,70 @@ async def test_her_no_passes_whatever_the_standing(scene: Scene, status: Status,
     assert answer.result == "accepted"
 
 
-def _is_refused(answer: ItemAnswer, code: str) -> None:
-    if code == LATER:
-        assert (answer.result, answer.problem) == ("later", None)
-        assert answer.retry_after is not None
-        return
-    assert answer.problem is not None, answer.result
-    assert (answer.result, answer.problem.code, answer.problem.who) == ("refused", code, "sender")
-    assert answer.problem.type.endswith(f"#{code}")
+DOCUMENTED = {"9-second-offer", "9-offer-after-her-no", "8-same-id-other-digest"} | {
+    f"9-{name}"
+    for name in ("offer-behind-her-no", "offer-behind-its-recall", "offer-behind-error", "offer-of-anothers-referral")
+}
+"""Lies that are none as long as the random id in them is unknown: offers that hold at every step. A member that has
+learned another's id somewhere can learn so that it exists here (docs/threat-model.md)."""
 
 
-def _repeats_nothing(answer: ItemAnswer, forged: Envelope | dict[str, Any]) -> None:
-    said = answer.model_dump_json()
-    assert CANARY not in said
-    if isinstance(forged, Envelope):
-        header = json.loads(forged.header)
-        values = (header["id"], header["referral"], header["from"], header["to"], forged.digest())
-        assert not [value for value in values if value in said]
+async def test_the_answer_does_not_tell_whether_she_is_known(three: Federation, receiver: Watched) -> None:
+    """The very same bytes before and after the node knows her: same bytes, same headers, same reads of the database.
+
+    Told by a member that is no party to her referral, in every way that the table has.
+    """
+    knows = await LyingPeer.of(three[HELPLINE], three[SHELTER])
+    stranger = await LyingPeer.of(three[LABOUR_OFFICE], three[SHELTER])
+    ids = [secrets.token_hex(16) for _ in range(4)]
+    never = {kind: secrets.token_hex(16) for kind in NEVER_OFFERED}
+    offer, hers = knows.forward(referral=ids[1]), knows.forward(referral=ids[3])
+    scene = Scene(stranger, knows, ids[0], ids[1], "ab" * 32, ids[2], ids[3], never, offer, hers)
+    told = {lie.id: batch_of(lie.forge(scene)) for lie in TABLE if lie.id not in DOCUMENTED}
+    unknown = {name: await _heard(receiver, stranger, body) for name, body in told.items()}
+    made = [knows.forward(referral=ids[0]), offer, knows.forward(referral=ids[2]), hers]
+    made.append(knows.stop(Kind.WITHDRAWAL, referral=ids[2], event="stop-service", number=knows.now() + 1))
+    made += [knows.stop(Kind(kind), referral=never[kind], **more) for kind, more in NEVER_OFFERED.items()]
+    assert {one.result for one in await knows.deliver(*made)} == {"accepted"}
+    accepting = await accepting_of(three, offer)
+    held = knows.forward(Kind.DISCLOSURE, {"preferred_name": CANARY}, referral=ids[1], groups=("name",))
+    assert [one.result for one in await knows.deliver(knows.released(held, accepting))] == ["accepted"]
+    for name, body in told.items():
+        assert await _heard(receiver, stranger, body) == unknown[name], name
+        assert b'"accepted"' not in unknown[name][0], name
+
+
+@pytest.mark.parametrize("kind", list(NEVER_OFFERED))
+async def test_a_stop_about_anothers_referral_is_signed_for_and_stops_nothing(
+    three: Federation, receiver: Watched, scene: Scene, kind: str
+) -> None:
+    """As one about a referral that does not exist; so nobody learns which do, and nobody stops another's."""
+    stranger = await LyingPeer.of(three[LABOUR_OFFICE], three[SHELTER])
+    await stranger.token()
+    foreign = stranger.stop(Kind(kind), referral=scene.open, **NEVER_OFFERED[kind])
+    unknown = stranger.stop(Kind(kind), **NEVER_OFFERED[kind])
+    before = await receiver.rows()
+    about_hers, about_nothing = await stranger.deliver(foreign, unknown)
+    assert (about_hers.result, about_nothing.result) == ("accepted", "accepted")
+    assert len(about_hers.receipt or "") == len(about_nothing.receipt or "")
+    after = await receiver.rows()
+    assert [row for row in after["referral"] if scene.open in row] == [
+        row for row in before["referral"] if scene.open in row
+    ]
+    assert not [row for row in set(after["inbox"]) - set(before["inbox"]) if scene.open in row]
+    (again,) = await stranger.deliver(foreign)
+    assert again.receipt == about_hers.receipt
+
+
+async def _heard(receiver: Watched, stranger: LyingPeer, body: bytes) -> tuple[bytes, list[tuple[str, str]], list[str]]:
+    await stranger.token()
+    with statements_of(receiver.one) as statements:
+        answer = await stranger.post(body)
+    return answer.content, answer.headers.multi_items(), statements
 
 
 @contextmanager
-def _other_world(node: Node, change: Callable[[World], World]) -> Any:
+def _other_world(node: Node, change: Callable[[World], World]) -> Iterator[None]:
     real = node.world
     changed = change(real())
     node.world = lambda: changed
@@ -391,10 +245,14 @@ def _other_world(node: Node, change: Callable[[World], World]) -> Any:
         node.world = real
 
 
-def _with_status(world: World, agency: str, status: Status) -> World:
+def _with_member(world: World, agency: str, **changes: Any) -> World:
     members = dict(world.roster.members)
-    members[agency] = members[agency].model_copy(update={"status": status})
+    members[agency] = members[agency].model_copy(update=changes)
     return replace(world, roster=replace(world.roster, members=MappingProxyType(members)))
+
+
+def _with_status(world: World, agency: str, status: Status) -> World:
+    return _with_member(world, agency, status=status)
 
 
 def _without(world: World, agency: str) -> World:

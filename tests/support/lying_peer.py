@@ -1,7 +1,8 @@
 """A member that lies: it has valid keys and a place in the roster, and signs whatever it likes.
 
 It seals and signs with the real keys of one node of a test federation, without that node's gate, feedback rule or
-state, and hands the batch to the receiver's own use case. What a receiver refuses here it refuses on its own account.
+state, and posts to the receiver's node over HTTP with a token it got as every member does. What a receiver refuses here
+it refuses on its own account.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import secrets
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import httpx2
 from sqlalchemy import func, select
 from support.federation import TestNode
 
@@ -25,13 +27,14 @@ from exchange.envelope.statements import ReleaseStatement, sign_statement
 from exchange.envelope.wire import canonical, read_again
 from exchange.limits import DAY_MS, HOUR_MS
 from exchange.messages import ForwardBody
+from exchange.oauth.assertion import make_assertion, token_request
 from exchange.referral.content import ReferralContent
-from exchange.schemas.federation import ItemAnswer
+from exchange.schemas.federation import BatchAnswer, ItemAnswer
 from exchange.storage.database import Connection, Database
 from exchange.storage.tables import METADATA
 from exchange.use_cases.outgoing import current_peer_epoch
-from exchange.use_cases.receive_envelopes import receive_envelopes
 
+ENVELOPES = "/federation/v1/envelopes"
 PURPOSE = "provide-safe-accommodation"
 OFFER_CONTENT = {"needs": ["tonight"], "age_band": "25-49"}
 OFFER_GROUPS = ("need",)
@@ -57,6 +60,8 @@ class LyingPeer:
 
     strange: EpochKey = field(default_factory=lambda: EpochKey(secrets.token_bytes(32)))
     """A key that no node has."""
+    _token: tuple[str, int] = ("", 0)
+    """A token of the receiver, and until when it is good."""
 
     def now(self) -> int:
         """The federation's clock."""
@@ -164,7 +169,8 @@ class LyingPeer:
         return seal_stop(header, sign=sign, filler=secrets.token_bytes(STOP_FILLER_BYTES))
 
     def released(self, envelope: Envelope, accepting: str, **changes: Any) -> Envelope:
-        """A disclosure with its release statement."""
+        """A disclosure with its release statement, by the liar's node key unless another `sign` is given."""
+        sign = changes.pop("sign", self.liar.node.node_key.sign)
         at = self.liar.node.clock()
         header = read_again(envelope.header)
         statement = ReleaseStatement(
@@ -179,14 +185,38 @@ class LyingPeer:
             }
             | changes
         )
-        return replace(envelope, release=sign_statement(statement, self.liar.node.node_key.sign).to_bytes())
+        return replace(envelope, release=sign_statement(statement, sign).to_bytes())
 
-    async def deliver(self, *envelopes: Envelope | dict[str, Any], peer: str | None = None) -> list[ItemAnswer]:
-        """Hand them in as the authenticated peer; one answer each."""
-        items = [item if isinstance(item, dict) else item.to_json() for item in envelopes]
-        body = canonical({"envelopes": items})
-        answer = await receive_envelopes(self.to.node, peer or self.liar.agency, body)
-        return list(answer.answers)
+    async def token(self) -> str:
+        """A token for the receiver's node, got with the liar's real node key."""
+        value, until = self._token
+        now = self.now()
+        if until <= now:
+            assertion = make_assertion(self.liar.agency, self.to.member.node_url, self.liar.node.node_key.sign, now=now)
+            async with self._http() as http:
+                answer = await http.post("/oauth/token", data=token_request(assertion, "federation"))
+            value, until = str(answer.json()["access_token"]), now + 60_000
+            self._token = value, until
+        return value
+
+    async def post(self, body: bytes, path: str = ENVELOPES, **headers: str) -> httpx2.Response:
+        """Any bytes, as the authenticated member."""
+        sent = {"authorization": f"Bearer {await self.token()}", "content-type": "application/json"} | headers
+        async with self._http() as http:
+            return await http.post(path, content=body, headers=sent)
+
+    async def deliver(self, *envelopes: Envelope | dict[str, Any]) -> list[ItemAnswer]:
+        """Hand them in; one answer each."""
+        answer = await self.post(batch_of(*envelopes))
+        return list(BatchAnswer.model_validate_json(answer.content).answers)
+
+    def _http(self) -> httpx2.AsyncClient:
+        return httpx2.AsyncClient(transport=self.to.network.apps[self.to.port], base_url=self.to.member.node_url)
+
+
+def batch_of(*envelopes: Envelope | dict[str, Any]) -> bytes:
+    """The body of a batch."""
+    return canonical({"envelopes": [item if isinstance(item, dict) else item.to_json() for item in envelopes]})
 
 
 async def row_counts(database: Database) -> dict[str, int]:
