@@ -173,6 +173,11 @@ def forge_update(scene: Scene, referral: str, **changes: Any) -> Envelope:
     return scene.liar.forward(Kind.UPDATE, referral=referral, **changes)
 
 
+def another_agency_inside(scene: Scene) -> Envelope:
+    content = {"needs": ["tonight"], "referring_agency": "labour-office"}
+    return scene.liar.forward(content=content, groups=("need", "routing"))
+
+
 def field_of_nothing(_scene: Scene) -> bytes:
     return b'{"basis":"consent","content":{"' + CANARY.encode() + b'":1},"feedback":"decision"}'
 

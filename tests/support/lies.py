@@ -10,7 +10,7 @@ Not in the table, because no envelope can bring them about from outside:
 * 7 `unknown-sender`, `synthetic-mixed` and `not-in-good-standing`, and 10 `contract-not-in-force`: they depend on the
   roster, and are tested with other rosters beside the table. A sender that is in no roster gets no token either.
 * 9 `not-released`: what has no release statement is refused at 2 already.
-* 13 `keys-elsewhere`: a matter of the receiver's node, not of the envelope.
+* 13 to 17 at a node without keys: its client does them, and refuses by an envelope (tests of the takeover).
 * 17 codes of the contract other than `over-shared` and `basis-differs`: step 12 has asked the same contract before.
 """
 
@@ -25,6 +25,7 @@ from support.forgeries import (
     Scene,
     aged,
     ahead,
+    another_agency_inside,
     changed_ciphertext,
     ended_consent,
     field_of_nothing,
@@ -250,9 +251,7 @@ CONTENT = [
         16,
         "another-agency-inside",
         "content-invalid",
-        lambda s: s.liar.forward(
-            content={"needs": ["tonight"], "referring_agency": "labour-office"}, groups=("need", "routing")
-        ),
+        another_agency_inside,
     ),
     _lie(17, "another-basis", "basis-differs", lambda s: s.liar.forward(basis=Basis.CAREGIVER_AND_ASSENT)),
     _lie(
