@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from fastapi import FastAPI
+from fastapi.routing import iter_route_contexts
 from fastapi.telemetry import TelemetryConfig
 from starlette.middleware import Middleware
 
 from exchange.api import access, consents, contracts, decisions, documentation, federation, health, inbox, referrals
+from exchange.api.direct import Direct
 from exchange.api.headers import Guard
 from exchange.api.problems import install
 from exchange.api.serving import attach
@@ -48,6 +50,8 @@ def build_api(node: Node | None = None, *, telemetry: TelemetryConfig | None = N
     install(app)
     for router in ROUTERS:
         app.include_router(router)
+    routes = [context.original_route for context in iter_route_contexts(app.routes)]
+    app.middleware_stack = Direct(app.build_middleware_stack(), routes)
     if node is not None:
         attach(app, node)
     return app

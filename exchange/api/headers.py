@@ -9,23 +9,26 @@ Rules:
 
 from __future__ import annotations
 
-from starlette.datastructures import MutableHeaders
+from collections.abc import Iterable
+from typing import Final
+
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from exchange.api.problems import failure
 from exchange.api.serving import Serving
 from exchange.telemetry import get_logger
 
-_ALWAYS = (
-    ("X-Content-Type-Options", "nosniff"),
-    ("Referrer-Policy", "no-referrer"),
-    ("Cross-Origin-Resource-Policy", "same-origin"),
-)
-_UNLESS_SET = (
-    ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
-    ("Cache-Control", "no-store"),
-)
-_HSTS = "max-age=31536000"
+_ALWAYS: Final = {
+    b"x-content-type-options": b"nosniff",
+    b"referrer-policy": b"no-referrer",
+    b"cross-origin-resource-policy": b"same-origin",
+}
+_UNLESS_SET: Final = {
+    b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
+    b"cache-control": b"no-store",
+}
+_HSTS: Final = {b"strict-transport-security": b"max-age=31536000"}
+Header = tuple[bytes, bytes]
 
 
 class Guard:
@@ -46,7 +49,7 @@ class Guard:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                _add_headers(MutableHeaders(scope=message), scope)
+                message["headers"] = _guarded(message.get("headers", ()), scope)
             await send(message)
 
         try:
@@ -58,11 +61,10 @@ class Guard:
             await failure()(scope, receive, sending)
 
 
-def _add_headers(headers: MutableHeaders, scope: Scope) -> None:
-    for name, value in _ALWAYS:
-        headers[name] = value
-    for name, value in _UNLESS_SET:
-        headers.setdefault(name, value)
+def _guarded(headers: Iterable[Header], scope: Scope) -> list[Header]:
     serving = getattr(scope["app"].state, "serving", None)
-    if isinstance(serving, Serving) and serving.node.issuer.startswith("https://"):
-        headers["Strict-Transport-Security"] = _HSTS
+    https = isinstance(serving, Serving) and serving.node.issuer.startswith("https://")
+    always = _ALWAYS | _HSTS if https else _ALWAYS
+    own = [header for header in headers if header[0].lower() not in always]
+    names = {name.lower() for name, _ in own}
+    return [*own, *always.items(), *(header for header in _UNLESS_SET.items() if header[0] not in names)]

@@ -78,19 +78,23 @@ HTTP_ERRORS: Final[Mapping[int, str]] = {
 }
 
 
+#: What is answered with a problem document of its own; anything else is a failure of this node.
+ANSWERED: Final = (
+    UseCaseError,
+    RefusedRequestError,
+    BearerError,
+    StorageUnavailableError,
+    EnvelopeError,
+    RequestValidationError,
+    HTTPException,
+    ClientDisconnect,
+)
+
+
 def install(app: FastAPI) -> None:
     """Answer every error of this application with a problem document."""
-    for kind in (
-        UseCaseError,
-        RefusedRequestError,
-        BearerError,
-        StorageUnavailableError,
-        EnvelopeError,
-        RequestValidationError,
-        HTTPException,
-        ClientDisconnect,
-    ):
-        app.add_exception_handler(kind, _answer)
+    for kind in ANSWERED:
+        app.add_exception_handler(kind, answer)
 
 
 def problem(
@@ -128,7 +132,8 @@ def failure() -> Response:
     return problem(ENTRIES["internal-error"])
 
 
-async def _answer(request: Request, error: Exception) -> Response:
+async def answer(request: Request, error: Exception) -> Response:
+    """The problem document of an error that stands in `ANSWERED`."""
     match error:
         case UseCaseError():
             return _use_case(error)
