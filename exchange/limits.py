@@ -48,8 +48,8 @@ class Limits:
     """The most envelopes in one batch."""
     batch_bytes: int = 4 * KIB * KIB
     """The largest batch; batches are filled by bytes."""
-    batch_first_bytes: int = 256 * KIB
-    """The first batch on a line that failed last; doubled after each success, up to `batch_bytes`."""
+    batch_first_bytes: int = 32 * KIB
+    """The first batch on a line that was never used; `use_cases.line` says what follows, up to `batch_bytes`."""
     groups: int = 16
     """The most field groups in a header or a receipt; the vocabulary has fewer."""
 

@@ -6,28 +6,34 @@ Rules:
 * At-least-once: an envelope leaves the queue only when the peer's signed receipt for exactly these bytes is stored.
 * Waiting is in the database (`due_at`), so a restart forgets nothing. A peer that is away is tried again on the
   schedule of `limits.retry`, and at once when it gives a sign of life.
-* A batch is filled by bytes; on a line that failed last it starts small.
+* A batch is filled by bytes, as many as the line has shown that it carries in time (`use_cases.line`).
+* A lease is kept for as long as a slow line works on it.
 * It is woken by commits; it never relies on being woken.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
+import time
+from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 from exchange.federation.peers import refresh_peers
 from exchange.federation.transport import HTTPTransport, PeerTransport, PeerUnreachableError
 from exchange.limits import MINUTE_MS, SECOND_MS
-from exchange.roster import UnknownMemberError
+from exchange.roster import Member, UnknownMemberError
+from exchange.schemas.federation import BatchAnswer
 from exchange.storage.errors import StorageUnavailableError
 from exchange.storage.outbox import PeerLease
 from exchange.telemetry.logs import get_logger
-from exchange.use_cases.deliver import Outcome, claim, give_back, load_next, next_wait_ms, settle
+from exchange.use_cases.deliver import Outcome, claim, give_back, load_next, next_wait_ms, renew, settle
+from exchange.use_cases.line import Line
 from exchange.use_cases.maintain import attend, maintain
 from exchange.use_cases.node import Node
 
-WAYS: Final = 8
+WAYS: Final = 16
 """How many peers are served at the same time."""
 IDLE_MS: Final = 2 * SECOND_MS
 """The longest sleep without being woken: what a lost signal costs."""
@@ -40,10 +46,11 @@ REFRESH_PEERS_EVERY_MS: Final = 10 * MINUTE_MS
 class Courier:
     """Delivers, and keeps the node's clocks. `run` until `stop` is set; `run_once` for tests and simulations."""
 
-    def __init__(self, node: Node, transport: PeerTransport) -> None:
-        """Serve this node over this transport."""
+    def __init__(self, node: Node, transport: PeerTransport, *, seconds: Callable[[], float] = time.monotonic) -> None:
+        """Serve this node over this transport; `seconds` measures what the lines do."""
         self._node = node
         self._transport = transport
+        self._seconds = seconds
         self._ways: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._maintained = 0
@@ -112,10 +119,11 @@ class Courier:
 
     async def _serve(self, lease: PeerLease) -> None:
         """Deliver to one peer and give the lease back; never raises, so that no peer can stop the courier."""
-        reached, retry_after_ms = False, None
+        reached, retry_after_ms, line = False, None, Line(lease.carries, self._node.limits)
         try:
             try:
-                retry_after_ms = await self._deliver(lease)
+                async with self._holding(lease):
+                    retry_after_ms = await self._deliver(lease, line)
                 reached = True
             except PeerUnreachableError as error:
                 retry_after_ms = error.retry_after_s * SECOND_MS if error.retry_after_s is not None else None
@@ -123,16 +131,44 @@ class Courier:
             except UnknownMemberError:
                 get_logger().warning("peer-not-in-roster", peer=lease.agency)
             except asyncio.CancelledError:
-                await give_back(self._node, lease, reached=False, retry_after_ms=None)
+                await give_back(self._node, lease, line, reached=False, retry_after_ms=None)
                 raise
-            await give_back(self._node, lease, reached=reached, retry_after_ms=retry_after_ms)
+            await give_back(self._node, lease, line, reached=reached, retry_after_ms=retry_after_ms)
         except StorageUnavailableError:
             # The lease ends by itself; whatever the peer got will be answered again with the same receipt.
             get_logger().warning("courier-storage-unavailable")
         except Exception as error:  # noqa: BLE001 - the same for a mistake in here; the type says enough for the log
             get_logger().error("courier-failed", peer=lease.agency, error_type=type(error).__name__)
 
-    async def _deliver(self, lease: PeerLease) -> int | None:
+    @contextlib.asynccontextmanager
+    async def _holding(self, lease: PeerLease) -> AsyncIterator[None]:
+        """The lease is renewed meanwhile, so that a slow line is not given the same envelopes twice at once."""
+
+        async def hold() -> None:
+            held = True
+            while held:
+                await asyncio.sleep(self._node.limits.lease_default_s / 3)
+                held = await renew(self._node, lease)
+
+        holding = asyncio.create_task(hold())
+        try:
+            yield
+        finally:
+            holding.cancel()
+            await asyncio.gather(holding, return_exceptions=True)
+
+    async def _post(self, peer: Member, line: Line, body: bytes) -> BatchAnswer:
+        """One batch; the line learns from it."""
+        started = self._seconds()
+        try:
+            answer = await self._transport.post_envelopes(peer, body)
+        except PeerUnreachableError:
+            line.failed(len(body))
+            raise
+        line.answered(len(body), self._seconds() - started)
+        return answer
+
+    async def _deliver(self, lease: PeerLease, line: Line) -> int | None:
         """Deliver until the queue is empty; how long the peer asks to wait with what it did not take.
 
         A batch is settled while the next one is on its way.
@@ -143,8 +179,8 @@ class Courier:
         waits: list[int] = []
         after = 0
         try:
-            while not self._stopping and (batch := await load_next(node, lease, after)) is not None:
-                answer = await self._transport.post_envelopes(peer, batch.body)
+            while not self._stopping and (batch := await load_next(node, lease, line, after)) is not None:
+                answer = await self._post(peer, line, batch.body)
                 if settling is not None:
                     waits.append((await settling).retry_after_ms or 0)
                 settling = asyncio.create_task(settle(node, lease, peer, batch, answer))

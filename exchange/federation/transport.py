@@ -24,12 +24,15 @@ from exchange.oauth.assertion import make_assertion, token_request
 from exchange.roster import Member
 from exchange.schemas.federation import BatchAnswer, ResyncAnswer
 from exchange.schemas.node import NodeCard
+from exchange.use_cases.line import exchange_s
 
 _JSON: Final = "application/json"
 _REFRESH_BEFORE_MS: Final = 30_000
 _ANSWER_BYTES: Final = 2 * 1024 * 1024
-_EXCHANGE_S: Final = 45.0
-"""For one request and its whole answer: shorter than a courier's lease, also where a peer sends a byte at a time."""
+_CONNECT_S: Final = 20.0
+"""Over two seconds each way a connection takes four, and a packet that was lost comes again three seconds later."""
+_KEEP_S: Final = 30.0
+"""A connection rests here for less time than at the peer, so that no request meets one that was closed meanwhile."""
 _LONGEST_PAUSE_S: Final = 3600
 """The longest pause that a peer can ask for."""
 _UNAUTHORIZED: Final = 401
@@ -97,7 +100,9 @@ class HTTPTransport:
         self._tokens: dict[str, _Token] = {}
         self._client = httpx2.AsyncClient(
             transport=transport,
-            timeout=httpx2.Timeout(30.0, connect=5.0),
+            # `exchange_s` bounds the whole exchange; in between a line may be silent for long.
+            timeout=httpx2.Timeout(None, connect=_CONNECT_S),
+            limits=httpx2.Limits(keepalive_expiry=_KEEP_S),
             follow_redirects=False,
             # Nothing is asked for packed, nor unpacked: a small answer could become large before its size is seen.
             headers={"user-agent": "referral-exchange", "accept-encoding": "identity"},
@@ -175,7 +180,7 @@ class HTTPTransport:
     ) -> tuple[int, bytes]:
         try:
             async with (
-                asyncio.timeout(_EXCHANGE_S),
+                asyncio.timeout(exchange_s(len(content or b""))),
                 self._client.stream(method, url, content=content, data=data, headers=headers) as response,
             ):
                 if response.status_code in _BUSY:

@@ -38,6 +38,8 @@ class PeerLease:
     token: str
     attempts: int
     failing_since: int | None
+    carries: int | None
+    """Bytes of a batch that the line is trusted with; nothing where it was never used."""
 
 
 _COLUMNS = [OUTBOX.c[f.name] for f in fields(OutgoingRecord)]
@@ -146,9 +148,15 @@ def claim_peer(conn: Connection, *, at: int, token: str, lease_ms: int) -> PeerL
         update(PEER)
         .where(PEER.c.agency == agency)
         .values(lease_token=token, lease_until=at + lease_ms)
-        .returning(PEER.c.attempts, PEER.c.failing_since)
+        .returning(PEER.c.attempts, PEER.c.failing_since, PEER.c.carries)
     ).one()
-    return PeerLease(agency, token, row.attempts, row.failing_since)
+    return PeerLease(agency, token, row.attempts, row.failing_since, row.carries)
+
+
+def renew_lease(conn: Connection, lease: PeerLease, *, until: int) -> bool:
+    """Hold a peer for longer; returns whether it was still held."""
+    held = update(PEER).where(PEER.c.agency == lease.agency, PEER.c.lease_token == lease.token)
+    return conn.execute(held.values(lease_until=until)).rowcount == 1
 
 
 def next_due(conn: Connection) -> int | None:
@@ -201,9 +209,9 @@ def settle_item(
     return conn.execute(_SETTLE, values | {"the_id": envelope_id}).rowcount == 1
 
 
-def settle_peer(conn: Connection, lease: PeerLease, *, at: int, due_at: int, reached: bool) -> bool:
+def settle_peer(conn: Connection, lease: PeerLease, *, at: int, due_at: int, reached: bool, carries: int) -> bool:
     """Give the lease back; a courier that lost it changes nothing. Returns whether it still held."""
-    values: dict[str, object] = {"lease_token": None, "lease_until": 0, "due_at": due_at}
+    values: dict[str, object] = {"lease_token": None, "lease_until": 0, "due_at": due_at, "carries": carries}
     if reached:
         values |= {"attempts": 0, "failing_since": None, "last_contact": at}
     else:

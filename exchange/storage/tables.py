@@ -303,6 +303,8 @@ class PeerRow(SQLModel, table=True):
     failing_since: int | None = Field(default=None, sa_type=BigInteger)
     attempts: int = 0
     last_contact: int | None = Field(default=None, sa_type=BigInteger)
+    carries: int | None = None
+    """Bytes of a batch that the line is trusted with; nothing where it was never used."""
 
 
 class PeerEpochRow(SQLModel, table=True):

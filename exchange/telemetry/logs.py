@@ -27,8 +27,15 @@ import structlog
 
 from exchange.telemetry.allowed import LOG_KEYS
 
+KEEP_ALIVE_S: Final = 75
+"""A connection may rest for longer than a peer keeps it, so that on a slow line no request meets a closed one."""
 #: What `uvicorn.run` is given beside address and application.
-UVICORN_OPTIONS: Final[Mapping[str, Any]] = {"access_log": False, "log_config": None, "server_header": False}
+UVICORN_OPTIONS: Final[Mapping[str, Any]] = {
+    "access_log": False,
+    "log_config": None,
+    "server_header": False,
+    "timeout_keep_alive": KEEP_ALIVE_S,
+}
 
 _EVENT: Final = re.compile(r"[a-z]{2,16}[.-][a-z][a-z0-9-]{1,47}")
 _UNNAMED: Final = "log.unnamed"

@@ -35,12 +35,14 @@ from exchange.storage.outbox import (
     load_batch,
     mark_attempted,
     next_due,
+    renew_lease,
     settle_item,
     settle_peer,
 )
 from exchange.storage.referrals import ReferralRecord, remove_events
 from exchange.telemetry.logs import get_logger
 from exchange.use_cases.change_referral import change_by_id
+from exchange.use_cases.line import Line
 from exchange.use_cases.node import Node
 
 STOPS: Final = frozenset(kind.value for kind in Kind if class_of(kind) is KindClass.STOP)
@@ -82,12 +84,17 @@ async def next_wait_ms(node: Node, longest: int) -> int:
     return longest if due is None else max(0, min(longest, due - node.clock()))
 
 
-async def load_next(node: Node, lease: PeerLease, after: int) -> Batch | None:
-    """The next batch for a leased peer, or nothing."""
-    limits = node.limits
-    max_bytes = limits.batch_first_bytes if lease.attempts else limits.batch_bytes
+async def renew(node: Node, lease: PeerLease) -> bool:
+    """Hold a peer while a slow line works; returns whether it was still held."""
+    until = node.clock() + node.limits.lease_default_s * SECOND_MS
+    return await node.database.write(lambda conn: renew_lease(conn, lease, until=until))
+
+
+async def load_next(node: Node, lease: PeerLease, line: Line, after: int) -> Batch | None:
+    """The next batch for a leased peer, as large as the line carries, or nothing."""
+    most, size = node.limits.batch_envelopes, line.carries
     rows = await node.database.read(
-        lambda conn: load_batch(conn, lease.agency, after=after, limit=limits.batch_envelopes, max_bytes=max_bytes)
+        lambda conn: load_batch(conn, lease.agency, after=after, limit=most, max_bytes=size)
     )
     if not rows:
         return None
@@ -96,7 +103,7 @@ async def load_next(node: Node, lease: PeerLease, after: int) -> Batch | None:
         await node.database.write(lambda conn: _bar(node, conn, barred))
     items = await _on_their_way(node, [item for _, item in rows if item not in barred])
     if not items:
-        return await load_next(node, lease, rows[-1][0])
+        return await load_next(node, lease, line, rows[-1][0])
     return Batch(items, rows[-1][0], canonical({"envelopes": [_wire(node, item) for item in items]}))
 
 
@@ -221,8 +228,8 @@ def _refused(node: Node, conn: Connection, item: OutgoingRecord, given: ItemAnsw
     change_by_id(node, conn, item.referral, what=f"{item.kind}-refused", adjust=adjust)
 
 
-async def give_back(node: Node, lease: PeerLease, *, reached: bool, retry_after_ms: int | None) -> None:
-    """Return the lease, with the time of the next try."""
+async def give_back(node: Node, lease: PeerLease, line: Line, *, reached: bool, retry_after_ms: int | None) -> None:
+    """Return the lease, with the time of the next try and what the line carried."""
     at = node.clock()
     if reached:
         due_at = at + (retry_after_ms or 0)
@@ -232,4 +239,6 @@ async def give_back(node: Node, lease: PeerLease, *, reached: bool, retry_after_
         # Jitter only spreads load; nothing secret depends on it.
         wait = node.limits.retry_after_ms(failing_for) * random.uniform(low, high)  # noqa: S311
         due_at = at + max(int(wait), retry_after_ms or 0)
-    await node.database.write(lambda conn: settle_peer(conn, lease, at=at, due_at=due_at, reached=reached))
+    await node.database.write(
+        lambda conn: settle_peer(conn, lease, at=at, due_at=due_at, reached=reached, carries=line.carries)
+    )

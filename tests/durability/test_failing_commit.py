@@ -29,6 +29,7 @@ from exchange.storage.tables import CONSENT, IDEMPOTENCY, INBOX, OUTBOX, REFERRA
 from exchange.storage.transaction import Transaction
 from exchange.use_cases import receive_envelopes
 from exchange.use_cases.deliver import claim, give_back, load_next
+from exchange.use_cases.line import Line
 
 Failure = Callable[[TestNode], AbstractContextManager[None]]
 ONCE = RetryPolicy(attempts=1)
@@ -231,9 +232,9 @@ async def _raw(node: TestNode, client: AgencyClient, request: ReferralRequest, k
 async def _queued(node: TestNode) -> bytes:
     lease = await claim(node.node, "looked-at")
     assert lease is not None
-    batch = await load_next(node.node, lease, 0)
+    batch = await load_next(node.node, lease, Line(lease.carries), 0)
     assert batch is not None
-    await give_back(node.node, lease, reached=True, retry_after_ms=None)
+    await give_back(node.node, lease, Line(lease.carries), reached=True, retry_after_ms=None)
     return batch.body
 
 

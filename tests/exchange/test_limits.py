@@ -26,7 +26,8 @@ def test_the_retry_schedule(failing_for: int, wait: int) -> None:
 
 def test_a_full_batch_of_small_envelopes_fits() -> None:
     assert LIMITS.batch_envelopes * LIMITS.envelope_bytes > LIMITS.batch_bytes
-    assert LIMITS.envelope_bytes <= LIMITS.batch_first_bytes <= LIMITS.batch_bytes
+    assert LIMITS.envelope_bytes <= LIMITS.batch_bytes
+    assert LIMITS.batch_first_bytes <= LIMITS.batch_bytes
 
 
 def test_keys_outlive_what_is_sealed_to_them() -> None:

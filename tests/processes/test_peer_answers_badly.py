@@ -24,8 +24,9 @@ from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.envelope.keys import NodeKey
 from exchange.envelope.statements import DeliveryReceipt, parse_statement, sign_statement
 from exchange.envelope.wire import from_base64url, to_base64url
-from exchange.federation import courier, transport
+from exchange.federation import courier
 from exchange.storage.tables import OUTBOX, PEER
+from exchange.use_cases import line
 
 Writer = asyncio.StreamWriter
 Sign = Callable[[bytes], bytes]
@@ -287,7 +288,7 @@ async def test_retry_after(way: Way, status: int, asked: str, low: float, high: 
 
 async def test_a_byte_at_a_time_is_not_waited_for(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
     (referral,) = await way.hand_in()
-    monkeypatch.setattr(transport, "_EXCHANGE_S", 0.3)
+    monkeypatch.setattr(line, "EXCHANGE_S", 0.3)
 
     async def dribble(writer: Writer, _: Forward) -> None:
         write_answer(writer, 200, b"", length=100_000)

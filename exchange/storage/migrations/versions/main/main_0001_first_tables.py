@@ -175,6 +175,7 @@ def upgrade() -> None:
     sa.Column('failing_since', sa.BigInteger(), nullable=True),
     sa.Column('attempts', sa.Integer(), nullable=False),
     sa.Column('last_contact', sa.BigInteger(), nullable=True),
+    sa.Column('carries', sa.Integer(), nullable=True),
     sa.PrimaryKeyConstraint('agency', name=op.f('pk_peer'))
     )
     op.create_table('peer_epoch',

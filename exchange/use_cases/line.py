@@ -1,0 +1,49 @@
+"""How much goes to a peer in one request, by what the line to it has carried. Pure: sizes and seconds are arguments.
+
+Rules:
+
+1. A line that nobody knows yet begins with `batch_first_bytes`.
+2. After an answer it is trusted with as much as it would have carried, at the speed just seen, in `AIM_S`: a good line
+   gets full batches after one answer, a bad one batches that end well before their time is up.
+3. An answer within `AIM_S` never makes batches smaller: a small one says nothing about a large one.
+4. What was not answered was too much: a quarter of it comes next. One envelope always goes, whatever its size.
+5. A request has `exchange_s` seconds. What cannot be made smaller than one envelope gets more of them.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from exchange.limits import KIB, LIMITS, Limits
+
+AIM_S: Final = 15.0
+EXCHANGE_S: Final = 45.0
+"""For one request and its whole answer, also where a peer sends a byte at a time."""
+_SLOWEST_BYTES_A_S: Final = KIB
+"""What is waited for with a large envelope: 32 kbit/s where every tenth packet is lost carry little more."""
+_QUICKEST_S: Final = 0.001
+
+
+class Line:
+    """What the way to one peer is trusted with, in bytes of one batch."""
+
+    def __init__(self, carries: int | None, limits: Limits = LIMITS) -> None:
+        """Go on from what is known; nothing for a line that was never used."""
+        self._limits = limits
+        self.carries = limits.batch_first_bytes if carries is None else carries
+
+    def answered(self, sent: int, took_s: float) -> None:
+        """A request of so many bytes was answered after so many seconds."""
+        would_carry = int(sent * AIM_S / max(took_s, _QUICKEST_S))
+        trusted = would_carry if took_s > AIM_S else max(self.carries, would_carry)
+        self.carries = min(trusted, self._limits.batch_bytes)
+
+    def failed(self, sent: int) -> None:
+        """A request of so many bytes got no answer."""
+        self.carries = min(self.carries, max(sent // 4, 1))
+
+
+def exchange_s(sent: int) -> float:
+    """How many seconds a request of so many bytes, and its answer, may take."""
+    over = min(sent, LIMITS.envelope_bytes) - LIMITS.batch_first_bytes
+    return EXCHANGE_S + max(0, over) / _SLOWEST_BYTES_A_S
