@@ -40,7 +40,7 @@ def bare_server(folder: Path) -> Iterator[str]:
         process.wait(10)
 
 
-async def measure_limit(url: str, shelf: Shelf, *, count: int, in_flight: int) -> float:
+async def measure_limit(url: str, shelf: Shelf, count: int, in_flight: int) -> float:
     """Payloads a second: sealed, committed here, posted, opened and committed there."""
     lines = Lines(url)
     left = iter(range(count))

@@ -1,0 +1,139 @@
+"""How many referrals a second, beside the limit of this machine: handed in, delivered, opened, and end to end.
+
+Rules:
+
+* End to end: handed in over the API with all gates on, opened by the receiver's client, durable on both sides.
+* The limit is measured between the measurements, so that both saw the same machine; every figure is a median.
+* On PostgreSQL the limit is the same one, on SQLite files.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks.limit import Shelf, bare_server, measure_limit
+from benchmarks.load import Load
+from benchmarks.nodes import Pair, running_pair
+from benchmarks.postgres import create_database, running_server
+from benchmarks.telling import tell
+
+ROUNDS: Final = 3
+COUNT: Final = 1000
+LIMIT_COUNT: Final = 2000
+IN_FLIGHT: Final = 64
+FEWER: Final = {16: 400, 1: 60}
+"""In flight → how many referrals: the same with less going on."""
+LONGEST_S: Final = 60
+"""No round of a database starts later than this."""
+
+
+@dataclass(slots=True)
+class Figures:
+    """The rounds of one database, and the limits measured between them."""
+
+    handed_in: list[float] = field(default_factory=list)
+    delivered: list[float] = field(default_factory=list)
+    opened: list[float] = field(default_factory=list)
+    end_to_end: dict[int, list[float]] = field(default_factory=dict)
+    ways: dict[int, list[dict[str, float]]] = field(default_factory=dict)
+    limits: list[float] = field(default_factory=list)
+    cpu_ms: list[dict[str, float]] = field(default_factory=list)
+    resident_mib: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def summary(self) -> dict[str, Any]:
+        """The medians."""
+        limit, end_to_end = statistics.median(self.limits), statistics.median(self.end_to_end[IN_FLIGHT])
+        delivered = statistics.median(self.delivered)
+        return {
+            "rounds": len(self.delivered),
+            "handed_in_per_s": round(statistics.median(self.handed_in)),
+            "delivery_per_s": round(delivered),
+            "opened_per_s": round(statistics.median(self.opened)),
+            "end_to_end_per_s": round(end_to_end),
+            "limit_per_s": round(limit),
+            "ratio_end_to_end": round(end_to_end / limit, 3),
+            "ratio_delivery": round(delivered / limit, 3),
+            "in_flight": {
+                str(number): {"per_s": round(statistics.median(self.end_to_end[number]))} | medians(self.ways[number])
+                for number in sorted(self.end_to_end)
+            },
+            "cpu_ms_per_referral": medians(self.cpu_ms, 2),
+            "resident_mib": self.resident_mib,
+        }
+
+
+def medians(rounds: list[dict[str, float]], digits: int = 1) -> dict[str, float]:
+    """The median of every member."""
+    return {name: round(statistics.median(one[name] for one in rounds), digits) for name in rounds[0]}
+
+
+def measure_throughput(folder: Path) -> dict[str, Any]:
+    """On SQLite."""
+    return _measure("SQLite", folder, lambda name: f"sqlite:///{folder / name}.db")
+
+
+def measure_throughput_on_postgresql(folder: Path) -> dict[str, Any]:
+    """On a PostgreSQL that is started for it."""
+    with running_server() as server:
+        return _measure("PostgreSQL", folder, lambda name: create_database(server, name))
+
+
+def _measure(database: str, folder: Path, new_database: Callable[[str], str]) -> dict[str, Any]:
+    figures = Figures()
+    with ExitStack() as stack:
+        limit_url = stack.enter_context(bare_server(folder))
+        shelf = Shelf(folder / "sending.db")
+        stack.callback(shelf.close)
+        tell(f"{database}: two nodes start")
+        pair = stack.enter_context(running_pair(folder / "nodes", new_database=new_database))
+        figures.resident_mib["at_start"] = _rounded(pair.resident_mib())
+        asyncio.run(_rounds(database, figures, pair, lambda: measure_limit(limit_url, shelf, LIMIT_COUNT, IN_FLIGHT)))
+        figures.resident_mib["after_load"] = _rounded(pair.resident_mib())
+    return figures.summary()
+
+
+def _rounded(figures: dict[str, float]) -> dict[str, float]:
+    return {name: round(value) for name, value in figures.items()}
+
+
+async def _rounds(database: str, figures: Figures, pair: Pair, limit: Callable[[], Any]) -> None:
+    load = Load(pair)
+    await load.prepare()
+    await load.end_to_end(300, IN_FLIGHT)  # connections, caches
+    started = time.monotonic()
+    for number in range(1, ROUNDS + 1):
+        if number > 1 and time.monotonic() - started > LONGEST_S:
+            tell(f"{database}: no further round, this machine is busy")
+            break
+        figures.limits.append(await limit())
+        with pair.helpline.without_courier():
+            figures.handed_in.append(await load.hand_in_many(COUNT, IN_FLIGHT))
+        figures.delivered.append(await load.delivered(COUNT))
+        figures.opened.append(await load.open_many(COUNT))
+        figures.limits.append(await limit())
+        before = pair.cpu_seconds()
+        await _end_to_end(figures, load, COUNT, IN_FLIGHT)
+        after = pair.cpu_seconds()
+        figures.cpu_ms.append({name: (after[name] - before[name]) / COUNT * 1000 for name in before})
+        for in_flight, count in FEWER.items():
+            await _end_to_end(figures, load, count, in_flight)
+        tell(
+            f"{database} {number}/{ROUNDS}: {figures.handed_in[-1]:.0f} handed in/s, "
+            f"{figures.delivered[-1]:.0f} delivered/s, {figures.opened[-1]:.0f} opened/s, "
+            f"{figures.end_to_end[IN_FLIGHT][-1]:.0f} end to end/s; "
+            f"limit {figures.limits[-2]:.0f} and {figures.limits[-1]:.0f}/s"
+        )
+    load.close()
+
+
+async def _end_to_end(figures: Figures, load: Load, count: int, in_flight: int) -> None:
+    per_second, ways = await load.end_to_end(count, in_flight)
+    figures.end_to_end.setdefault(in_flight, []).append(per_second)
+    figures.ways.setdefault(in_flight, []).append(ways)
