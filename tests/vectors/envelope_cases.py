@@ -168,6 +168,13 @@ def _spellings() -> Iterator[Case]:
     yield {"name": "too-large", "header": right + " " * 4096, "expect": "too-large"}
     yield {"name": "other-suite", "header": canonical(members | {"suite": "rx2"}).decode(), "expect": "unknown-suite"}
     yield {"name": "other-suite-other-members", "header": '{"suite":"rx9"}', "expect": "unknown-suite"}
+    yield {"name": "delete-escaped", "header": '{"note":"\\u007f","suite":"rx9"}', "expect": "unknown-suite"}
+    yield {
+        "name": "delete-not-escaped",
+        "header": '{"note":"\x7f","suite":"rx9"}',
+        "expect": wrong,
+        "member": "not canonical JSON",
+    }
     yield {
         "name": "no-suite",
         "header": canonical({k: v for k, v in members.items() if k != "suite"}).decode(),

@@ -24,7 +24,7 @@ def _file(about: str, cases: Iterator[Case]) -> bytes:
 
 def build() -> dict[str, bytes]:
     """Every vector file by name."""
-    from vectors import envelope_cases, statement_cases
+    from vectors import envelope_cases, signature_cases, statement_cases
 
     parts: dict[str, tuple[str, Callable[[], Iterator[Case]]]] = {
         "headers.json": (
@@ -42,6 +42,10 @@ def build() -> dict[str, bytes]:
         "keys.json": (
             "Key ids, framing, commitments, derivations; public keys that must be refused.",
             statement_cases.keys,
+        ),
+        "signatures.json": (
+            "Ed25519 where libraries differ. `message` and `signature` as bytes in hexadecimal.",
+            signature_cases.signatures,
         ),
         "statements.json": ("Signed statements and the public key to check them with.", statement_cases.statements),
         "receipts.json": ("Step 11: the consent receipt of a header at a time.", statement_cases.receipts),

@@ -142,6 +142,7 @@ def _malformed_statements(right: bytes) -> Iterator[tuple[str, bytes]]:
     yield "signature-short", canonical(members | {"signature": "AAAA"})
     yield "digest-upper-case", canonical(members | {"body": body | {"digest": body["digest"].upper()}})
     yield "time-true", canonical(members | {"body": body | {"received_at": True}})
+    yield "time-zero", canonical(members | {"body": body | {"received_at": 0}})
     yield "too-large", canonical(members | {"note": "x" * 4096})
 
 

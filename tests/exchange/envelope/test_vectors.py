@@ -13,7 +13,7 @@ from vectors import make_vectors
 from exchange.envelope import epochs, key_file, statements
 from exchange.envelope.errors import EnvelopeError, MalformedError
 from exchange.envelope.format import check_on_the_wire, parse_envelope, parse_header
-from exchange.envelope.keys import Dek, EpochKey, ReferralKey, StorageKey, key_id
+from exchange.envelope.keys import Dek, EpochKey, ReferralKey, StorageKey, key_id, verify
 from exchange.envelope.kinds import KindClass, SignedBy
 from exchange.envelope.open import check_signature, decrypt, unpad, unwrap
 from exchange.envelope.receipts import check_receipt
@@ -81,6 +81,10 @@ def run_key(case: Case) -> None:
         assert storage.keyed_digest(case["digest_use"], bytes.fromhex(case["digest_value"])) == case["digest"]
 
 
+def run_signature(case: Case) -> None:
+    verify(*(bytes.fromhex(case[name]) for name in ("public", "message", "signature")))
+
+
 def run_statement(case: Case) -> None:
     data = case["statement"].encode()
     signed = statements.parse_statement(STATEMENTS[case["kind"]], data)
@@ -125,6 +129,7 @@ RUNNERS: dict[str, Callable[[Case], None]] = {
     "envelopes.json": run_envelope,
     "padding.json": run_padding,
     "keys.json": run_key,
+    "signatures.json": run_signature,
     "statements.json": run_statement,
     "receipts.json": run_receipt,
     "epochs.json": run_epoch,
