@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 
-from sqlalchemy import Connection, and_, bindparam, delete, exists, func, insert, select, update
+from sqlalchemy import Connection, and_, bindparam, delete, exists, func, insert, null, select, update
 
-from exchange.storage.statements import insert_unless_there
+from exchange.storage.statements import insert_unless_there, one_of
 from exchange.storage.tables import OUTBOX, PEER, REFERRAL
 
 
@@ -31,6 +31,18 @@ class OutgoingRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Settlement:
+    """What became of one envelope."""
+
+    id: str
+    status: str
+    """`delivered` or `refused`."""
+    receipt: bytes | None = None
+    problem: str | None = None
+    keep_body: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class PeerLease:
     """The right to deliver to one peer, for a while."""
 
@@ -46,7 +58,19 @@ _COLUMNS = [OUTBOX.c[f.name] for f in fields(OutgoingRecord)]
 _NO_BODY = {"sealed_header": None, "wrapped_key": None, "ciphertext": None, "signature": None, "release": None}
 _ENQUEUE = insert(OUTBOX)
 _KNOW_PEER = insert_unless_there(PEER)
-_SETTLE = update(OUTBOX).where(OUTBOX.c.id == bindparam("the_id"), OUTBOX.c.status == "queued")
+# Locked, so that what is queued stays so to the end of the transaction. The dialect of SQLite leaves FOR UPDATE out.
+_QUEUED = (
+    select(OUTBOX.c.id)
+    .where(OUTBOX.c.id.in_(one_of("the_ids")), OUTBOX.c.status == "queued")
+    .order_by(OUTBOX.c.id)
+    .with_for_update()
+)
+_SETTLE = (
+    update(OUTBOX)
+    .where(OUTBOX.c.id == bindparam("the_id"), OUTBOX.c.status == "queued")
+    .values({name: bindparam(name) for name in ("status", "settled_at", "receipt", "problem")})
+)
+_SETTLE_AND_WIPE = _SETTLE.values(dict.fromkeys(_NO_BODY, null()))
 
 
 def enqueue(conn: Connection, item: OutgoingRecord) -> None:
@@ -192,21 +216,19 @@ def load_batch(
     return batch
 
 
-def settle_item(
-    conn: Connection,
-    envelope_id: str,
-    *,
-    status: str,
-    at: int,
-    receipt: bytes | None,
-    problem: str | None,
-    keep_body: bool,
-) -> bool:
-    """The peer has answered for one envelope. Returns whether it was still queued."""
-    values: dict[str, object] = {"status": status, "settled_at": at, "receipt": receipt, "problem": problem}
-    if not keep_body:
-        values |= _NO_BODY
-    return conn.execute(_SETTLE, values | {"the_id": envelope_id}).rowcount == 1
+def settle(conn: Connection, settlements: Iterable[Settlement], at: int) -> frozenset[str]:
+    """The peer has answered for these envelopes. Returns those that were still queued; the others stay as they are."""
+    by_id = {one.id: one for one in settlements}
+    queued = frozenset(conn.execute(_QUEUED, {"the_ids": list(by_id)}).scalars()) if by_id else frozenset()
+    for statement, keeping in ((_SETTLE, True), (_SETTLE_AND_WIPE, False)):
+        rows = [
+            {"the_id": one.id, "status": one.status, "settled_at": at, "receipt": one.receipt, "problem": one.problem}
+            for one in by_id.values()
+            if one.id in queued and one.keep_body is keeping
+        ]
+        if rows:
+            conn.execute(statement, rows)
+    return queued
 
 
 def settle_peer(conn: Connection, lease: PeerLease, *, at: int, due_at: int, reached: bool, carries: int) -> bool:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cache
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Update, and_, bindparam, insert, or_, select, update
 
 from exchange.storage.statements import insert_listed, insert_unless_there, one_of
 from exchange.storage.tables import ATTESTATION, CHANGE, EVENT, REFERRAL
@@ -76,7 +77,8 @@ class AttestationRecord:
     digest: str | None = None
 
 
-_COLUMNS = [REFERRAL.c[f.name] for f in fields(ReferralRecord)]
+_NAMES = tuple(f.name for f in fields(ReferralRecord))
+_COLUMNS = [REFERRAL.c[name] for name in _NAMES]
 _EVENT_COLUMNS = [EVENT.c[f.name] for f in fields(EventRecord)]
 _ATTESTATION_COLUMNS = [ATTESTATION.c[f.name] for f in fields(AttestationRecord)]
 _INSERT = insert(REFERRAL)
@@ -89,6 +91,8 @@ _VERSIONS = (
     .order_by(REFERRAL.c.id)
     .with_for_update()
 )
+# On SQLite writers are serialised, and the dialect leaves FOR UPDATE out.
+_LOCK = _LOAD.order_by(REFERRAL.c.id).with_for_update()
 _SAVE = update(REFERRAL).where(REFERRAL.c.id == bindparam("the_id"), REFERRAL.c.version == bindparam("the_version"))
 _ADD_EVENT = insert_unless_there(EVENT)
 _EVENTS = select(*_EVENT_COLUMNS).where(EVENT.c.referral.in_(one_of("the_ids")))
@@ -121,9 +125,13 @@ def load_referral(conn: Connection, referral: str) -> ReferralRecord | None:
 
 def lock_referral(conn: Connection, referral: str) -> ReferralRecord | None:
     """As `load_referral`, to be changed in this transaction: no other process changes it before this one ends."""
-    # On SQLite writers are serialised, and the dialect leaves FOR UPDATE out.
-    row = conn.execute(select(*_COLUMNS).where(REFERRAL.c.id == referral).with_for_update()).first()
-    return ReferralRecord(*row) if row else None
+    return lock_referrals(conn, [referral]).get(referral)
+
+
+def lock_referrals(conn: Connection, ids: Iterable[str]) -> dict[str, ReferralRecord]:
+    """As `lock_referral`, for many; locked in one order everywhere."""
+    rows = conn.execute(_LOCK, {"the_ids": list(ids)})
+    return {row.id: ReferralRecord(*row) for row in rows}
 
 
 def load_referrals(conn: Connection, ids: Iterable[str]) -> dict[str, ReferralRecord]:
@@ -148,6 +156,29 @@ def save_referral(conn: Connection, record: ReferralRecord) -> ReferralRecord:
     if done.rowcount != 1:
         raise StaleReferralError
     return fresh
+
+
+def save_referrals(conn: Connection, changed: Sequence[tuple[ReferralRecord, ReferralRecord]]) -> None:
+    """Write records, as (before, after), that were locked in this transaction; only what differs is written.
+
+    Every index of a column that an UPDATE names is written anew, whether its value differs or not.
+
+    Raises:
+        StaleReferralError: one of them is not the version that was locked.
+    """
+    by_columns: dict[frozenset[str], list[dict[str, object]]] = defaultdict(list)
+    for before, after in changed:
+        found = {name: value for name in _NAMES if (value := getattr(after, name)) != getattr(before, name)}
+        key = {"the_id": before.id, "the_version": before.version}
+        by_columns[frozenset(found)].append(found | key | {"version": before.version + 1})
+    for columns, rows in by_columns.items():
+        if conn.execute(_saving(columns | {"version"}), rows).rowcount != len(rows):
+            raise StaleReferralError
+
+
+@cache
+def _saving(columns: frozenset[str]) -> Update:
+    return _SAVE.values({name: bindparam(name) for name in sorted(columns)})
 
 
 def guard_versions(conn: Connection, versions: Mapping[str, int]) -> None:
@@ -184,7 +215,14 @@ def events_of(conn: Connection, referrals: Iterable[str]) -> dict[str, list[Even
 
 def add_change(conn: Connection, referral: str, what: str, at: int) -> None:
     """Tell the referring agency's cursor that a referral changed."""
-    conn.execute(_ADD_CHANGE.on(conn), {"referral": referral, "what": what, "at": at})
+    add_changes(conn, [referral], what, at)
+
+
+def add_changes(conn: Connection, referrals: Iterable[str], what: str, at: int) -> None:
+    """As `add_change`, the same for many."""
+    rows = [{"referral": referral, "what": what, "at": at} for referral in referrals]
+    if rows:
+        conn.execute(_ADD_CHANGE.on(conn), rows)
 
 
 def list_changes(

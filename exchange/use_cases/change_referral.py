@@ -16,10 +16,13 @@ from exchange.storage.referrals import (
     EventRecord,
     ReferralRecord,
     add_change,
+    add_changes,
     add_event,
     events_of,
     lock_referral,
+    lock_referrals,
     save_referral,
+    save_referrals,
 )
 from exchange.storage.transaction import signal
 from exchange.use_cases.facts import Facts, open_facts
@@ -54,7 +57,7 @@ def change_referral(
         StaleReferralError: somebody else wrote first.
     """
     at = node.clock()
-    held = record.hold in HOLDING
+    before = record
     for event in events:
         add_event(conn, event)
         if event.side == record.side:
@@ -63,11 +66,8 @@ def change_referral(
             record = replace(record, seen=max(record.seen, event.number))
     if adjust is not None:
         record = adjust(record)
-    if facts is None and record.sealed_facts is not None:
-        facts = open_facts(node, record.id, record.sealed_facts)
-    settled = settle_state(record, facts, events_of(conn, [record.id])[record.id], at=at)
-    if held and settled.hold not in HOLDING | {"released"}:
-        delete_held(conn, record.id)
+    settled = _settled(node, record, facts, events_of(conn, [record.id])[record.id], at)
+    _drop_held(conn, before, settled)
     saved = save_referral(conn, settled)
     if record.side == Side.REFERRING:
         add_change(conn, record.id, what, at)
@@ -89,3 +89,34 @@ def change_by_id(
     if record is None:
         return None
     return change_referral(node, conn, record, what=what, events=events, adjust=adjust)
+
+
+def change_each(node: Node, conn: Connection, referrals: Iterable[str], *, what: str, adjust: Adjust) -> None:
+    """As `change_by_id`, the same change to many, with one statement for each table."""
+    at = node.clock()
+    records = lock_referrals(conn, referrals)
+    if not records:
+        return
+    events = events_of(conn, records)
+    changed = [(record, _settled(node, adjust(record), None, events[record.id], at)) for record in records.values()]
+    for before, after in changed:
+        _drop_held(conn, before, after)
+    save_referrals(conn, changed)
+    told = [record.id for record in records.values() if record.side == Side.REFERRING]
+    add_changes(conn, told, what, at)
+    if told:
+        signal(conn, "changes")
+
+
+def _settled(
+    node: Node, record: ReferralRecord, facts: Facts | None, events: Iterable[EventRecord], at: int
+) -> ReferralRecord:
+    if facts is None and record.sealed_facts is not None:
+        facts = open_facts(node, record.id, record.sealed_facts)
+    return settle_state(record, facts, events, at=at)
+
+
+def _drop_held(conn: Connection, before: ReferralRecord, after: ReferralRecord) -> None:
+    """A hold that has ended otherwise than by release takes the disclosure with it."""
+    if before.hold in HOLDING and after.hold not in HOLDING | {"released"}:
+        delete_held(conn, before.id)

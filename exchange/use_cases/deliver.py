@@ -30,18 +30,19 @@ from exchange.storage.database import Connection
 from exchange.storage.outbox import (
     OutgoingRecord,
     PeerLease,
+    Settlement,
     claim_peer,
     delete_queued,
     load_batch,
     mark_attempted,
     next_due,
     renew_lease,
-    settle_item,
     settle_peer,
 )
+from exchange.storage.outbox import settle as settle_envelopes
 from exchange.storage.referrals import ReferralRecord, remove_events
 from exchange.telemetry.logs import get_logger
-from exchange.use_cases.change_referral import change_by_id
+from exchange.use_cases.change_referral import change_by_id, change_each
 from exchange.use_cases.line import Line
 from exchange.use_cases.node import Node
 
@@ -158,15 +159,17 @@ async def settle(node: Node, lease: PeerLease, peer: Member, batch: Batch, answe
     receipts = {item.id: _receipt(item, given, peer) for item, given in answered}
     later = [given.retry_after or 0 for _, given in answered if given.result == "later"]
 
+    settlements = [one for item, given in answered if (one := _settlement(item, given, receipts[item.id])) is not None]
+
     def commit(conn: Connection) -> int:
-        delivered = 0
-        for item, given in answered:
-            receipt = receipts[item.id]
-            if receipt is not None:
-                delivered += _delivered(node, conn, item, receipt, at)
-            elif given.result == "refused" and item.kind not in STOPS:
-                _refused(node, conn, item, given, at)
-        return delivered
+        settled = settle_envelopes(conn, settlements, at)
+        items = [item for item, _ in answered if item.id in settled]
+        offers = [item.referral for item in items if item.kind == Kind.OFFER and receipts[item.id] is not None]
+        change_each(node, conn, offers, what="delivered", adjust=lambda record: _reached(record, at))
+        for item in items:
+            if receipts[item.id] is None:
+                _refused(node, conn, item)
+        return sum(receipts[item.id] is not None for item in items)
 
     delivered = await node.database.write(commit)
     for item, _ in answered:
@@ -198,26 +201,22 @@ def _receipt(item: OutgoingRecord, given: ItemAnswer, peer: Member) -> bytes | N
     return raw if (receipt.envelope, receipt.digest, receipt.recipient) == (item.id, item.digest, peer.agency) else None
 
 
-def _delivered(node: Node, conn: Connection, item: OutgoingRecord, receipt: bytes, at: int) -> bool:
-    keep = item.kind in STOPS
-    if not settle_item(conn, item.id, status="delivered", at=at, receipt=receipt, problem=None, keep_body=keep):
-        return False
-    if item.kind == Kind.OFFER:
-        change_by_id(node, conn, item.referral, what="delivered", adjust=lambda record: _reached(record, at))
-    return True
+def _settlement(item: OutgoingRecord, given: ItemAnswer, receipt: bytes | None) -> Settlement | None:
+    """What the answer makes of the envelope; nothing where it stays in the queue."""
+    if receipt is not None:
+        return Settlement(item.id, "delivered", receipt=receipt, keep_body=item.kind in STOPS)
+    if given.result != "refused" or item.kind in STOPS:
+        return None
+    code = given.problem.code if given.problem is not None else ""
+    # Another text than a code is a peer's own words, and those are not kept.
+    return Settlement(item.id, "refused", problem=code if is_code(code) else "refused")
 
 
 def _reached(record: ReferralRecord, at: int) -> ReferralRecord:
     return replace(record, delivered_at=record.delivered_at or at, undeliverable=False)
 
 
-def _refused(node: Node, conn: Connection, item: OutgoingRecord, given: ItemAnswer, at: int) -> None:
-    code = given.problem.code if given.problem is not None else ""
-    # Another text than a code is a peer's own words, and those are not kept.
-    code = code if is_code(code) else "refused"
-    if not settle_item(conn, item.id, status="refused", at=at, receipt=None, problem=code, keep_body=False):
-        return
-
+def _refused(node: Node, conn: Connection, item: OutgoingRecord) -> None:
     def adjust(record: ReferralRecord) -> ReferralRecord:
         if item.kind == Kind.OFFER:
             return replace(record, undeliverable=True)
