@@ -7,7 +7,8 @@ STAMP := $(VENV)/.installed
 export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench serve openapi lock clean
+SECONDS ?= 60
+.PHONY: help demo test check fuzz bench serve openapi lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -33,6 +34,9 @@ check: $(STAMP) ## Format, lint, types, import arrows, OpenAPI drift
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/exchange openapi --check
+
+fuzz: $(STAMP) ## Wrong input to every reader and endpoint, for SECONDS=60; findings go to fuzz-findings/
+	@PYTHONPATH=tests $(BIN)/python -m fuzzing $(SECONDS)
 
 bench: $(STAMP) ## What we claim about speed, beside the limit of this machine in the same run
 	@$(BIN)/python -m benchmarks

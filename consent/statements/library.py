@@ -83,9 +83,12 @@ def read_statement(data: bytes, source: str) -> Statement:
     if len(data) > MAX_STATEMENT_BYTES:
         raise StatementInvalidError("too-large", "A statement is at most 64 KiB.", source)
     try:
-        statement = Statement.model_validate(tomllib.loads(data.decode("utf-8")))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError):
+        members = tomllib.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError):
+        # tomllib lets a date that does not exist out as a bare ValueError, and deep nesting as a RecursionError.
         raise StatementInvalidError("not-readable", "The file is not TOML in UTF-8.", source) from None
+    try:
+        statement = Statement.model_validate(members)
     except ValidationError as error:
         where = ", ".join(sorted({".".join(map(str, problem["loc"])) for problem in error.errors()}))
         sentence = f"Members are missing, unknown or malformed: {where}."
