@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.latency import measure_latency
+from benchmarks.poll import measure_poll
 from benchmarks.pure import measure_pure
 from benchmarks.telling import tell
 from benchmarks.throughput import measure_throughput, measure_throughput_on_postgresql
@@ -29,6 +30,7 @@ PARTS: Final[dict[str, Callable[[Path], dict[str, Any]]]] = {
     "end-to-end": measure_throughput,
     "postgresql": measure_throughput_on_postgresql,
     "latency": measure_latency,
+    "poll": measure_poll,
 }
 
 

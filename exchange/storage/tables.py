@@ -247,6 +247,12 @@ class InboxRow(SQLModel, table=True):
         Index("ix_inbox_id", "id", unique=True),
         Index("ix_inbox_new", "seq", sqlite_where=text("status = 'new'"), postgresql_where=text("status = 'new'")),
         Index(
+            "ix_inbox_acknowledged",
+            "seq",
+            sqlite_where=text("status = 'acknowledged'"),
+            postgresql_where=text("status = 'acknowledged'"),
+        ),
+        Index(
             "ix_inbox_urgent",
             "respond_by",
             "seq",

@@ -116,6 +116,7 @@ def upgrade() -> None:
     sqlite_autoincrement=True
     )
     with op.batch_alter_table('inbox', schema=None) as batch_op:
+        batch_op.create_index('ix_inbox_acknowledged', ['seq'], unique=False, sqlite_where=sa.text("status = 'acknowledged'"), postgresql_where=sa.text("status = 'acknowledged'"))
         batch_op.create_index('ix_inbox_id', ['id'], unique=True)
         batch_op.create_index('ix_inbox_new', ['seq'], unique=False, sqlite_where=sa.text("status = 'new'"), postgresql_where=sa.text("status = 'new'"))
         batch_op.create_index(batch_op.f('ix_inbox_referral'), ['referral'], unique=False)
