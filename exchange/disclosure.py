@@ -47,6 +47,7 @@ from contracts.vocabulary import (
     ServiceType,
     Stage,
     ceiling,
+    groups_of,
     purpose_for,
 )
 from exchange.disclosure_conditions import (
@@ -63,6 +64,11 @@ from exchange.roster import Member
 
 _GATE: Final = object()
 _STRICTER: Final = {stage: place for place, stage in enumerate(Stage)}
+_TOGETHER: Final = {
+    Stage.OFFER: frozenset({Stage.OFFER}),
+    Stage.DISCLOSURE: frozenset({Stage.DISCLOSURE, Stage.NAMED}),
+}
+"""Fields of which stages travel in an envelope of a stage."""
 _SENT_LATER: Final = frozenset({Kind.INFORMATION, Kind.UPDATE, Kind.APPOINTMENT, Kind.DISCLOSURE})
 _HERE: Final = Field.AVOID_OWN_AUTHORITIES
 """The one field that is evaluated instead of sent."""
@@ -220,6 +226,40 @@ def still_allowed(
     return allowed
 
 
+def groups_allowed(
+    sender: Member,
+    receiver: Member,
+    service: ServiceType,
+    stage: Stage,
+    groups: Iterable[Group],
+    contract: Contract,
+    consent: ConsentRecord | None,
+    at: datetime,
+) -> Allowed | Refused:
+    """The same gate where only the groups are known: of every one some field may go at this stage, or none goes.
+
+    For envelopes that the agency's own software has sealed, which has run the gate on fields. A group holds more fields
+    than may go: this node does not see which of them are inside, the receiver does and refuses what is over-shared.
+    """
+    refusal = members_refuse(sender, receiver, service)
+    clearance = contract.clearance(sender.kind, receiver.kind, service)
+    wanted, stages = frozenset(groups) - {Group.ROUTING}, _TOGETHER[stage]
+    fields: frozenset[Field] = frozenset()
+    if clearance is not None:
+        listed = clearance.offer if stage is Stage.OFFER else clearance.disclosure | clearance.named
+        fields = frozenset(
+            f for f in listed if FIELD_SPECS[f].group in wanted and FIELD_SPECS[f].stage is not Stage.NEVER
+        )
+    question = _Question(sender, receiver, service, fields, contract, consent, at)
+    allowed = _refused(question, refusal) if refusal else _intersect(question)
+    if isinstance(allowed, Refused):
+        return allowed
+    going = {reason.field for reason in allowed.reasons if reason.outcome == "allowed" and reason.stage in stages}
+    if not wanted <= groups_of(going):
+        return Refused("group-not-allowed", "Of one of the groups inside, nothing may be told now.", allowed.reasons)
+    return allowed
+
+
 def lesser(one: Feedback, other: Feedback) -> Feedback:
     """The level that tells less."""
     order = list(Feedback)
@@ -317,7 +357,7 @@ def _reason(question: _Question, rule: policy.FieldVerdict, consent: consents.Co
 
 
 def _forward(request: DisclosureRequest, allowed: Allowed, kind: Kind, stage: Stage) -> Forward:
-    stages = {Stage.OFFER} if stage is Stage.OFFER else {Stage.DISCLOSURE, Stage.NAMED}
+    stages = _TOGETHER[stage]
     going = [reason.field for reason in allowed.reasons if reason.outcome == "allowed" and reason.stage in stages]
     content = request.content.only(going)
     return Forward(

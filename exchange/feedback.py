@@ -124,6 +124,15 @@ def may_travel(content: AnswerContent, level: Feedback) -> bool:
     return isinstance(travels, Answer) and travels.content == content
 
 
+def event_may_travel(kind: Kind, event: EventName, level: Feedback, *, sharing_stopped: bool) -> bool:
+    """The same rules where only the header is known: whether an answer that says this may leave at all."""
+    if kind is Kind.RECALL_ANSWER:
+        return True
+    if kind is Kind.PROGRESS:
+        return Progress(event.value) in _OVER or not (sharing_stopped or level is Feedback.DECISION)
+    return not sharing_stopped
+
+
 def _progress(content: ProgressContent, level: Feedback, *, sharing_stopped: bool) -> Answer | Kept:
     over = content.state in _OVER
     if sharing_stopped and not over:

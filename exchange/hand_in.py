@@ -6,21 +6,23 @@ agency's own software, that does the same (`exchange.client.vault`). Both seal w
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from consent.receipt import receipt_ends
 from consent.record import ConsentRecord
 from contracts.model import Contract
-from contracts.vocabulary import PRIORITY_RESPOND_WITHIN_S, Priority
-from exchange.disclosure import Cleared, DisclosureRequest, Refused, clear
+from contracts.vocabulary import PRIORITY_RESPOND_WITHIN_S, ROUTING_FIELDS, Priority, ReleaseMode
+from exchange.disclosure import Cleared, DisclosureRequest, FieldReason, Refused, clear
 from exchange.envelope.epochs import EpochStatement, latest_expiry_of_disclosure
 from exchange.messages import Posting, SealedMessage, Signers, seal_forward
 from exchange.referral import clocks
 from exchange.referral.content import ReferralContent, Routing, effective_priority
+from exchange.referral.lifecycle import State
 from exchange.roster import Member, RosterSnapshot
-from exchange.schemas.referrals import ReferralRequest
+from exchange.schemas.referrals import FieldDecision, ReferralCreated, ReferralPreview, ReferralRequest, ToldFirst
+from exchange.schemas.shapes import from_millis
 
 WithRouting = Callable[[ReferralContent, Routing], ReferralContent]
 
@@ -165,6 +167,81 @@ def seal_both(
         entropy=entropy,
     )
     return Sealed(offer, held)
+
+
+def field_decisions(reasons: Iterable[FieldReason]) -> tuple[FieldDecision, ...]:
+    """The gate's reasons, field by field."""
+    return tuple(
+        FieldDecision(
+            field=reason.field,
+            outcome=reason.outcome,
+            stage=reason.stage,
+            rule=reason.rule,
+            consent_line=reason.consent,
+            code=reason.code,
+            sentence=reason.sentence,
+        )
+        for reason in reasons
+    )
+
+
+def told_first(member: Member) -> ToldFirst:
+    """What she should hear about a receiver."""
+    told = member.told_first
+    return ToldFirst(
+        reports_to=told.reports_to,
+        freedom_of_movement=told.freedom_of_movement,
+        requires_documents=told.requires_documents,
+    )
+
+
+def preview(between: Parties, judged: Judged, at: int) -> ReferralPreview:
+    """What would happen, field by field, and what to tell her first."""
+    outcome, told = judged.outcome, told_first(between.receiver)
+    fields = tuple(decision for decision in field_decisions(outcome.reasons) if decision.field not in ROUTING_FIELDS)
+    if isinstance(outcome, Refused):
+        return ReferralPreview(
+            allowed=False,
+            code=outcome.code,
+            sentence=outcome.sentence,
+            fields=fields,
+            priority=judged.priority,
+            told_first=told,
+        )
+    return ReferralPreview(
+        allowed=True,
+        code="allowed",
+        sentence="This referral may be sent as shown.",
+        fields=fields,
+        priority=judged.priority,
+        respond_within_seconds=(judged.respond_by - at) // 1000,
+        release=outcome.rule.release,
+        told_first=told,
+    )
+
+
+def created(
+    between: Parties, judged: Judged, cleared: Cleared, *, referral: str, client_code: str, held: bool
+) -> ReferralCreated:
+    """What the agency's system hears of a referral that is stored."""
+    emergency = judged.priority is Priority.EMERGENCY
+    decisions = field_decisions(cleared.reasons)
+    return ReferralCreated(
+        id=referral,
+        client_code=client_code,
+        state=State.SENT,
+        to=between.receiver.agency,
+        priority=judged.priority,
+        respond_by=from_millis(judged.respond_by),
+        expires_at=from_millis(clocks.expires_at(judged.respond_by)),
+        disclosure_held=held,
+        # Nothing about an emergency waits for a confirmation in software.
+        release=ReleaseMode.AUTOMATIC if emergency else cleared.rule.release,
+        withheld=tuple(decision for decision in decisions if decision.outcome != "allowed"),
+        call_now=emergency,
+        duty_contact=between.receiver.duty_contact,
+        told_first=told_first(between.receiver),
+    )
 
 
 def _moment(at: int) -> datetime:

@@ -79,6 +79,9 @@ class Limits:
     epoch_release_ms: int = 7 * DAY_MS
     """A held disclosure expires at the latest this long after the week of the key it is sealed to."""
 
+    hand_in_within_ms: int = 10 * MINUTE_MS
+    """An envelope that the agency seals itself is handed in this soon: its times and its consent are of this moment."""
+
     # The receiver's memory.
     dedupe_at_least_ms: int = 30 * DAY_MS
     """An answer is remembered until the envelope's expires + skew, and at least this long."""

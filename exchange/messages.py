@@ -78,11 +78,11 @@ class ForwardBody:
 
 @dataclass(frozen=True, slots=True)
 class Signers:
-    """What signs here, and for whom. Without the agency key only stops can be made."""
+    """What signs here, and for whom. Without the agency key only stops can be made; without the node key all others."""
 
     agency: str
     agency_key: AgencyKey | None
-    node_key: NodeKey
+    node_key: NodeKey | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,7 +201,7 @@ def seal_stop_message(stop: Stop, posting: Posting, signers: Signers, *, entropy
         **_common(posting, signers, stop.kind, SignedBy.AGENCY if by_agency else SignedBy.NODE),
         event=stop.term.value if stop.term is not None else None,
     )
-    sign = _agency_key(signers).sign if by_agency else signers.node_key.sign
+    sign = (_agency_key(signers) if by_agency else _node_key(signers)).sign
     envelope = seal_stop(header, sign=sign, filler=entropy(STOP_FILLER_BYTES))
     return SealedMessage(envelope, header, envelope.digest())
 
@@ -221,7 +221,7 @@ def _sealed(
 
 
 def _common(posting: Posting, signers: Signers, kind: Kind, signed_by: SignedBy) -> dict[str, Any]:
-    key = _agency_key(signers) if signed_by is SignedBy.AGENCY else signers.node_key
+    key = _agency_key(signers) if signed_by is SignedBy.AGENCY else _node_key(signers)
     return {
         "id": posting.envelope_id,
         "kind": kind,
@@ -249,5 +249,15 @@ def _agency_key(signers: Signers) -> AgencyKey:
     return signers.agency_key
 
 
+def _node_key(signers: Signers) -> NodeKey:
+    if signers.node_key is None:
+        raise NodeKeyElsewhereError
+    return signers.node_key
+
+
 class AgencyKeyElsewhereError(Exception):
     """Only the agency's own software can make this message: the node does not hold the agency key."""
+
+
+class NodeKeyElsewhereError(Exception):
+    """Only the node can make this message: the agency's own software does not hold the node key."""

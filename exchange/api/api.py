@@ -7,7 +7,18 @@ from fastapi.routing import iter_route_contexts
 from fastapi.telemetry import TelemetryConfig
 from starlette.middleware import Middleware
 
-from exchange.api import access, consents, contracts, decisions, documentation, federation, health, inbox, referrals
+from exchange.api import (
+    access,
+    consents,
+    contracts,
+    decisions,
+    documentation,
+    federation,
+    health,
+    inbox,
+    referrals,
+    sealing,
+)
 from exchange.api.direct import Direct
 from exchange.api.headers import Guard
 from exchange.api.problems import install
@@ -20,6 +31,7 @@ ROUTERS = (
     referrals.router,
     inbox.router,
     decisions.router,
+    sealing.router,
     contracts.router,
     federation.router,
     health.router,

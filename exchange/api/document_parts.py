@@ -39,6 +39,7 @@ TAGS: Final[tuple[dict[str, str], ...]] = (
     {"name": "referrals", "description": "For the agency that asks."},
     {"name": "inbox", "description": "For the agency that is asked: list, lease, open, take over."},
     {"name": "decisions", "description": "For the agency that is asked: decide, report, attest."},
+    {"name": "sealing", "description": "For an agency whose own software holds its keys: hand in what it sealed."},
     {"name": "contracts", "description": "The protocol in force, and peers' keys."},
     {"name": "federation", "description": "Between nodes."},
     {"name": "health", "description": "For whoever operates the node."},

@@ -264,5 +264,40 @@ GATE: Final = (
         "The contract of this referral is no longer in force",
         "Nothing further may be sent under it. Telephone the receiver, or refer her anew under the contract in force.",
     ),
+    Entry(
+        "group-not-allowed",
+        403,
+        _SENDER,
+        "Of one of the groups nothing may go",
+        "Run the gate on the fields with the contract and the consent of today, and seal what it lets through.",
+    ),
+    Entry(
+        "receipt-differs",
+        403,
+        _SENDER,
+        "The receipt is not what the consent says",
+        "Cut the receipt from the consent record of today, and seal again.",
+    ),
+    Entry(
+        "signing-key-differs",
+        403,
+        _SENDER,
+        "The roster lists another agency key",
+        "Sign with the agency key that stands in the roster. If it was changed, install the newer roster.",
+    ),
+    Entry(
+        "contract-differs",
+        403,
+        _SENDER,
+        "The referral has another contract or purpose",
+        "Use the contract and the purpose of the referral itself, to its end.",
+    ),
+    Entry(
+        "feedback-level",
+        403,
+        _SENDER,
+        "Her consent and the rule let less be told",
+        "Report it with `POST /v1/inbox/{id}/progress`: it stays in your own record.",
+    ),
 )
 """What contract, consent and roster refuse."""

@@ -9,6 +9,7 @@ Rules:
 
 from __future__ import annotations
 
+import hashlib
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Annotated, Final
 import typer
 
 from exchange.cli.console import SET_UP_WRONG, advise, fail, refusals_told, say
-from exchange.cli.passphrase import opened_keys
+from exchange.cli.passphrase import opened_agency_keys, opened_keys
 from exchange.cli.profile import HomeOption
 from exchange.cli.roster import write_whole
 from exchange.oauth.compact import Sign
@@ -28,17 +29,47 @@ ADHERENCE_FOLDER: Final = "adherence"
 
 def adopt(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The contract that was read and agreed.")],
+    agency_home: Annotated[
+        Path | None, typer.Option("--agency-home", help="Keys elsewhere: the folder of the agency's own machine.")
+    ] = None,
     home: HomeOption = None,
 ) -> None:
     """Sign with the agency key that this agency adheres to a contract; print the statement for the roster."""
+    data = file.read_bytes()
+    if agency_home is not None:
+        _adopt_elsewhere(agency_home, data)
+        return
     with refusals_told():
         settings = load_settings(home=home)
-    data = file.read_bytes()
     refuse_unless_adoptable(data, settings.environment)
     keys = opened_keys(settings)
     if keys.agency is None:
-        fail("The agency key is not on this node: the agency's own software signs.", code=SET_UP_WRONG)
+        write_whole(settings.contracts_dir / f"{hashlib.sha256(data).hexdigest()}.yaml", data)
+        fail(
+            "The contract is on file here. The agency key is not on this node: sign with --agency-home on the "
+            "agency's own machine.",
+            code=SET_UP_WRONG,
+        )
     path = sign_adherence(settings.home, settings.contracts_dir, data, keys.agency.sign, now=int(time.time() * 1000))
+    _tell(path)
+
+
+def _adopt_elsewhere(folder: Path, data: bytes) -> None:
+    from exchange.client.vault.agency_keys import AGENCY_KEYS_NAME
+    from exchange.roster import RosterInvalidError, parse_member_card
+
+    try:
+        synthetic = parse_member_card((folder / "card.json").read_bytes().strip()).synthetic
+    except (OSError, RosterInvalidError):
+        fail(f"{folder / 'card.json'} is missing or damaged.", code=SET_UP_WRONG)
+    refuse_unless_adoptable(data, Environment.DEMO if synthetic else Environment.PRODUCTION)
+    keys = opened_agency_keys(folder / AGENCY_KEYS_NAME)
+    if keys.agency is None:
+        fail("The key file lacks the agency key.", code=SET_UP_WRONG)
+    _tell(sign_adherence(folder, folder / "contracts", data, keys.agency.sign, now=int(time.time() * 1000)))
+
+
+def _tell(path: Path) -> None:
     say(f"Signed. The statement for the roster is {path}:", style="green")
     typer.echo(path.read_text(encoding="ascii"))
     advise(f"Hand it over as you did with your card, or add it yourself: exchange roster add {path}", style="")
@@ -67,8 +98,6 @@ def refuse_unless_adoptable(data: bytes, environment: Environment) -> None:
 
 def sign_adherence(home: Path, contracts_dir: Path, data: bytes, sign: Sign, *, now: int) -> Path:
     """Keep the contract under its digest and the signed statement beside the card; the statement's path."""
-    import hashlib
-
     from exchange.envelope.statements import Adherence, sign_statement
     from exchange.roster import parse_member_card
 

@@ -5,6 +5,8 @@ Rules:
 * The home is a new or an empty folder, for its owner only (0700). Nothing that exists is overwritten.
 * The order leaves nothing half-made that would start: keys, databases, client, and the configuration last.
 * The passphrase is never written down here, but where the caller names a file for it.
+* With `agency_home` the agency key is made into a second folder, for the agency's own machine, with the first client:
+  the node's home never holds it, nor anything that it could be derived from.
 * What is handed to the federation is the card: public keys, address, contacts. It holds no secret.
 """
 
@@ -21,6 +23,7 @@ from typing import Final
 from contracts.vocabulary import AgencyKind, ServiceType
 from exchange.cli.profile import Profile, write_profile
 from exchange.client import ClientKey
+from exchange.client.vault.agency_keys import AGENCY_KEYS_NAME
 from exchange.envelope.key_file import MODERATE, SALT_BYTES, KdfCost, KeySet, create_key_file, seal_keys
 from exchange.envelope.keys import KEY_BYTES, NONCE_BYTES, AgencyKey, NodeKey, StorageKey
 from exchange.oauth.scopes import Scope, format_scopes
@@ -63,6 +66,8 @@ class NodePlan:
     key_database_url: str | None = field(default=None, repr=False)
     secret_files: Mapping[str, Path] = field(default_factory=dict)
     """Settings that name files with secrets, such as `passphrase_file`."""
+    agency_home: Path | None = None
+    """Keys elsewhere: the folder for the agency's own machine. Nothing: the node holds the agency key."""
     actor: str | None = None
     """The worker that the first profile acts for unless told otherwise."""
 
@@ -77,12 +82,15 @@ class Founded:
     profile: Path
 
 
-def found(plan: NodePlan, passphrase: str, *, cost: KdfCost = MODERATE) -> Founded:
+def found(
+    plan: NodePlan, passphrase: str, *, agency_passphrase: str | None = None, cost: KdfCost = MODERATE
+) -> Founded:
     """Make the node.
 
     Args:
         plan: what it shall be.
         passphrase: opens its key file from now on.
+        agency_passphrase: opens the agency's key file, where that is another; the same passphrase otherwise.
         cost: of the key file's derivation; anything but the default belongs in a demo or a test.
 
     Raises:
@@ -93,6 +101,37 @@ def found(plan: NodePlan, passphrase: str, *, cost: KdfCost = MODERATE) -> Found
     _make_home(plan.home)
     keys = _fresh_keys()
     member = _member(plan, keys)
+    card = member_card(member) + b"\n"
+    owner = plan.home
+    if plan.agency_home is not None:
+        owner = plan.agency_home
+        _make_home(owner)
+        its_own = KeySet(agency=keys.agency, storage=StorageKey(secrets.token_bytes(KEY_BYTES)))
+        _write_keys(owner / AGENCY_KEYS_NAME, its_own, agency_passphrase or passphrase, cost)
+        (owner / CARD_NAME).write_bytes(card)
+        keys = KeySet(node=keys.node, storage=keys.storage)
+    _write_keys(plan.home / KEYS_NAME, keys, passphrase, cost)
+    database_url = plan.database_url or f"sqlite:///{plan.home / 'node.db'}"
+    upgrade(plan.key_database_url or f"sqlite:///{plan.home / 'keys.db'}", History.KEYS)
+    upgrade(database_url, History.MAIN)
+    profile = add_client(
+        database_url,
+        owner,
+        Profile(
+            url=plan.public_url if plan.agency_home is not None else f"http://{plan.host}:{plan.port}",
+            issuer=plan.public_url,
+            client_id=FIRST_CLIENT,
+            key_file=Path(CLIENT_KEY_NAME),
+            actor=plan.actor,
+        ),
+    )
+    (plan.home / CARD_NAME).write_bytes(card)
+    config = plan.home / CONFIG_NAME
+    config.write_text(_config(plan), encoding="utf-8")
+    return Founded(member, plan.home / CARD_NAME, config, profile)
+
+
+def _write_keys(path: Path, keys: KeySet, passphrase: str, cost: KdfCost) -> None:
     sealed = seal_keys(
         keys,
         passphrase.encode(),
@@ -100,26 +139,7 @@ def found(plan: NodePlan, passphrase: str, *, cost: KdfCost = MODERATE) -> Found
         nonce=secrets.token_bytes(NONCE_BYTES),
         cost=cost,
     )
-    create_key_file(plan.home / KEYS_NAME, sealed)
-    database_url = plan.database_url or f"sqlite:///{plan.home / 'node.db'}"
-    upgrade(plan.key_database_url or f"sqlite:///{plan.home / 'keys.db'}", History.KEYS)
-    upgrade(database_url, History.MAIN)
-    profile = add_client(
-        database_url,
-        plan.home,
-        Profile(
-            url=f"http://{plan.host}:{plan.port}",
-            issuer=plan.public_url,
-            client_id=FIRST_CLIENT,
-            key_file=Path(CLIENT_KEY_NAME),
-            actor=plan.actor,
-        ),
-    )
-    card = plan.home / CARD_NAME
-    card.write_bytes(member_card(member) + b"\n")
-    config = plan.home / CONFIG_NAME
-    config.write_text(_config(plan), encoding="utf-8")
-    return Founded(member, card, config, profile)
+    create_key_file(path, sealed)
 
 
 def add_client(database_url: str, folder: Path, profile: Profile) -> Path:

@@ -12,12 +12,14 @@ from rich.prompt import Prompt
 
 from contracts.vocabulary import AgencyKind, ServiceType
 from exchange.cli.console import ERR, SET_UP_WRONG, advise, fail, say
+from exchange.cli.passphrase import AGENCY_PASSPHRASE
 from exchange.settings import DEFAULT_HOME, SHORTEST_PASSPHRASE, Environment
 
 if TYPE_CHECKING:
     from exchange.cli.founding import NodePlan
 
 _PASSPHRASE_VARIABLE: Final = "EXCHANGE_PASSPHRASE"  # noqa: S105 - the name of a variable
+_ELSEWHERE_HELP = "New folder for the agency's own machine: the agency key goes there, and this node reads nothing."
 _USUAL_FREEDOM: Final = "She can come and go."
 
 _URL_FILE_HELP = "File that holds the address of the {} database; SQLite in the home otherwise."
@@ -42,6 +44,11 @@ def init(
     actor: Annotated[str | None, typer.Option(help="Pseudonymous worker id of the first profile.")] = None,
     environment: Annotated[Environment, typer.Option(help="What it is for.")] = Environment.PRODUCTION,
     passphrase_file: Annotated[Path | None, typer.Option(help="File that holds the passphrase.")] = None,
+    keys_elsewhere: Annotated[Path | None, typer.Option(help=_ELSEWHERE_HELP, show_default=False)] = None,
+    agency_passphrase_file: Annotated[
+        Path | None,
+        typer.Option(help="With --keys-elsewhere: file that holds the passphrase of the agency's own keys."),
+    ] = None,
     database_url_file: Annotated[Path | None, typer.Option(help=_URL_FILE_HELP.format("main"))] = None,
     key_database_url_file: Annotated[Path | None, typer.Option(help=_URL_FILE_HELP.format("key"))] = None,
 ) -> None:
@@ -78,22 +85,34 @@ def init(
         host=host,
         port=port,
         actor=actor,
+        agency_home=keys_elsewhere.expanduser().absolute() if keys_elsewhere is not None else None,
         database_url=_secret(database_url_file, "EXCHANGE_DATABASE_URL"),
         key_database_url=_secret(key_database_url_file, "EXCHANGE_KEY_DATABASE_URL"),
         secret_files={setting: path for setting, path in files.items() if path is not None},
     )
-    _make(plan, _secret(passphrase_file, _PASSPHRASE_VARIABLE) or _new_passphrase())
+    _make(
+        plan,
+        _secret(passphrase_file, _PASSPHRASE_VARIABLE) or _new_passphrase("this node's keys"),
+        _agency_passphrase(keys_elsewhere, agency_passphrase_file),
+    )
 
 
-def _make(plan: NodePlan, passphrase: str) -> None:
+def _agency_passphrase(keys_elsewhere: Path | None, file: Path | None) -> str | None:
+    """Another one than the node's: who knows that one must not open the agency's keys."""
+    if keys_elsewhere is None:
+        return None
+    return _secret(file, AGENCY_PASSPHRASE) or _new_passphrase("the agency's own keys")
+
+
+def _make(plan: NodePlan, passphrase: str, agency_passphrase: str | None) -> None:
     from exchange.cli.founding import FoundingError, found
     from exchange.client import ClientSetupError
     from exchange.storage.errors import StorageError
 
-    if len(passphrase) < SHORTEST_PASSPHRASE:
+    if min(len(one) for one in (passphrase, agency_passphrase) if one is not None) < SHORTEST_PASSPHRASE:
         fail(f"Choose a passphrase of at least {SHORTEST_PASSPHRASE} characters; nothing was made.", code=SET_UP_WRONG)
     try:
-        made = found(plan, passphrase)
+        made = found(plan, passphrase, agency_passphrase=agency_passphrase)
     except (FoundingError, ClientSetupError) as refused:
         fail(str(refused), code=SET_UP_WRONG)
     except StorageError:
@@ -104,6 +123,12 @@ def _make(plan: NodePlan, passphrase: str) -> None:
     say(f"Made the node of {made.member.agency} in {plan.home}.", style="bold green")
     say("\nIts card, for the office that keeps the federation's roster (it holds no secret):\n")
     typer.echo(made.card.read_text(encoding="utf-8"))
+    if plan.agency_home is not None:
+        advise(
+            f"The agency key is in {plan.agency_home} and nowhere else. Move that folder to the agency's own machine "
+            "now; this server must not keep it. It is left out of backups, but for agency.keys.",
+            style="bold",
+        )
     advise(
         "Next:\n"
         f"  1. Hand over {made.card}; tell the digest of its keys by telephone.\n"
@@ -140,12 +165,12 @@ def _secret(path: Path | None, variable: str) -> str | None:
         fail(f"{path} cannot be read.", code=SET_UP_WRONG)
 
 
-def _new_passphrase() -> str:
+def _new_passphrase(of: str) -> str:
     if not sys.stdin.isatty():
         fail(
             f"Nobody is here to type a passphrase: give --passphrase-file or {_PASSPHRASE_VARIABLE}.", code=SET_UP_WRONG
         )
-    typed = Prompt.ask("New passphrase for this node's keys (nobody can recover it)", password=True, console=ERR)
+    typed = Prompt.ask(f"New passphrase for {of} (nobody can recover it)", password=True, console=ERR)
     if Prompt.ask("Again", password=True, console=ERR) != typed:
         fail("The two differ; nothing was made.", code=SET_UP_WRONG)
     return typed

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
+from typing import Final
 
 from rich.prompt import Prompt
 
@@ -10,6 +13,8 @@ from exchange.cli.console import ERR, SET_UP_WRONG, fail
 from exchange.envelope.errors import KeyFileError
 from exchange.envelope.key_file import KeySet, open_keys, read_key_file
 from exchange.settings import KEYS_NAME, Settings
+
+AGENCY_PASSPHRASE: Final = "EXCHANGE_AGENCY_PASSPHRASE"  # noqa: S105 - the name of a variable
 
 
 def passphrase_of(settings: Settings) -> str:
@@ -19,6 +24,27 @@ def passphrase_of(settings: Settings) -> str:
     if not sys.stdin.isatty():
         fail("The operator must set EXCHANGE_PASSPHRASE_FILE: nobody is here to type it.", code=SET_UP_WRONG)
     return Prompt.ask("Passphrase of this node's keys", password=True, console=ERR)
+
+
+def opened_agency_keys(path: Path) -> KeySet:
+    """The agency's own keys, where no node holds them; the passphrase from `EXCHANGE_AGENCY_PASSPHRASE` or typed."""
+    try:
+        data = read_key_file(path)
+        return open_keys(data, agency_passphrase().encode())
+    except FileNotFoundError:
+        fail(f"{path} is not there: name the folder that `exchange init --keys-elsewhere` made.", code=SET_UP_WRONG)
+    except KeyFileError as refused:
+        fail(str(refused), code=SET_UP_WRONG)
+
+
+def agency_passphrase() -> str:
+    """The passphrase of the agency's own keys: from the environment, or typed now."""
+    found = os.environ.get(AGENCY_PASSPHRASE)
+    if found:
+        return found
+    if not sys.stdin.isatty():
+        fail(f"Set {AGENCY_PASSPHRASE}: nobody is here to type the passphrase.", code=SET_UP_WRONG)
+    return Prompt.ask("Passphrase of the agency's own keys", password=True, console=ERR)
 
 
 def opened_keys(settings: Settings) -> KeySet:

@@ -27,6 +27,7 @@ from exchange.client.federation import Federation
 from exchange.client.inbox import Inbox
 from exchange.client.referrals import Referrals
 from exchange.client.retries import RetryPolicy
+from exchange.client.sealing import Sealing
 from exchange.client.session import Session
 from exchange.client.tokens import Credentials, TokenKeeper
 from exchange.oauth.scopes import CLIENT_SCOPES, Scope
@@ -82,6 +83,7 @@ class AgencyClient:
         self.withdrawals = Withdrawals(session)
         self.referrals = Referrals(session)
         self.inbox = Inbox(session)
+        self.sealing = Sealing(session)
         self.federation = Federation(session)
 
     def acting_as(self, actor: str, unit: str | None = None) -> AgencyClient:

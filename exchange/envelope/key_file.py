@@ -68,7 +68,7 @@ CEILING: Final = KdfCost(16, argon2id.MEMLIMIT_SENSITIVE)
 
 @dataclass(frozen=True, slots=True)
 class KeySet:
-    """The secrets in one file. A keyless node's has no agency key; a client that seals itself has no storage key."""
+    """The secrets in one file. A keyless node's has no agency key; that of its agency's own software no node key."""
 
     agency: AgencyKey | None = None
     node: NodeKey | None = None

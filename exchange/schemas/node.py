@@ -60,7 +60,13 @@ class PeerKeys(Strict):
     node_key: str
     """The public key that speaks for its node, base64url, from the roster."""
     epochs: tuple[EpochKeyView, ...]
-    """The verified keys of this week and the weeks ahead."""
+    """The verified keys of this week and the weeks ahead: each statement is its own proof, under the agency key."""
+    roster_version: int
+    """The version of the roster in which these keys stand."""
+    roster_digest: Digest
+    """Its digest: compare it with the roster that your agency has from the federation itself."""
+    contract: Digest | None = None
+    """The contract in force between you now, if there is one."""
 
 
 class ContractSummary(Strict):

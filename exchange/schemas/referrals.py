@@ -137,6 +137,8 @@ class ReferralFlags(Strict):
     """The held disclosure is gone: confirm with her, then `PUT …/disclosure`."""
     awaiting_confirmation: bool = False
     """Accepted; a worker has to confirm the release: `POST …/release`."""
+    destroyed: bool = False
+    """What was sealed is destroyed here. Software that holds keys of its own destroys them now."""
     resend: bool = False
     """The receiver lost its data: send this referral again as a new one."""
 
@@ -165,6 +167,10 @@ class ReferralView(Strict):
     respond_by: Timestamp
     contract: str
     """Digest of the contract that governs this referral, to its end."""
+    number: int = 0
+    """The highest number that this side has used: for software that seals itself, which has to go higher."""
+    seen: int = 0
+    """The other side's highest number that was processed: the most that such software may say it has seen."""
     attestations: tuple[Attestation, ...] = ()
     """After `erase`: who owes a signed word, and who has given it."""
 

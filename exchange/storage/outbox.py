@@ -103,6 +103,12 @@ def envelope_ids_out(conn: Connection, referrals: Iterable[str]) -> list[tuple[s
     return [(row.referral, row.id) for row in conn.execute(query)]
 
 
+def digests_out(conn: Connection, ids: Iterable[str]) -> dict[str, str]:
+    """The digests of those of these envelopes that were made here, by id."""
+    query = select(OUTBOX.c.id, OUTBOX.c.digest).where(OUTBOX.c.id.in_(list(ids)))
+    return {row.id: row.digest for row in conn.execute(query)}
+
+
 def held_of(conn: Connection, referral: str) -> OutgoingRecord | None:
     """The disclosure that waits for this referral's acceptance."""
     row = conn.execute(select(*_COLUMNS).where(OUTBOX.c.referral == referral, OUTBOX.c.status == "held")).first()

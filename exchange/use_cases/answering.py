@@ -35,7 +35,8 @@ async def say(
         UnavailableError: the referring agency's key is not known.
         StaleReferralError: take the step again.
     """
-    agency_key(node)
+    if isinstance(word, Answer):
+        agency_key(node)
     number = next_number(case.record, node.clock())
     new_event(node, case, name, number=number)
     sealed = await _sealed(node, case, word, number) if isinstance(word, Answer) else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from contracts.model import Contract
 from contracts.rendering import markdown
 from contracts.vocabulary import VOCABULARY_VERSION
@@ -23,7 +25,9 @@ from exchange.schemas.node import (
 from exchange.schemas.shapes import from_millis
 from exchange.storage.epochs import StoredEpoch, own_epochs, peer_epochs
 from exchange.storage.errors import StorageUnavailableError
+from exchange.use_cases.errors import UnavailableError
 from exchange.use_cases.node import Node
+from exchange.use_cases.outgoing import current_peer_epoch
 from exchange.use_cases.refusals import not_found
 
 
@@ -40,7 +44,7 @@ async def node_card(node: Node) -> NodeCard:
         vocabularies=(VOCABULARY_VERSION,),
         agency_key=to_base64url(me.agency_key),
         node_key=to_base64url(node.node_key.public),
-        epochs=tuple(_epoch(row) for row in epochs if row.not_after > at),
+        epochs=tuple(epoch_view(row) for row in epochs if row.not_after > at),
         contracts=tuple(sorted(world.contracts)),
         roster_version=world.roster.version,
         roster_digest=world.roster.digest,
@@ -48,7 +52,8 @@ async def node_card(node: Node) -> NodeCard:
     )
 
 
-def _epoch(row: StoredEpoch) -> EpochKeyView:
+def epoch_view(row: StoredEpoch) -> EpochKeyView:
+    """A published statement as others see it."""
     statement = parse_statement(EpochStatement, row.statement).unverified
     return EpochKeyView(
         key_id=row.key_id,
@@ -70,13 +75,20 @@ async def peer_keys(node: Node, agency: str) -> PeerKeys:
         peer = node.world().roster.member(agency)
     except UnknownMemberError as error:
         raise not_found() from error
+    if agency != node.agency:
+        with contextlib.suppress(UnavailableError):
+            await current_peer_epoch(node, peer)
     rows = await node.database.read(lambda conn: peer_epochs(conn, agency))
-    at = node.clock()
+    at, world = node.clock(), node.world()
+    contract = world.contract_between(node.agency, agency, node.now())
     return PeerKeys(
         agency=agency,
         agency_key=to_base64url(peer.agency_key),
         node_key=to_base64url(peer.node_key),
-        epochs=tuple(_epoch(row) for row in rows if row.not_after > at),
+        epochs=tuple(epoch_view(row) for row in rows if row.not_after > at),
+        roster_version=world.roster.version,
+        roster_digest=world.roster.digest,
+        contract=contract.digest if contract is not None else None,
     )
 
 
@@ -126,7 +138,10 @@ async def roster_mirror(node: Node) -> RosterMirror:
 
 
 async def readiness(node: Node) -> Health:
-    """Whether the node can do its work: both databases answer, it is a member, it has a key of this week."""
+    """Whether the node can do its work: both databases answer, it is a member, it has a key of this week.
+
+    A node whose keys live elsewhere is ready without that key, and says that it is missing.
+    """
     checks: dict[str, str] = {}
     for name, database in (("database", node.database), ("key-store", node.key_store.database)):
         try:
@@ -135,9 +150,11 @@ async def readiness(node: Node) -> Health:
         except StorageUnavailableError:
             checks[name] = "unavailable"
     checks["roster"] = "ok" if node.agency in node.world().roster.members else "not-a-member"
-    if checks["database"] == "ok" and node.keyring is not None:
+    if checks["database"] == "ok":
         at = node.clock()
         rows = await node.database.read(own_epochs)
         checks["epoch-key"] = "ok" if any(row.not_before <= at < row.not_after for row in rows) else "missing"
-    ready = all(value == "ok" for value in checks.values())
+    # Where the keys live elsewhere only the agency's own software can mend that, and it must reach this node to do so.
+    mended_here = node.keyring is not None
+    ready = all(value == "ok" for name, value in checks.items() if mended_here or name != "epoch-key")
     return Health(status="ready" if ready else "not-ready", checks=checks)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict
 
 from contracts.model import Retention
-from contracts.vocabulary import Feedback, Field, Priority, Purpose, ReleaseMode, ServiceType
+from contracts.vocabulary import Feedback, Field, Group, Priority, Purpose, ReleaseMode, ServiceType
 from exchange.use_cases.node import Node
 
 
@@ -29,6 +29,8 @@ class Facts(BaseModel):
     retention_closed_s: int
     subject: str | None = None
     held_fields: tuple[Field, ...] = ()
+    held_groups: tuple[Group, ...] = ()
+    """Instead of `held_fields`, where the agency's own software sealed the disclosure: all that its header says."""
     accepting: str | None = None
     """Digest of the answer that accepted."""
     own_word: str | None = None

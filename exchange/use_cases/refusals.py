@@ -25,7 +25,8 @@ def changed_meanwhile() -> ConflictError:
 def keys_elsewhere() -> ConflictError:
     """The agency's keys live with its own software."""
     return ConflictError(
-        "keys-elsewhere", "This node does not hold the agency's keys. Open it with the agency's own software."
+        "keys-elsewhere",
+        "This node does not hold the agency's keys. Open it, or seal and hand it in, with the agency's own software.",
     )
 
 

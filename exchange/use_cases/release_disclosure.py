@@ -5,7 +5,7 @@ Rules:
 * Only an acceptance releases, and only once. `confirm` waits for a worker, who calls this; `automatic` and every
   emergency are released by the node itself as soon as the acceptance is stored.
 * Roster, receiver's keys, contract, consent and time are checked again, on the names of the fields inside; the node
-  cannot read them.
+  cannot read them. Where the agency's own software has sealed it, the node knows no field either, and asks for groups.
 * Any check that fails deletes what was held and asks the agency's system for a fresh disclosure. Nothing waits in a
   state in which it might be released later by mistake.
 * The consent's version is repeated inside the transaction: a withdrawal that commits first wins.
@@ -16,7 +16,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from exchange.disclosure import Refused, still_allowed
+from contracts.vocabulary import Stage
+from exchange.disclosure import Refused, groups_allowed, still_allowed
 from exchange.envelope.epochs import EpochStatement
 from exchange.envelope.errors import EnvelopeError
 from exchange.envelope.header import parse_header
@@ -113,9 +114,20 @@ def _refusal(node: Node, case: Case, basis: _Basis) -> tuple[str, str] | None:
     if not _sealed_to(node, held, receiver, basis.epochs):
         return "receiver-key-changed", "It is sealed to a key the receiver no longer has. Confirm and send a new one."
     sender = world.roster.member(node.agency)
-    outcome = still_allowed(
-        sender, receiver, facts.service, facts.held_fields, contract, opened(node, basis.consent), as_datetime(at)
-    )
+    consent = opened(node, basis.consent)
+    if facts.held_groups:
+        outcome = groups_allowed(
+            sender,
+            receiver,
+            facts.service,
+            Stage.DISCLOSURE,
+            facts.held_groups,
+            contract,
+            consent,
+            as_datetime(at),
+        )
+    else:
+        outcome = still_allowed(sender, receiver, facts.service, facts.held_fields, contract, consent, as_datetime(at))
     node.measurements.decided(
         engine="gate", outcome="refused" if isinstance(outcome, Refused) else "cleared", code="release"
     )

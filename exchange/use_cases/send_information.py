@@ -18,7 +18,7 @@ from exchange.use_cases.change_referral import change_referral
 from exchange.use_cases.errors import ConflictError
 from exchange.use_cases.idempotency import Idempotency, Keep, Stored, once
 from exchange.use_cases.node import Node
-from exchange.use_cases.outgoing import put_out
+from exchange.use_cases.outgoing import agency_key, put_out
 from exchange.use_cases.telling_later import Told, tell_later
 from exchange.use_cases.transitions import HOLDING, next_number
 from exchange.use_cases.views import field_decisions, referral_view
@@ -52,9 +52,10 @@ async def update_safe_contact(
 
     Raises:
         NotFoundError, GoneError: there is no such referral of this agency.
-        ConflictError: the referral has ended, or she stopped sharing.
+        ConflictError: the referral has ended, she stopped sharing, or the keys are elsewhere.
         ForbiddenError, TooLargeError, UnavailableError: as in `send_referral`.
     """
+    agency_key(node)
     content = ReferralContent(safe_contact=request.safe_contact)
 
     async def step(keep: Keep) -> ForwardAnswer:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from consent.client_code import new_client_code
-from contracts.vocabulary import ROUTING_FIELDS, Priority, ReleaseMode, purpose_for, sector_of
+from contracts.vocabulary import ROUTING_FIELDS, purpose_for, sector_of
 from exchange import hand_in
 from exchange.disclosure import Cleared, Refused
 from exchange.envelope.epochs import EpochStatement
@@ -24,7 +24,6 @@ from exchange.referral import clocks
 from exchange.referral.lifecycle import EventName, Side, State
 from exchange.schemas.problems import ProblemField
 from exchange.schemas.referrals import ReferralCreated, ReferralRequest
-from exchange.schemas.shapes import from_millis
 from exchange.storage.access import add_audit
 from exchange.storage.consents import (
     StaleConsentError,
@@ -44,7 +43,6 @@ from exchange.use_cases.idempotency import Idempotency, Keep, Stored, once
 from exchange.use_cases.node import Node
 from exchange.use_cases.outgoing import agency_key, current_peer_epoch, put_out, signers
 from exchange.use_cases.refusals import changed_meanwhile
-from exchange.use_cases.views import field_decisions, told_first
 
 ATTEMPTS: Final = 3
 
@@ -106,7 +104,9 @@ async def _send_once(node: Node, acting: Acting, request: ReferralRequest, keep:
     held_until = hand_in.held_until(request, judged, judged.outcome, epoch, at)
     making = _Making(node.fresh_id(), at, consent.subject, code, judged, judged.outcome, epoch, held_until)
     offer, held = _seal_both(node, between, making)
-    created = _created(between, making, held)
+    created = hand_in.created(
+        between, judged, making.cleared, referral=making.referral, client_code=code, held=held is not None
+    )
     record = _record(node, acting, between, request, making, offer, held)
 
     def commit(conn: Connection) -> None:
@@ -210,26 +210,4 @@ def _record(
         hold=hold,
         number=offer.header.number or at,
         sealed_facts=seal_facts(node, making.referral, facts),
-    )
-
-
-def _created(between: Parties, making: _Making, held: SealedMessage | None) -> ReferralCreated:
-    cleared, judged = making.cleared, making.judged
-    emergency = judged.priority is Priority.EMERGENCY
-    decisions = field_decisions(cleared.reasons)
-    return ReferralCreated(
-        id=making.referral,
-        client_code=making.code,
-        state=State.SENT,
-        to=between.receiver.agency,
-        priority=judged.priority,
-        respond_by=from_millis(judged.respond_by),
-        expires_at=from_millis(clocks.expires_at(judged.respond_by)),
-        disclosure_held=held is not None,
-        # Nothing about an emergency waits for a confirmation in software.
-        release=ReleaseMode.AUTOMATIC if emergency else cleared.rule.release,
-        withheld=tuple(decision for decision in decisions if decision.outcome != "allowed"),
-        call_now=emergency,
-        duty_contact=between.receiver.duty_contact,
-        told_first=told_first(between.receiver),
     )

@@ -6,38 +6,13 @@ from collections.abc import Iterable
 from typing import Literal, cast
 
 from contracts.vocabulary import Sector
-from exchange.disclosure import FieldReason
+from exchange.hand_in import field_decisions, told_first
 from exchange.referral.lifecycle import State
-from exchange.roster import Member
-from exchange.schemas.referrals import Attestation, FieldDecision, ReferralFlags, ReferralView, ToldFirst
+from exchange.schemas.referrals import Attestation, ReferralFlags, ReferralView
 from exchange.schemas.shapes import from_millis
 from exchange.storage.referrals import AttestationRecord, ReferralRecord
 
-
-def field_decisions(reasons: Iterable[FieldReason]) -> tuple[FieldDecision, ...]:
-    """The gate's reasons, field by field."""
-    return tuple(
-        FieldDecision(
-            field=reason.field,
-            outcome=reason.outcome,
-            stage=reason.stage,
-            rule=reason.rule,
-            consent_line=reason.consent,
-            code=reason.code,
-            sentence=reason.sentence,
-        )
-        for reason in reasons
-    )
-
-
-def told_first(member: Member) -> ToldFirst:
-    """What she should hear about a receiver."""
-    told = member.told_first
-    return ToldFirst(
-        reports_to=told.reports_to,
-        freedom_of_movement=told.freedom_of_movement,
-        requires_documents=told.requires_documents,
-    )
+__all__ = ["field_decisions", "referral_view", "told_first"]
 
 
 def referral_view(record: ReferralRecord, attestations: Iterable[AttestationRecord] = ()) -> ReferralView:
@@ -53,6 +28,8 @@ def referral_view(record: ReferralRecord, attestations: Iterable[AttestationReco
         updated_at=from_millis(record.updated_at),
         respond_by=from_millis(record.respond_by),
         contract=record.contract,
+        number=record.number,
+        seen=record.seen,
         attestations=tuple(
             Attestation(
                 party=cast("Literal['own-node', 'own-agency', 'peer-node', 'peer-agency']", item.party),
@@ -74,5 +51,6 @@ def _flags(record: ReferralRecord) -> ReferralFlags:
         sharing_stopped=record.sharing_stopped_at is not None,
         awaiting_disclosure=record.hold == "awaiting-disclosure",
         awaiting_confirmation=record.hold == "confirm",
+        destroyed=record.destroyed_at is not None,
         resend=record.resend,
     )

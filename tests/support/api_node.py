@@ -21,7 +21,7 @@ from exchange.oauth.access_token import AccessTokenSigner
 from exchange.oauth.clients import ClientKey, PeerClient, RegisteredClient
 from exchange.oauth.scopes import CLIENT_SCOPES, Scope
 from exchange.oauth.server import TokenServer
-from exchange.schemas import consents, federation, inbox, node, referrals
+from exchange.schemas import consents, federation, inbox, node, referrals, sealing
 from exchange.use_cases.idempotency import Stored
 
 ISSUER = "https://helpline.example"
@@ -83,6 +83,9 @@ USE_CASES: tuple[tuple[str, str, type[BaseModel], bool], ...] = (
     ("decisions", "refuse_item", inbox.ReferralAct, False),
     ("decisions", "attest_erasure", inbox.ReferralAct, False),
     ("decisions", "declare_error_of_item", inbox.ReferralAct, False),
+    ("sealing", "hand_in_sealed", sealing.EnvelopesAnswer, True),
+    ("sealing", "take_epochs", sealing.OwnEpochs, False),
+    ("sealing", "list_own_epochs", sealing.OwnEpochs, False),
     ("contracts", "list_contracts", node.ContractList, False),
     ("contracts", "read_contract", node.ContractView, False),
     ("contracts", "peer_keys", node.PeerKeys, False),

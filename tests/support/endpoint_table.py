@@ -5,6 +5,7 @@ The requests run against real nodes, so each one first brings a referral to wher
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -14,7 +15,11 @@ from support.http_world import Ask, HttpWorld
 from support.people import consent_request, referral_request
 
 from contracts.vocabulary import Field
-from exchange.demo.federation import SHELTER
+from exchange.client.vault import Identity
+from exchange.client.vault.referring import seal
+from exchange.client.vault.store import AgencyKeyStore
+from exchange.demo.federation import LABOUR_OFFICE, SHELTER
+from exchange.envelope.keys import RowKey
 
 Make = Callable[[HttpWorld], Awaitable[Ask]]
 
@@ -101,6 +106,24 @@ async def _opening(world: HttpWorld) -> Ask:
     return Ask(world.shelter, {"item_id": item.id}, {"digest": opened.digest})
 
 
+async def _sealed(world: HttpWorld) -> Ask:
+    """As an agency's own software seals; this one's node holds the keys as well, and takes it all the same."""
+    node, system = world.helpline, world.system(world.helpline)
+    roster, contracts = node.node.world().roster, node.node.world().contracts
+    assert node.node.keyring is not None
+    store = AgencyKeyStore(node.home / "table.db", RowKey(bytes(32)), secrets.token_bytes)
+    identity = Identity(node.member, node.node.keyring.agency_key, store, roster, contracts, node.node.clock)
+    sealed = await seal(identity, system, referral_request(SHELTER.agency, await world.consent()))
+    store.close()
+    return Ask(node, body=_json(sealed.hand_in))
+
+
+async def _epochs(world: HttpWorld) -> Ask:
+    blind = world.together[LABOUR_OFFICE]
+    published = await world.system(blind).sealing.published()
+    return Ask(blind, body={"statements": [epoch.statement for epoch in published.epochs]})
+
+
 async def _contract(world: HttpWorld) -> Ask:
     listed = await world.system(world.helpline).federation.contracts()
     return Ask(world.helpline, {"digest": listed.items[0].digest})
@@ -177,6 +200,9 @@ TABLE: dict[str, Row] = {
     "attest_erasure_of_copies": Row(_of_item(_W.erased, {"copies_destroyed": True})),
     "declare_item_error": Row(_of_item(_W.decided)),
     "record_opening_of_item": Row(_opening),
+    "hand_in_envelopes": Row(_sealed, "403"),
+    "publish_epoch_statements": Row(_epochs, "nothing"),
+    "list_published_epochs": Row(_helpline, "nothing"),
     "list_contracts_in_force": Row(_helpline, "nothing"),
     "get_contract": Row(_contract, "nothing"),
     "get_peer_keys": Row(_peer, "nothing"),

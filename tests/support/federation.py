@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -32,6 +32,8 @@ from exchange.cli.adopt import sign_adherence
 from exchange.cli.founding import CONTRACTS_NAME, KEYS_NAME, NodePlan, found
 from exchange.cli.profile import read_profile
 from exchange.client import AgencyClient, ClientKey
+from exchange.client.vault import AgencyVault, agency_keys, open_agency_folder
+from exchange.client.vault.agency_keys import AGENCY_KEYS_NAME
 from exchange.demo.federation import FOUR, AgencyPlan
 from exchange.envelope import key_file
 from exchange.envelope.key_file import FLOOR, KdfCost, KeySet, open_keys, read_key_file, seal_keys
@@ -102,7 +104,10 @@ class TestNode:
     node: Node
     courier: Courier
     network: Network
+    agency_home: Path
+    """Where the agency's own software lives: the node's home, or another folder where the keys are elsewhere."""
     clients: list[AgencyClient] = field(default_factory=list)
+    vaults: list[AgencyVault] = field(default_factory=list)
 
     @property
     def agency(self) -> str:
@@ -111,7 +116,7 @@ class TestNode:
 
     def client(self, actor: str = "w-test") -> AgencyClient:
         """The agency's own software."""
-        profile = read_profile(self.home)
+        profile = read_profile(self.agency_home)
         client = AgencyClient(
             profile.url,
             profile.client_id,
@@ -124,6 +129,13 @@ class TestNode:
         )
         self.clients.append(client)
         return client
+
+    def vault(self, client: AgencyClient | None = None) -> AgencyVault:
+        """The agency's own software where it holds the keys, with the federation's clock."""
+        identity = replace(open_agency_folder(self.agency_home, PASSPHRASE), clock=self.node.clock)
+        vault = AgencyVault(identity, client or self.client())
+        self.vaults.append(vault)
+        return vault
 
 
 @dataclass(slots=True)
@@ -170,6 +182,7 @@ class Federation:
         )
         for one in self.nodes.values() if known_to is None else [self[plan] for plan in known_to]:
             (one.home / "roster.json").write_bytes(data)
+            (one.agency_home / "roster.json").write_bytes(data)
             await one.node.refresh_world()
 
 
@@ -232,33 +245,44 @@ async def federation(
     *,
     database: DatabaseMaker | None = None,
     telemetry: Telemetry | None = None,
+    blind: Sequence[AgencyPlan] = (),
 ) -> AsyncIterator[Federation]:
-    """Open nodes for these agencies, with each other's keys fetched."""
+    """Open nodes for these agencies, with each other's keys fetched; `blind` ones hold no agency key."""
     with (
         patch.object(WorldFiles, "_judge", _judge_once),
         patch.object(key_file, "_aead", _derived_once),
         patch.object(founding, "seal_keys", _seal_keys_with_one_salt),
+        patch.object(agency_keys, "load_contract", _read_contract),
     ):
-        async with _federation(folder, plans, database, telemetry) as together:
+        async with _federation(folder, plans, database, telemetry, blind) as together:
             yield together
 
 
 @asynccontextmanager
 async def _federation(
-    folder: Path, plans: Sequence[AgencyPlan], database: DatabaseMaker | None, telemetry: Telemetry | None
+    folder: Path,
+    plans: Sequence[AgencyPlan],
+    database: DatabaseMaker | None,
+    telemetry: Telemetry | None,
+    blind: Sequence[AgencyPlan],
 ) -> AsyncIterator[Federation]:
-    made = [_make(folder, place, plan, database or sqlite_maker(folder)) for place, plan in enumerate(plans)]
+    maker = database or sqlite_maker(folder)
+    made = [_make(folder, place, plan, maker, blind=plan in blind) for place, plan in enumerate(plans)]
     _link(made)
     together = Federation(folder, Network(), Clock())
     async with AsyncExitStack() as stack:
         for one in made:
             together.nodes[one.plan.agency] = await _open(stack, one, together, telemetry)
+        for plan in blind:
+            await together[plan].vault().publish_epochs()
         for one in together.nodes.values():
             for other in together.nodes.values():
                 if one is not other:
                     assert await fetch_peer_keys(one.node, _transport(one.node, together.network), other.member)
         yield together
         for one in together.nodes.values():
+            for vault in one.vaults:
+                vault.close()
             for client in one.clients:
                 await client.close()
 
@@ -271,10 +295,13 @@ class _Made:
     port: int
     database_url: str
     key_database_url: str
+    agency_home: Path
+    key_file: Path
 
 
-def _make(folder: Path, place: int, plan: AgencyPlan, database: DatabaseMaker) -> _Made:
+def _make(folder: Path, place: int, plan: AgencyPlan, database: DatabaseMaker, *, blind: bool) -> _Made:
     home, port = folder / plan.agency, FIRST_PORT + place
+    agency_home = folder / f"{plan.agency}-office" if blind else None
     urls = database(f"{plan.agency}-main"), database(f"{plan.agency}-keys")
     made = found(
         NodePlan(
@@ -295,11 +322,13 @@ def _make(folder: Path, place: int, plan: AgencyPlan, database: DatabaseMaker) -
             database_url=urls[0],
             key_database_url=urls[1],
             actor="w-test",
+            agency_home=agency_home,
         ),
         PASSPHRASE,
         cost=FLOOR,
     )
-    return _Made(plan, home, made.member, port, *urls)
+    key_file = home / KEYS_NAME if agency_home is None else agency_home / AGENCY_KEYS_NAME
+    return _Made(plan, home, made.member, port, *urls, agency_home or home, key_file)
 
 
 def _link(made: Sequence[_Made]) -> None:
@@ -308,7 +337,7 @@ def _link(made: Sequence[_Made]) -> None:
     contract = _read_contract(data, on=today)
     adherence = {}
     for one in made:
-        keys = open_keys(read_key_file(one.home / KEYS_NAME), PASSPHRASE.encode())
+        keys = open_keys(read_key_file(one.key_file), PASSPHRASE.encode())
         assert keys.agency is not None
         now = int(time.time() * 1000)
         path = sign_adherence(one.home, one.home / CONTRACTS_NAME, data, keys.agency.sign, now=now)
@@ -318,6 +347,9 @@ def _link(made: Sequence[_Made]) -> None:
     roster = roster_bytes(version=1, synthetic=True, members=members, contracts=(adoption,))
     for one in made:
         (one.home / "roster.json").write_bytes(roster)
+        if one.agency_home != one.home:
+            (one.agency_home / "roster.json").write_bytes(roster)
+            shutil.copytree(one.home / CONTRACTS_NAME, one.agency_home / CONTRACTS_NAME, dirs_exist_ok=True)
 
 
 async def _open(stack: AsyncExitStack, made: _Made, together: Federation, telemetry: Telemetry | None) -> TestNode:
@@ -337,7 +369,8 @@ async def _open(stack: AsyncExitStack, made: _Made, together: Federation, teleme
     together.network.apps[made.port] = httpx2.ASGITransport(app=heard)
     transport = _transport(node, together.network)
     stack.push_async_callback(transport.close)
-    return TestNode(made.plan, made.home, made.member, made.port, node, Courier(node, transport), together.network)
+    courier = Courier(node, transport)
+    return TestNode(made.plan, made.home, made.member, made.port, node, courier, together.network, made.agency_home)
 
 
 def _transport(node: Node, network: Network) -> HTTPTransport:

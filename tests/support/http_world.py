@@ -1,5 +1,7 @@
 """A helpline and a shelter, each with systems of its whole agency and of two branches, asked over HTTP.
 
+A third node, whose agency holds its keys itself, is there for the calls that only such a node takes.
+
 What a test needs is made by the branch `north` through the SDK; who asks then is up to the test.
 """
 
@@ -21,7 +23,7 @@ from exchange.api.rate import Buckets
 from exchange.cli.founding import add_client
 from exchange.cli.profile import Profile
 from exchange.client import AgencyClient, ClientKey
-from exchange.demo.federation import HELPLINE, SHELTER
+from exchange.demo.federation import HELPLINE, LABOUR_OFFICE, SHELTER
 from exchange.oauth.assertion import make_assertion, token_request
 from exchange.oauth.scopes import CLIENT_SCOPES, Scope
 from exchange.schemas.inbox import DecisionRequest, InboxItem, ProgressRequest
@@ -177,7 +179,8 @@ async def http_world(folder: Path) -> AsyncIterator[HttpWorld]:
         databases[name] = maker(name)
         return databases[name]
 
-    async with federation(folder, (HELPLINE, SHELTER), database=remembered) as together:
+    plans = (HELPLINE, SHELTER, LABOUR_OFFICE)
+    async with federation(folder, plans, database=remembered, blind=(LABOUR_OFFICE,)) as together:
         for transport in together.network.apps.values():
             serving = transport.app.state.serving  # type: ignore[attr-defined]
             serving.clients = serving.peers = Buckets(1_000_000)

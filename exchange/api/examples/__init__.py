@@ -12,6 +12,7 @@ from exchange.api.examples.federation import FEDERATION
 from exchange.api.examples.inbox import INBOX
 from exchange.api.examples.node import NODE, NOT_READY
 from exchange.api.examples.referrals import REFERRALS
+from exchange.api.examples.sealing import SEALING
 from exchange.api.examples.tokens import TOKEN_ANSWER, TOKEN_FORM, TOKEN_METADATA, TOKEN_REFUSAL
 
 EXAMPLES: Final[Mapping[type[BaseModel], dict[str, Any]]] = {
@@ -20,6 +21,7 @@ EXAMPLES: Final[Mapping[type[BaseModel], dict[str, Any]]] = {
     **INBOX,
     **NODE,
     **FEDERATION,
+    **SEALING,
 }
 
 

@@ -16,7 +16,7 @@ from exchange.schemas.federation import (
     WireEnvelope,
 )
 
-_ENVELOPE: Final[dict[str, Any]] = {
+ENVELOPE: Final[dict[str, Any]] = {
     "header": "eyJzdWl0ZSI6InJ4MSIsImtpbmQiOiJvZmZlciJ9",
     "wrapped_key": ids.KEY,
     "ciphertext": "c2VhbGVkIGNvbnRlbnQsIHBhZGRlZA",
@@ -24,8 +24,8 @@ _ENVELOPE: Final[dict[str, Any]] = {
 }
 
 FEDERATION: Final[dict[type[BaseModel], dict[str, Any]]] = {
-    WireEnvelope: _ENVELOPE,
-    EnvelopeBatch: {"envelopes": [_ENVELOPE]},
+    WireEnvelope: ENVELOPE,
+    EnvelopeBatch: {"envelopes": [ENVELOPE]},
     BatchAnswer: {
         "answers": [
             {"result": "accepted", "receipt": ids.STATEMENT},

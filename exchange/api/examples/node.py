@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from exchange.api.examples import ids
 from exchange.schemas.node import ContractList, ContractView, Health, NodeCard, PeerKeys
 
-_EPOCH: Final[dict[str, Any]] = {
+EPOCH: Final[dict[str, Any]] = {
     "key_id": "8c2e5f9017ab43d6b0e94d715fc3a682",
     "key": ids.KEY,
     "seq": 48,
@@ -41,13 +41,21 @@ NODE: Final[dict[type[BaseModel], dict[str, Any]]] = {
         "vocabularies": [1],
         "agency_key": ids.KEY,
         "node_key": ids.KEY,
-        "epochs": [_EPOCH],
+        "epochs": [EPOCH],
         "contracts": [ids.CONTRACT],
         "roster_version": 12,
         "roster_digest": ids.ROSTER,
         "synthetic": True,
     },
-    PeerKeys: {"agency": ids.SHELTER, "agency_key": ids.KEY, "node_key": ids.KEY, "epochs": [_EPOCH]},
+    PeerKeys: {
+        "agency": ids.SHELTER,
+        "agency_key": ids.KEY,
+        "node_key": ids.KEY,
+        "epochs": [EPOCH],
+        "roster_version": 12,
+        "roster_digest": ids.ROSTER,
+        "contract": ids.CONTRACT,
+    },
     ContractList: {"items": [_SUMMARY]},
     ContractView: {
         "summary": _SUMMARY,

@@ -1,0 +1,65 @@
+"""For an agency whose keys live with its own software: sealed envelopes in, weekly keys out."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request
+from starlette.responses import Response
+
+from exchange.api.bodies import IdempotencyKey, JsonBody, Parsed, idempotency
+from exchange.api.callers import InboxOpener, InboxReader, ReferralsWriter
+from exchange.api.operations import Operation, operation
+from exchange.api.rendering import created, render
+from exchange.schemas.sealing import EnvelopesAnswer, EnvelopesRequest, EpochsRequest, OwnEpochs
+from exchange.use_cases.hand_in_sealed import hand_in_sealed
+from exchange.use_cases.publish_epochs import list_own_epochs, take_epochs
+
+router = APIRouter(tags=["sealing"])
+
+EnvelopesBody = Annotated[Parsed[EnvelopesRequest], Depends(JsonBody(EnvelopesRequest))]
+EpochsBody = Annotated[Parsed[EpochsRequest], Depends(JsonBody(EpochsRequest))]
+
+
+@router.post("/v1/envelopes")
+@operation(
+    Operation(
+        EnvelopesAnswer,
+        "The envelopes are stored: queued or held.",
+        status=201,
+        repeats=True,
+        problems=("no-rule", "group-not-allowed", "roster-differs", "state-forbids", "destroyed", "peer-keys-unknown"),
+    )
+)
+async def hand_in_envelopes(
+    request: Request, call: ReferralsWriter, key: IdempotencyKey, body: EnvelopesBody
+) -> Response:
+    """Hand in sealed envelopes.
+
+    For an agency whose own software seals and signs: any forward, any answer, and the attestation that its copies are
+    destroyed. The node reads the header and nothing else. It holds it against roster, contract, consent and the state
+    of the referral; an offer makes the referral and is queued, a disclosure is held until the receiver accepts.
+    """
+    idem = idempotency(request, call.acting.client_id, key, body)
+    return created(await hand_in_sealed(call.node, call.acting, body.value, idem))
+
+
+@router.put("/v1/epochs")
+@operation(
+    Operation(OwnEpochs, "The keys are published.", problems=("keys-here", "epoch-went-back", "changed-meanwhile"))
+)
+async def publish_epoch_statements(call: InboxOpener, body: EpochsBody) -> Response:
+    """Publish weekly keys.
+
+    Statements that your own software has signed with the agency key; it keeps the private halves. Publish this week and
+    the five that follow, so that others can write to you while your machine sleeps. The same again changes nothing.
+    """
+    return render(await take_epochs(call.node, call.acting, body.value))
+
+
+@router.get("/v1/epochs")
+@operation(Operation(OwnEpochs, "The keys."))
+async def list_published_epochs(call: InboxReader) -> Response:
+    """List the weekly keys.
+
+    The keys of this agency that are published now, and for how many weeks ahead.
+    """
+    return render(await list_own_epochs(call.node))

@@ -1,0 +1,118 @@
+"""The agency's own software, where the node holds no agency key: it seals, opens, and keeps the keys.
+
+    identity = open_agency_folder(folder, passphrase)
+    async with AgencyClient(…) as client:
+        vault = AgencyVault(identity, client)
+        await vault.publish_epochs()
+        created = await vault.refer(request)
+        opened = await vault.open(item)
+
+Rules:
+
+* The methods answer as those of `AgencyClient` do where the node holds the keys, so that a program can use either.
+* Consents, her no, recalls, releases, leases and acknowledgements are the client's, as ever: they carry no content.
+* No passphrase, key or content is logged, and no error repeats one.
+"""
+
+from __future__ import annotations
+
+from exchange.client.agency_client import AgencyClient
+from exchange.client.errors import ProblemError
+from exchange.client.vault import answering, referring
+from exchange.client.vault.agency_keys import Identity
+from exchange.client.vault.opening import open_sealed
+from exchange.client.vault.weekly_keys import publish_epochs
+from exchange.envelope.kinds import Kind
+from exchange.referral.contact_plan import SafeContact
+from exchange.referral.content import ReferralContent
+from exchange.schemas.inbox import DecisionRequest, InboxItem, OpenedItem, ProgressRequest, RecallAnswerRequest
+from exchange.schemas.referrals import ForwardAnswer, ReferralCreated, ReferralPreview, ReferralRequest, ReferralView
+from exchange.schemas.sealing import OwnEpochs
+
+_GONE = 404
+
+
+class AgencyVault:
+    """Seals and opens for one agency, with one client of its node."""
+
+    def __init__(self, identity: Identity, client: AgencyClient) -> None:
+        """Take the agency's keys and the way to its node; nothing is sent yet."""
+        self._identity = identity
+        self._client = client
+
+    def close(self) -> None:
+        """Give the key store back."""
+        self._identity.store.close()
+
+    async def publish_epochs(self, *, replace: bool = False) -> OwnEpochs:
+        """See that this week and the five that follow are published. Call it daily; nothing happens when all are.
+
+        Args:
+            replace: weekly keys that are published and not here were lost with another machine; what was sealed to
+                them cannot be opened any more.
+        """
+        return await publish_epochs(self._identity, self._client, replace=replace)
+
+    async def preview(self, request: ReferralRequest) -> ReferralPreview:
+        """What would happen, field by field. Nothing about her leaves this machine."""
+        return await referring.preview(self._identity, self._client, request)
+
+    async def refer(self, request: ReferralRequest, *, idempotency_key: str | None = None) -> ReferralCreated:
+        """Gate, seal and hand in a referral: the offer is queued, the disclosure held until the receiver accepts.
+
+        To repeat the very act after `NodeUnreachableError`, use `seal` and hand the same envelopes in again.
+        """
+        sealed = await self.seal(request)
+        await self._client.sealing.hand_in(sealed.hand_in, idempotency_key=idempotency_key)
+        return sealed.created
+
+    async def seal(self, request: ReferralRequest) -> referring.SealedReferral:
+        """Gate and seal a referral. It exists when `client.sealing.hand_in` has answered."""
+        return await referring.seal(self._identity, self._client, request)
+
+    async def inform(self, referral: str, content: ReferralContent) -> ForwardAnswer:
+        """The fields that the receiver asked for, as far as she agrees."""
+        return await referring.tell_later(self._identity, self._client, referral, Kind.INFORMATION, content)
+
+    async def update_safe_contact(self, referral: str, plan: SafeContact) -> ForwardAnswer:
+        """Her plan changed, and the receiver has the old one. Before that, replace the disclosure."""
+        content = ReferralContent(safe_contact=plan)
+        return await referring.tell_later(self._identity, self._client, referral, Kind.UPDATE, content)
+
+    async def replace_disclosure(self, referral: str, content: ReferralContent) -> ForwardAnswer:
+        """A fresh disclosure, after the plan was confirmed with her again."""
+        return await referring.tell_later(self._identity, self._client, referral, Kind.DISCLOSURE, content)
+
+    async def open(self, item: InboxItem) -> OpenedItem:
+        """Verify, open and take over an item; or open it again from the key store."""
+        return await open_sealed(self._identity, self._client, item)
+
+    async def decide(self, referral: str, request: DecisionRequest) -> ReferralView:
+        """The agency's word on an offer. The same again changes nothing; another is refused."""
+        return await answering.decide(self._identity, self._client, referral, request)
+
+    async def report_progress(self, referral: str, request: ProgressRequest) -> ReferralView:
+        """How the service goes; how much of it travels is the rule's and her consent's to say."""
+        return await answering.report(self._identity, self._client, referral, request)
+
+    async def answer_recall(self, referral: str, request: RecallAnswerRequest) -> ReferralView:
+        """The referring agency asks for the referral back while she is served already."""
+        return await answering.answer_to_recall(self._identity, self._client, referral, request)
+
+    async def attest_erasure(self, referral: str) -> ReferralView:
+        """Destroy the keys here and attest that the agency's own copies are gone, on paper too."""
+        return await answering.attest(self._identity, self._client, referral)
+
+    async def destroy_ended(self) -> tuple[str, ...]:
+        """Destroy the keys of every referral that the node has destroyed; their ids. Call it daily and after her no."""
+        ended = []
+        for referral, _ in self._identity.store.cases():
+            try:
+                if (await self._client.referrals.read(referral)).flags.destroyed:
+                    ended.append(referral)
+            except ProblemError as refused:
+                if refused.problem.status != _GONE:
+                    raise
+                ended.append(referral)
+        self._identity.store.destroy(ended)
+        return tuple(ended)

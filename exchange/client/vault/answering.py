@@ -1,0 +1,149 @@
+"""Answering from the agency's own machine: decision, progress, recall, and the attestation that copies are destroyed.
+
+Rules:
+
+* What may travel is the feedback rule's to say (`exchange.feedback`), by the level that stood inside the offer. What it
+  keeps at home is told to the node as progress, which is not sealed and goes no further.
+* The digest of an acceptance is stored before it is handed in: the disclosure that it releases has to name it.
+* Numbers and what was seen come from the node's record of the referral, and are checked by it again.
+"""
+
+from __future__ import annotations
+
+from pydantic import ValidationError
+
+from exchange.client.agency_client import AgencyClient
+from exchange.client.vault.agency_keys import Identity
+from exchange.client.vault.cases import VaultCase
+from exchange.client.vault.errors import VaultError
+from exchange.client.vault.referring import case_of, signers, wire
+from exchange.client.vault.weekly_keys import peer_epoch
+from exchange.feedback import Answer, Kept, answer, answer_recall
+from exchange.limits import LIMITS
+from exchange.messages import AnswerTerms, Posting, seal_answer, seal_stop_message
+from exchange.referral.answers import (
+    Decision,
+    DecisionContent,
+    InformationRequestContent,
+    Progress,
+    ProgressContent,
+    RecallAnswerContent,
+)
+from exchange.referral.lifecycle import EventName, Side, State
+from exchange.schemas.inbox import DecisionRequest, ProgressRequest, RecallAnswerRequest
+from exchange.schemas.referrals import ReferralView
+from exchange.schemas.sealing import EnvelopesRequest
+from exchange.stops import Erased, erasure_receipt
+
+_SERVED = {EventName.IN_SERVICE, EventName.COMPLETED, EventName.FAILED}
+
+
+async def decide(identity: Identity, client: AgencyClient, referral: str, request: DecisionRequest) -> ReferralView:
+    """The agency's word on an offer.
+
+    Raises:
+        VaultError: `decision-invalid`; the referral or the sender's keys are not known here.
+        ProblemError: the state forbids it.
+    """
+    content: DecisionContent | InformationRequestContent
+    try:
+        if request.decision == "information-requested":
+            content = InformationRequestContent(fields=request.fields)
+        else:
+            content = DecisionContent(
+                decision=Decision(request.decision), reason=request.reason, suggested_service=request.suggested_service
+            )
+    except ValidationError:
+        raise VaultError("decision-invalid", "This decision is incomplete or contradicts itself.") from None
+    case, view = case_of(identity, referral, Side.RECEIVING), await client.referrals.read(referral)
+    word = answer(content, level=case.feedback, sharing_stopped=view.flags.sharing_stopped)
+    if isinstance(word, Kept):
+        raise VaultError(word.code, word.sentence)
+    return await _say(identity, client, case, view, word)
+
+
+async def report(identity: Identity, client: AgencyClient, referral: str, request: ProgressRequest) -> ReferralView:
+    """How the service goes, as far as it may be told.
+
+    Raises:
+        VaultError: `progress-invalid`; the referral or the sender's keys are not known here.
+        ProblemError: the state forbids it.
+    """
+    try:
+        content = ProgressContent(
+            state=Progress(request.state), outcome=request.outcome, fail_reason=request.fail_reason
+        )
+    except ValidationError:
+        raise VaultError("progress-invalid", "This progress contradicts itself.") from None
+    case, view = case_of(identity, referral, Side.RECEIVING), await client.referrals.read(referral)
+    word = answer(content, level=case.feedback, sharing_stopped=view.flags.sharing_stopped)
+    if isinstance(word, Kept):
+        # The node's own record: it is not sealed, goes nowhere, and says the state alone.
+        act = await client.inbox.report_progress(case.offer, ProgressRequest(state=request.state))
+        _remember(identity, referral, case, EventName(request.state))
+        return act.referral
+    return await _say(identity, client, case, view, word)
+
+
+async def answer_to_recall(
+    identity: Identity, client: AgencyClient, referral: str, request: RecallAnswerRequest
+) -> ReferralView:
+    """Whether the service ends, now that the referring agency asked for the referral back.
+
+    Raises:
+        VaultError: `no-recall`: the service had not begun, so there is nothing to answer.
+    """
+    case, view = case_of(identity, referral, Side.RECEIVING), await client.referrals.read(referral)
+    if case.served is None:
+        raise VaultError("no-recall", "The service had not begun, so there is nothing to answer.")
+    word = answer_recall(RecallAnswerContent(agreed=request.agreed), state=case.served)
+    return await _say(identity, client, case, view, word)
+
+
+async def attest(identity: Identity, client: AgencyClient, referral: str) -> ReferralView:
+    """Destroy this referral's keys here, and say, in the agency's own hand, that its copies are gone.
+
+    Raises:
+        ProblemError: `nothing-owed`: nobody asked for its erasure.
+    """
+    identity.store.destroy([referral])
+    view, at = await client.referrals.read(referral), identity.clock()
+    posting = _posting(identity, view, at, at + LIMITS.stop_expires_ms, None)
+    sealed = seal_stop_message(erasure_receipt(Erased.BY_AGENCY), posting, signers(identity), entropy=identity.entropy)
+    return (await client.sealing.hand_in(EnvelopesRequest(envelopes=(wire(sealed),)))).referral
+
+
+async def _say(
+    identity: Identity, client: AgencyClient, case: VaultCase, view: ReferralView, word: Answer
+) -> ReferralView:
+    epoch, at = await peer_epoch(identity, client, case.peer), identity.clock()
+    sealed = seal_answer(
+        word,
+        AnswerTerms(case.contract, case.purpose),
+        _posting(identity, view, at, at + LIMITS.answer_expires_ms, case.offer),
+        signers(identity),
+        epoch=epoch,
+        entropy=identity.entropy,
+    )
+    accepting = sealed.digest if word.event is EventName.ACCEPTED else None
+    _remember(identity, view.id, case.with_sent(sealed.header.id, accepting=accepting), word.event)
+    return (await client.sealing.hand_in(EnvelopesRequest(envelopes=(wire(sealed),)))).referral
+
+
+def _remember(identity: Identity, referral: str, case: VaultCase, event: EventName) -> None:
+    served = State(event.value) if event in _SERVED else case.served
+    identity.store.put_case(referral, case.model_copy(update={"served": served}))
+
+
+def _posting(identity: Identity, view: ReferralView, at: int, expires: int, in_reply_to: str | None) -> Posting:
+    return Posting(
+        envelope_id=identity.entropy(16).hex(),
+        referral=view.id,
+        recipient=view.peer,
+        roster=identity.roster,
+        seen=view.seen,
+        created=at,
+        expires=expires,
+        number=max(at, view.number + 1),
+        in_reply_to=in_reply_to,
+    )

@@ -1,0 +1,57 @@
+"""What the agency's own software remembers of a referral, sealed in its key store: enough to verify and to answer."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+from contracts.vocabulary import Feedback, Purpose
+from exchange.referral.lifecycle import Side, State
+from exchange.verification import ReferralMemory
+
+
+class VaultCase(BaseModel):
+    """One referral. Codes, ids and digests; nothing about her but the code under which a receiver knows her."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    side: Side
+    peer: str
+    contract: str
+    purpose: Purpose
+    offer: str
+    """Id of the offer's envelope."""
+    feedback: Feedback
+    """How much may be told back; it stands inside the offer."""
+    sent: tuple[str, ...] = ()
+    """Ids of the envelopes that this software made for the referral."""
+    opened: tuple[str, ...] = ()
+    """Ids of those that it opened."""
+    acceptances: tuple[str, ...] = ()
+    """Digests of its own accepting decisions: a release statement has to name one."""
+    consent: str | None = None
+    subject: str | None = None
+    client_code: str | None = None
+    served: State | None = None
+    """What it said last of a service that had begun: what an answer to a recall repeats."""
+
+    def memory(self) -> ReferralMemory:
+        """What the verification may look at. State and retention are the node's to check, and were checked there."""
+        return ReferralMemory(
+            side=self.side,
+            contract=self.contract,
+            state=State.RECEIVED,
+            closed=False,
+            destroyed=False,
+            purpose=self.purpose,
+            sent=frozenset(self.sent),
+            received=frozenset({self.offer, *self.opened}),
+            acceptances=frozenset(self.acceptances),
+            sharing_stopped=False,
+            feedback=self.feedback,
+        )
+
+    def with_sent(self, envelope: str, *, accepting: str | None = None, served: State | None = None) -> VaultCase:
+        """The case after this software made one more envelope."""
+        acceptances = self.acceptances if accepting is None else (*self.acceptances, accepting)
+        update = {"sent": (*self.sent, envelope), "acceptances": acceptances, "served": served or self.served}
+        return self.model_copy(update=update)

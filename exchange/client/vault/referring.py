@@ -1,0 +1,239 @@
+"""Referring from the agency's own machine: the gate, the receipt and both seals are made here; the node sees headers.
+
+Rules:
+
+* The gate is the node's own code (`exchange.disclosure`), run on the contract that is on file here and on the consent
+  record as the node has it now. What it lets through is sealed at this moment, to a key that the receiver has proven.
+* What is needed to verify the receiver's answers is stored before anything is handed in.
+* What the gate refuses leaves this machine in no form.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from consent.client_code import new_client_code
+from consent.receipt import receipt_ends
+from contracts.vocabulary import purpose_for, service_of
+from exchange import hand_in
+from exchange.client.agency_client import AgencyClient
+from exchange.client.vault.agency_keys import Identity
+from exchange.client.vault.cases import VaultCase
+from exchange.client.vault.errors import GateRefusedError, VaultError
+from exchange.client.vault.weekly_keys import peer_epoch
+from exchange.disclosure import ClearedLater, DisclosureRequest, Forward, Refused, clear_later
+from exchange.envelope.epochs import EpochStatement, latest_expiry_of_disclosure
+from exchange.envelope.kinds import Kind
+from exchange.hand_in import Parties
+from exchange.limits import LIMITS
+from exchange.messages import Posting, SealedMessage, Signers, seal_forward
+from exchange.referral import clocks
+from exchange.referral.content import ReferralContent
+from exchange.referral.lifecycle import Side
+from exchange.schemas.consents import ConsentView
+from exchange.schemas.federation import WireEnvelope
+from exchange.schemas.referrals import ForwardAnswer, ReferralCreated, ReferralPreview, ReferralRequest, ReferralView
+from exchange.schemas.sealing import EnvelopesRequest
+
+_PREVIEW_CODE = "0000-0000"
+
+
+async def preview(identity: Identity, client: AgencyClient, request: ReferralRequest) -> ReferralPreview:
+    """What would happen, field by field. Nothing but the question for the consent leaves this machine."""
+    between, consent = parties(identity, request.to), await client.consents.read(request.consent)
+    at = identity.clock()
+    return hand_in.preview(
+        between, hand_in.judge(between, request, consent.record, client_code=_PREVIEW_CODE, at=at), at
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SealedReferral:
+    """A referral that was sealed: what is handed in, as often as needed, and what the worker hears once it is."""
+
+    hand_in: EnvelopesRequest
+    created: ReferralCreated
+
+
+async def seal(identity: Identity, client: AgencyClient, request: ReferralRequest) -> SealedReferral:
+    """Seal offer and disclosure.
+
+    Raises:
+        GateRefusedError: contract or consent says no.
+        VaultError: receiver, contract or keys are not known here.
+        ContentInvalidError, ContentTooLargeError: the content cannot be sent as it is.
+        ProblemError: the node does not know the consent or the receiver.
+    """
+    between, consent = parties(identity, request.to), await client.consents.read(request.consent)
+    code = _client_code(identity, consent, request.to)
+    at = identity.clock()
+    judged = hand_in.judge(between, request, consent.record, client_code=code, at=at)
+    cleared = judged.outcome
+    if isinstance(cleared, Refused):
+        raise refused(cleared)
+    epoch = await peer_epoch(identity, client, request.to)
+    referral = identity.entropy(16).hex()
+    sealed = hand_in.seal_both(
+        between,
+        judged,
+        cleared,
+        signers(identity),
+        referral=referral,
+        at=at,
+        held_expires=hand_in.held_until(request, judged, cleared, epoch, at),
+        epoch=epoch,
+        entropy=identity.entropy,
+    )
+    both = [sealed.offer] if sealed.held is None else [sealed.offer, sealed.held]
+    case = VaultCase(
+        side=Side.REFERRING,
+        peer=request.to,
+        contract=between.contract.digest,
+        purpose=purpose_for(request.service_type),
+        offer=sealed.offer.header.id,
+        feedback=cleared.feedback,
+        sent=tuple(one.header.id for one in both),
+        consent=consent.id,
+        subject=consent.subject,
+        client_code=code,
+    )
+    identity.store.put_case(referral, case)
+    ask = EnvelopesRequest(
+        envelopes=tuple(wire(one) for one in both), consent=consent.id, consent_version=consent.version
+    )
+    held = sealed.held is not None
+    created = hand_in.created(between, judged, cleared, referral=referral, client_code=code, held=held)
+    return SealedReferral(ask, created)
+
+
+async def tell_later(
+    identity: Identity, client: AgencyClient, referral: str, kind: Kind, content: ReferralContent
+) -> ForwardAnswer:
+    """Information, a changed plan, or a fresh disclosure, through the gate again.
+
+    Raises:
+        GateRefusedError, VaultError, ContentTooLargeError, ProblemError: as in `seal`.
+    """
+    case = case_of(identity, referral, Side.REFERRING)
+    between = parties(identity, case.peer)
+    contract, service = identity.contracts.get(case.contract), service_of(case.purpose)
+    if contract is None or service is None:
+        raise VaultError("no-contract", "The contract of this referral is not on file here.")
+    consent = (await client.consents.read(case.consent or "")).record
+    view = await client.referrals.read(referral)
+    asked = DisclosureRequest(between.sender, between.receiver, service, content, contract, consent, identity.now())
+    outcome = clear_later(asked, kind, accepted=kind is Kind.DISCLOSURE or _accepted(view))
+    if isinstance(outcome, Refused):
+        raise refused(outcome)
+    epoch = await peer_epoch(identity, client, case.peer)
+    reply = await _question(client, referral) if kind is Kind.INFORMATION else None
+    for place, forward in enumerate(outcome.forwards):
+        posting = _posting(identity, view, forward, outcome, epoch, content, place, reply)
+        sealed = seal_forward(
+            forward,
+            outcome.consent,
+            posting,
+            signers(identity),
+            feedback=outcome.feedback,
+            epoch=epoch,
+            entropy=identity.entropy,
+        )
+        case = case.with_sent(sealed.header.id)
+        identity.store.put_case(referral, case)
+        answer = await client.sealing.hand_in(EnvelopesRequest(envelopes=(wire(sealed),)))
+        view = answer.referral
+    return ForwardAnswer(referral=view, fields=hand_in.field_decisions(outcome.reasons))
+
+
+def _posting(
+    identity: Identity,
+    view: ReferralView,
+    forward: Forward,
+    cleared: ClearedLater,
+    epoch: EpochStatement,
+    content: ReferralContent,
+    place: int,
+    in_reply_to: str | None,
+) -> Posting:
+    at = identity.clock()
+    consent_ends = receipt_ends(cleared.consent.expires_at, identity.now())
+    expires = min(consent_ends, at + LIMITS.sealed_expires_ms, latest_expiry_of_disclosure(epoch.not_after))
+    disclosing = forward.kind is Kind.DISCLOSURE
+    if disclosing:
+        # After an acceptance the time to answer no longer bounds it; the plan, the consent and the key do.
+        plan_ends = None if content.safe_contact is None else clocks.confirmation_ends(content.safe_contact)
+        expires = min(expires, plan_ends) if plan_ends is not None else expires
+        if expires <= at:
+            raise VaultError("plan-unconfirmed", "The contact plan is too old. Confirm it with her first.")
+    return Posting(
+        envelope_id=identity.entropy(16).hex(),
+        referral=view.id,
+        recipient=view.peer,
+        roster=identity.roster,
+        seen=view.seen,
+        created=at,
+        expires=expires,
+        number=None if disclosing else max(at, view.number + 1) + place,
+        in_reply_to=in_reply_to,
+    )
+
+
+def _accepted(view: ReferralView) -> bool:
+    return view.flags.disclosed or view.state.value in {
+        "accepted",
+        "scheduled",
+        "not-reached",
+        "not-arrived",
+        "in-service",
+    }
+
+
+async def _question(client: AgencyClient, referral: str) -> str:
+    asked = [
+        item.id
+        async for item in client.inbox.pages()
+        if item.referral == referral and item.kind == Kind.INFORMATION_REQUEST
+    ]
+    if not asked:
+        raise VaultError("nothing-asked", "The receiver has not asked for information.")
+    return asked[-1]
+
+
+def parties(identity: Identity, receiver: str) -> Parties:
+    """This agency, the receiver, and the contract in force between them, by the roster here."""
+    return Parties(identity.roster, identity.me, identity.member(receiver), identity.contract_with(receiver))
+
+
+def signers(identity: Identity) -> Signers:
+    """The agency key alone."""
+    return Signers(identity.me.agency, identity.key, None)
+
+
+def wire(sealed: SealedMessage) -> WireEnvelope:
+    """As it is handed in."""
+    return WireEnvelope.model_validate(sealed.envelope.to_json())
+
+
+def refused(outcome: Refused) -> GateRefusedError:
+    """The gate's no."""
+    return GateRefusedError(outcome.code, outcome.sentence, hand_in.field_decisions(outcome.reasons))
+
+
+def case_of(identity: Identity, referral: str, side: Side) -> VaultCase:
+    """What is known here of a referral.
+
+    Raises:
+        VaultError: `unknown-referral`.
+    """
+    case = identity.store.case(referral)
+    if case is None or case.side is not side:
+        raise VaultError("unknown-referral", "This key store knows no such referral. Open its offer first.")
+    return case
+
+
+def _client_code(identity: Identity, consent: ConsentView, receiver: str) -> str:
+    """One receiver knows one woman under one code, as long as anything of her is kept here."""
+    for _, case in identity.store.cases():
+        if (case.side, case.subject, case.peer) == (Side.REFERRING, consent.subject, receiver) and case.client_code:
+            return case.client_code
+    return new_client_code(identity.entropy(8))

@@ -1,0 +1,234 @@
+"""The agency's own key store: a random key for each referral, and the private halves of the weekly keys.
+
+Rules:
+
+* One SQLite file on the agency's machine, for its owner only. It is in no backup: what is destroyed here is destroyed.
+* Every secret in it is sealed under the storage key of the agency's key file, bound to its row: the file alone opens
+  nothing.
+* What is stored is durable before a call returns; only then is the node told to drop what it held.
+* The first key of a referral stays. A destroyed referral never gets another: an envelope that comes back opens nothing.
+* Destroying overwrites the deleted bytes and empties the write-ahead log. What the disk itself keeps of old blocks is
+  the disk's: encrypt it.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from exchange.client.vault.cases import VaultCase
+from exchange.client.vault.errors import VaultError
+from exchange.envelope.keys import KEY_BYTES, NONCE_BYTES, Dek, EpochKey, ReferralKey, RowKey
+from exchange.envelope.rewrap import rewrap, unwrap_again
+from exchange.envelope.sealed_rows import SealedRows
+
+_TABLES: Final = """
+CREATE TABLE IF NOT EXISTS referral (id TEXT PRIMARY KEY, wrapped BLOB, sealed_case BLOB);
+CREATE TABLE IF NOT EXISTS opened (item TEXT PRIMARY KEY, referral TEXT NOT NULL, rewrapped BLOB NOT NULL,
+    wrapped_digest BLOB NOT NULL, digest TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS ix_opened_referral ON opened (referral);
+CREATE TABLE IF NOT EXISTS epoch (key_id TEXT PRIMARY KEY, wrapped BLOB NOT NULL, statement BLOB NOT NULL,
+    not_before INTEGER NOT NULL, not_after INTEGER NOT NULL, seq INTEGER NOT NULL, destroy_at INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS peer (agency TEXT PRIMARY KEY, seq INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS pinned (one INTEGER PRIMARY KEY CHECK (one = 1), version INTEGER NOT NULL,
+    digest TEXT NOT NULL);
+"""
+_PRAGMAS: Final = ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON", "busy_timeout=5000")
+_OWNER_ONLY: Final = 0o600
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """One item whose key was taken over."""
+
+    dek: Dek
+    wrapped_digest: bytes
+    """SHA-256 of the wrapped key: enough to check afterwards that it is the envelope that was verified."""
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class OwnEpoch:
+    """One weekly key of this agency."""
+
+    key: EpochKey
+    statement: bytes
+    not_before: int
+    not_after: int
+    seq: int
+    destroy_at: int
+
+
+class AgencyKeyStore:
+    """The key store of one agency, on one of its machines. One process at a time writes; SQLite sees to that."""
+
+    def __init__(self, path: Path, key: RowKey, entropy: Callable[[int], bytes]) -> None:
+        """Open the file, or make it."""
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, _OWNER_ONLY))
+        self._rows = SealedRows(key)
+        self._entropy = entropy
+        self._connection = sqlite3.connect(path, isolation_level=None)
+        for pragma in _PRAGMAS:
+            self._connection.execute(f"PRAGMA {pragma}")
+        self._connection.executescript(_TABLES)
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._connection.close()
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield self._connection
+        except BaseException:
+            self._connection.execute("ROLLBACK")
+            raise
+        self._connection.execute("COMMIT")
+
+    def case(self, referral: str) -> VaultCase | None:
+        """What this software knows of a referral; nothing for an unknown or a destroyed one."""
+        row = self._connection.execute("SELECT sealed_case FROM referral WHERE id = ?", (referral,)).fetchone()
+        if row is None or row[0] is None:
+            return None
+        return VaultCase.model_validate_json(self._rows.open(row[0], table="referral", column="case", row=referral))
+
+    def cases(self) -> Iterator[tuple[str, VaultCase]]:
+        """Every referral that is not destroyed."""
+        rows = self._connection.execute("SELECT id FROM referral WHERE sealed_case IS NOT NULL ORDER BY id").fetchall()
+        for (referral,) in rows:
+            known = self.case(referral)
+            if known is not None:
+                yield referral, known
+
+    def put_case(self, referral: str, case: VaultCase) -> None:
+        """Remember, durably.
+
+        Raises:
+            VaultError: `destroyed`.
+        """
+        with self._writing() as conn:
+            self._referral_key(conn, referral)
+            self._put_case(conn, referral, case)
+
+    def take(self, item: str, referral: str, case: VaultCase, taken: Taken) -> None:
+        """Keep the key of an item under the key of its referral; durable when this returns.
+
+        Raises:
+            VaultError: `destroyed`.
+        """
+        with self._writing() as conn:
+            key = self._referral_key(conn, referral)
+            wrapped = rewrap(
+                taken.dek, referral_key=key, referral=referral, envelope=item, nonce=self._entropy(NONCE_BYTES)
+            )
+            self._put_case(conn, referral, case)
+            conn.execute(
+                "INSERT OR IGNORE INTO opened VALUES (?, ?, ?, ?, ?)",
+                (item, referral, wrapped, taken.wrapped_digest, taken.digest),
+            )
+
+    def taken(self, item: str) -> Taken | None:
+        """The key of an item, where this store has it."""
+        row = self._connection.execute(
+            "SELECT referral, rewrapped, wrapped_digest, digest, wrapped FROM opened JOIN referral ON id = referral "
+            "WHERE item = ? AND wrapped IS NOT NULL",
+            (item,),
+        ).fetchone()
+        if row is None:
+            return None
+        referral, rewrapped, wrapped_digest, digest, wrapped = row
+        key = ReferralKey(self._rows.open(wrapped, table="referral", column="wrapped", row=referral))
+        return Taken(
+            unwrap_again(rewrapped, referral_key=key, referral=referral, envelope=item), wrapped_digest, digest
+        )
+
+    def destroy(self, referrals: Iterable[str]) -> None:
+        """Make unreadable, for ever, everything that was taken over for these referrals. May be repeated."""
+        with self._writing() as conn:
+            for referral in referrals:
+                conn.execute("INSERT OR IGNORE INTO referral VALUES (?, NULL, NULL)", (referral,))
+                conn.execute("UPDATE referral SET wrapped = NULL, sealed_case = NULL WHERE id = ?", (referral,))
+                conn.execute("DELETE FROM opened WHERE referral = ?", (referral,))
+        self._scrub()
+
+    def put_epochs(self, epochs: Iterable[OwnEpoch]) -> None:
+        """Keep weekly keys, durably, before anybody may seal to them."""
+        with self._writing() as conn:
+            for one in epochs:
+                key_id = one.key.key_id
+                wrapped = self._seal("epoch", "wrapped", key_id, one.key.secret_bytes())
+                row = (key_id, wrapped, one.statement, one.not_before, one.not_after, one.seq, one.destroy_at)
+                conn.execute("INSERT OR IGNORE INTO epoch VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+
+    def epoch_key(self, key_id: str) -> EpochKey | None:
+        """The private half of one week; nothing if it was never here or has ended."""
+        row = self._connection.execute("SELECT wrapped FROM epoch WHERE key_id = ?", (key_id,)).fetchone()
+        if row is None:
+            return None
+        return EpochKey(self._rows.open(row[0], table="epoch", column="wrapped", row=key_id))
+
+    def epochs(self) -> list[tuple[str, int, int, bytes]]:
+        """Every weekly key as (key id, beginning, seq, statement), the lowest `seq` first."""
+        return self._connection.execute("SELECT key_id, not_before, seq, statement FROM epoch ORDER BY seq").fetchall()
+
+    def destroy_ended_epochs(self, at: int) -> int:
+        """Destroy the private halves whose time is over, and say how many."""
+        with self._writing() as conn:
+            ended = conn.execute("DELETE FROM epoch WHERE destroy_at <= ?", (at,)).rowcount
+        if ended:
+            self._scrub()
+        return ended
+
+    def peer_seq(self, agency: str) -> int:
+        """The highest `seq` ever seen from a peer."""
+        row = self._connection.execute("SELECT seq FROM peer WHERE agency = ?", (agency,)).fetchone()
+        return int(row[0]) if row is not None else 0
+
+    def remember_peer_seq(self, agency: str, seq: int) -> None:
+        """It never goes back."""
+        with self._writing() as conn:
+            conn.execute(
+                "INSERT INTO peer VALUES (?, ?) ON CONFLICT (agency) DO UPDATE SET seq = max(seq, excluded.seq)",
+                (agency, seq),
+            )
+
+    def pin_roster(self, version: int, digest: str) -> None:
+        """From now on no older roster is used, and no other one of this version.
+
+        Raises:
+            VaultError: `roster-went-back`.
+        """
+        with self._writing() as conn:
+            row = conn.execute("SELECT version, digest FROM pinned").fetchone()
+            if row is not None and (version < row[0] or (version == row[0] and digest != row[1])):
+                raise VaultError("roster-went-back", "A newer roster was used here before. Install that one.")
+            conn.execute("INSERT OR REPLACE INTO pinned VALUES (1, ?, ?)", (version, digest))
+
+    def _referral_key(self, conn: sqlite3.Connection, referral: str) -> ReferralKey:
+        row = conn.execute("SELECT wrapped FROM referral WHERE id = ?", (referral,)).fetchone()
+        if row is None:
+            key = ReferralKey(self._entropy(KEY_BYTES))
+            wrapped = self._seal("referral", "wrapped", referral, key.secret_bytes())
+            conn.execute("INSERT INTO referral VALUES (?, ?, NULL)", (referral, wrapped))
+            return key
+        if row[0] is None:
+            raise VaultError("destroyed", "This referral was destroyed. Nothing of it is opened or kept any more.")
+        return ReferralKey(self._rows.open(row[0], table="referral", column="wrapped", row=referral))
+
+    def _put_case(self, conn: sqlite3.Connection, referral: str, case: VaultCase) -> None:
+        sealed = self._seal("referral", "case", referral, case.model_dump_json(exclude_defaults=True).encode())
+        conn.execute("UPDATE referral SET sealed_case = ? WHERE id = ?", (sealed, referral))
+
+    def _seal(self, table: str, column: str, row: str, value: bytes) -> bytes:
+        return self._rows.seal(value, table=table, column=column, row=row, nonce=self._entropy(NONCE_BYTES))
+
+    def _scrub(self) -> None:
+        busy = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        if busy:
+            raise VaultError("store-busy", "Another program uses the key store. Close it and destroy again.")

@@ -1,0 +1,92 @@
+"""Envelopes that the agency's own software has sealed, for a node that need not hold its keys: gated by their headers.
+
+Rules:
+
+* What every envelope is held against stands in `sealed_checks`; a forward passes the gate on groups
+  (`sealed_forwards`); an answer and an attestation, what the state of the referral allows (`sealed_answer`).
+* An offer makes the referral and is queued; a disclosure is held until the acceptance; all else is queued.
+* Handed in again, the same bytes are answered as what they are: already here. Other bytes under one id are refused.
+* No content reaches this node, and no refusal repeats anything of what was sent.
+"""
+
+from __future__ import annotations
+
+from exchange.envelope.kinds import Kind, KindClass
+from exchange.schemas.sealing import EnvelopesAnswer, EnvelopesRequest
+from exchange.storage.database import Connection
+from exchange.storage.errors import IntegrityError
+from exchange.storage.outbox import digests_out
+from exchange.storage.referrals import ReferralRecord, load_referral
+from exchange.use_cases.acting import Acting
+from exchange.use_cases.cases import again
+from exchange.use_cases.errors import ConflictError, InvalidError
+from exchange.use_cases.idempotency import Idempotency, Keep, Stored, once
+from exchange.use_cases.node import Node
+from exchange.use_cases.release_disclosure import release_due
+from exchange.use_cases.sealed_answer import store_sealed_answer, store_sealed_attestation
+from exchange.use_cases.sealed_checks import AgencySealed, check_sealed
+from exchange.use_cases.sealed_later import store_sealed_later
+from exchange.use_cases.sealed_referral import store_sealed_referral
+from exchange.use_cases.sealed_views import handed_in
+
+
+async def hand_in_sealed(
+    node: Node, acting: Acting, request: EnvelopesRequest, idem: Idempotency
+) -> Stored[EnvelopesAnswer]:
+    """Store what was sealed elsewhere.
+
+    Raises:
+        EnvelopeError: it is not an envelope of the protocol, or its signature or receipt does not hold.
+        NotFoundError, GoneError: there is no such referral here.
+        InvalidError, ForbiddenError, ConflictError: a rule refuses; nothing is stored.
+        UnavailableError: the receiver's key is not known here yet.
+    """
+
+    async def work(keep: Keep) -> EnvelopesAnswer:
+        sealed = tuple([await check_sealed(node, wire) for wire in request.envelopes])
+        known = await _handed_in_before(node, sealed)
+        if known is not None:
+            return known
+        return await again(lambda: _store(node, acting, request, sealed, keep))
+
+    try:
+        stored = await once(node, idem, EnvelopesAnswer, work)
+    except IntegrityError as error:
+        raise _id_taken() from error
+    # A fresh disclosure after an acceptance goes at once; if that fails now, the courier does it again.
+    await release_due(node)
+    return stored
+
+
+async def _store(
+    node: Node, acting: Acting, request: EnvelopesRequest, sealed: tuple[AgencySealed, ...], keep: Keep
+) -> EnvelopesAnswer:
+    first = sealed[0]
+    if first.header.kind is Kind.OFFER:
+        return await store_sealed_referral(node, acting, request, sealed, keep)
+    if len(sealed) > 1:
+        raise InvalidError("not-together", "With an offer comes at most the disclosure of the same referral.")
+    if first.header.kind_class is KindClass.FORWARD:
+        return await store_sealed_later(node, acting, first, keep)
+    if first.header.kind_class is KindClass.ANSWER:
+        return await store_sealed_answer(node, acting, first, keep)
+    return await store_sealed_attestation(node, acting, first, keep)
+
+
+async def _handed_in_before(node: Node, sealed: tuple[AgencySealed, ...]) -> EnvelopesAnswer | None:
+    wanted = {one.header.id: one.message.digest for one in sealed}
+    first = sealed[0]
+
+    def read(conn: Connection) -> tuple[dict[str, str], ReferralRecord | None]:
+        return digests_out(conn, wanted), load_referral(conn, first.header.referral)
+
+    found, record = await node.database.read(read)
+    if any(wanted[envelope] != digest for envelope, digest in found.items()):
+        raise _id_taken()
+    if record is None or found.keys() != wanted.keys():
+        return None
+    return handed_in(record, sealed, first.receiver)
+
+
+def _id_taken() -> ConflictError:
+    return ConflictError("id-conflict", "One of these ids was used for something else. Seal it again with fresh ids.")

@@ -1,0 +1,136 @@
+"""The receiving side's word, sealed by its own software; and its signed word that its copies are destroyed.
+
+Rules:
+
+* The referral is one that this agency received, contract and purpose are the referral's own, and what it answers
+  arrived for it.
+* The event that the header names is legal and in time; its number is higher than any before it, and it claims to have
+  seen nothing that has not arrived.
+* Only what the feedback level lets travel does: below it, and once she stopped sharing, only that the service is over.
+* The same word again is on record already: nothing is sent twice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from exchange.envelope.header import Header
+from exchange.envelope.kinds import ERASED_BY_AGENCY, Kind
+from exchange.feedback import event_may_travel
+from exchange.referral.lifecycle import EventName, Side, State
+from exchange.schemas.sealing import EnvelopesAnswer
+from exchange.storage.database import Connection
+from exchange.storage.inbox import envelope_ids_in
+from exchange.storage.referrals import attestations_of, load_referral, record_attestation, save_referral
+from exchange.use_cases.acting import Acting
+from exchange.use_cases.answering import repeated
+from exchange.use_cases.branches import may_see, taken_over
+from exchange.use_cases.cases import Case, audit, new_event, read_case
+from exchange.use_cases.change_referral import change_referral
+from exchange.use_cases.errors import ConflictError, ForbiddenError, InvalidError
+from exchange.use_cases.idempotency import Keep
+from exchange.use_cases.node import Node
+from exchange.use_cases.outgoing import put_out
+from exchange.use_cases.refusals import not_found
+from exchange.use_cases.sealed_checks import AgencySealed
+from exchange.use_cases.sealed_views import handed_in
+
+SERVED: Final = frozenset({Kind.DECISION, Kind.PROGRESS, Kind.INFORMATION_REQUEST, Kind.RECALL_ANSWER})
+
+
+async def store_sealed_answer(node: Node, acting: Acting, sealed: AgencySealed, keep: Keep) -> EnvelopesAnswer:
+    """Store one answer.
+
+    Raises:
+        NotFoundError, GoneError: no such referral was received.
+        ConflictError, ForbiddenError: a rule refuses.
+        StaleReferralError: take the step again.
+    """
+    header = sealed.header
+    if header.kind not in SERVED:
+        raise InvalidError("kind-not-supported", "This version does not serve this kind of envelope.")
+    case = await read_case(node, header.referral, Side.RECEIVING, acting.unit)
+    await check_belongs(node, case, header)
+    name = EventName(header.event or "")
+    if header.kind is not Kind.RECALL_ANSWER and repeated(case, name):
+        return await _again(node, case, sealed, keep)
+    if header.kind is Kind.RECALL_ANSWER and case.state(node.clock()) is not State.RECALL_REQUESTED:
+        raise ConflictError("no-recall", "Nobody asked for this referral back, or it was answered already.")
+    stopped = case.record.sharing_stopped_at is not None
+    if not event_may_travel(header.kind, name, case.facts.feedback, sharing_stopped=stopped):
+        raise ForbiddenError("feedback-level", "Her consent and the rule let less be told. Report it as progress here.")
+    event = new_event(node, case, name, number=header.number, digest=sealed.message.digest)
+    event = replace(event, seen=header.seen, at=header.created)
+
+    def commit(conn: Connection) -> EnvelopesAnswer:
+        mine = taken_over(case.record, acting.unit)
+        record = change_referral(node, conn, mine, what=name.value, events=[event])
+        put_out(node, conn, sealed.message)
+        audit(conn, node, acting, f"said-{name}", [record.id])
+        answer = handed_in(record, [sealed], sealed.receiver)
+        keep(conn, answer)
+        return answer
+
+    return await node.database.write(commit)
+
+
+async def check_belongs(node: Node, case: Case, header: Header) -> None:
+    """Whether a header speaks of this referral as it is: party, contract, purpose, numbers, what it replies to.
+
+    Raises:
+        NotFoundError, ConflictError, ForbiddenError: it does not.
+    """
+    record = case.record
+    if header.recipient != record.peer:
+        raise not_found()
+    if header.contract != record.contract or header.purpose != case.facts.purpose:
+        raise ForbiddenError("contract-differs", "Use the contract and the purpose of the referral itself.")
+    if header.number is not None and header.number <= record.number:
+        raise ConflictError("number-not-higher", "The number must be higher than any before it. Read the referral.")
+    if header.seen > record.seen:
+        raise ConflictError("seen-too-high", "Nothing has arrived with the number that is said to be seen.")
+    if header.in_reply_to is not None:
+        arrived = await node.database.read(lambda conn: envelope_ids_in(conn, [record.id]))
+        if (record.id, header.in_reply_to) not in arrived:
+            raise ConflictError("reply-unknown", "What it replies to has not arrived for this referral.")
+
+
+async def _again(node: Node, case: Case, sealed: AgencySealed, keep: Keep) -> EnvelopesAnswer:
+    answer = handed_in(case.record, [], sealed.receiver)
+    await node.database.write(lambda conn: keep(conn, answer))
+    return answer
+
+
+async def store_sealed_attestation(node: Node, acting: Acting, sealed: AgencySealed, keep: Keep) -> EnvelopesAnswer:
+    """The agency's own copies are destroyed, in its own hand. Every other stop the node makes itself.
+
+    Raises:
+        NotFoundError: no such referral.
+        ConflictError: `nothing-owed`.
+        StaleReferralError: take the step again.
+    """
+    header = sealed.header
+    if (header.kind, header.event) != (Kind.ERASURE_RECEIPT, ERASED_BY_AGENCY):
+        raise InvalidError("kind-not-supported", "Stops have calls of their own: this node makes and signs them.")
+
+    def commit(conn: Connection) -> EnvelopesAnswer:
+        record = load_referral(conn, header.referral)
+        if record is None or record.peer != header.recipient or not may_see(record, acting.unit):
+            raise not_found()
+        owed = {entry.party: entry for entry in attestations_of(conn, record.id)}.get("own-agency")
+        if owed is None:
+            raise ConflictError("nothing-owed", "Nobody asked for the erasure of this referral.")
+        going = [sealed] if owed.done_at is None else []
+        if going:
+            if (header.number or 0) <= record.number:
+                raise ConflictError("number-not-higher", "The number must be higher than any before it.")
+            put_out(node, conn, sealed.message)
+            record_attestation(conn, record.id, "own-agency", node.clock(), sealed.message.digest)
+            record = save_referral(conn, replace(record, number=header.number or record.number))
+            audit(conn, node, acting, "erasure-attested", [record.id], sealed.message.digest)
+        answer = handed_in(record, going, sealed.receiver, attestations=attestations_of(conn, record.id))
+        keep(conn, answer)
+        return answer
+
+    return await node.database.write(commit)

@@ -1,0 +1,101 @@
+"""What every envelope that the agency has sealed itself is held against before anything else is asked of it.
+
+Rules, in this order:
+
+1. It parses as strictly as a peer's, and carries no release statement: only the node releases.
+2. It is from this agency, to another member, signed by the agency key that the roster lists.
+3. It was made by the roster that this node has, so that both know the same members and contracts.
+4. It was made now: not in the future, and not longer ago than `limits.hand_in_within_ms`. It has not expired.
+5. It is sealed to the receiver's key of this week, as this node has verified it.
+
+The node cannot look inside. What it lets pass is what header, consent and state allow; that the content is what the
+header says, the receiver checks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import InitVar, dataclass
+from typing import Final
+
+from exchange.envelope.format import check_on_the_wire, parse_envelope
+from exchange.envelope.header import Header, parse_header
+from exchange.envelope.keys import key_id
+from exchange.envelope.kinds import Kind, KindClass, SignedBy
+from exchange.envelope.open import check_signature
+from exchange.messages import SealedMessage
+from exchange.roster import Member, UnknownMemberError
+from exchange.schemas.federation import WireEnvelope
+from exchange.use_cases.errors import ConflictError, ForbiddenError, InvalidError
+from exchange.use_cases.node import Node
+from exchange.use_cases.outgoing import current_peer_epoch
+
+_MADE_HERE: Final = object()
+
+
+@dataclass(frozen=True, slots=True)
+class AgencySealed:
+    """An envelope of this agency's own making that passed 1 to 5. Only `check_sealed` makes one."""
+
+    message: SealedMessage
+    receiver: Member
+    made_by: InitVar[object]
+
+    def __post_init__(self, made_by: object) -> None:
+        """Raises TypeError unless `check_sealed` made it."""
+        if made_by is not _MADE_HERE:
+            raise TypeError("an AgencySealed is made only by check_sealed")
+
+    @property
+    def header(self) -> Header:
+        """What the node may read of it."""
+        return self.message.header
+
+
+async def check_sealed(node: Node, wire: WireEnvelope) -> AgencySealed:
+    """Rules 1 to 5.
+
+    Raises:
+        EnvelopeError: `malformed`, `too-large`, `bad-signature` and the like.
+        InvalidError, ForbiddenError, ConflictError: the rule that refuses.
+        UnavailableError: `peer-keys-unknown`.
+    """
+    envelope = parse_envelope(wire.model_dump(exclude_none=True))
+    header = parse_header(envelope.header)
+    if envelope.release is not None:
+        raise InvalidError("release-misplaced", "Leave `release` out: this node makes the release statement.")
+    if header.kind is not Kind.DISCLOSURE:
+        check_on_the_wire(envelope, header)
+    receiver = _addressed(node, header)
+    check_signature(envelope, node.member.agency_key)
+    _check_times(node, header)
+    if header.kind_class is not KindClass.STOP:
+        epoch = await current_peer_epoch(node, receiver)
+        if epoch.key_id != header.epoch_key:
+            raise ConflictError("epoch-key-differs", "Seal it to the receiver's key of this week: fetch its keys.")
+    return AgencySealed(SealedMessage(envelope, header, envelope.digest()), receiver, _MADE_HERE)
+
+
+def _addressed(node: Node, header: Header) -> Member:
+    roster = node.world().roster
+    if header.sender != node.agency or header.signed_by is not SignedBy.AGENCY:
+        raise InvalidError("sender-differs", "Hand in only what your own agency has sealed and signed.")
+    if header.signing_key != key_id(node.member.agency_key):
+        raise ForbiddenError("signing-key-differs", "The roster lists another agency key than the one that signed.")
+    try:
+        receiver = roster.member(header.recipient)
+    except UnknownMemberError as error:
+        raise InvalidError("unknown-agency", "Check the id of the receiving agency.") from error
+    if receiver.agency == node.agency:
+        raise ForbiddenError("same-agency", "An agency does not refer to itself.")
+    if (header.roster_version, header.roster_digest) != (roster.version, roster.digest):
+        raise ConflictError("roster-differs", "Your software and this node have different rosters. Install the newer.")
+    return receiver
+
+
+def _check_times(node: Node, header: Header) -> None:
+    at, limits = node.clock(), node.limits
+    latest = max(header.created, header.number or 0)
+    if latest > at + limits.skew_ms:
+        raise InvalidError("from-the-future", "The envelope is dated later than now. Set the clock of your machine.")
+    if header.created < at - limits.hand_in_within_ms or header.expires <= at:
+        raise InvalidError("too-old", "The envelope was made too long ago. Seal it again.")

@@ -1,0 +1,68 @@
+"""The gate on a forward that the agency's own software has sealed: contract, consent and receipt, by its header.
+
+Rules:
+
+* The consent lies here and is live; the version that the software looked at is the present one, and is repeated in the
+  transaction that stores the envelope.
+* The contract is in force, and lets at least one field of every group go at this stage; and so does she.
+* The cut-down receipt is signed by the agency, covers the header, names the class of the consent's own basis, and ends
+  no later than a receipt cut now would.
+"""
+
+from __future__ import annotations
+
+from consent.receipt import receipt_ends
+from consent.record import ConsentRecord
+from contracts.model import Contract
+from contracts.vocabulary import BasisClass, Group, Purpose, ServiceType, Stage, basis_class, service_of
+from exchange.disclosure import Allowed, Refused, groups_allowed
+from exchange.envelope.header import Header
+from exchange.envelope.receipts import check_receipt
+from exchange.use_cases.errors import ForbiddenError
+from exchange.use_cases.node import Node, as_datetime
+from exchange.use_cases.sealed_checks import AgencySealed
+
+
+def service_named(header: Header) -> ServiceType:
+    """The service that the header's purpose is for.
+
+    Raises:
+        ForbiddenError: `not-referable`.
+    """
+    service = service_of(Purpose(header.purpose or ""))
+    if service is None:
+        raise ForbiddenError("not-referable", "Nobody is referred for this purpose.")
+    return service
+
+
+def judge_sealed(node: Node, sealed: AgencySealed, contract: Contract, consent: ConsentRecord | None) -> Allowed:
+    """What contract and consent say together.
+
+    Raises:
+        ForbiddenError: they say no, or the receipt says something else than her consent.
+        ReceiptError: the receipt does not cover the envelope.
+    """
+    header, at = sealed.header, node.clock()
+    groups = frozenset(Group(group) for group in header.groups)
+    outcome = groups_allowed(
+        node.member,
+        sealed.receiver,
+        service_named(header),
+        Stage(header.stage or ""),
+        groups,
+        contract,
+        consent,
+        as_datetime(at),
+    )
+    if isinstance(outcome, Refused) or consent is None:
+        # Fields are not named: the software sent groups, and has the fields itself.
+        refusal = outcome if isinstance(outcome, Refused) else Refused("no-consent", "There is no consent record.", ())
+        node.measurements.decided(engine="gate", outcome="refused", code=refusal.code)
+        raise ForbiddenError(refusal.code, refusal.sentence)
+    node.measurements.decided(engine="gate", outcome="cleared", code="sealed")
+    check_receipt(header, node.member.agency_key, at=at)
+    receipt = header.receipt
+    ends = receipt_ends(consent.expires_at, as_datetime(header.created))
+    if receipt is None or BasisClass(receipt.basis) is not basis_class(consent.basis) or receipt.expires > ends:
+        raise ForbiddenError("receipt-differs", "The receipt says something else than her consent does.")
+    return outcome

@@ -1,0 +1,151 @@
+"""What follows an offer, sealed by the agency's own software: information, a changed plan, a fresh disclosure.
+
+Rules:
+
+* The referral is one that this agency made; it has not ended, and she has not stopped sharing.
+* The contract is the referral's own and still in force; the consent is the one it was made under, and is live.
+* Until the receiver has accepted, nothing of the disclosure stage goes, but what is held.
+* Information answers a question. A changed plan goes to a receiver that has the old one; before that, and after what
+  was held has gone, a fresh disclosure takes its place. After an acceptance the worker's own call is the confirmation,
+  and the fresh disclosure goes at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from consent.record import ConsentRecord
+from contracts.vocabulary import Group, Stage
+from exchange.envelope.header import Header
+from exchange.envelope.kinds import Kind
+from exchange.referral.lifecycle import TERMINAL, Side, State
+from exchange.schemas.sealing import EnvelopesAnswer
+from exchange.storage.consents import guard_consent, load_consent
+from exchange.storage.database import Connection
+from exchange.storage.inbox import items_of
+from exchange.storage.outbox import delete_held
+from exchange.storage.referrals import ReferralRecord, load_referral
+from exchange.use_cases.acting import Acting
+from exchange.use_cases.cases import Case, audit, read_case
+from exchange.use_cases.change_referral import change_referral
+from exchange.use_cases.consent_records import opened
+from exchange.use_cases.errors import ConflictError, ForbiddenError, InvalidError
+from exchange.use_cases.facts import seal_facts
+from exchange.use_cases.idempotency import Keep
+from exchange.use_cases.node import Node
+from exchange.use_cases.outgoing import put_out
+from exchange.use_cases.sealed_answer import check_belongs
+from exchange.use_cases.sealed_checks import AgencySealed
+from exchange.use_cases.sealed_forwards import judge_sealed
+from exchange.use_cases.sealed_views import handed_in
+
+SERVED: Final = frozenset({Kind.INFORMATION, Kind.UPDATE, Kind.DISCLOSURE})
+
+
+async def store_sealed_later(node: Node, acting: Acting, sealed: AgencySealed, keep: Keep) -> EnvelopesAnswer:
+    """Store one forward about a referral that exists.
+
+    Raises:
+        NotFoundError, GoneError: there is no such referral of this agency.
+        InvalidError, ConflictError, ForbiddenError: a rule refuses; nothing is stored.
+        StaleReferralError, StaleConsentError: take the step again.
+    """
+    header = sealed.header
+    if header.kind not in SERVED:
+        raise InvalidError("kind-not-supported", "This version does not serve this kind of envelope.")
+    case = await read_case(node, header.referral, Side.REFERRING, acting.unit)
+    await check_belongs(node, case, header)
+    await _check_state(node, case, header)
+    consent = await _judged(node, case, sealed)
+    if header.kind is Kind.DISCLOSURE:
+        return await node.database.write(lambda conn: _hold(node, conn, acting, case, consent, sealed, keep))
+    return await node.database.write(lambda conn: _queue(node, conn, acting, case, consent, sealed, keep))
+
+
+async def _check_state(node: Node, case: Case, header: Header) -> None:
+    record, state = case.record, case.state(node.clock())
+    if state in TERMINAL:
+        raise ConflictError("state-forbids", "This referral has ended. Nothing more is told.")
+    if record.sharing_stopped_at is not None:
+        raise ConflictError("sharing-stopped", "She stopped sharing. Nothing more is told.")
+    if header.kind is Kind.DISCLOSURE:
+        if record.disclosed_at is not None and record.hold != "awaiting-disclosure":
+            raise ConflictError("already-disclosed", "It was disclosed already. Send information or a new plan.")
+        if state is State.WAITLISTED:
+            raise ConflictError("not-accepted", "She is on the waiting list. Confirm with her when she is accepted.")
+        return
+    if header.stage == Stage.DISCLOSURE and not case.accepted():
+        raise ConflictError("not-accepted", "The receiver has not accepted. Nothing that identifies her goes before.")
+    if header.kind is Kind.UPDATE and record.disclosed_at is None:
+        raise ConflictError("not-accepted", "The receiver has no plan yet. Hand in a fresh disclosure.")
+    if header.kind is Kind.INFORMATION:
+        items = await node.database.read(lambda conn: items_of(conn, record.id))
+        asked = {item.id for _, item in items if item.kind == Kind.INFORMATION_REQUEST}
+        if header.in_reply_to not in asked:
+            raise ConflictError("nothing-asked", "The receiver has not asked for information.")
+
+
+async def _judged(node: Node, case: Case, sealed: AgencySealed) -> ConsentRecord:
+    record, world = case.record, node.world()
+    contract = world.contracts.get(record.contract)
+    if contract is None or not world.in_force(record.contract, node.agency, record.peer, node.now()):
+        raise ForbiddenError("contract-not-in-force", "The contract of this referral is no longer in force.")
+    consent = opened(node, await node.database.read(lambda conn: load_consent(conn, record.consent_id or "")))
+    judge_sealed(node, sealed, contract, consent)
+    if consent is None:
+        raise ForbiddenError("no-consent", "There is no consent record.")
+    return consent
+
+
+def _queue(
+    node: Node,
+    conn: Connection,
+    acting: Acting,
+    case: Case,
+    consent: ConsentRecord,
+    sealed: AgencySealed,
+    keep: Keep,
+) -> EnvelopesAnswer:
+    header = sealed.header
+    guard_consent(conn, consent.id, consent.version)
+    put_out(node, conn, sealed.message)
+    number = header.number or 0
+    record = change_referral(
+        node,
+        conn,
+        case.record,
+        what=header.kind.value,
+        adjust=lambda read: replace(read, number=max(read.number, number)),
+    )
+    audit(conn, node, acting, f"sent-{header.kind}", [record.id])
+    answer = handed_in(record, [sealed], sealed.receiver)
+    keep(conn, answer)
+    return answer
+
+
+def _hold(
+    node: Node,
+    conn: Connection,
+    acting: Acting,
+    case: Case,
+    consent: ConsentRecord,
+    sealed: AgencySealed,
+    keep: Keep,
+) -> EnvelopesAnswer:
+    guard_consent(conn, consent.id, consent.version)
+    delete_held(conn, case.record.id)
+    put_out(node, conn, sealed.message, status="held")
+    groups = tuple(Group(group) for group in sealed.header.groups)
+    facts = case.facts.model_copy(update={"held_fields": (), "held_groups": groups})
+    # As with a node that holds keys: an acceptance that is here already releases when the call says so, right after.
+    hold = "release-due" if case.accepted() else "held"
+
+    def held(read: ReferralRecord) -> ReferralRecord:
+        return replace(read, hold=hold, sealed_facts=seal_facts(node, read.id, facts))
+
+    record = change_referral(node, conn, case.record, what="disclosure-replaced", adjust=held)
+    audit(conn, node, acting, "disclosure-replaced", [record.id], sealed.message.digest)
+    answer = handed_in(load_referral(conn, record.id) or record, [sealed], sealed.receiver)
+    keep(conn, answer)
+    return answer

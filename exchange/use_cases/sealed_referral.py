@@ -1,0 +1,162 @@
+"""A new referral that the agency's own software has sealed: the offer queued, the disclosure held, in one commit.
+
+Rules:
+
+* An offer comes alone, or together with the one disclosure for the same referral and receiver.
+* It states no later time to answer than the rule of the contract: the clock starts when it was made.
+* A disclosure expires no later than consent, offer and key. (What her contact plan says, only the software knows.)
+* What is refused is not stored, not even that it was asked for.
+"""
+
+from __future__ import annotations
+
+from consent.receipt import receipt_ends
+from consent.record import ConsentRecord
+from contracts.vocabulary import Group, Priority, Purpose, sector_of
+from exchange.disclosure import Allowed
+from exchange.envelope.epochs import latest_expiry_of_disclosure
+from exchange.envelope.kinds import Kind
+from exchange.referral import clocks
+from exchange.referral.lifecycle import EventName, Side, State
+from exchange.schemas.sealing import EnvelopesAnswer, EnvelopesRequest
+from exchange.storage.consents import guard_consent
+from exchange.storage.database import Connection
+from exchange.storage.referrals import EventRecord, ReferralRecord, add_change, add_event, insert_referral
+from exchange.storage.transaction import signal
+from exchange.use_cases.acting import Acting
+from exchange.use_cases.cases import audit
+from exchange.use_cases.clearance import Parties, parties
+from exchange.use_cases.consent_records import opened, usable_consent
+from exchange.use_cases.errors import ConflictError, ForbiddenError, InvalidError
+from exchange.use_cases.facts import Facts, seal_facts
+from exchange.use_cases.idempotency import Keep
+from exchange.use_cases.node import Node, as_datetime
+from exchange.use_cases.outgoing import current_peer_epoch, put_out
+from exchange.use_cases.refusals import changed_meanwhile
+from exchange.use_cases.sealed_checks import AgencySealed
+from exchange.use_cases.sealed_forwards import judge_sealed, service_named
+from exchange.use_cases.sealed_views import handed_in
+
+_TOGETHER = ("referral", "recipient", "contract", "purpose")
+
+
+async def store_sealed_referral(
+    node: Node, acting: Acting, request: EnvelopesRequest, sealed: tuple[AgencySealed, ...], keep: Keep
+) -> EnvelopesAnswer:
+    """Store a new referral.
+
+    Raises:
+        InvalidError, ForbiddenError, ConflictError: a rule refuses; nothing is stored.
+        StaleConsentError: the consent changed meanwhile; look again.
+        IntegrityError: the referral or one of the envelopes exists.
+    """
+    offer, held = sealed[0], _together(sealed)
+    if request.consent is None or request.consent_version is None:
+        raise InvalidError("consent-missing", "Name the consent under which her data may move, and its version.")
+    consent_id = request.consent
+    between = parties(node, offer.header.recipient)
+    if between.contract.digest != offer.header.contract:
+        raise ForbiddenError("contract-not-in-force", "Seal it under the contract that is in force between you now.")
+    consent = opened(node, await node.database.read(lambda conn: usable_consent(conn, consent_id, acting.unit)))
+    if consent is not None and consent.version != request.consent_version:
+        raise changed_meanwhile()
+    allowed = judge_sealed(node, offer, between.contract, consent)
+    if held is not None:
+        judge_sealed(node, held, between.contract, consent)
+    if consent is None:
+        raise ForbiddenError("no-consent", "There is no consent record.")
+    await _check_clocks(node, between, allowed, offer, held)
+    record = _record(node, acting, between, allowed, consent, offer, held)
+
+    def commit(conn: Connection) -> EnvelopesAnswer:
+        guard_consent(conn, consent.id, consent.version)
+        insert_referral(conn, record)
+        number = offer.header.number or 0
+        event = (record.id, Side.REFERRING.value, number, EventName.OFFERED.value, 0, offer.header.created)
+        add_event(conn, EventRecord(*event, digest=offer.message.digest))
+        put_out(node, conn, offer.message)
+        if held is not None:
+            put_out(node, conn, held.message, status="held")
+        add_change(conn, record.id, "sent", record.created_at)
+        signal(conn, "changes")
+        audit(conn, node, acting, "referral-sent", [record.id], offer.message.digest)
+        answer = handed_in(record, sealed, between.receiver, emergency=offer.header.priority == Priority.EMERGENCY)
+        keep(conn, answer)
+        return answer
+
+    return await node.database.write(commit)
+
+
+def _together(sealed: tuple[AgencySealed, ...]) -> AgencySealed | None:
+    if len(sealed) == 1:
+        return None
+    offer, held = sealed
+    same = all(getattr(offer.header, name) == getattr(held.header, name) for name in _TOGETHER)
+    if held.header.kind is not Kind.DISCLOSURE or not same:
+        raise InvalidError("not-together", "With an offer comes at most the disclosure of the same referral.")
+    return held
+
+
+async def _check_clocks(
+    node: Node, between: Parties, allowed: Allowed, offer: AgencySealed, held: AgencySealed | None
+) -> None:
+    header = offer.header
+    due = clocks.respond_by(header.created, Priority(header.priority or ""), dict(allowed.rule.respond_within))
+    if header.respond_by != due:
+        raise InvalidError("respond-by-differs", "Let the receiver answer by the time that the contract's rule says.")
+    if header.seen != 0:
+        raise ConflictError("seen-too-high", "Nothing has arrived for this referral that could have been seen.")
+    if held is None:
+        return
+    epoch = await current_peer_epoch(node, between.receiver)
+    ends = clocks.disclosure_expires(
+        None,
+        consent_ends=receipt_ends(allowed.consent.expires_at, as_datetime(held.header.created)),
+        due=due,
+        key_ends=latest_expiry_of_disclosure(epoch.not_after),
+    )
+    if held.header.expires > ends:
+        raise InvalidError("expires-too-late", "Let the disclosure end with consent, offer and key at the latest.")
+
+
+def _record(
+    node: Node,
+    acting: Acting,
+    between: Parties,
+    allowed: Allowed,
+    consent: ConsentRecord,
+    offer: AgencySealed,
+    held: AgencySealed | None,
+) -> ReferralRecord:
+    header, at = offer.header, node.clock()
+    purpose, priority, rule = Purpose(header.purpose or ""), Priority(header.priority or ""), allowed.rule
+    facts = Facts(
+        service=service_named(header),
+        purpose=purpose,
+        priority=priority,
+        feedback=allowed.feedback,
+        offer=header.id,
+        release=rule.release,
+        retention_declined_s=rule.retention.declined_s,
+        retention_expired_s=rule.retention.expired_s,
+        retention_closed_s=rule.retention.closed_s,
+        subject=consent.subject,
+        held_groups=tuple(Group(group) for group in held.header.groups) if held is not None else (),
+    )
+    return ReferralRecord(
+        id=header.referral,
+        side=Side.REFERRING.value,
+        peer=between.receiver.agency,
+        sector=sector_of(purpose).value,
+        contract=between.contract.digest,
+        state=State.SENT.value,
+        unit=acting.unit,
+        consent_id=consent.id,
+        created_at=at,
+        updated_at=at,
+        respond_by=header.respond_by or at,
+        undelivered_at=clocks.undelivered_at(at, priority),
+        hold="held" if held is not None else "none",
+        number=header.number or at,
+        sealed_facts=seal_facts(node, header.referral, facts),
+    )
