@@ -8,7 +8,7 @@ export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
 SECONDS ?= 60
-.PHONY: help demo test check fuzz bench serve openapi lock clean
+.PHONY: help demo test check fuzz oracle bench serve openapi lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,6 +37,9 @@ check: $(STAMP) ## Format, lint, types, import arrows, OpenAPI drift
 
 fuzz: $(STAMP) ## Wrong input to every reader and endpoint, for SECONDS=60; findings go to fuzz-findings/
 	@PYTHONPATH=tests $(BIN)/python -m fuzzing $(SECONDS)
+
+oracle: $(STAMP) ## Every question to the shipped contract, asked of Cedar as well (some minutes)
+	@PYTHONPATH=tests $(BIN)/python -m oracle
 
 bench: $(STAMP) ## What we claim about speed, beside the limit of this machine in the same run
 	@$(BIN)/python -m benchmarks

@@ -83,7 +83,7 @@ def run_pure(target: Target, random: Random, mutations: Mutations, tally: Tally)
 
 async def fuzz(seconds: float, seed: int, only: str | None) -> Tally:
     """Until the time is over."""
-    random = Random(seed)  # noqa: S311  # repeatable, nothing secret
+    random = Random(seed)
     mutations = Mutations(random)
     tally = Tally(seed)
     pure = [target for target in TARGETS for _ in range(target.share) if only in (None, target.name)]

@@ -21,7 +21,7 @@ ENVELOPES = 20
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
 def test_a_reader_refuses_in_its_own_words(target: Target) -> None:
-    random = Random(3)  # noqa: S311  # repeatable
+    random = Random(3)
     mutations = Mutations(random)
     refused = 0
     for _ in range(EXECUTIONS):
@@ -34,7 +34,7 @@ def test_a_reader_refuses_in_its_own_words(target: Target) -> None:
 
 
 async def test_a_node_answers_everything(tmp_path: Path) -> None:
-    async with node_fuzzer(tmp_path, Random(3)) as fuzzer:  # noqa: S311  # repeatable
+    async with node_fuzzer(tmp_path, Random(3)) as fuzzer:
         answered = Counter([await fuzzer.endpoint() for _ in range(ASKED)])
         judged = Counter([await fuzzer.envelope() for _ in range(ENVELOPES)])
     assert len(answered) > 1, "the requests reach deep"
