@@ -1,5 +1,6 @@
 """Fixtures that every test folder may use; they live in tests/support. Nothing here is timed: machines differ."""
 
+import pytest
 from hypothesis import HealthCheck, settings
 from support.databases import (
     _templates,
@@ -9,6 +10,7 @@ from support.databases import (
     key_store_url,
     make_database,
 )
+from support.ledger import summary
 from support.postgres import postgres
 
 __all__ = [
@@ -23,3 +25,9 @@ __all__ = [
 
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what tests of faults counted; with several test processes nothing is counted here."""
+    for line in summary():
+        terminalreporter.write_line(line)

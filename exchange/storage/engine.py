@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -30,6 +31,8 @@ BUSY_TIMEOUT_MS: Final = 10_000
 CONNECT_TIMEOUT_S: Final = 5
 READ_CONNECTIONS: Final = 4
 WRITE_CONNECTIONS: Final = 4
+
+_CUT_AGAIN_S: Final = 0.02
 
 _SQLITE_PRAGMAS: Final = (
     "synchronous=FULL",
@@ -119,12 +122,15 @@ class SqliteFile:
         """
         self.check()
         connection = self.connect()
+        deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
         try:
-            busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            # SQLite waits for readers by itself, but not for another process that cuts the log at this moment.
+            while connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+                if time.monotonic() >= deadline:
+                    raise StorageBusyError("The write-ahead log is in use; deleted content may still be in it.")
+                time.sleep(_CUT_AGAIN_S)
         finally:
             connection.close()
-        if busy:
-            raise StorageBusyError("The write-ahead log is in use; deleted content may still be in it.")
 
     def _look(self) -> tuple[int, int]:
         found = self.path.stat()

@@ -11,6 +11,7 @@ Rules:
 
 from __future__ import annotations
 
+import contextlib
 from datetime import datetime
 
 from consent.errors import ConsentTransitionError
@@ -24,6 +25,7 @@ from exchange.schemas.shapes import from_millis
 from exchange.stops import withdrawal
 from exchange.storage.consents import save_consent
 from exchange.storage.database import Connection
+from exchange.storage.errors import StorageUnavailableError
 from exchange.storage.referrals import (
     ReferralRecord,
     attestations_of,
@@ -65,8 +67,9 @@ async def withdraw(
 
     answer = await once(node, idem, WithdrawalAnswer, work)
     if request.form is WithdrawalForm.ERASE:
-        # The answer is durable; if destroying fails now, the courier does it again.
-        await destroy_due(node)
+        # Her no is durable, and that is the answer; what cannot be destroyed now the courier destroys.
+        with contextlib.suppress(StorageUnavailableError):
+            await destroy_due(node)
     return answer
 
 

@@ -1,46 +1,68 @@
-"""Processes of nodes that kill themselves at a moment a test chose.
+"""Processes of nodes that kill themselves at a point a test chose.
 
 `python -m support.doomed_process` imports the program once and then forks: a process that has to start often starts
 in a moment. It reads one JSON object a line, `{"start": [role, …], "environment": …, "log": …}` or `{"wait": pid}`,
 and answers with a process id, or with the exit code once there is one.
 
 Each process is `exchange.cli.node_process` with additions that exist in tests only. The file `doom` in the node's home
-names a label and the number of a commit under it; at that commit the process kills itself, which nothing can catch:
+names a role, a moment and a place; the process of that role kills itself there, which nothing can catch:
 
-* in an API process the label is the request, such as `POST /v1/referrals`, ids in its path written as `{id}`;
-* in the courier it is `settle`, which begins when the peer's answer has come, or `release_due`.
+* the place is a transaction function, such as `send_referral._send_once.commit`: `before` it was asked for, `during` it
+  (executed, not committed) or `after` it (committed, and nobody was told);
+* the place is one of `CALLS`: `before` or `after`;
+* the place is a request, such as `POST /v1/referrals`, ids in its path written as `{id}`: `arrived`, `half-answered`
+  (status and headers are sent, the body is not) or `answered`.
 
-`after` means: committed, and nobody was told. `during` means: executed, and not committed.
+Every transaction function that a process reached stands in the file `transactions` in the node's home.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
 import signal
 import sys
 import traceback
-from collections.abc import Callable
-from contextvars import ContextVar
-from dataclasses import replace
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import uvicorn  # noqa: F401 - imported before the fork
 
 import exchange.app
-import exchange.federation.courier
-import exchange.use_cases.maintain
+from contracts.loader import shipped_contract
 from exchange.cli import node_process
+from exchange.federation.transport import HTTPTransport
+from exchange.federation.world_files import WorldFiles
 from exchange.limits import LIMITS
 from exchange.storage.database import Connection, Database
 
 T = TypeVar("T")
+Method = Callable[..., Awaitable[Any]]
+
+CALLS: Final[dict[str, tuple[type, str]]] = {
+    "HTTPTransport.post_envelopes": (HTTPTransport, "post_envelopes"),
+    "Database.scrub": (Database, "scrub"),
+}
 _ID = re.compile(r"[0-9a-f]{32}")
-_LABEL: ContextVar[str] = ContextVar("label", default="")
-_COMMITS: dict[str, int] = {}
+_ROLE: list[str] = []
+_REACHED: set[str] = set()
+
+
+@dataclass(frozen=True, slots=True)
+class Doom:
+    """Who dies where."""
+
+    role: str
+    moment: str
+    place: str
+
+    def to_text(self) -> str:
+        """As it stands in the file."""
+        return f"{self.role}|{self.moment}|{self.place}"
 
 
 def doom_file(home: Path) -> Path:
@@ -48,79 +70,113 @@ def doom_file(home: Path) -> Path:
     return home / "doom"
 
 
-def doom(label: str, *, commit: int = 1, moment: str = "after") -> str:
-    """The text of the file."""
-    return f"{label}|{commit}|{moment}"
+def transactions_file(home: Path) -> Path:
+    """Where the transaction functions stand that a node's processes have reached."""
+    return home / "transactions"
 
 
-def _moment() -> str | None:
-    """`during` or `after`, if this commit is the one."""
+def _home() -> Path:
+    return Path(os.environ["EXCHANGE_HOME"])
+
+
+def _reach(moment: str, place: str) -> None:
+    """Die here, if it is the point."""
     try:
-        label, commit, moment = doom_file(Path(os.environ["EXCHANGE_HOME"])).read_text("utf-8").split("|")
-    except (FileNotFoundError, ValueError):
-        return None
-    if label != _LABEL.get():
-        return None
-    _COMMITS[label] = _COMMITS.get(label, 0) + 1
-    return moment if _COMMITS[label] == int(commit) else None
+        doomed = doom_file(_home()).read_text("utf-8")
+    except FileNotFoundError:
+        return
+    if doomed == Doom(_ROLE[0], moment, place).to_text():
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+def name_of(function: Callable[..., Any]) -> str:
+    """A function as the tables of tests call it: module and name, without the package."""
+    return f"{function.__module__.rpartition('.')[2]}.{function.__qualname__.replace('<locals>.', '')}"
+
+
+def _note(place: str) -> None:
+    if place not in _REACHED:
+        _REACHED.add(place)
+        with transactions_file(_home()).open("a", encoding="utf-8") as notes:
+            notes.write(place + "\n")
 
 
 def _watch_commits() -> None:
     write = Database.write
 
     async def doomed(self: Database, function: Callable[[Connection], T]) -> T:
-        moment = _moment()
+        place = name_of(function)
+        _note(place)
+        _reach("before", place)
 
         def last(connection: Connection) -> T:
             result = function(connection)
-            if moment == "during":
-                _die()
+            _reach("during", place)
             return result
 
         result = await write(self, last)
-        if moment == "after":
-            _die()
+        _reach("after", place)
         return result
 
     Database.write = doomed  # type: ignore[method-assign]
 
 
-def _label_requests() -> None:
+def _watch_calls() -> None:
+    for place, (owner, name) in CALLS.items():
+        setattr(owner, name, _watched(getattr(owner, name), place))
+
+
+def _watched(inner: Method, place: str) -> Method:
+    async def doomed(*args: Any, **kwargs: Any) -> Any:
+        _reach("before", place)
+        result = await inner(*args, **kwargs)
+        _reach("after", place)
+        return result
+
+    return doomed
+
+
+def _watch_requests() -> None:
     create_app = exchange.app.create_app
 
-    def labelled(*args: Any, **kwargs: Any) -> Any:
+    def watched(*args: Any, **kwargs: Any) -> Any:
         app = create_app(*args, **kwargs)
 
         async def answer(scope: Any, receive: Any, send: Any) -> None:
-            if scope["type"] == "http":
-                _LABEL.set(f"{scope['method']} {_ID.sub('{id}', scope['path'])}")
-            await app(scope, receive, send)
+            if scope["type"] != "http":
+                await app(scope, receive, send)
+                return
+            place = f"{scope['method']} {_ID.sub('{id}', scope['path'])}"
+            _reach("arrived", place)
+
+            async def sent(message: Any) -> None:
+                await send(message)
+                if message["type"] == "http.response.start":
+                    _reach("half-answered", place)
+                elif not message.get("more_body", False):
+                    _reach("answered", place)
+
+            await app(scope, receive, sent)
 
         return answer
 
-    exchange.app.create_app = labelled
+    exchange.app.create_app = watched
 
 
-def _label_courier() -> None:
-    _label(exchange.federation.courier, "settle")
-    _label(exchange.use_cases.maintain, "release_due")
+def _prepare() -> None:
+    """Reading and proving the shipped contract takes a second; every process inherits it from this one."""
+    judge = WorldFiles._judge
 
+    @functools.cache
+    def judged(data: bytes, drafts: bool) -> Any:
+        asker = WorldFiles.__new__(WorldFiles)
+        asker._drafts = drafts
+        return judge(asker, data)
 
-def _label(module: ModuleType, name: str) -> None:
-    inner = getattr(module, name)
-
-    async def labelled(*args: Any, **kwargs: Any) -> Any:
-        token = _LABEL.set(name)
-        try:
-            return await inner(*args, **kwargs)
-        finally:
-            _LABEL.reset(token)
-
-    setattr(module, name, labelled)
+    WorldFiles._judge = lambda self, data: judged(data, self._drafts)  # type: ignore[method-assign]
+    judged(shipped_contract(), True)
+    # A courier that died leaves its lease to run out; a test does not wait a minute for that.
+    exchange.app.LIMITS = replace(LIMITS, lease_default_s=1)  # type: ignore[misc]
 
 
 def _start(order: dict[str, Any]) -> int:
@@ -138,6 +194,7 @@ def _start(order: dict[str, Any]) -> int:
         os.close(writing)
         os.environ.clear()
         os.environ.update(order["environment"])
+        _ROLE.append(order["start"][0])
         node_process.main(order["start"])
     except SystemExit as ended:
         print(ended.code, file=sys.stderr)  # noqa: T201 - as the interpreter does
@@ -163,8 +220,7 @@ def _obey() -> None:
 
 if __name__ == "__main__":
     _watch_commits()
-    _label_requests()
-    _label_courier()
-    # A courier that died leaves its lease to run out; a test does not wait a minute for that.
-    exchange.app.LIMITS = replace(LIMITS, lease_default_s=1)  # type: ignore[misc]
+    _watch_calls()
+    _watch_requests()
+    _prepare()
     _obey()

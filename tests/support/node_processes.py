@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import Table, func, select
-from support.doomed_process import doom, doom_file
+from support.doomed_process import Doom, doom_file, transactions_file
 
 from exchange.cli.profile import read_profile
 from exchange.client import AgencyClient, ClientKey, RetryPolicy
@@ -123,17 +123,23 @@ class NodeProcesses:
             "EXCHANGE_KEY_DATABASE_URL": self.urls["keys"],
         }
 
-    def doom(self, label: str, *, commit: int = 1, moment: str = "after") -> None:
-        """From now on the process that reaches this commit dies there."""
+    def doom(self, point: Doom) -> None:
+        """From now on the process that reaches this point dies there."""
         partial = doom_file(self.home).with_suffix(".partial")
-        partial.write_text(doom(label, commit=commit, moment=moment), "utf-8")
+        partial.write_text(point.to_text(), "utf-8")
         partial.rename(doom_file(self.home))
 
     def wait_until_killed(self, role: str) -> None:
         """Returns when the process has died as it was told to, and is not doomed any more."""
         child = self.running.pop(role)
-        assert self.nursery.wait(child) == -signal.SIGKILL
-        doom_file(self.home).unlink()
+        try:
+            assert self.nursery.wait(child) == -signal.SIGKILL
+        finally:
+            doom_file(self.home).unlink()
+
+    def transactions(self) -> set[str]:
+        """Every transaction function that its processes have reached."""
+        return set(transactions_file(self.home).read_text("utf-8").split("\n")) - {""}
 
     def stop(self, *roles: str) -> list[int]:
         """End processes in order; their exit codes."""
