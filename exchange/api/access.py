@@ -89,7 +89,7 @@ async def issue_token(request: Request) -> Response:
         buckets = served.peers if isinstance(client, PeerClient) else served.clients
         within_rate(buckets, answer.used_jti.client_id, now)
         try:
-            await remember_jti(served.node, answer.used_jti)
+            await remember_jti(served.node, answer.used_jti, peer=isinstance(client, PeerClient))
         except ConflictError:
             answer = replayed()
     return JSONResponse(dict(answer.body), status_code=answer.status, headers=dict(answer.headers))

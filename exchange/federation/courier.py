@@ -6,6 +6,8 @@ Rules:
 * At-least-once: an envelope leaves the queue only when the peer's signed receipt for exactly these bytes is stored.
 * Waiting is in the database (`due_at`), so a restart forgets nothing. A peer that is away is tried again on the
   schedule of `limits.retry`, and at once when it gives a sign of life.
+* A node that was away greets its peers when it is back (started, or woken from sleep): what waits for it there, and
+  what waits here for them, goes at once and not when the schedule says.
 * A batch is filled by bytes, as many as the line has shown that it carries in time (`use_cases.line`).
 * A lease is kept for as long as a slow line works on it.
 * It is woken by commits; it never relies on being woken.
@@ -17,10 +19,10 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
-from exchange.federation.peers import refresh_peers
+from exchange.federation.peers import greet_peers, refresh_peers
 from exchange.federation.transport import HTTPTransport, PeerTransport, PeerUnreachableError
 from exchange.limits import MINUTE_MS, SECOND_MS
 from exchange.roster import Member, UnknownMemberError
@@ -41,6 +43,8 @@ FINISH_MS: Final = 8 * SECOND_MS
 """How long a batch that is under way may take when the courier is told to stop."""
 MAINTAIN_EVERY_MS: Final = 5 * SECOND_MS
 REFRESH_PEERS_EVERY_MS: Final = 10 * MINUTE_MS
+ASLEEP_MS: Final = MINUTE_MS
+"""A courier looks at the clock every few seconds; where more than this has passed the machine slept."""
 
 
 class Courier:
@@ -55,7 +59,9 @@ class Courier:
         self._stopping = False
         self._maintained = 0
         self._refreshed = 0
-        self._refreshing: asyncio.Task[None] | None = None
+        self._awake = 0
+        self._beside: dict[str, asyncio.Task[None]] = {}
+        """What runs beside the clocks: a peer that takes its time must not hold up releases, destruction, the post."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Deliver until `stop` is set, then finish what is on its way."""
@@ -79,10 +85,10 @@ class Courier:
                     await asyncio.gather(waking, return_exceptions=True)
         finally:
             self._stopping = True
-            stopping.cancel()
-            if self._refreshing is not None:
-                self._refreshing.cancel()
-            await asyncio.gather(stopping, *filter(None, [self._refreshing]), return_exceptions=True)
+            others = [stopping, *self._beside.values()]
+            for task in others:
+                task.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
             await self._end_ways()
 
     async def run_once(self) -> int:
@@ -202,16 +208,24 @@ class Courier:
             raise
         except Exception as error:  # noqa: BLE001 - one row that cannot be read must not hold back her no to others
             get_logger().error("courier-clock-failed", error_type=type(error).__name__)
-        if now - self._refreshed >= REFRESH_PEERS_EVERY_MS and (self._refreshing is None or self._refreshing.done()):
+        if now - self._refreshed >= REFRESH_PEERS_EVERY_MS and self._start_beside("refresh", refresh_peers):
             self._refreshed = now
-            # Beside the clocks: a peer that takes its time must not hold up releases, destruction, everybody's post.
-            self._refreshing = asyncio.create_task(self._refresh())
+        if now - self._awake >= ASLEEP_MS:
+            self._start_beside("greet", greet_peers)
+        self._awake = now
 
-    async def _refresh(self) -> None:
+    def _start_beside(self, name: str, work: Callable[[Node, PeerTransport], Awaitable[None]]) -> bool:
+        """Start it, unless it still runs."""
+        if name in self._beside and not self._beside[name].done():
+            return False
+        self._beside[name] = asyncio.create_task(self._never_raising(name, work))
+        return True
+
+    async def _never_raising(self, name: str, work: Callable[[Node, PeerTransport], Awaitable[None]]) -> None:
         try:
-            await refresh_peers(self._node, self._transport)
+            await work(self._node, self._transport)
         except Exception as error:  # noqa: BLE001 - it comes again; the type says enough for the log
-            get_logger().error("courier-refresh-failed", error_type=type(error).__name__)
+            get_logger().error(f"courier-{name}-failed", error_type=type(error).__name__)
 
 
 async def run_courier(node: Node, stop: asyncio.Event) -> None:

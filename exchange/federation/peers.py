@@ -13,6 +13,7 @@ Rules:
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Iterable
 
@@ -25,6 +26,7 @@ from exchange.limits import LIMITS
 from exchange.roster import Member, Status
 from exchange.schemas.node import NodeCard
 from exchange.storage.epochs import StoredEpoch, peer_epochs, remember_peer_epochs
+from exchange.storage.outbox import sign_of_life
 from exchange.telemetry.logs import get_logger
 from exchange.use_cases.node import Node
 
@@ -94,6 +96,21 @@ def _raw(card: NodeCard) -> list[bytes]:
     return [
         from_base64url(epoch.statement, member="statement", longest=LIMITS.statement_bytes) for epoch in card.epochs
     ]
+
+
+async def greet_peers(node: Node, transport: PeerTransport) -> None:
+    """Tell every member that this node is there; what waits here for those that answer is due."""
+
+    async def greet(peer: Member) -> None:
+        try:
+            await transport.greet(peer)
+        except PeerUnreachableError as error:
+            get_logger().info("peer-not-reached", peer=peer.agency, code=error.code)
+            return
+        await node.database.write(lambda conn: sign_of_life(conn, peer.agency, node.clock()))
+
+    members = node.world().roster.members.values()
+    await asyncio.gather(*(greet(peer) for peer in members if peer.agency != node.agency))
 
 
 async def refresh_peers(node: Node, transport: PeerTransport) -> None:

@@ -63,6 +63,9 @@ class PeerTransport(Protocol):
     async def node_card(self, peer: Member) -> NodeCard:
         """The peer's card, unverified."""
 
+    async def greet(self, peer: Member) -> None:
+        """Prove to the peer that this node is there."""
+
     async def close(self) -> None:
         """Give connections back."""
 
@@ -146,6 +149,15 @@ class HTTPTransport:
         if status != _OK:
             raise PeerUnreachableError("refused-us")
         return _parsed(NodeCard, answer)
+
+    async def greet(self, peer: Member) -> None:
+        """Prove to the peer that this node is there: a fresh token, which is no use but to have asked for it.
+
+        Raises:
+            PeerUnreachableError: there was no usable answer.
+        """
+        self._tokens.pop(peer.agency, None)
+        await self._token(peer)
 
     async def close(self) -> None:
         """Give connections back."""

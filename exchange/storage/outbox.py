@@ -9,6 +9,7 @@ from sqlalchemy import Connection, and_, bindparam, delete, exists, func, insert
 
 from exchange.storage.statements import insert_unless_there, one_of
 from exchange.storage.tables import OUTBOX, PEER, REFERRAL
+from exchange.storage.transaction import signal
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,12 +253,13 @@ def settle_peer(conn: Connection, lease: PeerLease, *, at: int, due_at: int, rea
     return done.rowcount == 1
 
 
-def wake_peer(conn: Connection, agency: str, at: int) -> bool:
-    """The peer gave a sign of life: whatever waits for it is due now. Returns whether it was being waited for."""
+def sign_of_life(conn: Connection, agency: str, at: int) -> None:
+    """The peer is there: whatever waits for it is due now, and the courier hears of it."""
     done = conn.execute(
         update(PEER).where(PEER.c.agency == agency, PEER.c.due_at > at).values(due_at=at, last_contact=at)
     )
-    return done.rowcount == 1
+    if done.rowcount == 1:
+        signal(conn, "outbox")
 
 
 def hurry(conn: Connection, agency: str, at: int) -> None:

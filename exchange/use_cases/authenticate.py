@@ -9,6 +9,8 @@ from exchange.oauth.clients import ClientKeyError, PeerClient, RegisteredClient
 from exchange.oauth.scopes import UnknownScopeError, parse_scopes
 from exchange.roster import Member, UnknownMemberError
 from exchange.storage import access
+from exchange.storage.database import Connection
+from exchange.storage.outbox import sign_of_life
 from exchange.use_cases.errors import ConflictError
 from exchange.use_cases.node import Node
 
@@ -36,14 +38,21 @@ async def load_client(node: Node, client_id: str) -> RegisteredClient | PeerClie
     return PeerClient(member.agency, member.node_key, active=True)
 
 
-async def remember_jti(node: Node, used: UsedJti) -> None:
-    """Use a client assertion up.
+async def remember_jti(node: Node, used: UsedJti, *, peer: bool) -> None:
+    """Use a client assertion up. A peer that has proven itself is there: what waits for it goes now.
 
     Raises:
         ConflictError: `replayed`: it was used before.
     """
-    fresh = await node.database.write(lambda conn: access.use_jti(conn, used.client_id, used.jti, used.keep_until))
-    if not fresh:
+    at = node.clock()
+
+    def commit(conn: Connection) -> bool:
+        fresh = access.use_jti(conn, used.client_id, used.jti, used.keep_until)
+        if fresh and peer:
+            sign_of_life(conn, used.client_id, at)
+        return fresh
+
+    if not await node.database.write(commit):
         raise ConflictError("replayed", "This client assertion was used before. Make a new one.")
 
 

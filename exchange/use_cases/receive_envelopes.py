@@ -29,7 +29,7 @@ from exchange.schemas.federation import BatchAnswer, ItemAnswer
 from exchange.schemas.problems import Problem, Who
 from exchange.storage.database import Connection
 from exchange.storage.errors import IntegrityError
-from exchange.storage.outbox import wake_peer
+from exchange.storage.outbox import sign_of_life
 from exchange.storage.referrals import StaleReferralError, guard_versions
 from exchange.storage.transaction import signal
 from exchange.use_cases.arrivals import BatchMemory, read_memory
@@ -215,7 +215,7 @@ async def _commit(node: Node, peer: str, outcomes: Sequence[_Outcome], versions:
     arrivals = [outcome for outcome in outcomes if isinstance(outcome, Arrival)]
     at = node.clock()
     if not arrivals:
-        await node.database.write(lambda conn: _sign_of_life(conn, peer, at))
+        await node.database.write(lambda conn: sign_of_life(conn, peer, at))
         return
     fresh = {arrival.referral: node.fresh_referral_key() for arrival in arrivals if arrival.message is not None}
     keys = await node.key_store.put_many(fresh, at=at) if fresh else {}
@@ -224,17 +224,11 @@ async def _commit(node: Node, peer: str, outcomes: Sequence[_Outcome], versions:
         guard_versions(conn, versions)
         for arrival in arrivals:
             store_arrival(node, conn, arrival, keys.get(arrival.referral))
-        _sign_of_life(conn, peer, at)
+        sign_of_life(conn, peer, at)
         signal(conn, "inbox")
         signal(conn, "outbox")
 
     await node.database.write(commit)
-
-
-def _sign_of_life(conn: Connection, peer: str, at: int) -> None:
-    """Any inbound contact makes what waits for this peer due at once."""
-    if wake_peer(conn, peer, at):
-        signal(conn, "outbox")
 
 
 def _answer(node: Node, outcome: _Outcome) -> ItemAnswer:

@@ -51,7 +51,6 @@ TABLE: Final = (
     # Its courier takes the offer to the embassy.
     Place("hand in", HELPLINE, "courier", "deliver.claim.<lambda>"),
     Place("hand in", HELPLINE, "courier", "HTTPTransport.post_envelopes", ("before", "after")),
-    Place("hand in", EMBASSY, "api", "authenticate.remember_jti.<lambda>", ("after",)),
     Place("hand in", EMBASSY, "api", "POST /federation/v1/envelopes", REQUEST_MOMENTS, ("half-answered",)),
     Place("hand in", EMBASSY, "api", "key_store.KeyStore.put_many.store", usual=("after",)),
     Place("hand in", EMBASSY, "api", "receive_envelopes._commit.commit", usual=("during", "after")),
@@ -139,5 +138,7 @@ ELSEWHERE: Final = {
     "key_store.KeyStore.put_epochs.<lambda>",  # the same
     "peers.fetch_peer_keys.<lambda>",  # asked for again
     "receive_envelopes._commit.<lambda>",  # a sign of life
+    "peers.greet_peers.greet.<lambda>",  # the same
+    "authenticate.remember_jti.commit",  # a token that nobody got; another one is asked for
     "record_consent.record_consent.work.commit",  # before the life; the same Idempotency-Key
 }

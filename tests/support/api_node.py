@@ -164,7 +164,7 @@ def _authentication(patch: pytest.MonkeyPatch, made: Bench) -> None:
     async def load_client(_node: Any, client_id: str) -> RegisteredClient | PeerClient | None:
         return made.clients.get(client_id)
 
-    async def remember_jti(_node: Any, used: Any) -> None:
+    async def remember_jti(_node: Any, used: Any, **_peer: bool) -> None:
         if used.jti in made.used:
             raise ConflictError("jti-used", "This assertion was used before.")
         made.used.add(used.jti)

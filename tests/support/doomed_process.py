@@ -33,6 +33,7 @@ from typing import Any, Final, TypeVar
 import uvicorn  # noqa: F401 - imported before the fork
 
 import exchange.app
+import exchange.federation.courier
 from contracts.loader import shipped_contract
 from exchange.cli import node_process
 from exchange.federation.transport import HTTPTransport

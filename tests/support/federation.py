@@ -72,6 +72,10 @@ class Network(httpx2.AsyncBaseTransport):
     def __init__(self) -> None:
         self.apps: dict[int, httpx2.ASGITransport] = {}
         self.away: set[int] = set()
+        self.cut: set[int] = set()
+        """Ports of nodes without a line: their own agency's systems reach them, no peer does, and they reach none."""
+        self.answers_lost = False
+        """What one node asks another arrives there, and the answer does not come back."""
         self.posted: list[tuple[int, str, bytes]] = []
         """(port, path, body) of everything that travelled between nodes."""
         self.answered: list[bytes] = []
@@ -88,6 +92,22 @@ class Network(httpx2.AsyncBaseTransport):
             content = await answer.aread()
             self.answered.append(content)
             return httpx2.Response(answer.status_code, headers=answer.headers, content=content)
+        return answer
+
+
+class Line(httpx2.AsyncBaseTransport):
+    """One node's own way out to its peers."""
+
+    def __init__(self, network: Network, port: int) -> None:
+        self._network = network
+        self._port = port
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        if self._network.cut & {self._port, request.url.port}:
+            raise httpx2.ConnectError("no line")
+        answer = await self._network.handle_async_request(request)
+        if self._network.answers_lost:
+            raise httpx2.ReadError("the line broke")
         return answer
 
 
@@ -160,6 +180,14 @@ class Federation:
     def leave(self, plan: AgencyPlan) -> None:
         """This agency's node cannot be reached any more."""
         self.network.away.add(self[plan].port)
+
+    def cut_off(self, plan: AgencyPlan) -> None:
+        """This agency's node has no line: its own systems go on working with it, no peer does."""
+        self.network.cut.add(self[plan].port)
+
+    def connect(self, plan: AgencyPlan) -> None:
+        """Its line is there again."""
+        self.network.cut.discard(self[plan].port)
 
     def come_back(self, plan: AgencyPlan) -> None:
         """It can be reached again."""
@@ -361,19 +389,20 @@ async def _open(stack: AsyncExitStack, made: _Made, together: Federation, teleme
         database_url=SecretStr(made.database_url),
         key_database_url=SecretStr(made.key_database_url),
     )
-    node = await stack.enter_async_context(open_node(settings, telemetry=telemetry, transport=together.network))
+    line = Line(together.network, made.port)
+    node = await stack.enter_async_context(open_node(settings, telemetry=telemetry, transport=line))
     node.clock = together.clock
     app = build_api(node, telemetry=telemetry.fastapi() if telemetry is not None else None)
     attach(app, node)
     heard = AccessLog(app, measurements=telemetry.measurements) if telemetry is not None else app
     together.network.apps[made.port] = httpx2.ASGITransport(app=heard)
-    transport = _transport(node, together.network)
+    transport = _transport(node, line)
     stack.push_async_callback(transport.close)
     courier = Courier(node, transport)
     return TestNode(made.plan, made.home, made.member, made.port, node, courier, together.network, made.agency_home)
 
 
-def _transport(node: Node, network: Network) -> HTTPTransport:
+def _transport(node: Node, network: httpx2.AsyncBaseTransport) -> HTTPTransport:
     return HTTPTransport(node.agency, node.node_key, node.limits, node.clock, transport=network)
 
 
