@@ -218,14 +218,14 @@ class Courier:
         """Start it, unless it still runs."""
         if name in self._beside and not self._beside[name].done():
             return False
-        self._beside[name] = asyncio.create_task(self._never_raising(name, work))
+        self._beside[name] = asyncio.create_task(self._never_raising(work))
         return True
 
-    async def _never_raising(self, name: str, work: Callable[[Node, PeerTransport], Awaitable[None]]) -> None:
+    async def _never_raising(self, work: Callable[[Node, PeerTransport], Awaitable[None]]) -> None:
         try:
             await work(self._node, self._transport)
         except Exception as error:  # noqa: BLE001 - it comes again; the type says enough for the log
-            get_logger().error(f"courier-{name}-failed", error_type=type(error).__name__)
+            get_logger().error("courier-beside-failed", error_type=type(error).__name__)
 
 
 async def run_courier(node: Node, stop: asyncio.Event) -> None:
