@@ -8,7 +8,7 @@ export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
 SECONDS ?= 60
-.PHONY: help demo test check fuzz oracle bench serve openapi lock clean
+.PHONY: help demo test faults check fuzz oracle bench serve openapi lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -27,6 +27,9 @@ demo: $(STAMP) ## Four real nodes, five referrals, told step by step
 
 test: $(STAMP) ## Every test, on SQLite and on a PostgreSQL that it starts itself
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -q
+
+faults: $(STAMP) ## kill -9 everywhere, peers away, databases gone, clocks wrong, floods: lost 0, doubled 0
+	@$(BIN)/python -m pytest -p no:xdist -v -m "" tests/durability tests/faults
 
 check: $(STAMP) ## Format, lint, types, import arrows, OpenAPI drift
 	$(BIN)/ruff format --check .

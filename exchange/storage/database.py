@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal, Self, TypeVar
@@ -24,6 +25,7 @@ from sqlalchemy import Connection, Engine, text
 from exchange.storage.engine import (
     READ_CONNECTIONS,
     SqliteFile,
+    check_writable,
     parse_url,
     postgres_engine,
     rewrite_table,
@@ -48,6 +50,7 @@ __all__ = ["Connection", "Database"]
 T = TypeVar("T")
 
 _SYNC_ATTEMPTS = 3
+_WRITTEN_AGAIN_S = 1.0
 
 
 class Database:
@@ -63,6 +66,7 @@ class Database:
         self._reader: Connection | None = None
         self._readers = ThreadPoolExecutor(READ_CONNECTIONS, thread_name_prefix="read") if file is None else None
         self._closed = False
+        self._written = -_WRITTEN_AGAIN_S
         self.wake = Wake(channel)
         lane: Lane = SqliteLane(write, file) if file else PostgresLane(write, channel.announce)
         self._writer = Writer(lane, self.wake.send)
@@ -148,12 +152,17 @@ class Database:
             raise for_caller(error) from None
 
     async def ping(self) -> None:
-        """Returns if the database answers.
+        """Returns if the database answers, takes writes (tried at most once a second) and has room for them.
 
         Raises:
             StorageUnavailableError: it does not.
         """
         await self.read(lambda connection: connection.execute(text("SELECT 1")).scalar_one())
+        if self._file is not None:
+            self._file.check_room()
+        if time.monotonic() - self._written >= _WRITTEN_AGAIN_S:
+            await self.write(check_writable)
+            self._written = time.monotonic()
 
     async def close(self) -> None:
         """Finishes what is queued, then gives everything back. No call is answered afterwards."""

@@ -21,14 +21,21 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
-from sqlalchemy import URL, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.pool import NullPool
 
-from exchange.storage.errors import StorageBusyError, StorageError, StorageUnavailableError
+from exchange.storage.errors import (
+    StorageBusyError,
+    StorageError,
+    StorageFullError,
+    StorageReadOnlyError,
+    StorageUnavailableError,
+)
 
 BUSY_TIMEOUT_MS: Final = 10_000
 """How long a writer waits for another process's transaction on the same SQLite file."""
 CONNECT_TIMEOUT_S: Final = 5
+ROOM_BYTES: Final = 1024 * 1024
 READ_CONNECTIONS: Final = 4
 WRITE_CONNECTIONS: Final = 4
 
@@ -97,6 +104,12 @@ class SqliteFile:
         if found != self._identity:
             self._identity = found
             raise StorageUnavailableError("The database file was replaced.")
+
+    def check_room(self) -> None:
+        """Refuses where the disk is as good as full: small transactions may still fit, and the next one does not."""
+        found = os.statvfs(self.path.parent)
+        if found.f_bavail * found.f_frsize < ROOM_BYTES:
+            raise StorageFullError("The database has no space left.")
 
     def connect(self) -> sqlite3.Connection:
         """One more connection; it may be handed from thread to thread, but is never used by two at a time."""
@@ -175,6 +188,19 @@ def postgres_engine(url: URL, *, reading: bool) -> Engine:
     if reading:
         event.listen(engine, "connect", _postgres_read_only)
     return engine
+
+
+def check_writable(connection: Connection) -> None:
+    """Writes what stands there already; a transaction function.
+
+    Raises:
+        StorageUnavailableError, sqlalchemy.exc.DBAPIError: it cannot be written.
+    """
+    if connection.dialect.name == "sqlite":
+        version = connection.execute(text("PRAGMA user_version")).scalar_one()
+        connection.execute(text(f"PRAGMA user_version={int(version)}"))
+    elif connection.execute(text("SELECT current_setting('transaction_read_only')")).scalar_one() != "off":
+        raise StorageReadOnlyError("The database refuses writes.")
 
 
 def rewrite_table(engine: Engine, table: str) -> None:

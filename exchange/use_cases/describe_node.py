@@ -138,7 +138,7 @@ async def roster_mirror(node: Node) -> RosterMirror:
 
 
 async def readiness(node: Node) -> Health:
-    """Whether the node can do its work: both databases answer, it is a member, it has a key of this week.
+    """Whether the node can do its work: both databases take writes, it is a member, it has a key of this week.
 
     A node whose keys live elsewhere is ready without that key, and says that it is missing.
     """
@@ -147,8 +147,8 @@ async def readiness(node: Node) -> Health:
         try:
             await database.ping()
             checks[name] = "ok"
-        except StorageUnavailableError:
-            checks[name] = "unavailable"
+        except StorageUnavailableError as error:
+            checks[name] = error.code.removeprefix("storage-")
     checks["roster"] = "ok" if node.agency in node.world().roster.members else "not-a-member"
     if checks["database"] == "ok":
         at = node.clock()
