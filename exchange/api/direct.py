@@ -9,7 +9,7 @@ Rules:
 * A route with anything that is not understood here cannot be made direct: that is refused while the application is
   built, not when somebody calls.
 
-`docs/decisions/0013-direct-routes.md` has the measurements.
+`docs/decisions/0013-hot-path.md` has the measurements.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from sqlalchemy import Connection, bindparam, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from exchange.storage.prepared import Prepared
 from exchange.storage.tables import AUDIT, IDEMPOTENCY, OAUTH_CLIENT, USED_JTI
 
 
@@ -33,12 +34,15 @@ class StoredAnswer:
 
 
 _CLIENT_COLUMNS = [OAUTH_CLIENT.c[f.name] for f in fields(StoredClient)]
-_LOAD_CLIENT = select(*_CLIENT_COLUMNS).where(OAUTH_CLIENT.c.client_id == bindparam("the_client"))
-_LOAD_ANSWER = select(IDEMPOTENCY.c.request_digest, IDEMPOTENCY.c.status_code, IDEMPOTENCY.c.sealed_answer).where(
-    IDEMPOTENCY.c.client_id == bindparam("the_client"), IDEMPOTENCY.c.key == bindparam("the_key")
+_LOAD_CLIENT = Prepared(select(*_CLIENT_COLUMNS).where(OAUTH_CLIENT.c.client_id == bindparam("the_client")))
+_ANSWER_COLUMNS = [IDEMPOTENCY.c[f.name] for f in fields(StoredAnswer)]
+_LOAD_ANSWER = Prepared(
+    select(*_ANSWER_COLUMNS).where(
+        IDEMPOTENCY.c.client_id == bindparam("the_client"), IDEMPOTENCY.c.key == bindparam("the_key")
+    )
 )
-_STORE_ANSWER = insert(IDEMPOTENCY)
-_ADD_AUDIT = insert(AUDIT)
+_STORE_ANSWER = Prepared(insert(IDEMPOTENCY), columns=IDEMPOTENCY.c.keys())
+_ADD_AUDIT = Prepared(insert(AUDIT), columns=["at", "action", "subject_id", "client_id", "actor", "detail"])
 
 
 def insert_client(conn: Connection, client: StoredClient) -> None:
@@ -52,7 +56,7 @@ def insert_client(conn: Connection, client: StoredClient) -> None:
 
 def load_client(conn: Connection, client_id: str) -> StoredClient | None:
     """The client, or nothing."""
-    row = conn.execute(_LOAD_CLIENT, {"the_client": client_id}).first()
+    row = _LOAD_CLIENT.row(conn, {"the_client": client_id})
     return StoredClient(*row) if row else None
 
 
@@ -82,7 +86,7 @@ def use_jti(conn: Connection, subject: str, jti: str, expires_at: int) -> bool:
 
 def load_answer(conn: Connection, client_id: str, key: str) -> StoredAnswer | None:
     """What was answered under this idempotency key, or nothing."""
-    row = conn.execute(_LOAD_ANSWER, {"the_client": client_id, "the_key": key}).first()
+    row = _LOAD_ANSWER.row(conn, {"the_client": client_id, "the_key": key})
     return StoredAnswer(*row) if row else None
 
 
@@ -92,8 +96,17 @@ def store_answer(conn: Connection, client_id: str, key: str, answer: StoredAnswe
     Raises:
         sqlalchemy.exc.IntegrityError: another request with this key was first.
     """
-    values = {f.name: getattr(answer, f.name) for f in fields(answer)}
-    conn.execute(_STORE_ANSWER, values | {"client_id": client_id, "key": key, "expires_at": expires_at})
+    _STORE_ANSWER.run(
+        conn,
+        {
+            "client_id": client_id,
+            "key": key,
+            "request_digest": answer.request_digest,
+            "status_code": answer.status_code,
+            "sealed_answer": answer.sealed_answer,
+            "expires_at": expires_at,
+        },
+    )
 
 
 def forget_used(conn: Connection, at: int) -> None:
@@ -113,8 +126,8 @@ def add_audit(
     detail: str | None = None,
 ) -> None:
     """One line of the local record: ids and stable codes only."""
-    conn.execute(
-        _ADD_AUDIT,
+    _ADD_AUDIT.run(
+        conn,
         {
             "at": at,
             "action": action,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
+from exchange.storage.prepared import Prepared
 from exchange.storage.statements import Both, insert_unless_there
 from exchange.storage.tables import CLIENT_CODE, CONSENT
 
@@ -29,13 +30,15 @@ class StoredConsent:
 
 
 _COLUMNS = [CONSENT.c[f.name] for f in fields(StoredConsent)]
-_LOAD = select(*_COLUMNS).where(CONSENT.c.id == bindparam("the_id"))
+_LOAD = Prepared(select(*_COLUMNS).where(CONSENT.c.id == bindparam("the_id")))
 _SAME = select(CONSENT.c.id).where(CONSENT.c.id == bindparam("the_id"), CONSENT.c.version == bindparam("the_version"))
 # On PostgreSQL a withdrawal that commits first is seen, and one that comes later waits.
-_GUARD = Both(_SAME, _SAME.with_for_update(read=True))
-_ADD_CODE = insert_unless_there(CLIENT_CODE)
-_CODE = select(CLIENT_CODE.c.code).where(
-    CLIENT_CODE.c.subject == bindparam("the_subject"), CLIENT_CODE.c.receiver == bindparam("the_receiver")
+_GUARD = Prepared(Both(_SAME, _SAME.with_for_update(read=True)))
+_ADD_CODE = Prepared(insert_unless_there(CLIENT_CODE), columns=CLIENT_CODE.c.keys())
+_CODE = Prepared(
+    select(CLIENT_CODE.c.code).where(
+        CLIENT_CODE.c.subject == bindparam("the_subject"), CLIENT_CODE.c.receiver == bindparam("the_receiver")
+    )
 )
 
 
@@ -46,7 +49,7 @@ def insert_consent(conn: Connection, row: StoredConsent) -> None:
 
 def load_consent(conn: Connection, consent_id: str) -> StoredConsent | None:
     """The consent, or nothing."""
-    row = conn.execute(_LOAD, {"the_id": consent_id}).first()
+    row = _LOAD.row(conn, {"the_id": consent_id})
     return StoredConsent(*row) if row else None
 
 
@@ -79,19 +82,20 @@ def guard_consent(conn: Connection, consent_id: str, version: int) -> None:
     Raises:
         StaleConsentError: it is not.
     """
-    if conn.execute(_GUARD.on(conn), {"the_id": consent_id, "the_version": version}).first() is None:
+    if _GUARD.row(conn, {"the_id": consent_id, "the_version": version}) is None:
         raise StaleConsentError
 
 
 def client_code(conn: Connection, subject: str, receiver: str, fresh: str) -> str:
     """The code under which this receiver knows this survivor: the stored one, or the fresh one from now on."""
-    conn.execute(_ADD_CODE.on(conn), {"subject": subject, "receiver": receiver, "code": fresh})
+    _ADD_CODE.run(conn, {"subject": subject, "receiver": receiver, "code": fresh})
     return read_client_code(conn, subject, receiver) or fresh
 
 
 def read_client_code(conn: Connection, subject: str, receiver: str) -> str | None:
     """The stored code, or nothing."""
-    return conn.execute(_CODE, {"the_subject": subject, "the_receiver": receiver}).scalar()
+    row = _CODE.row(conn, {"the_subject": subject, "the_receiver": receiver})
+    return row[0] if row else None
 
 
 def forget_client_code(conn: Connection, subject: str, receiver: str) -> None:

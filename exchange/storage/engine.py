@@ -164,7 +164,6 @@ def sqlite_engine(file: SqliteFile, *, reading: bool) -> Engine:
     engine = create_engine("sqlite://", creator=file.connect, poolclass=NullPool, hide_parameters=True)
     if reading:
         event.listen(engine, "connect", _sqlite_query_only)
-        event.listen(engine, "begin", _sqlite_begin)
     return engine
 
 
@@ -212,11 +211,6 @@ def rewrite_table(engine: Engine, table: str) -> None:
 
 def _sqlite_query_only(dbapi_connection: Any, _record: Any) -> None:
     dbapi_connection.execute("PRAGMA query_only=ON")
-
-
-def _sqlite_begin(connection: Any) -> None:
-    # Through the driver: the way through SQLAlchemy costs as much as a query.
-    connection.connection.driver_connection.execute("BEGIN")
 
 
 def _postgres_read_only(dbapi_connection: Any, _record: Any) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 
 from sqlalchemy import Connection, and_, bindparam, delete, exists, func, insert, null, select, text, update
 
+from exchange.storage.prepared import Prepared
 from exchange.storage.statements import insert_unless_there, one_of
 from exchange.storage.tables import OUTBOX, PEER, REFERRAL
 from exchange.storage.transaction import signal
@@ -57,8 +58,13 @@ class PeerLease:
 
 _COLUMNS = [OUTBOX.c[f.name] for f in fields(OutgoingRecord)]
 _NO_BODY = {"sealed_header": None, "wrapped_key": None, "ciphertext": None, "signature": None, "release": None}
-_ENQUEUE = insert(OUTBOX)
-_KNOW_PEER = insert_unless_there(PEER)
+_ENQUEUE = Prepared(insert(OUTBOX), columns=[f.name for f in fields(OutgoingRecord)])
+_KNOW_PEER = Prepared(insert_unless_there(PEER), columns=["agency", "due_at"])
+_HURRY = Prepared(
+    update(PEER)
+    .where(PEER.c.agency == bindparam("the_agency"), PEER.c.attempts == 0, PEER.c.due_at > bindparam("due_at"))
+    .values(due_at=bindparam("due_at"))
+)
 # Locked, so that what is queued stays so to the end of the transaction. The dialect of SQLite leaves FOR UPDATE out.
 _QUEUED = (
     select(OUTBOX.c.id)
@@ -78,8 +84,8 @@ _NOT_GONE = text("status IN ('queued', 'held')")
 
 def enqueue(conn: Connection, item: OutgoingRecord) -> None:
     """Store an envelope as `queued` or `held`, and make sure the courier knows the peer."""
-    conn.execute(_ENQUEUE, {f.name: getattr(item, f.name) for f in fields(item)})
-    conn.execute(_KNOW_PEER.on(conn), {"agency": item.peer, "due_at": 0})
+    _ENQUEUE.run(conn, {f.name: getattr(item, f.name) for f in fields(item)})
+    _KNOW_PEER.run(conn, {"agency": item.peer, "due_at": 0})
 
 
 def release_held(conn: Connection, envelope_id: str, release: bytes, *, expires_at: int) -> bool:
@@ -264,9 +270,7 @@ def sign_of_life(conn: Connection, agency: str, at: int) -> None:
 
 def hurry(conn: Connection, agency: str, at: int) -> None:
     """Something new waits for a peer that is there: what it did not take before holds nothing new up."""
-    conn.execute(
-        update(PEER).where(PEER.c.agency == agency, PEER.c.attempts == 0, PEER.c.due_at > at).values(due_at=at)
-    )
+    _HURRY.run(conn, {"the_agency": agency, "due_at": at})
 
 
 def expire_queued(conn: Connection, at: int) -> list[tuple[str, str, str]]:

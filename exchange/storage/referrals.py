@@ -9,6 +9,7 @@ from functools import cache
 
 from sqlalchemy import ColumnElement, Connection, Update, and_, bindparam, insert, or_, select, update
 
+from exchange.storage.prepared import Prepared
 from exchange.storage.statements import insert_listed, insert_unless_there, one_of
 from exchange.storage.tables import ATTESTATION, CHANGE, EVENT, REFERRAL
 from exchange.storage.visibility import settled
@@ -81,7 +82,7 @@ _NAMES = tuple(f.name for f in fields(ReferralRecord))
 _COLUMNS = [REFERRAL.c[name] for name in _NAMES]
 _EVENT_COLUMNS = [EVENT.c[f.name] for f in fields(EventRecord)]
 _ATTESTATION_COLUMNS = [ATTESTATION.c[f.name] for f in fields(AttestationRecord)]
-_INSERT = insert(REFERRAL)
+_INSERT = Prepared(insert(REFERRAL), columns=[f.name for f in fields(ReferralRecord)])
 _LOAD = select(*_COLUMNS).where(REFERRAL.c.id.in_(one_of("the_ids")))
 # Locked, and in one order everywhere: on PostgreSQL another process could change them after they were compared. The
 # dialect of SQLite, where writers are serialised, leaves FOR UPDATE out.
@@ -94,9 +95,9 @@ _VERSIONS = (
 # On SQLite writers are serialised, and the dialect leaves FOR UPDATE out.
 _LOCK = _LOAD.order_by(REFERRAL.c.id).with_for_update()
 _SAVE = update(REFERRAL).where(REFERRAL.c.id == bindparam("the_id"), REFERRAL.c.version == bindparam("the_version"))
-_ADD_EVENT = insert_unless_there(EVENT)
+_ADD_EVENT = Prepared(insert_unless_there(EVENT), columns=[f.name for f in fields(EventRecord)])
 _EVENTS = select(*_EVENT_COLUMNS).where(EVENT.c.referral.in_(one_of("the_ids")))
-_ADD_CHANGE = insert_listed(CHANGE)
+_ADD_CHANGE = Prepared(insert_listed(CHANGE), columns=["referral", "what", "at"])
 _OWE = insert_unless_there(ATTESTATION)
 
 
@@ -115,7 +116,7 @@ def insert_referral(conn: Connection, record: ReferralRecord) -> None:
     Raises:
         sqlalchemy.exc.IntegrityError: the id exists.
     """
-    conn.execute(_INSERT, _values(record))
+    _INSERT.run(conn, _values(record))
 
 
 def load_referral(conn: Connection, referral: str) -> ReferralRecord | None:
@@ -196,7 +197,7 @@ def guard_versions(conn: Connection, versions: Mapping[str, int]) -> None:
 
 def add_event(conn: Connection, event: EventRecord) -> None:
     """Record an event; one that is on record already stays as it is."""
-    conn.execute(_ADD_EVENT.on(conn), _values(event))
+    _ADD_EVENT.run(conn, _values(event))
 
 
 def remove_events(conn: Connection, referral: str, digests: Iterable[str]) -> int:
@@ -215,14 +216,12 @@ def events_of(conn: Connection, referrals: Iterable[str]) -> dict[str, list[Even
 
 def add_change(conn: Connection, referral: str, what: str, at: int) -> None:
     """Tell the referring agency's cursor that a referral changed."""
-    add_changes(conn, [referral], what, at)
+    _ADD_CHANGE.run(conn, {"referral": referral, "what": what, "at": at})
 
 
 def add_changes(conn: Connection, referrals: Iterable[str], what: str, at: int) -> None:
     """As `add_change`, the same for many."""
-    rows = [{"referral": referral, "what": what, "at": at} for referral in referrals]
-    if rows:
-        conn.execute(_ADD_CHANGE.on(conn), rows)
+    _ADD_CHANGE.run_each(conn, [{"referral": referral, "what": what, "at": at} for referral in referrals])
 
 
 def list_changes(

@@ -25,6 +25,7 @@ from support.lying_peer import LyingPeer, batch_of
 
 from exchange.api.codes import ENTRIES
 from exchange.envelope.format import Envelope
+from exchange.storage import prepared
 from exchange.storage.database import Connection
 from exchange.storage.tables import KEY_METADATA, METADATA
 from exchange.telemetry import AccessLog
@@ -132,11 +133,18 @@ def statements_of(one: TestNode) -> Iterator[list[str]]:
         if conn.engine in engines:
             seen.append(statement)
 
+    def heard_prepared(text: Any, conn: Any, parameters: Any) -> Any:
+        heard(conn, None, text._sql)
+        return execute(text, conn, parameters)
+
+    execute = prepared._Text.execute
     event.listen(Engine, "before_cursor_execute", heard)
+    prepared._Text.execute = heard_prepared  # type: ignore[method-assign]
     try:
         yield seen
     finally:
         event.remove(Engine, "before_cursor_execute", heard)
+        prepared._Text.execute = execute  # type: ignore[method-assign]
 
 
 async def refused(receiver: Watched, liar: LyingPeer, lie: Envelope | dict[str, Any], expected: Refusal) -> None:

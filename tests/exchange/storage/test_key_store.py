@@ -180,6 +180,7 @@ async def test_destruction_is_not_claimed_while_a_reader_holds_the_log(
     async with key_store(key_store_url) as store, key_store(key_store_url) as other:
         await store.put_many({referral(1): key(1)}, at=NOW)
         reading = other.database._read_engine.connect()
+        reading.exec_driver_sql("BEGIN")
         reading.execute(select(REFERRAL_KEY)).all()
         with pytest.raises(StorageBusyError):
             await store.destroy([referral(1)])

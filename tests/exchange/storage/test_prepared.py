@@ -1,0 +1,162 @@
+"""Prepared statements do what the same statements do through SQLAlchemy, and fail as they would."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, bindparam, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from exchange.storage.database import Database
+from exchange.storage.errors import StorageMisuseError
+from exchange.storage.prepared import Prepared
+from exchange.storage.statements import insert_listed, insert_unless_there, one_of
+from exchange.storage.tables import CHANGE, CONSENT, PEER, REFERRAL
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    opened = Database.open(database_url)
+    yield opened
+    await opened.close()
+
+
+CANARY = "canary-of-a-value"
+_INSERT = Prepared(
+    insert(CONSENT), columns=["id", "subject", "version", "state", "expires_at", "updated_at", "sealed_record"]
+)
+_LOAD = Prepared(
+    select(CONSENT.c.id, CONSENT.c.sealed_record, CONSENT.c.unit).where(CONSENT.c.id == bindparam("the_id"))
+)
+_RENAME = Prepared(update(CONSENT).where(CONSENT.c.id == bindparam("the_id"), CONSENT.c.state == "given"), ["subject"])
+_LISTED = Prepared(insert_listed(CHANGE), columns=["referral", "what", "at"])
+_KNOW = Prepared(insert_unless_there(PEER), columns=["agency", "due_at"])
+
+
+def consent(name: str, **more: Any) -> dict[str, Any]:
+    row = {
+        "subject": "s",
+        "version": 1,
+        "state": "given",
+        "expires_at": 2**40,
+        "updated_at": 1,
+        "sealed_record": b"\0x",
+    }
+    return {"id": name, **row, **more}
+
+
+async def test_values_come_back_as_core_promises(database: Database) -> None:
+    def work(conn: Connection) -> tuple[Any, ...]:
+        _INSERT.run(conn, consent("a"))
+        _INSERT.run(conn, consent("b", sealed_record=None))
+        return _LOAD.row(conn, {"the_id": "a"}), _LOAD.rows(conn, {"the_id": "b"}), _LOAD.row(conn, {"the_id": "c"})
+
+    assert await database.write(work) == (("a", b"\0x", None), [("b", None, None)], None)
+
+
+async def test_booleans_are_booleans(database: Database) -> None:
+    columns = {"id": "r", "side": "s", "peer": "p", "sector": "x", "contract": "c", "state": "t"} | dict.fromkeys(
+        ("created_at", "updated_at", "respond_by"), 1
+    )
+    add = Prepared(insert(REFERRAL), columns=[*columns, "undeliverable"])
+    load = Prepared(select(REFERRAL.c.undeliverable, REFERRAL.c.resend, REFERRAL.c.hold))
+
+    def work(conn: Connection) -> Any:
+        add.run(conn, columns | {"undeliverable": True})
+        return load.row(conn, {})
+
+    # What no call gives has the default of its column.
+    assert await database.write(work) == (True, False, "none")
+
+
+async def test_rows_that_were_changed_are_counted(database: Database) -> None:
+    def work(conn: Connection) -> list[int]:
+        _INSERT.run(conn, consent("a"))
+        return [_RENAME.run(conn, {"the_id": name, "subject": "t"}) for name in ("a", "b")]
+
+    assert await database.write(work) == [1, 0]
+
+
+async def test_many_at_once(database: Database) -> None:
+    def work(conn: Connection) -> list[int]:
+        _INSERT.run_each(conn, [consent("a"), consent("b")])
+        changed = _RENAME.run_each(conn, [{"the_id": name, "subject": "t"} for name in ("a", "b", "c")])
+        return [changed, _RENAME.run_each(conn, [])]
+
+    assert await database.write(work) == [2, 0]
+
+
+async def test_values_of_the_statement_itself(database: Database) -> None:
+    def work(conn: Connection) -> tuple[Any, ...]:
+        _LISTED.run(conn, {"referral": "r", "what": "sent", "at": 5})
+        _KNOW.run(conn, {"agency": "p", "due_at": 0})
+        _KNOW.run(conn, {"agency": "p", "due_at": 9})
+        change = conn.execute(select(CHANGE.c.referral, CHANGE.c.at, CHANGE.c.xid > 0)).one()
+        return (*change, *conn.execute(select(PEER.c.due_at, PEER.c.attempts)).one())
+
+    listed_with_transaction = database.dialect == "postgresql"
+    assert await database.write(work) == ("r", 5, listed_with_transaction, 0, 0)
+
+
+async def test_clash_is_sqlalchemys_and_shows_no_value(database: Database) -> None:
+    def work(conn: Connection) -> None:
+        _INSERT.run(conn, consent(CANARY))
+
+    await database.write(work)
+    with pytest.raises(IntegrityError) as caught:
+        await database.write(work)
+    assert CANARY not in f"{caught.value} {caught.value.params} {caught.value.orig!r} {caught.value.__context__!r}"
+
+
+async def test_hidden_clash_is_refused(database: Database) -> None:
+    def hide(conn: Connection) -> None:
+        for _ in range(2):
+            try:
+                _INSERT.run(conn, consent("a"))
+            except IntegrityError:
+                return
+
+    if database.dialect == "postgresql":
+        with pytest.raises(StorageMisuseError):
+            await database.write(hide)
+    else:
+        await database.write(hide)
+
+
+async def test_reading_connection_cannot_write(database: Database) -> None:
+    with pytest.raises(Exception, match="refuses writes"):
+        await database.read(lambda conn: _INSERT.run(conn, consent("a")))
+    assert await database.read(lambda conn: _LOAD.row(conn, {"the_id": "a"})) is None
+
+
+async def test_a_read_may_use_both_ways(database: Database) -> None:
+    await database.write(lambda conn: _INSERT.run(conn, consent("a")))
+
+    def read(conn: Connection) -> tuple[Any, Any, Any]:
+        before = _LOAD.row(conn, {"the_id": "a"})
+        count = conn.execute(select(func.count()).select_from(CONSENT)).scalar()
+        return before and before[0], count, _LOAD.row(conn, {"the_id": "b"})
+
+    for _ in range(2):
+        assert await database.read(read) == ("a", 1, None)
+
+
+async def test_missing_parameter_is_a_mistake(database: Database) -> None:
+    with pytest.raises(Exception, match="the_id"):
+        await database.read(lambda conn: _LOAD.row(conn, {}))
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        select(CONSENT.c.id).where(CONSENT.c.id.in_(one_of("the_ids"))),
+        select(CONSENT.c.id).where(CONSENT.c.id.in_(["a"])),
+    ],
+    ids=["named-list", "list"],
+)
+async def test_a_list_is_not_prepared(database: Database, statement: Any) -> None:
+    prepared = Prepared(statement)
+    with pytest.raises(TypeError):
+        await database.read(lambda conn: prepared.rows(conn, {"the_ids": ["a"]}))
