@@ -8,7 +8,7 @@ export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
 SECONDS ?= 60
-.PHONY: help demo test faults check fuzz oracle bench serve openapi lock clean
+.PHONY: help demo demoblind test faults check fuzz oracle bench serve openapi lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -24,6 +24,9 @@ $(STAMP): requirements-bootstrap.lock requirements-dev.lock pyproject.toml
 
 demo: $(STAMP) ## Four real nodes, five referrals, told step by step
 	@$(BIN)/exchange demo
+
+demoblind: $(STAMP) ## The same with no agency key on either server: sealed and opened by the agencies' own software
+	@$(BIN)/exchange demo --blind
 
 test: $(STAMP) ## Every test, on SQLite and on a PostgreSQL that it starts itself
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -q

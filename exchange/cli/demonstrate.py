@@ -20,10 +20,16 @@ def demo(
     keep: Annotated[
         bool, typer.Option("--keep", help="Keep the nodes' folders in ./demo-data, to look inside.")
     ] = False,
+    blind: Annotated[
+        bool,
+        typer.Option("--blind", help="Two nodes that hold no agency key: what the agencies seal and open themselves."),
+    ] = False,
 ) -> None:
     """Four real nodes, five referrals, told step by step: what each agency can and cannot see."""
-    from exchange.demo.performance import perform
+    from exchange.demo.blind import perform_blind
+    from exchange.demo.performance import perform as perform_four
 
+    perform = perform_blind if blind else perform_four
     # Told to end, it cleans up as after Ctrl-C: nodes stopped, folders removed.
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     if not keep:

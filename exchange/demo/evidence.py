@@ -9,7 +9,9 @@ from typing import Final
 
 _HELD: Final = "SELECT count(*) FROM outbox WHERE referral = ? AND kind = 'disclosure' AND ciphertext IS NOT NULL"
 _SEALED_IN_INBOX: Final = "SELECT count(*) FROM inbox WHERE referral = ? AND ciphertext IS NOT NULL"
+_WRAPPED: Final = "SELECT count(*) FROM inbox WHERE referral = ? AND wrapped_key IS NOT NULL"
 _KEYS: Final = "SELECT count(*) FROM referral_key WHERE referral = ?"
+_ALL_KEYS: Final = "SELECT (SELECT count(*) FROM referral_key) + (SELECT count(*) FROM epoch_private)"
 _REFERRALS: Final = "SELECT count(*) FROM referral"
 _ENVELOPES: Final = "SELECT count(*) FROM outbox"
 
@@ -24,8 +26,15 @@ def sealed_rows(home: Path, referral: str) -> int:
     return _count(home / "node.db", _SEALED_IN_INBOX, referral)
 
 
-def keys_of(home: Path, referral: str) -> int:
-    """Keys of a referral in the key store."""
+def wrapped_rows(home: Path, referral: str) -> int:
+    """Envelopes of a referral whose key the agency's own software has not taken over yet."""
+    return _count(home / "node.db", _WRAPPED, referral)
+
+
+def keys_of(home: Path, referral: str | None = None) -> int:
+    """Keys of a referral in the key store; without one, every key of any kind there."""
+    if referral is None:
+        return _count(home / "keys.db", _ALL_KEYS)
     return _count(home / "keys.db", _KEYS, referral)
 
 

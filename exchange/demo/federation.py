@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,6 +34,8 @@ from exchange.cli.founding import CONTRACTS_NAME, NodePlan, found
 from exchange.cli.profile import open_client
 from exchange.cli.serve import Supervisor
 from exchange.client import AgencyClient
+from exchange.client.vault import Identity, open_agency_folder
+from exchange.client.vault.agency_keys import AGENCY_KEYS_NAME
 from exchange.envelope.key_file import FLOOR, open_keys, read_key_file
 from exchange.roster import Adoption, Member, ToldFirst, roster_bytes
 from exchange.settings import KEYS_NAME, Environment
@@ -112,7 +115,10 @@ class MadeNode:
     member: Member
     port: int
     passphrase: str = field(repr=False)
+    """Of the agency key's file, wherever that is."""
     variables: Mapping[str, str] = field(repr=False)
+    office: Path | None = None
+    """The folder of the agency's own machine, where the node holds no agency key."""
 
 
 @dataclass(slots=True)
@@ -124,6 +130,8 @@ class RunningNode:
     member: Member
     supervisor: Supervisor
     log: IO[bytes]
+    office: Path | None = None
+    passphrase: str = field(default="", repr=False)
 
     @property
     def agency(self) -> str:
@@ -137,7 +145,15 @@ class RunningNode:
 
     def client(self, actor: str) -> AgencyClient:
         """A client of this node, as the agency's own software would be."""
-        return open_client(self.home, actor)
+        return open_client(self.office or self.home, actor)
+
+    def identity(self) -> Identity:
+        """The agency's own keys, where the node holds none.
+
+        Raises:
+            VaultError: the node holds them.
+        """
+        return open_agency_folder(self.office or self.home, self.passphrase)
 
     def stop(self) -> None:
         """Stop its processes, in order."""
@@ -165,6 +181,7 @@ def running_federation(
     environment: Environment = Environment.DEMO,
     new_database: NewDatabase | None = None,
     variables: Mapping[str, str] | None = None,
+    keys_elsewhere: bool = False,
 ) -> Iterator[RunningFederation]:
     """Nodes for these agencies, ready to work; stopped at the end.
 
@@ -174,6 +191,7 @@ def running_federation(
         environment: demo or sandbox.
         new_database: makes the databases of the nodes; each node has files in its home unless given.
         variables: further settings of every node.
+        keys_elsewhere: no node holds its agency's key; each agency has a folder of its own beside the nodes' homes.
 
     Raises:
         FederationError: a node did not start, or stopped at once.
@@ -181,7 +199,9 @@ def running_federation(
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     federation = RunningFederation(folder)
     with ExitStack() as running:
-        made, federation.contract_digest = make_nodes(folder, plans, environment, new_database, variables or {})
+        made, federation.contract_digest = make_nodes(
+            folder, plans, environment, new_database, variables or {}, keys_elsewhere=keys_elsewhere
+        )
         for one in made:
             node = _start(one)
             running.callback(node.stop)
@@ -197,9 +217,11 @@ def make_nodes(
     environment: Environment,
     new_database: NewDatabase | None = None,
     variables: Mapping[str, str] = MappingProxyType({}),
+    *,
+    keys_elsewhere: bool = False,
 ) -> tuple[list[MadeNode], str]:
     """Nodes that do not run yet, with one contract adopted by all and one roster; and the contract's digest."""
-    made = [_found(folder, plan, environment, new_database, variables) for plan in plans]
+    made = [_found(folder, plan, environment, new_database, variables, elsewhere=keys_elsewhere) for plan in plans]
     return made, _link(made)
 
 
@@ -215,10 +237,13 @@ def _found(
     environment: Environment,
     new_database: NewDatabase | None,
     variables: Mapping[str, str],
+    *,
+    elsewhere: bool,
 ) -> MadeNode:
     home = folder / plan.agency
+    office = folder / f"{plan.agency}-office" if elsewhere else None
     secret_file = folder / f".{plan.agency}.{_PASSPHRASE_NAME}"
-    passphrase = secrets.token_urlsafe(24)
+    passphrase, agency_passphrase = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
     descriptor = os.open(secret_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="ascii") as file:
         file.write(passphrase)
@@ -245,13 +270,15 @@ def _found(
             key_database_url=urls[1],
             secret_files={"passphrase_file": secret_file},
             actor="w-demo",
+            agency_home=office,
         ),
         passphrase,
+        agency_passphrase=agency_passphrase,
         # Invented keys, made in a moment: the cheapest derivation that a node accepts.
         cost=FLOOR,
     )
     own = dict(variables) | {name: url for name, url in databases.items() if url is not None}
-    return MadeNode(plan, home, made.member, port, passphrase, own)
+    return MadeNode(plan, home, made.member, port, agency_passphrase if elsewhere else passphrase, own, office)
 
 
 def _link(made: Sequence[MadeNode]) -> str:
@@ -261,7 +288,8 @@ def _link(made: Sequence[MadeNode]) -> str:
     contract = load_contract(data, on=today)
     adherence = {}
     for one in made:
-        keys = open_keys(read_key_file(one.home / KEYS_NAME), one.passphrase.encode())
+        path = one.home / KEYS_NAME if one.office is None else one.office / AGENCY_KEYS_NAME
+        keys = open_keys(read_key_file(path), one.passphrase.encode())
         assert keys.agency is not None  # noqa: S101 - `found` makes one
         now = int(time.time() * 1000)
         path = sign_adherence(one.home, one.home / CONTRACTS_NAME, data, keys.agency.sign, now=now)
@@ -271,6 +299,9 @@ def _link(made: Sequence[MadeNode]) -> str:
     roster = roster_bytes(version=1, synthetic=True, members=members, contracts=(adoption,))
     for one in made:
         (one.home / "roster.json").write_bytes(roster)
+        if one.office is not None:
+            (one.office / "roster.json").write_bytes(roster)
+            shutil.copytree(one.home / CONTRACTS_NAME, one.office / CONTRACTS_NAME, dirs_exist_ok=True)
     return contract.digest
 
 
@@ -281,7 +312,7 @@ def _start(made: MadeNode) -> RunningNode:
     variables = {**inherited, **made.variables, "EXCHANGE_HOME": str(made.home)}
     supervisor = Supervisor(LOOPBACK, made.port, 1, variables, output=log)
     supervisor.start()
-    return RunningNode(made.plan, made.home, made.member, supervisor, log)
+    return RunningNode(made.plan, made.home, made.member, supervisor, log, made.office, made.passphrase)
 
 
 async def _wait_until_ready(federation: RunningFederation) -> None:

@@ -46,15 +46,27 @@ def search(folder: Path, words: Iterable[str]) -> Search:
     return Search(tuple(files), size, tuple(finds))
 
 
+def find_key(folder: Path, key: bytes) -> Search:
+    """Every file below this folder, for a secret key: as bytes, in hexadecimal and in base64."""
+    found = [(path, path.read_bytes()) for path in sorted(folder.rglob("*")) if path.is_file()]
+    needles = [("bytes", key), *_encoded(key)]
+    finds = tuple(Find(path, "a key", name) for path, data in found for name, needle in needles if needle in data)
+    return Search(tuple(path for path, _ in found), sum(len(data) for _, data in found), finds)
+
+
 def spellings(word: str) -> Iterable[tuple[str, bytes]]:
     """The ways in which a word may stand in a file."""
     plain = word.encode()
     yield "utf-8", plain
     yield "utf-16", word.encode("utf-16-le")
-    yield "hex", plain.hex().encode()
     escaped = json.dumps(word)[1:-1].encode()
     if escaped != plain:
         yield "json", escaped
+    yield from _encoded(plain)
+
+
+def _encoded(plain: bytes) -> Iterable[tuple[str, bytes]]:
+    yield "hex", plain.hex().encode()
     for shift, start in enumerate((0, 2, 3)):
         # The first and the last characters of base64 depend on the neighbours; those in between do not.
         inner = base64.b64encode(b"\0" * shift + plain).rstrip(b"=")[start:-1]
