@@ -47,7 +47,6 @@ from contracts.vocabulary import (
     ServiceType,
     Stage,
     ceiling,
-    groups_of,
     purpose_for,
 )
 from exchange.disclosure_conditions import (
@@ -64,11 +63,12 @@ from exchange.roster import Member
 
 _GATE: Final = object()
 _STRICTER: Final = {stage: place for place, stage in enumerate(Stage)}
-_TOGETHER: Final = {
+TRAVEL_TOGETHER: Final = {
     Stage.OFFER: frozenset({Stage.OFFER}),
     Stage.DISCLOSURE: frozenset({Stage.DISCLOSURE, Stage.NAMED}),
 }
 """Fields of which stages travel in an envelope of a stage."""
+_NEVER: Final = frozenset(field for field, spec in FIELD_SPECS.items() if spec.stage is Stage.NEVER)
 _SENT_LATER: Final = frozenset({Kind.INFORMATION, Kind.UPDATE, Kind.APPOINTMENT, Kind.DISCLOSURE})
 _HERE: Final = Field.AVOID_OWN_AUTHORITIES
 """The one field that is evaluated instead of sent."""
@@ -226,40 +226,6 @@ def still_allowed(
     return allowed
 
 
-def groups_allowed(
-    sender: Member,
-    receiver: Member,
-    service: ServiceType,
-    stage: Stage,
-    groups: Iterable[Group],
-    contract: Contract,
-    consent: ConsentRecord | None,
-    at: datetime,
-) -> Allowed | Refused:
-    """The same gate where only the groups are known: of every one some field may go at this stage, or none goes.
-
-    For envelopes that the agency's own software has sealed, which has run the gate on fields. A group holds more fields
-    than may go: this node does not see which of them are inside, the receiver does and refuses what is over-shared.
-    """
-    refusal = members_refuse(sender, receiver, service)
-    clearance = contract.clearance(sender.kind, receiver.kind, service)
-    wanted, stages = frozenset(groups) - {Group.ROUTING}, _TOGETHER[stage]
-    fields: frozenset[Field] = frozenset()
-    if clearance is not None:
-        listed = clearance.offer if stage is Stage.OFFER else clearance.disclosure | clearance.named
-        fields = frozenset(
-            f for f in listed if FIELD_SPECS[f].group in wanted and FIELD_SPECS[f].stage is not Stage.NEVER
-        )
-    question = _Question(sender, receiver, service, fields, contract, consent, at)
-    allowed = _refused(question, refusal) if refusal else _intersect(question)
-    if isinstance(allowed, Refused):
-        return allowed
-    going = {reason.field for reason in allowed.reasons if reason.outcome == "allowed" and reason.stage in stages}
-    if not wanted <= groups_of(going):
-        return Refused("group-not-allowed", "Of one of the groups inside, nothing may be told now.", allowed.reasons)
-    return allowed
-
-
 def lesser(one: Feedback, other: Feedback) -> Feedback:
     """The level that tells less."""
     order = list(Feedback)
@@ -289,9 +255,9 @@ def _examine(request: DisclosureRequest, *, later: bool) -> Allowed | Refused:
 
 def _intersect(question: _Question) -> Allowed | Refused:
     """Rules 5 to 7 and 9, and the decision on every field."""
-    never = [field for field in question.fields if FIELD_SPECS[field].stage is Stage.NEVER]
+    never = question.fields & _NEVER
     if never:
-        return _refused_never(question, frozenset(never))
+        return _refused_never(question, never)
     permit = _ask_contract(question)
     if isinstance(permit, Refused):
         return permit
@@ -357,7 +323,7 @@ def _reason(question: _Question, rule: policy.FieldVerdict, consent: consents.Co
 
 
 def _forward(request: DisclosureRequest, allowed: Allowed, kind: Kind, stage: Stage) -> Forward:
-    stages = _TOGETHER[stage]
+    stages = TRAVEL_TOGETHER[stage]
     going = [reason.field for reason in allowed.reasons if reason.outcome == "allowed" and reason.stage in stages]
     content = request.content.only(going)
     return Forward(

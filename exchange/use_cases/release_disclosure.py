@@ -17,7 +17,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from contracts.vocabulary import Stage
-from exchange.disclosure import Refused, groups_allowed, still_allowed
+from exchange.disclosure import Refused, still_allowed
+from exchange.disclosure_groups import groups_allowed
 from exchange.envelope.epochs import EpochStatement
 from exchange.envelope.errors import EnvelopeError
 from exchange.envelope.header import parse_header

@@ -6,7 +6,7 @@ Rules, in this order:
 2. It is from this agency, to another member, signed by the agency key that the roster lists.
 3. It was made by the roster that this node has, so that both know the same members and contracts.
 4. It was made now: not in the future, and not longer ago than `limits.hand_in_within_ms`. It has not expired.
-5. It is sealed to the receiver's key of this week, as this node has verified it.
+5. It is sealed to the receiver's key of this week, as this node has verified it, and does not outlive that key.
 
 The node cannot look inside. What it lets pass is what header, consent and state allow; that the content is what the
 header says, the receiver checks.
@@ -17,6 +17,7 @@ from __future__ import annotations
 from dataclasses import InitVar, dataclass
 from typing import Final
 
+from exchange.envelope.epochs import latest_expiry_of_disclosure
 from exchange.envelope.format import check_on_the_wire, parse_envelope
 from exchange.envelope.header import Header, parse_header
 from exchange.envelope.keys import key_id
@@ -72,7 +73,17 @@ async def check_sealed(node: Node, wire: WireEnvelope) -> AgencySealed:
         epoch = await current_peer_epoch(node, receiver)
         if epoch.key_id != header.epoch_key:
             raise ConflictError("epoch-key-differs", "Seal it to the receiver's key of this week: fetch its keys.")
+        follows = header.kind_class is KindClass.FORWARD and header.kind is not Kind.OFFER
+        if follows and header.expires > latest_expiry_of_disclosure(epoch.not_after):
+            raise expires_too_late()
     return AgencySealed(SealedMessage(envelope, header, envelope.digest()), receiver, _MADE_HERE)
+
+
+def expires_too_late() -> InvalidError:
+    """It would outlive what it rests on."""
+    return InvalidError(
+        "expires-too-late", "Let it end with the consent, the offer and the week of its key at the latest."
+    )
 
 
 def _addressed(node: Node, header: Header) -> Member:

@@ -6,7 +6,7 @@ Rules:
   transaction that stores the envelope.
 * The contract is in force, and lets at least one field of every group go at this stage; and so does she.
 * The cut-down receipt is signed by the agency, covers the header, names the class of the consent's own basis, and ends
-  no later than a receipt cut now would.
+  no later than a receipt cut now would. What follows an offer does not outlive the consent either.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ from consent.receipt import receipt_ends
 from consent.record import ConsentRecord
 from contracts.model import Contract
 from contracts.vocabulary import BasisClass, Group, Purpose, ServiceType, Stage, basis_class, service_of
-from exchange.disclosure import Allowed, Refused, groups_allowed
+from exchange.disclosure import Allowed, Refused
+from exchange.disclosure_groups import groups_allowed
 from exchange.envelope.header import Header
+from exchange.envelope.kinds import Kind
 from exchange.envelope.receipts import check_receipt
 from exchange.use_cases.errors import ForbiddenError
 from exchange.use_cases.node import Node, as_datetime
-from exchange.use_cases.sealed_checks import AgencySealed
+from exchange.use_cases.sealed_checks import AgencySealed, expires_too_late
 
 
 def service_named(header: Header) -> ServiceType:
@@ -65,4 +67,6 @@ def judge_sealed(node: Node, sealed: AgencySealed, contract: Contract, consent: 
     ends = receipt_ends(consent.expires_at, as_datetime(header.created))
     if receipt is None or BasisClass(receipt.basis) is not basis_class(consent.basis) or receipt.expires > ends:
         raise ForbiddenError("receipt-differs", "The receipt says something else than her consent does.")
+    if header.kind is not Kind.OFFER and header.expires > ends:
+        raise expires_too_late()
     return outcome

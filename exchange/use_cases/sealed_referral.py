@@ -10,11 +10,9 @@ Rules:
 
 from __future__ import annotations
 
-from consent.receipt import receipt_ends
 from consent.record import ConsentRecord
 from contracts.vocabulary import Group, Priority, Purpose, sector_of
 from exchange.disclosure import Allowed
-from exchange.envelope.epochs import latest_expiry_of_disclosure
 from exchange.envelope.kinds import Kind
 from exchange.referral import clocks
 from exchange.referral.lifecycle import EventName, Side, State
@@ -30,10 +28,10 @@ from exchange.use_cases.consent_records import opened, usable_consent
 from exchange.use_cases.errors import ConflictError, ForbiddenError, InvalidError
 from exchange.use_cases.facts import Facts, seal_facts
 from exchange.use_cases.idempotency import Keep
-from exchange.use_cases.node import Node, as_datetime
-from exchange.use_cases.outgoing import current_peer_epoch, put_out
+from exchange.use_cases.node import Node
+from exchange.use_cases.outgoing import put_out
 from exchange.use_cases.refusals import changed_meanwhile
-from exchange.use_cases.sealed_checks import AgencySealed
+from exchange.use_cases.sealed_checks import AgencySealed, expires_too_late
 from exchange.use_cases.sealed_forwards import judge_sealed, service_named
 from exchange.use_cases.sealed_views import handed_in
 
@@ -65,7 +63,7 @@ async def store_sealed_referral(
         judge_sealed(node, held, between.contract, consent)
     if consent is None:
         raise ForbiddenError("no-consent", "There is no consent record.")
-    await _check_clocks(node, between, allowed, offer, held)
+    _check_clocks(allowed, offer, held)
     record = _record(node, acting, between, allowed, consent, offer, held)
 
     def commit(conn: Connection) -> EnvelopesAnswer:
@@ -97,26 +95,15 @@ def _together(sealed: tuple[AgencySealed, ...]) -> AgencySealed | None:
     return held
 
 
-async def _check_clocks(
-    node: Node, between: Parties, allowed: Allowed, offer: AgencySealed, held: AgencySealed | None
-) -> None:
+def _check_clocks(allowed: Allowed, offer: AgencySealed, held: AgencySealed | None) -> None:
     header = offer.header
     due = clocks.respond_by(header.created, Priority(header.priority or ""), dict(allowed.rule.respond_within))
     if header.respond_by != due:
         raise InvalidError("respond-by-differs", "Let the receiver answer by the time that the contract's rule says.")
     if header.seen != 0:
         raise ConflictError("seen-too-high", "Nothing has arrived for this referral that could have been seen.")
-    if held is None:
-        return
-    epoch = await current_peer_epoch(node, between.receiver)
-    ends = clocks.disclosure_expires(
-        None,
-        consent_ends=receipt_ends(allowed.consent.expires_at, as_datetime(held.header.created)),
-        due=due,
-        key_ends=latest_expiry_of_disclosure(epoch.not_after),
-    )
-    if held.header.expires > ends:
-        raise InvalidError("expires-too-late", "Let the disclosure end with consent, offer and key at the latest.")
+    if held is not None and held.header.expires > clocks.expires_at(due):
+        raise expires_too_late()
 
 
 def _record(

@@ -1,5 +1,6 @@
 """The laws of the gate, over contracts, consents and contents that nobody thought of."""
 
+from collections.abc import Iterable
 from datetime import timedelta
 from functools import cache
 from typing import Any
@@ -39,9 +40,11 @@ from contracts.vocabulary import (
     Stage,
     WithdrawalForm,
     ceiling,
+    fields_of,
     purpose_for,
 )
-from exchange.disclosure import Cleared, DisclosureRequest, Refused, clear, clear_later, still_allowed
+from exchange.disclosure import Allowed, Cleared, DisclosureRequest, Refused, clear, clear_later, still_allowed
+from exchange.disclosure_groups import groups_allowed
 from exchange.envelope.kinds import Kind
 
 CLINIC = member("open-clinic", kind=AgencyKind.HEALTH, service_types=[ServiceType.HEALTH_CARE])
@@ -203,3 +206,29 @@ def test_a_later_word_never_says_more_than_the_referral_could(asked: DisclosureR
         told = frozenset().union(*(forward.content.fields_present() for forward in later.forwards))
         assert told <= sent(first)
         assert accepted or not told & IDENTIFYING
+
+
+@settings(max_examples=100, deadline=None)
+@given(requests(), st.sampled_from(sorted(Group)))
+def test_the_gate_on_groups_lets_through_what_was_cleared_and_no_group_of_which_nothing_may_go(
+    asked: DisclosureRequest, group: Group
+) -> None:
+    def ask(stage: Stage, groups: Iterable[Group]) -> object:
+        return groups_allowed(
+            asked.sender, asked.receiver, asked.service, stage, groups, asked.contract, asked.consent, asked.at
+        )
+
+    result = clear(asked)
+    if isinstance(result, Cleared):
+        for forward in filter(None, (result.offer, result.disclosure)):
+            assert isinstance(ask(forward.stage, forward.groups), Allowed)
+    stage = Stage.DISCLOSURE
+    may_go = any(
+        isinstance(one, Allowed) and one.reasons[0].stage in {Stage.DISCLOSURE, Stage.NAMED}
+        for field in fields_of(group)
+        for one in [
+            still_allowed(asked.sender, asked.receiver, asked.service, [field], asked.contract, asked.consent, asked.at)
+        ]
+    )
+    if group is not Group.ROUTING:
+        assert isinstance(ask(stage, [group]), Allowed) is may_go

@@ -1,0 +1,275 @@
+"""`POST /v1/envelopes`: what a node refuses of its own agency's software, by the header alone. Nothing is stored."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from support.blind import BlindStory, Office, referred
+from support.federation import Federation, federation
+from support.lying_peer import row_counts
+from support.people import consent_request, referral_request
+from support.resealing import header_of, resealed
+
+from contracts.vocabulary import Field, WithdrawalForm
+from exchange.client import ProblemError
+from exchange.client.vault import GateRefusedError, Identity, VaultError
+from exchange.client.vault.referring import SealedReferral
+from exchange.demo.federation import HELPLINE, LABOUR_OFFICE, SHELTER
+from exchange.envelope.keys import AgencyKey
+from exchange.limits import HOUR_MS, MINUTE_MS
+from exchange.referral.content import ReferralContent
+from exchange.schemas.inbox import DecisionRequest
+from exchange.schemas.sealing import EnvelopesRequest
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+NOBODY = "f" * 32
+
+
+@dataclass
+class Desk:
+    """A blind helpline, its vault, and a shelter that holds its keys."""
+
+    together: Federation
+    office: Office
+    shelter: Office
+
+    @property
+    def identity(self) -> Identity:
+        assert self.office.vault is not None
+        return self.office.vault._identity
+
+    async def sealed(self) -> SealedReferral:
+        assert self.office.vault is not None
+        consent = await self.office.client.consents.record(consent_request(SHELTER.agency))
+        return await self.office.vault.seal(referral_request(SHELTER.agency, consent.id))
+
+    async def refuses(self, request: EnvelopesRequest) -> str:
+        """The code of the refusal, after which everything is as before."""
+        node = self.office.node.node
+        before = await row_counts(node.database)
+        with pytest.raises(ProblemError) as refused:
+            await self.office.client.sealing.hand_in(request)
+        assert await row_counts(node.database) == before
+        return refused.value.problem.code
+
+    async def story(self) -> BlindStory:
+        return await referred(self.together, self.office.node, self.shelter.node)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def desk(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Desk]:
+    folder, plans = tmp_path_factory.mktemp("desk"), (HELPLINE, SHELTER, LABOUR_OFFICE)
+    async with federation(folder, plans, blind=(HELPLINE,)) as together:
+        yield Desk(together, Office.of(together[HELPLINE]), Office.of(together[SHELTER]))
+
+
+def _offer(**changes: Any) -> Callable[[Desk, EnvelopesRequest], EnvelopesRequest]:
+    def change(desk: Desk, request: EnvelopesRequest) -> EnvelopesRequest:
+        offer = resealed(request.envelopes[0], desk.identity, **changes)
+        return request.model_copy(update={"envelopes": (offer,)})
+
+    return change
+
+
+def _held(**changes: Any) -> Callable[[Desk, EnvelopesRequest], EnvelopesRequest]:
+    def change(desk: Desk, request: EnvelopesRequest) -> EnvelopesRequest:
+        held = resealed(request.envelopes[1], desk.identity, **changes)
+        return request.model_copy(update={"envelopes": (request.envelopes[0], held)})
+
+    return change
+
+
+def _shifted(**by: int) -> Callable[[Desk, EnvelopesRequest], EnvelopesRequest]:
+    """The whole offer at another time, its members agreeing with each other."""
+
+    def change(desk: Desk, request: EnvelopesRequest) -> EnvelopesRequest:
+        header = header_of(request.envelopes[0])
+        moved = {name: (getattr(header, name) or 0) + shift for name, shift in by.items()}
+        return _offer(**moved)(desk, request)
+
+    return change
+
+
+def _request(**changes: Any) -> Callable[[Desk, EnvelopesRequest], EnvelopesRequest]:
+    return lambda _desk, request: request.model_copy(update=changes)
+
+
+def _wire(member: str, text: str) -> Callable[[Desk, EnvelopesRequest], EnvelopesRequest]:
+    def change(_desk: Desk, request: EnvelopesRequest) -> EnvelopesRequest:
+        offer = request.envelopes[0].model_copy(update={member: text})
+        return request.model_copy(update={"envelopes": (offer,)})
+
+    return change
+
+
+def _stolen(desk: Desk, request: EnvelopesRequest) -> EnvelopesRequest:
+    other = AgencyKey(b"\x05" * 32)
+    return _offer(key=other, signing_key=other.key_id)(desk, request)
+
+
+def _roster(desk: Desk, request: EnvelopesRequest) -> EnvelopesRequest:
+    return _offer(roster_version=desk.identity.roster.version + 1)(desk, request)
+
+
+def _twice(_desk: Desk, request: EnvelopesRequest) -> EnvelopesRequest:
+    return request.model_copy(update={"envelopes": (request.envelopes[0], request.envelopes[0])})
+
+
+def _held_alone(_desk: Desk, request: EnvelopesRequest) -> EnvelopesRequest:
+    return request.model_copy(update={"envelopes": request.envelopes[1:]})
+
+
+_ALL_TIMES = ("created", "expires", "respond_by", "number")
+OFFERS = {
+    "malformed": (_wire("header", "e30"), "malformed"),
+    "released-by-itself": (_wire("release", "e30"), "release-misplaced"),
+    "touched": (_wire("signature", "A" * 86), "bad-signature"),
+    "of-another-agency": (_offer(sender="rose-house-shelter", recipient="lantern-helpline"), "sender-differs"),
+    "signed-by-another-key": (_stolen, "signing-key-differs"),
+    "signed-by-a-key-it-does-not-name": (_offer(key=AgencyKey(b"\x06" * 32)), "bad-signature"),
+    "to-nobody": (_offer(recipient="nobody-at-all"), "unknown-agency"),
+    "by-another-roster": (_roster, "roster-differs"),
+    "from-the-future": (_shifted(**dict.fromkeys(_ALL_TIMES, 3 * MINUTE_MS)), "from-the-future"),
+    "numbered-from-the-future": (_shifted(number=3 * MINUTE_MS), "from-the-future"),
+    "made-an-hour-ago": (_shifted(**dict.fromkeys(_ALL_TIMES, -HOUR_MS)), "too-old"),
+    "to-another-week": (_offer(epoch_key=NOBODY), "epoch-key-differs"),
+    "under-another-contract": (_offer(contract="a" * 64), "contract-not-in-force"),
+    "without-consent": (_request(consent=None), "consent-missing"),
+    "with-an-unknown-consent": (_request(consent=NOBODY), "no-consent"),
+    "with-another-version": (_request(consent_version=9), "changed-meanwhile"),
+    "sealed-to-one-and-addressed-to-another": (_offer(recipient="example-labour-office"), "epoch-key-differs"),
+    "for-another-purpose": (_offer(purpose="provide-wage-claim"), "service-not-offered"),
+    "for-what-she-did-not-allow": (_offer(purpose="provide-transit-accommodation"), "purpose-not-covered"),
+    "with-her-name-in-the-offer": (_offer(groups=("name", "need", "routing")), "group-not-allowed"),
+    "with-her-status": (_held(groups=("contact", "name", "status")), "group-not-allowed"),
+    "receipt-not-signed": (_offer(receipt={"signature": bytes(64)}), "receipt-signature"),
+    "receipt-for-less": (_offer(receipt={"groups": ("routing",)}), "receipt-mismatch"),
+    "receipt-of-another-basis": (_offer(receipt={"basis": "exception"}), "receipt-differs"),
+    "receipt-that-outlives-her-consent": (_offer(receipt={"expires": 2**52}), "receipt-differs"),
+    "more-time-to-answer": (_shifted(respond_by=HOUR_MS, expires=HOUR_MS), "respond-by-differs"),
+    "less-urgent": (_offer(priority="routine"), "respond-by-differs"),
+    "seen-what-cannot-be": (_offer(seen=1), "seen-too-high"),
+    "two-offers": (_twice, "not-together"),
+    "a-disclosure-of-another-referral": (_held(referral=NOBODY), "not-together"),
+    "a-disclosure-without-an-offer": (_held_alone, "not-found"),
+}
+
+
+@pytest.mark.parametrize("name", OFFERS)
+async def test_an_offer_is_refused_by_its_header(desk: Desk, name: str) -> None:
+    change, code = OFFERS[name]
+    sealed = await desk.sealed()
+    assert await desk.refuses(change(desk, sealed.hand_in)) == code
+
+
+async def test_a_disclosure_ends_with_the_offer_and_with_her_consent(desk: Desk) -> None:
+    request = (await desk.sealed()).hand_in
+    late = header_of(request.envelopes[0]).expires + 1
+    assert await desk.refuses(_held(expires=late)(desk, request)) == "expires-too-late"
+
+
+async def test_the_same_bytes_are_answered_again_and_others_under_the_same_id_are_refused(desk: Desk) -> None:
+    request, client = (await desk.sealed()).hand_in, desk.office.client
+    first = await client.sealing.hand_in(request, idempotency_key="one")
+    assert [one.status for one in first.envelopes] == ["queued", "held"]
+    assert await client.sealing.hand_in(request, idempotency_key="one") == first
+    again = await client.sealing.hand_in(request, idempotency_key="two")
+    assert again.envelopes == first.envelopes
+    assert await desk.refuses(_offer(priority="emergency")(desk, request)) == "id-conflict"
+    taken = header_of(request.envelopes[0]).referral
+    assert await desk.refuses(_offer(id=NOBODY, referral=taken)(desk, request)) == "id-conflict"
+
+
+async def test_nothing_leaves_under_a_consent_that_has_ended(desk: Desk) -> None:
+    request = (await desk.sealed()).hand_in
+    assert request.consent is not None
+    await desk.office.client.withdrawals.of_consent(request.consent, WithdrawalForm.STOP_SHARING)
+    code = await desk.refuses(request)
+    assert code in {"changed-meanwhile", "consent-withdrawn"}
+    fresh = request.model_copy(update={"consent_version": 2})
+    assert await desk.refuses(fresh) == "consent-withdrawn"
+
+
+async def test_content_is_refused_where_the_keys_are_elsewhere(desk: Desk) -> None:
+    story, client = await desk.story(), desk.office.client
+    request = referral_request(SHELTER.agency, NOBODY)
+    for ask in (client.referrals.send, client.referrals.preview):
+        with pytest.raises(ProblemError) as refused:
+            await ask(request)  # type: ignore[operator]
+        assert refused.value.problem.code == "keys-elsewhere"
+    with pytest.raises(ProblemError) as fresh:
+        await client.referrals.replace_disclosure(story.id, request.content)
+    assert fresh.value.problem.code == "keys-elsewhere"
+
+
+async def test_a_release_runs_the_gate_again_on_groups(desk: Desk) -> None:
+    story = await desk.story()
+    record = await desk.office.client.consents.read(await _consent_of(desk, story))
+    less = [line.model_copy(update={"groups": frozenset({"need", "safety"})}) for line in record.record.provisions]
+    await desk.office.client.consents.narrow(record.id, tuple(less))
+    await desk.shelter.decide(story.id, DecisionRequest(decision="accepted"))
+    await desk.together.travel()
+    view = await desk.office.client.referrals.read(story.id)
+    if view.flags.awaiting_confirmation:
+        await desk.office.client.referrals.release(story.id)
+        view = await desk.office.client.referrals.read(story.id)
+    assert (view.flags.disclosed, view.flags.awaiting_disclosure) == (False, True)
+
+
+async def _consent_of(desk: Desk, story: BlindStory) -> str:
+    case = desk.identity.store.case(story.id)
+    assert case is not None
+    assert case.consent is not None
+    return case.consent
+
+
+async def test_a_fresh_disclosure_is_held_and_goes_at_once_after_the_acceptance(desk: Desk) -> None:
+    assert desk.office.vault is not None
+    story, content = await desk.story(), referral_request(SHELTER.agency, NOBODY).content
+    await desk.office.vault.replace_disclosure(story.id, content)
+    await desk.shelter.decide(story.id, DecisionRequest(decision="waitlisted"))
+    await desk.together.travel()
+    with pytest.raises(ProblemError) as waiting:
+        await desk.office.vault.replace_disclosure(story.id, content)
+    assert waiting.value.problem.code == "not-accepted"
+    await desk.shelter.decide(story.id, DecisionRequest(decision="accepted"))
+    await desk.together.travel()
+    assert (await desk.office.client.referrals.read(story.id)).flags.awaiting_disclosure
+    await desk.office.vault.replace_disclosure(story.id, content)
+    await desk.together.travel()
+    assert (await desk.office.client.referrals.read(story.id)).flags.disclosed
+    opened = await desk.shelter.open(story.id, "disclosure")
+    assert opened.content is not None
+    assert opened.content.arrival_words == "paper lantern"
+    with pytest.raises(ProblemError) as twice:
+        await desk.office.vault.replace_disclosure(story.id, content)
+    assert twice.value.problem.code == "already-disclosed"
+
+
+async def test_information_answers_a_question_and_a_new_plan_follows_an_old_one(desk: Desk) -> None:
+    assert desk.office.vault is not None
+    story = await desk.story()
+    party = ReferralContent.model_validate_json('{"party": {"adults": 1}}')
+    with pytest.raises(VaultError) as unasked:
+        await desk.office.vault.inform(story.id, party)
+    assert unasked.value.code == "nothing-asked"
+    await desk.shelter.decide(story.id, DecisionRequest(decision="information-requested", fields=(Field.PARTY,)))
+    await desk.together.travel()
+    await desk.office.vault.inform(story.id, party)
+    plan = ReferralContent.model_validate_json('{"safe_contact": {"who_initiates": "survivor"}}').safe_contact
+    assert plan is not None
+    with pytest.raises(GateRefusedError):
+        await desk.office.vault.update_safe_contact(story.id, plan)
+    await desk.together.travel()
+    told = await desk.shelter.open(story.id, "information")
+    assert told.content is not None
+    assert told.content.party is not None
+    await desk.shelter.decide(story.id, DecisionRequest(decision="accepted"))
+    await desk.together.travel()
+    await desk.office.vault.update_safe_contact(story.id, plan)
+    await desk.together.travel()
+    assert (await desk.shelter.open(story.id, "update")).content is not None

@@ -1,0 +1,228 @@
+"""What the agency's own software refuses when it opens: each lie of steps 13 to 17, and a node that is not honest.
+
+The lies are those that a node with keys refuses itself (`support.lies`). Here the node has signed for them, and the
+software refuses: the sender is told the step, the node destroys the item, and no key of it is kept.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from sqlalchemy import select, update
+from support.blind import Office
+from support.federation import Federation, federation
+from support.forgeries import Scene
+from support.lies import TABLE, Lie
+from support.lying_peer import LyingPeer
+
+from exchange.client import NodeUnreachableError, ProblemError
+from exchange.client.vault import AgencyVault, DoubtfulItemError, Identity, RefusedItemError, VaultError
+from exchange.demo.federation import HELPLINE, LABOUR_OFFICE, SHELTER
+from exchange.envelope.format import Envelope
+from exchange.envelope.kinds import Kind
+from exchange.envelope.wire import read_again
+from exchange.schemas.inbox import DecisionRequest, InboxItem, OpeningRequest
+from exchange.storage.database import Connection
+from exchange.storage.tables import INBOX, OUTBOX
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+INSIDE = [lie for lie in TABLE if lie.refusal.step >= 13]
+REPORTED = {"groups-differ": "groups-mismatch", "basis-differs": "over-shared"}
+
+
+@dataclass
+class Room:
+    """A liar, and a shelter whose node is blind."""
+
+    together: Federation
+    scene: Scene
+    office: Office
+
+    @property
+    def vault(self) -> AgencyVault:
+        assert self.office.vault is not None
+        return self.office.vault
+
+    @property
+    def identity(self) -> Identity:
+        return self.vault._identity
+
+    async def arrived(self, envelope: Envelope | dict[str, Any]) -> InboxItem:
+        """Signed for by the node, and listed."""
+        (answer,) = await self.scene.liar.deliver(envelope)
+        assert answer.result == "accepted", answer
+        return [item async for item in self.office.client.inbox.pages()][-1]
+
+    async def row(self, item: str) -> Any:
+        query = select(INBOX).where(INBOX.c.id == item)
+        return await self.office.node.node.database.read(lambda conn: conn.execute(query).one())
+
+    async def told(self, item: str) -> list[str]:
+        """Which refusals of this item are on their way."""
+
+        def read(conn: Connection) -> list[str]:
+            node = self.office.node.node
+            rows = conn.execute(select(OUTBOX).where(OUTBOX.c.kind == "refusal"))
+            headers = [read_again(node.open_row(row.sealed_header, "outbox", "sealed_header", row.id)) for row in rows]
+            return [header["event"] for header in headers if header["in_reply_to"] == item]
+
+        return await self.office.node.node.database.read(read)
+
+    async def tampers(self, item: str, **values: bytes) -> None:
+        """Somebody who has the server changes what lies there."""
+        change = update(INBOX).where(INBOX.c.id == item).values(**values)
+        await self.office.node.node.database.write(lambda conn: conn.execute(change).rowcount)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def room(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Room]:
+    folder, plans = tmp_path_factory.mktemp("room"), (HELPLINE, SHELTER, LABOUR_OFFICE)
+    async with federation(folder, plans, blind=(SHELTER,)) as together:
+        liar = await LyingPeer.of(together[HELPLINE], together[SHELTER])
+        other = await LyingPeer.of(together[LABOUR_OFFICE], together[SHELTER])
+        office = Office.of(together[SHELTER])
+        ids = [secrets.token_hex(16) for _ in range(4)]
+        offer, others_offer = liar.forward(referral=ids[1]), other.forward(referral=ids[3])
+        await liar.deliver(liar.forward(referral=ids[0]), offer)
+        await other.deliver(others_offer)
+        for referral in (ids[0], ids[1], ids[3]):
+            await office.open(referral, "offer")
+        await office.decide(ids[1], DecisionRequest(decision="accepted"))
+        assert office.vault is not None
+        case = office.vault._identity.store.case(ids[1])
+        assert case is not None
+        scene = Scene(liar, other, ids[0], ids[1], case.acceptances[0], ids[2], ids[3], {}, offer, others_offer)
+        yield Room(together, scene, office)
+
+
+@pytest.mark.parametrize("lie", INSIDE, ids=lambda lie: lie.id)
+async def test_a_lie_that_only_the_content_shows_is_refused_by_the_software(room: Room, lie: Lie) -> None:
+    item = await room.arrived(lie.forge(room.scene))
+    with pytest.raises(RefusedItemError) as refused:
+        await room.vault.open(item)
+    assert (refused.value.step, refused.value.code) == (lie.refusal.step, lie.refusal.code)
+    assert await room.told(item.id) == [REPORTED.get(lie.refusal.code, lie.refusal.code)]
+    row = await room.row(item.id)
+    assert (row.status, row.ciphertext, row.wrapped_key, row.sealed_header) == ("destroyed", None, None, None)
+    assert room.identity.store.taken(item.id) is None
+
+
+def _flipped(data: bytes) -> bytes:
+    return bytes([data[0] ^ 1]) + data[1:]
+
+
+@pytest.mark.parametrize("member", ["ciphertext", "signature", "wrapped_key"])
+async def test_what_somebody_changed_at_the_node_is_refused_by_its_signature(room: Room, member: str) -> None:
+    item = await room.arrived(room.scene.liar.forward())
+    await room.tampers(item.id, **{member: _flipped(getattr(await room.row(item.id), member))})
+    with pytest.raises(RefusedItemError) as refused:
+        await room.vault.open(item)
+    assert (refused.value.step, refused.value.code) == (8, "bad-signature")
+    assert await room.told(item.id) == ["cannot-open"]
+
+
+async def test_another_envelope_under_the_same_item_is_not_opened(room: Room) -> None:
+    item, other = [await room.arrived(room.scene.liar.forward()) for _ in range(2)]
+    with pytest.raises(DoubtfulItemError) as doubtful:
+        await room.vault.open(other.model_copy(update={"id": item.id, "referral": other.referral}))
+    assert doubtful.value.step == 3
+    assert await room.told(item.id) == await room.told(other.id) == []
+
+
+async def test_what_was_opened_is_given_out_unchanged_or_not_at_all(room: Room) -> None:
+    item = await room.arrived(room.scene.liar.forward())
+    first = await room.vault.open(item)
+    assert await room.vault.open(item) == first
+    await room.tampers(item.id, ciphertext=_flipped((await room.row(item.id)).ciphertext))
+    with pytest.raises(VaultError) as changed:
+        await room.vault.open(item)
+    assert changed.value.code == "changed-at-node"
+    assert await room.told(item.id) == []
+
+
+async def test_a_forward_is_not_refused_before_its_offer_was_opened(room: Room) -> None:
+    liar, referral = room.scene.liar, secrets.token_hex(16)
+    await room.arrived(liar.forward(referral=referral))
+    item = await room.arrived(liar.forward(Kind.UPDATE, referral=referral))
+    with pytest.raises(DoubtfulItemError) as doubtful:
+        await room.vault.open(item)
+    assert (doubtful.value.step, doubtful.value.code) == (9, "unknown-referral")
+    await room.office.open(referral, "offer")
+    assert (await room.vault.open(item)).content is not None
+
+
+async def test_a_stop_has_nothing_to_open(room: Room) -> None:
+    item = await room.arrived(room.scene.liar.stop(Kind.RECALL))
+    with pytest.raises(VaultError) as nothing:
+        await room.vault.open(item)
+    assert nothing.value.code == "nothing-inside"
+
+
+async def test_a_software_that_dies_before_the_node_drops_its_key_loses_nothing(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    item = await room.arrived(room.scene.liar.forward())
+
+    async def dies(_item: str, _request: OpeningRequest) -> InboxItem:
+        raise NodeUnreachableError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(room.office.client.inbox, "take_over", dies)
+        with pytest.raises(NodeUnreachableError):
+            await room.vault.open(item)
+    assert (await room.row(item.id)).wrapped_key is not None
+    fresh = room.office.node.vault(room.office.client)
+    opened = await fresh.open(item)
+    assert opened.content is not None
+    row = await room.row(item.id)
+    assert (row.wrapped_key, row.opened_at is not None) == (None, True)
+    assert await fresh.open(item) == opened
+
+
+async def test_a_software_that_dies_before_its_key_is_durable_leaves_it_at_the_node(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    item = await room.arrived(room.scene.liar.forward())
+
+    def dies(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(room.identity.store, "take", dies)
+        with pytest.raises(KeyboardInterrupt):
+            await room.vault.open(item)
+    assert (await room.row(item.id)).wrapped_key is not None
+    assert (await room.vault.open(item)).content is not None
+
+
+async def test_a_key_store_that_never_took_it_over_is_told_so(room: Room) -> None:
+    item = await room.arrived(room.scene.liar.forward())
+    await room.vault.open(item)
+    room.identity.store.destroy([item.referral])
+    with pytest.raises(VaultError) as gone:
+        await room.vault.open(item)
+    assert gone.value.code == "key-not-here"
+
+
+async def test_what_was_destroyed_here_is_not_opened_again_although_the_node_brings_it_back(room: Room) -> None:
+    item = await room.arrived(room.scene.liar.forward())
+    wrapped = (await room.row(item.id)).wrapped_key
+    await room.vault.open(item)
+    room.identity.store.destroy([item.referral])
+    await room.tampers(item.id, wrapped_key=wrapped)
+    with pytest.raises(VaultError) as destroyed:
+        await room.vault.open(item)
+    assert destroyed.value.code == "destroyed"
+
+
+async def test_only_the_envelope_that_was_verified_is_taken_over(room: Room) -> None:
+    item = await room.arrived(room.scene.liar.forward())
+    with pytest.raises(ProblemError) as differs:
+        await room.office.client.inbox.take_over(item.id, OpeningRequest(digest="0" * 64))
+    assert differs.value.problem.code == "digest-differs"
+    assert (await room.row(item.id)).wrapped_key is not None
