@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 
-from sqlalchemy import BindParameter, Connection, bindparam, insert, or_, select, update
+from sqlalchemy import BindParameter, Connection, bindparam, or_, select, update
 
 from exchange.storage.referrals import in_sight
-from exchange.storage.statements import insert_listed, one_of
+from exchange.storage.statements import one_of
 from exchange.storage.tables import INBOX, REFERRAL, SEEN_ENVELOPE
 from exchange.storage.visibility import settled
 
@@ -38,37 +38,12 @@ class ArrivedRecord:
 
 _COLUMNS = [INBOX.c[f.name] for f in fields(ArrivedRecord)]
 _NO_BODY = dict.fromkeys(["sealed_header", "rewrapped_key", "wrapped_key", "ciphertext", "signature", "release"])
-_ADD = insert_listed(INBOX)
-_REMEMBER = insert(SEEN_ENVELOPE)
 _LOAD = select(INBOX.c.seq, *_COLUMNS).where(INBOX.c.id.in_(one_of("the_ids")))
 
 
 def _written_out(status: str) -> BindParameter[str]:
     """In the statement itself: a plan for any value could not use the index of the rows with this one."""
     return bindparam(None, status, literal_execute=True)
-
-
-def add_arrived(conn: Connection, item: ArrivedRecord) -> None:
-    """A new item.
-
-    Raises:
-        sqlalchemy.exc.IntegrityError: the sender used this id before.
-    """
-    conn.execute(_ADD.on(conn), {f.name: getattr(item, f.name) for f in fields(item)})
-
-
-def remember_answer(
-    conn: Connection, sender: str, envelope_id: str, digest: str, answer: bytes, expires_at: int
-) -> None:
-    """From now on a repeat is answered with these bytes.
-
-    Raises:
-        sqlalchemy.exc.IntegrityError: another delivery of the same envelope was first.
-    """
-    conn.execute(
-        _REMEMBER,
-        {"sender": sender, "id": envelope_id, "digest": digest, "answer": answer, "expires_at": expires_at},
-    )
 
 
 def recall_answers(conn: Connection, sender: str, ids: Iterable[str]) -> dict[str, tuple[str, bytes | None]]:

@@ -36,7 +36,7 @@ from exchange.use_cases.arrivals import BatchMemory, read_memory
 from exchange.use_cases.errors import InvalidError, UnavailableError
 from exchange.use_cases.errors import TooLargeError as BatchTooLargeError
 from exchange.use_cases.node import Node
-from exchange.use_cases.store_arrival import Arrival, absorb, store_arrival
+from exchange.use_cases.store_arrival import Arrival, absorb, arrived_record, store_arrivals
 from exchange.verification import (
     CheckedItem,
     Circumstances,
@@ -220,10 +220,11 @@ async def _commit(node: Node, peer: str, outcomes: Sequence[_Outcome], versions:
     fresh = {arrival.referral: node.fresh_referral_key() for arrival in arrivals if arrival.message is not None}
     keys = await node.key_store.put_many(fresh, at=at) if fresh else {}
 
+    stored = [(arrival, arrived_record(node, arrival, keys.get(arrival.referral))) for arrival in arrivals]
+
     def commit(conn: Connection) -> None:
         guard_versions(conn, versions)
-        for arrival in arrivals:
-            store_arrival(node, conn, arrival, keys.get(arrival.referral))
+        store_arrivals(node, conn, stored)
         sign_of_life(conn, peer, at)
         signal(conn, "inbox")
         signal(conn, "outbox")

@@ -1,4 +1,4 @@
-"""What an accepted envelope does: to the batch's memory (`absorb`) and, the same, to the database (`store_arrival`).
+"""What an accepted envelope does: to the batch's memory (`absorb`) and, the same, to the database (`store_arrivals`).
 
 Rules:
 
@@ -13,6 +13,7 @@ Rules:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -32,15 +33,21 @@ from exchange.envelope.kinds import ERASED_BY_NODE, Kind, KindClass
 from exchange.envelope.rewrap import rewrap
 from exchange.referral.lifecycle import EventName, Side, State, check_received
 from exchange.stops import RefusalCode
-from exchange.storage.access import add_audit
+from exchange.storage.batches import (
+    AuditEntry,
+    GivenAnswer,
+    add_arrived,
+    add_audits,
+    add_events,
+    insert_referrals,
+    remember_answers,
+)
 from exchange.storage.database import Connection
-from exchange.storage.inbox import ArrivedRecord, add_arrived, remember_answer
+from exchange.storage.inbox import ArrivedRecord
 from exchange.storage.referrals import (
     EventRecord,
     ReferralRecord,
     StaleReferralError,
-    add_event,
-    insert_referral,
     load_referral,
     owe_attestation,
     record_attestation,
@@ -105,32 +112,54 @@ def absorb(node: Node, arrival: Arrival, memory: BatchMemory) -> None:
         memory.known[header.referral] = known
 
 
-def store_arrival(node: Node, conn: Connection, arrival: Arrival, key: ReferralKey | None) -> None:
-    """Write one envelope: referral, events, inbox, memory of the answer, audit.
+def store_arrivals(node: Node, conn: Connection, arrivals: Sequence[tuple[Arrival, ArrivedRecord | None]]) -> None:
+    """Write a batch: referrals and events in its order, then inbox, memory of the answers, audit.
+
+    Args:
+        node: clock, limits, storage key.
+        conn: the transaction.
+        arrivals: each with what `arrived_record` made of it.
 
     Raises:
         StaleReferralError, sqlalchemy.exc.IntegrityError: somebody else was faster; judge again.
     """
-    header, digest = arrival.checked.item.header, arrival.checked.item.digest
-    if not arrival.disregarded:
-        _take_over(node, conn, arrival, key)
-    remember_until = max(header.expires + node.limits.skew_ms, arrival.at + node.limits.dedupe_at_least_ms)
-    remember_answer(conn, header.sender, header.id, digest, arrival.receipt, remember_until)
+    offers: list[Arrival] = []
+    for arrival, _ in arrivals:
+        if arrival.made is not None and arrival.checked.item.header.kind is Kind.OFFER:
+            offers.append(arrival)
+        elif not arrival.disregarded:
+            # A stop may be about an offer in the same batch.
+            _make(conn, offers)
+            offers = []
+            _take_over(node, conn, arrival)
+    _make(conn, offers)
+    add_arrived(conn, [row for _, row in arrivals if row is not None])
+    remember_answers(conn, [_answer_to(node, arrival) for arrival, _ in arrivals])
+    add_audits(conn, [_audit_of(arrival) for arrival, _ in arrivals])
+
+
+def _make(conn: Connection, offers: Sequence[Arrival]) -> None:
+    made = [(arrival, arrival.made) for arrival in offers if arrival.made is not None]
+    insert_referrals(conn, [record for _, record in made])
+    events = [_event(arrival, record.side) for arrival, record in made]
+    add_events(conn, [event for event in events if event is not None])
+
+
+def _take_over(node: Node, conn: Connection, arrival: Arrival) -> None:
+    _make(conn, [arrival])
+    _follow(node, conn, arrival, arrival.made or _changed(node, conn, arrival))
+
+
+def _answer_to(node: Node, arrival: Arrival) -> GivenAnswer:
+    header = arrival.checked.item.header
+    until = max(header.expires + node.limits.skew_ms, arrival.at + node.limits.dedupe_at_least_ms)
+    return GivenAnswer(header.sender, header.id, arrival.checked.item.digest, arrival.receipt, until)
+
+
+def _audit_of(arrival: Arrival) -> AuditEntry:
+    header = arrival.checked.item.header
     action = f"{'disregarded' if arrival.disregarded else 'received'}-{header.kind}"
-    add_audit(conn, at=arrival.at, action=action, subject_id=header.referral, detail=arrival.leaf)
-
-
-def _take_over(node: Node, conn: Connection, arrival: Arrival, key: ReferralKey | None) -> None:
-    if arrival.made is not None:
-        insert_referral(conn, arrival.made)
-        event = _event(arrival, arrival.made.side)
-        if event is not None:
-            add_event(conn, event)
-        record = arrival.made
-    else:
-        record = _changed(node, conn, arrival)
-    _follow(node, conn, arrival, record)
-    add_arrived(conn, _row(node, arrival, key))
+    return AuditEntry(arrival.at, action, header.referral, detail=arrival.leaf)
 
 
 def _changed(node: Node, conn: Connection, arrival: Arrival) -> ReferralRecord:
@@ -256,7 +285,10 @@ def _word(header: Header) -> str | None:
     return header.event
 
 
-def _row(node: Node, arrival: Arrival, key: ReferralKey | None) -> ArrivedRecord:
+def arrived_record(node: Node, arrival: Arrival, key: ReferralKey | None) -> ArrivedRecord | None:
+    """The row of the inbox, sealed before the transaction begins; nothing for what is disregarded."""
+    if arrival.disregarded:
+        return None
     item = arrival.checked.item
     header, envelope = item.header, item.envelope
     is_stop = header.kind_class is KindClass.STOP

@@ -13,9 +13,10 @@ import pytest
 from sqlalchemy import Connection, create_engine
 from support.postgres import Databases
 
+from exchange.storage.batches import add_arrived
 from exchange.storage.database import Database
 from exchange.storage.engine import parse_url
-from exchange.storage.inbox import ArrivedRecord, add_arrived, list_arrived
+from exchange.storage.inbox import ArrivedRecord, list_arrived
 from exchange.storage.migrate import History, upgrade
 
 
@@ -69,12 +70,12 @@ async def test_the_cursor_waits_for_the_earlier_transaction(url: str, ends: str)
     database = Database.open(url)
     reader = _Reader(database)
     try:
-        await database.write(lambda conn: add_arrived(conn, _item("before")))
+        await database.write(lambda conn: add_arrived(conn, [_item("before")]))
         assert await reader.read() == ["before"]
         with _writer(url) as late:
-            add_arrived(late, _item("late"))
+            add_arrived(late, [_item("late")])
             for name in ("after-1", "after-2"):
-                await database.write(lambda conn, name=name: add_arrived(conn, _item(name)))  # type: ignore[misc]
+                await database.write(lambda conn, name=name: add_arrived(conn, [_item(name)]))  # type: ignore[misc]
                 assert await reader.read() == []
             if ends == "commits":
                 late.commit()
@@ -92,8 +93,8 @@ async def test_two_late_writers_that_commit_in_the_other_order(url: str) -> None
     reader = _Reader(database)
     try:
         with _writer(url) as first, _writer(url) as second:
-            add_arrived(first, _item("first"))
-            add_arrived(second, _item("second"))
+            add_arrived(first, [_item("first")])
+            add_arrived(second, [_item("second")])
             second.commit()
             assert await reader.read() == []
             first.commit()
