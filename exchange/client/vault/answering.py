@@ -10,6 +10,8 @@ Rules:
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from pydantic import ValidationError
 
 from exchange.client.agency_client import AgencyClient
@@ -20,7 +22,7 @@ from exchange.client.vault.referring import case_of, signers, wire
 from exchange.client.vault.weekly_keys import peer_epoch
 from exchange.feedback import Answer, Kept, answer, answer_recall
 from exchange.limits import LIMITS
-from exchange.messages import AnswerTerms, Posting, seal_answer, seal_stop_message
+from exchange.messages import AnswerTerms, Posting, SealedMessage, seal_answer, seal_stop_message
 from exchange.referral.answers import (
     Decision,
     DecisionContent,
@@ -30,6 +32,7 @@ from exchange.referral.answers import (
     RecallAnswerContent,
 )
 from exchange.referral.lifecycle import EventName, Side, State
+from exchange.schemas.federation import WireEnvelope
 from exchange.schemas.inbox import DecisionRequest, ProgressRequest, RecallAnswerRequest
 from exchange.schemas.referrals import ReferralView
 from exchange.schemas.sealing import EnvelopesRequest
@@ -113,9 +116,22 @@ async def attest(identity: Identity, client: AgencyClient, referral: str) -> Ref
     return (await client.sealing.hand_in(EnvelopesRequest(envelopes=(wire(sealed),)))).referral
 
 
-async def _say(
+@dataclass(frozen=True, slots=True)
+class SealedAnswer:
+    """One answer, ready to be handed in."""
+
+    message: SealedMessage
+
+    @property
+    def wire(self) -> WireEnvelope:
+        """As it is handed in."""
+        return wire(self.message)
+
+
+async def sealed_answer(
     identity: Identity, client: AgencyClient, case: VaultCase, view: ReferralView, word: Answer
-) -> ReferralView:
+) -> SealedAnswer:
+    """Seal what the feedback rule let through."""
     epoch, at = await peer_epoch(identity, client, case.peer), identity.clock()
     sealed = seal_answer(
         word,
@@ -125,6 +141,13 @@ async def _say(
         epoch=epoch,
         entropy=identity.entropy,
     )
+    return SealedAnswer(sealed)
+
+
+async def _say(
+    identity: Identity, client: AgencyClient, case: VaultCase, view: ReferralView, word: Answer
+) -> ReferralView:
+    sealed = (await sealed_answer(identity, client, case, view, word)).message
     accepting = sealed.digest if word.event is EventName.ACCEPTED else None
     _remember(identity, view.id, case.with_sent(sealed.header.id, accepting=accepting), word.event)
     return (await client.sealing.hand_in(EnvelopesRequest(envelopes=(wire(sealed),)))).referral

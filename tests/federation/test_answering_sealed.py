@@ -1,0 +1,164 @@
+"""A receiving agency that seals its answers itself: what its node refuses by the header and the state."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import pytest
+import pytest_asyncio
+from support.blind import BlindStory, Office
+from support.federation import Federation, federation
+from support.lying_peer import row_counts
+from support.people import consent_request, referral_request
+from support.resealing import resealed
+
+from contracts.vocabulary import Feedback, WithdrawalForm
+from exchange.client import ProblemError
+from exchange.client.vault import AgencyVault, Identity, VaultError
+from exchange.client.vault.answering import sealed_answer
+from exchange.demo.federation import HELPLINE, LABOUR_OFFICE, SHELTER
+from exchange.feedback import Answer, answer
+from exchange.referral.answers import Decision, DecisionContent, Progress, ProgressContent
+from exchange.schemas.federation import WireEnvelope
+from exchange.schemas.inbox import DecisionRequest, ProgressRequest, RecallAnswerRequest
+from exchange.schemas.sealing import EnvelopesRequest
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+NOBODY = "f" * 32
+
+
+@dataclass
+class Bed:
+    """A shelter whose node is blind, and a helpline that asks it."""
+
+    together: Federation
+    office: Office
+    helpline: Office
+
+    @property
+    def vault(self) -> AgencyVault:
+        assert self.office.vault is not None
+        return self.office.vault
+
+    @property
+    def identity(self) -> Identity:
+        return self.vault._identity
+
+    async def story(self, *, feedback: str = "outcome") -> BlindStory:
+        """An offer that the shelter has opened."""
+        consent = consent_request(SHELTER.agency)
+        lines = [line.model_copy(update={"feedback": Feedback(feedback)}) for line in consent.provisions]
+        kept = await self.helpline.client.consents.record(consent.model_copy(update={"provisions": tuple(lines)}))
+        created = await self.helpline.refer(referral_request(SHELTER.agency, kept.id))
+        await self.together.travel()
+        story = BlindStory(self.together, self.helpline, self.office, created)
+        await self.office.open(story.id, "offer")
+        return story
+
+    async def answers(self, story: BlindStory, state: str) -> WireEnvelope:
+        """This word, sealed and not handed in."""
+        case = self.identity.store.case(story.id)
+        assert case is not None
+        content = (
+            DecisionContent(decision=Decision(state)) if state == "accepted" else ProgressContent(state=Progress(state))
+        )
+        word = answer(content, level=case.feedback, sharing_stopped=False)
+        assert isinstance(word, Answer)
+        view = await self.office.client.referrals.read(story.id)
+        return (await sealed_answer(self.identity, self.office.client, case, view, word)).wire
+
+    async def refuses(self, wire: WireEnvelope) -> str:
+        before = await row_counts(self.office.node.node.database)
+        with pytest.raises(ProblemError) as refused:
+            await self.office.client.sealing.hand_in(EnvelopesRequest(envelopes=(wire,)))
+        assert await row_counts(self.office.node.node.database) == before
+        return refused.value.problem.code
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def bed(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bed]:
+    folder, plans = tmp_path_factory.mktemp("bed"), (HELPLINE, SHELTER, LABOUR_OFFICE)
+    async with federation(folder, plans, blind=(SHELTER,)) as together:
+        yield Bed(together, Office.of(together[SHELTER]), Office.of(together[HELPLINE]))
+
+
+ANSWERS = {
+    "another-referral": ({"referral": NOBODY}, "not-found"),
+    "another-contract": ({"contract": "a" * 64}, "contract-differs"),
+    "another-purpose": ({"purpose": "provide-wage-claim"}, "contract-differs"),
+    "seen-more-than-came": ({"seen": 2**52}, "seen-too-high"),
+    "in-reply-to-nothing": ({"in_reply_to": NOBODY}, "reply-unknown"),
+    "to-another-week": ({"epoch_key": NOBODY}, "epoch-key-differs"),
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+async def test_an_answer_is_refused_by_its_header(bed: Bed, name: str) -> None:
+    changes, code = ANSWERS[name]
+    wire = await bed.answers(await bed.story(), "accepted")
+    assert await bed.refuses(resealed(wire, bed.identity, **changes)) == code
+
+
+async def test_a_number_is_used_once(bed: Bed) -> None:
+    story = await bed.story()
+    wire = await bed.answers(story, "accepted")
+    await bed.office.client.sealing.hand_in(EnvelopesRequest(envelopes=(wire,)))
+    again = resealed(await bed.answers(story, "in-service"), bed.identity, number=1)
+    assert await bed.refuses(again) == "number-not-higher"
+
+
+async def test_an_event_that_the_state_forbids_is_refused(bed: Bed) -> None:
+    story = await bed.story()
+    assert await bed.refuses(await bed.answers(story, "in-service")) == "state-forbids"
+    accepted = await bed.answers(story, "accepted")
+    await bed.office.client.sealing.hand_in(EnvelopesRequest(envelopes=(accepted,)))
+    repeated = await bed.vault.decide(story.id, DecisionRequest(decision="accepted"))
+    assert repeated.state == "accepted"
+    with pytest.raises(ProblemError) as other:
+        await bed.vault.decide(story.id, DecisionRequest(decision="waitlisted"))
+    assert other.value.problem.code == "state-forbids"
+
+
+async def test_progress_below_her_level_stays_at_home_and_the_node_lets_no_other_pass(bed: Bed) -> None:
+    story = await bed.story(feedback="decision")
+    await bed.vault.decide(story.id, DecisionRequest(decision="accepted"))
+    view = await bed.vault.report_progress(story.id, ProgressRequest(state="in-service"))
+    assert view.state == "accepted"
+    case = bed.identity.store.case(story.id)
+    assert case is not None
+    loud = answer(ProgressContent(state=Progress.SCHEDULED), level=Feedback.OUTCOME, sharing_stopped=False)
+    assert isinstance(loud, Answer)
+    view = await bed.office.client.referrals.read(story.id)
+    wire = (await sealed_answer(bed.identity, bed.office.client, case, view, loud)).wire
+    assert await bed.refuses(wire) == "feedback-level"
+    await bed.vault.report_progress(story.id, ProgressRequest(state="completed"))
+    await bed.together.travel()
+    assert (await bed.helpline.client.referrals.read(story.id)).state == "completed"
+
+
+async def test_a_recall_in_service_is_answered(bed: Bed) -> None:
+    story = await bed.story()
+    with pytest.raises(VaultError) as nothing:
+        await bed.vault.answer_recall(story.id, RecallAnswerRequest(agreed=True))
+    assert nothing.value.code == "no-recall"
+    await bed.vault.decide(story.id, DecisionRequest(decision="accepted"))
+    await bed.together.travel()
+    await bed.vault.report_progress(story.id, ProgressRequest(state="in-service"))
+    await bed.helpline.client.referrals.recall(story.id)
+    await bed.together.travel()
+    await bed.vault.answer_recall(story.id, RecallAnswerRequest(agreed=True))
+    await bed.together.travel()
+    assert (await bed.helpline.client.referrals.read(story.id)).state == "recalled"
+
+
+async def test_an_attestation_needs_somebody_who_asked_and_no_stop_is_taken_otherwise(bed: Bed) -> None:
+    story = await bed.story()
+    with pytest.raises(ProblemError) as owed:
+        await bed.vault.attest_erasure(story.id)
+    assert owed.value.problem.code == "nothing-owed"
+    await bed.helpline.client.withdrawals.of_referral(story.id, WithdrawalForm.ERASE)
+    await bed.together.travel()
+    await bed.vault.attest_erasure(story.id)
+    again = await bed.vault.attest_erasure(story.id)
+    assert {one.party for one in again.attestations if one.done_at} >= {"own-agency", "own-node"}

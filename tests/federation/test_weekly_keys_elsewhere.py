@@ -1,0 +1,216 @@
+"""Weekly keys that the agency's own software makes: what its node publishes, and what it believes of its peers'."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
+
+import pytest
+import pytest_asyncio
+from support.blind import Office
+from support.federation import PASSPHRASE, Federation, federation
+from support.people import consent_request, referral_request
+
+from exchange.client import ProblemError
+from exchange.client.vault import AgencyVault, Identity, VaultError, open_agency_folder
+from exchange.client.vault.weekly_keys import peer_epoch
+from exchange.demo.federation import HELPLINE, SHELTER
+from exchange.envelope.epochs import EpochStatement, Week, state_epoch, week_of
+from exchange.envelope.keys import AgencyKey, EpochKey
+from exchange.envelope.statements import parse_statement, sign_statement
+from exchange.envelope.wire import from_base64url, to_base64url
+from exchange.limits import LIMITS
+from exchange.schemas.node import EpochKeyView, PeerKeys
+from exchange.schemas.sealing import EpochsRequest
+from exchange.use_cases.describe_node import readiness
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+WEEK = LIMITS.epoch_ms
+
+
+@dataclass
+class Scene:
+    together: Federation
+    office: Office
+
+    @property
+    def identity(self) -> Identity:
+        assert self.office.vault is not None
+        return self.office.vault._identity
+
+    async def highest(self) -> int:
+        return max(epoch.seq for epoch in (await self.office.client.sealing.published()).epochs)
+
+    def statement(self, week: Week, seq: int, *, agency: str | None = None, key: AgencyKey | None = None) -> str:
+        signed = state_epoch(
+            EpochKey(b"\x07" * 32),
+            week,
+            agency=agency or self.office.node.agency,
+            seq=seq,
+            sign=(key or self.identity.key).sign,
+        )
+        return to_base64url(signed.to_bytes())
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene]:
+    async with federation(tmp_path_factory.mktemp("weeks"), (HELPLINE, SHELTER), blind=(HELPLINE,)) as together:
+        yield Scene(together, Office.of(together[HELPLINE]))
+
+
+def _now(scene: Scene) -> Week:
+    return week_of(scene.together.clock())
+
+
+Make = Callable[[Scene, int], str]
+REFUSED: dict[str, tuple[Make, str]] = {
+    "no-statement": (lambda _scene, _seq: "e30", "statement-malformed"),
+    "signed-by-another": (
+        lambda scene, seq: scene.statement(_now(scene), seq, key=AgencyKey(b"\x05" * 32)),
+        "statement-signature",
+    ),
+    "about-another": (lambda scene, seq: scene.statement(_now(scene), seq, agency=SHELTER.agency), "epoch-of-another"),
+    "over": (
+        lambda scene, seq: scene.statement(week_of(scene.together.clock() - WEEK), seq),
+        "epoch-over",
+    ),
+    "not-a-week": (
+        lambda scene, seq: scene.statement(Week(_now(scene).not_before, _now(scene).not_after + WEEK), seq),
+        "epoch-not-a-week",
+    ),
+    "a-number-that-was-used": (lambda scene, _seq: scene.statement(_now(scene), 1), "epoch-went-back"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+async def test_a_statement_that_is_not_right_is_not_published(scene: Scene, name: str) -> None:
+    make, code = REFUSED[name]
+    before = await scene.office.client.sealing.published()
+    request = EpochsRequest(statements=(make(scene, await scene.highest() + 1),))
+    with pytest.raises(ProblemError) as refused:
+        await scene.office.client.sealing.publish(request)
+    assert refused.value.problem.code == code
+    assert await scene.office.client.sealing.published() == before
+
+
+async def test_a_key_of_low_order_is_not_published(scene: Scene) -> None:
+    good = parse_statement(EpochStatement, from_base64url(scene.statement(_now(scene), 99), member="s", longest=4096))
+    low = replace(good.unverified, key=to_base64url(bytes(32)), key_id="66687aadf862bd776c8fc18b8e9f8e20")
+    signed = sign_statement(low, scene.identity.key.sign).to_bytes()
+    with pytest.raises(ProblemError) as refused:
+        await scene.office.client.sealing.publish(EpochsRequest(statements=(to_base64url(signed),)))
+    assert refused.value.problem.code == "key-unusable"
+
+
+async def test_a_node_that_holds_the_keys_takes_no_statements(scene: Scene) -> None:
+    request = EpochsRequest(statements=(scene.statement(_now(scene), 99),))
+    with pytest.raises(ProblemError) as refused:
+        await scene.together[SHELTER].client().sealing.publish(request)
+    assert refused.value.problem.code == "keys-here"
+
+
+async def test_publishing_again_changes_nothing_and_a_new_week_adds_one(scene: Scene) -> None:
+    assert scene.office.vault is not None
+    before = await scene.office.vault.publish_epochs()
+    assert (len(before.epochs), before.weeks_ahead) == (6, 5)
+    assert await scene.office.vault.publish_epochs() == before
+
+
+async def test_an_answer_that_was_lost_is_no_new_key(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stored, handed in, and never answered: the same statements go again."""
+    vault = scene.office.vault
+    assert vault is not None
+    scene.together.clock.pass_by(hours=7 * 24)
+    sent: list[tuple[str, ...]] = []
+
+    async def lost(request: EpochsRequest) -> None:
+        sent.append(request.statements)
+        raise ConnectionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(scene.office.client.sealing, "publish", lost)
+        for _ in range(2):
+            with pytest.raises(ConnectionError):
+                await vault.publish_epochs()
+    assert sent[0] == sent[1]
+    assert len(sent[0]) == 1
+    assert (await vault.publish_epochs()).weeks_ahead == 5
+
+
+async def test_another_machine_does_not_publish_over_keys_that_it_does_not_have(scene: Scene) -> None:
+    folder = scene.office.node.agency_home
+    other = folder.parent / "second-machine"
+    other.mkdir(mode=0o700)
+    for name in ("agency.keys", "roster.json"):
+        (other / name).write_bytes((folder / name).read_bytes())
+        (other / name).chmod(0o600)
+    second = AgencyVault(
+        replace(open_agency_folder(other, PASSPHRASE), clock=scene.together.clock), scene.office.client
+    )
+    with pytest.raises(VaultError) as refused:
+        await second.publish_epochs()
+    assert refused.value.code == "other-store"
+    second.close()
+
+
+async def test_the_node_says_when_the_weekly_keys_have_run_out(scene: Scene) -> None:
+    node = scene.office.node.node
+    assert (await readiness(node)).checks["epoch-key"] == "ok"
+    scene.together.clock.pass_by(hours=7 * 24 * 7)
+    health = await readiness(node)
+    assert (health.status, health.checks["epoch-key"]) == ("ready", "missing")
+    assert scene.office.vault is not None
+    await scene.office.vault.publish_epochs()
+    assert (await readiness(node)).checks["epoch-key"] == "ok"
+
+
+def _older(view: PeerKeys) -> PeerKeys:
+    return view.model_copy(update={"epochs": tuple(sorted(view.epochs, key=lambda one: one.seq))[:1]})
+
+
+def _unproven(view: PeerKeys) -> PeerKeys:
+    def touched(epoch: EpochKeyView) -> EpochKeyView:
+        return epoch.model_copy(update={"statement": epoch.statement[:-8] + "AAAAAAAA"})
+
+    return view.model_copy(update={"epochs": tuple(touched(epoch) for epoch in view.epochs)})
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        pytest.param(lambda view: view.model_copy(update={"roster_version": 9}), "roster-differs", id="roster"),
+        pytest.param(_unproven, "peer-keys-refused", id="unproven"),
+        pytest.param(_older, "peer-keys-refused", id="older-than-seen"),
+        pytest.param(lambda view: view.model_copy(update={"epochs": ()}), "peer-keys-unknown", id="none"),
+    ],
+)
+async def test_a_peers_keys_are_believed_for_their_proof_alone(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, change: Callable[[PeerKeys], PeerKeys], code: str
+) -> None:
+    client = scene.office.client
+    await scene.together.travel(1)
+    proven = await peer_epoch(scene.identity, client, SHELTER.agency)
+    assert proven.covers(scene.together.clock())
+    view = change(await client.federation.peer_keys(SHELTER.agency))
+
+    async def says(_agency: str) -> PeerKeys:
+        return view
+
+    monkeypatch.setattr(client.federation, "peer_keys", says)
+    with pytest.raises(VaultError) as refused:
+        await peer_epoch(scene.identity, client, SHELTER.agency)
+    assert refused.value.code == code
+
+
+async def test_a_node_that_substitutes_keys_gets_nothing_sealed(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    client, vault = scene.office.client, scene.office.vault
+    assert vault is not None
+    consent = await client.consents.record(consent_request(SHELTER.agency))
+    view = _unproven(await client.federation.peer_keys(SHELTER.agency))
+
+    async def says(_agency: str) -> PeerKeys:
+        return view
+
+    monkeypatch.setattr(client.federation, "peer_keys", says)
+    with pytest.raises(VaultError):
+        await vault.refer(referral_request(SHELTER.agency, consent.id))
