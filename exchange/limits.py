@@ -115,6 +115,9 @@ class Limits:
     roster_trusted_without_refresh_ms: int = 72 * HOUR_MS
     """Known peers go on for this long, loudly, when the roster's timestamp cannot be refreshed."""
 
+    unserved_untold_ms: int = 30 * DAY_MS
+    """A name whose receiver may not tell that it serves (`feedback: decision`) counts so long as unserved."""
+
     # The client API.
     lease_default_s: int = 60
     """How long a poller holds an inbox item unless it says otherwise."""

@@ -19,12 +19,14 @@ from exchange.cli.examination import (
     look_at_contracts,
     look_at_databases,
     look_at_keys,
+    look_at_receivers,
     look_at_roster,
     look_at_settings,
     read_federation,
 )
 from exchange.cli.passphrase import passphrase_of
 from exchange.cli.profile import HomeOption
+from exchange.limits import SECOND_MS
 from exchange.settings import Settings, load_settings
 
 _STYLES: Final = {Level.OK: "green", Level.WARN: "yellow", Level.BAD: "bold red"}
@@ -50,6 +52,7 @@ def examine(settings: Settings, passphrase: str, *, offline: bool) -> list[Findi
         *look_at_settings(settings, federation),
         *look_at_keys(settings, passphrase, federation),
         *look_at_databases(settings),
+        *look_at_receivers(settings, round(time.time() * SECOND_MS)),
     ]
     if isinstance(federation, Finding):
         return [*findings, federation]

@@ -23,8 +23,10 @@ from exchange.envelope.key_file import KeySet, open_keys, read_key_file
 from exchange.insecurities import insecurities
 from exchange.roster import Member, RosterInvalidError, RosterSnapshot, Status, parse_member_card, parse_roster
 from exchange.settings import KEYS_NAME, Environment, Settings
+from exchange.storage.database import Database
 from exchange.storage.errors import StorageError
 from exchange.storage.migrate import History, ensure_current
+from exchange.storage.unserved import unserved_by_peer
 
 SOON: Final = timedelta(days=60)
 
@@ -175,6 +177,28 @@ def look_at_contracts(settings: Settings, federation: Federation, at: datetime) 
             yield warn(
                 "contract", f"with {agency}: none in force.", "Both agencies adopt one: `exchange contract adopt`."
             )
+
+
+def look_at_receivers(settings: Settings, at: int) -> Iterator[Finding]:
+    """Whom this agency has given names, and whether they serve."""
+    url = settings.database_url.get_secret_value()
+    try:
+        ensure_current(url, History.MAIN)
+        database = Database.open(url)
+    except StorageError:
+        return  # `look_at_databases` says what is wrong
+    found = database.read_sync(lambda conn: unserved_by_peer(conn, at))
+    database.close_sync()
+    for agency, (given, waiting) in found.items():
+        name = f"receiver {agency}"
+        if waiting:
+            yield warn(
+                name,
+                f"accepts and does not serve: {given} names without service, {waiting} more wait.",
+                "Telephone it. Then confirm what may go: `POST /v1/referrals/{id}/release`.",
+            )
+        else:
+            yield ok(name, f"{given} accepted, disclosed and not yet served")
 
 
 def _contracts_on_file(settings: Settings, today: date) -> Iterator[tuple[str, Contract | Finding]]:

@@ -139,6 +139,9 @@ class ReferralFlags(Strict):
     """Accepted; a worker has to confirm the release: `POST …/release`."""
     destroyed: bool = False
     """What was sealed is destroyed here. Software that holds keys of its own destroys them now."""
+    receiver_unserved: bool = False
+    """It waits because the receiver has accepted many and served none of them yet. Telephone the receiver before you
+    confirm; when it serves one of them, this one goes by itself."""
     resend: bool = False
     """The receiver lost its data: send this referral again as a new one."""
 

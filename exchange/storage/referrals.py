@@ -46,6 +46,7 @@ class ReferralRecord:
     destroyed_at: int | None = None
     forget_at: int | None = None
     hold: str = "none"
+    unserved_until: int | None = None
     undeliverable: bool = False
     resend: bool = False
     number: int = 0

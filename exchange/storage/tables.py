@@ -120,7 +120,9 @@ class ReferralRow(SQLModel, table=True):
     destroyed_at: int | None = Field(default=None, sa_type=BigInteger)
     forget_at: int | None = Field(default=None, sa_type=BigInteger)
     hold: str = "none"
-    """`none`, `held`, `release-due`, `confirm`, `released`, `awaiting-disclosure`, `deleted`."""
+    """`none`, `held`, `release-due`, `confirm`, `unserved`, `released`, `awaiting-disclosure`, `deleted`."""
+    unserved_until: int | None = Field(default=None, sa_type=BigInteger)
+    """Released, and until then, at most, counted as not yet served; nothing for one that is served or has ended."""
     undeliverable: bool = False
     resend: bool = False
     """The peer lost its disk: this agency's system is asked to send again."""
@@ -151,6 +153,20 @@ class ReferralRow(SQLModel, table=True):
             postgresql_where=text("hold = 'release-due'"),
         ),
         Index("ix_referral_forget", "forget_at"),
+        Index(
+            "ix_referral_unserved",
+            "peer",
+            "unserved_until",
+            sqlite_where=text("unserved_until IS NOT NULL"),
+            postgresql_where=text("unserved_until IS NOT NULL"),
+        ),
+        Index(
+            "ix_referral_waiting",
+            "peer",
+            "updated_at",
+            sqlite_where=text("hold = 'unserved'"),
+            postgresql_where=text("hold = 'unserved'"),
+        ),
     )
 
 

@@ -26,6 +26,7 @@ class Measurements:
         )
         self._decisions = meter.create_counter("exchange.decisions", unit="{decision}")
         self._refusals = meter.create_counter("exchange.refusals", unit="{refusal}")
+        self._waits = meter.create_counter("exchange.release.waits", unit="{release}")
         self._dropped = meter.create_counter("exchange.log.dropped", unit="{key}")
 
     def request(self, *, method: str, route: str, status: int, ms: float) -> None:
@@ -48,6 +49,10 @@ class Measurements:
     def refused(self, *, place: str, code: str) -> None:
         """One refusal: where (api, token, envelope, federation) and its code."""
         self._refusals.add(1, {"exchange.place": place, "exchange.code": code})
+
+    def release_waits(self, *, peer: str, code: str) -> None:
+        """One release that did not go by itself: to whom, and the code of why."""
+        self._waits.add(1, {"peer.agency": peer, "exchange.code": code})
 
     def log_keys_dropped(self, count: int) -> None:
         """Keys that a log line may not hold: a mistake in the source that somebody must look at."""

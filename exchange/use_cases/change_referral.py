@@ -25,6 +25,7 @@ from exchange.storage.referrals import (
     save_referrals,
 )
 from exchange.storage.transaction import signal
+from exchange.storage.unserved import free_place
 from exchange.use_cases.facts import Facts, open_facts
 from exchange.use_cases.node import Node
 from exchange.use_cases.transitions import HOLDING, settle_state
@@ -69,6 +70,7 @@ def change_referral(
     settled = _settled(node, record, facts, events_of(conn, [record.id])[record.id], at)
     _drop_held(conn, before, settled)
     saved = save_referral(conn, settled)
+    _make_room(conn, before, settled)
     if record.side == Side.REFERRING:
         add_change(conn, record.id, what, at)
         signal(conn, "changes")
@@ -102,6 +104,8 @@ def change_each(node: Node, conn: Connection, referrals: Iterable[str], *, what:
     for before, after in changed:
         _drop_held(conn, before, after)
     save_referrals(conn, changed)
+    for before, after in changed:
+        _make_room(conn, before, after)
     told = [record.id for record in records.values() if record.side == Side.REFERRING]
     add_changes(conn, told, what, at)
     if told:
@@ -120,3 +124,9 @@ def _drop_held(conn: Connection, before: ReferralRecord, after: ReferralRecord) 
     """A hold that has ended otherwise than by release takes the disclosure with it."""
     if before.hold in HOLDING and after.hold not in HOLDING | {"released"}:
         delete_held(conn, before.id)
+
+
+def _make_room(conn: Connection, before: ReferralRecord, after: ReferralRecord) -> None:
+    """A name that no longer counts against its receiver makes the release that waits longest due."""
+    if before.unserved_until is not None and after.unserved_until is None and free_place(conn, after.peer):
+        signal(conn, "outbox")

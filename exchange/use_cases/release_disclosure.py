@@ -9,6 +9,9 @@ Rules:
 * Any check that fails deletes what was held and asks the agency's system for a fresh disclosure. Nothing waits in a
   state in which it might be released later by mistake.
 * The consent's version is repeated inside the transaction: a withdrawal that commits first wins.
+* A receiver that was given as many names as the rule's `max_unserved_accepts` and has served none of them gets no more
+  by itself: a worker has to say so, or the receiver serves one. Counted inside the transaction, over all of this
+  agency's referrals to that receiver. An emergency is counted and does not wait.
 """
 
 from __future__ import annotations
@@ -16,13 +19,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from contracts.vocabulary import Stage
+from contracts.vocabulary import Feedback, Priority, Stage
 from exchange.disclosure import Refused, still_allowed
 from exchange.disclosure_groups import groups_allowed
 from exchange.envelope.epochs import EpochStatement
 from exchange.envelope.errors import EnvelopeError
 from exchange.envelope.header import parse_header
 from exchange.envelope.statements import ReleaseStatement, parse_statement, sign_statement
+from exchange.envelope.wire import MAX_INTEGER
 from exchange.referral.lifecycle import TERMINAL, EventName, Side
 from exchange.roster import Member, UnknownMemberError
 from exchange.schemas.referrals import ReleaseAnswer
@@ -33,6 +37,7 @@ from exchange.storage.epochs import StoredEpoch, peer_epochs
 from exchange.storage.outbox import OutgoingRecord, held_of, hurry, release_held
 from exchange.storage.referrals import EventRecord, StaleReferralError, due_for
 from exchange.storage.transaction import signal
+from exchange.storage.unserved import WAITING, count_unserved
 from exchange.use_cases.acting import Acting
 from exchange.use_cases.cases import Case, again, audit, read_case
 from exchange.use_cases.change_referral import change_referral
@@ -174,19 +179,14 @@ async def _let_go(
 ) -> ReleaseAnswer:
     at, record = node.clock(), case.record
     number = next_number(record, at)
-    statement = ReleaseStatement(
-        disclosure=held.digest,
-        referral=record.id,
-        number=number,
-        accepting=case.facts.accepting or "",
-        released_at=at,
-        roster_version=node.world().roster.version,
-        consent_live_at=at,
-    )
-    signed = sign_statement(statement, node.node_key.sign).to_bytes()
+    signed = _statement(node, case, held, number, at)
     event = EventRecord(record.id, record.side, number, EventName.DISCLOSED.value, record.seen, at, digest=held.digest)
+    until = _unserved_until(node, case, at)
+    most = None if acting is not None or case.facts.priority is Priority.EMERGENCY else _most_unserved(node, case)
 
     def commit(conn: Connection) -> ReleaseAnswer:
+        if most is not None and count_unserved(conn, record.peer, at, but=record.id) >= most:
+            return _wait(node, conn, case)
         guard_consent(conn, record.consent_id or "", consent_version)
         if not release_held(conn, held.id, signed, expires_at=at + node.limits.released_within_ms):
             raise StaleReferralError
@@ -197,7 +197,7 @@ async def _let_go(
             record,
             what="disclosed",
             events=[event],
-            adjust=lambda read: replace(read, hold="released", disclosed_at=at),
+            adjust=lambda read: replace(read, hold="released", disclosed_at=at, unserved_until=until),
         )
         signal(conn, "outbox")
         if acting is not None:
@@ -211,4 +211,47 @@ async def _let_go(
             referral=referral_view(changed),
         )
 
-    return await node.database.write(commit)
+    answer = await node.database.write(commit)
+    if not answer.released:
+        node.measurements.release_waits(peer=record.peer, code=answer.code)
+    return answer
+
+
+def _statement(node: Node, case: Case, held: OutgoingRecord, number: int, at: int) -> bytes:
+    statement = ReleaseStatement(
+        disclosure=held.digest,
+        referral=case.record.id,
+        number=number,
+        accepting=case.facts.accepting or "",
+        released_at=at,
+        roster_version=node.world().roster.version,
+        consent_live_at=at,
+    )
+    return sign_statement(statement, node.node_key.sign).to_bytes()
+
+
+def _most_unserved(node: Node, case: Case) -> int:
+    """How many names the receiver may have that it has not served. Where no rule says so, none."""
+    world = node.world()
+    contract = world.contracts.get(case.record.contract)
+    sender, receiver = world.roster.member(node.agency), world.roster.member(case.record.peer)
+    rule = contract.rule_for(sender.kind, receiver.kind, case.facts.service) if contract is not None else None
+    return rule.max_unserved_accepts if rule is not None else 0
+
+
+def _unserved_until(node: Node, case: Case, at: int) -> int:
+    """A receiver that may tell how it goes counts until it does; one that may not, for a while."""
+    return at + node.limits.unserved_untold_ms if case.facts.feedback is Feedback.DECISION else MAX_INTEGER
+
+
+def _wait(node: Node, conn: Connection, case: Case) -> ReleaseAnswer:
+    """What was held stays held: a worker is asked, and it goes by itself when the receiver serves somebody."""
+    code = "receiver-unserved"
+    record = change_referral(node, conn, case.record, what=code, adjust=lambda read: replace(read, hold=WAITING))
+    add_audit(conn, at=node.clock(), action="release-waits", subject_id=record.id, detail=code)
+    return ReleaseAnswer(
+        released=False,
+        code=code,
+        sentence="The receiver has accepted many and served none of them yet. Telephone it, then confirm.",
+        referral=referral_view(record),
+    )

@@ -6,6 +6,8 @@ Rules:
 * A held disclosure is released by an acceptance only, and only while the state is `accepted`. Decline, redirection,
   recall, withdrawal, expiry and error delete it; `waitlisted` ends the hold and asks for a fresh one later.
 * `automatic` releases at once; `confirm` asks a worker first, but never for an emergency.
+* A name that was released counts against its receiver until the receiver serves (in-service, completed, failed) or the
+  referral ends otherwise. A place or a call, or her not being there, is no service yet.
 * A referral that has ended is destroyed after the time its contract says: declined and recalled, expired, closed;
   What remains is the tombstone, and it too ends.
 * `erase` blocks at once. Said by the recording agency it destroys at once; said by the other party it destroys after
@@ -37,7 +39,8 @@ from exchange.use_cases.facts import Facts
 
 LONGEST_RETENTION_MS: Final = 365 * DAY_MS
 """Nothing is kept without an end, whatever a contract says."""
-HOLDING: Final = frozenset({"held", "confirm", "release-due"})
+HOLDING: Final = frozenset({"held", "confirm", "unserved", "release-due"})
+_NOT_SERVED: Final = frozenset({State.ACCEPTED, State.SCHEDULED, State.NOT_REACHED, State.NOT_ARRIVED})
 
 
 def as_event(record: EventRecord) -> Event:
@@ -77,6 +80,8 @@ def settle_state(
         changed = replace(changed, sharing_stopped_at=at)
     if record.side == Side.REFERRING:
         changed = replace(changed, hold=_hold(changed, facts, state))
+        if state not in _NOT_SERVED or changed.disclosed_at is None:
+            changed = replace(changed, unserved_until=None)
     if state in TERMINAL:
         changed = _closed(changed, facts, state, events, at)
     elif changed.closed_at is not None and changed.destroyed_at is None and changed.blocked_at is None:

@@ -11,6 +11,7 @@ from exchange.referral.lifecycle import State
 from exchange.schemas.referrals import Attestation, ReferralFlags, ReferralView
 from exchange.schemas.shapes import from_millis
 from exchange.storage.referrals import AttestationRecord, ReferralRecord
+from exchange.storage.unserved import WAITING
 
 __all__ = ["field_decisions", "referral_view", "told_first"]
 
@@ -50,7 +51,8 @@ def _flags(record: ReferralRecord) -> ReferralFlags:
         disclosed=record.disclosed_at is not None,
         sharing_stopped=record.sharing_stopped_at is not None,
         awaiting_disclosure=record.hold == "awaiting-disclosure",
-        awaiting_confirmation=record.hold == "confirm",
+        awaiting_confirmation=record.hold in {"confirm", WAITING},
+        receiver_unserved=record.hold == WAITING,
         destroyed=record.destroyed_at is not None,
         resend=record.resend,
     )

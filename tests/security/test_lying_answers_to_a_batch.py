@@ -25,6 +25,7 @@ from exchange.schemas.inbox import DecisionRequest
 from exchange.schemas.node import NodeCard
 from exchange.schemas.problems import Problem, Who
 from exchange.storage.tables import OUTBOX
+from exchange.storage.unserved import unserved_by_peer
 from exchange.use_cases.release_disclosure import release_due
 
 CANARY = "Canary-Bunga 0812"
@@ -125,6 +126,9 @@ async def test_who_refuses_her_name_may_have_read_it_and_the_record_says_so(pair
     view = await helpline.client().referrals.read(referral)
     assert view.flags.disclosed
     assert view.flags.awaiting_disclosure
+    at = pair.clock()
+    # And goes on counting as a name that this receiver was given and has not served.
+    assert await helpline.node.database.read(lambda conn: unserved_by_peer(conn, at)) == {SHELTER.agency: (1, 0)}
     again = ReferralContent(preferred_name="Canary-Melati")
     assert (await helpline.client().referrals.replace_disclosure(referral, again)).referral.flags.disclosed
     await pair.travel()

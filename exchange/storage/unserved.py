@@ -1,0 +1,44 @@
+"""Per receiver: how many names it was given and has not served yet, and which releases wait because of that."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, func, select, update
+
+from exchange.storage.tables import PEER, REFERRAL
+
+WAITING = "unserved"
+"""The hold of a disclosure that is let go when the receiver serves somebody, or when a worker says so."""
+
+
+def count_unserved(conn: Connection, peer: str, at: int, *, but: str) -> int:
+    """How many other referrals this receiver was given and has not served.
+
+    Two couriers never count at the same time: the row of the peer is locked to the end of the transaction. On SQLite
+    writers are serialised, and the dialect leaves FOR UPDATE out.
+    """
+    conn.execute(select(PEER.c.agency).where(PEER.c.agency == peer).with_for_update())
+    c = REFERRAL.c
+    query = select(func.count()).where(c.peer == peer, c.unserved_until > at, c.id != but)
+    return conn.execute(query).scalar_one()
+
+
+def free_place(conn: Connection, peer: str) -> bool:
+    """The receiver has served one: the release that waits longest is due again. Returns whether there was one."""
+    c = REFERRAL.c
+    oldest = (
+        select(c.id).where(c.peer == peer, c.hold == WAITING).order_by(c.updated_at).limit(1).with_for_update()
+    ).scalar_subquery()
+    done = conn.execute(
+        update(REFERRAL).where(c.id == oldest, c.hold == WAITING).values(hold="release-due", version=c.version + 1)
+    )
+    return done.rowcount == 1
+
+
+def unserved_by_peer(conn: Connection, at: int) -> dict[str, tuple[int, int]]:
+    """By receiver: how many names it has and has not served, and how many releases wait for that."""
+    c = REFERRAL.c
+    given = select(c.peer, func.count()).where(c.unserved_until > at).group_by(c.peer)
+    waiting = select(c.peer, func.count()).where(c.hold == WAITING).group_by(c.peer)
+    names = {row[0]: row[1] for row in conn.execute(given)}
+    waits = {row[0]: row[1] for row in conn.execute(waiting)}
+    return {peer: (names.get(peer, 0), waits.get(peer, 0)) for peer in sorted(names.keys() | waits.keys())}

@@ -1,0 +1,175 @@
+"""A receiver that accepts everything gets no more names until it serves or a worker confirms.
+
+The contract's `max_unserved_accepts` is 2 here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from types import MappingProxyType
+
+import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from support.federation import Federation, TestNode
+from support.people import consent_request
+from support.stories import Story, begin
+
+from contracts.loader import load_contract, shipped_contract
+from contracts.model import Contract
+from exchange.cli.examination import Level, look_at_receivers
+from exchange.demo.federation import HELPLINE, SHELTER
+from exchange.limits import DAY_MS
+from exchange.schemas.inbox import DecisionRequest, ProgressRequest
+from exchange.settings import Environment, load_settings
+from exchange.storage.database import Database
+from exchange.storage.unserved import unserved_by_peer
+from exchange.telemetry.allowed import allowed
+from exchange.telemetry.measurements import Measurements
+from exchange.use_cases.node import Node
+from exchange.use_cases.release_disclosure import release_due
+
+MOST = 2
+
+
+@functools.cache
+def strict_contract() -> Contract:
+    """The shipped contract, but for the number."""
+    strict = shipped_contract().replace(b"max_unserved_accepts: 10", b"max_unserved_accepts: 2")
+    return load_contract(strict, on=datetime.now(UTC).date())
+
+
+def be_strict(node: Node) -> None:
+    """This node evaluates that contract under the digest that both agencies adopted."""
+    world = node.world()
+    (digest,) = world.contracts
+    contract = strict_contract().model_copy(update={"digest": digest})
+    strict = replace(world, contracts=MappingProxyType({digest: contract}))
+    node.world = lambda: strict
+
+
+async def accepted(two: Federation, count: int, **changes: object) -> list[Story]:
+    """So many referrals that the shelter has accepted."""
+    stories = [await begin(two, travel=False, **changes) for _ in range(count)]  # type: ignore[arg-type]
+    await two.travel(1)
+    for story in stories:
+        await story.helps.inbox.decide(await story.offer(), DecisionRequest(decision="accepted"))
+    await two.travel(2)
+    return stories
+
+
+async def reports(story: Story, *states: str, **more: str) -> None:
+    """The shelter's progress, step by step; delivered, with what follows."""
+    for state in states:
+        told = ProgressRequest.model_validate({"state": state} | more)
+        await story.helps.inbox.report_progress(await story.offer(), told)
+    await story.together.travel(2)
+
+
+@pytest.fixture
+def strict(two: Federation) -> Federation:
+    be_strict(two[HELPLINE].node)
+    return two
+
+
+async def test_the_third_waits_for_a_worker_or_for_service(strict: Federation) -> None:
+    first, second, third, fourth, fifth = await accepted(strict, MOST + 3)
+    assert [(await story.flags()).disclosed for story in (first, second)] == [True] * MOST
+    for story in (third, fourth, fifth):
+        flags = await story.flags()
+        assert (flags.disclosed, flags.awaiting_confirmation, flags.receiver_unserved) == (False, True, True)
+        assert "receiver-unserved" in await story.changes()
+        assert story.kinds_posted() == ["offer", "decision"]
+    # A word that is no service frees no place.
+    await reports(first, "scheduled")
+    await reports(second, "not-reached", "not-arrived")
+    assert (await third.flags()).receiver_unserved
+    # The receiver serves one: the one that waits longest goes by itself, and no other.
+    await reports(first, "in-service")
+    assert (await third.flags()).disclosed
+    await reports(first, "completed")
+    assert (await fourth.flags()).receiver_unserved
+    # A worker confirms.
+    assert (await fourth.asks.referrals.release(fourth.id)).released
+    await fourth.together.travel(1)
+    flags = await fourth.flags()
+    assert (flags.disclosed, flags.awaiting_confirmation, flags.receiver_unserved) == (True, False, False)
+    assert fourth.kinds_posted()[-1] == "disclosure"
+    # One too many by her worker's word: two have to end before the next goes by itself.
+    await reports(second, "failed", fail_reason="not-arrived")
+    assert (await fifth.flags()).receiver_unserved
+    await third.says_no("stop-service", travel=False)
+    await strict.travel(2)
+    assert (await fifth.flags()).disclosed
+
+
+async def test_her_no_deletes_what_waits_and_an_emergency_does_not_wait(strict: Federation) -> None:
+    third = (await accepted(strict, MOST + 1))[-1]
+    await third.says_no("stop-service", travel=False)
+    await strict.travel(2)
+    assert not (await third.flags()).disclosed
+    assert (await third.outgoing()).get("disclosure") is None
+    (urgent,) = await accepted(strict, 1, priority="emergency")
+    assert (await urgent.flags()).disclosed
+    at = strict.clock()
+    found = await strict[HELPLINE].node.database.read(lambda conn: unserved_by_peer(conn, at))
+    assert found == {SHELTER.agency: (MOST + 1, 0)}
+
+
+async def test_a_receiver_that_may_not_tell_counts_for_a_while(strict: Federation) -> None:
+    provisions = consent_request(SHELTER.agency).model_dump(mode="json")["provisions"]
+    quiet = {"provisions": [entry | {"feedback": "decision"} for entry in provisions]}
+    await accepted(strict, MOST, consent=quiet)
+    at = strict.clock()
+    for days, count in ((29, MOST), (31, 0)):
+        then = at + days * DAY_MS
+        found = await strict[HELPLINE].node.database.read(lambda conn, then=then: unserved_by_peer(conn, then))  # type: ignore[misc]
+        assert found.get(SHELTER.agency, (0, 0))[0] == count
+
+
+async def test_two_couriers_never_both_take_the_last_place(on_both: Federation) -> None:
+    """Both look at the same referrals at the same time; what they release together is never one too many."""
+    node = on_both[HELPLINE].node
+    be_strict(node)
+    stories = [await begin(on_both, travel=False) for _ in range(MOST + 3)]
+    await on_both[HELPLINE].courier.run_once()
+    for story in stories:
+        await story.helps.inbox.decide(await story.offer(), DecisionRequest(decision="accepted"))
+    await on_both[SHELTER].courier.run_once()
+    url = node.database._write_engine.url.set(drivername=node.database.dialect)
+    file = node.database._file
+    there = Database.open(f"sqlite:///{file.path}" if file is not None else url.render_as_string(hide_password=False))
+    other = replace(node, database=there)
+    await asyncio.gather(*(release_due(one) for one in (node, other, node, other)))
+    await there.close()
+    disclosed = [(await story.flags()).disclosed for story in stories]
+    assert sum(disclosed) == MOST
+    assert sum([(await story.flags()).receiver_unserved for story in stories]) == len(stories) - MOST
+
+
+async def test_doctor_and_metrics_name_the_receiver(strict: Federation) -> None:
+    helpline: TestNode = strict[HELPLINE]
+    reader = InMemoryMetricReader()
+    helpline.node.measurements = Measurements(MeterProvider([reader]).get_meter("test"))
+    await accepted(strict, MOST + 1)
+    (of_resource,) = json.loads(reader.get_metrics_data().to_json())["resource_metrics"]  # type: ignore[union-attr]
+    (of_scope,) = of_resource["scope_metrics"]
+    (waits,) = [metric for metric in of_scope["metrics"] if metric["name"] == "exchange.release.waits"]
+    points = waits["data"]["data_points"]
+    attributes = {"peer.agency": SHELTER.agency, "exchange.code": "receiver-unserved"}
+    assert [(point["value"], allowed(point["attributes"])) for point in points] == [(1, attributes)]
+    settings = load_settings(
+        home=helpline.home,
+        environment=Environment.DEMO,
+        public_url=helpline.member.node_url,
+        database_url=f"sqlite:///{helpline.node.database._file.path}",  # type: ignore[union-attr]
+    )
+    (finding,) = look_at_receivers(settings, strict.clock())
+    assert finding.level is Level.WARN
+    assert SHELTER.agency in finding.subject
+    assert f"{MOST} names" in finding.sentence
+    assert "1 more" in finding.sentence
