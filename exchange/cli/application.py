@@ -6,7 +6,7 @@ from typing import Final
 
 import typer
 
-from exchange.cli import clients, consents, contract, inbox, referring, roster
+from exchange.cli import clients, consents, contract, inbox, keys, referring, roster
 from exchange.cli.adopt import adopt
 from exchange.cli.demonstrate import demo, sandbox
 from exchange.cli.doctor import doctor
@@ -37,6 +37,7 @@ app.command(rich_help_panel=_NODE)(doctor)
 app.command(rich_help_panel=_NODE)(migrate)
 app.command(rich_help_panel=_NODE)(resync)
 app.add_typer(clients.app, name="client", rich_help_panel=_NODE)
+app.add_typer(keys.app, name="keys", rich_help_panel=_NODE)
 app.add_typer(roster.app, name="roster", rich_help_panel=_PROTOCOL)
 contract.app.command()(adopt)
 app.add_typer(contract.app, name="contract", rich_help_panel=_PROTOCOL)

@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from exchange.cli.console import refusals_told
-from exchange.cli.profile import open_client
+from exchange.cli.passphrase import agency_passphrase
+from exchange.cli.profile import open_client, read_profile
 from exchange.client import AgencyClient
+from exchange.client.vault import AgencyVault, open_agency_folder
+from exchange.client.vault.agency_keys import AGENCY_KEYS_NAME
 
 T = TypeVar("T")
 
@@ -23,3 +26,28 @@ def ask(home: Path | None, actor: str | None, work: Callable[[AgencyClient], Awa
 
     with refusals_told():
         return asyncio.run(run())
+
+
+def ask_office(
+    home: Path | None, actor: str | None, work: Callable[[AgencyClient, AgencyVault | None], Awaitable[T]]
+) -> T:
+    """The same, with the agency's own keys where they lie beside the profile; nothing where the node holds them."""
+
+    async def run() -> T:
+        async with open_client(home, actor) as client:
+            vault = _vault(home, client)
+            try:
+                return await work(client, vault)
+            finally:
+                if vault is not None:
+                    vault.close()
+
+    with refusals_told():
+        return asyncio.run(run())
+
+
+def _vault(home: Path | None, client: AgencyClient) -> AgencyVault | None:
+    folder = read_profile(home).key_file.parent
+    if not (folder / AGENCY_KEYS_NAME).is_file():
+        return None
+    return AgencyVault(open_agency_folder(folder, agency_passphrase()), client)

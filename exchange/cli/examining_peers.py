@@ -62,20 +62,38 @@ async def look_at_network(
         if member.agency != federation.own.agency and member.status is Status.ACTIVE
     ]
     async with httpx2.AsyncClient(timeout=PATIENCE_S, trust_env=False, transport=transport) as http:
-        own = await _look_at_own_node(http, own_address)
+        own = await _look_at_own_node(http, own_address, now_s)
         asked = await asyncio.gather(*(_look_at_peer(http, peer, now_s) for peer in peers))
-    findings = [own, *(finding for answer in asked for finding in answer.findings)]
+    findings = [*own, *(finding for answer in asked for finding in answer.findings)]
     return [*findings, *_look_at_clock([answer.skew_s for answer in asked if answer.skew_s is not None])]
 
 
-async def _look_at_own_node(http: httpx2.AsyncClient, address: str) -> Finding:
+async def _look_at_own_node(http: httpx2.AsyncClient, address: str, now_s: Callable[[], float]) -> list[Finding]:
     try:
         answer = await http.get(address + READY_PATH)
+        card = await http.get(address + CARD_PATH)
     except httpx2.TransportError:
-        return warn("node", "This node is not running.", "Start it: `exchange serve`.")
+        return [warn("node", "This node is not running.", "Start it: `exchange serve`.")]
     if answer.status_code != _OK:
-        return bad("node", "This node runs and is not ready.", "Its log says why.")
-    return ok("node", "running and ready")
+        return [bad("node", "This node runs and is not ready.", "Its log says why.")]
+    return [ok("node", "running and ready"), *_look_at_own_weeks(card, now_s())]
+
+
+def _look_at_own_weeks(answer: httpx2.Response, now_s: float) -> Iterator[Finding]:
+    """Whether others can write to this agency, and for how long. Where the keys are elsewhere no node sees to it."""
+    try:
+        epochs = NodeCard.model_validate_json(answer.content).epochs
+    except ValidationError:
+        yield warn("weekly keys", "could not be looked at.", "Something else answers at this node's address.")
+        return
+    what = "With keys elsewhere, on the agency's own machine: `exchange keys publish`. Otherwise look at the log."
+    ends = max((epoch.not_after.timestamp() for epoch in epochs), default=0.0)
+    if not any(epoch.not_before.timestamp() <= now_s < epoch.not_after.timestamp() for epoch in epochs):
+        yield bad("weekly keys", "There is none for this week: nobody can seal anything to this agency.", what)
+    elif (ends - now_s) * SECOND_MS < WEEKS_ENOUGH_MS:
+        yield warn("weekly keys", "Fewer than four weeks are published ahead.", what)
+    else:
+        yield ok("weekly keys", "published ahead")
 
 
 async def _look_at_peer(http: httpx2.AsyncClient, peer: Member, now_s: Callable[[], float]) -> _Asked:

@@ -98,6 +98,8 @@ def found(
         KeyFileError: the passphrase is too short.
         StorageError: a database cannot be made.
     """
+    for folder in filter(None, (plan.home, plan.agency_home)):
+        _refuse_unless_empty(folder)
     _make_home(plan.home)
     keys = _fresh_keys()
     member = _member(plan, keys)
@@ -184,10 +186,13 @@ def register_client(
         database.close_sync()
 
 
+def _refuse_unless_empty(folder: Path) -> None:
+    if folder.is_dir() and any(folder.iterdir()):
+        raise FoundingError(f"{folder} is not empty. Name a new folder with --home; nothing was changed.")
+
+
 def _make_home(home: Path) -> None:
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if any(home.iterdir()):
-        raise FoundingError(f"{home} is not empty. Name a new folder with --home; nothing was changed.")
     home.chmod(0o700)
     (home / CONTRACTS_NAME).mkdir(mode=0o700)
 

@@ -1,5 +1,7 @@
 """`exchange inbox …`: the receiving side, over HTTP. A shelter with one laptop can work with this alone.
 
+Where the agency's keys lie beside the profile (`exchange init --keys-elsewhere`), it opens and seals here.
+
 An item may be named by the first characters of its id, as long as they are one item's only.
 """
 
@@ -13,12 +15,13 @@ import typer
 
 from contracts.vocabulary import Channel, DeclineReason, FailReason, Outcome
 from contracts.vocabulary import Field as ReferralField
-from exchange.cli.asking import ask
+from exchange.cli.asking import ask, ask_office
 from exchange.cli.console import OUT, SET_UP_WRONG, advise, fail, say, show_json, table
 from exchange.cli.plain_page import DEFAULT_DAYS, LONGEST_DAYS, plain_page
 from exchange.cli.profile import ActorOption, HomeOption
 from exchange.cli.sheet import show_opened
 from exchange.client import AgencyClient
+from exchange.client.vault import AgencyVault
 from exchange.limits import LIMITS
 from exchange.schemas.inbox import (
     ContactAdvice,
@@ -79,7 +82,7 @@ def show(
     actor: ActorOption = None,
 ) -> None:
     """Open one item on the screen. That it was opened is on record under your id."""
-    opened = ask(home, actor, lambda client: _open(client, item))
+    opened = ask_office(home, actor, lambda client, vault: _open(client, vault, item))
     show_json(opened) if as_json else show_opened(opened)
 
 
@@ -132,10 +135,13 @@ def progress(
     except ValueError:
         fail("The state is scheduled, not-reached, not-arrived, in-service, completed or failed.", code=SET_UP_WRONG)
 
-    async def report(client: AgencyClient) -> ReferralAct:
+    async def report(client: AgencyClient, vault: AgencyVault | None) -> ReferralAct:
+        if vault is not None:
+            listed = await _listed(client, item)
+            return ReferralAct(referral=await vault.report_progress(listed.referral, request))
         return await client.inbox.report_progress(await _resolve(client, item), request)
 
-    _tell(ask(home, actor, report))
+    _tell(ask_office(home, actor, report))
 
 
 @app.command("print")
@@ -148,7 +154,7 @@ def print_(
     actor: ActorOption = None,
 ) -> None:
     """A neutral page for the door or the driver: no agency, no danger, no address book; with a destroy-by date."""
-    opened = ask(home, actor, lambda client: _open(client, item))
+    opened = ask_office(home, actor, lambda client, vault: _open(client, vault, item))
     typer.echo(plain_page(opened, datetime.now(UTC).date(), days))
 
 
@@ -173,10 +179,13 @@ def advice(
     """May she be contacted now, how, when next, and what to say if another answers. When in doubt: no."""
     moment = at.replace(tzinfo=UTC) if at is not None else None
 
-    async def asked(client: AgencyClient) -> ContactAdvice:
+    async def asked(client: AgencyClient, vault: AgencyVault | None) -> ContactAdvice:
+        if vault is not None:
+            listed = await _listed(client, item)
+            return await vault.contact_advice(listed.referral, channel=channel, at=moment)
         return await client.inbox.contact_advice(await _resolve(client, item), channel=channel, at=moment)
 
-    answer = ask(home, actor, asked)
+    answer = ask_office(home, actor, asked)
     say(answer.sentence, style="green" if answer.may_contact else "bold red")
     if answer.may_contact:
         said = "may" if answer.agency_name_may_be_said else "must NOT"
@@ -191,13 +200,18 @@ def advice(
 
 
 def _decide(item: str, request: DecisionRequest, home: Path | None, actor: str | None) -> None:
-    async def decide(client: AgencyClient) -> ReferralAct:
+    async def decide(client: AgencyClient, vault: AgencyVault | None) -> ReferralAct:
+        if vault is not None:
+            listed = await _listed(client, item)
+            return ReferralAct(referral=await vault.decide(listed.referral, request))
         return await client.inbox.decide(await _resolve(client, item), request)
 
-    _tell(ask(home, actor, decide))
+    _tell(ask_office(home, actor, decide))
 
 
-async def _open(client: AgencyClient, item: str) -> OpenedItem:
+async def _open(client: AgencyClient, vault: AgencyVault | None, item: str) -> OpenedItem:
+    if vault is not None:
+        return await vault.open(await _listed(client, item))
     return await client.inbox.open(await _resolve(client, item))
 
 
@@ -205,7 +219,12 @@ async def _resolve(client: AgencyClient, item: str) -> str:
     """The whole id that begins so."""
     if len(item) == ID_LENGTH:
         return item
-    found = [listed.id async for listed in client.inbox.pages() if listed.id.startswith(item)]
+    return (await _listed(client, item)).id
+
+
+async def _listed(client: AgencyClient, item: str) -> InboxItem:
+    """The one item whose id begins so."""
+    found = [listed async for listed in client.inbox.pages() if listed.id.startswith(item)]
     if len(found) != 1:
         fail("No item begins so." if not found else "Several items begin so: type more of the id.")
     return found[0]

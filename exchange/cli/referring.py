@@ -9,11 +9,12 @@ from typing import Annotated
 import typer
 
 from contracts.vocabulary import WithdrawalForm
-from exchange.cli.asking import ask
+from exchange.cli.asking import ask, ask_office
 from exchange.cli.console import OUT, REFUSED, SET_UP_WRONG, advise, fail, say, show_json, table
 from exchange.cli.input import read_request
 from exchange.cli.profile import ActorOption, HomeOption
 from exchange.client import AgencyClient
+from exchange.client.vault import AgencyVault
 from exchange.schemas.referrals import (
     FieldDecision,
     ReferralCreated,
@@ -40,13 +41,23 @@ def send(
     """Hand a referral in. The gate decides what goes with the offer, what is held, and what never goes."""
     request = read_request(file, ReferralRequest)
     if preview:
-        previewed = ask(home, actor, lambda client: client.referrals.preview(request))
+        previewed = ask_office(
+            home, actor, lambda client, vault: (client.referrals if vault is None else vault).preview(request)
+        )
         show_json(previewed) if as_json else _show_preview(previewed)
         if not previewed.allowed:
             raise typer.Exit(REFUSED)
         return
-    created = ask(home, actor, lambda client: client.referrals.send(request, idempotency_key=key))
+    created = ask_office(home, actor, lambda client, vault: _send(client, vault, request, key))
     show_json(created) if as_json else _show_created(created)
+
+
+async def _send(
+    client: AgencyClient, vault: AgencyVault | None, request: ReferralRequest, key: str | None
+) -> ReferralCreated:
+    if vault is not None:
+        return await vault.refer(request, idempotency_key=key)
+    return await client.referrals.send(request, idempotency_key=key)
 
 
 @app.command()

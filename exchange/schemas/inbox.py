@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import ConfigDict, Field
 
@@ -19,10 +19,11 @@ from contracts.vocabulary import (
     ServiceType,
 )
 from contracts.vocabulary import Field as ReferralField
+from exchange.referral.contact_plan import SafeContact, advice
 from exchange.referral.content import ReferralContent
 from exchange.referral.lifecycle import State
 from exchange.schemas.referrals import ReferralView
-from exchange.schemas.shapes import AgencyId, Digest, HexId, Strict, Timestamp
+from exchange.schemas.shapes import AgencyId, Digest, HexId, Strict, Timestamp, from_millis, to_millis
 
 
 class InboxItem(Strict):
@@ -134,6 +135,27 @@ class ContactAdvice(Strict):
     """Whether a message may be left: `never`, `vague` or `ok`."""
     caller_id: str | None = None
     """Whether the caller's number may be seen: `hide` or `show`."""
+
+    @classmethod
+    def of(cls, plan: SafeContact, channel: Channel | None, at: datetime) -> Self:
+        """What a plan says about this moment; on its first channel where none is named."""
+        if channel is None:
+            channel = plan.channels[0].channel if plan.channels else Channel.PHONE_CALL
+        said = advice(plan, channel, at)
+        window = said.next_window
+        return cls(
+            may_contact=said.may_contact,
+            code=said.code,
+            sentence=said.sentence,
+            channel=said.channel,
+            at=from_millis(to_millis(at)),
+            next_window_from=window.start if window is not None else None,
+            next_window_to=window.end if window is not None else None,
+            say_if_other_answers=said.say_if_other_answers,
+            agency_name_may_be_said=said.agency_name_may_be_said,
+            voicemail=said.voicemail,
+            caller_id=said.caller_id,
+        )
 
 
 class DecisionRequest(Strict):

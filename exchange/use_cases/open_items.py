@@ -20,11 +20,10 @@ from exchange.envelope.rewrap import unwrap_again
 from exchange.envelope.statements import ReleaseStatement, parse_statement
 from exchange.envelope.wire import to_base64url
 from exchange.messages import ForwardBody
-from exchange.referral.contact_plan import SafeContact, advice
+from exchange.referral.contact_plan import SafeContact
 from exchange.referral.lifecycle import State
 from exchange.schemas.federation import WireEnvelope
 from exchange.schemas.inbox import ContactAdvice, OpenedItem, OpenedItems
-from exchange.schemas.shapes import to_millis
 from exchange.storage.database import Connection
 from exchange.storage.inbox import ArrivedRecord, items_of, load_arrived, mark_opened
 from exchange.storage.referrals import ReferralRecord, load_referral, load_referrals
@@ -33,7 +32,7 @@ from exchange.use_cases.branches import may_see
 from exchange.use_cases.cases import audit, referral_of_item
 from exchange.use_cases.errors import ConflictError
 from exchange.use_cases.headers import header_bytes, header_members
-from exchange.use_cases.node import Node, as_datetime
+from exchange.use_cases.node import Node
 from exchange.use_cases.poll_inbox import item_view
 from exchange.use_cases.refusals import destroyed, keys_elsewhere, not_found
 
@@ -171,24 +170,7 @@ async def contact_advice(
     if node.keyring is None:
         raise keys_elsewhere()
     plan = await _newest_plan(node, acting, item)
-    moment = at or node.now()
-    if channel is None:
-        channel = plan.channels[0].channel if plan.channels else Channel.PHONE_CALL
-    said = advice(plan, channel, moment)
-    window = said.next_window
-    return ContactAdvice(
-        may_contact=said.may_contact,
-        code=said.code,
-        sentence=said.sentence,
-        channel=said.channel,
-        at=as_datetime(to_millis(moment)),
-        next_window_from=window.start if window is not None else None,
-        next_window_to=window.end if window is not None else None,
-        say_if_other_answers=said.say_if_other_answers,
-        agency_name_may_be_said=said.agency_name_may_be_said,
-        voicemail=said.voicemail,
-        caller_id=said.caller_id,
-    )
+    return ContactAdvice.of(plan, channel, at or node.now())
 
 
 def _number(node: Node, row: ArrivedRecord) -> int:

@@ -41,6 +41,11 @@ async def test_the_whole_life(mixed: Federation) -> None:
     disclosed = await helps.open(story.id, "disclosure")
     assert disclosed.content is not None
     assert disclosed.content.preferred_name == CANARY_NAME
+    if helps.vault is not None:
+        advice = await helps.vault.contact_advice(story.id)
+    else:
+        advice = await helps.client.inbox.contact_advice((await helps.item(story.id, "disclosure")).id)
+    assert (advice.may_contact, advice.code) == (False, "she-initiates")
     decision = await asks.open(story.id, "decision")
     assert decision.answer == {"decision": "accepted"}
     for state in ("in-service", "completed"):

@@ -16,16 +16,27 @@ Rules:
 
 from __future__ import annotations
 
+from datetime import datetime
+
+from contracts.vocabulary import Channel
 from exchange.client.agency_client import AgencyClient
 from exchange.client.errors import ProblemError
 from exchange.client.vault import answering, referring
 from exchange.client.vault.agency_keys import Identity
+from exchange.client.vault.contact import contact_advice
 from exchange.client.vault.opening import open_sealed
 from exchange.client.vault.weekly_keys import publish_epochs
 from exchange.envelope.kinds import Kind
 from exchange.referral.contact_plan import SafeContact
 from exchange.referral.content import ReferralContent
-from exchange.schemas.inbox import DecisionRequest, InboxItem, OpenedItem, ProgressRequest, RecallAnswerRequest
+from exchange.schemas.inbox import (
+    ContactAdvice,
+    DecisionRequest,
+    InboxItem,
+    OpenedItem,
+    ProgressRequest,
+    RecallAnswerRequest,
+)
 from exchange.schemas.referrals import ForwardAnswer, ReferralCreated, ReferralPreview, ReferralRequest, ReferralView
 from exchange.schemas.sealing import OwnEpochs
 
@@ -86,6 +97,12 @@ class AgencyVault:
     async def open(self, item: InboxItem) -> OpenedItem:
         """Verify, open and take over an item; or open it again from the key store."""
         return await open_sealed(self._identity, self._client, item)
+
+    async def contact_advice(
+        self, referral: str, *, channel: Channel | None = None, at: datetime | None = None
+    ) -> ContactAdvice:
+        """May she be contacted, how, when next, and what to say if another answers. Ask before every contact."""
+        return await contact_advice(self._identity, self._client, referral, channel, at)
 
     async def decide(self, referral: str, request: DecisionRequest) -> ReferralView:
         """The agency's word on an offer. The same again changes nothing; another is refused."""

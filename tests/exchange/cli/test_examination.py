@@ -22,6 +22,7 @@ from exchange.envelope.epochs import published_weeks, state_epoch
 from exchange.envelope.key_file import open_keys, read_key_file
 from exchange.envelope.keys import AgencyKey, EpochKey
 from exchange.envelope.wire import to_base64url
+from exchange.schemas.node import EpochKeyView
 from exchange.settings import Environment, Settings, load_settings
 
 NOW = datetime.now(UTC)
@@ -220,6 +221,39 @@ async def test_keys_that_the_peer_did_not_sign(made: Made) -> None:
     statement = state_epoch(key, week, agency=HELPLINE.agency, seq=1, sign=other.sign)
     forged["epochs"][0]["statement"] = to_base64url(statement.to_bytes())
     assert any("did not sign" in finding.sentence for finding in bad(await ask(made, forged)))
+
+
+@pytest.mark.parametrize(
+    ("from_week", "to_week", "level"),
+    [
+        pytest.param(0, 6, Level.OK, id="enough"),
+        pytest.param(0, 2, Level.WARN, id="few"),
+        pytest.param(1, 6, Level.BAD, id="none-for-this-week"),
+        pytest.param(0, 0, Level.BAD, id="none"),
+    ],
+)
+async def test_the_agencys_own_weekly_keys(made: Made, from_week: int, to_week: int, level: Level) -> None:
+    own = card(made, epochs=[])
+    own["epochs"] = [
+        EpochKeyView(
+            key_id="a" * 32,
+            key="",
+            seq=1,
+            not_before=datetime.fromtimestamp(week.not_before / 1000, UTC),
+            not_after=datetime.fromtimestamp(week.not_after / 1000, UTC),
+            statement="",
+        ).model_dump(mode="json")
+        for week in published_weeks(int(NOW.timestamp() * 1000))[from_week:to_week]
+    ]
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        if request.url.port != 1:
+            raise httpx2.ConnectError("away")
+        return httpx2.Response(200, json=own)
+
+    transport = httpx2.MockTransport(answer)
+    said = await look_at_network(made.federation(), "http://127.0.0.1:1", transport=transport, now_s=NOW.timestamp)
+    assert [finding.level for finding in said if finding.subject == "weekly keys"] == [level]
 
 
 @pytest.mark.parametrize(

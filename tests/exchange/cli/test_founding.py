@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from contracts.vocabulary import AgencyKind, ServiceType
 from exchange.cli.application import app
 from exchange.cli.founding import FoundingError, NodePlan, found
+from exchange.demo.search import find_key
 from exchange.envelope.errors import KeyFileError
 from exchange.envelope.key_file import FLOOR, open_keys, read_key_file
 from exchange.roster import ToldFirst, parse_member_card
@@ -85,6 +86,57 @@ def test_an_existing_home_is_never_touched(home: Path) -> None:
     with pytest.raises(FoundingError):
         found(a_plan(home), PASSPHRASE, cost=FLOOR)
     assert {path.name: path.read_bytes() for path in home.iterdir() if path.is_file()} == before
+
+
+OTHER = "another long passphrase"
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A node's home, and the folder of its agency's own machine."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    plan = replace(a_plan(folder / "node"), agency_home=folder / "office")
+    found(plan, PASSPHRASE, agency_passphrase=OTHER, cost=FLOOR)
+    return folder / "node", folder / "office"
+
+
+def test_with_keys_elsewhere_the_node_never_has_the_agency_key(elsewhere: tuple[Path, Path]) -> None:
+    node, office = elsewhere
+    its, own = (
+        open_keys(read_key_file(node / "node.keys"), PASSPHRASE.encode()),
+        open_keys(read_key_file(office / "agency.keys"), OTHER.encode()),
+    )
+    assert (its.agency, own.node) == (None, None)
+    assert own.agency is not None
+    card = parse_member_card((office / "card.json").read_bytes().strip())
+    assert card == parse_member_card((node / "card.json").read_bytes().strip())
+    assert card.agency_key == own.agency.public
+    assert not any(find_key(node, own.agency.secret_bytes()).finds)
+    assert its.storage != own.storage
+
+
+def test_with_keys_elsewhere_the_first_client_is_the_agencys_and_both_folders_are_private(
+    elsewhere: tuple[Path, Path],
+) -> None:
+    node, office = elsewhere
+    assert {path.name for path in office.iterdir()} == {
+        "agency.keys", "card.json", "client.jwk", "client.toml", "contracts",
+    }  # fmt: skip
+    assert not (node / "client.jwk").exists()
+    assert stat.S_IMODE(office.stat().st_mode) == 0o700
+    assert stat.S_IMODE((office / "agency.keys").stat().st_mode) == 0o600
+    with pytest.raises(KeyFileError):
+        open_keys(read_key_file(office / "agency.keys"), PASSPHRASE.encode())
+
+
+def test_a_folder_of_the_agency_that_holds_something_is_never_touched(tmp_path: Path) -> None:
+    office = tmp_path / "office"
+    office.mkdir()
+    (office / "kept").write_text("kept", encoding="utf-8")
+    with pytest.raises(FoundingError):
+        found(replace(a_plan(tmp_path / "node"), agency_home=office), PASSPHRASE, cost=FLOOR)
+    assert not (tmp_path / "node").exists()
+    assert [path.name for path in office.iterdir()] == ["kept"]
 
 
 def test_a_short_passphrase_is_refused(tmp_path: Path) -> None:
