@@ -38,6 +38,7 @@ from contracts.vocabulary import (
 SCHEMA_VERSION: Final = "ISO/IEC TS 27560:2023"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY_MS: Final = 86_400_000
+_encode: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode
 _ID: Final = re.compile(r"[0-9a-f]{32}")
 _WITHDRAWAL_METHOD: Final = (
     "Tell anyone at this agency, in any words. You do not have to write it or say why. You choose: nothing more is "
@@ -82,7 +83,7 @@ class CutReceipt:
             "issued": self.issued,
             "expires": self.expires,
         }
-        return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode("ascii")
+        return _encode(body).encode("ascii")
 
 
 def cut_receipt(

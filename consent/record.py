@@ -41,6 +41,7 @@ DEFAULT_LIFE: Final = timedelta(days=90)
 LONGEST_LIFE: Final = timedelta(days=365)
 WARNING_BEFORE: Final = timedelta(days=14)
 MAX_PROVISIONS: Final = 50
+_encode: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode
 LIVE_STATES: Final = frozenset({ConsentState.GIVEN, ConsentState.RENEWED})
 
 
@@ -187,7 +188,7 @@ class ConsentRecord(ConsentTerms):
     def to_json_bytes(self) -> bytes:
         """The record as canonical JSON, for sealed storage. Equal records give equal bytes."""
         dumped = self.model_dump(mode="json", exclude_none=True)
-        return json.dumps(dumped, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode("ascii")
+        return _encode(dumped).encode("ascii")
 
     @classmethod
     def from_json_bytes(cls, data: bytes) -> Self:

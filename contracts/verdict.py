@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Literal
 
 from contracts.vocabulary import AgencyKind, Field, Stage
@@ -46,4 +47,9 @@ class FieldVerdict:
     @property
     def sentence(self) -> str:
         """The reason, for a person; made when asked for, since most decisions are never read."""
-        return _SENTENCES[self.code].format(field=self.field.value, rule=self.rule, receiver=an_agency(self.receiver))
+        return _sentence(self.code, self.field, self.rule, self.receiver)
+
+
+@lru_cache(maxsize=4096)
+def _sentence(code: str, field: Field, rule: str | None, receiver: AgencyKind) -> str:
+    return _SENTENCES[code].format(field=field.value, rule=rule, receiver=an_agency(receiver))

@@ -225,7 +225,6 @@ def created(
 ) -> ReferralCreated:
     """What the agency's system hears of a referral that is stored."""
     emergency = judged.priority is Priority.EMERGENCY
-    decisions = field_decisions(cleared.reasons)
     return ReferralCreated(
         id=referral,
         client_code=client_code,
@@ -237,7 +236,7 @@ def created(
         disclosure_held=held,
         # Nothing about an emergency waits for a confirmation in software.
         release=ReleaseMode.AUTOMATIC if emergency else cleared.rule.release,
-        withheld=tuple(decision for decision in decisions if decision.outcome != "allowed"),
+        withheld=field_decisions(reason for reason in cleared.reasons if reason.outcome != "allowed"),
         call_now=emergency,
         duty_contact=between.receiver.duty_contact,
         told_first=told_first(between.receiver),

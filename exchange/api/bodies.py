@@ -172,5 +172,5 @@ NoBody = Annotated[Parsed[Nothing], Depends(JsonBody(Nothing, optional=True))]
 
 def idempotency(request: Request, client_id: str, key: str, body: Parsed[Any]) -> Idempotency:
     """The key with what it stands for: the same body sent elsewhere is another request."""
-    target = f"{request.method} {request.url.path}\n".encode()
+    target = f"{request.method} {request.scope['path']}\n".encode()
     return Idempotency(client_id, key, target + body.raw)

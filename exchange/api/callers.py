@@ -149,10 +149,11 @@ def one_header(request: Request, name: str) -> str | None:
     Raises:
         RefusedRequestError: it stands there twice.
     """
-    values = request.headers.getlist(name)
+    wanted = name.lower().encode("ascii")
+    values = [value for key, value in request.scope["headers"] if key == wanted]
     if len(values) > 1:
         raise RefusedRequestError("header-repeated", fields=(_header_field(name),))
-    return values[0] if values else None
+    return values[0].decode("latin-1") if values else None
 
 
 def _pseudonym(request: Request, name: str) -> str | None:

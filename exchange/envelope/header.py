@@ -16,7 +16,7 @@ from itertools import pairwise
 from typing import Any, Final
 
 from contracts.vocabulary import VOCABULARY_VERSION, BasisClass, Group, Priority, Purpose
-from exchange.envelope.errors import MalformedError, UnknownSuiteError, UnknownVocabularyError
+from exchange.envelope.errors import MalformedError, TooLargeError, UnknownSuiteError, UnknownVocabularyError
 from exchange.envelope.kinds import ERASED_BY_NODE, HIDDEN_REFUSALS, SHAPES, Kind, KindClass, Shape, SignedBy, class_of
 from exchange.envelope.wire import (
     SIGNATURE_BYTES,
@@ -124,6 +124,7 @@ class Header:
             value = getattr(self, attribute)
             if value is not None and value != ():
                 found[member] = list(value) if attribute == "groups" else value
+        found["kind"], found["signed_by"] = self.kind.value, self.signed_by.value
         if self.receipt is not None:
             found["receipt"] = self.receipt._members()  # noqa: SLF001  # one format, one module
         return found
@@ -183,10 +184,23 @@ _RECEIPT_CHECKS: Final[Mapping[str, Callable[[object], bool]]] = {
 _RECEIPT_MEMBERS: Final = _RECEIPT_CHECKS.keys() | {"signature"}
 
 
-def encode_header(header: Header) -> bytes:
-    """The bytes that are signed. A header that its receiver would refuse is refused here first."""
-    data = canonical(header.members())
-    parse_header(data)
+def encode_header(header: Header, *, dek_commitment: str | None = None) -> bytes:
+    """The bytes that are signed. A header that its receiver would refuse is refused here first.
+
+    Args:
+        header: what they say.
+        dek_commitment: the commitment to the data key, where the header does not have it yet.
+    """
+    members = header.members()
+    if dek_commitment is not None:
+        members["dek_commitment"] = dek_commitment
+    data = canonical(members)
+    # Written a moment ago, so spelling and types of JSON need no second look; everything else does.
+    if len(data) > LIMITS.header_bytes:
+        raise TooLargeError
+    _check(members)
+    if header.receipt is not None:
+        _check_receipt(members["receipt"])
     return data
 
 
@@ -200,6 +214,10 @@ def parse_header(data: bytes) -> Header:
         UnknownVocabularyError: step 5, before terms are judged by a vocabulary that is not theirs.
     """
     members = parse_canonical(data, longest=LIMITS.header_bytes)
+    return _header_from(members, _check(members))
+
+
+def _check(members: dict[str, Any]) -> Kind:
     suite, vocabulary, written_kind = members.get("suite"), members.get("vocabulary"), members.get("kind")
     refuse_unless(type(suite) is str, "suite")
     if suite != SUITE:
@@ -216,7 +234,7 @@ def parse_header(data: bytes) -> Header:
         if member in members and not is_right(members[member]):
             raise MalformedError(member)
     _check_by_kind(members, kind, shape)
-    return _header_from(members, kind)
+    return kind
 
 
 def _check_members(members: dict[str, Any], shape: Shape) -> None:
@@ -292,7 +310,7 @@ def _header_from(members: dict[str, Any], kind: Kind) -> Header:
     )
 
 
-def _receipt_from(members: object) -> HeaderReceipt:
+def _check_receipt(members: object) -> bytes:
     if type(members) is not dict or members.keys() != _RECEIPT_MEMBERS:
         raise MalformedError("receipt")
     for member, is_right in _RECEIPT_CHECKS.items():
@@ -301,6 +319,11 @@ def _receipt_from(members: object) -> HeaderReceipt:
     refuse_unless(members["issued"] < members["expires"], "receipt.expires")
     signature = from_base64url(members["signature"], member="receipt.signature", longest=SIGNATURE_BYTES)
     refuse_unless(len(signature) == SIGNATURE_BYTES, "receipt.signature")
+    return signature
+
+
+def _receipt_from(members: dict[str, Any]) -> HeaderReceipt:
+    signature = _check_receipt(members)
     return HeaderReceipt(
         receipt_id=members["receipt_id"],
         issuer=members["issuer"],

@@ -16,11 +16,11 @@ Nothing here decides whether the content may be sent. Only the room that holds a
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from functools import lru_cache
 from typing import Final
 
+from nacl.bindings import crypto_aead_xchacha20poly1305_ietf_encrypt
 from nacl.public import PublicKey, SealedBox
-from nacl.secret import Aead
 
 from exchange.envelope.errors import ContentTooLargeError, KeyUnusableError, MalformedError
 from exchange.envelope.format import CIPHERTEXT_BYTES, WRAPPED_KEY_BYTES, Envelope, Header, encode_header
@@ -59,7 +59,7 @@ def wrap_dek(dek: Dek, epoch_public: bytes) -> bytes:
     if len(epoch_public) != KEY_BYTES:
         raise KeyUnusableError
     try:
-        return SealedBox(PublicKey(epoch_public)).encrypt(dek.secret_bytes())
+        return _box(epoch_public).encrypt(dek.secret_bytes())
     except NACL_REFUSALS as error:
         raise KeyUnusableError from error
 
@@ -93,9 +93,9 @@ def assemble(header: Header, content: bytes, *, wrapped_key: bytes, sign: Sign, 
     if len(nonce) != NONCE_BYTES:
         raise MalformedError("nonce")
     padded = pad(content)
-    head = encode_header(replace(header, dek_commitment=dek.commitment()))
-    ciphertext = bytes(Aead(dek.secret_bytes()).encrypt(padded, head, nonce))
-    return _signed(Envelope(head, wrapped_key, ciphertext, b""), sign)
+    head = encode_header(header, dek_commitment=dek.commitment())
+    ciphertext = nonce + crypto_aead_xchacha20poly1305_ietf_encrypt(padded, head, nonce, dek.secret_bytes())
+    return _signed(head, wrapped_key, ciphertext, sign)
 
 
 def seal_stop(header: Header, *, sign: Sign, filler: bytes) -> Envelope:
@@ -114,8 +114,14 @@ def seal_stop(header: Header, *, sign: Sign, filler: bytes) -> Envelope:
     if len(filler) != STOP_FILLER_BYTES:
         raise MalformedError("filler")
     wrapped_key, ciphertext = filler[:WRAPPED_KEY_BYTES], filler[WRAPPED_KEY_BYTES:]
-    return _signed(Envelope(encode_header(header), wrapped_key, ciphertext, b""), sign)
+    return _signed(encode_header(header), wrapped_key, ciphertext, sign)
 
 
-def _signed(envelope: Envelope, sign: Sign) -> Envelope:
-    return replace(envelope, signature=sign(envelope.signed_input()))
+def _signed(head: bytes, wrapped_key: bytes, ciphertext: bytes, sign: Sign) -> Envelope:
+    return Envelope(head, wrapped_key, ciphertext, sign(Envelope(head, wrapped_key, ciphertext, b"").signed_input()))
+
+
+@lru_cache(maxsize=256)
+def _box(epoch_public: bytes) -> SealedBox[PublicKey]:
+    """A box for a public key; making one costs a tenth of using it."""
+    return SealedBox(PublicKey(epoch_public))

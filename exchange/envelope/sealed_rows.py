@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from nacl.bindings import crypto_aead_xchacha20poly1305_ietf_encrypt
 from nacl.secret import Aead
 
 from exchange.envelope.errors import SealedRowError
@@ -34,7 +35,9 @@ class SealedRows:
         """The sealed value; `nonce` is 24 fresh random bytes."""
         if len(nonce) != NONCE_BYTES:
             raise SealedRowError
-        return VERSION + bytes(Aead(self._key.secret_bytes()).encrypt(value, _bound(table, column, row), nonce))
+        bound = _bound(table, column, row)
+        sealed = crypto_aead_xchacha20poly1305_ietf_encrypt(value, bound, nonce, self._key.secret_bytes())
+        return VERSION + nonce + sealed
 
     def open(self, sealed: bytes, *, table: str, column: str, row: str) -> bytes:
         """The value.

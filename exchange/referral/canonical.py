@@ -25,6 +25,8 @@ _RENAMED = {
     "literal_error": "unknown-term",
 }
 
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode
+
 
 class SealedModel(BaseModel):
     """A frozen model of personal content: it forbids unknown members and never shows a value."""
@@ -46,7 +48,7 @@ class SealedContent(SealedModel):
     def to_bytes(self) -> bytes:
         """The canonical JSON of this content. Equal contents give equal bytes."""
         members = self.model_dump(mode="json", by_alias=True, exclude_none=True)
-        return json.dumps(members, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode("ascii")
+        return _encode(members).encode("ascii")
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:

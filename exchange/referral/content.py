@@ -108,7 +108,8 @@ class ReferralContent(ProtectedFields, NeedFields, RoutingFields):
 
     def only(self, fields: Iterable[Field]) -> Self:
         """This content without every field that is not listed."""
-        return self.model_validate({field.value: getattr(self, field.value) for field in frozenset(fields)})
+        # Not validated again: of members that agree, fewer agree too.
+        return self.model_copy(update={field.value: None for field in self.fields_present().difference(fields)})
 
     def with_routing(self, routing: Routing) -> Self:
         """This content with the routing fields of the sending node.
@@ -119,15 +120,19 @@ class ReferralContent(ProtectedFields, NeedFields, RoutingFields):
         own = self.fields_present() & ROUTING_FIELDS
         if own:
             raise ContentInvalidError(ContentProblem(f"$.{field.value}", "set-by-node") for field in sorted(own))
-        members = {field.value: getattr(self, field.value) for field in self.fields_present()}
-        members |= {name: getattr(routing, name) for name in Routing.__dataclass_fields__}
+        members = {name: getattr(routing, name) for name in Routing.__dataclass_fields__}
         members["exercise"] = routing.exercise or None
         members["vocabulary_version"] = VOCABULARY_VERSION
         problems: tuple[ContentProblem, ...] = ()
         try:
-            return self.model_validate(members)
+            written = RoutingFields.model_validate(members)
         except ValidationError as error:
             problems = problems_of(error)
+        else:
+            # Her own members are validated already; of all rules between both, this is the only one.
+            if self.needs_fit(routing.service_type):
+                return self.model_copy(update=written.__dict__)
+            problems = (ContentProblem("$", "need-of-another-service"),)
         raise ContentInvalidError(problems)
 
 

@@ -30,6 +30,8 @@ _WORD_LETTERS: Final = range(2, 17)
 
 
 def _visible(text: str) -> str:
+    if text.isascii() and text.isprintable():
+        return text
     text = unicodedata.normalize("NFC", text)
     if any(char in _HIDDEN or unicodedata.category(char) == "Cc" for char in text):
         raise PydanticCustomError("hidden_character", "must not contain control or direction characters")
