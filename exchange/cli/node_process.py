@@ -5,6 +5,7 @@ Rules:
 * The first line of standard input is the passphrase that was typed, or empty where the settings name one.
 * Standard input stays open as long as the parent lives. When it closes, this process stops as if told to.
 * SIGTERM ends it in order: no new work, running work finished, databases closed.
+* However it ends, it leaves no core file: its memory holds keys and contents.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Final
 
 from pydantic import SecretStr
 
+from exchange.cli.core_files import switch_off_core_files
 from exchange.settings import Settings, load_settings
 
 _STANDARD_INPUT: Final = 0
@@ -28,6 +30,7 @@ SHUTDOWN_S: Final = 8
 
 def main(arguments: list[str]) -> None:
     """Read the passphrase, watch the parent, and be an API process or the courier."""
+    switch_off_core_files()
     typed = _first_line().decode()
     settings = load_settings(passphrase=SecretStr(typed) if typed else None)
     threading.Thread(target=_stop_with_parent, name="parent", daemon=True).start()

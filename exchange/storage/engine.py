@@ -202,9 +202,30 @@ def check_writable(connection: Connection) -> None:
         raise StorageReadOnlyError("The database refuses writes.")
 
 
+_LOOK_AGAIN_S: Final = 0.02
+_STILL_SEEN: Final = text(
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    " AND greatest(age(backend_xmin), age(backend_xid)) >= age(CAST(CAST(:xid AS text) AS xid))"
+)
+"""Transactions of this database that began before another one: what they could see is not removed."""
+
+
 def rewrite_table(engine: Engine, table: str) -> None:
-    """Writes a PostgreSQL table anew without its dead rows; an ordinary VACUUM leaves their bytes in the pages."""
+    """Writes a PostgreSQL table anew without its dead rows; an ordinary VACUUM leaves their bytes in the pages.
+
+    The new table takes along what a transaction that is still open could see, deleted or not. So it is written when
+    every transaction that began before this call has ended.
+
+    Raises:
+        StorageBusyError: one of them did not end in time, so the deleted rows may still be there.
+    """
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        deleted_before = connection.exec_driver_sql("SELECT pg_current_xact_id()::xid::text").scalar_one()
+        deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+        while connection.execute(_STILL_SEEN, {"xid": deleted_before}).scalar_one():
+            if time.monotonic() > deadline:
+                raise StorageBusyError("A transaction that can see deleted rows did not end in time.")
+            time.sleep(_LOOK_AGAIN_S)
         quoted = connection.dialect.identifier_preparer.quote(table)
         connection.exec_driver_sql(f"VACUUM (FULL) {quoted}")
 

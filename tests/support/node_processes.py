@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from sqlalchemy import Table, func, select
@@ -94,6 +95,8 @@ class NodeProcesses:
     """`main` and `keys`."""
     listener: socket.socket
     nursery: Nursery
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """Further settings."""
     running: dict[str, int] = field(default_factory=dict)
     """Process ids by role."""
 
@@ -117,7 +120,9 @@ class NodeProcesses:
     def environment(self) -> dict[str, str]:
         """The variables of its processes; those of the surrounding shell belong to another node."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("EXCHANGE_")}
-        return inherited | {
+        return {
+            **inherited,
+            **self.variables,
             "EXCHANGE_HOME": str(self.home),
             "EXCHANGE_DATABASE_URL": self.urls["main"],
             "EXCHANGE_KEY_DATABASE_URL": self.urls["keys"],
@@ -193,7 +198,10 @@ def _ready(url: str) -> bool:
 
 @contextmanager
 def node_processes(
-    folder: Path, plans: Sequence[AgencyPlan], new_database: NewDatabase | None = None
+    folder: Path,
+    plans: Sequence[AgencyPlan],
+    new_database: NewDatabase | None = None,
+    variables: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[list[NodeProcesses]]:
     """Nodes for these agencies that know each other; nothing of them runs yet."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -208,7 +216,7 @@ def node_processes(
                 "main": one.variables.get("EXCHANGE_DATABASE_URL", f"sqlite:///{one.home / 'node.db'}"),
                 "keys": one.variables.get("EXCHANGE_KEY_DATABASE_URL", f"sqlite:///{one.home / 'keys.db'}"),
             }
-            node = NodeProcesses(one.plan, one.home, one.member, urls, listener, nursery)
+            node = NodeProcesses(one.plan, one.home, one.member, urls, listener, nursery, variables)
             stack.callback(node.stop)
             nodes.append(node)
         yield nodes

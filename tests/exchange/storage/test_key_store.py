@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
@@ -9,11 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from sqlalchemy import Connection, insert, make_url, select, text, update
 
 from exchange.envelope.errors import SealedRowError
 from exchange.envelope.keys import EpochKey, ReferralKey, RowKey
+from exchange.storage import engine as engine_module
 from exchange.storage.database import Database
 from exchange.storage.errors import StorageBusyError, StorageUnavailableError
 from exchange.storage.key_store import SWEEP_PAGE, EpochPrivate, KeyStore
@@ -170,6 +173,37 @@ async def test_destroyed_bytes_are_in_no_table_file_of_a_postgresql_key_store(ke
         after = await store.database.write(table_files)
         assert not any(needle in content for content in after for needle in needles)
         assert await store.get_many(keys) == {name: kept for name, kept in keys.items() if name not in doomed}
+
+
+@pytest.mark.parametrize("database_kind", ["postgresql"])
+@pytest.mark.parametrize("ends", [True, False], ids=["that-ends", "that-does-not"])
+async def test_destruction_is_not_claimed_while_a_transaction_sees_what_was_deleted(
+    key_store_url: str, monkeypatch: pytest.MonkeyPatch, *, ends: bool
+) -> None:
+    """PostgreSQL takes deleted rows along into the new table as long as a snapshot shows them."""
+    monkeypatch.setattr(engine_module, "BUSY_TIMEOUT_MS", 10_000 if ends else 200)
+    async with key_store(key_store_url) as store:
+        await store.put_many({referral(1): key(1)}, at=NOW)
+        needle = await store.database.read(partial(wrapped, name=referral(1)))
+        with psycopg.connect(key_store_url) as old, psycopg.connect(key_store_url, autocommit=True) as looks:
+            old.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            old.execute("SELECT 1 FROM pg_class LIMIT 1")
+            destroying = asyncio.create_task(store.destroy([referral(1)]))
+            if ends:
+                await asyncio.sleep(0.2)
+                assert not destroying.done()
+                old.rollback()
+                await destroying
+            else:
+                with pytest.raises(StorageUnavailableError):
+                    await destroying
+                old.rollback()
+                await store.destroy([referral(1)])
+            looks.execute("CHECKPOINT")
+            read = "SELECT pg_read_binary_file(pg_relation_filepath('referral_key'))"
+            row = looks.execute(read).fetchone()
+            assert row is not None
+            assert needle not in bytes(row[0])
 
 
 @pytest.mark.parametrize("database_kind", ["sqlite"])
