@@ -11,6 +11,8 @@ Rules:
 
 from __future__ import annotations
 
+import contextlib
+
 from exchange.envelope.kinds import Kind, KindClass
 from exchange.schemas.sealing import EnvelopesAnswer, EnvelopesRequest
 from exchange.storage.database import Connection
@@ -19,10 +21,10 @@ from exchange.storage.outbox import digests_out
 from exchange.storage.referrals import ReferralRecord, load_referral
 from exchange.use_cases.acting import Acting
 from exchange.use_cases.cases import again
-from exchange.use_cases.errors import ConflictError, InvalidError
+from exchange.use_cases.errors import ConflictError, GoneError, InvalidError
 from exchange.use_cases.idempotency import Idempotency, Keep, Stored, once
 from exchange.use_cases.node import Node
-from exchange.use_cases.release_disclosure import release_due
+from exchange.use_cases.release_disclosure import release_disclosure
 from exchange.use_cases.sealed_answer import store_sealed_answer, store_sealed_attestation
 from exchange.use_cases.sealed_checks import AgencySealed, check_sealed
 from exchange.use_cases.sealed_later import store_sealed_later
@@ -47,15 +49,17 @@ async def hand_in_sealed(
         known = await _handed_in_before(node, sealed)
         if known is not None:
             return known
-        return await again(lambda: _store(node, acting, request, sealed, keep))
+        answer = await again(lambda: _store(node, acting, request, sealed, keep))
+        if sealed[0].header.kind is Kind.DISCLOSURE and answer.referral.flags.awaiting_confirmation:
+            # After an acceptance this call is the worker's confirmation. What keeps it held is told by the referral.
+            with contextlib.suppress(ConflictError, GoneError):
+                await release_disclosure(node, acting, answer.referral.id)
+        return answer
 
     try:
-        stored = await once(node, idem, EnvelopesAnswer, work)
+        return await once(node, idem, EnvelopesAnswer, work)
     except IntegrityError as error:
         raise _id_taken() from error
-    # A fresh disclosure after an acceptance goes at once; if that fails now, the courier does it again.
-    await release_due(node)
-    return stored
 
 
 async def _store(

@@ -138,8 +138,8 @@ def _hold(
     put_out(node, conn, sealed.message, status="held")
     groups = tuple(Group(group) for group in sealed.header.groups)
     facts = case.facts.model_copy(update={"held_fields": (), "held_groups": groups})
-    # As with a node that holds keys: an acceptance that is here already releases when the call says so, right after.
-    hold = "release-due" if case.accepted() else "held"
+    # `confirm` and not `held`: an acceptance that is here already must not release it before this call says so.
+    hold = "confirm" if case.accepted() else "held"
 
     def held(read: ReferralRecord) -> ReferralRecord:
         return replace(read, hold=hold, sealed_facts=seal_facts(node, read.id, facts))
