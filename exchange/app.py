@@ -125,8 +125,8 @@ async def open_node(
         yield node
 
 
-def check_start(settings: Settings) -> None:
-    """Everything that would keep a node from starting, looked at without opening it.
+def check_start(settings: Settings) -> bool:
+    """Everything that would keep a node from starting, looked at without opening it; whether it holds the agency key.
 
     Raises:
         StartRefusedError: it must not start, or cannot.
@@ -140,6 +140,7 @@ def check_start(settings: Settings) -> None:
     _refuse_insecure(settings, roster)
     for url, history in ((settings.database_url, History.MAIN), (settings.key_database_url, History.KEYS)):
         _check_version(url.get_secret_value(), history)
+    return keys.agency is not None
 
 
 def _check_version(url: str, history: History) -> None:

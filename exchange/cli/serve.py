@@ -158,7 +158,8 @@ def serve(
         with refusals_told():
             settings = load_settings(home=home, workers=workers, passphrase=typed)
     refuse_if_insecure(settings)
-    refuse_if_it_cannot(settings)
+    if not holds_agency_key(settings):
+        say("Keys elsewhere: this node holds no agency key and can read nothing. The agency's own software does.")
     variables = {"EXCHANGE_HOME": str(settings.home), "EXCHANGE_WORKERS": str(settings.workers)}
     supervisor = Supervisor(settings.host, settings.port, settings.workers, os.environ | variables, typed)
     try:
@@ -169,12 +170,12 @@ def serve(
     raise typer.Exit(watch(supervisor))
 
 
-def refuse_if_it_cannot(settings: Settings) -> None:
+def holds_agency_key(settings: Settings) -> bool:
     """End here, before anything is started, if the keys, the roster or a database would end the processes anyway."""
     from exchange.app import StartRefusedError, check_start
 
     try:
-        check_start(settings)
+        return check_start(settings)
     except StartRefusedError as refused:
         for reason in refused.reasons:
             advise(reason, style="red")

@@ -6,14 +6,17 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
+from pydantic import SecretStr
 from support.blind import referred
-from support.federation import Federation, federation
+from support.federation import PASSPHRASE, Federation, federation
 from support.people import CANARY_NAME
 
 from contracts.vocabulary import WithdrawalForm
+from exchange.app import check_start
 from exchange.client import ProblemError
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.schemas.inbox import ProgressRequest
+from exchange.settings import load_settings
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -74,3 +77,15 @@ async def test_her_no_destroys_on_both_sides_and_is_attested_twice(mixed: Federa
     with pytest.raises(ProblemError) as gone:
         await story.helps.open(story.id, "disclosure")
     assert gone.value.problem.code == "destroyed"
+
+
+async def test_a_node_says_at_its_start_whether_it_holds_the_agency_key(mixed: Federation) -> None:
+    for one in mixed.nodes.values():
+        databases = {name: f"sqlite:///{mixed.folder / one.agency}-{name}.db" for name in ("main", "keys")}
+        settings = load_settings(
+            home=one.home,
+            passphrase=SecretStr(PASSPHRASE),
+            database_url=SecretStr(databases["main"]),
+            key_database_url=SecretStr(databases["keys"]),
+        )
+        assert check_start(settings) is (one.agency_home == one.home)
