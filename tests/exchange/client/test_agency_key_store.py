@@ -1,0 +1,135 @@
+"""The agency's own key store: durable before a call returns, sealed at rest, and nothing left of what was destroyed."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import sqlite3
+import stat
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from contracts.vocabulary import Feedback, Purpose
+from exchange.client.vault import VaultError
+from exchange.client.vault.cases import VaultCase
+from exchange.client.vault.store import AgencyKeyStore, OwnEpoch, Taken
+from exchange.envelope.errors import SealedRowError
+from exchange.envelope.keys import Dek, EpochKey, RowKey
+from exchange.referral.lifecycle import Side
+
+KEY = RowKey(b"\x01" * 32)
+ITEM, REFERRAL = "1" * 32, "2" * 32
+DEK = Dek(b"\x03" * 32)
+CASE = VaultCase(
+    side=Side.RECEIVING,
+    peer="lantern-helpline",
+    contract="c" * 64,
+    purpose=Purpose.PROVIDE_SAFE_ACCOMMODATION,
+    offer=ITEM,
+    feedback=Feedback.STATUS,
+    client_code="CANARY-CODE",
+)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "agency-keys.db"
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[AgencyKeyStore]:
+    opened = AgencyKeyStore(path, KEY, secrets.token_bytes)
+    yield opened
+    opened.close()
+
+
+def _take(store: AgencyKeyStore) -> None:
+    store.take(ITEM, REFERRAL, CASE, Taken(DEK, b"\x04" * 32, "d" * 64))
+
+
+def _bytes(path: Path) -> bytes:
+    return b"".join(file.read_bytes() for file in path.parent.iterdir())
+
+
+def test_what_was_taken_is_there_after_kill_9(path: Path) -> None:
+    child = os.fork()
+    if child == 0:  # pragma: no cover - it is killed
+        _take(AgencyKeyStore(path, KEY, secrets.token_bytes))
+        os.kill(os.getpid(), signal.SIGKILL)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    again = AgencyKeyStore(path, KEY, secrets.token_bytes)
+    taken = again.taken(ITEM)
+    assert taken is not None
+    assert (taken.dek, taken.digest, again.case(REFERRAL)) == (DEK, "d" * 64, CASE)
+    again.close()
+
+
+def test_nothing_lies_in_the_clear_and_the_file_is_its_owners(store: AgencyKeyStore, path: Path) -> None:
+    _take(store)
+    key = EpochKey(b"\x05" * 32)
+    store.put_epochs([OwnEpoch(key, b"statement", 1, 2, 1, 3)])
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    for secret in (DEK.secret_bytes(), key.secret_bytes(), b"CANARY-CODE", b"lantern-helpline"):
+        assert secret not in _bytes(path)
+
+
+def test_another_storage_key_opens_nothing(store: AgencyKeyStore, path: Path) -> None:
+    _take(store)
+    other = AgencyKeyStore(path, RowKey(b"\x09" * 32), secrets.token_bytes)
+    with pytest.raises(SealedRowError):
+        other.taken(ITEM)
+    other.close()
+
+
+def test_the_first_key_of_a_referral_stays(store: AgencyKeyStore) -> None:
+    _take(store)
+    store.take("9" * 32, REFERRAL, CASE, Taken(Dek(b"\x06" * 32), b"\x04" * 32, "e" * 64))
+    first = store.taken(ITEM)
+    assert first is not None
+    assert first.dek == DEK
+
+
+def test_destroyed_is_gone_from_the_file_and_never_comes_back(store: AgencyKeyStore, path: Path) -> None:
+    _take(store)
+    with closing(sqlite3.connect(path)) as looking:
+        (wrapped,) = looking.execute("SELECT wrapped FROM referral").fetchone()
+        (rewrapped,) = looking.execute("SELECT rewrapped FROM opened").fetchone()
+    assert wrapped in _bytes(path)
+    store.destroy([REFERRAL])
+    store.destroy([REFERRAL])
+    for gone in (wrapped, rewrapped):
+        assert gone not in _bytes(path)
+    assert (store.taken(ITEM), store.case(REFERRAL), list(store.cases())) == (None, None, [])
+    for again in (lambda: _take(store), lambda: store.put_case(REFERRAL, CASE)):
+        with pytest.raises(VaultError) as refused:
+            again()
+        assert refused.value.code == "destroyed"
+
+
+def test_weekly_keys_end(store: AgencyKeyStore, path: Path) -> None:
+    key = EpochKey(b"\x07" * 32)
+    store.put_epochs([OwnEpoch(key, b"a statement", 1, 2, 1, 100)])
+    with closing(sqlite3.connect(path)) as looking:
+        (wrapped,) = looking.execute("SELECT wrapped FROM epoch").fetchone()
+    assert store.destroy_ended_epochs(99) == 0
+    assert store.epoch_key(key.key_id) == key
+    assert store.destroy_ended_epochs(100) == 1
+    assert store.epoch_key(key.key_id) is None
+    assert wrapped not in _bytes(path)
+
+
+def test_neither_roster_nor_a_peers_number_goes_back(store: AgencyKeyStore) -> None:
+    store.remember_peer_seq("lantern-helpline", 7)
+    store.remember_peer_seq("lantern-helpline", 3)
+    assert store.peer_seq("lantern-helpline") == 7
+    store.pin_roster(4, "a")
+    store.pin_roster(4, "a")
+    for version, digest in ((3, "a"), (4, "b")):
+        with pytest.raises(VaultError) as refused:
+            store.pin_roster(version, digest)
+        assert refused.value.code == "roster-went-back"
+    store.pin_roster(5, "b")
