@@ -24,6 +24,7 @@ from benchmarks.poll import measure_poll
 from benchmarks.pure import measure_pure
 from benchmarks.telling import tell
 from benchmarks.throughput import measure_throughput, measure_throughput_on_postgresql
+from benchmarks.wire import measure_bytes
 
 PARTS: Final[dict[str, Callable[[Path], dict[str, Any]]]] = {
     "pure": lambda _: measure_pure(),
@@ -31,6 +32,7 @@ PARTS: Final[dict[str, Callable[[Path], dict[str, Any]]]] = {
     "postgresql": measure_throughput_on_postgresql,
     "latency": measure_latency,
     "poll": measure_poll,
+    "bytes": measure_bytes,
 }
 
 

@@ -42,8 +42,7 @@ class Load:
 
     async def prepare(self) -> None:
         """Tokens, consents, and one referral all the way, so that the nodes know each other's keys."""
-        for node in (self._helpline, self._shelter):
-            await self._sign_in(node)
+        await self.sign_in()
         async with asyncio.timeout(WORKS_WITHIN_S):
             while True:
                 try:
@@ -53,6 +52,11 @@ class Load:
                     await asyncio.sleep(0.2)  # the peer's keys are not fetched yet
             while referral not in await self.open_some(wait_s=10):
                 pass
+
+    async def sign_in(self) -> None:
+        """Tokens and consents."""
+        for node in (self._helpline, self._shelter):
+            await self._sign_in(node)
 
     async def _sign_in(self, node: Node) -> None:
         async with node.client(ACTOR) as client:
@@ -129,9 +133,27 @@ class Load:
         body = json.dumps({"ids": [item["id"] for item in page["items"]]}).encode()
         headers = self._headers[self._shelter.agency]
         opened = json.loads(await self._receiving.ask("POST", "/v1/inbox/open", body, headers))
-        assert all(item["content"]["needs"] for item in opened["items"])
+        assert all(item["content"] for item in opened["items"])
         assert len(opened["items"]) == len(page["items"])
         return [item["referral"] for item in page["items"]]
+
+    async def offer(self) -> None:
+        """One referral, handed in and opened."""
+        referral = await self.hand_in()
+        while referral not in await self.open_some(wait_s=10):
+            pass
+
+    async def whole(self) -> None:
+        """One referral: offered, opened, accepted, disclosed, opened again."""
+        referral = await self.hand_in()
+        path = f"/v1/inbox?cursor={self._cursor}&limit=1&wait=20"
+        (item,) = (await self.receiver_get(path))["items"]
+        while referral not in await self.open_some(wait_s=10):
+            pass
+        headers = self._headers[self._shelter.agency] | {"idempotency-key": secrets.token_hex(8)}
+        await self._receiving.ask("POST", f"/v1/inbox/{item['id']}/decision", b'{"decision":"accepted"}', headers)
+        while referral not in await self.open_some(wait_s=10):
+            pass
 
     async def open_many(self, count: int) -> float:
         """Open so many that are there; so many a second."""

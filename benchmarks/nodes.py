@@ -145,6 +145,13 @@ class Pair:
     helpline: Node
     shelter: Node
 
+    def start(self) -> None:
+        """Start both; return when they are ready."""
+        for node in (self.helpline, self.shelter):
+            node.start()
+        for node in (self.helpline, self.shelter):
+            node.wait_until_ready()
+
     def roles(self) -> dict[str, psutil.Process]:
         """The four processes by what they do."""
         return {
@@ -168,8 +175,21 @@ def _cpu(process: psutil.Process) -> float:
 
 
 @contextmanager
-def running_pair(folder: Path, *, new_database: NewDatabase | None = None, apart: bool = False) -> Iterator[Pair]:
+def running_pair(folder: Path, *, new_database: NewDatabase | None = None) -> Iterator[Pair]:
     """Both nodes, ready to work; stopped at the end.
+
+    Args:
+        folder: a new folder for their homes.
+        new_database: makes the databases; files in their homes unless given.
+    """
+    with made_pair(folder, new_database=new_database) as pair:
+        pair.start()
+        yield pair
+
+
+@contextmanager
+def made_pair(folder: Path, *, new_database: NewDatabase | None = None, apart: bool = False) -> Iterator[Pair]:
+    """Both nodes, to be started; stopped at the end.
 
     Args:
         folder: a new folder for their homes.
@@ -179,12 +199,7 @@ def running_pair(folder: Path, *, new_database: NewDatabase | None = None, apart
     folder.mkdir(mode=0o700)
     with ExitStack() as running:
         made, _ = make_nodes(folder, (HELPLINE, SHELTER), Environment.DEMO, new_database, SETTINGS)
-        nodes = [running.enter_context(_prepared(one, free_port() if apart else one.port)) for one in made]
-        for node in nodes:
-            node.start()
-        for node in nodes:
-            node.wait_until_ready()
-        yield Pair(*nodes)
+        yield Pair(*(running.enter_context(_prepared(one, free_port() if apart else one.port)) for one in made))
 
 
 @contextmanager

@@ -23,6 +23,8 @@ from exchange.envelope.header import parse_header
 from exchange.envelope.keys import AgencyKey, EpochKey
 from exchange.envelope.open import check_signature, decrypt, unwrap
 from exchange.envelope.seal import seal
+from exchange.envelope.wire import canonical
+from exchange.limits import LIMITS
 from exchange.referral.content import ReferralContent, Routing
 from exchange.roster import Member, ToldFirst
 
@@ -76,6 +78,26 @@ def _envelope() -> dict[str, float]:
 
     assert opening() == content
     return {"seal_us": microseconds(sealing, 1000), "open_us": microseconds(opening, 1000)}
+
+
+def envelope_bytes() -> dict[str, int]:
+    """How large an envelope is as JSON, by the size to which its content is padded."""
+    agency, epoch = AgencyKey(os.urandom(32)), EpochKey(os.urandom(32))
+    return {
+        str(bucket): len(
+            canonical(
+                seal(
+                    _header(agency, epoch),
+                    os.urandom(bucket // 2),
+                    epoch_public=epoch.public,
+                    sign=agency.sign,
+                    dek=os.urandom(32),
+                    nonce=os.urandom(24),
+                ).to_json()
+            )
+        )
+        for bucket in LIMITS.padding_bytes
+    }
 
 
 def _header(agency: AgencyKey, epoch: EpochKey) -> Header:
