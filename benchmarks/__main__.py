@@ -19,9 +19,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.idle import measure_idle
 from benchmarks.latency import measure_latency
 from benchmarks.poll import measure_poll
 from benchmarks.pure import measure_pure
+from benchmarks.recovery import measure_recovery
 from benchmarks.telling import tell
 from benchmarks.throughput import measure_throughput, measure_throughput_on_postgresql
 from benchmarks.wire import measure_bytes
@@ -32,7 +34,9 @@ PARTS: Final[dict[str, Callable[[Path], dict[str, Any]]]] = {
     "postgresql": measure_throughput_on_postgresql,
     "latency": measure_latency,
     "poll": measure_poll,
+    "recovery": measure_recovery,
     "bytes": measure_bytes,
+    "idle": measure_idle,
 }
 
 

@@ -123,6 +123,13 @@ class Load:
         """What the receiver's node answers."""
         return json.loads(await self._receiving.ask("GET", path, headers=self._headers[self._shelter.agency]))
 
+    async def bytes_of_a_poll(self) -> int:
+        """What asking for news and hearing that there are none takes, both ways."""
+        lines = self._receiving
+        before = lines.asked_bytes + lines.answered_bytes
+        await self.receiver_get(f"/v1/inbox?cursor={10**9}&wait=1")
+        return lines.asked_bytes + lines.answered_bytes - before
+
     async def open_some(self, wait_s: int = 0) -> list[str]:
         """List and open up to 50 items after the cursor; the referrals they are about."""
         wait = f"&wait={wait_s}" if wait_s else ""

@@ -28,6 +28,7 @@ class Line(asyncio.Protocol):
         self._answer: asyncio.Future[tuple[int, bytes]] | None = None
         self._body_from = 0
         self._end = 0
+        self.answer_bytes = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
@@ -49,6 +50,7 @@ class Line(asyncio.Protocol):
         if len(self._received) >= self._end and self._answer is not None:
             status = int(self._received[9:12])
             body = bytes(self._received[self._body_from : self._end])
+            self.answer_bytes = self._end
             del self._received[: self._end]
             self._end = 0
             answer, self._answer = self._answer, None
@@ -87,6 +89,8 @@ class Lines:
         address = urlsplit(url)
         self._host, self._port = address.hostname or "", address.port or 80
         self._idle: list[tuple[Line, float]] = []
+        self.asked_bytes = 0
+        self.answered_bytes = 0
 
     async def ask(self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> bytes:
         """The body of a good answer.
@@ -97,7 +101,10 @@ class Lines:
         lines = [f"{method} {path} HTTP/1.1", f"host: {self._host}:{self._port}", f"content-length: {len(body)}"]
         lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
         line = self._rested() or await self._connect()
-        status, answer = await line.send("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
+        request = "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+        status, answer = await line.send(request)
+        self.asked_bytes += len(request)
+        self.answered_bytes += line.answer_bytes
         self._idle.append((line, time.monotonic()))
         if not 200 <= status < 300:
             raise HTTPFailedError(f"{method} {path} was answered {status}: {answer[:300]!r}")

@@ -11,6 +11,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Final, Protocol, TypeVar
@@ -37,6 +38,7 @@ _LONGEST_PAUSE_S: Final = 3600
 """The longest pause that a peer can ask for."""
 _UNAUTHORIZED: Final = 401
 _OK: Final = 200
+_NOT_MODIFIED: Final = 304
 _BUSY: Final = frozenset({429, 503})
 
 
@@ -101,6 +103,7 @@ class HTTPTransport:
         self._limits = limits
         self._clock = clock
         self._tokens: dict[str, _Token] = {}
+        self._cards: dict[str, tuple[str, NodeCard]] = {}
         self._client = httpx2.AsyncClient(
             transport=transport,
             # `exchange_s` bounds the whole exchange; in between a line may be silent for long.
@@ -145,10 +148,17 @@ class HTTPTransport:
         Raises:
             PeerUnreachableError: there was no usable answer.
         """
-        status, answer = await self._send("GET", peer.node_url + "/.well-known/referral-node")
+        tag, known = self._cards.get(peer.agency, (None, None))
+        asked = {"if-none-match": tag} if tag is not None else None
+        status, answer = await self._send("GET", peer.node_url + "/.well-known/referral-node", headers=asked)
+        if status == _NOT_MODIFIED and known is not None:
+            return known
         if status != _OK:
             raise PeerUnreachableError("refused-us")
-        return _parsed(NodeCard, answer)
+        card = _parsed(NodeCard, answer)
+        # The tag is of these bytes (`api.rendering.revalidated`); a peer that tags otherwise sends its card again.
+        self._cards[peer.agency] = (f'"{hashlib.sha256(answer).hexdigest()[:32]}"', card)
+        return card
 
     async def greet(self, peer: Member) -> None:
         """Prove to the peer that this node is there: a fresh token, which is no use but to have asked for it.

@@ -12,10 +12,11 @@ import httpx2
 import pytest
 from support.federation import Federation, TestNode
 from support.people import consent_request, referral_request
-from support.stories import rows
+from support.stories import begin, rows
 
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.federation.courier import Courier
+from exchange.federation.peers import fetch_peer_keys
 from exchange.federation.transport import HTTPTransport
 from exchange.limits import KIB, LIMITS
 from exchange.schemas.referrals import ReferralCreated
@@ -59,9 +60,12 @@ class Line(httpx2.AsyncBaseTransport):
         return httpx2.Response(answer.status_code, headers=answer.headers, content=content)
 
 
+def transport_over(node: TestNode, line: Line) -> HTTPTransport:
+    return HTTPTransport(node.agency, node.node.node_key, node.node.limits, node.node.clock, transport=line)
+
+
 def courier_over(node: TestNode, line: Line) -> Courier:
-    transport = HTTPTransport(node.agency, node.node.node_key, node.node.limits, node.node.clock, transport=line)
-    return Courier(node.node, transport, seconds=line.seconds)
+    return Courier(node.node, transport_over(node, line), seconds=line.seconds)
 
 
 async def hand_in(together: Federation, count: int) -> list[ReferralCreated]:
@@ -134,3 +138,27 @@ async def test_after_a_week_away_everything_arrives_in_batches_that_fit(two: Fed
     await until_all_arrived(two, courier, 24)
     assert line.lost == 0
     assert max(took for _, took in line.batches) < 2 * AIM_S
+
+
+async def test_a_whole_referral_takes_less_than_64_kib_cards_and_tokens_included(two: Federation) -> None:
+    line = Line(two.network, **BAD)
+    for here, there in ((HELPLINE, SHELTER), (SHELTER, HELPLINE)):
+        assert await fetch_peer_keys(two[here].node, transport_over(two[here], line), two[there].member)
+        two[here].courier = courier_over(two[here], line)
+    story = await begin(two)
+    await story.decides("accepted")
+    assert (await story.opened("disclosure")).content is not None
+    assert 20 * KIB < line.carried <= 64 * KIB
+    assert line.lost == 0
+
+
+async def test_a_card_that_has_not_changed_is_not_sent_again(two: Federation) -> None:
+    line = Line(two.network, **BAD)
+    transport = transport_over(two[HELPLINE], line)
+    first = await transport.node_card(two[SHELTER].member)
+    whole = line.carried
+    again = await transport.node_card(two[SHELTER].member)
+    assert again == first
+    assert line.carried - whole <= FROM_HEAD_BYTES < whole
+    # Asked every ten minutes for a day, by a node that has not enough of the peer's keys.
+    assert whole + 144 * (line.carried - whole) <= 500_000
