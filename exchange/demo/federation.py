@@ -41,7 +41,7 @@ from exchange.roster import Adoption, Member, ToldFirst, roster_bytes
 from exchange.settings import KEYS_NAME, Environment
 
 LOOPBACK: Final = "127.0.0.1"
-READY_WITHIN_S: Final = 30.0
+READY_WITHIN_S: Final = 90.0
 _PASSPHRASE_NAME: Final = "passphrase"  # noqa: S105 - the name of a file
 NewDatabase = Callable[[str], str]
 """From a name to the address of a new, empty database."""
