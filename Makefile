@@ -8,7 +8,7 @@ export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
 SECONDS ?= 60
-.PHONY: help demo demoblind test faults check fuzz oracle bench serve openapi lock clean
+.PHONY: help demo demoblind test faults check fuzz oracle timing bench serve openapi lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -46,6 +46,9 @@ fuzz: $(STAMP) ## Wrong input to every reader and endpoint, for SECONDS=60; find
 
 oracle: $(STAMP) ## Every question to the shipped contract, asked of Cedar as well (some minutes)
 	@PYTHONPATH=tests $(BIN)/python -m oracle
+
+timing: $(STAMP) ## Whether the time of a refusal tells what its words do not
+	@PYTHONPATH=tests $(BIN)/python -m timing
 
 bench: $(STAMP) ## What we claim about speed, beside the limit of this machine in the same run
 	@$(BIN)/python -m benchmarks

@@ -73,8 +73,9 @@ def find_item(conn: Connection, item: str, unit: str | None) -> tuple[int, Arriv
         NotFoundError: there is no such item, or this branch may not see it.
     """
     found = load_arrived(conn, [item])
-    record = load_referral(conn, found[item][1].referral) if item in found else None
-    if record is None or not may_see(record, unit):
+    # Read in either case: the time of a 404 does not tell an item of another branch from one that does not exist.
+    record = load_referral(conn, found[item][1].referral if item in found else item)
+    if item not in found or record is None or not may_see(record, unit):
         raise not_found()
     return *found[item], record
 

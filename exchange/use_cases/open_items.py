@@ -67,17 +67,21 @@ async def open_items(node: Node, acting: Acting, ids: Sequence[str]) -> OpenedIt
 
     def read(conn: Connection) -> tuple[Found, dict[str, ReferralRecord]]:
         found = load_arrived(conn, wanted)
-        return found, load_referrals(conn, {row.referral for _, row in found.values()})
+        # Asked in either case, and no key is fetched for what another branch holds: the time of a 404 must not tell
+        # an item that one may not see from one that does not exist.
+        referrals = load_referrals(conn, {found[item][1].referral if item in found else item for item in wanted})
+        seen = {name: record for name, record in referrals.items() if may_see(record, acting.unit)}
+        return {item: one for item, one in found.items() if one[1].referral in seen}, seen
 
     found, referrals = await node.database.read(read)
-    keys = await node.key_store.get_many({row.referral for _, row in found.values()})
+    keys = await node.key_store.get_many(referrals)
     opened = []
     for item in wanted:
         if item not in found:
             continue
         seq, row = found[item]
-        referral = referrals.get(row.referral)
-        if referral is not None and may_see(referral, acting.unit) and may_be_shown(row, referral):
+        referral = referrals[row.referral]
+        if may_be_shown(row, referral):
             one = _opened(node, seq, row, referral, keys.get(row.referral))
             opened += [one] if one is not None else []
     at = node.clock()
@@ -138,7 +142,7 @@ async def sealed_envelope(node: Node, acting: Acting, item: str) -> WireEnvelope
 
     def read(conn: Connection) -> tuple[Found, dict[str, ReferralRecord]]:
         found = load_arrived(conn, [item])
-        return found, load_referrals(conn, {row.referral for _, row in found.values()})
+        return found, load_referrals(conn, [found[item][1].referral if item in found else item])
 
     found, referrals = await node.database.read(read)
     row = found[item][1] if item in found else None
