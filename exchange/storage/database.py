@@ -219,5 +219,6 @@ def _in_one_snapshot(reader: Connection, function: Callable[[Connection], T]) ->
     try:
         return function(reader)
     finally:
-        reader.rollback()
+        if reader.in_transaction():
+            reader.rollback()
         driver.rollback()

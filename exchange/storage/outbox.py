@@ -56,9 +56,10 @@ class PeerLease:
     """Bytes of a batch that the line is trusted with; nothing where it was never used."""
 
 
-_COLUMNS = [OUTBOX.c[f.name] for f in fields(OutgoingRecord)]
+_NAMES = tuple(f.name for f in fields(OutgoingRecord))
+_COLUMNS = [OUTBOX.c[name] for name in _NAMES]
 _NO_BODY = {"sealed_header": None, "wrapped_key": None, "ciphertext": None, "signature": None, "release": None}
-_ENQUEUE = Prepared(insert(OUTBOX), columns=[f.name for f in fields(OutgoingRecord)])
+_ENQUEUE = Prepared(insert(OUTBOX), columns=_NAMES)
 _KNOW_PEER = Prepared(insert_unless_there(PEER), columns=["agency", "due_at"])
 _HURRY = Prepared(
     update(PEER)
@@ -84,7 +85,7 @@ _NOT_GONE = text("status IN ('queued', 'held')")
 
 def enqueue(conn: Connection, item: OutgoingRecord) -> None:
     """Store an envelope as `queued` or `held`, and make sure the courier knows the peer."""
-    _ENQUEUE.run(conn, {f.name: getattr(item, f.name) for f in fields(item)})
+    _ENQUEUE.run(conn, {name: getattr(item, name) for name in _NAMES})
     _KNOW_PEER.run(conn, {"agency": item.peer, "due_at": 0})
 
 

@@ -83,7 +83,7 @@ _NAMES = tuple(f.name for f in fields(ReferralRecord))
 _COLUMNS = [REFERRAL.c[name] for name in _NAMES]
 _EVENT_COLUMNS = [EVENT.c[f.name] for f in fields(EventRecord)]
 _ATTESTATION_COLUMNS = [ATTESTATION.c[f.name] for f in fields(AttestationRecord)]
-_INSERT = Prepared(insert(REFERRAL), columns=[f.name for f in fields(ReferralRecord)])
+_INSERT = Prepared(insert(REFERRAL), columns=_NAMES)
 _LOAD = select(*_COLUMNS).where(REFERRAL.c.id.in_(one_of("the_ids")))
 # Locked, and in one order everywhere: on PostgreSQL another process could change them after they were compared. The
 # dialect of SQLite, where writers are serialised, leaves FOR UPDATE out.
@@ -117,7 +117,7 @@ def insert_referral(conn: Connection, record: ReferralRecord) -> None:
     Raises:
         sqlalchemy.exc.IntegrityError: the id exists.
     """
-    _INSERT.run(conn, _values(record))
+    _INSERT.run(conn, {name: getattr(record, name) for name in _NAMES})
 
 
 def load_referral(conn: Connection, referral: str) -> ReferralRecord | None:
