@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from importlib.metadata import version
@@ -30,12 +30,13 @@ from exchange.envelope.key_file import KeySet, open_keys, read_key_file
 from exchange.envelope.keys import NodeKey, StorageKey
 from exchange.envelope.sealed_rows import SealedRows
 from exchange.federation.peers import fetch_peer_keys
-from exchange.federation.transport import HTTPTransport
+from exchange.federation.transport import HTTPTransport, PeerUnreachableError
 from exchange.federation.world_files import WorldFiles, WorldPaths
 from exchange.insecurities import insecurities
 from exchange.limits import LIMITS, MINUTE_MS
 from exchange.oauth.server import TokenServer
 from exchange.roster import Member, RosterInvalidError, RosterSnapshot, parse_roster
+from exchange.schemas.federation import ConsentStatusAnswer
 from exchange.settings import KEYS_NAME, Environment, Settings
 from exchange.storage.database import Connection, Database
 from exchange.storage.errors import StorageError
@@ -113,13 +114,24 @@ async def open_node(
         database = await _database(stack, settings.database_url.get_secret_value(), History.MAIN)
         key_database = await _database(stack, settings.key_database_url.get_secret_value(), History.KEYS)
         node = _node(settings, telemetry, keys, member, world, database, key_database)
-        http = HTTPTransport(node.agency, node.node_key, node.limits, node.clock, transport=transport)
+
+        def now() -> int:
+            return node.clock()  # looked up each time: a test moves the node's clock
+
+        http = HTTPTransport(node.agency, node.node_key, node.limits, now, transport=transport)
         stack.push_async_callback(http.close)
 
         async def fetch(peer: Member) -> None:
             await fetch_peer_keys(node, http, peer)
 
+        async def ask(peer: Member, receipts: Sequence[str]) -> ConsentStatusAnswer | None:
+            try:
+                return await http.consent_status(peer, receipts)
+            except PeerUnreachableError:
+                return None
+
         node.fetch_peer_keys = fetch
+        node.ask_consent_status = ask
         await _sweep(node)
         await publish_own_epochs(node)
         yield node
@@ -249,6 +261,7 @@ def _node(
         world=world.current,
         refresh_world=world.refresh,
         fetch_peer_keys=_not_yet,
+        ask_consent_status=_nobody_yet,
     )
 
 
@@ -266,6 +279,11 @@ def _statements(settings: Settings) -> StatementLibrary:
 
 async def _not_yet(_peer: Member) -> None:
     """Replaced as soon as there is a transport."""
+
+
+async def _nobody_yet(_peer: Member, _receipts: Sequence[str]) -> ConsentStatusAnswer | None:
+    """Replaced as soon as there is a transport."""
+    return None
 
 
 async def _sweep(node: Node) -> None:

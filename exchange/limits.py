@@ -93,6 +93,8 @@ class Limits:
     """The last word on a consent is asked for again at an open when it is older than this."""
     consent_shown_with_age_ms: int = 72 * HOUR_MS
     """Where the sender cannot be reached an item still opens until the last word is this old, with its age shown."""
+    consent_ask_again_ms: int = MINUTE_MS
+    """A peer that did not answer about consents is not asked again before."""
     consent_status_ids: int = 200
     """The most receipt ids in one consent-status question."""
     consent_default_ms: int = 90 * DAY_MS

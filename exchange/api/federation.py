@@ -10,13 +10,23 @@ from exchange.api.callers import Peer
 from exchange.api.examples import example_of
 from exchange.api.operations import Operation, operation
 from exchange.api.rendering import JSON, render, revalidated
-from exchange.schemas.federation import BatchAnswer, EnvelopeBatch, ResyncAnswer, ResyncRequest, RosterMirror
+from exchange.schemas.federation import (
+    BatchAnswer,
+    ConsentStatusAnswer,
+    ConsentStatusRequest,
+    EnvelopeBatch,
+    ResyncAnswer,
+    ResyncRequest,
+    RosterMirror,
+)
+from exchange.use_cases.consent_status import consent_status
 from exchange.use_cases.describe_node import roster_mirror
 from exchange.use_cases.receive_envelopes import receive_envelopes
 from exchange.use_cases.resync import resync
 
 router = APIRouter(tags=["federation"])
 
+ConsentStatusBody = Annotated[Parsed[ConsentStatusRequest], Depends(JsonBody(ConsentStatusRequest))]
 ResyncBody = Annotated[Parsed[ResyncRequest], Depends(JsonBody(ResyncRequest))]
 
 
@@ -54,6 +64,17 @@ async def resync_after_loss(call: Peer, body: ResyncBody) -> Response:
     to send the rest again.
     """
     return render(await resync(call.node, call.agency, body.value))
+
+
+@router.post("/federation/v1/consent-status")
+@operation(Operation(ConsentStatusAnswer, "One answer a receipt, under one signed statement."))
+async def ask_consent_status(call: Peer, body: ConsentStatusBody) -> Response:
+    """Ask whether consents are live.
+
+    About at most 200 receipts that were cut for the calling agency. An unknown receipt, another agency's and one whose
+    consent has ended are answered alike: `not-live`.
+    """
+    return render(await consent_status(call.node, call.agency, body.value))
 
 
 @router.get("/federation/v1/roster")

@@ -66,7 +66,7 @@ async def open_inbox_items(call: InboxOpener, body: OpenBody) -> Response:
     """Open many items.
 
     Up to 50 at once, with one entry in the record of who opened what for each. Ids that do not exist are listed in
-    `missing`.
+    `missing`, those of items that must not be opened now in `withheld`.
     """
     return render(await open_items(call.node, call.acting, body.value.ids))
 
@@ -76,7 +76,7 @@ async def open_inbox_items(call: InboxOpener, body: OpenBody) -> Response:
     Operation(
         OpenedItem,
         "The content, verified.",
-        problems=("keys-elsewhere", "destroyed"),
+        problems=("keys-elsewhere", "destroyed", "consent-not-fresh", "consent-ended"),
         media={
             ENVELOPE: {
                 "schema": {"$ref": "#/components/schemas/WireEnvelope"},
@@ -99,7 +99,11 @@ async def open_inbox_item(request: Request, call: InboxOpener, item_id: ItemId) 
 
 
 @router.get("/v1/inbox/{item_id}/contact-advice")
-@operation(Operation(ContactAdvice, "The advice.", problems=("keys-elsewhere", "destroyed")))
+@operation(
+    Operation(
+        ContactAdvice, "The advice.", problems=("keys-elsewhere", "destroyed", "consent-not-fresh", "consent-ended")
+    )
+)
 async def get_contact_advice(call: InboxOpener, item_id: ItemId, query: Advice) -> Response:
     """Ask whether she may be contacted.
 

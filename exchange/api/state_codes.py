@@ -54,6 +54,20 @@ STATE: Final = (
         "Use the `next_cursor` of an earlier page, or leave the cursor out.",
     ),
     Entry(
+        "consent-not-fresh",
+        409,
+        _PEER,
+        "Nobody has said lately that her consent is live",
+        "The referring agency's node was not reached for 72 hours. Telephone that agency. It opens when that answers.",
+    ),
+    Entry(
+        "consent-ended",
+        409,
+        _SENDER,
+        "Her consent has ended",
+        "What was sent under it is not opened any more. The referring agency knows whether she agreed anew.",
+    ),
+    Entry(
         "consent-invalid",
         422,
         _SENDER,

@@ -191,3 +191,23 @@ class Adherence(Statement):
     contract: str
     """Digest over the exact bytes of the contract file."""
     adopted_at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsentStatus(Statement):
+    """What stands behind these receipts now. Signed by the node key of the agency that cut them."""
+
+    TAG: ClassVar[Tag] = Tag.CONSENT_STATUS
+    CHECKS: ClassVar[Mapping[str, Check]] = {
+        "agency": is_agency,
+        "recipient": is_agency,
+        "receipts": is_digest,
+        "stated_at": is_positive,
+    }
+
+    agency: str
+    recipient: str
+    """Who asked, and for whom the receipts were cut."""
+    receipts: str
+    """SHA-256 over the canonical JSON of the answers, in the order asked."""
+    stated_at: int

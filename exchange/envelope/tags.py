@@ -25,6 +25,7 @@ class Tag(bytes, Enum):
     CONSENT_RECEIPT = b"referral-exchange/v1/consent-receipt"
     ADHERENCE = b"referral-exchange/v1/adherence"
     DELIVERY_RECEIPT = b"referral-exchange/v1/delivery-receipt"
+    CONSENT_STATUS = b"referral-exchange/v1/consent-status"
     RELEASE = b"referral-exchange/v1/release"
     REFERRAL_WRAP = b"referral-exchange/v1/referral-wrap"
     SEALED_ROW = b"referral-exchange/v1/sealed-row"

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final, Protocol, TypeVar
 
@@ -23,7 +23,7 @@ from exchange.envelope.keys import NodeKey
 from exchange.limits import Limits
 from exchange.oauth.assertion import make_assertion, token_request
 from exchange.roster import Member
-from exchange.schemas.federation import BatchAnswer, ResyncAnswer
+from exchange.schemas.federation import BatchAnswer, ConsentStatusAnswer, ConsentStatusRequest, ResyncAnswer
 from exchange.schemas.node import NodeCard
 from exchange.use_cases.line import exchange_s
 
@@ -34,6 +34,8 @@ _CONNECT_S: Final = 20.0
 """Over two seconds each way a connection takes four, and a packet that was lost comes again three seconds later."""
 _KEEP_S: Final = 30.0
 """A connection rests here for less time than at the peer, so that no request meets one that was closed meanwhile."""
+CONSENT_STATUS_S: Final = 2.5
+"""Somebody waits in front of a screen for it."""
 _LONGEST_PAUSE_S: Final = 3600
 """The longest pause that a peer can ask for."""
 _UNAUTHORIZED: Final = 401
@@ -141,6 +143,25 @@ class HTTPTransport:
         if status != _OK:
             raise PeerUnreachableError("refused-us")
         return _parsed(ResyncAnswer, answer)
+
+    async def consent_status(self, peer: Member, receipts: Sequence[str]) -> ConsentStatusAnswer:
+        """What the peer says about these receipts, unverified; within a few seconds.
+
+        Raises:
+            PeerUnreachableError: there was no usable answer.
+        """
+        body = ConsentStatusRequest(receipts=tuple(receipts)).model_dump_json().encode()
+        try:
+            async with asyncio.timeout(CONSENT_STATUS_S):
+                status, answer = await self._authorized(peer, "/federation/v1/consent-status", body)
+                if status == _UNAUTHORIZED:
+                    self._tokens.pop(peer.agency, None)
+                    status, answer = await self._authorized(peer, "/federation/v1/consent-status", body)
+        except TimeoutError:
+            raise PeerUnreachableError("timeout") from None
+        if status != _OK:
+            raise PeerUnreachableError("refused-us")
+        return _parsed(ConsentStatusAnswer, answer)
 
     async def node_card(self, peer: Member) -> NodeCard:
         """The peer's card, unverified.

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from exchange.schemas.problems import Problem
-from exchange.schemas.shapes import Strict, Timestamp
+from exchange.schemas.shapes import HexId, Strict, Timestamp
 
 
 class WireEnvelope(Strict):
@@ -65,6 +65,32 @@ class ResyncAnswer(Strict):
     """How many stops were queued again."""
     referrals_marked: int
     """How many referrals the agency is asked to send again."""
+
+
+class ConsentStatusRequest(Strict):
+    """Which receipts are asked about; they were cut for the agency that asks."""
+
+    receipts: tuple[HexId, ...] = Field(min_length=1, max_length=200)
+    """Ids of consent receipts, as they stand in the headers of forwards."""
+
+
+class ReceiptStatus(Strict):
+    """What stands behind one receipt now."""
+
+    receipt: HexId
+    status: Literal["live", "not-live"]
+    """`not-live` is also the answer for a receipt that is unknown, or was cut for somebody else."""
+    until: Timestamp | None = None
+    """With `live`: when the consent ends, unless she ends it before."""
+
+
+class ConsentStatusAnswer(Strict):
+    """One answer a receipt, in the order asked, and one statement that covers all of them."""
+
+    receipts: tuple[ReceiptStatus, ...]
+    """One for each receipt, in the order asked."""
+    statement: str
+    """The signed statement, base64url."""
 
 
 class RosterMirror(Strict):

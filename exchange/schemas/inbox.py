@@ -99,8 +99,22 @@ class OpenedItem(Strict):
     answer: dict[str, Any] | None = None
     """For answers: the coded decision, progress or request of the receiving agency."""
     digest: Digest
+    consent_checked_at: Timestamp | None = None
+    """Of a forward: when the sender's node last said that her consent is live."""
     verified: bool = True
     """Signature, contract, consent and content were checked."""
+
+
+WithheldCode = Literal["consent-not-fresh", "consent-ended"]
+
+
+class WithheldItem(Strict):
+    """An item that is not opened now."""
+
+    id: HexId
+    code: WithheldCode
+    """`consent-not-fresh`: the sender's node has not said for 72 hours that her consent is live; telephone the sender.
+    `consent-ended`: it said that it is not."""
 
 
 class OpenedItems(Strict):
@@ -110,6 +124,8 @@ class OpenedItems(Strict):
     """What was opened."""
     missing: tuple[HexId, ...] = ()
     """Ids under which there is nothing that may be seen."""
+    withheld: tuple[WithheldItem, ...] = ()
+    """Ids of items that exist and are not opened now, with the reason."""
 
 
 class ContactAdvice(Strict):

@@ -34,6 +34,8 @@ class ArrivedRecord:
     release: bytes | None
     opened_at: int | None = None
     lease_until: int = 0
+    consent_live_at: int | None = None
+    consent_ended_at: int | None = None
 
 
 _COLUMNS = [INBOX.c[f.name] for f in fields(ArrivedRecord)]

@@ -30,6 +30,7 @@ class OutgoingRecord:
     ciphertext: bytes | None
     signature: bytes | None
     release: bytes | None = None
+    consent_receipt: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -205,6 +205,8 @@ class OutboxRow(SQLModel, table=True):
     settled_at: int | None = Field(default=None, sa_type=BigInteger)
     problem: str | None = None
     """The stable code of a refusal; never a text of the peer's."""
+    consent_receipt: str | None = None
+    """Of a forward: the random id of the receipt that was cut for its recipient."""
     sealed_header: bytes | None = Field(default=None, sa_type=LargeBinary)
     wrapped_key: bytes | None = Field(default=None, sa_type=LargeBinary)
     ciphertext: bytes | None = Field(default=None, sa_type=LargeBinary)
@@ -219,6 +221,12 @@ class OutboxRow(SQLModel, table=True):
             "seq",
             sqlite_where=text("status = 'queued'"),
             postgresql_where=text("status = 'queued'"),
+        ),
+        Index(
+            "ix_outbox_consent_receipt",
+            "consent_receipt",
+            sqlite_where=text("consent_receipt IS NOT NULL"),
+            postgresql_where=text("consent_receipt IS NOT NULL"),
         ),
         Index(
             "ix_outbox_expires",
@@ -250,6 +258,10 @@ class InboxRow(SQLModel, table=True):
     lease_until: int = Field(default=0, sa_type=BigInteger)
     opened_at: int | None = Field(default=None, sa_type=BigInteger)
     acknowledged_at: int | None = Field(default=None, sa_type=BigInteger)
+    consent_live_at: int | None = Field(default=None, sa_type=BigInteger)
+    """Of a forward: when its sender's node last said that her consent is live."""
+    consent_ended_at: int | None = Field(default=None, sa_type=BigInteger)
+    """When it said that it is not; final."""
     sealed_header: bytes | None = Field(default=None, sa_type=LargeBinary)
     rewrapped_key: bytes | None = Field(default=None, sa_type=LargeBinary)
     """The content key under the referral's own key (key store); the sender's wrapped key is dropped on arrival."""

@@ -6,7 +6,7 @@ the node; a node without one is a blind mailbox.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
@@ -19,6 +19,7 @@ from exchange.envelope.sealed_rows import SealedRows
 from exchange.limits import Limits
 from exchange.oauth.server import TokenServer
 from exchange.roster import Member, RosterSnapshot
+from exchange.schemas.federation import ConsentStatusAnswer
 from exchange.storage.database import Database
 from exchange.storage.key_store import KeyStore
 from exchange.telemetry.measurements import Measurements
@@ -84,7 +85,11 @@ class Node:
     """Read roster and contracts again, because somebody used something this node does not know."""
     fetch_peer_keys: Callable[[Member], Awaitable[None]]
     """Ask a peer for its node card, verify it, and remember its epoch keys. Quiet when the peer is away."""
+    ask_consent_status: Callable[[Member, Sequence[str]], Awaitable[ConsentStatusAnswer | None]]
+    """Ask a peer's node about these receipts. Nothing when it is away or slow; what it says is not verified yet."""
 
+    consent_asked_again: dict[str, int] = field(default_factory=dict)
+    """When a peer that did not answer about consents may be asked again."""
     epoch_memory: dict[tuple[str, bytes], EpochStatement] = field(default_factory=dict)
     """The key of this week of each peer, once it was verified with that agency key."""
 

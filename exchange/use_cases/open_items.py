@@ -1,5 +1,8 @@
 """Open what arrived. Every open names an actor and is on record before the content is shown.
 
+Her consent comes first (`exchange.use_cases.consent_freshness`): an old word about it is asked for anew, and what must
+not be opened any more is withheld with the reason.
+
 Content is opened with the referral's own key from the key store. A referral that was destroyed, or blocked because she
 said `erase`, opens no more. A node without keys hands out the sealed envelope only.
 """
@@ -23,18 +26,20 @@ from exchange.messages import ForwardBody
 from exchange.referral.contact_plan import SafeContact
 from exchange.referral.lifecycle import State
 from exchange.schemas.federation import WireEnvelope
-from exchange.schemas.inbox import ContactAdvice, OpenedItem, OpenedItems
+from exchange.schemas.inbox import ContactAdvice, OpenedItem, OpenedItems, WithheldItem
+from exchange.schemas.shapes import from_millis
 from exchange.storage.database import Connection
 from exchange.storage.inbox import ArrivedRecord, items_of, load_arrived, mark_opened
 from exchange.storage.referrals import ReferralRecord, load_referral, load_referrals
 from exchange.use_cases.acting import Acting
 from exchange.use_cases.branches import may_see
 from exchange.use_cases.cases import audit, referral_of_item
+from exchange.use_cases.consent_freshness import fresh_words, has_ended
 from exchange.use_cases.errors import ConflictError
 from exchange.use_cases.headers import header_bytes, header_members
 from exchange.use_cases.node import Node
 from exchange.use_cases.poll_inbox import item_view
-from exchange.use_cases.refusals import destroyed, keys_elsewhere, not_found
+from exchange.use_cases.refusals import consent_says_no, destroyed, keys_elsewhere, not_found
 
 _PLANS = frozenset({Kind.DISCLOSURE.value, Kind.UPDATE.value, Kind.INFORMATION.value})
 _NO_CONTACT = frozenset({State.WITHDRAWN.value, State.RECALLED.value, State.ENTERED_IN_ERROR.value})
@@ -46,17 +51,19 @@ async def open_item(node: Node, acting: Acting, item: str) -> OpenedItem:
 
     Raises:
         NotFoundError, GoneError: there is none, or its content is destroyed or blocked.
-        ConflictError: `keys-elsewhere`.
+        ConflictError: `keys-elsewhere`, `consent-not-fresh`, `consent-ended`.
     """
     opened = await open_items(node, acting, (item,))
     if opened.items:
         return opened.items[0]
+    if opened.withheld:
+        raise consent_says_no(opened.withheld[0].code)
     await referral_of_item(node, item, acting.unit)
     raise destroyed()
 
 
 async def open_items(node: Node, acting: Acting, ids: Sequence[str]) -> OpenedItems:
-    """Open many items; one audit event each. What cannot be opened is listed as missing.
+    """Open many items; one audit event each. What cannot be opened is listed as missing or as withheld.
 
     Raises:
         ConflictError: `keys-elsewhere`.
@@ -74,22 +81,24 @@ async def open_items(node: Node, acting: Acting, ids: Sequence[str]) -> OpenedIt
         return {item: one for item, one in found.items() if one[1].referral in seen}, seen
 
     found, referrals = await node.database.read(read)
+    visible = {
+        item: (*found[item], referrals[found[item][1].referral])
+        for item in wanted
+        if item in found and may_be_shown(found[item][1], referrals[found[item][1].referral])
+    }
+    words = await fresh_words(node, ((row, referral) for _, row, referral in visible.values()))
     keys = await node.key_store.get_many(referrals)
     opened = []
-    for item in wanted:
-        if item not in found:
-            continue
-        seq, row = found[item]
-        referral = referrals[row.referral]
-        if may_be_shown(row, referral):
-            one = _opened(node, seq, row, referral, keys.get(row.referral))
+    for item, (seq, row, referral) in visible.items():
+        if item not in words.withheld:
+            one = _opened(node, seq, row, referral, keys.get(row.referral), words.live_at.get(item))
             opened += [one] if one is not None else []
     at = node.clock()
 
     def commit(conn: Connection) -> list[OpenedItem]:
         # Looked at once more: her no that came while the seals were opened is heard before anything is shown.
         now = load_referrals(conn, referrals)
-        left = [one for one in opened if may_be_shown(found[one.item.id][1], now[one.item.referral])]
+        left = [one for one in opened if _still(found[one.item.id][1], now[one.item.referral])]
         shown = [one.item.id for one in left]
         mark_opened(conn, shown, at)
         audit(conn, node, acting, "opened", shown)
@@ -97,7 +106,15 @@ async def open_items(node: Node, acting: Acting, ids: Sequence[str]) -> OpenedIt
 
     left = await node.database.write(commit) if opened else []
     shown = {one.item.id for one in left}
-    return OpenedItems(items=tuple(left), missing=tuple(item for item in wanted if item not in shown))
+    return OpenedItems(
+        items=tuple(left),
+        missing=tuple(item for item in wanted if item not in shown and item not in words.withheld),
+        withheld=tuple(WithheldItem(id=item, code=code) for item, code in words.withheld.items()),
+    )
+
+
+def _still(row: ArrivedRecord, referral: ReferralRecord) -> bool:
+    return may_be_shown(row, referral) and not has_ended(row, referral)
 
 
 def may_be_shown(row: ArrivedRecord, referral: ReferralRecord) -> bool:
@@ -108,7 +125,7 @@ def may_be_shown(row: ArrivedRecord, referral: ReferralRecord) -> bool:
 
 
 def _opened(
-    node: Node, seq: int, row: ArrivedRecord, referral: ReferralRecord, key: ReferralKey | None
+    node: Node, seq: int, row: ArrivedRecord, referral: ReferralRecord, key: ReferralKey | None, word: int | None
 ) -> OpenedItem | None:
     item = item_view(node, seq, row, referral)
     kind_class = class_of(Kind(row.kind))
@@ -121,7 +138,13 @@ def _opened(
         answer: dict[str, Any] = json.loads(content)
         return OpenedItem(item=item, answer=answer, digest=row.digest)
     body = ForwardBody.from_bytes(content)
-    return OpenedItem(item=item, client_code=body.content.client_code, content=body.content, digest=row.digest)
+    return OpenedItem(
+        item=item,
+        client_code=body.content.client_code,
+        content=body.content,
+        digest=row.digest,
+        consent_checked_at=from_millis(word) if word is not None else None,
+    )
 
 
 def _content(node: Node, row: ArrivedRecord, key: ReferralKey | None) -> bytes | None:
@@ -203,6 +226,8 @@ async def _newest_plan(node: Node, acting: Acting, item: str) -> SafeContact:
         for one in reversed(opened.items):
             if one.content is not None and one.content.safe_contact is not None:
                 return one.content.safe_contact
+        if opened.withheld and not opened.items:
+            raise consent_says_no(opened.withheld[-1].code)
         if opened.missing and not opened.items:
             raise destroyed()
     raise ConflictError("no-plan", "No contact plan has arrived. Do not contact her; ask the referring agency.")

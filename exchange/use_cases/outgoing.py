@@ -92,6 +92,7 @@ def put_out(node: Node, conn: Connection, sealed: SealedMessage, *, status: str 
             wrapped_key=envelope.wrapped_key,
             ciphertext=envelope.ciphertext,
             signature=envelope.signature,
+            consent_receipt=header.receipt.receipt_id if header.receipt is not None else None,
         ),
     )
     if status == "queued":

@@ -50,3 +50,12 @@ def invalid_consent(error: ConsentInvalidError) -> InvalidError:
 def impossible_step(error: ConsentTransitionError) -> ConflictError:
     """The consent does not allow this step now."""
     return ConflictError(error.code, error.sentence)
+
+
+def consent_says_no(code: str) -> ConflictError:
+    """The content must not be opened any more: `consent-not-fresh` or `consent-ended`."""
+    if code == "consent-ended":
+        return ConflictError(code, "Her consent has ended, or she said no. What came under it is not opened any more.")
+    return ConflictError(
+        code, "The referring agency's node has not said for 72 hours that her consent is live. Telephone that agency."
+    )

@@ -317,4 +317,13 @@ def arrived_record(node: Node, arrival: Arrival, key: ReferralKey | None) -> Arr
         ciphertext=None if is_stop else envelope.ciphertext,
         signature=envelope.signature,
         release=envelope.release,
+        consent_live_at=_consent_live_at(arrival),
     )
+
+
+def _consent_live_at(arrival: Arrival) -> int | None:
+    """Until when the sender has vouched for her consent, by what it signed."""
+    receipt, release = arrival.checked.item.header.receipt, arrival.checked.release
+    if receipt is None:
+        return None
+    return min(arrival.at, release.consent_live_at if release is not None else receipt.issued)

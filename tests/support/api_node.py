@@ -92,6 +92,7 @@ USE_CASES: tuple[tuple[str, str, type[BaseModel], bool], ...] = (
     ("access", "node_card", node.NodeCard, False),
     ("federation", "receive_envelopes", federation.BatchAnswer, False),
     ("federation", "resync", federation.ResyncAnswer, False),
+    ("federation", "consent_status", federation.ConsentStatusAnswer, False),
     ("federation", "roster_mirror", federation.RosterMirror, False),
     ("health", "readiness", node.Health, False),
 )

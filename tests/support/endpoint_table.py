@@ -153,6 +153,10 @@ async def _resync(world: HttpWorld) -> Ask:
     return Ask(world.shelter, body={"since": (datetime.now(UTC) - timedelta(hours=1)).isoformat()})
 
 
+async def _consent_status(world: HttpWorld) -> Ask:
+    return Ask(world.shelter, body={"receipts": ["0" * 32]})
+
+
 def _later() -> Any:
     return {"until": (datetime.now(UTC) + timedelta(days=120)).isoformat()}
 
@@ -210,5 +214,6 @@ TABLE: dict[str, Row] = {
     "get_readiness": Row(_helpline, "nothing"),
     "receive_envelope_batch": Row(_batch, "nothing"),
     "resync_after_loss": Row(_resync, "nothing"),
+    "ask_consent_status": Row(_consent_status, "nothing"),
     "get_roster_mirror": Row(_shelter, "nothing"),
 }

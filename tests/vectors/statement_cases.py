@@ -36,6 +36,7 @@ from exchange.envelope.rewrap import rewrap
 from exchange.envelope.sealed_rows import SealedRows
 from exchange.envelope.statements import (
     Adherence,
+    ConsentStatus,
     DeliveryReceipt,
     Signed,
     Statement,
@@ -89,6 +90,12 @@ def sample_statements() -> dict[str, tuple[Signed[Any], bytes]]:
         received_at=CREATED + 900,
     )
     adherence = Adherence(agency="shelter-two", contract=fixed_bytes("contract").hex(), adopted_at=CREATED)
+    status = ConsentStatus(
+        agency="helpline-one",
+        recipient="shelter-two",
+        receipts=fixed_bytes("answers").hex(),
+        stated_at=CREATED + 3_600_000,
+    )
     revocation = EpochRevocation(
         agency="shelter-two", key_id=EPOCH.key_id, compromised_since=CREATED, revoked_at=CREATED + 5, seq=9
     )
@@ -96,6 +103,7 @@ def sample_statements() -> dict[str, tuple[Signed[Any], bytes]]:
     return {
         "DeliveryReceipt": (sign_statement(receipt, OTHER_NODE.sign), OTHER_NODE.public),
         "Adherence": (sign_statement(adherence, OTHER_AGENCY.sign), OTHER_AGENCY.public),
+        "ConsentStatus": (sign_statement(status, NODE.sign), NODE.public),
         "EpochRevocation": (sign_statement(revocation, OTHER_AGENCY.sign), OTHER_AGENCY.public),
         "EpochStatement": (epoch, OTHER_AGENCY.public),
     }

@@ -9,6 +9,8 @@ from pydantic import BaseModel
 from exchange.api.examples import ids
 from exchange.schemas.federation import (
     BatchAnswer,
+    ConsentStatusAnswer,
+    ConsentStatusRequest,
     EnvelopeBatch,
     ResyncAnswer,
     ResyncRequest,
@@ -34,5 +36,10 @@ FEDERATION: Final[dict[type[BaseModel], dict[str, Any]]] = {
     },
     ResyncRequest: {"since": "2026-11-20T00:00:00Z"},
     ResyncAnswer: {"stops_queued": 2, "referrals_marked": 5},
+    ConsentStatusRequest: {"receipts": [ids.REFERRAL]},
+    ConsentStatusAnswer: {
+        "receipts": [{"receipt": ids.REFERRAL, "status": "live", "until": "2027-02-20T00:00:00Z"}],
+        "statement": ids.STATEMENT,
+    },
     RosterMirror: {"version": 12, "digest": ids.ROSTER, "roster": "eyJ2ZXJzaW9uIjoxMn0"},
 }

@@ -96,6 +96,7 @@ SCOPES = {
     ("GET", "/v1/peers/{agency}/keys"): Scope.CONTRACTS_READ,
     ("POST", "/federation/v1/envelopes"): Scope.FEDERATION,
     ("POST", "/federation/v1/resync"): Scope.FEDERATION,
+    ("POST", "/federation/v1/consent-status"): Scope.FEDERATION,
     ("GET", "/federation/v1/roster"): Scope.FEDERATION,
 }
 

@@ -29,6 +29,7 @@ STATEMENTS: dict[str, type[statements.Statement]] = {
     for kind in (
         statements.DeliveryReceipt,
         statements.ReleaseStatement,
+        statements.ConsentStatus,
         statements.Adherence,
         epochs.EpochStatement,
         epochs.EpochRevocation,

@@ -15,6 +15,7 @@ import { leaf, verifyStatement } from "../src/statements.mjs";
 const STATEMENTS = {
   DeliveryReceipt: TAGS.DELIVERY_RECEIPT,
   ReleaseStatement: TAGS.RELEASE,
+  ConsentStatus: TAGS.CONSENT_STATUS,
   Adherence: TAGS.ADHERENCE,
   EpochStatement: TAGS.EPOCH_KEY,
   EpochRevocation: TAGS.EPOCH_REVOCATION,

@@ -10,6 +10,7 @@ export const TAGS = Object.freeze({
   EPOCH_KEY: `${TAG_PREFIX}epoch-key`,
   EPOCH_REVOCATION: `${TAG_PREFIX}epoch-revocation`,
   CONSENT_RECEIPT: `${TAG_PREFIX}consent-receipt`,
+  CONSENT_STATUS: `${TAG_PREFIX}consent-status`,
   ADHERENCE: `${TAG_PREFIX}adherence`,
   DELIVERY_RECEIPT: `${TAG_PREFIX}delivery-receipt`,
   RELEASE: `${TAG_PREFIX}release`,

@@ -28,6 +28,7 @@ export const BODIES = Object.freeze({
     roster_version: is.from1,
     consent_live_at: is.time,
   },
+  [TAGS.CONSENT_STATUS]: { agency: is.agency, recipient: is.agency, receipts: is.digest, stated_at: is.time },
   [TAGS.ADHERENCE]: { agency: is.agency, contract: is.digest, adopted_at: is.time },
   [TAGS.EPOCH_KEY]: {
     agency: is.agency,

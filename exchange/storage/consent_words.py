@@ -1,0 +1,70 @@
+"""Consent status: which consent a receipt was cut from, and the last word that a receiver has about each item."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, select, update
+
+from exchange.storage.tables import INBOX, OUTBOX, REFERRAL
+
+
+@dataclass(frozen=True, slots=True)
+class CutFor:
+    """The referral for which a receipt was cut, as far as the consent's status depends on it."""
+
+    referral: str
+    state: str
+    consent_id: str | None
+    sharing_stopped: bool
+    gone: bool
+    """Blocked or destroyed."""
+    sealed_facts: bytes | None
+
+
+def receipts_of(conn: Connection, recipient: str, receipts: Iterable[str]) -> dict[str, CutFor]:
+    """Those of the receipts that were cut for this recipient; another's look like none."""
+    c = REFERRAL.c
+    query = (
+        select(
+            OUTBOX.c.consent_receipt,
+            c.id,
+            c.state,
+            c.consent_id,
+            c.sharing_stopped_at,
+            c.blocked_at,
+            c.destroyed_at,
+            c.sealed_facts,
+        )
+        .join(REFERRAL, c.id == OUTBOX.c.referral)
+        .where(OUTBOX.c.consent_receipt.in_(list(receipts)), OUTBOX.c.peer == recipient)
+    )
+    return {
+        row.consent_receipt: CutFor(
+            row.id,
+            row.state,
+            row.consent_id,
+            row.sharing_stopped_at is not None,
+            row.blocked_at is not None or row.destroyed_at is not None,
+            row.sealed_facts,
+        )
+        for row in conn.execute(query)
+    }
+
+
+def record_words(conn: Connection, *, live: Iterable[str], ended: Iterable[str], stated_at: int) -> None:
+    """What the sender's node has said about these inbox items. An end stays an end."""
+    live, ended = list(live), list(ended)
+    if live:
+        conn.execute(
+            update(INBOX)
+            .where(INBOX.c.id.in_(live), INBOX.c.consent_ended_at.is_(None))
+            .values(consent_live_at=stated_at)
+        )
+    if ended:
+        conn.execute(
+            update(INBOX)
+            .where(INBOX.c.id.in_(ended), INBOX.c.consent_ended_at.is_(None))
+            .values(consent_ended_at=stated_at)
+        )

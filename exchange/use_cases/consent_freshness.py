@@ -1,0 +1,125 @@
+"""Before a forward is opened: is her consent still live, as far as this node knows, and how old is that word?
+
+Rules:
+
+* The word that came with an envelope counts: of a disclosure the release statement's `consent_live_at`, of any other
+  forward the moment its receipt was issued. So a first open asks nobody.
+* A word older than one hour is asked for anew, one request a peer for all that is opened, with a short deadline. A peer
+  that did not answer is not asked again for a minute.
+* Only a statement by the sender's node key of today counts, about exactly the receipts asked for, made just now.
+* Unanswered, an item opens with the age of its word until 72 hours; then not (`consent-not-fresh`).
+* After a known end nothing opens any more (`consent-ended`), and no later word undoes that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from exchange.envelope.errors import EnvelopeError
+from exchange.envelope.kinds import Kind, KindClass, class_of
+from exchange.envelope.statements import ConsentStatus, parse_statement
+from exchange.envelope.wire import from_base64url
+from exchange.limits import LIMITS
+from exchange.referral.lifecycle import State
+from exchange.roster import Member, UnknownMemberError
+from exchange.schemas.federation import ConsentStatusAnswer
+from exchange.schemas.inbox import WithheldCode
+from exchange.storage.consent_words import record_words
+from exchange.storage.inbox import ArrivedRecord
+from exchange.storage.referrals import ReferralRecord
+from exchange.telemetry.logs import get_logger
+from exchange.use_cases.consent_status import digest_of
+from exchange.use_cases.headers import header_members
+from exchange.use_cases.node import Node
+
+_ENDED = frozenset({State.WITHDRAWN.value, State.ENTERED_IN_ERROR.value})
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What is known about the consent behind each forward, by item."""
+
+    live_at: Mapping[str, int]
+    withheld: Mapping[str, WithheldCode]
+    """Items that must not be opened, with the code of why."""
+
+
+async def fresh_words(node: Node, rows: Iterable[tuple[ArrivedRecord, ReferralRecord]]) -> Words:
+    """The word on each of these items; asked for where it is old, and written down."""
+    live_at: dict[str, int] = {}
+    withheld: dict[str, WithheldCode] = {}
+    stale: dict[str, dict[str, str]] = defaultdict(dict)
+    at = node.clock()
+    for row, referral in rows:
+        if class_of(Kind(row.kind)) is not KindClass.FORWARD:
+            continue
+        live_at[row.id] = row.consent_live_at or row.received_at
+        if has_ended(row, referral):
+            withheld[row.id] = "consent-ended"
+        elif at - live_at[row.id] > node.limits.consent_fresh_ms and (receipt := _receipt(node, row)) is not None:
+            stale[row.sender][receipt] = row.id
+    if stale:
+        for said in await asyncio.gather(*(_ask(node, peer, asked) for peer, asked in stale.items())):
+            live_at |= said.live_at
+            withheld |= said.withheld
+    for item, word in live_at.items():
+        if item not in withheld and at - word > node.limits.consent_shown_with_age_ms:
+            withheld[item] = "consent-not-fresh"
+    return Words(live_at, withheld)
+
+
+def has_ended(row: ArrivedRecord, referral: ReferralRecord) -> bool:
+    """Whether it is known that her consent to this item has ended."""
+    ended = row.consent_ended_at is not None or referral.state in _ENDED
+    return ended and class_of(Kind(row.kind)) is KindClass.FORWARD
+
+
+def _receipt(node: Node, row: ArrivedRecord) -> str | None:
+    members = header_members(node, row)
+    return members["receipt"]["receipt_id"] if members else None
+
+
+async def _ask(node: Node, peer: str, asked: Mapping[str, str]) -> Words:
+    """Ask one peer about these receipts, by item; nothing where it does not answer."""
+    nothing = Words({}, {})
+    at = node.clock()
+    if node.consent_asked_again.get(peer, 0) > at:
+        return nothing
+    try:
+        member = node.world().roster.member(peer)
+    except UnknownMemberError:
+        return nothing
+    receipts = list(asked)
+    answer = await node.ask_consent_status(member, receipts)
+    statement = _verified(node, member, receipts, answer) if answer is not None else None
+    if answer is None or statement is None:
+        node.consent_asked_again[peer] = at + node.limits.consent_ask_again_ms
+        return nothing
+    live = [asked[one.receipt] for one in answer.receipts if one.status == "live"]
+    ended = [asked[one.receipt] for one in answer.receipts if one.status != "live"]
+    stated_at = min(statement.stated_at, at)
+    await node.database.write(lambda conn: record_words(conn, live=live, ended=ended, stated_at=stated_at))
+    over: WithheldCode = "consent-ended"
+    return Words(dict.fromkeys(live, stated_at), dict.fromkeys(ended, over))
+
+
+def _verified(node: Node, member: Member, receipts: Sequence[str], answer: ConsentStatusAnswer) -> ConsentStatus | None:
+    """The statement, if this member's node made it now, for this node, about exactly these receipts."""
+    try:
+        raw = from_base64url(answer.statement, member="statement", longest=LIMITS.statement_bytes)
+        said = parse_statement(ConsentStatus, raw).verify(member.node_key)
+    except EnvelopeError:
+        get_logger().warning("consent-status-refused", peer=member.agency, code="statement-signature")
+        return None
+    right = (
+        (said.agency, said.recipient) == (member.agency, node.agency)
+        and [one.receipt for one in answer.receipts] == list(receipts)
+        and said.receipts == digest_of(answer.receipts)
+        and abs(said.stated_at - node.clock()) <= node.limits.skew_ms
+    )
+    if not right:
+        get_logger().warning("consent-status-refused", peer=member.agency, code="statement-differs")
+    return said if right else None

@@ -1,0 +1,85 @@
+"""What this node tells a receiver about consents: of each receipt, whether what it stands for is live.
+
+Rules:
+
+* Answered to the receipt's recipient only. An unknown receipt, another recipient's and one whose consent has ended are
+  the same answer: `not-live`.
+* Live: the consent holds now and still lets this receiver be told something for this purpose, and the referral was not
+  ended by her no, entered in error or destroyed. After `stop-sharing` what was released stays with the receiver.
+* One statement by the node key covers the whole answer, in the order asked, and says when it was made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from consent.decision import ConsentDeny, ConsentQuestion, decide
+from contracts.vocabulary import Field
+from exchange.envelope.statements import ConsentStatus, sign_statement
+from exchange.envelope.wire import canonical, to_base64url
+from exchange.referral.lifecycle import State
+from exchange.roster import Member
+from exchange.schemas.federation import ConsentStatusAnswer, ConsentStatusRequest, ReceiptStatus
+from exchange.schemas.shapes import from_millis, to_millis
+from exchange.storage.consent_words import CutFor, receipts_of
+from exchange.storage.consents import StoredConsent, load_consent
+from exchange.storage.database import Connection
+from exchange.use_cases.consent_records import opened
+from exchange.use_cases.facts import open_facts
+from exchange.use_cases.node import Node
+
+_ENDED: Final = frozenset({State.WITHDRAWN.value, State.ENTERED_IN_ERROR.value})
+_EVERYTHING: Final = frozenset(Field)
+
+
+async def consent_status(node: Node, peer: str, request: ConsentStatusRequest) -> ConsentStatusAnswer:
+    """Answer for each receipt, with one signed statement."""
+    receiver = node.world().roster.member(peer)
+
+    def read(conn: Connection) -> tuple[dict[str, CutFor], dict[str, StoredConsent | None]]:
+        found = receipts_of(conn, peer, request.receipts)
+        ids = {cut.consent_id for cut in found.values() if cut.consent_id is not None}
+        return found, {consent: load_consent(conn, consent) for consent in ids}
+
+    found, rows = await node.database.read(read)
+    answers = []
+    for receipt in request.receipts:
+        cut = found.get(receipt)
+        until = _live_until(node, receiver, cut, rows.get(cut.consent_id or "")) if cut is not None else None
+        status = ReceiptStatus(receipt=receipt, status="not-live")
+        if until is not None:
+            status = ReceiptStatus(receipt=receipt, status="live", until=from_millis(until))
+        answers.append(status)
+    statement = ConsentStatus(agency=node.agency, recipient=peer, receipts=digest_of(answers), stated_at=node.clock())
+    signed = sign_statement(statement, node.node_key.sign).to_bytes()
+    return ConsentStatusAnswer(receipts=tuple(answers), statement=to_base64url(signed))
+
+
+def digest_of(answers: Iterable[ReceiptStatus]) -> str:
+    """What the statement covers: SHA-256 of the answers as canonical JSON, with times in milliseconds."""
+    members: Sequence[dict[str, object]] = [
+        {"receipt": one.receipt, "status": one.status} | ({"until": to_millis(one.until)} if one.until else {})
+        for one in answers
+    ]
+    return hashlib.sha256(canonical(members)).hexdigest()
+
+
+def _live_until(node: Node, receiver: Member, cut: CutFor, row: StoredConsent | None) -> int | None:
+    if cut.gone or cut.state in _ENDED or cut.sealed_facts is None or row is None:
+        return None
+    if cut.sharing_stopped:
+        return row.expires_at if row.expires_at > node.clock() else None
+    facts = open_facts(node, cut.referral, cut.sealed_facts)
+    question = ConsentQuestion(
+        agency=receiver.agency,
+        kind=receiver.kind,
+        country=receiver.country,
+        sender_country=node.member.country,
+        represents=receiver.represents,
+        purpose=facts.purpose,
+        fields=_EVERYTHING,
+    )
+    verdict = decide(opened(node, row), question, node.now())
+    return None if isinstance(verdict, ConsentDeny) else row.expires_at

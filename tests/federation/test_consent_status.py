@@ -1,0 +1,189 @@
+"""Consent status: an old word is asked for before anything about her is opened, and after a known end nothing opens."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from support.federation import Federation
+from support.stories import Story, begin, refusal
+
+from exchange.demo.federation import EMBASSY, HELPLINE, SHELTER
+from exchange.envelope.statements import ConsentStatus, parse_statement, sign_statement
+from exchange.envelope.wire import from_base64url, to_base64url
+from exchange.roster import Member
+from exchange.schemas.federation import ConsentStatusAnswer, ReceiptStatus
+from exchange.schemas.shapes import to_millis
+from exchange.storage.tables import OUTBOX
+from exchange.use_cases.consent_status import digest_of
+
+HOUR_MS = 3_600_000
+
+
+def asked(two: Federation) -> int:
+    """How often one node asked another about consents."""
+    return sum(path.endswith("/consent-status") for _, path, _ in two.network.posted)
+
+
+async def disclosed(two: Federation) -> Story:
+    """A referral whose offer and disclosure lie at the shelter."""
+    story = await begin(two, travel=False)
+    await two.travel(1)
+    await story.decides("accepted")
+    return story
+
+
+async def receipts(story: Story) -> list[str]:
+    return [row["consent_receipt"] for row in await story.rows(OUTBOX)]
+
+
+async def test_a_first_open_asks_nobody_and_a_later_one_asks_once(on_both: Federation) -> None:
+    story = await disclosed(on_both)
+    first = await story.opened("disclosure")
+    assert first.consent_checked_at is not None
+    assert asked(on_both) == 0
+    on_both.clock.pass_by(hours=2)
+    ids = [(await story.item(kind)).id for kind in ("offer", "disclosure")]
+    both = await story.helps.inbox.open_many(ids)
+    assert asked(on_both) == 1
+    assert [one.item.id for one in both.items] == ids
+    word = both.items[0].consent_checked_at
+    assert word is not None
+    assert abs(to_millis(word) - on_both.clock()) < 60_000
+    await story.helps.inbox.open_many(ids)
+    assert asked(on_both) == 1
+
+
+async def test_an_unreachable_sender_is_waited_for_72_hours_and_asked_once_a_minute(two: Federation) -> None:
+    story = await disclosed(two)
+    item = (await story.item("disclosure")).id
+    two.leave(HELPLINE)
+    asks: list[int] = []
+    real = story.receiver.node.ask_consent_status
+
+    async def counted(peer: Member, ids: Sequence[str]) -> ConsentStatusAnswer | None:
+        asks.append(two.clock())
+        return await real(peer, ids)
+
+    story.receiver.node.ask_consent_status = counted
+    two.clock.pass_by(hours=71)
+    opened = await story.helps.inbox.open(item)
+    assert opened.consent_checked_at is not None
+    assert two.clock() - to_millis(opened.consent_checked_at) > 70 * HOUR_MS
+    await story.helps.inbox.open(item)
+    assert len(asks) == 1
+    two.clock.pass_by(hours=2)
+    problem = await refusal(story.helps.inbox.open(item))
+    assert (problem.code, problem.status, problem.who) == ("consent-not-fresh", 409, "sender")
+    many = await story.helps.inbox.open_many([item])
+    assert [(one.id, one.code) for one in many.withheld] == [(item, "consent-not-fresh")]
+    assert (many.items, many.missing) == ((), ())
+    assert (await refusal(story.helps.inbox.contact_advice(item))).code == "consent-not-fresh"
+    two.come_back(HELPLINE)
+    two.clock.pass_by(seconds=61)
+    assert (await story.helps.inbox.open(item)).content is not None
+
+
+async def test_after_a_known_end_nothing_opens_and_no_later_word_undoes_it(two: Federation) -> None:
+    story = await disclosed(two)
+    item = (await story.item("disclosure")).id
+    # Her no does not reach the shelter; its question reaches the helpline.
+    await story.says_no("stop-service", travel=False)
+    two.clock.pass_by(hours=2)
+    assert (await refusal(story.helps.inbox.open(item))).code == "consent-ended"
+    assert asked(two) == 1
+    two.leave(HELPLINE)
+    assert (await refusal(story.helps.inbox.open(item))).code == "consent-ended"
+    assert asked(two) == 1
+
+
+async def test_after_stop_sharing_what_was_released_stays_open(two: Federation) -> None:
+    story = await disclosed(two)
+    await story.says_no("stop-sharing")
+    two.clock.pass_by(hours=2)
+    assert (await story.opened("disclosure")).content is not None
+
+
+async def test_unknown_ended_and_anothers_receipts_are_the_same_answer(four: Federation) -> None:
+    story, ended = await disclosed(four), await disclosed(four)
+    await ended.says_no("stop-service")
+    live, over = (await receipts(story))[0], (await receipts(ended))[0]
+    shelter, embassy = four[SHELTER].courier._transport, four[EMBASSY].courier._transport
+    helpline = story.sender.member
+    said = await shelter.consent_status(helpline, [live, over, "0" * 32])  # type: ignore[attr-defined]
+    assert [one.status for one in said.receipts] == ["live", "not-live", "not-live"]
+    assert {one.model_dump_json(exclude={"receipt"}) for one in said.receipts[1:]} == {
+        '{"status":"not-live","until":null}'
+    }
+    strange = await embassy.consent_status(helpline, [live, over, "0" * 32])  # type: ignore[attr-defined]
+    assert {one.model_dump_json(exclude={"receipt"}) for one in strange.receipts} == {
+        '{"status":"not-live","until":null}'
+    }
+    statement = parse_statement(ConsentStatus, from_base64url(said.statement, member="statement", longest=4096)).verify(
+        helpline.node_key
+    )
+    assert (statement.agency, statement.recipient) == (HELPLINE.agency, SHELTER.agency)
+    assert statement.receipts == digest_of(said.receipts)
+    for count, status in ((200, 200), (201, 422), (0, 422)):
+        body = json.dumps({"receipts": [f"{number:032x}" for number in range(count)]}).encode()
+        found, _ = await shelter._authorized(helpline, "/federation/v1/consent-status", body)  # type: ignore[attr-defined]
+        assert found == status
+
+
+async def _another_key(story: Story, answer: ConsentStatusAnswer) -> dict[str, Any]:
+    return {"statement": _signed(story, answer.receipts, key=story.receiver.node.node_key)}
+
+
+async def _not_what_was_signed(_: Story, answer: ConsentStatusAnswer) -> dict[str, Any]:
+    return {"receipts": tuple(ReceiptStatus(receipt=one.receipt, status="not-live") for one in answer.receipts)}
+
+
+async def _other_receipts(story: Story, answer: ConsentStatusAnswer) -> dict[str, Any]:
+    others = tuple(one.model_copy(update={"receipt": "ab" * 16}) for one in answer.receipts)
+    return {"receipts": others, "statement": _signed(story, others)}
+
+
+async def _for_somebody_else(story: Story, answer: ConsentStatusAnswer) -> dict[str, Any]:
+    return {"statement": _signed(story, answer.receipts, recipient="another-house")}
+
+
+async def _of_yesterday(story: Story, answer: ConsentStatusAnswer) -> dict[str, Any]:
+    return {"statement": _signed(story, answer.receipts, stated_at=story.together.clock() - 24 * HOUR_MS)}
+
+
+async def _no_statement(_: Story, __: ConsentStatusAnswer) -> dict[str, Any]:
+    return {"statement": "AAAA"}
+
+
+def _signed(story: Story, answers: Sequence[ReceiptStatus], *, key: Any = None, **changes: Any) -> str:
+    said = {
+        "agency": HELPLINE.agency,
+        "recipient": SHELTER.agency,
+        "receipts": digest_of(answers),
+        "stated_at": story.together.clock(),
+    }
+    sign = (key or story.sender.node.node_key).sign
+    return to_base64url(sign_statement(ConsentStatus(**(said | changes)), sign).to_bytes())
+
+
+async def test_a_forged_word_is_no_word(two: Federation) -> None:
+    """Neither does it keep anything open, nor does it close anything."""
+    story = await disclosed(two)
+    item = (await story.item("disclosure")).id
+    node = story.receiver.node
+    real, ages = node.ask_consent_status, []
+    two.clock.pass_by(hours=2)
+    for lie in (_another_key, _not_what_was_signed, _other_receipts, _for_somebody_else, _of_yesterday, _no_statement):
+
+        async def lying(peer: Member, ids: Sequence[str], lie: Any = lie) -> ConsentStatusAnswer | None:
+            answer = await real(peer, ids)
+            assert answer is not None
+            return answer.model_copy(update=await lie(story, answer))
+
+        node.ask_consent_status = lying
+        node.consent_asked_again.clear()
+        opened = await story.helps.inbox.open(item)
+        assert opened.consent_checked_at is not None
+        ages.append(two.clock() - to_millis(opened.consent_checked_at))
+    assert min(ages) > HOUR_MS
