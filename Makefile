@@ -8,7 +8,7 @@ export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
 SECONDS ?= 60
-.PHONY: help demo demoblind test faults check fuzz oracle timing bench serve openapi lock clean
+.PHONY: help demo demoblind test faults check fuzz oracle timing bench badline serve openapi lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -52,6 +52,9 @@ timing: $(STAMP) ## Whether the time of a refusal tells what its words do not
 
 bench: $(STAMP) ## What we claim about speed, beside the limit of this machine in the same run
 	@$(BIN)/python -m benchmarks
+
+badline: $(STAMP) ## Real nodes over 32 kbit/s, 2 s each way, a tenth lost (a few minutes)
+	@$(BIN)/python -m benchmarks badline
 
 serve: $(STAMP) ## Two linked nodes with synthetic data to try by hand
 	@$(BIN)/exchange sandbox

@@ -19,11 +19,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.badline import measure_bad_line
 from benchmarks.idle import measure_idle
 from benchmarks.latency import measure_latency
 from benchmarks.poll import measure_poll
 from benchmarks.pure import measure_pure
 from benchmarks.recovery import measure_recovery
+from benchmarks.report import markdown
 from benchmarks.telling import tell
 from benchmarks.throughput import measure_throughput, measure_throughput_on_postgresql
 from benchmarks.wire import measure_bytes
@@ -38,14 +40,16 @@ PARTS: Final[dict[str, Callable[[Path], dict[str, Any]]]] = {
     "bytes": measure_bytes,
     "idle": measure_idle,
 }
+ALONE: Final[dict[str, Callable[[Path], dict[str, Any]]]] = {"badline": measure_bad_line}
+"""Run only when they are named: mostly waiting."""
 
 
 def main() -> None:
     """Measure, show, and print the result."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"all, or some of: {', '.join(PARTS)}")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"all, or some of: {', '.join([*PARTS, *ALONE])}")
     wanted = parser.parse_args().parts or list(PARTS)
-    if unknown := set(wanted) - set(PARTS):
+    if unknown := set(wanted) - PARTS.keys() - ALONE.keys():
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
     # Told to stop, it still stops what it started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
@@ -55,7 +59,8 @@ def main() -> None:
             tell(f"{part} …")
             place = Path(folder) / part
             place.mkdir()
-            found[part.replace("-", "_")] = PARTS[part](place)
+            found[part.replace("-", "_")] = (PARTS | ALONE)[part](place)
+    print(markdown(found))
     print(json.dumps(found))
 
 

@@ -154,7 +154,9 @@ class Load:
         """One referral: offered, opened, accepted, disclosed, opened again."""
         referral = await self.hand_in()
         path = f"/v1/inbox?cursor={self._cursor}&limit=1&wait=20"
-        (item,) = (await self.receiver_get(path))["items"]
+        while not (items := (await self.receiver_get(path))["items"]):
+            pass
+        (item,) = items
         while referral not in await self.open_some(wait_s=10):
             pass
         headers = self._headers[self._shelter.agency] | {"idempotency-key": secrets.token_hex(8)}
