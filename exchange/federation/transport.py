@@ -14,13 +14,14 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Annotated, Final, Protocol, TypeVar
 
 import httpx2
 from pydantic import BaseModel, Field, ValidationError
 
 from exchange.envelope.keys import NodeKey
-from exchange.limits import Limits
+from exchange.limits import SECOND_MS, Limits
 from exchange.oauth.assertion import make_assertion, token_request
 from exchange.roster import Member
 from exchange.schemas.federation import BatchAnswer, ConsentStatusAnswer, ConsentStatusRequest, ResyncAnswer
@@ -48,7 +49,8 @@ class PeerUnreachableError(Exception):
     """The peer gave no usable answer. Whatever was sent may or may not have arrived, and is sent again.
 
     Attributes:
-        code: `no-connection`, `timeout`, `bad-answer`, `busy` or `refused-us`; never a text of the peer's.
+        code: `no-connection`, `timeout`, `bad-answer`, `busy`, `refused-us` or `clocks-differ` (it refused us, and says
+            another time than ours); never a text of the peer's.
         retry_after_s: what the peer asked for, if it did.
     """
 
@@ -237,11 +239,23 @@ class HTTPTransport:
                         raise PeerUnreachableError("bad-answer")
                 if response.status_code == _OK and _media_type(response) != _JSON:
                     raise PeerUnreachableError("bad-answer")
+                if response.status_code != _OK and self._clocks_differ(response):
+                    raise PeerUnreachableError("clocks-differ")
                 return response.status_code, body
         except (httpx2.TimeoutException, TimeoutError):
             raise PeerUnreachableError("timeout") from None
         except (httpx2.HTTPError, httpx2.InvalidURL):
             raise PeerUnreachableError("no-connection") from None
+
+
+    def _clocks_differ(self, response: httpx2.Response) -> bool:
+        """Whether the time in an answer is another than here by more than the protocol allows."""
+        try:
+            theirs = parsedate_to_datetime(response.headers["date"]).timestamp()
+        except (KeyError, ValueError, OverflowError):
+            return False
+        # The header has whole seconds.
+        return abs(self._clock() - theirs * SECOND_MS) > self._limits.skew_ms + SECOND_MS
 
 
 T = TypeVar("T", bound=BaseModel)

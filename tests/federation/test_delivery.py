@@ -126,12 +126,15 @@ async def test_somebody_elses_referral_looks_like_none_at_all(four: Federation) 
     assert (await story.helps.referrals.read(story.id)).state == "received"
 
 
-async def test_what_comes_from_the_future_is_refused(two: Federation) -> None:
+async def test_what_comes_from_the_future_is_taken_when_its_time_has_come(two: Federation) -> None:
     story = await begin(two, travel=False)
     wire = await offer_of(story)
     two.clock.pass_by(hours=-1)
     answer = (await story.post(wire)).answers[0]
-    assert code_of(answer) == "from-the-future"
+    assert (answer.result, answer.problem) == ("later", None)
+    assert not await story.rows(INBOX, at=story.receiver)
+    two.clock.pass_by(hours=1)
+    assert (await story.post(wire)).answers[0].result == "accepted"
 
 
 @pytest.mark.parametrize("count", [0, 51])

@@ -119,7 +119,7 @@ SENDER = [
     _lie(3, "from-somebody-else", "wrong-recipient", lambda s: s.other.forward()),
     _lie(3, "anothers-envelope-replayed", "wrong-recipient", lambda s: s.others_offer),
     _lie(3, "anothers-envelope-signed-anew", "wrong-recipient", lambda s: s.liar.signed(s.others_offer)),
-    _lie(6, "from-the-future", "from-the-future", lambda s: aged(s, HOUR_MS, 2 * HOUR_MS)),
+    _later(6, "from-the-future", "from-the-future", lambda s: aged(s, HOUR_MS, 2 * HOUR_MS)),
     _lie(6, "expired", "expired", lambda s: aged(s, -2 * DAY_MS, -26 * HOUR_MS)),
     _lie(6, "released-after-its-end", "release-too-late", lambda s: held_since(s, 2, 1)),
     _lie(
@@ -128,7 +128,7 @@ SENDER = [
         "expired",
         lambda s: held_since(s, 16, 14, released_at=s.liar.now() - 15 * DAY_MS),
     ),
-    _lie(6, "released-in-the-future", "release-too-late", lambda s: with_release(s, s.accepted, released_at=ahead(s))),
+    _later(6, "released-in-the-future", "from-the-future", lambda s: with_release(s, s.accepted, released_at=ahead(s))),
     _later(7, "unknown-key", "unknown-key", lambda s: s.liar.forward(signing_key="ab" * 16)),
     _later(
         7,
