@@ -247,7 +247,6 @@ class HTTPTransport:
         except (httpx2.HTTPError, httpx2.InvalidURL):
             raise PeerUnreachableError("no-connection") from None
 
-
     def _clocks_differ(self, response: httpx2.Response) -> bool:
         """Whether the time in an answer is another than here by more than the protocol allows."""
         try:
