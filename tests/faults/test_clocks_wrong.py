@@ -17,7 +17,7 @@ import httpx2
 import pytest
 from support.federation import Federation
 from support.ledger import record
-from support.stories import PHONE, begin, safe_contact
+from support.stories import PHONE, begin, now_of, safe_contact
 
 from contracts.vocabulary import Channel
 from exchange.demo.federation import HELPLINE, SHELTER, AgencyPlan
@@ -62,17 +62,21 @@ def _answers_are_dated(two: Federation) -> None:
 @pytest.mark.parametrize(("wrong", "hours"), CASES)
 async def test_nothing_passes_and_nothing_is_lost(two: Federation, wrong: AgencyPlan, hours: float) -> None:
     _answers_are_dated(two)
-    decided, stopped = await begin(two), await begin(two)
+    # Given long enough ago to be no consent of tomorrow to a node that is behind.
+    given = now_of(two) - timedelta(hours=3)
+    consent = {"given_at": given.isoformat(), "limits_explained_at": (given - timedelta(minutes=5)).isoformat()}
+    decided, stopped = await begin(two, consent=consent), await begin(two)
     offer = await decided.offer()
     # Tokens of before must not help: they are asked for anew.
     two.clock.pass_by(hours=0.1)
     _set(two, wrong, hours)
-    new = await begin(two, travel=False, priority="routine")
+    new = await begin(two, travel=False, priority="routine", consent=decided.consent)
     await decided.helps.inbox.decide(offer, DecisionRequest(decision="accepted"))
     await stopped.says_no("stop-service", travel=False)
-    posted = len(two.network.posted)
     await two.travel()
-    assert len(two.network.posted) == posted
+    assert await new.items("offer") == []
+    assert await stopped.items("withdrawal") == []
+    assert await decided.items("decision", at=two[HELPLINE]) == []
     for node, peer in ((two[HELPLINE], two[SHELTER]), (two[SHELTER], two[HELPLINE])):
         with pytest.raises(PeerUnreachableError) as unreachable:
             await node.courier._transport.greet(peer.member)  # type: ignore[attr-defined]
@@ -85,10 +89,11 @@ async def test_nothing_passes_and_nothing_is_lost(two: Federation, wrong: Agency
     await stopped.both_say("withdrawn")
     await decided.both_say("accepted")
     assert (await decided.flags()).disclosed
-    waiting = [s for story in (new, decided, stopped) for s in sum((await story.outgoing()).values(), [])]
-    lost = waiting.count("queued") + waiting.count("refused") + waiting.count("expired")
+    outgoing = [await story.outgoing() for story in (new, decided, stopped)]
+    settled = [status for story in outgoing for statuses in story.values() for status in statuses]
+    lost = sum(settled.count(status) for status in ("queued", "refused", "expired"))
     kinds = [story.kinds_posted() for story in (new, decided, stopped)]
-    doubled = sum(len(await story.items(kind)) - 1 for story, kind in ((new, "offer"), (decided, "disclosure")))
+    doubled = len(await new.items("offer")) + len(await decided.items("disclosure")) - 2
     record("clocks two hours off", lost=lost, doubled=doubled)
     assert (lost, doubled, kinds[0]) == (0, 0, ["offer"])
 
