@@ -7,8 +7,9 @@ from dataclasses import dataclass, fields
 
 from sqlalchemy import BindParameter, Connection, bindparam, or_, select, update
 
+from exchange.storage.prepared import Prepared
 from exchange.storage.referrals import in_sight
-from exchange.storage.statements import one_of
+from exchange.storage.statements import where_listed
 from exchange.storage.tables import INBOX, REFERRAL, SEEN_ENVELOPE
 from exchange.storage.visibility import settled
 
@@ -40,7 +41,21 @@ class ArrivedRecord:
 
 _COLUMNS = [INBOX.c[f.name] for f in fields(ArrivedRecord)]
 _NO_BODY = dict.fromkeys(["sealed_header", "rewrapped_key", "wrapped_key", "ciphertext", "signature", "release"])
-_LOAD = select(INBOX.c.seq, *_COLUMNS).where(INBOX.c.id.in_(one_of("the_ids")))
+_ID_PLACE = 1 + _COLUMNS.index(INBOX.c.id)
+_LOAD = Prepared(where_listed(select(INBOX.c.seq, *_COLUMNS), INBOX.c.id))
+_ANSWERS = Prepared(
+    where_listed(
+        select(SEEN_ENVELOPE.c.id, SEEN_ENVELOPE.c.digest, SEEN_ENVELOPE.c.answer).where(
+            SEEN_ENVELOPE.c.sender == bindparam("the_sender")
+        ),
+        SEEN_ENVELOPE.c.id,
+    )
+)
+_OF_OTHERS = Prepared(where_listed(select(INBOX.c.id).where(INBOX.c.sender != bindparam("the_sender")), INBOX.c.id))
+_IDS_IN = Prepared(where_listed(select(INBOX.c.referral, INBOX.c.id), INBOX.c.referral))
+_MARK_OPENED = Prepared(
+    where_listed(update(INBOX).where(INBOX.c.opened_at.is_(None)).values(opened_at=bindparam("opened_at")), INBOX.c.id)
+)
 
 
 def _written_out(status: str) -> BindParameter[str]:
@@ -50,16 +65,14 @@ def _written_out(status: str) -> BindParameter[str]:
 
 def recall_answers(conn: Connection, sender: str, ids: Iterable[str]) -> dict[str, tuple[str, bytes | None]]:
     """What was answered before, as digest and bytes, by envelope id."""
-    query = select(SEEN_ENVELOPE.c.id, SEEN_ENVELOPE.c.digest, SEEN_ENVELOPE.c.answer).where(
-        SEEN_ENVELOPE.c.sender == sender, SEEN_ENVELOPE.c.id.in_(list(ids))
-    )
-    return {row.id: (row.digest, row.answer) for row in conn.execute(query)}
+    rows = _ANSWERS.rows(conn, {"the_sender": sender, "the_ids": list(ids)})
+    return {envelope: (digest, answer) for envelope, digest, answer in rows}
 
 
 def ids_of_others(conn: Connection, sender: str, ids: Iterable[str]) -> frozenset[str]:
     """Those of the ids under which another sender's envelope lies here."""
-    query = select(INBOX.c.id).where(INBOX.c.id.in_(list(ids)), INBOX.c.sender != sender)
-    return frozenset(conn.execute(query).scalars())
+    rows = _OF_OTHERS.rows(conn, {"the_sender": sender, "the_ids": list(ids)})
+    return frozenset(envelope for (envelope,) in rows)
 
 
 def list_arrived(
@@ -85,8 +98,8 @@ def list_urgent(conn: Connection, *, limit: int, unit: str | None) -> Sequence[t
 
 def load_arrived(conn: Connection, ids: Iterable[str]) -> dict[str, tuple[int, ArrivedRecord]]:
     """Those of the items that exist, with their sequence numbers, by id."""
-    rows = conn.execute(_LOAD, {"the_ids": list(ids)})
-    return {row.id: (row[0], ArrivedRecord(*row[1:])) for row in rows}
+    rows = _LOAD.rows(conn, {"the_ids": list(ids)})
+    return {row[_ID_PLACE]: (row[0], ArrivedRecord(*row[1:])) for row in rows}
 
 
 def items_of(conn: Connection, referral: str) -> Sequence[tuple[int, ArrivedRecord]]:
@@ -97,8 +110,7 @@ def items_of(conn: Connection, referral: str) -> Sequence[tuple[int, ArrivedReco
 
 def envelope_ids_in(conn: Connection, referrals: Iterable[str]) -> list[tuple[str, str]]:
     """(referral, envelope id) of everything that arrived for these referrals."""
-    query = select(INBOX.c.referral, INBOX.c.id).where(INBOX.c.referral.in_(list(referrals)))
-    return [(row.referral, row.id) for row in conn.execute(query)]
+    return [(referral, envelope) for referral, envelope in _IDS_IN.rows(conn, {"the_ids": list(referrals)})]
 
 
 def lease(conn: Connection, item: str, *, token: str, at: int, until: int) -> bool:
@@ -125,7 +137,7 @@ def acknowledge(conn: Connection, item: str, *, token: str | None, at: int) -> b
 
 def mark_opened(conn: Connection, items: Iterable[str], at: int) -> None:
     """The first open is remembered."""
-    conn.execute(update(INBOX).where(INBOX.c.id.in_(list(items)), INBOX.c.opened_at.is_(None)).values(opened_at=at))
+    _MARK_OPENED.run(conn, {"the_ids": list(items), "opened_at": at})
 
 
 def drop_wrapped_key(conn: Connection, item: str) -> None:

@@ -21,15 +21,22 @@ from functools import partial
 from typing import Final
 
 from sqlalchemy import Connection, Table, delete, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from exchange.envelope.keys import NONCE_BYTES, EpochKey, ReferralKey, RowKey
 from exchange.envelope.sealed_rows import SealedRows
 from exchange.storage.database import Database
+from exchange.storage.prepared import Prepared
+from exchange.storage.statements import insert_unless_there, where_listed
 from exchange.storage.tables import EPOCH_PRIVATE, REFERRAL_KEY
 
 SWEEP_PAGE: Final = 500
 _COLUMN: Final = "wrapped"
+_INSERT_NEW: Final = {
+    table.name: Prepared(insert_unless_there(table), columns=table.c.keys()) for table in (REFERRAL_KEY, EPOCH_PRIVATE)
+}
+_WRAPPED: Final = Prepared(
+    where_listed(select(REFERRAL_KEY.c.referral, REFERRAL_KEY.c.wrapped), REFERRAL_KEY.c.referral)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,17 +169,11 @@ class KeyStore:
 
 
 def _insert_new(connection: Connection, table: Table, rows: Sequence[Mapping[str, object]]) -> None:
-    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    connection.execute(insert(table).on_conflict_do_nothing(), rows)
+    _INSERT_NEW[table.name].run_each(connection, rows)
 
 
 def _select_wrapped(connection: Connection, referrals: Sequence[str]) -> dict[str, bytes]:
-    found: dict[str, bytes] = {}
-    for start in range(0, len(referrals), SWEEP_PAGE):
-        page = referrals[start : start + SWEEP_PAGE]
-        query = select(REFERRAL_KEY.c.referral, REFERRAL_KEY.c.wrapped).where(REFERRAL_KEY.c.referral.in_(page))
-        found.update((row.referral, row.wrapped) for row in connection.execute(query))
-    return found
+    return dict(_WRAPPED.rows(connection, {"the_ids": list(referrals)}))
 
 
 def _page(connection: Connection, after: str, before: int) -> Sequence[str]:

@@ -5,10 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 
-from sqlalchemy import Connection, and_, bindparam, delete, exists, func, insert, null, select, text, update
+from sqlalchemy import (
+    Connection,
+    Integer,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    literal_column,
+    null,
+    select,
+    text,
+    update,
+)
 
 from exchange.storage.prepared import Prepared
-from exchange.storage.statements import insert_unless_there, one_of
+from exchange.storage.statements import Both, insert_unless_there, where_listed
 from exchange.storage.tables import OUTBOX, PEER, REFERRAL
 from exchange.storage.transaction import signal
 
@@ -67,19 +81,66 @@ _HURRY = Prepared(
     .where(PEER.c.agency == bindparam("the_agency"), PEER.c.attempts == 0, PEER.c.due_at > bindparam("due_at"))
     .values(due_at=bindparam("due_at"))
 )
+_IS_QUEUED = text("outbox.status = 'queued'")
+"""As it stands in the index, like `_NOT_GONE`."""
 # Locked, so that what is queued stays so to the end of the transaction. The dialect of SQLite leaves FOR UPDATE out.
-_QUEUED = (
-    select(OUTBOX.c.id)
-    .where(OUTBOX.c.id.in_(one_of("the_ids")), OUTBOX.c.status == "queued")
-    .order_by(OUTBOX.c.id)
-    .with_for_update()
+_QUEUED = Prepared(
+    where_listed(
+        select(OUTBOX.c.id).where(OUTBOX.c.status == "queued").order_by(OUTBOX.c.id).with_for_update(), OUTBOX.c.id
+    )
 )
-_SETTLE = (
+_SETTLING = (
     update(OUTBOX)
     .where(OUTBOX.c.id == bindparam("the_id"), OUTBOX.c.status == "queued")
     .values({name: bindparam(name) for name in ("status", "settled_at", "receipt", "problem")})
 )
-_SETTLE_AND_WIPE = _SETTLE.values(dict.fromkeys(_NO_BODY, null()))
+_SETTLE = Prepared(_SETTLING)
+_SETTLE_AND_WIPE = Prepared(_SETTLING.values(dict.fromkeys(_NO_BODY, null())))
+_IDS_OUT = Prepared(where_listed(select(OUTBOX.c.referral, OUTBOX.c.id), OUTBOX.c.referral))
+_HAS_QUEUED = exists().where(OUTBOX.c.peer == PEER.c.agency, _IS_QUEUED)
+_DUE = Prepared(
+    select(PEER.c.agency)
+    .where(and_(PEER.c.due_at <= bindparam("the_time"), PEER.c.lease_until <= bindparam("the_time"), _HAS_QUEUED))
+    .order_by(PEER.c.due_at)
+    .limit(1)
+    .with_for_update(skip_locked=True)
+)
+_LEASE = Prepared(
+    update(PEER)
+    .where(PEER.c.agency == bindparam("the_agency"))
+    .values(lease_token=bindparam("lease_token"), lease_until=bindparam("lease_until"))
+    .returning(PEER.c.attempts, PEER.c.failing_since, PEER.c.carries)
+)
+_NEXT_DUE = Prepared(
+    Both(
+        select(func.min(func.max(PEER.c.due_at, PEER.c.lease_until))).where(_HAS_QUEUED),
+        select(func.min(func.greatest(PEER.c.due_at, PEER.c.lease_until))).where(_HAS_QUEUED),
+    )
+)
+_BATCH = Prepared(
+    select(OUTBOX.c.seq, *_COLUMNS)
+    .where(OUTBOX.c.peer == bindparam("the_peer"), _IS_QUEUED, OUTBOX.c.seq > bindparam("after"))
+    .order_by(OUTBOX.c.seq)
+    .limit(bindparam("most", type_=Integer()))
+)
+_SIGN_OF_LIFE = Prepared(
+    update(PEER)
+    .where(PEER.c.agency == bindparam("the_agency"), PEER.c.due_at > bindparam("due_at"))
+    .values(due_at=bindparam("due_at"), last_contact=bindparam("due_at"))
+)
+_HELD = update(PEER).where(PEER.c.agency == bindparam("the_agency"), PEER.c.lease_token == bindparam("the_token"))
+_GIVE_BACK = _HELD.values(
+    lease_token=null(), lease_until=literal_column("0"), due_at=bindparam("due_at"), carries=bindparam("carries")
+)
+_REACHED = Prepared(
+    _GIVE_BACK.values(attempts=literal_column("0"), failing_since=null(), last_contact=bindparam("the_time"))
+)
+_NOT_REACHED = Prepared(
+    _GIVE_BACK.values(
+        attempts=PEER.c.attempts + literal_column("1"),
+        failing_since=func.coalesce(PEER.c.failing_since, bindparam("the_time", type_=PEER.c.failing_since.type)),
+    )
+)
 _NOT_GONE = text("status IN ('queued', 'held')")
 """As it stands in the index: SQLite finds the index by these words, and reads the whole table where they are bound."""
 
@@ -108,8 +169,7 @@ def release_held(conn: Connection, envelope_id: str, release: bytes, *, expires_
 
 def envelope_ids_out(conn: Connection, referrals: Iterable[str]) -> list[tuple[str, str]]:
     """(referral, envelope id) of everything that was made for these referrals."""
-    query = select(OUTBOX.c.referral, OUTBOX.c.id).where(OUTBOX.c.referral.in_(list(referrals)))
-    return [(row.referral, row.id) for row in conn.execute(query)]
+    return [(referral, envelope) for referral, envelope in _IDS_OUT.rows(conn, {"the_ids": list(referrals)})]
 
 
 def digests_out(conn: Connection, ids: Iterable[str]) -> dict[str, str]:
@@ -174,24 +234,13 @@ def claim_peer(conn: Connection, *, at: int, token: str, lease_ms: int) -> PeerL
 
     Two couriers never hold the same peer: PostgreSQL skips locked rows, SQLite writers are serialised.
     """
-    queued = exists().where(OUTBOX.c.peer == PEER.c.agency, OUTBOX.c.status == "queued")
-    pick = (
-        select(PEER.c.agency)
-        .where(and_(PEER.c.due_at <= at, PEER.c.lease_until <= at, queued))
-        .order_by(PEER.c.due_at)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-    )
-    agency = conn.execute(pick).scalar()
-    if agency is None:
+    due = _DUE.row(conn, {"the_time": at})
+    if due is None:
         return None
-    row = conn.execute(
-        update(PEER)
-        .where(PEER.c.agency == agency)
-        .values(lease_token=token, lease_until=at + lease_ms)
-        .returning(PEER.c.attempts, PEER.c.failing_since, PEER.c.carries)
-    ).one()
-    return PeerLease(agency, token, row.attempts, row.failing_since, row.carries)
+    leased = {"the_agency": due[0], "lease_token": token, "lease_until": at + lease_ms}
+    # Every row is fetched: on SQLite a statement that still has rows holds up the commit.
+    [(attempts, failing_since, carries)] = _LEASE.rows(conn, leased)
+    return PeerLease(due[0], token, attempts, failing_since, carries)
 
 
 def renew_lease(conn: Connection, lease: PeerLease, *, until: int) -> bool:
@@ -202,28 +251,17 @@ def renew_lease(conn: Connection, lease: PeerLease, *, until: int) -> bool:
 
 def next_due(conn: Connection) -> int | None:
     """When the next peer with something queued is due (Unix milliseconds)."""
-    queued = exists().where(OUTBOX.c.peer == PEER.c.agency, OUTBOX.c.status == "queued")
-    due = (
-        func.min(func.max(PEER.c.due_at, PEER.c.lease_until))
-        if conn.dialect.name == "sqlite"
-        else func.min(func.greatest(PEER.c.due_at, PEER.c.lease_until))
-    )
-    return conn.execute(select(due).where(queued)).scalar()
+    due = _NEXT_DUE.row(conn, {})
+    return None if due is None else due[0]
 
 
 def load_batch(
     conn: Connection, peer: str, *, after: int, limit: int, max_bytes: int
 ) -> Sequence[tuple[int, OutgoingRecord]]:
     """Queued envelopes for a peer in order, filled by bytes."""
-    query = (
-        select(OUTBOX.c.seq, *_COLUMNS)
-        .where(OUTBOX.c.peer == peer, OUTBOX.c.status == "queued", OUTBOX.c.seq > after)
-        .order_by(OUTBOX.c.seq)
-        .limit(limit)
-    )
     batch: list[tuple[int, OutgoingRecord]] = []
     size = 0
-    for row in conn.execute(query):
+    for row in _BATCH.rows(conn, {"the_peer": peer, "after": after, "most": limit}):
         item = OutgoingRecord(*row[1:])
         # base64 makes four characters of three bytes; 1 KiB covers header, signature and punctuation.
         size += (len(item.ciphertext or b"") + len(item.release or b"")) * 4 // 3 + 4096
@@ -236,37 +274,27 @@ def load_batch(
 def settle(conn: Connection, settlements: Iterable[Settlement], at: int) -> frozenset[str]:
     """The peer has answered for these envelopes. Returns those that were still queued; the others stay as they are."""
     by_id = {one.id: one for one in settlements}
-    queued = frozenset(conn.execute(_QUEUED, {"the_ids": list(by_id)}).scalars()) if by_id else frozenset()
+    queued = frozenset(envelope for (envelope,) in _QUEUED.rows(conn, {"the_ids": list(by_id)}))
     for statement, keeping in ((_SETTLE, True), (_SETTLE_AND_WIPE, False)):
         rows = [
             {"the_id": one.id, "status": one.status, "settled_at": at, "receipt": one.receipt, "problem": one.problem}
             for one in by_id.values()
             if one.id in queued and one.keep_body is keeping
         ]
-        if rows:
-            conn.execute(statement, rows)
+        statement.run_each(conn, rows)
     return queued
 
 
 def settle_peer(conn: Connection, lease: PeerLease, *, at: int, due_at: int, reached: bool, carries: int) -> bool:
     """Give the lease back; a courier that lost it changes nothing. Returns whether it still held."""
-    values: dict[str, object] = {"lease_token": None, "lease_until": 0, "due_at": due_at, "carries": carries}
-    if reached:
-        values |= {"attempts": 0, "failing_since": None, "last_contact": at}
-    else:
-        values |= {"attempts": PEER.c.attempts + 1, "failing_since": func.coalesce(PEER.c.failing_since, at)}
-    done = conn.execute(
-        update(PEER).where(PEER.c.agency == lease.agency, PEER.c.lease_token == lease.token).values(**values)
-    )
-    return done.rowcount == 1
+    mine = {"the_agency": lease.agency, "the_token": lease.token}
+    values = mine | {"due_at": due_at, "carries": carries, "the_time": at}
+    return (_REACHED if reached else _NOT_REACHED).run(conn, values) == 1
 
 
 def sign_of_life(conn: Connection, agency: str, at: int) -> None:
     """The peer is there: whatever waits for it is due now, and the courier hears of it."""
-    done = conn.execute(
-        update(PEER).where(PEER.c.agency == agency, PEER.c.due_at > at).values(due_at=at, last_contact=at)
-    )
-    if done.rowcount == 1:
+    if _SIGN_OF_LIFE.run(conn, {"the_agency": agency, "due_at": at}) == 1:
         signal(conn, "outbox")
 
 

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cache
 
-from sqlalchemy import ColumnElement, Connection, Update, and_, bindparam, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, insert, or_, select, update
 
-from exchange.storage.prepared import Prepared
-from exchange.storage.statements import insert_listed, insert_unless_there, one_of
+from exchange.storage.prepared import Prepared, Row
+from exchange.storage.statements import insert_listed, insert_unless_there, where_listed
 from exchange.storage.tables import ATTESTATION, CHANGE, EVENT, REFERRAL
 from exchange.storage.visibility import settled
 
@@ -84,20 +84,21 @@ _COLUMNS = [REFERRAL.c[name] for name in _NAMES]
 _EVENT_COLUMNS = [EVENT.c[f.name] for f in fields(EventRecord)]
 _ATTESTATION_COLUMNS = [ATTESTATION.c[f.name] for f in fields(AttestationRecord)]
 _INSERT = Prepared(insert(REFERRAL), columns=_NAMES)
-_LOAD = select(*_COLUMNS).where(REFERRAL.c.id.in_(one_of("the_ids")))
+_ROWS = select(*_COLUMNS)
+_LOAD = Prepared(where_listed(_ROWS, REFERRAL.c.id))
 # Locked, and in one order everywhere: on PostgreSQL another process could change them after they were compared. The
 # dialect of SQLite, where writers are serialised, leaves FOR UPDATE out.
-_VERSIONS = (
-    select(REFERRAL.c.id, REFERRAL.c.version)
-    .where(REFERRAL.c.id.in_(one_of("the_ids")))
-    .order_by(REFERRAL.c.id)
-    .with_for_update()
+_VERSIONS = Prepared(
+    where_listed(
+        select(REFERRAL.c.id, REFERRAL.c.version).order_by(REFERRAL.c.id).with_for_update(),
+        REFERRAL.c.id,
+    )
 )
 # On SQLite writers are serialised, and the dialect leaves FOR UPDATE out.
-_LOCK = _LOAD.order_by(REFERRAL.c.id).with_for_update()
+_LOCK = Prepared(where_listed(_ROWS.order_by(REFERRAL.c.id).with_for_update(), REFERRAL.c.id))
 _SAVE = update(REFERRAL).where(REFERRAL.c.id == bindparam("the_id"), REFERRAL.c.version == bindparam("the_version"))
 _ADD_EVENT = Prepared(insert_unless_there(EVENT), columns=[f.name for f in fields(EventRecord)])
-_EVENTS = select(*_EVENT_COLUMNS).where(EVENT.c.referral.in_(one_of("the_ids")))
+_EVENTS = Prepared(where_listed(select(*_EVENT_COLUMNS), EVENT.c.referral))
 _ADD_CHANGE = Prepared(insert_listed(CHANGE), columns=["referral", "what", "at"])
 _OWE = insert_unless_there(ATTESTATION)
 
@@ -132,14 +133,16 @@ def lock_referral(conn: Connection, referral: str) -> ReferralRecord | None:
 
 def lock_referrals(conn: Connection, ids: Iterable[str]) -> dict[str, ReferralRecord]:
     """As `lock_referral`, for many; locked in one order everywhere."""
-    rows = conn.execute(_LOCK, {"the_ids": list(ids)})
-    return {row.id: ReferralRecord(*row) for row in rows}
+    return _by_id(_LOCK.rows(conn, {"the_ids": list(ids)}))
 
 
 def load_referrals(conn: Connection, ids: Iterable[str]) -> dict[str, ReferralRecord]:
     """Those of the referrals that exist, by id."""
-    rows = conn.execute(_LOAD, {"the_ids": list(ids)})
-    return {row.id: ReferralRecord(*row) for row in rows}
+    return _by_id(_LOAD.rows(conn, {"the_ids": list(ids)}))
+
+
+def _by_id(rows: Iterable[Row]) -> dict[str, ReferralRecord]:
+    return {record.id: record for record in (ReferralRecord(*row) for row in rows)}
 
 
 def referrals_of_consent(conn: Connection, consent_id: str) -> list[ReferralRecord]:
@@ -154,8 +157,8 @@ def save_referral(conn: Connection, record: ReferralRecord) -> ReferralRecord:
         StaleReferralError: somebody else wrote first.
     """
     fresh = replace(record, version=record.version + 1)
-    done = conn.execute(_SAVE, _values(fresh) | {"the_id": record.id, "the_version": record.version})
-    if done.rowcount != 1:
+    whole = _saving(frozenset(_NAMES))
+    if whole.run(conn, _values(fresh) | {"the_id": record.id, "the_version": record.version}) != 1:
         raise StaleReferralError
     return fresh
 
@@ -174,13 +177,13 @@ def save_referrals(conn: Connection, changed: Sequence[tuple[ReferralRecord, Ref
         key = {"the_id": before.id, "the_version": before.version}
         by_columns[frozenset(found)].append(found | key | {"version": before.version + 1})
     for columns, rows in by_columns.items():
-        if conn.execute(_saving(columns | {"version"}), rows).rowcount != len(rows):
+        if _saving(columns | {"version"}).run_each(conn, rows) != len(rows):
             raise StaleReferralError
 
 
 @cache
-def _saving(columns: frozenset[str]) -> Update:
-    return _SAVE.values({name: bindparam(name) for name in sorted(columns)})
+def _saving(columns: frozenset[str]) -> Prepared:
+    return Prepared(_SAVE.values({name: bindparam(name) for name in sorted(columns)}))
 
 
 def guard_versions(conn: Connection, versions: Mapping[str, int]) -> None:
@@ -191,8 +194,7 @@ def guard_versions(conn: Connection, versions: Mapping[str, int]) -> None:
     """
     if not versions:
         return
-    rows = conn.execute(_VERSIONS, {"the_ids": list(versions)})
-    if {row.id: row.version for row in rows} != dict(versions):
+    if dict(_VERSIONS.rows(conn, {"the_ids": list(versions)})) != dict(versions):
         raise StaleReferralError
 
 
@@ -210,8 +212,9 @@ def remove_events(conn: Connection, referral: str, digests: Iterable[str]) -> in
 def events_of(conn: Connection, referrals: Iterable[str]) -> dict[str, list[EventRecord]]:
     """All events of the referrals, by referral id; order does not matter to the merge."""
     found: dict[str, list[EventRecord]] = defaultdict(list)
-    for row in conn.execute(_EVENTS, {"the_ids": list(referrals)}):
-        found[row.referral].append(EventRecord(*row))
+    for row in _EVENTS.rows(conn, {"the_ids": list(referrals)}):
+        event = EventRecord(*row)
+        found[event.referral].append(event)
     return found
 
 

@@ -9,12 +9,30 @@ Rules:
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from sqlalchemy import BindParameter, Connection, Insert, Table, bindparam, insert
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Connection,
+    Dialect,
+    Insert,
+    Select,
+    Table,
+    Text,
+    TypeDecorator,
+    Update,
+    any_,
+    bindparam,
+    func,
+    insert,
+    select,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql import Executable
+from sqlalchemy.types import TypeEngine
 
 from exchange.storage.visibility import NO_TRANSACTION, TRANSACTION_ID
 
@@ -43,6 +61,26 @@ def insert_listed(table: Table) -> Both[Insert]:
     return Both(insert(table).values(xid=NO_TRANSACTION), insert(table).values(xid=TRANSACTION_ID))
 
 
-def one_of(name: str) -> BindParameter[list[str]]:
-    """A parameter for `in_`: a list."""
-    return bindparam(name, expanding=True)
+class TextList(TypeDecorator[list[str]]):
+    """A list of texts as one parameter, so that a statement has one text whatever its length: JSON on SQLite."""
+
+    impl = Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """An array where the database has them."""
+        return dialect.type_descriptor(ARRAY(Text()) if dialect.name == "postgresql" else Text())
+
+    def process_bind_param(self, value: list[str] | None, dialect: Dialect) -> Any:
+        """What the driver takes."""
+        return value if dialect.name == "postgresql" else json.dumps(value)
+
+
+ListedT = TypeVar("ListedT", Select[Any], Update)
+
+
+def where_listed(statement: ListedT, column: ColumnElement[str]) -> Both[ListedT]:
+    """The statement for the rows whose column is one of the parameter `the_ids`, a list."""
+    the_ids = bindparam("the_ids", type_=TextList())
+    entries = func.json_each(the_ids).table_valued("value")
+    return Both(statement.where(column.in_(select(entries.c.value))), statement.where(column == any_(the_ids)))
