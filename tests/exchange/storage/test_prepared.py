@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from exchange.storage.database import Database
 from exchange.storage.errors import StorageMisuseError
 from exchange.storage.prepared import Prepared
-from exchange.storage.statements import insert_listed, insert_unless_there, one_of
+from exchange.storage.statements import insert_listed, insert_unless_there, where_listed
 from exchange.storage.tables import CHANGE, CONSENT, PEER, REFERRAL
 
 
@@ -151,7 +151,7 @@ async def test_missing_parameter_is_a_mistake(database: Database) -> None:
 @pytest.mark.parametrize(
     "statement",
     [
-        select(CONSENT.c.id).where(CONSENT.c.id.in_(one_of("the_ids"))),
+        select(CONSENT.c.id).where(CONSENT.c.id.in_(bindparam("the_ids", expanding=True))),
         select(CONSENT.c.id).where(CONSENT.c.id.in_(["a"])),
     ],
     ids=["named-list", "list"],
@@ -160,3 +160,17 @@ async def test_a_list_is_not_prepared(database: Database, statement: Any) -> Non
     prepared = Prepared(statement)
     with pytest.raises(TypeError):
         await database.read(lambda conn: prepared.rows(conn, {"the_ids": ["a"]}))
+
+
+@pytest.mark.parametrize("given", [[], ["a"], ["b", "a", "absent", 'a"]', "a'"]], ids=["none", "one", "some"])
+async def test_a_list_is_one_parameter_where_the_statement_says_so(database: Database, given: list[str]) -> None:
+    listed = Prepared(where_listed(select(PEER.c.agency).order_by(PEER.c.agency), PEER.c.agency))
+    insert_peer = Prepared(insert_unless_there(PEER), columns=["agency", "due_at"])
+    there = ["a", "b", "c"]
+
+    def write(conn: Connection) -> None:
+        insert_peer.run_each(conn, [{"agency": agency, "due_at": 0} for agency in there])
+
+    await database.write(write)
+    found = await database.read(lambda conn: listed.rows(conn, {"the_ids": given}))
+    assert [agency for (agency,) in found] == sorted({*there} & {*given})
