@@ -1,0 +1,118 @@
+"""The workers of the receiving agency: they look at what arrived, decide, report, and answer for what was destroyed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from simulation.office import ACTING, Case, Office
+from simulation.oracle import ViolationError
+
+from exchange.schemas.inbox import (
+    DecisionRequest,
+    ErasureAttestationRequest,
+    ProgressRequest,
+    RecallAnswerRequest,
+)
+from exchange.use_cases.answer_recall import answer_recall
+from exchange.use_cases.attest_erasure import attest_erasure
+from exchange.use_cases.decide_referral import decide_referral
+from exchange.use_cases.declare_error import declare_error_of_item
+from exchange.use_cases.node import Node
+from exchange.use_cases.open_items import open_item
+from exchange.use_cases.poll_inbox import acknowledge_item, lease_item, list_inbox
+from exchange.use_cases.report_progress import report_progress
+
+_REASONS: Final = ("no-capacity", "not-eligible", "duplicate", "conflict-of-interest")
+
+
+@dataclass(slots=True)
+class Desk:
+    """The receiving side of every agency."""
+
+    office: Office
+    chance: random.Random
+
+    def offer_of(self, case: Case) -> str | None:
+        """The id of the offer, if the receiver has signed for it."""
+        arrived = self.office.oracle.arrived.get((case.receiver, case.id), [])
+        return next((one.id for one in arrived if one.kind == "offer"), None)
+
+    async def _act(
+        self, case: Case, what: str, event: str | None, work: Callable[[Node, str], Awaitable[Any]]
+    ) -> None:
+        item = self.offer_of(case)
+        if item is None:
+            return
+        answer = await self.office.ask(case.receiver, what, lambda node: work(node, item))
+        if answer is not None and event is not None:
+            case.remember(case.receiver, event)
+
+    async def decides(self, case: Case, decision: str) -> None:
+        """A worker's word on an offer."""
+        wish: dict[str, Any] = {"decision": decision}
+        if decision == "declined":
+            wish["reason"] = self.chance.choice(_REASONS)
+        elif decision == "redirected":
+            wish["suggested_service"] = "other-support"
+        elif decision == "information-requested":
+            wish["fields"] = ["area", "language"]
+        request = DecisionRequest.model_validate(wish)
+        await self._act(
+            case, f"decides {decision}", decision, lambda node, item: decide_referral(node, ACTING, item, request)
+        )
+
+    async def reports(self, case: Case, state: str) -> None:
+        """How the service goes."""
+        wish = {"state": state}
+        if state == "completed":
+            wish["outcome"] = "service-provided"
+        elif state == "failed":
+            wish["fail_reason"] = "not-reached"
+        request = ProgressRequest.model_validate(wish)
+        await self._act(
+            case, f"reports {state}", state, lambda node, item: report_progress(node, ACTING, item, request)
+        )
+
+    async def answers_recall(self, case: Case) -> None:
+        """Whether the service stops."""
+        request = RecallAnswerRequest(agreed=self.chance.random() < 0.5)
+        await self._act(
+            case, "answers the recall", None, lambda node, item: answer_recall(node, ACTING, item, request)
+        )
+
+    async def errs(self, case: Case) -> None:
+        """The receiver says that it should never have been made."""
+        before = len(case.said.get(case.receiver, []))
+        await self._act(
+            case, "declares an error", "entered-in-error",
+            lambda node, item: declare_error_of_item(node, ACTING, item),
+        )  # fmt: skip
+        if len(case.said.get(case.receiver, [])) > before:
+            self.office.oracle.stops(case.receiver, case.id, "entered-in-error", self.office.oracle.tick)
+
+    async def attests(self, case: Case) -> None:
+        """The agency's own copies are destroyed."""
+        request = ErasureAttestationRequest(copies_destroyed=True)
+        await self._act(
+            case, "attests", "erased-by-agency", lambda node, item: attest_erasure(node, ACTING, item, request)
+        )
+
+    async def looks(self, agency: str) -> None:
+        """List what arrived, and open, lease or take over one of it."""
+        page = await self.office.ask(agency, "lists", lambda node: list_inbox(node, limit=20))
+        if page is None or not page.items:
+            return
+        ids = [item.id for item in page.items]
+        if len(ids) != len(set(ids)):
+            raise ViolationError("doubled", "an item stands twice in the inbox")
+        item = self.chance.choice(ids)
+        does = self.chance.choice(["opens", "opens", "takes", "leases"])
+        if does == "opens":
+            await self.office.ask(agency, does, lambda node: open_item(node, ACTING, item))
+        elif does == "leases":
+            await self.office.ask(agency, does, lambda node: lease_item(node, ACTING, item, 60))
+        elif await self.office.ask(agency, does, lambda node: acknowledge_item(node, ACTING, item, None)):
+            self.office.taken.add((agency, item))

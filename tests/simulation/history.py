@@ -1,0 +1,466 @@
+"""One history: a seed, and everything that follows from it.
+
+Rules:
+
+* Every choice comes from the seed. The same seed gives the same trace, in any process (`digest` of the trace).
+* A step starts up to three things at once and lets everything run until it waits for the network. Between two steps
+  time passes, letters arrive or get lost, machines die and come back, clocks go wrong, rosters change.
+* At the end the network heals, the machines run, and couriers work until nothing moves; then the books are checked
+  (`simulation.reckoning`), in some histories once more after all retention has passed.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any, Final
+
+from simulation.desk import Desk
+from simulation.federations import CASTS, cast_of, without, world_of
+from simulation.machines import Machine
+from simulation.network import Letter, Watch
+from simulation.office import DAY, Case, Office
+from simulation.oracle import Oracle, ViolationError
+from simulation.playground import Playground
+from simulation.reckoning import Reckoning
+
+from exchange.federation.peers import refresh_peers
+from exchange.schemas.federation import BatchAnswer
+from exchange.use_cases.maintain import attend, maintain
+
+SECOND: Final = 1000
+HOUR: Final = 3600 * SECOND
+FORMS: Final = ("stop-sharing", "stop-sharing", "stop-service", "erase")
+DECISIONS: Final = ("accepted",) * 6 + ("declined", "waitlisted", "redirected", "information-requested")
+PROGRESS: Final = ("scheduled", "not-reached", "not-arrived", "in-service", "in-service", "completed", "failed")
+
+
+@dataclass(frozen=True, slots=True)
+class Weather:
+    """How rough one history is."""
+
+    lost: float
+    doubled: float
+    held_back: float
+    deaths: float
+    wrong_clocks: bool
+    cuts: float
+
+    @classmethod
+    def of(cls, chance: random.Random) -> Weather:
+        """Some histories are calm."""
+        if chance.random() < 0.25:
+            return cls(0.0, 0.0, 0.1, 0.0, wrong_clocks=False, cuts=0.0)
+        rough = chance.choice([0.3, 1.0, 1.0, 2.0])
+        return cls(
+            0.15 * rough, 0.12 * rough, 0.3, 0.03 * rough, wrong_clocks=chance.random() < 0.5, cuts=0.08 * rough
+        )
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a history."""
+
+    seed: int
+    violation: ViolationError | None
+    trace: list[str]
+    judged: int
+    referrals: int
+    deaths: int
+
+    @property
+    def digest(self) -> str:
+        """Equal for equal histories."""
+        return sha256("\n".join(self.trace).encode()).hexdigest()
+
+
+def play(ground: Playground, seed: int) -> Outcome:
+    """Play one history to its end, or to the first broken promise."""
+    history = History(ground, seed)
+    violation = None
+    try:
+        history.play()
+    except ViolationError as error:
+        violation = error
+    finally:
+        history.clear_away()
+    oracle = history.oracle
+    return Outcome(seed, violation, history.lines, oracle.judged, len(history.office.cases), history.deaths)
+
+
+@dataclass(slots=True)
+class _Roster:
+    version: int = 1
+    suspended: str | None = None
+    second: bool = False
+
+
+class History:
+    """The scheduler of one seed."""
+
+    def __init__(self, ground: Playground, seed: int) -> None:
+        self.ground = ground
+        self.loop = ground.loop
+        self.network = ground.network
+        self.chance = random.Random(f"history {seed}")
+        self.cast = cast_of(self.chance.randrange(CASTS))
+        self.count = self.chance.choice([2, 2, 2, 3, 3, 4])
+        self.weather = Weather.of(self.chance)
+        self.oracle = Oracle(self.cast, ground.private_half)
+        watch = Watch(self._leaves, self._answered)
+        self.machines = ground.begin(self.cast, self.count, seed, watch)
+        self.names = list(self.machines)
+        self.lines: list[str] = []
+        self.deaths = 0
+        self.roster = _Roster()
+        self.office = Office(self.chance, self.cast, self.oracle, self.machines, self.trace)
+        self.desk = Desk(self.office, self.chance)
+        self.couriers: set[str] = set()
+        for machine in self.machines.values():
+            machine.dies = self._dies
+
+    # The run.
+
+    def play(self) -> None:
+        """All of it."""
+        first = self.chance.sample(self.names, 2)
+        self._step([lambda: self.office.records_consent(first[0], self._others(first[0]))])
+        for _ in range(self.chance.randint(20, 45)):
+            self._check_failures()
+            self._anything()
+        self._end_well()
+        reckoning = Reckoning(self.office, self.oracle, self.machines)
+        reckoning.check()
+        if self.chance.random() < 0.2:
+            self._much_later()
+            reckoning.check()
+            reckoning.check_destroyed()
+
+    def clear_away(self) -> None:
+        """Nothing of this history goes on."""
+        for machine in self.machines.values():
+            machine.dies = _never
+            if machine.process is not None and machine.process.tasks:
+                machine.bury()
+        self.network.under_way.clear()
+        self.loop.settle()
+
+    def trace(self, line: str) -> None:
+        """One line of what happened."""
+        self.lines.append(line)
+
+    def _anything(self) -> None:
+        kind = self.chance.random()
+        if kind < 0.42:
+            ways = [self._some_work() for _ in range(self.chance.choice([1, 1, 1, 1, 2, 3]))]
+            self._step([way for way in ways if way is not None])
+        elif kind < 0.70:
+            self._pump()
+        elif kind < 0.78:
+            self._pass_time()
+        elif kind < 0.90:
+            self._letters()
+        else:
+            self._trouble()
+
+    def _step(self, ways: list[Callable[[], Awaitable[None]]]) -> None:
+        """Start these, and let everything run that can."""
+        tasks = [self.loop.create_task(_as_coroutine(way)) for way in ways]
+        begins = self.oracle.tick
+        self.loop.settle()
+        self._after(begins)
+        for task in tasks:
+            if not task.done():
+                raise ViolationError("failed", "a call waits for ever")
+            error = task.exception()
+            if error is not None:
+                raise error
+        self._check_failures()
+
+    def _after(self, begins: int) -> None:
+        """A step is over: what the clocks said during it, and who died in it."""
+        ends = self.oracle.passes()
+        for name, machine in self.machines.items():
+            self.oracle.clocks[name].append((begins, ends, machine.now()))
+            if machine.process is not None and not machine.process.alive:
+                self.deaths += 1
+                self.trace(f"{name} died")
+                machine.bury()
+                self.couriers.discard(name)
+        self.ground.time += self.chance.choice([1, 40, SECOND, 7 * SECOND])
+
+    def _check_failures(self) -> None:
+        for error in self.loop.failures:
+            if isinstance(error, ViolationError):
+                raise error
+            raise ViolationError("failed", f"{type(error).__name__}: {error}")
+
+    # What people do.
+
+    def _some_work(self) -> Callable[[], Awaitable[None]] | None:
+        office, chance = self.office, self.chance
+        usable = [one for one in office.consents if not one.withdrawn]
+        if not usable or (len(usable) < 3 and chance.random() < 0.1):
+            name = chance.choice(self.names)
+            return lambda: office.records_consent(name, self._others(name))
+        if len(office.cases) < 4 and chance.random() < (0.9 if not office.cases else 0.15):
+            consent = chance.choice(usable)
+            other = chance.choice(self._others(consent.agency))
+            return lambda: office.refers(consent, other)
+        if not office.cases:
+            return None
+        case = chance.choice(office.cases)
+        if chance.random() < 0.6:
+            return self._receiver_work(case)
+        return self._sender_work(case)
+
+    def _receiver_work(self, case: Case) -> Callable[[], Awaitable[None]]:
+        desk, chance = self.desk, self.chance
+        kind = chance.random()
+        if kind < 0.5 and "accepted" not in case.said.get(case.receiver, []):
+            decision = chance.choice(DECISIONS)
+            return lambda: desk.decides(case, decision)
+        if kind < 0.65:
+            state = chance.choice(PROGRESS)
+            return lambda: desk.reports(case, state)
+        if kind < 0.80:
+            return lambda: desk.looks(case.receiver)
+        if kind < 0.86:
+            return lambda: desk.answers_recall(case)
+        if kind < 0.89:
+            return lambda: desk.errs(case)
+        if kind < 0.93:
+            return lambda: desk.attests(case)
+        form = chance.choice(FORMS)
+        return lambda: self.office.says_no(case.receiver, form, case, None)
+
+    def _sender_work(self, case: Case) -> Callable[[], Awaitable[None]]:
+        office, chance = self.office, self.chance
+        kind = chance.random()
+        if kind < 0.2:
+            return lambda: office.releases(case)
+        if kind < 0.35:
+            return lambda: office.tells(case, "disclosure")
+        if kind < 0.47:
+            return lambda: office.tells(case, "update")
+        if kind < 0.57:
+            return lambda: office.tells(case, "information")
+        if kind < 0.65:
+            return lambda: office.recalls(case)
+        if kind < 0.68:
+            return lambda: office.errs(case)
+        if kind < 0.72:
+            return lambda: self.desk.looks(case.sender)
+        if kind < 0.84:
+            consent = case.consent
+            changes = office.narrows if chance.random() < 0.7 else office.renews
+            return lambda: changes(consent) if office.settled(consent) else _nothing()
+        form = chance.choice(FORMS)
+        if chance.random() < 0.35:
+            return lambda: office.says_no(case.sender, form, None, case.consent)
+        if chance.random() < 0.25 and office.pending:
+            earlier = chance.choice(office.pending)
+            return earlier.call
+        return lambda: office.says_no(case.sender, form, case, None)
+
+    def _others(self, name: str) -> list[str]:
+        return [other for other in self.names if other != name]
+
+    # What machines do.
+
+    def _pump(self) -> None:
+        """One courier's round, and most letters arrive."""
+        name = self.chance.choice(self.names)
+        self._courier(name)
+        for _ in range(self.chance.choice([0, 2, 2, 4, 6])):
+            self._one_letter()
+
+    def _courier(self, name: str, *, everything: bool = False) -> None:
+        machine = self.machines[name]
+        if machine.process is None:
+            self._restart(machine)
+        process = machine.process
+        assert process is not None
+
+        async def clocks() -> None:
+            await (maintain if everything or self.chance.random() < 0.3 else attend)(process.node)
+
+        async def delivers() -> None:
+            await process.courier.run_once()
+
+        work = [clocks()] if self.chance.random() < 0.9 else []
+        if name not in self.couriers:
+            self.couriers.add(name)
+            task = machine.run(delivers())
+            task.add_done_callback(lambda _: self.couriers.discard(name))
+        self.trace(f"{name} courier")
+        self._step([_once(machine.run(one)) for one in work])
+
+    def _letters(self) -> None:
+        for _ in range(self.chance.choice([1, 2, 3])):
+            self._one_letter()
+
+    def _one_letter(self) -> None:
+        """Something happens to one letter that is under way."""
+        if not self.network.under_way:
+            return
+        if self.network.old and self.chance.random() < self.weather.doubled:
+            again = self.chance.choice(self.network.old)
+            self.network.copy(again)
+            self.trace(f"letter {again.number} copied")
+        place = self.chance.randrange(len(self.network.under_way)) if self.chance.random() < 0.5 else 0
+        letter = self.network.under_way[place]
+        if self.chance.random() < self.weather.held_back:
+            return
+        self.network.under_way.pop(place)
+        if self.chance.random() < self.weather.lost:
+            self.trace(f"letter {letter.number} lost")
+            self.network.lose(letter)
+        else:
+            self._goes_on(letter)
+        self._step([])
+
+    def _goes_on(self, letter: Letter) -> None:
+        if letter.answer is None:
+            self.trace(f"letter {letter.number} {letter.sender.agency} -> {letter.receiver.agency}")
+            self.network.arrive(letter)
+        else:
+            results = ",".join(one.result for one in letter.answer.answers)
+            self.trace(f"letter {letter.number} answered {results}")
+            self.network.come_back(letter)
+
+    def _pass_time(self) -> None:
+        longest = self.chance.choice([60 * SECOND, HOUR, 5 * HOUR, DAY, 3 * DAY, 8 * DAY])
+        if longest > HOUR:
+            self._all_awake()
+        self.ground.time += self.chance.randrange(longest)
+        self.trace(f"time +{longest // SECOND}")
+
+    def _all_awake(self) -> None:
+        for machine in self.machines.values():
+            if machine.process is None:
+                self._restart(machine)
+
+    def _restart(self, machine: Machine) -> None:
+        self.trace(f"{machine.agency} starts")
+        machine.start()
+        calls = [one.call for one in self.office.pending if not one.done and one.agency == machine.agency]
+        if calls:
+            dies, machine.dies = machine.dies, _never
+            self._step([*calls])
+            machine.dies = dies
+
+    def _trouble(self) -> None:
+        kind, name = self.chance.random(), self.chance.choice(self.names)
+        machine = self.machines[name]
+        if kind < 0.3 and self.chance.random() < self.weather.cuts * 4:
+            pair = frozenset(self.chance.sample(self.names, 2))
+            self.network.cut ^= {pair}
+            self.trace(f"cut {sorted(pair)}")
+        elif kind < 0.5 and self.weather.deaths and machine.process is not None:
+            self.trace(f"{name} killed")
+            machine.process.die()
+            self._step([])
+        elif kind < 0.65 and self.weather.wrong_clocks:
+            machine.offset = self.chance.randrange(-50 * SECOND, 50 * SECOND)
+            self.trace(f"{name} clock {machine.offset}")
+        elif kind < 0.8:
+            self._new_roster()
+        elif machine.process is not None:
+            self.trace(f"{name} asks for cards")
+            process = machine.process
+            self._step([_once(machine.run(refresh_peers(process.node, process.courier._transport)))])
+
+    def _new_roster(self) -> None:
+        """The officers publish; some machines have it at once, others when they look."""
+        roster = self.roster
+        if self.chance.random() < 0.5:
+            roster.suspended = None if roster.suspended else self.chance.choice(self.names)
+        else:
+            roster.second = True
+        roster.version += 1
+        self.trace(f"roster {roster.version} suspended={roster.suspended} second={roster.second}")
+        world = world_of(self.cast, self.count, roster.version, roster.suspended, roster.second)
+        for machine in self.machines.values():
+            machine.newest = lambda: world
+            if self.chance.random() < 0.6:
+                machine.world = world
+        if self.chance.random() < 0.1:
+            late = self.machines[self.chance.choice(self.names)]
+            late.world = without(world, self.cast.agreements[1].contract.digest)
+
+    def _dies(self, point: str) -> bool:
+        if self.weather.deaths and self.chance.random() < self.weather.deaths:
+            self.trace(point)
+            return True
+        return False
+
+    # The end.
+
+    def _end_well(self) -> None:
+        """The network heals, the machines run, everything arrives."""
+        self.trace("the end")
+        self.weather = Weather(0.0, 0.0, 0.0, 0.0, wrong_clocks=False, cuts=0.0)
+        self.network.cut.clear()
+        roster = self.roster
+        if roster.suspended is not None:
+            roster.suspended, roster.version = None, roster.version + 1
+        world = world_of(self.cast, self.count, roster.version, None, roster.second)
+        for machine in self.machines.values():
+            machine.world, machine.newest = world, lambda: world
+        self._all_awake()
+        for call in [one.call for one in self.office.pending if not one.done]:
+            self._step([call])
+        for _ in range(40):
+            self._round()
+            if not self._something_queued():
+                break
+            self.ground.time += 11 * 60 * SECOND
+        else:
+            raise ViolationError("lost", "something stays queued although everybody can be reached")
+
+    def _round(self) -> None:
+        for name in self.names:
+            self._courier(name, everything=True)
+            while self.network.under_way:
+                self._goes_on(self.network.under_way.pop(0))
+                self._step([])
+
+    def _something_queued(self) -> bool:
+        query = "SELECT 1 FROM outbox WHERE status = 'queued' LIMIT 1"
+        return any(machine.main.rows(query) for machine in self.machines.values())
+
+    def _much_later(self) -> None:
+        """All clocks run out."""
+        for days in (5, 12, 40):
+            self.ground.time += days * DAY
+            for _ in range(2):
+                self._round()
+                self.ground.time += HOUR
+
+    def _leaves(self, sender: Machine, receiver: Machine, body: bytes) -> None:
+        self.oracle.leaves(sender.agency, receiver.agency, body)
+
+    def _answered(self, _sender: Machine, receiver: Machine, body: bytes, answer: BatchAnswer) -> None:
+        self.oracle.answered(receiver.agency, body, answer)
+
+
+def _once(task: Any) -> Callable[[], Awaitable[None]]:
+    async def wait() -> None:
+        await task
+
+    return wait
+
+
+async def _as_coroutine(way: Callable[[], Awaitable[None]]) -> None:
+    await way()
+
+
+async def _nothing() -> None:
+    pass
+
+
+def _never(_point: str) -> bool:
+    return False

@@ -1,0 +1,347 @@
+"""The workers of the agencies: they ask their own node for things, at random, and remember what it answered.
+
+Whatever a node answers with success is remembered and has to be true from then on. A call whose process died was not
+answered; one with an idempotency key is made again with the same key until it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from simulation import wishes
+from simulation.federations import Cast
+from simulation.machines import Machine
+from simulation.oracle import HandIn, Oracle, Try, Version, ViolationError
+from simulation.permit import Allowed
+
+from contracts.vocabulary import WithdrawalForm
+from exchange.schemas.consents import ConsentRequest, ProvisionsRequest, RenewalRequest
+from exchange.schemas.referrals import (
+    DisclosureRequest,
+    InformationRequest,
+    ReferralRequest,
+    SafeContactRequest,
+    WithdrawalRequest,
+)
+from exchange.schemas.shapes import to_millis
+from exchange.storage.errors import StorageUnavailableError
+from exchange.use_cases.acting import Acting
+from exchange.use_cases.errors import UseCaseError
+from exchange.use_cases.idempotency import Idempotency
+from exchange.use_cases.node import Node
+from exchange.use_cases.recall_referral import recall_referral
+from exchange.use_cases.declare_error import declare_error
+from exchange.use_cases.record_consent import narrow_consent, record_consent, renew_consent
+from exchange.use_cases.release_disclosure import release_disclosure
+from exchange.use_cases.replace_disclosure import replace_disclosure
+from exchange.use_cases.send_information import send_information, update_safe_contact
+from exchange.use_cases.send_referral import send_referral
+from exchange.use_cases.withdraw import withdraw
+
+ACTING: Final = Acting("system", "w-1")
+DAY: Final = 86_400_000
+
+
+@dataclass(slots=True, eq=False)
+class Consent:
+    """A consent that a node has recorded."""
+
+    id: str
+    agency: str
+    version: int
+    withdrawn: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Case:
+    """One referral, as the workers of both sides know it."""
+
+    id: str
+    sender: str
+    receiver: str
+    consent: Consent
+    person: int
+    said: dict[str, list[str]] = field(default_factory=dict)
+    """By agency: events and acts that its node has acknowledged."""
+
+    def remember(self, agency: str, what: str) -> None:
+        """The node has answered that this is done."""
+        self.said.setdefault(agency, []).append(what)
+
+
+@dataclass(slots=True, eq=False)
+class Pending:
+    """A call with an idempotency key: made again until it is answered, and sometimes afterwards."""
+
+    agency: str
+    what: str
+    call: Callable[[], Awaitable[None]]
+    answer: str | None = None
+    """What was answered first."""
+    answered_at: int = 0
+    done: bool = False
+
+
+@dataclass(slots=True)
+class Office:
+    """All workers of the federation."""
+
+    chance: random.Random
+    cast: Cast
+    oracle: Oracle
+    machines: dict[str, Machine]
+    trace: Callable[[str], None]
+    consents: list[Consent] = field(default_factory=list)
+    cases: list[Case] = field(default_factory=list)
+    pending: list[Pending] = field(default_factory=list)
+    keys: int = 0
+    people: int = 0
+    taken: set[tuple[str, str]] = field(default_factory=set)
+    """(agency, item) that a node has said is taken over."""
+
+    async def ask(self, agency: str, what: str, work: Callable[[Node], Awaitable[Any]]) -> Any:
+        """What the agency's node answers; nothing if it refuses, or dies before it has answered."""
+        machine = self.machines[agency]
+        process = machine.process
+        for _ in range(self.chance.choice([0, 0, 0, 1, 2, 4, 7])):
+            await asyncio.sleep(0)
+        if process is None or not process.alive:
+            return None
+        self.oracle.passes()
+        try:
+            answer = await work(process.node)
+        except UseCaseError as error:
+            self.trace(f"{agency} {what}: {error.code}")
+            return None
+        except StorageUnavailableError:
+            if process.alive:
+                raise ViolationError("failed", f"{what}: the database is not there") from None
+            self.trace(f"{agency} {what}: died")
+            return None
+        except ViolationError:
+            raise
+        except Exception as error:
+            raise ViolationError("failed", f"{what}: {type(error).__name__} {error}") from error
+        if not process.alive:
+            self.trace(f"{agency} {what}: died")
+            return None
+        self.oracle.passes()
+        self.trace(f"{agency} {what}: ok")
+        return answer
+
+    def at(self, agency: str) -> int:
+        """The clock of an agency's machine."""
+        return self.machines[agency].now()
+
+    async def with_key(
+        self, agency: str, what: str, request: dict[str, Any], work: Callable[[Node, Idempotency], Awaitable[Any]],
+        answered: Callable[[Any], None], hand_in: HandIn | None = None,
+    ) -> None:  # fmt: skip
+        """Make a call under a fresh idempotency key, and remember to make it again until it is answered."""
+        self.keys += 1
+        idem = Idempotency("system", f"key-{self.keys}", json.dumps(request, sort_keys=True).encode())
+        pending = Pending(agency, what, self._nothing)
+
+        async def call() -> None:
+            attempt = Try(self.oracle.tick, self.at(agency))
+            if hand_in is not None:
+                hand_in.tries.append(attempt)
+            stored = await self.ask(agency, what, lambda node: work(node, idem))
+            attempt.ends = self.oracle.tick
+            if stored is None:
+                pending.done = pending.done or self.alive(agency)
+                return
+            said = stored.answer.model_dump_json()
+            pending.done = True
+            if pending.answer is None:
+                pending.answer, pending.answered_at = said, self.at(agency)
+                answered(stored.answer)
+            elif said != pending.answer and self.at(agency) < pending.answered_at + DAY:
+                raise ViolationError("doubled", f"{what} was repeated with its key and answered otherwise")
+
+        pending.call = call
+        self.pending.append(pending)
+        await call()
+
+    def alive(self, agency: str) -> bool:
+        """Whether the agency's process lives."""
+        process = self.machines[agency].process
+        return process is not None and process.alive
+
+    async def _nothing(self) -> None:
+        pass
+
+    # The referring side.
+
+    async def records_consent(self, agency: str, others: list[str]) -> None:
+        """A woman says yes."""
+        wish = wishes.consent(self.chance, [self.cast.agency(other) for other in others], self.at(agency))
+        told = frozenset(entry["agency"] for entry in wish["told_first"])
+
+        def answered(view: Any) -> None:
+            consent = Consent(view.id, agency, view.version)
+            self.consents.append(consent)
+            allowed = Allowed(
+                tuple(wish["provisions"]), to_millis(view.record.given_at), to_millis(view.expires_at), told
+            )
+            self.oracle.consent_is(agency, view.id, allowed, 0, sure=True)
+
+        request = ConsentRequest.model_validate(wish)
+        await self.with_key(
+            agency, "records a consent", wish, lambda node, idem: record_consent(node, ACTING, request, idem), answered
+        )
+
+    def settled(self, consent: Consent) -> bool:
+        """Whether it is known which version holds: after a call that nobody answered it is not."""
+        return self.oracle.consents[consent.agency, consent.id][-1].sure
+
+    async def narrows(self, consent: Consent) -> None:
+        """She allows less."""
+        allowed = self._newest(consent)
+        lines = wishes.less(self.chance, allowed.provisions)
+        narrower = Allowed(tuple(lines), allowed.given_at, allowed.expires_at, allowed.told_first)
+        request = ProvisionsRequest.model_validate({"provisions": lines})
+        await self._changes(
+            consent, "narrows", narrower, lambda node: narrow_consent(node, ACTING, consent.id, request)
+        )
+
+    async def renews(self, consent: Consent) -> None:
+        """She allows the same for longer."""
+        allowed = self._newest(consent)
+        until = self.at(consent.agency) + 100 * DAY
+        longer = Allowed(allowed.provisions, allowed.given_at, until, allowed.told_first)
+        request = RenewalRequest.model_validate({"until": wishes.moment(until)})
+        await self._changes(consent, "renews", longer, lambda node: renew_consent(node, ACTING, consent.id, request))
+
+    async def _changes(
+        self, consent: Consent, what: str, allowed: Allowed, work: Callable[[Node], Awaitable[Any]]
+    ) -> None:
+        version = self.oracle.consent_is(consent.agency, consent.id, allowed, self.oracle.tick, sure=False)
+        view = await self.ask(consent.agency, what, work)
+        if view is not None:
+            consent.version = max(consent.version, view.version)
+            self.oracle.consent_sure(consent.agency, consent.id, version)
+        elif self.alive(consent.agency):
+            self.oracle.consent_was_refused(consent.agency, consent.id, version)
+
+    def _newest(self, consent: Consent) -> Allowed:
+        return self.oracle.consents[consent.agency, consent.id][-1].allowed
+
+    async def refers(self, consent: Consent, receiver: str) -> None:
+        """A worker refers her to another agency."""
+        agency = consent.agency
+        self.people += 1
+        service = self.cast.agency(receiver).service
+        said = wishes.content(self.chance, service, self.people, self.at(agency))
+        priority = self.chance.choice(["emergency", "urgent", "urgent", "routine"])
+        wish = {
+            "to": receiver,
+            "consent": consent.id,
+            "service_type": service,
+            "priority": priority,
+            "content": said,
+        }
+        hand_in = self._hand_in("offer", consent, receiver, said, emergency=priority == "emergency")
+        person = self.people
+
+        def answered(created: Any) -> None:
+            hand_in.referral = created.id
+            self.cases.append(Case(created.id, agency, receiver, consent, person))
+
+        request = ReferralRequest.model_validate(wish)
+
+        await self.with_key(
+            agency, "refers", wish, lambda node, idem: send_referral(node, ACTING, request, idem), answered, hand_in
+        )
+
+    def _hand_in(
+        self, kind: str, consent: Consent, receiver: str, said: dict[str, Any], *, emergency: bool = False
+    ) -> HandIn:
+        hand_in = HandIn(kind, consent.agency, receiver, consent.id, said, emergency)
+        self.oracle.hand_ins.append(hand_in)
+        return hand_in
+
+    async def tells(self, case: Case, kind: str) -> None:
+        """Information that was asked for, a changed plan, or a fresh disclosure."""
+        node_at = self.at(case.sender)
+        if kind == "update":
+            said: dict[str, Any] = {"safe_contact": wishes.plan(self.chance, case.person, node_at)}
+        else:
+            said = wishes.content(self.chance, self.cast.agency(case.receiver).service, case.person, node_at)
+        hand_in = self._hand_in(kind, case.consent, case.receiver, said)
+        hand_in.referral = case.id
+        if kind == "disclosure":
+            self.oracle.confirmed.setdefault(case.id, self.oracle.tick)
+            fresh = DisclosureRequest.model_validate({"content": said})
+            attempt = Try(self.oracle.tick, node_at)
+            hand_in.tries.append(attempt)
+            await self.ask(
+                case.sender, "discloses anew", lambda node: replace_disclosure(node, ACTING, case.id, fresh)
+            )
+            attempt.ends = self.oracle.tick
+        elif kind == "update":
+            plan = SafeContactRequest.model_validate(said)
+            await self.with_key(
+                case.sender, "updates the plan", said,
+                lambda node, idem: update_safe_contact(node, ACTING, case.id, plan, idem), _no_news, hand_in,
+            )  # fmt: skip
+        else:
+            words = InformationRequest.model_validate({"content": said})
+            await self.with_key(
+                case.sender, "informs", said,
+                lambda node, idem: send_information(node, ACTING, case.id, words, idem), _no_news, hand_in,
+            )  # fmt: skip
+
+    async def releases(self, case: Case) -> None:
+        """A worker confirms the release."""
+        self.oracle.confirmed.setdefault(case.id, self.oracle.tick)
+        await self.ask(case.sender, "releases", lambda node: release_disclosure(node, ACTING, case.id))
+
+    async def recalls(self, case: Case) -> None:
+        """The sender takes it back."""
+        if await self.ask(case.sender, "recalls", lambda node: recall_referral(node, ACTING, case.id)):
+            self._stopped(case.sender, case.id, "recalled")
+
+    async def errs(self, case: Case) -> None:
+        """The sender says it should never have been made."""
+        if await self.ask(case.sender, "declares an error", lambda node: declare_error(node, ACTING, case.id)):
+            self._stopped(case.sender, case.id, "entered-in-error")
+
+    # Her no, at either side.
+
+    async def says_no(self, agency: str, form: str, case: Case | None, consent: Consent | None) -> None:
+        """She says no, to whomever."""
+        wish = {"form": form} | ({"referral": case.id} if case else {"consent": consent.id if consent else ""})
+        version: Version | None = None
+        if consent is not None:
+            allowed = self._newest(consent)
+            ended = Allowed((), allowed.given_at, allowed.expires_at, allowed.told_first, ended=True)
+            version = self.oracle.consent_is(agency, consent.id, ended, self.oracle.tick, sure=False)
+
+        def answered(answer: Any) -> None:
+            if consent is not None and version is not None:
+                consent.withdrawn = True
+                self.oracle.consent_sure(agency, consent.id, version)
+            for view in answer.referrals:
+                self._stopped(agency, view.id, form)
+
+        request = WithdrawalRequest.model_validate(wish)
+        assert WithdrawalForm(form)
+        await self.with_key(
+            agency, f"says no: {form}", wish, lambda node, idem: withdraw(node, ACTING, request, idem), answered
+        )
+
+    def _stopped(self, agency: str, referral: str, name: str) -> None:
+        self.oracle.stops(agency, referral, name, self.oracle.tick)
+        for case in self.cases:
+            if case.id == referral:
+                case.remember(agency, name)
+
+
+def _no_news(_answer: Any) -> None:
+    pass

@@ -1,0 +1,275 @@
+"""Who judges a history: it reads what left a node and what a node answered, and compares with what was agreed.
+
+It uses nothing of the code under test. Every observation has a tick; what was asked between two ticks may have taken
+effect at any of them, so a consent that was being changed counts in both versions until the change was answered.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from simulation import opened
+from simulation.federations import Cast
+from simulation.opened import ANSWERS, FORWARDS, Opened
+from simulation.permit import LEVELS, ROUTING, Allowed, permitted, told_back
+
+from exchange.schemas.federation import BatchAnswer
+
+FOREVER: Final = 1 << 60
+_ENDS_SERVICE: Final = frozenset({"stop-service", "erase"})
+_ENDS_SHARING: Final = _ENDS_SERVICE | {"stop-sharing", "recalled", "entered-in-error"}
+_STOPPED_BY: Final = {"recall": "recalled", "entered-in-error": "entered-in-error"}
+_STAYS_AT_HOME: Final = frozenset({"duplicate", "conflict-of-interest"})
+
+
+class ViolationError(Exception):
+    """A promise was broken: `lost`, `doubled`, `disagreement`, `leaked`, `kept` (not destroyed), or `failed`."""
+
+    def __init__(self, promise: str, what: str) -> None:
+        super().__init__(f"{promise}: {what}")
+        self.promise = promise
+        self.what = what
+
+
+@dataclass(slots=True, eq=False)
+class Version:
+    """One version of a consent, and between which ticks it may have been the one that counts."""
+
+    allowed: Allowed
+    begins: int
+    ends: int = FOREVER
+    sure: bool = False
+    """Whether the node has answered that it holds."""
+
+
+@dataclass(slots=True)
+class Try:
+    """One call: between which ticks it ran, and the node's clock."""
+
+    begins: int
+    at: int
+    ends: int = FOREVER
+
+
+@dataclass(slots=True, eq=False)
+class HandIn:
+    """One request to tell somebody something; made again where nobody answered."""
+
+    kind: str
+    sender: str
+    receiver: str
+    consent: str
+    fields: dict[str, Any]
+    emergency: bool = False
+    referral: str | None = None
+    tries: list[Try] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Oracle:
+    """The memory of one history."""
+
+    cast: Cast
+    private_half: Callable[[str, str], bytes]
+    """(agency, key id): the week's key, so that the oracle can open what was sealed to it."""
+    tick: int = 0
+    consents: dict[tuple[str, str], list[Version]] = field(default_factory=lambda: defaultdict(list))
+    hand_ins: list[HandIn] = field(default_factory=list)
+    clocks: dict[str, list[tuple[int, int, int]]] = field(default_factory=lambda: defaultdict(list))
+    """By agency: (first tick, last tick, what its clock said)."""
+    seen: dict[str, Opened] = field(default_factory=dict)
+    """Everything that ever left a node, by envelope id."""
+    receipts: dict[tuple[str, str], str] = field(default_factory=dict)
+    """By receiver and envelope."""
+    arrived: dict[tuple[str, str], list[Opened]] = field(default_factory=lambda: defaultdict(list))
+    """By receiver and referral: what it has signed for, in order."""
+    stopped: dict[tuple[str, str], dict[str, int]] = field(default_factory=lambda: defaultdict(dict))
+    """By agency and referral: her no and other stops, as soon as the agency's node has acknowledged them."""
+    confirmed: dict[str, int] = field(default_factory=dict)
+    """Referral: since when a worker has asked for its release."""
+    judged: int = 0
+
+    def passes(self) -> int:
+        """The next tick."""
+        self.tick += 1
+        return self.tick
+
+    # What left.
+
+    def leaves(self, sender: str, receiver: str, body: bytes) -> None:
+        """A batch leaves its sender."""
+        now = self.passes()
+        for envelope in opened.batch(body):
+            if envelope.header["from"] != sender or envelope.header["to"] != receiver:
+                raise ViolationError("leaked", "an envelope is on its way to somebody else than it is for")
+            self._check_not_stopped(sender, envelope, now)
+            known = self.seen.get(envelope.id)
+            if known is not None:
+                if known.digest != envelope.digest:
+                    raise ViolationError("doubled", f"{envelope.kind} has another content under the same id")
+                continue
+            self.seen[envelope.id] = envelope
+            self.judged += 1
+            if envelope.kind in FORWARDS:
+                self._check_forward(envelope, now)
+            elif envelope.kind in ANSWERS:
+                self._check_answer(envelope)
+
+    def _check_not_stopped(self, sender: str, envelope: Opened, now: int) -> None:
+        for name, since in self.stopped.get((sender, envelope.referral), {}).items():
+            forward = envelope.kind in FORWARDS
+            if since < now and (forward or (name in _ENDS_SERVICE and envelope.kind in ANSWERS)):
+                raise ViolationError("leaked", f"{envelope.kind} leaves {sender} after `{name}` was acknowledged there")
+
+    def _check_forward(self, envelope: Opened, now: int) -> None:
+        header = envelope.header
+        body = opened.inside(envelope, self.private_half(header["to"], header["epoch_key"]))
+        content = body["content"]
+        fields = frozenset(content) - ROUTING
+        mine = [one for one in self.hand_ins if self._may_be(one, envelope)]
+        if not mine:
+            raise ViolationError("leaked", f"nobody asked for this {envelope.kind}")
+        if not any(self._covered(one, envelope, fields, content) for one in mine):
+            raise ViolationError("leaked", f"{envelope.kind} holds more than was permitted: {sorted(fields)}")
+        self._check_groups(envelope, content)
+        if envelope.kind == "disclosure":
+            self._check_released(envelope, mine)
+
+    def _may_be(self, one: HandIn, envelope: Opened) -> bool:
+        header = envelope.header
+        if (one.sender, one.receiver) != (header["from"], header["to"]):
+            return False
+        if one.referral not in {None, envelope.referral}:
+            return False
+        kinds = {"offer", "disclosure"} if one.kind == "offer" else {one.kind}
+        return envelope.kind in kinds
+
+    def _covered(self, one: HandIn, envelope: Opened, fields: frozenset[str], content: dict[str, Any]) -> bool:
+        agreement = self.cast.agreement(envelope.header["contract"])
+        sender, receiver = self.cast.agency(one.sender), self.cast.agency(one.receiver)
+        stage = envelope.header["stage"]
+        if not all(_same(content[name], one.fields.get(name)) for name in fields):
+            return False
+        for allowed, at in self._consents(one, envelope):
+            if fields <= permitted(agreement, sender, receiver, allowed, stage=stage, at=at):
+                return True
+        return False
+
+    def _consents(self, one: HandIn, envelope: Opened) -> Iterator[tuple[Allowed, int]]:
+        """Every version that counted when this was handed in; for a disclosure, when it was released."""
+        spans = [(call.begins, call.ends, call.at) for call in one.tries]
+        if envelope.release is not None:
+            released = envelope.release["released_at"]
+            spans = [span for span in self.clocks[one.sender] if span[2] == released]
+        for begins, ends, at in spans:
+            for version in self.consents[one.sender, one.consent]:
+                if version.begins <= ends and begins <= version.ends:
+                    yield version.allowed, at
+
+    def _check_groups(self, envelope: Opened, content: dict[str, Any]) -> None:
+        from simulation.federations import FIELDS
+
+        groups = sorted({"routing" if name in ROUTING else FIELDS[name].group for name in content})
+        header = envelope.header
+        if header["groups"] != groups or header["receipt"]["groups"] != groups:
+            raise ViolationError("leaked", "the header names other groups than are inside")
+        if header["receipt"]["recipient"] != header["to"] or header["receipt"]["purpose"] != header["purpose"]:
+            raise ViolationError("leaked", "the receipt is for somebody or something else")
+
+    def _check_released(self, envelope: Opened, mine: list[HandIn]) -> None:
+        header, release = envelope.header, envelope.release
+        if release is None:
+            raise ViolationError("leaked", "a disclosure leaves without its release")
+        accepted = {
+            one.digest
+            for one in self.arrived[header["from"], envelope.referral]
+            if one.header.get("event") == "accepted"
+        }
+        if release["accepting"] not in accepted or release["disclosure"] != envelope.digest:
+            raise ViolationError("leaked", "a disclosure is released without an acceptance")
+        agreement = self.cast.agreement(header["contract"])
+        rule = agreement.rule(self.cast.agency(header["from"]), self.cast.agency(header["to"]))
+        if rule is not None and rule["release"] == "confirm" and not any(one.emergency for one in mine):
+            if envelope.referral not in self.confirmed:
+                raise ViolationError("leaked", "a disclosure is released although no worker confirmed it")
+
+    def _check_answer(self, envelope: Opened) -> None:
+        header = envelope.header
+        content = opened.inside(envelope, self.private_half(header["to"], header["epoch_key"]))
+        if content.get("reason") in _STAYS_AT_HOME:
+            raise ViolationError("leaked", "a reason that stays at home leaves")
+        if envelope.kind != "progress":
+            return
+        told = self.stopped.get((header["from"], envelope.referral), {})
+        level = max((self._level(one, header["contract"]) for one in self._offers(envelope.referral)), default=0)
+        over = content["state"] in {"completed", "failed"}
+        if set(content) - {"state"} and (level < LEVELS.index("outcome") or "stop-sharing" in told):
+            raise ViolationError("leaked", "progress tells how it ended")
+        if not over and (level == 0 or "stop-sharing" in told):
+            raise ViolationError("leaked", "progress tells more than the feedback level allows")
+
+    def _offers(self, referral: str) -> list[HandIn]:
+        return [one for one in self.hand_ins if one.kind == "offer" and one.referral in {None, referral}]
+
+    def _level(self, one: HandIn, contract: str) -> int:
+        agreement = self.cast.agreement(contract)
+        sender, receiver = self.cast.agency(one.sender), self.cast.agency(one.receiver)
+        versions = self.consents[one.sender, one.consent]
+        levels = [LEVELS.index(told_back(agreement, sender, receiver, version.allowed)) for version in versions]
+        return max(levels, default=0)
+
+    # What was answered.
+
+    def answered(self, receiver: str, body: bytes, answer: BatchAnswer) -> None:
+        """A node has answered a batch: what it accepted it has, from now on, for ever."""
+        now = self.passes()
+        for envelope, given in zip(opened.batch(body), answer.answers, strict=True):
+            if given.result != "accepted":
+                continue
+            key = (receiver, envelope.id)
+            known = self.receipts.setdefault(key, str(given.receipt))
+            if known != given.receipt:
+                raise ViolationError("doubled", f"a repeated {envelope.kind} was answered with another receipt")
+            if envelope.id not in {one.id for one in self.arrived[receiver, envelope.referral]}:
+                self.arrived[receiver, envelope.referral].append(envelope)
+            stop = _STOPPED_BY.get(envelope.kind) or envelope.header.get("event")
+            if envelope.kind in {"withdrawal", *_STOPPED_BY}:
+                self.stops(receiver, envelope.referral, str(stop), now)
+
+    def stops(self, agency: str, referral: str, name: str, since: int) -> None:
+        """An agency's node has acknowledged her no, or another end."""
+        if name in _ENDS_SHARING:
+            self.stopped[agency, referral].setdefault(name, since)
+
+    def consent_is(self, agency: str, consent: str, allowed: Allowed, begins: int, *, sure: bool) -> Version:
+        """From `begins` on this version may count; once it is sure the one before counts no more."""
+        versions = self.consents[agency, consent]
+        version = Version(allowed, begins)
+        versions.append(version)
+        if sure:
+            self.consent_sure(agency, consent, version)
+        return version
+
+    def consent_sure(self, agency: str, consent: str, version: Version) -> None:
+        """The node has answered: what counted before ends now."""
+        version.sure = True
+        for other in self.consents[agency, consent]:
+            if other is version:
+                break
+            other.ends = min(other.ends, self.tick)
+
+    def consent_was_refused(self, agency: str, consent: str, version: Version) -> None:
+        """Nothing changed."""
+        self.consents[agency, consent].remove(version)
+
+
+def _same(said: Any, asked: Any) -> bool:
+    """Whether a value is what was asked for; an object may have gained what stands for nothing said."""
+    if isinstance(said, dict) and isinstance(asked, dict):
+        return all(_same(said.get(name), value) for name, value in asked.items() if name != "last_confirmed_at")
+    if isinstance(said, list) and isinstance(asked, list):
+        return len(said) == len(asked) and all(_same(one, other) for one, other in zip(said, asked, strict=True))
+    return bool(said == asked)

@@ -1,0 +1,117 @@
+"""What all histories of a process share: the loop, the machines, and the templates of their disks.
+
+Making a machine takes as long as a hundred histories; a history begins by copying the templates back. Nothing that
+happens in one history is left for the next: `Playground.begin` is where that is made sure.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from simulation.federations import AGENCIES, BEGIN, Cast, cast_of, world_of
+from simulation.machines import Machine, Process
+from simulation.network import Network, Watch
+from simulation.one_thread import OneThread
+
+from exchange.envelope.errors import EnvelopeError
+from exchange.envelope.keys import EpochKey
+from exchange.federation.peers import fetch_peer_keys
+from exchange.roster import Member
+from exchange.telemetry.logs import configure_logging
+from exchange.use_cases.maintain import publish_own_epochs
+
+_MEMORY: Final = Path("/dev/shm")
+
+
+class Playground:
+    """Four machines and a clock."""
+
+    def __init__(self) -> None:
+        configure_logging(level="critical")
+        where = _MEMORY if _MEMORY.is_dir() else None
+        self.folder = Path(tempfile.mkdtemp(prefix="simulation-", dir=where))
+        self.time = BEGIN
+        self.loop = OneThread(lambda: self.time)
+        self.machines = {
+            agency: Machine(agency, self.folder, self.loop, lambda: self.time) for agency in AGENCIES
+        }
+        self.network = Network(self.loop, self.machines, Watch(_nobody, _nobody))
+        self.epochs: dict[str, bytes] = {}
+        self._make_templates(cast_of(0))
+
+    def close(self) -> None:
+        """Give the memory back."""
+        for machine in self.machines.values():
+            machine.bury()
+        self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+        self.loop.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def begin(self, cast: Cast, count: int, seed: object, watch: Watch) -> dict[str, Machine]:
+        """Fresh machines of this cast, running, all with the first roster."""
+        self.time = BEGIN + random.Random(f"begin {seed}").randrange(4 * 86_400_000)
+        self.network.cut.clear()
+        self.network.under_way.clear()
+        self.network.old.clear()
+        self.network.sent = 0
+        self.network.watch = watch
+        self.loop.failures.clear()
+        machines = dict(list(self.machines.items())[:count])
+        self.network.machines = machines
+        world = world_of(cast, count, 1, None, False)
+        for machine in machines.values():
+            machine.offset = 0
+            machine.entropy = random.Random(f"{machine.agency} {seed}")
+            machine.world = world
+            machine.newest = lambda: world
+            machine.dies = _never
+            machine.begin_anew()
+        return machines
+
+    def private_half(self, agency: str, key_id: str) -> bytes:
+        """An agency's key of a week, taken from its key store while it is there."""
+        found = self.epochs.get(key_id)
+        if found is None:
+            found = self.machines[agency].private_half(key_id)
+            assert found is not None, "sealed to a key that its owner does not have"
+            self.epochs[key_id] = found
+        return found
+
+    def connect(self, machine: Machine, process: Process) -> object:
+        """The way of a process to the others."""
+        way = self.network.transport(machine, process)
+
+        async def fetch(peer: Member) -> None:
+            await fetch_peer_keys(process.node, way, peer)
+
+        process.node.fetch_peer_keys = fetch
+        return way
+
+    def _make_templates(self, cast: Cast) -> None:
+        world = world_of(cast, len(AGENCIES), 1, None, False)
+        for machine in self.machines.values():
+            machine.connect = self.connect  # type: ignore[assignment]
+            machine.world = world
+            machine.start()
+            self.loop.finish(publish_own_epochs(machine.node))
+        for machine in self.machines.values():
+            for peer in self.machines.values():
+                if peer is not machine:
+                    member = world.roster.member(peer.agency)
+                    self.loop.finish(machine.node.fetch_peer_keys(member))
+        for machine in self.machines.values():
+            machine.bury()
+            machine.main.keep_as_template()
+            machine.secret.keep_as_template()
+
+
+def _nobody(*_said: object) -> None:
+    pass
+
+
+def _never(_point: str) -> bool:
+    return False

@@ -1,0 +1,177 @@
+"""The books at the end of a history: what was acknowledged is there, once, and both sides say the same."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Final
+
+from simulation.machines import Machine
+from simulation.office import Case, Office
+from simulation.oracle import Oracle, ViolationError
+
+from exchange.use_cases.follow_referrals import read_referral
+from exchange.use_cases.poll_inbox import list_inbox
+
+_STOP_ARRIVES_AS: Final = {
+    "stop-sharing": ("withdrawal", "stop-sharing"),
+    "stop-service": ("withdrawal", "stop-service"),
+    "erase": ("withdrawal", "erase"),
+    "recalled": ("recall", None),
+    "entered-in-error": ("entered-in-error", None),
+}
+_DECISIONS: Final = frozenset({"accepted", "declined", "waitlisted", "redirected", "information-requested"})
+_SEALED: Final = {
+    "inbox": ("sealed_header", "rewrapped_key", "ciphertext", "signature", "release"),
+    "outbox": ("sealed_header", "wrapped_key", "ciphertext", "signature", "release"),
+    "referral": ("sealed_facts",),
+}
+_STOPS: Final = "('recall','withdrawal','erasure-receipt','refusal','entered-in-error')"
+
+
+@dataclass(slots=True)
+class Reckoning:
+    """Checks what the oracle remembers against what the nodes say now."""
+
+    office: Office
+    oracle: Oracle
+    machines: dict[str, Machine]
+
+    def check(self) -> None:
+        """Nothing lost, nothing doubled, no disagreement."""
+        self._check_receipts()
+        self._check_referrals_made()
+        self._check_consents()
+        self._check_taken_over()
+        for case in self.office.cases:
+            self._check_stops(case)
+            self._check_decisions(case)
+            self._check_agreement(case)
+            self._check_notice(case)
+
+    def _inbox(self, agency: str) -> list[tuple[str, str, str, str | None]]:
+        """(id, referral, kind, event) of everything in the inbox, as the node lists it."""
+        machine = self.machines[agency]
+        found: list[tuple[str, str, str, str | None]] = []
+        cursor: str | None = None
+        while True:
+            page = machine.loop.finish(list_inbox(machine.node, cursor=cursor, limit=100))
+            found += [(item.id, item.referral, item.kind, item.event) for item in page.items]
+            if not page.items:
+                return found
+            cursor = page.next_cursor
+
+    def _check_receipts(self) -> None:
+        for agency in self.machines:
+            listed = Counter(item[0] for item in self._inbox(agency))
+            if any(count > 1 for count in listed.values()):
+                raise ViolationError("doubled", f"an item stands twice in the inbox of {agency}")
+            signed = {envelope for receiver, envelope in self.oracle.receipts if receiver == agency}
+            missing = signed - listed.keys()
+            if missing:
+                kinds = sorted(self.oracle.seen[envelope].kind for envelope in missing)
+                raise ViolationError("lost", f"{agency} signed for {kinds} and does not have it")
+
+    def _check_referrals_made(self) -> None:
+        made = {case.id for case in self.office.cases}
+        for agency, machine in self.machines.items():
+            rows = machine.main.rows("SELECT id FROM referral WHERE side = 'referring'")
+            there = {row[0] for row in rows}
+            mine = {case.id for case in self.office.cases if case.sender == agency}
+            if mine - there:
+                raise ViolationError("lost", f"{agency} answered a referral and does not have it")
+            if there - made:
+                raise ViolationError("doubled", f"{agency} made a referral that nobody was told of")
+
+    def _check_consents(self) -> None:
+        for consent in self.office.consents:
+            rows = self.machines[consent.agency].main.rows("SELECT version FROM consent WHERE id = ?", consent.id)
+            if not rows or rows[0][0] < consent.version:
+                raise ViolationError("lost", "a consent is not at the version that was answered")
+
+    def _check_taken_over(self) -> None:
+        for agency, item in sorted(self.office.taken):
+            rows = self.machines[agency].main.rows("SELECT status FROM inbox WHERE id = ?", item)
+            if not rows or rows[0][0] == "new":
+                raise ViolationError("lost", "an item that was taken over is new again")
+
+    def _heard(self, agency: str, case: Case) -> list[tuple[str, str | None]]:
+        return [(kind, event) for _, referral, kind, event in self._inbox(agency) if referral == case.id]
+
+    def _check_stops(self, case: Case) -> None:
+        for speaker, hearer in ((case.sender, case.receiver), (case.receiver, case.sender)):
+            said = [word for word in case.said.get(speaker, []) if word in _STOP_ARRIVES_AS]
+            if not said:
+                continue
+            heard = self._heard(hearer, case)
+            for word in said:
+                if _STOP_ARRIVES_AS[word] not in heard:
+                    raise ViolationError("lost", f"`{word}` of {speaker} never reached {hearer}")
+
+    def _check_decisions(self, case: Case) -> None:
+        said = [word for word in case.said.get(case.receiver, []) if word in _DECISIONS]
+        if not said or self._over_early(case):
+            return
+        heard = {event for _, event in self._heard(case.sender, case)}
+        for word in said:
+            if word not in heard and not self._told_undelivered(case.receiver, case):
+                raise ViolationError("lost", f"`{word}` of {case.receiver} never reached {case.sender}")
+
+    def _over_early(self, case: Case) -> bool:
+        """Whether somebody ended it: then a decision may have been held back."""
+        keys = ((case.sender, case.id), (case.receiver, case.id))
+        return any(self.oracle.stopped.get(key) for key in keys)
+
+    def _told_undelivered(self, agency: str, case: Case) -> bool:
+        """Whether the agency is told that something of it did not arrive in time."""
+        query = "SELECT 1 FROM outbox WHERE referral = ? AND status = 'expired' LIMIT 1"
+        machine = self.machines[agency]
+        if not machine.main.rows(query, case.id):
+            return False
+        view = machine.loop.finish(read_referral(machine.node, case.id, None))
+        return view.flags.undeliverable
+
+    def _check_agreement(self, case: Case) -> None:
+        sender, receiver = self.machines[case.sender], self.machines[case.receiver]
+        if not receiver.main.rows("SELECT 1 FROM referral WHERE id = ?", case.id):
+            return
+        views = [one.loop.finish(read_referral(one.node, case.id, None)) for one in (sender, receiver)]
+        states = [str(view.state) for view in views]
+        if states[0] == "sent":
+            states[0] = "received"
+        if states[0] == states[1]:
+            return
+        if self._told_undelivered(case.receiver, case) or self._told_undelivered(case.sender, case):
+            return
+        raise ViolationError("disagreement", f"{case.sender} says {states[0]}, {case.receiver} says {states[1]}")
+
+    def _check_notice(self, case: Case) -> None:
+        """An offer that nobody signed for is told to its sender, unless the referral has ended."""
+        arrived = self.oracle.arrived.get((case.receiver, case.id), [])
+        if any(one.kind == "offer" for one in arrived):
+            return
+        machine = self.machines[case.sender]
+        view = machine.loop.finish(read_referral(machine.node, case.id, None))
+        if view.flags.undeliverable or str(view.state) in {"withdrawn", "recalled", "expired", "entered-in-error"}:
+            return
+        raise ViolationError("lost", "an offer did not arrive, and its sender was not told")
+
+    def check_destroyed(self) -> None:
+        """Everything has ended long ago: only tombstones are left, on both sides."""
+        for agency, machine in self.machines.items():
+            self._check_nothing_left(agency, machine)
+
+    def _check_nothing_left(self, agency: str, machine: Machine) -> None:
+        rows = machine.main.rows("SELECT id, state, destroyed_at FROM referral WHERE closed_at IS NOT NULL")
+        for referral, state, destroyed_at in rows:
+            if destroyed_at is None:
+                raise ViolationError("kept", f"{agency} keeps a referral that is {state}")
+            if machine.secret.rows("SELECT 1 FROM referral_key WHERE referral = ?", referral):
+                raise ViolationError("kept", f"{agency} keeps the key of a destroyed referral")
+            for table, columns in _SEALED.items():
+                name = "id" if table == "referral" else "referral"
+                there = " OR ".join(f"{column} IS NOT NULL" for column in columns)
+                but = "" if table == "referral" else f" AND kind NOT IN {_STOPS}"
+                query = f"SELECT 1 FROM {table} WHERE {name} = ? AND ({there}){but}"
+                if machine.main.rows(query, referral):
+                    raise ViolationError("kept", f"{agency} keeps something of a destroyed referral in {table}")
