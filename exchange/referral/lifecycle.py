@@ -2,8 +2,8 @@
 
 Rules of `merge`, in order of precedence. Order of arrival and repetition never matter.
 
-1. Withdrawn: her no. `stop-service` and `erase` always; `stop-sharing` unless its maker knew that her data had been
-   released. Then the state stays and sharing has stopped (`sharing_stopped`).
+1. Withdrawn: her no, by `stop-service` or `erase`. `stop-sharing` leaves the state as it is: it is said only where her
+   data had been released (`word_of_no`), and from then on sharing has stopped (`sharing_stopped`).
 2. Entered in error, by either side.
 3. Recalled: the sender took it back. If the receiver was in service before it had seen the recall, it is
    recall-requested until the receiver answers: `recalled`, or that it goes on or is over.
@@ -57,8 +57,10 @@ __all__ = [
     "sender_view",
     "sharing_stopped",
     "withdrawal_form",
+    "word_of_no",
 ]
 
+_WITHDRAWING: Final = frozenset({EventName.STOP_SERVICE, EventName.ERASE})
 _SERVED: Final = frozenset({EventName.IN_SERVICE, EventName.COMPLETED})
 """Events that show that the service had begun. `completed` implies `in-service`, which may still be on its way."""
 _RECALL_ANSWERS: Final = _SERVED | {EventName.FAILED}
@@ -86,6 +88,18 @@ def sharing_stopped(events: Iterable[Event]) -> bool:
     return any(event.name is EventName.STOP_SHARING for event in events)
 
 
+def word_of_no(form: WithdrawalForm, own: Iterable[Event]) -> EventName:
+    """The event as which her no is made and sent, by a side that knows these events.
+
+    Before a release nothing was shared that a service could go on with: then `stop-sharing` ends the service too. Its
+    maker says so in the word it sends. If each side asked its own record whether there was a release, they would differ
+    where one is on its way, for ever (`docs/decisions/0010-her-no-and-a-release-in-flight.md`).
+    """
+    if form is WithdrawalForm.STOP_SHARING and not any(event.name is EventName.DISCLOSED for event in own):
+        return EventName.STOP_SERVICE
+    return EventName(form.value)
+
+
 def withdrawal_form(events: Iterable[Event]) -> WithdrawalForm | None:
     """The strongest form of her no, or nothing if she has said none."""
     said = {WITHDRAWALS[event.name] for event in events if event.name in WITHDRAWALS}
@@ -93,7 +107,7 @@ def withdrawal_form(events: Iterable[Event]) -> WithdrawalForm | None:
 
 
 def _state(events: Collection[Event], respond_by: int, at: int) -> State:
-    if any(_withdraws(event, events) for event in events):
+    if any(event.name in _WITHDRAWING for event in events):
         return State.WITHDRAWN
     if any(event.name is EventName.ENTERED_IN_ERROR for event in events):
         return State.ENTERED_IN_ERROR
@@ -107,19 +121,6 @@ def _state(events: Collection[Event], respond_by: int, at: int) -> State:
             return State.EXPIRED
         said = [event for event in said if event.name is EventName.INFORMATION_REQUESTED]
     return _last_said(said)
-
-
-def _withdraws(event: Event, events: Collection[Event]) -> bool:
-    if event.name in {EventName.STOP_SERVICE, EventName.ERASE}:
-        return True
-    if event.name is not EventName.STOP_SHARING:
-        return False
-    known = event.number if event.side is Side.REFERRING else event.seen
-    return not any(_is_release(other) and other.number <= known for other in events)
-
-
-def _is_release(event: Event) -> bool:
-    return event.side is Side.REFERRING and event.name is EventName.DISCLOSED
 
 
 def _recall(events: Collection[Event], said: Collection[Event]) -> State | None:

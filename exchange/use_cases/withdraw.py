@@ -5,6 +5,7 @@ Rules:
 * It is stored and queued in one commit, and what was held or queued is deleted in the same one: from that moment on
   nothing about her leaves this node.
 * It needs no contract, no consent, no key of the peer, no standing. It is delivered however long the peer is away.
+* Before a release `stop-sharing` ends the service too, and is sent as what it is: both nodes decide by that word.
 * `erase` at the recording agency destroys here at once; the receiver's node does so when it hears it, and says so,
   signed. The agencies' own copies are attested apart, by their systems.
 """
@@ -18,7 +19,7 @@ from consent.errors import ConsentTransitionError
 from consent.lifecycle import withdraw as withdraw_record
 from consent.record import ConsentRecord
 from contracts.vocabulary import WithdrawalForm
-from exchange.referral.lifecycle import EventName, Side
+from exchange.referral.lifecycle import EventName, Side, word_of_no
 from exchange.schemas.problems import ProblemField
 from exchange.schemas.referrals import WithdrawalAnswer, WithdrawalRequest
 from exchange.schemas.shapes import from_millis
@@ -29,6 +30,7 @@ from exchange.storage.errors import StorageUnavailableError
 from exchange.storage.referrals import (
     ReferralRecord,
     attestations_of,
+    events_of,
     load_referral,
     owe_attestation,
     referrals_of_consent,
@@ -42,7 +44,8 @@ from exchange.use_cases.errors import InvalidError
 from exchange.use_cases.idempotency import Idempotency, Keep, Stored, once
 from exchange.use_cases.node import Node
 from exchange.use_cases.refusals import impossible_step, not_found
-from exchange.use_cases.stopping import stop_referral
+from exchange.use_cases.stopping import stop_referral, take_back
+from exchange.use_cases.transitions import as_events
 from exchange.use_cases.views import referral_view
 
 _OWED_BY_OTHERS = ("own-node", "peer-node", "peer-agency")
@@ -111,7 +114,11 @@ def _concerned(conn: Connection, request: WithdrawalRequest, unit: str | None) -
 
 
 def _stop(node: Node, conn: Connection, record: ReferralRecord, form: WithdrawalForm) -> ReferralRecord:
-    changed = stop_referral(node, conn, record, withdrawal(form), EventName(form.value), ends_sharing=True)
+    # First what has not left, and with it a release that has not: only then is it known whether there was one.
+    record = take_back(conn, record, EventName(form.value))
+    name = word_of_no(form, as_events(events_of(conn, [record.id])[record.id]))
+    stop = withdrawal(WithdrawalForm(name.value))
+    changed = stop_referral(node, conn, record, stop, name, ends_sharing=True)
     if form is WithdrawalForm.ERASE:
         owed = _OWED_BY_OTHERS if record.side == Side.REFERRING else _OWED_HERE
         owe_attestation(conn, record.id, owed, node.clock())

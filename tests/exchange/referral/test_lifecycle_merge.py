@@ -24,6 +24,7 @@ from exchange.referral.lifecycle import (
     sender_view,
     sharing_stopped,
     withdrawal_form,
+    word_of_no,
 )
 
 DUE = 10_000
@@ -79,15 +80,13 @@ CASES = [
     pytest.param([receiver("entered-in-error", 5)], END, "entered-in-error", id="error-over-expired"),
     pytest.param([sender("stop-service", 5), sender("entered-in-error", 9)], 1, "withdrawn", id="her-no-over-error"),
     pytest.param([receiver("erase", 5), receiver("completed", 9)], END, "withdrawn", id="erase"),
-    pytest.param([sender("stop-sharing", 5)], 1, "withdrawn", id="stop-sharing-before-release"),
+    pytest.param([sender("stop-sharing", 5)], 1, "received", id="stop-sharing-leaves-the-state"),
     pytest.param([sender("disclosed", 4), sender("stop-sharing", 5), receiver("accepted", 3)], 1, "accepted",
                  id="stop-sharing-after-release"),
-    pytest.param([sender("disclosed", 4), receiver("stop-sharing", 5, seen=4), receiver("accepted", 3)], 1,
-                 "accepted", id="receiver-stop-sharing-after-release"),
-    pytest.param([sender("disclosed", 4), receiver("stop-sharing", 5, seen=3), receiver("accepted", 3)], 1,
-                 "withdrawn", id="receiver-stop-sharing-crossed-the-release"),
-    pytest.param([sender("stop-sharing", 5), sender("disclosed", 6), receiver("accepted", 3)], 1, "withdrawn",
-                 id="a-release-after-her-no-changes-nothing"),
+    pytest.param([sender("stop-sharing", 5), receiver("accepted", 3)], 1, "accepted",
+                 id="stop-sharing-whose-release-never-arrived"),
+    pytest.param([sender("disclosed", 4), receiver("stop-service", 5, seen=3), receiver("accepted", 3)], 1,
+                 "withdrawn", id="receiver-stopped-before-the-release-arrived"),
     pytest.param([sender("disclosed", 4), sender("stop-sharing", 5), sender("stop-service", 6)], 1, "withdrawn",
                  id="stop-service-after-stop-sharing"),
     pytest.param([sender("disclosed", 4), sender("stop-sharing", 5), receiver("accepted", 3),
@@ -233,8 +232,32 @@ def test_nothing_undoes_her_no(events: list[Event], name: str, side: Side, at: i
 
 
 @settings(max_examples=200, deadline=None)
-@given(EVENTS, st.integers(1, 2 * END))
-def test_stop_sharing_before_any_release_is_withdrawn(events: list[Event], at: int) -> None:
-    unreleased = [event for event in events if event.name is not EventName.DISCLOSED]
-    no = Event(Side.RECEIVING, EventName.STOP_SHARING, 13, 12, 1)
-    assert merge([*unreleased, no], respond_by=DUE, at=at) is State.WITHDRAWN
+@given(EVENTS, st.sampled_from(Side), st.integers(1, 2 * END))
+def test_stop_sharing_never_moves_the_state(events: list[Event], side: Side, at: int) -> None:
+    no = Event(side, EventName.STOP_SHARING, 13, 12, 1)
+    assert merge([*events, no], respond_by=DUE, at=at) is merge(events, respond_by=DUE, at=at)
+
+
+@settings(max_examples=200, deadline=None)
+@given(EVENTS, EVENTS, st.sampled_from(WithdrawalForm), st.integers(1, 2 * END))
+def test_a_release_that_only_one_side_knows_of_changes_nothing(
+    events: list[Event], known: list[Event], form: WithdrawalForm, at: int
+) -> None:
+    no = Event(Side.REFERRING, word_of_no(form, known), 13, 12, 1)
+    released = Event(Side.REFERRING, EventName.DISCLOSED, 12, 0, 1)
+    here, there = [*events, released, no], [*events, no]
+    assert merge(here, respond_by=DUE, at=at) is merge(there, respond_by=DUE, at=at)
+
+
+@pytest.mark.parametrize(
+    ("form", "released", "word"),
+    [
+        pytest.param("stop-sharing", False, "stop-service", id="nothing-was-released-yet"),
+        pytest.param("stop-sharing", True, "stop-sharing", id="released"),
+        pytest.param("stop-service", False, "stop-service", id="stop-service"),
+        pytest.param("erase", True, "erase", id="erase"),
+    ],
+)
+def test_the_word_of_her_no(form: str, released: bool, word: str) -> None:
+    known = [sender("offered", 1), receiver("accepted", 2), *([sender("disclosed", 3)] if released else [])]
+    assert word_of_no(WithdrawalForm(form), known) is EventName(word)
