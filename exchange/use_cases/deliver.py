@@ -120,12 +120,10 @@ def _bar(node: Node, conn: Connection, items: Sequence[OutgoingRecord]) -> None:
         taken_back = remove_events(conn, item.referral, never_left) if item.kind == Kind.DISCLOSURE else 0
 
         def adjust(record: ReferralRecord, kind: str = item.kind, taken_back: int = taken_back) -> ReferralRecord:
-            if kind == Kind.OFFER:
-                return replace(record, undeliverable=True)
             if kind == Kind.DISCLOSURE:
                 disclosed_at = None if taken_back else record.disclosed_at
                 return replace(record, hold="awaiting-disclosure", disclosed_at=disclosed_at)
-            return record
+            return replace(record, undeliverable=True)
 
         change_by_id(node, conn, item.referral, what=f"{item.kind}-barred", adjust=adjust)
 
@@ -218,11 +216,9 @@ def _reached(record: ReferralRecord, at: int) -> ReferralRecord:
 
 def _refused(node: Node, conn: Connection, item: OutgoingRecord) -> None:
     def adjust(record: ReferralRecord) -> ReferralRecord:
-        if item.kind == Kind.OFFER:
-            return replace(record, undeliverable=True)
         if item.kind == Kind.DISCLOSURE:
             return replace(record, hold="awaiting-disclosure")
-        return record
+        return replace(record, undeliverable=True)
 
     change_by_id(node, conn, item.referral, what=f"{item.kind}-refused", adjust=adjust)
 
