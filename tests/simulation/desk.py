@@ -40,9 +40,7 @@ class Desk:
         arrived = self.office.oracle.arrived.get((case.receiver, case.id), [])
         return next((one.id for one in arrived if one.kind == "offer"), None)
 
-    async def _act(
-        self, case: Case, what: str, event: str | None, work: Callable[[Node, str], Awaitable[Any]]
-    ) -> None:
+    async def _act(self, case: Case, what: str, event: str | None, work: Callable[[Node, str], Awaitable[Any]]) -> None:
         item = self.offer_of(case)
         if item is None:
             return
@@ -79,9 +77,7 @@ class Desk:
     async def answers_recall(self, case: Case) -> None:
         """Whether the service stops."""
         request = RecallAnswerRequest(agreed=self.chance.random() < 0.5)
-        await self._act(
-            case, "answers the recall", None, lambda node, item: answer_recall(node, ACTING, item, request)
-        )
+        await self._act(case, "answers the recall", None, lambda node, item: answer_recall(node, ACTING, item, request))
 
     async def errs(self, case: Case) -> None:
         """The receiver says that it should never have been made."""

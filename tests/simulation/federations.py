@@ -118,7 +118,11 @@ class Agreement:
     def rule(self, sender: Agency, receiver: Agency) -> dict[str, Any] | None:
         """The rule for this way, read from the data."""
         for rule in self.data["rules"]:
-            if sender.kind in rule["from"] and receiver.kind in rule["to"] and receiver.service in rule["service_types"]:
+            if (
+                sender.kind in rule["from"]
+                and receiver.kind in rule["to"]
+                and receiver.service in rule["service_types"]
+            ):
                 found: dict[str, Any] = rule
                 return found
         return None
@@ -156,13 +160,13 @@ def cast_of(number: int) -> Cast:
 def _agency(name: str, place: int, chance: random.Random) -> Agency:
     kinds = ["helpline", "shelter", "health", "legal-aid", "embassy", "labour-office", "police", "social-welfare"]
     kind = ("helpline", "shelter")[place] if place < 2 else chance.choice(kinds[1:])
-    country = chance.choice(["MY", "MY", "MY", "SG"])
+    country = chance.choice(["MY"] * 6 + ["SG"])
     return Agency(name, kind, country, "ID" if kind == "embassy" else None)
 
 
 def _agreement(name: str, agencies: tuple[Agency, ...], chance: random.Random) -> Agreement:
     ways = sorted({(one.kind, other.kind) for one in agencies for other in agencies if one is not other})
-    rules = [_rule(f"rule-{place}", *way, chance) for place, way in enumerate(ways) if chance.random() < 0.9]
+    rules = [_rule(f"rule-{place}", *way, chance) for place, way in enumerate(ways) if chance.random() < 0.97]
     if not rules:
         rules = [_rule("rule-0", *ways[0], chance)]
     data = {
@@ -217,7 +221,9 @@ def _rule(name: str, sender: str, receiver: str, chance: random.Random) -> dict[
         "max_unserved_accepts": 10,
         "feedback": chance.choice(["decision", "status", "outcome"]),
         "onward": "none",
-        "cross_border": chance.choice(["forbidden", "named-country-consent", "named-country-consent", "allowed"]),
+        "cross_border": chance.choice(
+            ["forbidden", "named-country-consent", "named-country-consent", "named-country-consent", "allowed"]
+        ),
         "respond_within": {"emergency": "1h", "urgent": chance.choice(["6h", "24h"]), "routine": "72h"},
         "retention": {
             "declined": "24h",

@@ -34,6 +34,9 @@ SECOND: Final = 1000
 HOUR: Final = 3600 * SECOND
 FORMS: Final = ("stop-sharing", "stop-sharing", "stop-service", "erase")
 DECISIONS: Final = ("accepted",) * 6 + ("declined", "waitlisted", "redirected", "information-requested")
+_WAITING: Final = """
+    SELECT 1 FROM outbox WHERE status = 'queued' UNION SELECT 1 FROM referral WHERE hold = 'release-due' LIMIT 1
+"""
 PROGRESS: Final = ("scheduled", "not-reached", "not-arrived", "in-service", "in-service", "completed", "failed")
 
 
@@ -54,9 +57,7 @@ class Weather:
         if chance.random() < 0.25:
             return cls(0.0, 0.0, 0.1, 0.0, wrong_clocks=False, cuts=0.0)
         rough = chance.choice([0.3, 1.0, 1.0, 2.0])
-        return cls(
-            0.15 * rough, 0.12 * rough, 0.3, 0.03 * rough, wrong_clocks=chance.random() < 0.5, cuts=0.08 * rough
-        )
+        return cls(0.15 * rough, 0.12 * rough, 0.3, 0.03 * rough, wrong_clocks=chance.random() < 0.5, cuts=0.08 * rough)
 
 
 @dataclass(slots=True)
@@ -106,7 +107,7 @@ class History:
         self.network = ground.network
         self.chance = random.Random(f"history {seed}")
         self.cast = cast_of(self.chance.randrange(CASTS))
-        self.count = self.chance.choice([2, 2, 2, 3, 3, 4])
+        self.count = self.chance.choice([2, 2, 2, 2, 2, 2, 3, 3, 4])
         self.weather = Weather.of(self.chance)
         self.oracle = Oracle(self.cast, ground.private_half)
         watch = Watch(self._leaves, self._answered)
@@ -127,13 +128,15 @@ class History:
         """All of it."""
         first = self.chance.sample(self.names, 2)
         self._step([lambda: self.office.records_consent(first[0], self._others(first[0]))])
-        for _ in range(self.chance.randint(20, 45)):
+        for _ in range(self.chance.choice([1, 1, 2])):
+            self._step([self._referral])
+        for _ in range(self.chance.randint(10, 26)):
             self._check_failures()
             self._anything()
         self._end_well()
         reckoning = Reckoning(self.office, self.oracle, self.machines)
         reckoning.check()
-        if self.chance.random() < 0.2:
+        if self.chance.random() < 0.1:
             self._much_later()
             reckoning.check()
             reckoning.check_destroyed()
@@ -154,8 +157,7 @@ class History:
     def _anything(self) -> None:
         kind = self.chance.random()
         if kind < 0.42:
-            ways = [self._some_work() for _ in range(self.chance.choice([1, 1, 1, 1, 2, 3]))]
-            self._step([way for way in ways if way is not None])
+            self._work()
         elif kind < 0.70:
             self._pump()
         elif kind < 0.78:
@@ -164,6 +166,17 @@ class History:
             self._letters()
         else:
             self._trouble()
+
+    def _work(self) -> None:
+        ways = self._ways()
+        if ways:
+            self._step(ways)
+        else:
+            self._pump()
+
+    def _ways(self) -> list[Callable[[], Awaitable[None]]]:
+        found = (self._some_work() for _ in range(self.chance.choice([1, 1, 1, 2, 3])))
+        return [way for way in found if way is not None]
 
     def _step(self, ways: list[Callable[[], Awaitable[None]]]) -> None:
         """Start these, and let everything run that can."""
@@ -202,68 +215,89 @@ class History:
     def _some_work(self) -> Callable[[], Awaitable[None]] | None:
         office, chance = self.office, self.chance
         usable = [one for one in office.consents if not one.withdrawn]
-        if not usable or (len(usable) < 3 and chance.random() < 0.1):
+        if not usable or (len(usable) < 3 and chance.random() < 0.03):
             name = chance.choice(self.names)
             return lambda: office.records_consent(name, self._others(name))
-        if len(office.cases) < 4 and chance.random() < (0.9 if not office.cases else 0.15):
-            consent = chance.choice(usable)
-            other = chance.choice(self._others(consent.agency))
-            return lambda: office.refers(consent, other)
+        if len(office.cases) < 4 and chance.random() < (0.9 if not office.cases else 0.1):
+            return self._referral
         if not office.cases:
             return None
         case = chance.choice(office.cases)
-        if chance.random() < 0.6:
-            return self._receiver_work(case)
-        return self._sender_work(case)
-
-    def _receiver_work(self, case: Case) -> Callable[[], Awaitable[None]]:
-        desk, chance = self.desk, self.chance
         kind = chance.random()
-        if kind < 0.5 and "accepted" not in case.said.get(case.receiver, []):
+        if kind < 0.06:
+            return self._her_no(case)
+        if kind < 0.20:
+            return chance.choice([self._receiver_work, self._sender_work])(case)
+        return self._next_step(case)
+
+    def _next_step(self, case: Case) -> Callable[[], Awaitable[None]] | None:
+        """What a sensible worker would do now; nothing where she waits for the other side."""
+        desk, office, chance = self.desk, self.office, self.chance
+        if desk.offer_of(case) is None:
+            return None
+        words = case.said.get(case.receiver, [])
+        if "accepted" not in words:
             decision = chance.choice(DECISIONS)
             return lambda: desk.decides(case, decision)
-        if kind < 0.65:
-            state = chance.choice(PROGRESS)
-            return lambda: desk.reports(case, state)
-        if kind < 0.80:
-            return lambda: desk.looks(case.receiver)
-        if kind < 0.86:
-            return lambda: desk.answers_recall(case)
-        if kind < 0.89:
-            return lambda: desk.errs(case)
-        if kind < 0.93:
-            return lambda: desk.attests(case)
-        form = chance.choice(FORMS)
-        return lambda: self.office.says_no(case.receiver, form, case, None)
+        arrived = self.oracle.arrived
+        if all(one.header.get("event") != "accepted" for one in arrived.get((case.sender, case.id), [])):
+            return None
+        if all(one.kind != "disclosure" for one in arrived.get((case.receiver, case.id), [])):
+            return (lambda: office.releases(case)) if chance.random() < 0.5 else None
+        if chance.random() < 0.4:
+            return self._sender_work(case)
+        states = [state for state in PROGRESS if state not in words]
+        state = chance.choice(states) if states else "completed"
+        return lambda: desk.reports(case, state)
+
+    def _her_no(self, case: Case) -> Callable[[], Awaitable[None]]:
+        form, who = self.chance.choice(FORMS), self.chance.random()
+        if who < 0.25:
+            return lambda: self.office.says_no(case.receiver, form, case, None)
+        if who < 0.45:
+            return lambda: self.office.says_no(case.sender, form, None, case.consent)
+        return lambda: self.office.says_no(case.sender, form, case, None)
+
+    async def _referral(self) -> None:
+        usable = [one for one in self.office.consents if not one.withdrawn]
+        if usable:
+            consent = self.chance.choice(usable)
+            await self.office.refers(consent, self.chance.choice(self._others(consent.agency)))
+
+    def _receiver_work(self, case: Case) -> Callable[[], Awaitable[None]]:
+        """Anything, sensible or not."""
+        desk, chance = self.desk, self.chance
+        decision, state = chance.choice(DECISIONS), chance.choice(PROGRESS)
+        return chance.choice(
+            [
+                lambda: desk.decides(case, decision),
+                lambda: desk.reports(case, state),
+                lambda: desk.looks(case.receiver),
+                lambda: desk.looks(case.receiver),
+                lambda: desk.answers_recall(case),
+                lambda: desk.errs(case),
+                lambda: desk.attests(case),
+            ]
+        )
 
     def _sender_work(self, case: Case) -> Callable[[], Awaitable[None]]:
-        office, chance = self.office, self.chance
-        kind = chance.random()
-        if kind < 0.2:
-            return lambda: office.releases(case)
-        if kind < 0.35:
-            return lambda: office.tells(case, "disclosure")
-        if kind < 0.47:
-            return lambda: office.tells(case, "update")
-        if kind < 0.57:
-            return lambda: office.tells(case, "information")
-        if kind < 0.65:
-            return lambda: office.recalls(case)
-        if kind < 0.68:
-            return lambda: office.errs(case)
-        if kind < 0.72:
-            return lambda: self.desk.looks(case.sender)
-        if kind < 0.84:
-            consent = case.consent
-            changes = office.narrows if chance.random() < 0.7 else office.renews
-            return lambda: changes(consent) if office.settled(consent) else _nothing()
-        form = chance.choice(FORMS)
-        if chance.random() < 0.35:
-            return lambda: office.says_no(case.sender, form, None, case.consent)
-        if chance.random() < 0.25 and office.pending:
-            earlier = chance.choice(office.pending)
-            return earlier.call
-        return lambda: office.says_no(case.sender, form, case, None)
+        """Anything, sensible or not."""
+        office, chance, consent = self.office, self.chance, case.consent
+        changes = office.narrows if chance.random() < 0.7 else office.renews
+        earlier = chance.choice(office.pending)
+        return chance.choice(
+            [
+                lambda: office.releases(case),
+                lambda: office.tells(case, "disclosure"),
+                lambda: office.tells(case, "update"),
+                lambda: office.tells(case, "information"),
+                lambda: office.recalls(case),
+                lambda: office.errs(case),
+                lambda: self.desk.looks(case.sender),
+                lambda: changes(consent) if office.settled(consent) else _nothing(),
+                earlier.call,
+            ]
+        )
 
     def _others(self, name: str) -> list[str]:
         return [other for other in self.names if other != name]
@@ -271,11 +305,15 @@ class History:
     # What machines do.
 
     def _pump(self) -> None:
-        """One courier's round, and most letters arrive."""
-        name = self.chance.choice(self.names)
-        self._courier(name)
-        for _ in range(self.chance.choice([0, 2, 2, 4, 6])):
-            self._one_letter()
+        """The couriers' rounds, and most letters arrive."""
+        for name in self.chance.sample(self.names, 2):
+            self._courier(name)
+            if self.network.under_way and self.office.cases and self.chance.random() < 0.3:
+                # What is said while something is on its way is what is most easily overlooked.
+                case = self.chance.choice(self.office.cases)
+                self._step([self._her_no(case)] if self.chance.random() < 0.3 else self._ways())
+            for _ in range(self.chance.choice([0, 2, 4, 6])):
+                self._one_letter()
 
     def _courier(self, name: str, *, everything: bool = False) -> None:
         machine = self.machines[name]
@@ -285,12 +323,12 @@ class History:
         assert process is not None
 
         async def clocks() -> None:
-            await (maintain if everything or self.chance.random() < 0.3 else attend)(process.node)
+            await (maintain if everything or self.chance.random() < 0.15 else attend)(process.node)
 
         async def delivers() -> None:
             await process.courier.run_once()
 
-        work = [clocks()] if self.chance.random() < 0.9 else []
+        work = [clocks()] if everything or not self.weather.held_back or self.chance.random() < 0.6 else []
         if name not in self.couriers:
             self.couriers.add(name)
             task = machine.run(delivers())
@@ -413,32 +451,39 @@ class History:
         self._all_awake()
         for call in [one.call for one in self.office.pending if not one.done]:
             self._step([call])
-        for _ in range(40):
-            self._round()
-            if not self._something_queued():
-                break
-            self.ground.time += 11 * 60 * SECOND
-        else:
-            raise ViolationError("lost", "something stays queued although everybody can be reached")
+        self._deliver_all()
+        self._round(clocks=True)
+        self._deliver_all()
 
-    def _round(self) -> None:
+    def _deliver_all(self) -> None:
+        for _ in range(40):
+            if not self._something_to_do():
+                return
+            self._round()
+            self.ground.time += 11 * 60 * SECOND
+        raise ViolationError("lost", "something stays queued although everybody can be reached")
+
+    def _round(self, *, clocks: bool = False) -> None:
         for name in self.names:
-            self._courier(name, everything=True)
+            if clocks or self._has_to_do(self.machines[name]):
+                self._courier(name, everything=clocks)
             while self.network.under_way:
                 self._goes_on(self.network.under_way.pop(0))
                 self._step([])
 
-    def _something_queued(self) -> bool:
-        query = "SELECT 1 FROM outbox WHERE status = 'queued' LIMIT 1"
-        return any(machine.main.rows(query) for machine in self.machines.values())
+    def _something_to_do(self) -> bool:
+        return any(self._has_to_do(machine) for machine in self.machines.values())
+
+    def _has_to_do(self, machine: Machine) -> bool:
+        return bool(machine.main.rows(_WAITING))
 
     def _much_later(self) -> None:
         """All clocks run out."""
         for days in (5, 12, 40):
             self.ground.time += days * DAY
-            for _ in range(2):
-                self._round()
-                self.ground.time += HOUR
+            self._round(clocks=True)
+        self._deliver_all()
+        self._round(clocks=True)
 
     def _leaves(self, sender: Machine, receiver: Machine, body: bytes) -> None:
         self.oracle.leaves(sender.agency, receiver.agency, body)

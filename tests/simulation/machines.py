@@ -245,8 +245,9 @@ class Machine:
                 task.cancel()
             self.loop.settle()
         for database in process.databases:
-            database._writer._lane.close()
-            database.close_sync()
+            # As `close` does, but for the engines, which have no connection of their own and know every statement.
+            database._writer._lane._discard()
+            database._forget_reader()
         self.process = None
 
     def _around(self, process: Process, name: str) -> Callable[[Callable[[], Any]], Any]:

@@ -66,9 +66,7 @@ class Network:
     def reachable(self, one: Machine, other: Machine) -> bool:
         """Whether a letter can get through now."""
         return (
-            frozenset({one.agency, other.agency}) not in self.cut
-            and other.process is not None
-            and other.process.alive
+            frozenset({one.agency, other.agency}) not in self.cut and other.process is not None and other.process.alive
         )
 
     def arrive(self, letter: Letter) -> None:

@@ -280,9 +280,7 @@ class Office:
             fresh = DisclosureRequest.model_validate({"content": said})
             attempt = Try(self.oracle.tick, node_at)
             hand_in.tries.append(attempt)
-            await self.ask(
-                case.sender, "discloses anew", lambda node: replace_disclosure(node, ACTING, case.id, fresh)
-            )
+            await self.ask(case.sender, "discloses anew", lambda node: replace_disclosure(node, ACTING, case.id, fresh))
             attempt.ends = self.oracle.tick
         elif kind == "update":
             plan = SafeContactRequest.model_validate(said)

@@ -36,9 +36,7 @@ class Playground:
         self.folder = Path(tempfile.mkdtemp(prefix="simulation-", dir=where))
         self.time = BEGIN
         self.loop = OneThread(lambda: self.time)
-        self.machines = {
-            agency: Machine(agency, self.folder, self.loop, lambda: self.time) for agency in AGENCIES
-        }
+        self.machines = {agency: Machine(agency, self.folder, self.loop, lambda: self.time) for agency in AGENCIES}
         self.network = Network(self.loop, self.machines, Watch(_nobody, _nobody))
         self.epochs: dict[str, bytes] = {}
         self._make_templates(cast_of(0))

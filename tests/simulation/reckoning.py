@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from simulation.machines import Machine
@@ -14,11 +14,11 @@ from exchange.use_cases.follow_referrals import read_referral
 from exchange.use_cases.poll_inbox import list_inbox
 
 _STOP_ARRIVES_AS: Final = {
-    "stop-sharing": ("withdrawal", "stop-sharing"),
-    "stop-service": ("withdrawal", "stop-service"),
-    "erase": ("withdrawal", "erase"),
-    "recalled": ("recall", None),
-    "entered-in-error": ("entered-in-error", None),
+    "stop-sharing": {("withdrawal", "stop-sharing"), ("withdrawal", "stop-service")},
+    "stop-service": {("withdrawal", "stop-service")},
+    "erase": {("withdrawal", "erase")},
+    "recalled": {("recall", None)},
+    "entered-in-error": {("entered-in-error", None)},
 }
 _DECISIONS: Final = frozenset({"accepted", "declined", "waitlisted", "redirected", "information-requested"})
 _SEALED: Final = {
@@ -36,9 +36,11 @@ class Reckoning:
     office: Office
     oracle: Oracle
     machines: dict[str, Machine]
+    inboxes: dict[str, list[tuple[str, str, str, str | None]]] = field(default_factory=dict)
 
     def check(self) -> None:
         """Nothing lost, nothing doubled, no disagreement."""
+        self.inboxes = {agency: self._inbox(agency) for agency in self.machines}
         self._check_receipts()
         self._check_referrals_made()
         self._check_consents()
@@ -57,13 +59,13 @@ class Reckoning:
         while True:
             page = machine.loop.finish(list_inbox(machine.node, cursor=cursor, limit=100))
             found += [(item.id, item.referral, item.kind, item.event) for item in page.items]
-            if not page.items:
+            if len(page.items) < 100:
                 return found
             cursor = page.next_cursor
 
     def _check_receipts(self) -> None:
         for agency in self.machines:
-            listed = Counter(item[0] for item in self._inbox(agency))
+            listed = Counter(item[0] for item in self.inboxes[agency])
             if any(count > 1 for count in listed.values()):
                 raise ViolationError("doubled", f"an item stands twice in the inbox of {agency}")
             signed = {envelope for receiver, envelope in self.oracle.receipts if receiver == agency}
@@ -96,7 +98,7 @@ class Reckoning:
                 raise ViolationError("lost", "an item that was taken over is new again")
 
     def _heard(self, agency: str, case: Case) -> list[tuple[str, str | None]]:
-        return [(kind, event) for _, referral, kind, event in self._inbox(agency) if referral == case.id]
+        return [(kind, event) for _, referral, kind, event in self.inboxes[agency] if referral == case.id]
 
     def _check_stops(self, case: Case) -> None:
         for speaker, hearer in ((case.sender, case.receiver), (case.receiver, case.sender)):
@@ -105,7 +107,7 @@ class Reckoning:
                 continue
             heard = self._heard(hearer, case)
             for word in said:
-                if _STOP_ARRIVES_AS[word] not in heard:
+                if _STOP_ARRIVES_AS[word].isdisjoint(heard):
                     raise ViolationError("lost", f"`{word}` of {speaker} never reached {hearer}")
 
     def _check_decisions(self, case: Case) -> None:
@@ -124,10 +126,7 @@ class Reckoning:
 
     def _told_undelivered(self, agency: str, case: Case) -> bool:
         """Whether the agency is told that something of it did not arrive in time."""
-        query = "SELECT 1 FROM outbox WHERE referral = ? AND status = 'expired' LIMIT 1"
         machine = self.machines[agency]
-        if not machine.main.rows(query, case.id):
-            return False
         view = machine.loop.finish(read_referral(machine.node, case.id, None))
         return view.flags.undeliverable
 

@@ -42,9 +42,9 @@ def consent(chance: random.Random, others: list[Agency], at: int) -> dict[str, A
 def _line(chance: random.Random, others: list[Agency]) -> dict[str, Any]:
     who: dict[str, list[str]] = {"agencies": [], "kinds": [], "countries": []}
     how = chance.random()
-    if how < 0.8:
-        who["agencies"] = [agency.id for agency in others if chance.random() < 0.8] or [others[0].id]
-    elif how < 0.9:
+    if how < 0.9:
+        who["agencies"] = [agency.id for agency in others if chance.random() < 0.9] or [others[0].id]
+    elif how < 0.95:
         who["kinds"] = sorted({agency.kind for agency in others})
         who["countries"] = chance.choice([[], ["MY"], ["MY", "SG"]])
     else:
