@@ -12,8 +12,8 @@ Rules:
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final
 

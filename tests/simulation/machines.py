@@ -47,7 +47,7 @@ STATEMENTS: Final = StatementLibrary.load()
 MEASUREMENTS: Final = Measurements(NoOpMeter("simulation"))
 
 
-class PowerCut(StorageUnavailableError):
+class PowerCutError(StorageUnavailableError):
     """The process died at a commit. Nobody is told anything any more."""
 
 
@@ -112,8 +112,10 @@ class Disk:
         """The template again."""
         self.eye.execute("BEGIN IMMEDIATE")
         for name, (insert, rows) in self._template.items():
-            # Rows of a template are never changed, only added to and deleted.
-            if self.rows(f"SELECT max(rowid), count(*) FROM {name}") == [(len(rows) or None, len(rows))]:
+            # Other rows of a template are never changed, only added to and deleted.
+            if name != "sqlite_sequence" and self.rows(f"SELECT max(rowid), count(*) FROM {name}") == [
+                (len(rows) or None, len(rows))
+            ]:
                 continue
             self.eye.execute(f"DELETE FROM {name}")
             if rows:
@@ -132,7 +134,8 @@ class Process:
     node: Node
     courier: Courier
     databases: tuple[Database, Database]
-    tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+    tasks: dict[asyncio.Task[Any], None] = field(default_factory=dict)
+    """In the order in which they began."""
     alive: bool = True
 
     def die(self) -> None:
@@ -230,8 +233,8 @@ class Machine:
                     self.loop.failures.append(error)
 
         task = self.loop.create_task(until_death())
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
+        tasks[task] = None
+        task.add_done_callback(lambda done: tasks.pop(done, None))
         return task
 
     def bury(self) -> None:
@@ -241,7 +244,7 @@ class Machine:
             return
         process.die()
         while process.tasks:
-            for task in sorted(process.tasks, key=asyncio.Task.get_name):
+            for task in list(process.tasks):
                 task.cancel()
             self.loop.settle()
         for database in process.databases:
@@ -253,14 +256,14 @@ class Machine:
     def _around(self, process: Process, name: str) -> Callable[[Callable[[], Any]], Any]:
         def around(commit: Callable[[], Any]) -> Any:
             if not process.alive:
-                raise PowerCut
+                raise PowerCutError
             if self.dies(f"before {name} commit"):
                 process.die()
-                raise PowerCut
+                raise PowerCutError
             result = commit()
             if self.dies(f"after {name} commit"):
                 process.die()
-                raise PowerCut
+                raise PowerCutError
             return result
 
         return around
@@ -287,7 +290,7 @@ class Machine:
             measurements=MEASUREMENTS,
             exercise=False,
             clock=self.now,
-            entropy=lambda count: self.entropy.randbytes(count),
+            entropy=self.entropy.randbytes,
             world=self._world,
             refresh_world=self._refresh,
             fetch_peer_keys=fetch,

@@ -31,11 +31,11 @@ from exchange.schemas.referrals import (
 from exchange.schemas.shapes import to_millis
 from exchange.storage.errors import StorageUnavailableError
 from exchange.use_cases.acting import Acting
+from exchange.use_cases.declare_error import declare_error
 from exchange.use_cases.errors import UseCaseError
 from exchange.use_cases.idempotency import Idempotency
 from exchange.use_cases.node import Node
 from exchange.use_cases.recall_referral import recall_referral
-from exchange.use_cases.declare_error import declare_error
 from exchange.use_cases.record_consent import narrow_consent, record_consent, renew_consent
 from exchange.use_cases.release_disclosure import release_disclosure
 from exchange.use_cases.replace_disclosure import replace_disclosure

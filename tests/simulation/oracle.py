@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from simulation import opened
-from simulation.federations import Cast
+from simulation.federations import FIELDS, Cast
 from simulation.opened import ANSWERS, FORWARDS, Opened
 from simulation.permit import LEVELS, ROUTING, Allowed, permitted, told_back
 
@@ -23,6 +23,9 @@ _ENDS_SERVICE: Final = frozenset({"stop-service", "erase"})
 _ENDS_SHARING: Final = _ENDS_SERVICE | {"stop-sharing", "recalled", "entered-in-error"}
 _STOPPED_BY: Final = {"recall": "recalled", "entered-in-error": "entered-in-error"}
 _STAYS_AT_HOME: Final = frozenset({"duplicate", "conflict-of-interest"})
+
+
+PROMISES: Final = ("lost", "doubled", "disagreement", "leaked", "kept", "failed")
 
 
 class ViolationError(Exception):
@@ -114,7 +117,7 @@ class Oracle:
             self.seen[envelope.id] = envelope
             self.judged += 1
             if envelope.kind in FORWARDS:
-                self._check_forward(envelope, now)
+                self._check_forward(envelope)
             elif envelope.kind in ANSWERS:
                 self._check_answer(envelope)
 
@@ -124,7 +127,7 @@ class Oracle:
             if since < now and (forward or (name in _ENDS_SERVICE and envelope.kind in ANSWERS)):
                 raise ViolationError("leaked", f"{envelope.kind} leaves {sender} after `{name}` was acknowledged there")
 
-    def _check_forward(self, envelope: Opened, now: int) -> None:
+    def _check_forward(self, envelope: Opened) -> None:
         header = envelope.header
         body = opened.inside(envelope, self.private_half(header["to"], header["epoch_key"]))
         content = body["content"]
@@ -170,8 +173,6 @@ class Oracle:
                     yield version.allowed, at
 
     def _check_groups(self, envelope: Opened, content: dict[str, Any]) -> None:
-        from simulation.federations import FIELDS
-
         groups = sorted({"routing" if name in ROUTING else FIELDS[name].group for name in content})
         header = envelope.header
         if header["groups"] != groups or header["receipt"]["groups"] != groups:
@@ -192,9 +193,9 @@ class Oracle:
             raise ViolationError("leaked", "a disclosure is released without an acceptance")
         agreement = self.cast.agreement(header["contract"])
         rule = agreement.rule(self.cast.agency(header["from"]), self.cast.agency(header["to"]))
-        if rule is not None and rule["release"] == "confirm" and not any(one.emergency for one in mine):
-            if envelope.referral not in self.confirmed:
-                raise ViolationError("leaked", "a disclosure is released although no worker confirmed it")
+        asks = rule is not None and rule["release"] == "confirm" and not any(one.emergency for one in mine)
+        if asks and envelope.referral not in self.confirmed:
+            raise ViolationError("leaked", "a disclosure is released although no worker confirmed it")
 
     def _check_answer(self, envelope: Opened) -> None:
         header = envelope.header

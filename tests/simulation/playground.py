@@ -17,14 +17,12 @@ from simulation.machines import Machine, Process
 from simulation.network import Network, Watch
 from simulation.one_thread import OneThread
 
-from exchange.envelope.errors import EnvelopeError
-from exchange.envelope.keys import EpochKey
 from exchange.federation.peers import fetch_peer_keys
 from exchange.roster import Member
 from exchange.telemetry.logs import configure_logging
 from exchange.use_cases.maintain import publish_own_epochs
 
-_MEMORY: Final = Path("/dev/shm")
+_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a folder of its own is made in it
 
 
 class Playground:

@@ -1,0 +1,128 @@
+"""Defects put into the code on purpose: a simulation that finds none of them proves nothing.
+
+Each mutant replaces one small part of the code under test while histories are played. `make mutants` runs them all and
+says how many histories each one survived.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Any, Final
+from unittest.mock import patch
+
+from simulation.history import play
+from simulation.playground import Playground
+
+from contracts.vocabulary import WithdrawalForm
+from exchange import disclosure
+from exchange.disclosure import FieldReason
+from exchange.federation import courier
+from exchange.referral.lifecycle import EventName
+from exchange.storage.key_store import KeyStore
+from exchange.use_cases import (
+    arrivals,
+    deliver,
+    destroy,
+    idempotency,
+    receive_envelopes,
+    release_disclosure,
+    stopping,
+    store_arrival,
+    withdraw,
+)
+from exchange.use_cases.cases import Case
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """One defect."""
+
+    name: str
+    defect: Callable[[], AbstractContextManager[Any]]
+
+
+def hunt(ground: Playground, mutant: Mutant, count: int) -> tuple[int, str] | None:
+    """After how many histories it was noticed, and as what; nothing if it was not."""
+    with mutant.defect():
+        for seed in range(count):
+            violation = play(ground, seed).violation
+            if violation is not None:
+                return seed + 1, str(violation)
+    return None
+
+
+def _nothing(*_arguments: object, **_options: object) -> None:
+    pass
+
+
+def _no_rows(*_arguments: object, **_options: object) -> list[str]:
+    return []
+
+
+def _true(*_arguments: object, **_options: object) -> bool:
+    return True
+
+
+def _no_memory(*_arguments: object, **_options: object) -> dict[str, Any]:
+    return {}
+
+
+async def _keeps_keys(_store: KeyStore, _referrals: Iterable[str]) -> None:
+    pass
+
+
+def _as_she_said(form: WithdrawalForm, _events: object) -> EventName:
+    return EventName(form.value)
+
+
+_reason = disclosure._reason
+
+
+def _lets_everything_through(question: Any, rule: Any, consent: Any) -> FieldReason:
+    found = _reason(question, rule, consent)
+    if rule.outcome == "allowed" and found.outcome != "allowed":
+        return replace(found, outcome="allowed", consent=0)
+    return found
+
+
+_settle_item = deliver.settle_item
+
+
+async def _delivered_whatever(node: Any, _lease: Any, _peer: Any, batch: Any, _answer: Any) -> Any:
+    def commit(conn: Any) -> None:
+        for item in batch.items:
+            _settle_item(conn, item.id, status="delivered", at=node.clock(), receipt=b"", problem=None, keep_body=False)
+
+    await node.database.write(commit)
+    return deliver.Outcome(len(batch.items), None)
+
+
+async def _answers_first(node: Any, peer: str, outcomes: Any, versions: Any) -> None:
+    if node.entropy(1)[0] % 8:
+        await _commit(node, peer, outcomes, versions)
+
+
+_commit = receive_envelopes._commit
+
+
+def _on(place: Any, name: str, defect: Any) -> Callable[[], AbstractContextManager[Any]]:
+    return lambda: patch.object(place, name, defect)
+
+
+MUTANTS: Final = (
+    Mutant("her no leaves the queue as it is", _on(stopping, "delete_queued", _no_rows)),
+    Mutant("her no is sent as she said it, whatever was released", _on(withdraw, "word_of_no", _as_she_said)),
+    Mutant("a release does not ask for an acceptance", _on(Case, "accepted", _true)),
+    Mutant("a release does not look at the consent again", _on(release_disclosure, "_refusal", _nothing)),
+    Mutant("the gate forgets her consent field by field", _on(disclosure, "_reason", _lets_everything_through)),
+    Mutant("a receiver does not remember what it answered", _on(arrivals, "recall_answers", _no_memory)),
+    Mutant("an idempotency key is not kept", _on(idempotency, "store_answer", _nothing)),
+    Mutant("a batch is answered before it is stored", _on(receive_envelopes, "_commit", _answers_first)),
+    Mutant("whatever a peer answers counts as a receipt", _on(courier, "settle", _delivered_whatever)),
+    Mutant("what a peer refuses stays queued for ever", _on(deliver, "_refused", _nothing)),
+    Mutant("stops arrive without an event", _on(store_arrival, "_STOP_EVENTS", {})),
+    Mutant("destroying keeps the keys", _on(KeyStore, "destroy", _keeps_keys)),
+    Mutant("destroying keeps the inbox", _on(destroy, "wipe_items", _nothing)),
+)  # fmt: skip

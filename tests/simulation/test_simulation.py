@@ -1,0 +1,56 @@
+"""A few hundred histories in every run of the tests; `make simulate` plays as many as you like."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+
+import pytest
+from simulation.federations import cast_of, file_of
+from simulation.history import play
+from simulation.playground import Playground
+
+from contracts.loader import load_contract
+
+TESTS = Path(__file__).parents[1]
+DIGESTS = """
+from simulation.history import play
+from simulation.playground import Playground
+ground = Playground()
+print(*(play(ground, seed).digest for seed in range(8, 0, -1)))
+ground.close()
+"""
+
+
+@pytest.fixture(scope="module")
+def ground() -> Iterator[Playground]:
+    made = Playground()
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("first", range(0, 120, 30))
+def test_every_promise_is_kept(ground: Playground, first: int) -> None:
+    for seed in range(first, first + 30):
+        outcome = play(ground, seed)
+        assert outcome.violation is None, "\n".join([*outcome.trace, f"seed {seed}: {outcome.violation}"])
+
+
+def test_a_seed_is_the_same_history_in_every_process_and_order(ground: Playground) -> None:
+    here = [play(ground, seed).digest for seed in range(1, 9)]
+    assert len(set(here)) == len(here)
+    environment = os.environ | {"PYTHONPATH": str(TESTS), "PYTHONHASHSEED": "7"}
+    there = subprocess.run(
+        [sys.executable, "-c", DIGESTS], env=environment, cwd=TESTS.parent, capture_output=True, text=True, check=True
+    )
+    assert there.stdout.split() == here[::-1]
+
+
+def test_its_contracts_are_contracts() -> None:
+    for agreement in cast_of(1).agreements:
+        read = load_contract(file_of(agreement.data), on=date(2026, 11, 23))
+        assert (read.digest, read.model_dump()) == (agreement.contract.digest, agreement.contract.model_dump())
