@@ -8,7 +8,7 @@ export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
 SECONDS ?= 60
-.PHONY: help demo demoblind test faults check fuzz oracle timing bench badline serve openapi lock clean
+.PHONY: help demo demoblind test faults check fuzz oracle timing simulate bench badline serve openapi lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -49,6 +49,9 @@ oracle: $(STAMP) ## Every question to the shipped contract, asked of Cedar as we
 
 timing: $(STAMP) ## Whether the time of a refusal tells what its words do not
 	@PYTHONPATH=tests $(BIN)/python -m timing
+
+simulate: $(STAMP) ## N=1000 random histories of four nodes, from SEED=0; SEED alone replays one with its trace
+	@PYTHONPATH=tests $(BIN)/python -m simulation $(if $(N),--histories $(N)) $(if $(SEED),--seed $(SEED))
 
 bench: $(STAMP) ## What we claim about speed, beside the limit of this machine in the same run
 	@$(BIN)/python -m benchmarks

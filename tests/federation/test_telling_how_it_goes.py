@@ -10,6 +10,8 @@ from support.federation import Federation
 from support.stories import begin, refusal, said_inside, travelled
 
 from exchange.demo.federation import HELPLINE, SHELTER
+from exchange.roster import Status
+from exchange.schemas.inbox import DecisionRequest
 from exchange.storage.tables import EVENT
 
 
@@ -100,3 +102,12 @@ async def test_what_was_said_stands_in_the_answers_header_as_a_state_and_nothing
     header = travelled(two)[-1].header
     assert (header.event, header.groups, header.receipt, header.stage) == ("declined", (), None, None)
     assert "language" not in json.dumps(str(header))
+
+
+async def test_an_answer_that_is_barred_because_its_receiver_was_suspended_is_told(two: Federation) -> None:
+    story = await begin(two)
+    await story.helps.inbox.decide(await story.offer(), DecisionRequest(decision="accepted"))
+    suspended = {HELPLINE.agency: Status.SUSPENDED}
+    await two.new_roster(member=lambda one: one.model_copy(update={"status": suspended.get(one.agency, one.status)}))
+    await two.travel()
+    assert (await story.views())[1].flags.undeliverable

@@ -1,4 +1,4 @@
-"""A few hundred histories in every run of the tests; `make simulate` plays as many as you like."""
+"""Some histories in every run of the tests; `make simulate` plays as many as you like."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DIGESTS = """
 from simulation.history import play
 from simulation.playground import Playground
 ground = Playground()
-print(*(play(ground, seed).digest for seed in range(8, 0, -1)))
+print(*(play(ground, seed).digest for seed in range(5, 0, -1)))
 ground.close()
 """
 
@@ -33,7 +33,7 @@ def ground() -> Iterator[Playground]:
     made.close()
 
 
-@pytest.mark.parametrize("first", range(0, 120, 30))
+@pytest.mark.parametrize("first", range(0, 60, 30))
 def test_every_promise_is_kept(ground: Playground, first: int) -> None:
     for seed in range(first, first + 30):
         outcome = play(ground, seed)
@@ -41,7 +41,7 @@ def test_every_promise_is_kept(ground: Playground, first: int) -> None:
 
 
 def test_a_seed_is_the_same_history_in_every_process_and_order(ground: Playground) -> None:
-    here = [play(ground, seed).digest for seed in range(1, 9)]
+    here = [play(ground, seed).digest for seed in range(1, 6)]
     assert len(set(here)) == len(here)
     environment = os.environ | {"PYTHONPATH": str(TESTS), "PYTHONHASHSEED": "7"}
     there = subprocess.run(
