@@ -274,6 +274,9 @@ class Machine:
         async def fetch(_peer: Member) -> None:
             """Replaced by the network."""
 
+        async def nobody_answers(_peer: Member, _receipts: object) -> None:
+            """Consent status is not simulated: the peer is as good as away, and items open with their age shown."""
+
         return Node(
             agency=self.agency,
             issuer=f"https://{self.agency}.example",
@@ -294,6 +297,7 @@ class Machine:
             world=self._world,
             refresh_world=self._refresh,
             fetch_peer_keys=fetch,
+            ask_consent_status=nobody_answers,
         )
 
     def _world(self) -> World:

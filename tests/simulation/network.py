@@ -145,5 +145,8 @@ class Way:
             raise PeerUnreachableError("no-connection")
         return await node_card(receiver.node)
 
+    async def greet(self, peer: Member) -> None:
+        """Not simulated: a peer hears of this node with the next batch."""
+
     async def close(self) -> None:
         pass
