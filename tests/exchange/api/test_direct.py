@@ -212,7 +212,9 @@ async def by_single_parameter(limit: Annotated[int, Query()]) -> Response:
 
 
 @pytest.mark.parametrize(
-    ("path", "endpoint"), [("/a/{referral_id}", by_path), ("/b", by_header), ("/c", by_single_parameter)], ids=str
+    ("path", "endpoint"),
+    [("/a/{referral_id}", by_path), ("/b", by_header), ("/c", by_single_parameter)],
+    ids=["path", "header", "single parameter"],
 )
 def test_what_is_not_understood_is_refused_when_built(path: str, endpoint: Any) -> None:
     with pytest.raises(NotDirectError):
