@@ -9,6 +9,8 @@ Rules:
 * Only a statement by the sender's node key of today counts, about exactly the receipts asked for, made just now.
 * Unanswered, an item opens with the age of its word until 72 hours; then not (`consent-not-fresh`).
 * After a known end nothing opens any more (`consent-ended`), and no later word undoes that.
+* A consent that has run out by its own date ends new disclosures, not what was disclosed before: nobody is asked about
+  it, and it opens with the age of its last word. Her no would still come, as a stop.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from exchange.envelope.errors import EnvelopeError
 from exchange.envelope.kinds import Kind, KindClass, class_of
@@ -52,6 +55,7 @@ async def fresh_words(node: Node, rows: Iterable[tuple[ArrivedRecord, ReferralRe
     live_at: dict[str, int] = {}
     withheld: dict[str, WithheldCode] = {}
     stale: dict[str, dict[str, str]] = defaultdict(dict)
+    run_out: set[str] = set()
     at = node.clock()
     for row, referral in rows:
         if class_of(Kind(row.kind)) is not KindClass.FORWARD:
@@ -60,13 +64,16 @@ async def fresh_words(node: Node, rows: Iterable[tuple[ArrivedRecord, ReferralRe
         if has_ended(row, referral):
             withheld[row.id] = "consent-ended"
         elif at - live_at[row.id] > node.limits.consent_fresh_ms and (receipt := _receipt(node, row)) is not None:
-            stale[row.sender][receipt] = row.id
+            if receipt.expires <= at:
+                run_out.add(row.id)
+            else:
+                stale[row.sender][receipt.receipt_id] = row.id
     if stale:
         for said in await asyncio.gather(*(_ask(node, peer, asked) for peer, asked in stale.items())):
             live_at |= said.live_at
             withheld |= said.withheld
     for item, word in live_at.items():
-        if item not in withheld and at - word > node.limits.consent_shown_with_age_ms:
+        if item not in withheld and item not in run_out and at - word > node.limits.consent_shown_with_age_ms:
             withheld[item] = "consent-not-fresh"
     return Words(live_at, withheld)
 
@@ -77,9 +84,14 @@ def has_ended(row: ArrivedRecord, referral: ReferralRecord) -> bool:
     return ended and class_of(Kind(row.kind)) is KindClass.FORWARD
 
 
-def _receipt(node: Node, row: ArrivedRecord) -> str | None:
+class _Receipt(NamedTuple):
+    receipt_id: str
+    expires: int
+
+
+def _receipt(node: Node, row: ArrivedRecord) -> _Receipt | None:
     members = header_members(node, row)
-    return members["receipt"]["receipt_id"] if members else None
+    return _Receipt(members["receipt"]["receipt_id"], members["receipt"]["expires"]) if members else None
 
 
 async def _ask(node: Node, peer: str, asked: Mapping[str, str]) -> Words:

@@ -110,7 +110,7 @@ def _stays_unseen(row: Row, ask: Ask, answer: httpx2.Response) -> None:
     elif row.elsewhere == "422":
         refused(answer, 422, "unknown-subject")
     elif row.elsewhere == "missing":
-        assert answer.json() == {"items": [], "missing": ask.body["ids"]}
+        assert answer.json() == {"items": [], "missing": ask.body["ids"], "withheld": []}
     elif "items" in answer.json():
         assert ask.hidden not in answer.text
     else:

@@ -141,6 +141,10 @@ class HttpWorld:
         decision = DecisionRequest.model_validate({"decision": word, **more})
         await self.system(self.shelter).inbox.decide(offer.id, decision)
         await self.together.travel(2)
+        if word == "accepted":
+            # Many stories in one world: the shelter has served nobody, so a worker has to let the next names go.
+            await self.system(self.helpline).referrals.release(referral)
+            await self.together.travel(1)
         return referral, offer
 
     async def asked_back_in_service(self) -> tuple[str, InboxItem]:

@@ -18,8 +18,15 @@ from exchange.client import AgencyClient, ProblemError
 from exchange.referral.contact_plan import SafeContact
 from exchange.referral.content import ReferralContent
 from exchange.schemas.consents import ConsentRequest
-from exchange.schemas.inbox import DecisionRequest, ProgressRequest, RecallAnswerRequest, RefusalRequest
+from exchange.schemas.inbox import (
+    DecisionRequest,
+    OpeningRequest,
+    ProgressRequest,
+    RecallAnswerRequest,
+    RefusalRequest,
+)
 from exchange.schemas.referrals import SMALLEST_REFERRAL, ReferralRequest
+from exchange.schemas.sealing import EnvelopesRequest, EpochsRequest
 
 DOCUMENT = json.loads((Path(__file__).parents[3] / "openapi" / "openapi.json").read_text(encoding="utf-8"))
 NOT_OF_THE_SDK = {("GET", "/.well-known/oauth-authorization-server"), ("POST", "/oauth/token"), ("GET", "/health/live")}
@@ -28,11 +35,15 @@ AT = datetime(2026, 11, 23, tzinfo=UTC)
 REQUEST = ReferralRequest.model_validate_json(json.dumps(SMALLEST_REFERRAL))
 CONSENT = ConsentRequest.model_validate_json(json.dumps(DRAFT_EXAMPLE))
 CONTENT = ReferralContent.model_validate_json('{"needs": ["tonight"]}')
+SEALED = EnvelopesRequest.model_validate(
+    {"envelopes": [{"header": "AA", "wrapped_key": "AA", "ciphertext": "AA", "signature": "AA"}]}
+)
 PLAN = SafeContact.model_validate_json('{"who_initiates": "survivor"}')
 
 Ask = Callable[[AgencyClient], Awaitable[Any]]
 
 KEYED: dict[str, Ask] = {
+    "POST /v1/envelopes": lambda c: c.sealing.hand_in(SEALED),
     "POST /v1/consents": lambda c: c.consents.record(CONSENT),
     "POST /v1/withdrawals": lambda c: c.withdrawals.of_referral(ID, WithdrawalForm.ERASE),
     "POST /v1/referrals": lambda c: c.referrals.send(REQUEST),
@@ -60,6 +71,9 @@ OTHERS: dict[str, Ask] = {
     "POST /v1/inbox/{}/decision": lambda c: c.inbox.decide(ID, DecisionRequest(decision="accepted")),
     "POST /v1/inbox/{}/progress": lambda c: c.inbox.report_progress(ID, ProgressRequest(state="in-service")),
     "POST /v1/inbox/{}/recall-answer": lambda c: c.inbox.answer_recall(ID, RecallAnswerRequest(agreed=True)),
+    "PUT /v1/inbox/{}/opening": lambda c: c.inbox.take_over(ID, OpeningRequest(digest=ID * 2)),
+    "PUT /v1/epochs": lambda c: c.sealing.publish(EpochsRequest(statements=("AA",))),
+    "GET /v1/epochs": lambda c: c.sealing.published(),
     "POST /v1/inbox/{}/refusal": lambda c: c.inbox.refuse(ID, RefusalRequest(code="cannot-open")),
     "POST /v1/inbox/{}/erasure-attestation": lambda c: c.inbox.attest_erasure(ID),
     "POST /v1/inbox/{}/entered-in-error": lambda c: c.inbox.enter_in_error(ID),
