@@ -14,7 +14,6 @@ Rules:
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -231,8 +230,9 @@ async def give_back(node: Node, lease: PeerLease, line: Line, *, reached: bool, 
     else:
         failing_for = at - (lease.failing_since or at)
         low, high = node.limits.retry_jitter
-        # Jitter only spreads load; nothing secret depends on it.
-        wait = node.limits.retry_after_ms(failing_for) * random.uniform(low, high)  # noqa: S311
+        # Jitter spreads load. From the node's own randomness, so that a simulation plays the same again.
+        spread = int.from_bytes(node.entropy(4), "big") / 2**32
+        wait = node.limits.retry_after_ms(failing_for) * (low + (high - low) * spread)
         due_at = at + max(int(wait), retry_after_ms or 0)
     await node.database.write(
         lambda conn: settle_peer(conn, lease, at=at, due_at=due_at, reached=reached, carries=line.carries)

@@ -27,6 +27,8 @@ class OneThread(asyncio.BaseEventLoop):
         super().__init__()
         self._clock = clock
         self._selector = _NothingToSelect()
+        # Below this, times are equal: a timer that is due now runs now, also where a float holds no smaller step.
+        self._clock_resolution = 0.0005
         self.set_default_executor(AtOnce())
         self.failures: list[BaseException] = []
         self.set_exception_handler(self._failed)
@@ -43,6 +45,16 @@ class OneThread(asyncio.BaseEventLoop):
                 self._run_once()
         finally:
             events._set_running_loop(before)
+
+    def begin_anew(self) -> None:
+        """Forget what a history that is over was still waiting for."""
+        for task in asyncio.all_tasks(self):
+            task.cancel()
+        self.settle()
+        for timer in self._scheduled:
+            timer.cancel()
+        self._scheduled.clear()
+        self.failures.clear()
 
     def finish(self, work: Coroutine[Any, Any, T]) -> T:
         """The result of something that needs nobody else."""

@@ -55,7 +55,7 @@ class Playground:
         self.network.old.clear()
         self.network.sent = 0
         self.network.watch = watch
-        self.loop.failures.clear()
+        self.loop.begin_anew()
         machines = dict(list(self.machines.items())[:count])
         self.network.machines = machines
         world = world_of(cast, count, 1, None, False)
