@@ -31,8 +31,8 @@ demoblind: $(STAMP) ## The same with no agency key on either server: sealed and 
 test: $(STAMP) ## Every test, on SQLite and on a PostgreSQL that it starts itself
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -q
 
-faults: $(STAMP) ## kill -9 everywhere, peers away, databases gone, clocks wrong, floods: lost 0, doubled 0
-	@$(BIN)/python -m pytest -p no:xdist -v -m "" tests/durability tests/faults
+faults: $(STAMP) ## kill -9 everywhere, peers away or answering badly, databases gone, clocks wrong (long)
+	@$(BIN)/python -m pytest -p no:xdist -v -m "" tests/durability tests/faults tests/processes/test_peer_answers_badly.py
 
 check: $(STAMP) ## Format, lint, types, import arrows, OpenAPI drift
 	$(BIN)/ruff format --check .

@@ -208,7 +208,7 @@ class Machine:
         for one, name in ((database, "main"), (key_database, "keys")):
             one._writer._lane._executor.around = self._around(process, name)
         assert self.connect is not None
-        process.courier = Courier(node, self.connect(self, process))
+        process.courier = Courier(node, self.connect(self, process), seconds=self.loop.time)
         return node
 
     def private_half(self, key_id: str) -> bytes | None:

@@ -1,7 +1,7 @@
 """Defects put into the code on purpose: a simulation that finds none of them proves nothing.
 
-Each mutant replaces one small part of the code under test while histories are played. `make mutants` runs them all and
-says how many histories each one survived.
+Each mutant replaces one small part of the code under test while histories are played. `python -m simulation --mutants`
+runs them all and says how many histories each one survived.
 """
 
 from __future__ import annotations
