@@ -63,8 +63,7 @@ class ConsentQuestion:
         return frozenset({self.country, self.represents or self.country}) - {self.sender_country}
 
 
-@dataclass(frozen=True, slots=True)
-class ConsentVerdict:
+class ConsentVerdict(NamedTuple):
     """The answer for one field."""
 
     field: Field

@@ -206,6 +206,18 @@ class ConsentRecord(ConsentTerms):
             raise ConsentUnreadableError
         return record
 
+    @classmethod
+    def from_sealed_bytes(cls, data: bytes) -> Self:
+        """Read what `to_json_bytes` wrote, out of a seal that only its writer could make: that stands for the spelling.
+
+        Raises:
+            ConsentUnreadableError: these bytes are no record.
+        """
+        try:
+            return cls.model_validate_json(data)
+        except ValidationError:
+            raise ConsentUnreadableError from None
+
 
 def warns(record: ConsentRecord, at: datetime) -> bool:
     """Whether the worker should be told now that this consent is about to end (from 14 days before)."""

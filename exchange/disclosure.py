@@ -96,8 +96,7 @@ class Forward:
             raise TypeError("a Forward is made only by exchange.disclosure")
 
 
-@dataclass(frozen=True, slots=True)
-class FieldReason:
+class FieldReason(NamedTuple):
     """What the gate decided about one field, and why."""
 
     field: Field
@@ -354,7 +353,7 @@ def _refused_never(question: _Question, never: frozenset[Field]) -> Refused:
     sentence = f"{named} is never sent to anyone. Remove it; no consent changes this."
     refused = _refused(question, Refusal("never", sentence))
     reasons = tuple(
-        replace(reason, outcome="forbidden") if reason.field in never else replace(reason, code="refused-with-request")
+        reason._replace(outcome="forbidden") if reason.field in never else reason._replace(code="refused-with-request")
         for reason in refused.reasons
     )
     return Refused("never", sentence, reasons)

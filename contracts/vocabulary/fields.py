@@ -141,7 +141,7 @@ ROUTING_FIELDS: Final = frozenset(row.field for row in _ROWS if row.group is Gro
 
 def groups_of(fields: Iterable[Field]) -> frozenset[Group]:
     """The groups that a set of fields belongs to."""
-    return frozenset(FIELD_SPECS[field].group for field in fields)
+    return frozenset([FIELD_SPECS[field].group for field in fields])
 
 
 def fields_of(group: Group) -> frozenset[Field]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from itertools import pairwise
+from operator import attrgetter
 from typing import Any, Final
 
 from contracts.vocabulary import VOCABULARY_VERSION, BasisClass, Group, Priority, Purpose
@@ -119,20 +120,18 @@ class Header:
 
     def members(self) -> dict[str, Any]:
         """The JSON members, absent ones omitted."""
-        found: dict[str, Any] = {}
-        for attribute, member in _MEMBER_OF.items():
-            value = getattr(self, attribute)
-            if value is not None and value != ():
-                found[member] = list(value) if attribute == "groups" else value
+        values = zip(_MEMBERS, _ATTRIBUTES(self), strict=True)
+        found: dict[str, Any] = {member: value for member, value in values if value is not None and value != ()}
         found["kind"], found["signed_by"] = self.kind.value, self.signed_by.value
+        if self.groups:
+            found["groups"] = list(self.groups)
         if self.receipt is not None:
             found["receipt"] = self.receipt._members()  # noqa: SLF001  # one format, one module
         return found
 
 
-_MEMBER_OF: Final = {
-    field.name: {"sender": "from", "recipient": "to"}.get(field.name, field.name) for field in fields(Header)
-}
+_ATTRIBUTES: Final = attrgetter(*(field.name for field in fields(Header)))
+_MEMBERS: Final = [{"sender": "from", "recipient": "to"}.get(field.name, field.name) for field in fields(Header)]
 
 
 def _is_groups(value: object) -> bool:

@@ -37,10 +37,12 @@ PREFIX_BYTES: Final = 4
 """Length of a length prefix."""
 
 
+_FRAMED_TAGS: Final = {tag: len(tag.value).to_bytes(PREFIX_BYTES, "big") + tag.value for tag in Tag}
+
+
 def framed(tag: Tag, *parts: bytes) -> bytes:
     """Tag and parts, each preceded by its length as four big-endian bytes."""
-    pieces: list[bytes] = []
-    for piece in (tag.value, *parts):
-        pieces.append(len(piece).to_bytes(PREFIX_BYTES, "big"))
-        pieces.append(piece)
+    pieces = [_FRAMED_TAGS[tag]]
+    for part in parts:
+        pieces += (len(part).to_bytes(PREFIX_BYTES, "big"), part)
     return b"".join(pieces)

@@ -100,7 +100,7 @@ class ReferralContent(ProtectedFields, NeedFields, RoutingFields):
     def fields_present(self) -> frozenset[Field]:
         """The fields that this content says something about."""
         held = self.__dict__
-        return frozenset(field for name, field in _NAMED if held[name] is not None)
+        return frozenset([field for name, field in _NAMED if held[name] is not None])
 
     def groups(self) -> frozenset[Group]:
         """The groups of its fields: what the header of an envelope has to say about it."""
@@ -109,7 +109,10 @@ class ReferralContent(ProtectedFields, NeedFields, RoutingFields):
     def only(self, fields: Iterable[Field]) -> Self:
         """This content without every field that is not listed."""
         # Not validated again: of members that agree, fewer agree too.
-        return self.model_copy(update={field.value: None for field in self.fields_present().difference(fields)})
+        held, listed = self.__dict__, frozenset(fields)
+        return self.model_copy(
+            update={name: None for name, field in _NAMED if field not in listed and held[name] is not None}
+        )
 
     def with_routing(self, routing: Routing) -> Self:
         """This content with the routing fields of the sending node.

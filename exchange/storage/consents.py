@@ -88,6 +88,9 @@ def guard_consent(conn: Connection, consent_id: str, version: int) -> None:
 
 def client_code(conn: Connection, subject: str, receiver: str, fresh: str) -> str:
     """The code under which this receiver knows this survivor: the stored one, or the fresh one from now on."""
+    if (known := read_client_code(conn, subject, receiver)) is not None:
+        return known
+    # Another process may be first with another one: then that one stands.
     _ADD_CODE.run(conn, {"subject": subject, "receiver": receiver, "code": fresh})
     return read_client_code(conn, subject, receiver) or fresh
 

@@ -148,7 +148,9 @@ _NOT_GONE = text("status IN ('queued', 'held')")
 def enqueue(conn: Connection, item: OutgoingRecord) -> None:
     """Store an envelope as `queued` or `held`, and make sure the courier knows the peer."""
     _ENQUEUE.run(conn, {name: getattr(item, name) for name in _NAMES})
-    _KNOW_PEER.run(conn, {"agency": item.peer, "due_at": 0})
+    # What is held follows an offer, which was queued for the same peer.
+    if item.status == "queued":
+        _KNOW_PEER.run(conn, {"agency": item.peer, "due_at": 0})
 
 
 def release_held(conn: Connection, envelope_id: str, release: bytes, *, expires_at: int) -> bool:

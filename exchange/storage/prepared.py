@@ -16,10 +16,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NoReturn
 
-from sqlalchemy import Connection, Dialect
+from sqlalchemy import Connection, Dialect, LargeBinary
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql import Executable
 from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.types import TypeEngine
 
 from exchange.storage.statements import Both
 
@@ -81,7 +82,7 @@ class _Text:
         self._to_driver: Final = {
             name: convert
             for parameter, name in compiled.bind_names.items()
-            if (convert := parameter.type.dialect_impl(dialect).bind_processor(dialect)) is not None
+            if (convert := _to_driver(parameter.type, dialect)) is not None
         }
         self._from_driver: Final[list[tuple[int, _Convert]]] = [
             (place, convert)
@@ -111,7 +112,7 @@ class _Text:
         return cursor
 
     def _bound(self, parameters: Parameters) -> Any:
-        given = {**self._fixed, **parameters} if self._fixed else parameters
+        given: Parameters = {**self._fixed, **parameters} if self._fixed else parameters
         if self._to_driver:
             given = {**given, **{name: convert(given[name]) for name, convert in self._to_driver.items()}}
         return given if self._names is None else [given[name] for name in self._names]
@@ -139,6 +140,12 @@ class _Text:
         if broken:
             conn.invalidate(error)
         raise raised from error
+
+
+def _to_driver(type_: TypeEngine[Any], dialect: Dialect) -> _Convert | None:
+    if dialect.name == "sqlite" and isinstance(type_, LargeBinary):
+        return None  # The driver takes bytes as they are.
+    return type_.dialect_impl(dialect).bind_processor(dialect)
 
 
 def _fixed(compiled: SQLCompiler) -> dict[str, Any]:

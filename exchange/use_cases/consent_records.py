@@ -30,7 +30,7 @@ def opened(node: Node, row: StoredConsent | None) -> ConsentRecord | None:
     """The record of a row; nothing where there is none, which is a no."""
     if row is None or row.sealed_record is None:
         return None
-    return ConsentRecord.from_json_bytes(node.open_row(row.sealed_record, "consent", "sealed_record", row.id))
+    return ConsentRecord.from_sealed_bytes(node.open_row(row.sealed_record, "consent", "sealed_record", row.id))
 
 
 def usable_consent(conn: Connection, consent_id: str, unit: str | None) -> StoredConsent | None:

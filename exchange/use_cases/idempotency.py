@@ -44,8 +44,22 @@ Keep = Callable[[Connection, BaseModel], None]
 """Stores the answer; called inside the transaction that stores the work."""
 
 
-async def once(node: Node, idem: Idempotency, model: type[T], work: Callable[[Keep], Awaitable[T]]) -> Stored[T]:
+async def once(
+    node: Node,
+    idem: Idempotency,
+    model: type[T],
+    work: Callable[[Keep], Awaitable[T]],
+    *,
+    beside: Callable[[Connection], None] | None = None,
+) -> Stored[T]:
     """Do the work once per key.
+
+    Args:
+        node: whose database keeps the answer.
+        idem: the key, and what it came with.
+        model: what the answer is.
+        work: what is done where there is no answer yet.
+        beside: reads what the work will need from the snapshot in which no answer stands.
 
     Raises:
         ConflictError: `idempotency-key-reused`: the key came with another body before.
@@ -54,7 +68,13 @@ async def once(node: Node, idem: Idempotency, model: type[T], work: Callable[[Ke
     row = f"{idem.client_id}/{idem.key}"
 
     async def earlier() -> T | None:
-        found = await node.database.read(lambda conn: load_answer(conn, idem.client_id, idem.key))
+        def read(conn: Connection) -> StoredAnswer | None:
+            found = load_answer(conn, idem.client_id, idem.key)
+            if found is None and beside is not None:
+                beside(conn)
+            return found
+
+        found = await node.database.read(read)
         if found is None:
             return None
         if not hmac.compare_digest(found.request_digest, digest):

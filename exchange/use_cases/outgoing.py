@@ -97,7 +97,7 @@ def put_out(node: Node, conn: Connection, sealed: SealedMessage, *, status: str 
     )
     if status == "queued":
         hurry(conn, header.recipient, node.clock())
-    signal(conn, "outbox")
+        signal(conn, "outbox")
 
 
 def make_stop(node: Node, stop: Stop, record: ReferralRecord, *, in_reply_to: str | None = None) -> SealedMessage:

@@ -11,7 +11,7 @@ Rules:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from consent.client_code import new_client_code
 from contracts.vocabulary import ROUTING_FIELDS, purpose_for, sector_of
@@ -27,6 +27,7 @@ from exchange.schemas.referrals import ReferralCreated, ReferralRequest
 from exchange.storage.access import add_audit
 from exchange.storage.consents import (
     StaleConsentError,
+    StoredConsent,
     client_code,
     guard_consent,
     read_client_code,
@@ -45,6 +46,13 @@ from exchange.use_cases.outgoing import agency_key, current_peer_epoch, put_out,
 from exchange.use_cases.refusals import changed_meanwhile
 
 ATTEMPTS: Final = 3
+
+
+class _Known(NamedTuple):
+    """What the database knows of her consent, and the code under which the receiver knows her."""
+
+    consent: StoredConsent | None
+    code: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,29 +81,31 @@ async def send_referral(
         UnavailableError: the receiver's key is not known yet.
     """
 
+    def known(conn: Connection) -> _Known:
+        row = usable_consent(conn, request.consent, acting.unit)
+        return _Known(row, read_client_code(conn, row.subject, request.to) if row is not None else None)
+
+    found: list[_Known] = []
+
     async def work(keep: Keep) -> ReferralCreated:
         for _ in range(ATTEMPTS):
+            read = found.pop() if found else await node.database.read(known)
             try:
-                return await _send_once(node, acting, request, keep)
+                return await _send_once(node, acting, request, read, keep)
             except StaleConsentError:
                 continue
         raise changed_meanwhile()
 
-    return await once(node, idem, ReferralCreated, work)
+    async with node.hand_in_turns:
+        return await once(node, idem, ReferralCreated, work, beside=lambda conn: found.append(known(conn)))
 
 
-async def _send_once(node: Node, acting: Acting, request: ReferralRequest, keep: Keep) -> ReferralCreated:
+async def _send_once(node: Node, acting: Acting, request: ReferralRequest, read: _Known, keep: Keep) -> ReferralCreated:
     agency_key(node)
     between = parties(node, request.to)
-
-    def read(conn: Connection) -> tuple[object, str | None]:
-        row = usable_consent(conn, request.consent, acting.unit)
-        return row, read_client_code(conn, row.subject, request.to) if row is not None else None
-
-    row, known_code = await node.database.read(read)
-    consent = opened(node, row)  # type: ignore[arg-type]
+    consent = opened(node, read.consent)
     at = node.clock()
-    code = known_code or new_client_code(node.entropy(8))
+    code = read.code or new_client_code(node.entropy(8))
     judged = judge(node, between, request, consent, client_code=code, at=at)
     if isinstance(judged.outcome, Refused) or consent is None:
         raise refused(node, judged.outcome)
