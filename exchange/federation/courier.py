@@ -30,7 +30,7 @@ from exchange.schemas.federation import BatchAnswer
 from exchange.storage.errors import StorageUnavailableError
 from exchange.storage.outbox import PeerLease
 from exchange.telemetry.logs import get_logger
-from exchange.use_cases.deliver import Outcome, claim, give_back, load_next, next_wait_ms, renew, settle
+from exchange.use_cases.deliver import Batch, Last, claim, give_back, load_next, next_wait_ms, renew, settle
 from exchange.use_cases.line import Line
 from exchange.use_cases.maintain import attend, maintain
 from exchange.use_cases.node import Node
@@ -65,17 +65,11 @@ class Courier:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Deliver until `stop` is set, then finish what is on its way."""
-        stopping = asyncio.create_task(stop.wait())
+        stopping, clocks = asyncio.create_task(stop.wait()), asyncio.create_task(self._keep_clocks(stop))
         try:
             while not stop.is_set():
                 mark = self._node.database.wake.mark("outbox")
-                try:
-                    await self._keep_clocks()
-                    started = await self._start_ways()
-                    wait_ms = 0 if started else await self._wait_ms()
-                except StorageUnavailableError:
-                    get_logger().warning("courier-storage-unavailable")
-                    wait_ms = IDLE_MS
+                wait_ms = await self._round()
                 if wait_ms > 0:
                     waking = asyncio.create_task(
                         self._node.database.wake.wait("outbox", wait_ms / SECOND_MS, since=mark)
@@ -86,9 +80,12 @@ class Courier:
         finally:
             self._stopping = True
             others = [stopping, *self._beside.values()]
+            if not stop.is_set():
+                others.append(clocks)
             for task in others:
                 task.cancel()
-            await asyncio.gather(*others, return_exceptions=True)
+            # What the clocks are at, such as a destruction, is finished where there is time.
+            await asyncio.gather(*others, clocks, return_exceptions=True)
             await self._end_ways()
 
     async def run_once(self) -> int:
@@ -99,14 +96,21 @@ class Courier:
             tried += 1
         return tried
 
-    async def _start_ways(self) -> bool:
-        started = False
+    async def _round(self) -> int:
+        """Start to deliver what is due, then do what else must not wait; how long nothing is due."""
+        try:
+            await self._start_ways()
+            await self._on_time(attend)
+            return await self._wait_ms()
+        except StorageUnavailableError:
+            get_logger().warning("courier-storage-unavailable")
+            return IDLE_MS
+
+    async def _start_ways(self) -> None:
         while len(self._ways) < WAYS and (lease := await self._claim()) is not None:
             way = asyncio.create_task(self._serve(lease))
             self._ways.add(way)
             way.add_done_callback(self._ways.discard)
-            started = True
-        return started
 
     async def _wait_ms(self) -> int:
         # With every way taken, whatever is due has to wait until one ends.
@@ -125,12 +129,11 @@ class Courier:
 
     async def _serve(self, lease: PeerLease) -> None:
         """Deliver to one peer and give the lease back; never raises, so that no peer can stop the courier."""
-        reached, retry_after_ms, line = False, None, Line(lease.carries, self._node.limits)
+        retry_after_ms, line = None, Line(lease.carries, self._node.limits)
         try:
             try:
                 async with self._holding(lease):
-                    retry_after_ms = await self._deliver(lease, line)
-                reached = True
+                    await self._deliver(lease, line)
             except PeerUnreachableError as error:
                 retry_after_ms = error.retry_after_s * SECOND_MS if error.retry_after_s is not None else None
                 get_logger().info("peer-not-reached", peer=lease.agency, code=error.code)
@@ -139,7 +142,9 @@ class Courier:
             except asyncio.CancelledError:
                 await give_back(self._node, lease, line, reached=False, retry_after_ms=None)
                 raise
-            await give_back(self._node, lease, line, reached=reached, retry_after_ms=retry_after_ms)
+            else:
+                return
+            await give_back(self._node, lease, line, reached=False, retry_after_ms=retry_after_ms)
         except StorageUnavailableError:
             # The lease ends by itself; whatever the peer got will be answered again with the same receipt.
             get_logger().warning("courier-storage-unavailable")
@@ -174,45 +179,63 @@ class Courier:
         line.answered(len(body), self._seconds() - started)
         return answer
 
-    async def _deliver(self, lease: PeerLease, line: Line) -> int | None:
-        """Deliver until the queue is empty; how long the peer asks to wait with what it did not take.
+    async def _deliver(self, lease: PeerLease, line: Line) -> None:
+        """Deliver until the queue is empty; the lease goes back with what the last batch came to.
 
         A batch is settled while the next one is on its way.
         """
         node = self._node
         peer = node.world().roster.member(lease.agency)
-        settling: asyncio.Task[Outcome] | None = None
+        batch = await load_next(node, lease, line, 0)
+        if batch is None:
+            await give_back(node, lease, line, reached=True, retry_after_ms=None)
+            return
+        answered: tuple[Batch, BatchAnswer] | None = None
+        settling: asyncio.Task[int | None] | None = None
         waits: list[int] = []
-        after = 0
         try:
-            while not self._stopping and (batch := await load_next(node, lease, line, after)) is not None:
+            while batch is not None:
                 answer = await self._post(peer, line, batch.body)
                 if settling is not None:
-                    waits.append((await settling).retry_after_ms or 0)
-                settling = asyncio.create_task(settle(node, lease, peer, batch, answer))
-                after = batch.last_seq
+                    waits.append(await settling or 0)
+                answered, settling = (batch, answer), None
+                batch = None if self._stopping else await load_next(node, lease, line, batch.last_seq)
+                last = Last(line, max(waits, default=None)) if batch is None else None
+                settling = asyncio.create_task(settle(node, lease, peer, *answered, last=last))
+                answered = None
         finally:
             # What the peer has signed for is written down, whatever became of the batch behind it.
+            if answered is not None:
+                await settle(node, lease, peer, *answered)
             if settling is not None:
-                waits.append((await settling).retry_after_ms or 0)
-        return max(waits, default=0) or None
+                await settling
 
-    async def _keep_clocks(self) -> None:
-        now = self._node.clock()
-        try:
-            await attend(self._node)
+    async def _keep_clocks(self, stop: asyncio.Event) -> None:
+        """By the time and not by the post: it takes longer than to deliver, and nobody waits for it."""
+        while not stop.is_set():
+            now = self._node.clock()
             if now - self._maintained >= MAINTAIN_EVERY_MS:
                 self._maintained = now
-                await maintain(self._node)
+                try:
+                    await self._on_time(maintain)
+                except StorageUnavailableError:
+                    get_logger().warning("courier-storage-unavailable")
+            if now - self._refreshed >= REFRESH_PEERS_EVERY_MS and self._start_beside("refresh", refresh_peers):
+                self._refreshed = now
+            if now - self._awake >= ASLEEP_MS:
+                self._start_beside("greet", greet_peers)
+            self._awake = now
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(IDLE_MS / SECOND_MS):
+                    await stop.wait()
+
+    async def _on_time(self, work: Callable[[Node], Awaitable[None]]) -> None:
+        try:
+            await work(self._node)
         except StorageUnavailableError:
             raise
         except Exception as error:  # noqa: BLE001 - one row that cannot be read must not hold back her no to others
             get_logger().error("courier-clock-failed", error_type=type(error).__name__)
-        if now - self._refreshed >= REFRESH_PEERS_EVERY_MS and self._start_beside("refresh", refresh_peers):
-            self._refreshed = now
-        if now - self._awake >= ASLEEP_MS:
-            self._start_beside("greet", greet_peers)
-        self._awake = now
 
     def _start_beside(self, name: str, work: Callable[[Node, PeerTransport], Awaitable[None]]) -> bool:
         """Start it, unless it still runs."""

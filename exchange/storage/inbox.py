@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
+from typing import Any, Final
 
-from sqlalchemy import BindParameter, Connection, bindparam, or_, select, update
+from sqlalchemy import Connection, Integer, Select, bindparam, or_, select, text, update
 
 from exchange.storage.prepared import Prepared
 from exchange.storage.referrals import in_sight
-from exchange.storage.statements import where_listed
+from exchange.storage.statements import Both, where_listed
 from exchange.storage.tables import INBOX, REFERRAL, SEEN_ENVELOPE
-from exchange.storage.visibility import settled
+from exchange.storage.visibility import FIRST_UNSETTLED
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +59,25 @@ _MARK_OPENED = Prepared(
 )
 
 
-def _written_out(status: str) -> BindParameter[str]:
-    """In the statement itself: a plan for any value could not use the index of the rows with this one."""
-    return bindparam(None, status, literal_execute=True)
+def _page(status: str | None, *, branch: bool, urgent: bool = False) -> Both[Select[Any]]:
+    """A page of the list. The status stands in the statement: a plan for any value could not use its own index."""
+    page = select(INBOX.c.seq, *_COLUMNS).limit(bindparam("most", type_=Integer()))
+    if status is not None:
+        page = page.where(text(f"inbox.status = '{status}'"))
+    if branch:
+        page = page.join(REFERRAL, REFERRAL.c.id == INBOX.c.referral).where(in_sight(bindparam("the_unit")))
+    if urgent:
+        page = page.where(INBOX.c.respond_by.is_not(None)).order_by(INBOX.c.respond_by, INBOX.c.seq)
+        return Both(page, page)
+    page = page.where(INBOX.c.seq > bindparam("after")).order_by(INBOX.c.seq)
+    return Both(page, page.where(INBOX.c.xid < FIRST_UNSETTLED))
+
+
+_STATUSES: Final = (None, "new", "acknowledged", "destroyed")
+_PAGES: Final = {
+    (status, branch): Prepared(_page(status, branch=branch)) for status in _STATUSES for branch in (False, True)
+}
+_URGENT: Final = {branch: Prepared(_page("new", branch=branch, urgent=True)) for branch in (False, True)}
 
 
 def recall_answers(conn: Connection, sender: str, ids: Iterable[str]) -> dict[str, tuple[str, bytes | None]]:
@@ -79,21 +96,15 @@ def list_arrived(
     conn: Connection, *, after: int, limit: int, status: str | None, unit: str | None
 ) -> Sequence[tuple[int, ArrivedRecord]]:
     """Items after a sequence number, oldest first."""
-    query = select(INBOX.c.seq, *_COLUMNS).where(INBOX.c.seq > after, settled(conn, INBOX.c.xid))
-    if status is not None:
-        query = query.where(INBOX.c.status == _written_out(status))
-    if unit is not None:
-        query = query.join(REFERRAL, REFERRAL.c.id == INBOX.c.referral).where(in_sight(unit))
-    return [(row[0], ArrivedRecord(*row[1:])) for row in conn.execute(query.order_by(INBOX.c.seq).limit(limit))]
+    page = _PAGES[status, unit is not None]
+    rows = page.rows(conn, {"after": after, "most": limit, "the_unit": unit})
+    return [(row[0], ArrivedRecord(*row[1:])) for row in rows]
 
 
 def list_urgent(conn: Connection, *, limit: int, unit: str | None) -> Sequence[tuple[int, ArrivedRecord]]:
     """New items, the one that has to be answered first on top; a single page, no cursor."""
-    query = select(INBOX.c.seq, *_COLUMNS).where(INBOX.c.status == _written_out("new"), INBOX.c.respond_by.is_not(None))
-    if unit is not None:
-        query = query.join(REFERRAL, REFERRAL.c.id == INBOX.c.referral).where(in_sight(unit))
-    ordered = query.order_by(INBOX.c.respond_by, INBOX.c.seq).limit(limit)
-    return [(row[0], ArrivedRecord(*row[1:])) for row in conn.execute(ordered)]
+    rows = _URGENT[unit is not None].rows(conn, {"most": limit, "the_unit": unit})
+    return [(row[0], ArrivedRecord(*row[1:])) for row in rows]
 
 
 def load_arrived(conn: Connection, ids: Iterable[str]) -> dict[str, tuple[int, ArrivedRecord]]:

@@ -6,8 +6,23 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cache
+from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, insert, or_, select, update
+from sqlalchemy import (
+    BigInteger,
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Integer,
+    and_,
+    bindparam,
+    insert,
+    literal_column,
+    or_,
+    select,
+    text,
+    update,
+)
 
 from exchange.storage.prepared import Prepared, Row
 from exchange.storage.statements import insert_listed, insert_unless_there, where_listed
@@ -101,13 +116,32 @@ _ADD_EVENT = Prepared(insert_unless_there(EVENT), columns=[f.name for f in field
 _EVENTS = Prepared(where_listed(select(*_EVENT_COLUMNS), EVENT.c.referral))
 _ADD_CHANGE = Prepared(insert_listed(CHANGE), columns=["referral", "what", "at"])
 _OWE = insert_unless_there(ATTESTATION)
+# Conditions stand as in their indexes: SQLite finds a partial index by its words, and not where they are bound.
+_OPEN_OFFER = text("referral.closed_at IS NULL AND referral.state IN ('sent', 'received', 'information-requested')")
+_AT = bindparam("the_time", type_=BigInteger())
+_DUE_FOR: Final[Mapping[str, Prepared]] = {
+    what: Prepared(_ROWS.where(*conditions).limit(bindparam("most", type_=Integer())))
+    for what, conditions in {
+        "overdue": (_OPEN_OFFER, REFERRAL.c.respond_by <= _AT, REFERRAL.c.overdue_at.is_(None)),
+        "undelivered": (
+            REFERRAL.c.closed_at.is_(None),
+            REFERRAL.c.undelivered_at <= _AT,
+            REFERRAL.c.delivered_at.is_(None),
+            REFERRAL.c.undeliverable.is_(False),
+        ),
+        "expired": (_OPEN_OFFER, REFERRAL.c.respond_by <= _AT - literal_column(str(24 * 3600 * 1000))),
+        "destroy": (REFERRAL.c.destroy_at <= _AT, REFERRAL.c.destroyed_at.is_(None)),
+        "forget": (REFERRAL.c.forget_at <= _AT,),
+        "release": (text("referral.hold = 'release-due'"),),
+    }.items()
+}
 
 
 def _values(record: object) -> dict[str, object]:
     return {f.name: getattr(record, f.name) for f in fields(record)}  # type: ignore[arg-type]
 
 
-def in_sight(unit: str) -> ColumnElement[bool]:
+def in_sight(unit: str | BindParameter[str]) -> ColumnElement[bool]:
     """What a branch may see: its own, and what arrived and nobody has taken over yet."""
     return or_(REFERRAL.c.unit == unit, and_(REFERRAL.c.unit.is_(None), REFERRAL.c.side == "receiving"))
 
@@ -269,19 +303,7 @@ def attestations_of(conn: Connection, referral: str) -> list[AttestationRecord]:
 
 def due_for(conn: Connection, what: str, at: int, limit: int = 200) -> list[ReferralRecord]:
     """Referrals for which a clock has run out: `overdue`, `undelivered`, `expired`, `destroy`, `forget`, `release`."""
-    c = REFERRAL.c
-    open_offer = and_(c.closed_at.is_(None), c.state.in_(["sent", "received", "information-requested"]))
-    wanted = {
-        "overdue": and_(open_offer, c.respond_by <= at, c.overdue_at.is_(None)),
-        "undelivered": and_(
-            c.closed_at.is_(None), c.undelivered_at <= at, c.delivered_at.is_(None), c.undeliverable.is_(False)
-        ),
-        "expired": and_(open_offer, c.respond_by <= at - 24 * 3600 * 1000),
-        "destroy": and_(c.destroy_at <= at, c.destroyed_at.is_(None)),
-        "forget": c.forget_at <= at,
-        "release": c.hold == "release-due",
-    }[what]
-    return [ReferralRecord(*row) for row in conn.execute(select(*_COLUMNS).where(wanted).limit(limit))]
+    return [ReferralRecord(*row) for row in _DUE_FOR[what].rows(conn, {"the_time": at, "most": limit})]
 
 
 def forget_referral(conn: Connection, referral: str) -> None:

@@ -7,7 +7,7 @@ xmin: everything older has ended. On SQLite writers are serialised and sequence 
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import BigInteger, ColumnElement, Connection, Text, cast, func, literal, true
 
@@ -17,9 +17,12 @@ NO_TRANSACTION: Final[ColumnElement[int]] = literal(0)
 """The same on SQLite."""
 
 
-def settled(conn: Connection, xid: Any) -> ColumnElement[bool]:
+FIRST_UNSETTLED: Final[ColumnElement[int]] = cast(
+    cast(func.pg_snapshot_xmin(func.pg_current_snapshot()), Text), BigInteger
+)
+"""On PostgreSQL: no earlier uncommitted row can still precede a row whose `xid` is below this."""
+
+
+def settled(conn: Connection, xid: ColumnElement[int]) -> ColumnElement[bool]:
     """True for rows that no earlier uncommitted row can still precede."""
-    if conn.dialect.name == "postgresql":
-        xmin = cast(cast(func.pg_snapshot_xmin(func.pg_current_snapshot()), Text), BigInteger)
-        return xid < xmin  # type: ignore[no-any-return]
-    return true()
+    return xid < FIRST_UNSETTLED if conn.dialect.name == "postgresql" else true()

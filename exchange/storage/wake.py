@@ -30,11 +30,11 @@ class Wake:
         self._channel = channel
         self._counts: dict[str, int] = dict.fromkeys(SIGNALS, 0)
         self._waiting: dict[str, set[asyncio.Future[None]]] = {name: set() for name in SIGNALS}
-        self._listening = False
+        self._heard: set[SignalName] = set()
 
     def mark(self, name: SignalName) -> int:
         """How often `name` was signalled; take it before looking into the database."""
-        self._listen()
+        self._listen(name)
         return self._counts[name]
 
     async def wait(self, name: SignalName, timeout: float, *, since: int | None = None) -> bool:  # noqa: ASYNC109
@@ -45,7 +45,7 @@ class Wake:
             timeout: seconds.
             since: an earlier `mark`; a signal that came after it ends the wait at once.
         """
-        self._listen()
+        self._listen(name)
         if since is not None and self._counts[name] != since:
             return True
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -78,11 +78,11 @@ class Wake:
 
     async def close(self) -> None:
         """Stops listening. Who still waits is woken, finds the database closed, and ends."""
-        self._listening = False
+        self._heard.clear()
         await self._channel.close()
         self.wake(SIGNALS)
 
-    def _listen(self) -> None:
-        if not self._listening:
-            self._channel.listen(self.wake)
-            self._listening = True
+    def _listen(self, name: SignalName) -> None:
+        if name not in self._heard:
+            self._channel.listen(self.wake, name)
+            self._heard.add(name)

@@ -1,7 +1,8 @@
 """How a signal reaches the other processes of a node.
 
-On PostgreSQL it is a NOTIFY inside the transaction: it arrives exactly if the commit does. On SQLite each listening
-process owns a named pipe in the folder `<database>-wake`, and a committing process writes one byte into each of them.
+On PostgreSQL it is a NOTIFY inside the transaction: it arrives exactly if the commit does. On SQLite a process owns a
+named pipe for each signal it waits for, in the folder `<database>-wake`, and a committing process writes one byte into
+each pipe of its signals: who does not wait for a signal is not woken by it.
 `docs/decisions/0006-two-databases.md` says what else was measured.
 """
 
@@ -26,13 +27,14 @@ Wakeful = Callable[[Iterable[str]], None]
 _LOG: Final = logging.getLogger(__name__)
 _RECONNECT_AFTER_S: Final = 1.0
 _PIPE_READ_BYTES: Final = 4096
+_SIGN: Final = b"\x01"
 
 
 class Channel(Protocol):
     """The way between processes."""
 
-    def listen(self, wake: Wakeful) -> None:
-        """Starts to pass on the signals of others; called inside the event loop, once until `close`."""
+    def listen(self, wake: Wakeful, name: SignalName) -> None:
+        """Passes on this signal of others; called inside the event loop, once a name until `close`."""
 
     def announce(self, connection: Connection, names: Iterable[str]) -> None:
         """Adds signals to the transaction."""
@@ -47,58 +49,56 @@ class Channel(Protocol):
 class PipeChannel:
     """Named pipes beside a SQLite file, readable and writable for the owner of the node alone."""
 
-    _BYTES: Final[dict[str, bytes]] = {name: bytes([code]) for code, name in enumerate(SIGNALS)}
-
     def __init__(self, database: Path) -> None:
         self._folder = database.with_name(database.name + "-wake")
-        self._pipe: Path | None = None
-        self._descriptor = -1
-        self._wake: Wakeful | None = None
+        self._pipes: dict[Path, int] = {}
 
-    def listen(self, wake: Wakeful) -> None:
-        """Creates this process's pipe and reads it whenever something arrives."""
+    def listen(self, wake: Wakeful, name: SignalName) -> None:
+        """Creates this process's pipe for the signal and reads it whenever something arrives."""
         self._folder.mkdir(mode=0o700, exist_ok=True)
-        name = f"{os.getpid()}-{secrets.token_hex(4)}"
-        unopened = self._folder / f".{name}"
+        own = f"{os.getpid()}-{secrets.token_hex(4)}.{name}"
+        unopened = self._folder / f".{own}"
         os.mkfifo(unopened, 0o600)
         # Open for both directions: a pipe whose last writer closed would report end-of-file for ever.
-        self._descriptor = os.open(unopened, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(unopened, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         # Visible only now, since a sender removes a pipe that nobody has open.
-        self._pipe = unopened.rename(self._folder / name)
-        self._wake = wake
-        asyncio.get_running_loop().add_reader(self._descriptor, self._receive)
+        self._pipes[unopened.rename(self._folder / own)] = descriptor
 
-    def _receive(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            arrived = set(os.read(self._descriptor, _PIPE_READ_BYTES))
-            if self._wake is not None:
-                self._wake(SIGNALS[code] for code in sorted(arrived) if code < len(SIGNALS))
+        def receive() -> None:
+            with contextlib.suppress(BlockingIOError):
+                os.read(descriptor, _PIPE_READ_BYTES)
+                wake([name])
+
+        asyncio.get_running_loop().add_reader(descriptor, receive)
 
     def announce(self, connection: Connection, names: Iterable[str]) -> None:
         """Nothing: SQLite has no signals of its own."""
 
     def send(self, names: Iterable[str]) -> None:
-        """Writes one byte a name into the pipe of every other process."""
-        message = b"".join(self._BYTES[name] for name in names)
+        """Writes a byte into every pipe of other processes for one of these names."""
+        endings = tuple(f".{name}" for name in names)
         try:
-            pipes = [Path(entry.path) for entry in os.scandir(self._folder) if not entry.name.startswith(".")]
+            pipes = [
+                Path(entry.path)
+                for entry in os.scandir(self._folder)
+                if entry.name.endswith(endings) and not entry.name.startswith(".")
+            ]
         except OSError:
             return  # Nobody has ever waited here.
         for pipe in pipes:
-            if pipe != self._pipe:
-                _write(pipe, message)
+            if pipe not in self._pipes:
+                _write(pipe)
 
     async def close(self) -> None:
-        """Removes this process's pipe."""
-        pipe, self._pipe = self._pipe, None
-        if pipe is None:
-            return
-        asyncio.get_running_loop().remove_reader(self._descriptor)
-        os.close(self._descriptor)
-        pipe.unlink(missing_ok=True)
+        """Removes this process's pipes."""
+        pipes, self._pipes = self._pipes, {}
+        for pipe, descriptor in pipes.items():
+            asyncio.get_running_loop().remove_reader(descriptor)
+            os.close(descriptor)
+            pipe.unlink(missing_ok=True)
 
 
-def _write(pipe: Path, message: bytes) -> None:
+def _write(pipe: Path) -> None:
     try:
         descriptor = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -108,7 +108,7 @@ def _write(pipe: Path, message: bytes) -> None:
         return
     try:
         with contextlib.suppress(OSError):  # Full: its reader has more than enough to wake for.
-            os.write(descriptor, message)
+            os.write(descriptor, _SIGN)
     finally:
         os.close(descriptor)
 
@@ -124,9 +124,10 @@ class NotifyChannel:
         self._own = secrets.token_hex(8)
         self._listener: asyncio.Task[None] | None = None
 
-    def listen(self, wake: Wakeful) -> None:
+    def listen(self, wake: Wakeful, name: SignalName) -> None:  # noqa: ARG002 - one connection hears them all
         """Starts the task that listens."""
-        self._listener = asyncio.create_task(self._listen_for_ever(wake))
+        if self._listener is None:
+            self._listener = asyncio.create_task(self._listen_for_ever(wake))
 
     async def _listen_for_ever(self, wake: Wakeful) -> None:
         while True:

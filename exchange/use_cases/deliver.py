@@ -14,7 +14,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -62,18 +62,19 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a batch came to."""
+class Last:
+    """Nothing goes after this batch: the lease is given back with it."""
 
-    delivered: int
+    line: Line
     retry_after_ms: int | None
-    """When an item that was answered `later` may go again."""
+    """What batches before it have to wait for."""
 
 
 async def claim(node: Node, token: str) -> PeerLease | None:
     """Lease one peer that is due, or nothing."""
     lease_ms = node.limits.lease_default_s * SECOND_MS
-    if await node.database.read(next_due) is None:
+    due = await node.database.read(next_due)
+    if due is None or due > node.clock():
         return None
     return await node.database.write(lambda conn: claim_peer(conn, at=node.clock(), token=token, lease_ms=lease_ms))
 
@@ -148,17 +149,23 @@ def _wire(node: Node, item: OutgoingRecord) -> dict[str, str]:
     return members | ({"release": to_base64url(item.release)} if item.release is not None else {})
 
 
-async def settle(node: Node, lease: PeerLease, peer: Member, batch: Batch, answer: BatchAnswer) -> Outcome:
-    """Write down what the peer answered, all of it in one transaction."""
+async def settle(
+    node: Node, lease: PeerLease, peer: Member, batch: Batch, answer: BatchAnswer, *, last: Last | None = None
+) -> int | None:
+    """Write down what the peer answered, all of it in one transaction, and after the last batch give the lease back.
+
+    Returns:
+        After how many milliseconds something may go again that the peer did not take, if there is any.
+    """
     at = node.clock()
     # A peer that answers too few has not answered the rest; they go again.
     answered = list(zip(batch.items, answer.answers, strict=False))
     receipts = {item.id: _receipt(item, given, peer) for item, given in answered}
-    later = [given.retry_after or 0 for _, given in answered if given.result == "later"]
-
     settlements = [one for item, given in answered if (one := _settlement(item, given, receipts[item.id])) is not None]
 
-    def commit(conn: Connection) -> int:
+    retry_after_ms = _pause(node, batch, answered, receipts, at)
+
+    def commit(conn: Connection) -> None:
         settled = settle_envelopes(conn, settlements, at)
         items = [item for item, _ in answered if item.id in settled]
         offers = [item.referral for item in items if item.kind == Kind.OFFER and receipts[item.id] is not None]
@@ -166,24 +173,41 @@ async def settle(node: Node, lease: PeerLease, peer: Member, batch: Batch, answe
         for item in items:
             if receipts[item.id] is None:
                 _refused(node, conn, item)
-        return sum(receipts[item.id] is not None for item in items)
+        if last is not None:
+            due_at = at + max(retry_after_ms or 0, last.retry_after_ms or 0)
+            settle_peer(conn, lease, at=at, due_at=due_at, reached=True, carries=last.line.carries)
 
-    delivered = await node.database.write(commit)
+    await node.database.write(commit)
     for item, _ in answered:
         if receipts[item.id] is not None:
             node.measurements.delivered(kind=item.kind, latency_ms=at - item.created_at)
-    unusable = sum(given.result == "accepted" and receipts[item.id] is None for item, given in answered)
-    if unusable:
-        get_logger().warning("receipt-refused", peer=lease.agency, count=unusable)
-    waits = [max(_LATER_AT_LEAST_MS, min(_LATER_AT_MOST_MS, seconds * SECOND_MS)) for seconds in later]
+    return retry_after_ms
+
+
+def _pause(
+    node: Node,
+    batch: Batch,
+    answered: Sequence[tuple[OutgoingRecord, ItemAnswer]],
+    receipts: Mapping[str, bytes | None],
+    at: int,
+) -> int | None:
+    """How long what stays in the queue waits, if anything does."""
+    waits = [
+        max(_LATER_AT_LEAST_MS, min(_LATER_AT_MOST_MS, (given.retry_after or 0) * SECOND_MS))
+        for _, given in answered
+        if given.result == "later"
+    ]
     waits += [
         node.limits.retry_after_ms(at - item.created_at)
         for item, given in answered
         if given.result == "refused" and item.kind in STOPS
     ]
+    unusable = sum(given.result == "accepted" and receipts[item.id] is None for item, given in answered)
+    if unusable:
+        get_logger().warning("receipt-refused", peer=batch.items[0].peer, count=unusable)
     if unusable or len(answered) < len(batch.items):
         waits.append(_UNUSABLE_AGAIN_MS)
-    return Outcome(delivered, max(waits, default=None))
+    return max(waits, default=None)
 
 
 def _receipt(item: OutgoingRecord, given: ItemAnswer, peer: Member) -> bytes | None:

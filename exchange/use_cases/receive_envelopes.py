@@ -227,7 +227,9 @@ async def _commit(node: Node, peer: str, outcomes: Sequence[_Outcome], versions:
         store_arrivals(node, conn, stored)
         sign_of_life(conn, peer, at)
         signal(conn, "inbox")
-        signal(conn, "outbox")
+        if any(arrival.checked.item.header.kind_class is not KindClass.FORWARD for arrival in arrivals):
+            # An answer may make a release due and a stop a destruction; a forward asks nothing of the courier.
+            signal(conn, "outbox")
 
     await node.database.write(commit)
 

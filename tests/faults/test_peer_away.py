@@ -24,6 +24,8 @@ from contracts.vocabulary import PRIORITY_UNDELIVERED_AFTER_S, Priority
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.limits import HOUR_MS, MINUTE_MS, SECOND_MS
 from exchange.schemas.inbox import DecisionRequest, ProgressRequest
+from exchange.storage.database import Connection
+from exchange.storage.referrals import due_for
 from exchange.storage.tables import INBOX, OUTBOX
 from exchange.use_cases.maintain import maintain
 
@@ -151,10 +153,15 @@ async def _running(node: TestNode) -> AsyncIterator[None]:
 
 
 async def _nothing_waits(two: Federation) -> None:
+    """Nothing is queued, and nothing has still to be destroyed, of which the other party would be told."""
     query = select(OUTBOX.c.id).where(OUTBOX.c.status == "queued").limit(1)
+
+    def waits(conn: Connection) -> bool:
+        return conn.execute(query).first() is not None or bool(due_for(conn, "destroy", two.clock()))
+
     for node in two.nodes.values():
         for _ in range(3000):
-            if await node.node.database.read(lambda conn: conn.execute(query).first()) is None:
+            if not await node.node.database.read(waits):
                 break
             await asyncio.sleep(0.02)
 

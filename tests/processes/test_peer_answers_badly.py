@@ -319,14 +319,14 @@ async def test_with_every_way_taken_the_courier_waits(way: Way, monkeypatch: pyt
 
     way.peer.misbehaviour = hang
     stop = asyncio.Event()
-    real = helpline.courier._keep_clocks
+    real = helpline.courier._round
 
-    async def counted() -> None:
+    async def counted() -> int:
         nonlocal rounds
         rounds += 1
-        await real()
+        return await real()
 
-    monkeypatch.setattr(helpline.courier, "_keep_clocks", counted)
+    monkeypatch.setattr(helpline.courier, "_round", counted)
     running = asyncio.create_task(helpline.courier.run(stop))
     await asyncio.wait_for(asked.wait(), 10)
     # Another peer is due, and there is no way free: nothing to do but wait.

@@ -89,13 +89,14 @@ def _lets_everything_through(question: Any, rule: Any, consent: Any) -> FieldRea
     return found
 
 
-async def _delivered_whatever(node: Any, _lease: Any, _peer: Any, batch: Any, _answer: Any) -> Any:
+async def _delivered_whatever(node: Any, lease: Any, _peer: Any, batch: Any, _answer: Any, *, last: Any) -> None:
     def commit(conn: Any) -> None:
         ids = [item.id for item in batch.items]
         conn.execute(update(OUTBOX).where(OUTBOX.c.id.in_(ids)).values(status="delivered", receipt=b""))
 
     await node.database.write(commit)
-    return deliver.Outcome(len(batch.items), None)
+    if last is not None:
+        await deliver.give_back(node, lease, last.line, reached=True, retry_after_ms=None)
 
 
 async def _answers_first(node: Any, peer: str, outcomes: Any, versions: Any) -> None:

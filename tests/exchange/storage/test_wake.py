@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
+import sys
+import termios
 import time
 from functools import partial
 from pathlib import Path
@@ -96,7 +99,7 @@ async def test_the_pipe_of_a_killed_process_is_cleared_away(empty_database_url: 
         assert os.stat(folder).st_mode & 0o777 == 0o700  # noqa: PTH116 - a test may block
         own = pipes(empty_database_url)
         assert list(own.values()) == [0o600]
-        os.mkfifo(folder / "12345-dead")
+        os.mkfifo(folder / "12345-dead.inbox")
         async with notes(empty_database_url) as other:
             await other.write(partial(write_and_signal, name="inbox"))
         assert pipes(empty_database_url) == own
@@ -113,12 +116,19 @@ async def test_a_pipe_full_of_signals_holds_nobody_up(empty_database_url: str) -
 
 
 @pytest.mark.parametrize("database_kind", ["sqlite"])
-async def test_an_unknown_signal_of_a_newer_process_is_ignored(empty_database_url: str) -> None:
-    async with notes(empty_database_url) as database:
+async def test_who_does_not_wait_for_a_signal_is_not_woken_by_it(empty_database_url: str) -> None:
+    async with notes(empty_database_url) as database, notes(empty_database_url) as other:
         await listening(database)
-        (own,) = pipes(empty_database_url)
-        (folder_of(empty_database_url) / own).write_bytes(b"\xff\x07")
-        assert not await database.wake.wait("inbox", 0.05)
+        database.wake.mark("outbox")
+        other._channel.send(["outbox", "changes"])
+        waiting = {}
+        for name in pipes(empty_database_url):
+            pipe = os.open(folder_of(empty_database_url) / name, os.O_RDONLY | os.O_NONBLOCK)
+            waiting[name.partition(".")[2]] = int.from_bytes(
+                fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder
+            )
+            os.close(pipe)
+        assert waiting == {"inbox": 0, "outbox": 1}
 
 
 async def test_closing_ends_every_wait(empty_database_url: str) -> None:
