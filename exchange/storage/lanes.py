@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
+import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -31,7 +32,8 @@ from exchange.storage.transaction import Effects, Transaction, TransactionFuncti
 T = TypeVar("T")
 P = ParamSpec("P")
 
-YIELD_EVERY: Final = 8
+_LOCK_AGAIN_S: Final = 0.001
+YIELD_EVERY: Final = 32
 """Functions of a SQLite batch between two turns of the event loop."""
 
 Announce = Callable[[Connection, Iterable[str]], None]
@@ -163,11 +165,18 @@ class SqliteLane:
 
 
 def _begin_patiently(driver: sqlite3.Connection) -> None:
-    driver.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
-    try:
-        driver.execute("BEGIN IMMEDIATE")
-    finally:
-        driver.execute("PRAGMA busy_timeout=0")
+    # SQLite's own waiting sleeps longer each time, up to a tenth of a second, while another process that writes often
+    # takes the lock again and again in between.
+    deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    while True:
+        time.sleep(_LOCK_AGAIN_S)
+        try:
+            driver.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if time.monotonic() >= deadline or not isinstance(as_unavailable(error), StorageBusyError):
+                raise
+        else:
+            return
 
 
 class PostgresLane:

@@ -6,7 +6,6 @@ the node; a node without one is a blind mailbox.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -24,9 +23,10 @@ from exchange.schemas.federation import ConsentStatusAnswer
 from exchange.storage.database import Database
 from exchange.storage.key_store import KeyStore
 from exchange.telemetry.measurements import Measurements
+from exchange.use_cases.turns import Turns
 
-HAND_IN_TURNS: Final = 32
-"""Half of this in a commit was best with 64 in flight; with less each commit wakes a courier for too little."""
+HAND_IN_TURNS: Final = 8
+"""With more the courier waits longer for its first envelope, with less it is woken for too little."""
 
 
 class Keyring(Protocol):
@@ -92,9 +92,8 @@ class Node:
     ask_consent_status: Callable[[Member, Sequence[str]], Awaitable[ConsentStatusAnswer | None]]
     """Ask a peer's node about these receipts. Nothing when it is away or slow; what it says is not verified yet."""
 
-    hand_in_turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(HAND_IN_TURNS))
-    """How many referrals are made at the same time. Each is made in one go, and of those that are made together none is
-    stored before the last one is sealed: the courier and the receiver would have nothing to do meanwhile."""
+    hand_in_turns: Turns = field(default_factory=lambda: Turns(HAND_IN_TURNS))
+    """How many referrals are made before a look at which are stored already."""
     consent_asked_again: dict[str, int] = field(default_factory=dict)
     """When a peer that did not answer about consents may be asked again."""
     epoch_memory: dict[tuple[str, bytes], EpochStatement] = field(default_factory=dict)

@@ -96,8 +96,8 @@ async def send_referral(
                 continue
         raise changed_meanwhile()
 
-    async with node.hand_in_turns:
-        return await once(node, idem, ReferralCreated, work, beside=lambda conn: found.append(known(conn)))
+    await node.hand_in_turns.take()
+    return await once(node, idem, ReferralCreated, work, beside=lambda conn: found.append(known(conn)))
 
 
 async def _send_once(node: Node, acting: Acting, request: ReferralRequest, read: _Known, keep: Keep) -> ReferralCreated:

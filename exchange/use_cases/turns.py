@@ -1,0 +1,52 @@
+"""Turns: how much is done between two looks at what else has happened.
+
+Many requests that arrive together would each be worked on to the point where they wait for the disk, one after the
+other, before the event loop learns that the first commit is done: then the courier and the receiver have had nothing to
+do, and afterwards this process has nothing to do while they work. With turns a few are worked on, then whatever is done
+gets its way, then the next few.
+
+Rules:
+
+* First come, first served. Who goes away while waiting costs nobody a turn.
+* Nothing is refused and nothing is held: a turn is used up by starting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+
+class Turns:
+    """So many starts in one round of the event loop."""
+
+    def __init__(self, at_once: int) -> None:
+        """Take how many may start in a round."""
+        self._at_once = at_once
+        self._left = at_once
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._renewing = False
+
+    async def take(self) -> None:
+        """Return when it is this caller's turn."""
+        loop = asyncio.get_running_loop()
+        if not self._renewing:
+            self._renewing = True
+            loop.call_soon(self._renew, loop)
+        if self._left and not self._waiting:
+            self._left -= 1
+            return
+        turn: asyncio.Future[None] = loop.create_future()
+        self._waiting.append(turn)
+        await turn
+
+    def _renew(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._left = self._at_once
+        while self._left and self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                self._left -= 1
+        self._renewing = bool(self._waiting)
+        if self._renewing:
+            loop.call_soon(self._renew, loop)
