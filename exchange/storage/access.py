@@ -35,6 +35,9 @@ class StoredAnswer:
 
 _CLIENT_COLUMNS = [OAUTH_CLIENT.c[f.name] for f in fields(StoredClient)]
 _LOAD_CLIENT = Prepared(select(*_CLIENT_COLUMNS).where(OAUTH_CLIENT.c.client_id == bindparam("the_client")))
+_FORGET_USED = tuple(
+    Prepared(table.delete().where(table.c.expires_at <= bindparam("the_time"))) for table in (USED_JTI, IDEMPOTENCY)
+)
 _ANSWER_COLUMNS = [IDEMPOTENCY.c[f.name] for f in fields(StoredAnswer)]
 _LOAD_ANSWER = Prepared(
     select(*_ANSWER_COLUMNS).where(
@@ -111,8 +114,8 @@ def store_answer(conn: Connection, client_id: str, key: str, answer: StoredAnswe
 
 def forget_used(conn: Connection, at: int) -> None:
     """Drop assertions and answers whose time is over."""
-    conn.execute(USED_JTI.delete().where(USED_JTI.c.expires_at <= at))
-    conn.execute(IDEMPOTENCY.delete().where(IDEMPOTENCY.c.expires_at <= at))
+    for forget in _FORGET_USED:
+        forget.run(conn, {"the_time": at})
 
 
 def add_audit(

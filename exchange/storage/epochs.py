@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 
-from sqlalchemy import Connection, func, insert, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, bindparam, func, insert, select
 
+from exchange.storage.prepared import Prepared
+from exchange.storage.statements import insert_unless_there
 from exchange.storage.tables import OWN_EPOCH, PEER_EPOCH
 
 
@@ -24,6 +25,17 @@ class StoredEpoch:
 
 _OWN = [OWN_EPOCH.c[f.name] for f in fields(StoredEpoch)]
 _PEER = [PEER_EPOCH.c[f.name] for f in fields(StoredEpoch)]
+_NAMES = [f.name for f in fields(StoredEpoch)]
+_OWN_EPOCHS = Prepared(select(*_OWN).order_by(OWN_EPOCH.c.seq))
+_PUBLISH = Prepared(insert(OWN_EPOCH), columns=_NAMES)
+_FORGET_OWN = Prepared(OWN_EPOCH.delete().where(OWN_EPOCH.c.not_after <= bindparam("the_time")))
+_PEER_EPOCHS = Prepared(select(*_PEER).where(PEER_EPOCH.c.agency == bindparam("the_agency")).order_by(PEER_EPOCH.c.seq))
+_REMEMBER = Prepared(insert_unless_there(PEER_EPOCH), columns=["agency", "fetched_at", *_NAMES])
+_OTHER = PEER_EPOCH.alias()
+_NEWEST = select(func.max(_OTHER.c.seq)).where(_OTHER.c.agency == PEER_EPOCH.c.agency).scalar_subquery()
+_FORGET_PEER = Prepared(
+    PEER_EPOCH.delete().where(PEER_EPOCH.c.not_after <= bindparam("the_time"), PEER_EPOCH.c.seq < _NEWEST)
+)
 
 
 def _values(epoch: StoredEpoch) -> dict[str, object]:
@@ -32,7 +44,7 @@ def _values(epoch: StoredEpoch) -> dict[str, object]:
 
 def own_epochs(conn: Connection) -> Sequence[StoredEpoch]:
     """Every statement of this agency, oldest first."""
-    return [StoredEpoch(*row) for row in conn.execute(select(*_OWN).order_by(OWN_EPOCH.c.seq))]
+    return [StoredEpoch(*row) for row in _OWN_EPOCHS.rows(conn, {})]
 
 
 def publish_epochs(conn: Connection, epochs: Iterable[StoredEpoch]) -> None:
@@ -41,32 +53,24 @@ def publish_epochs(conn: Connection, epochs: Iterable[StoredEpoch]) -> None:
     Raises:
         sqlalchemy.exc.IntegrityError: another process published first.
     """
-    for epoch in epochs:
-        conn.execute(insert(OWN_EPOCH), _values(epoch))
+    _PUBLISH.run_each(conn, [_values(epoch) for epoch in epochs])
 
 
 def forget_own_epochs(conn: Connection, before: int) -> None:
     """Drop statements that ended before then."""
-    conn.execute(OWN_EPOCH.delete().where(OWN_EPOCH.c.not_after <= before))
+    _FORGET_OWN.run(conn, {"the_time": before})
 
 
 def peer_epochs(conn: Connection, agency: str) -> Sequence[StoredEpoch]:
     """A peer's verified statements, oldest first."""
-    query = select(*_PEER).where(PEER_EPOCH.c.agency == agency).order_by(PEER_EPOCH.c.seq)
-    return [StoredEpoch(*row) for row in conn.execute(query)]
+    return [StoredEpoch(*row) for row in _PEER_EPOCHS.rows(conn, {"the_agency": agency})]
 
 
 def remember_peer_epochs(conn: Connection, agency: str, epochs: Iterable[StoredEpoch], at: int) -> None:
     """Keep a peer's verified statements; one that is known already stays as it is."""
-    dialect = postgresql if conn.dialect.name == "postgresql" else sqlite
-    for epoch in epochs:
-        conn.execute(
-            dialect.insert(PEER_EPOCH).values(agency=agency, fetched_at=at, **_values(epoch)).on_conflict_do_nothing()
-        )
+    _REMEMBER.run_each(conn, [{"agency": agency, "fetched_at": at} | _values(epoch) for epoch in epochs])
 
 
 def forget_peer_epochs(conn: Connection, before: int) -> None:
     """Drop statements that ended before then, but always keep each peer's newest: its number must not go back."""
-    other = PEER_EPOCH.alias()
-    newest = select(func.max(other.c.seq)).where(other.c.agency == PEER_EPOCH.c.agency).scalar_subquery()
-    conn.execute(PEER_EPOCH.delete().where(PEER_EPOCH.c.not_after <= before, PEER_EPOCH.c.seq < newest))
+    _FORGET_PEER.run(conn, {"the_time": before})

@@ -58,6 +58,8 @@ _MARK_OPENED = Prepared(
     where_listed(update(INBOX).where(INBOX.c.opened_at.is_(None)).values(opened_at=bindparam("opened_at")), INBOX.c.id)
 )
 
+_FORGET_ANSWERS = Prepared(SEEN_ENVELOPE.delete().where(SEEN_ENVELOPE.c.expires_at <= bindparam("the_time")))
+
 
 def _page(status: str | None, *, branch: bool, urgent: bool = False) -> Both[Select[Any]]:
     """A page of the list. The status stands in the statement: a plan for any value could not use its own index."""
@@ -184,4 +186,4 @@ def forget_items(conn: Connection, referral: str) -> None:
 
 def forget_answers(conn: Connection, at: int) -> int:
     """Drop memories of deliveries that can no longer be repeated."""
-    return conn.execute(SEEN_ENVELOPE.delete().where(SEEN_ENVELOPE.c.expires_at <= at)).rowcount
+    return _FORGET_ANSWERS.run(conn, {"the_time": at})

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from sqlalchemy import Connection, Table, delete, select
+from sqlalchemy import Connection, Integer, Table, bindparam, delete, select
 
 from exchange.envelope.keys import NONCE_BYTES, EpochKey, ReferralKey, RowKey
 from exchange.envelope.sealed_rows import SealedRows
@@ -36,6 +36,19 @@ _INSERT_NEW: Final = {
 }
 _WRAPPED: Final = Prepared(
     where_listed(select(REFERRAL_KEY.c.referral, REFERRAL_KEY.c.wrapped), REFERRAL_KEY.c.referral)
+)
+_EPOCH_KEY = Prepared(select(EPOCH_PRIVATE.c.wrapped).where(EPOCH_PRIVATE.c.key_id == bindparam("the_key")))
+_EPOCH_IDS = Prepared(select(EPOCH_PRIVATE.c.key_id))
+_ENDED = Prepared(select(EPOCH_PRIVATE.c.key_id).where(EPOCH_PRIVATE.c.destroy_at <= bindparam("the_time")))
+_REMOVE: Final = {
+    table.name: Prepared(where_listed(delete(table), *table.primary_key.columns))
+    for table in (REFERRAL_KEY, EPOCH_PRIVATE)
+}
+_PAGE = Prepared(
+    select(REFERRAL_KEY.c.referral)
+    .where(REFERRAL_KEY.c.referral > bindparam("the_last"), REFERRAL_KEY.c.created_at < bindparam("the_time"))
+    .order_by(REFERRAL_KEY.c.referral)
+    .limit(bindparam("most", type_=Integer()))
 )
 
 
@@ -126,14 +139,12 @@ class KeyStore:
 
     async def epoch_key(self, key_id: str) -> EpochKey | None:
         """The private half of one epoch key; nothing if its time is over."""
-        query = select(EPOCH_PRIVATE.c.wrapped).where(EPOCH_PRIVATE.c.key_id == key_id)
-        wrapped: bytes | None = await self.database.read(lambda connection: connection.execute(query).scalar())
-        return None if wrapped is None else EpochKey(self._unwrap(EPOCH_PRIVATE, key_id, wrapped))
+        row = await self.database.read(lambda connection: _EPOCH_KEY.row(connection, {"the_key": key_id}))
+        return None if row is None else EpochKey(self._unwrap(EPOCH_PRIVATE, key_id, row[0]))
 
     async def epoch_key_ids(self) -> frozenset[str]:
         """Which epoch keys can still open something."""
-        query = select(EPOCH_PRIVATE.c.key_id)
-        return frozenset(await self.database.read(lambda connection: connection.execute(query).scalars().all()))
+        return frozenset(name for (name,) in await self.database.read(lambda conn: _EPOCH_IDS.rows(conn, {})))
 
     async def destroy_ended_epochs(self, at: int) -> int:
         """Destroys private halves whose time is over, and says how many.
@@ -141,20 +152,13 @@ class KeyStore:
         Raises:
             StorageUnavailableError: it is not certain that the bytes are gone.
         """
-        query = select(EPOCH_PRIVATE.c.key_id).where(EPOCH_PRIVATE.c.destroy_at <= at)
-        ended = await self.database.read(lambda connection: connection.execute(query).scalars().all())
+        ended = await self.database.read(lambda connection: _ENDED.rows(connection, {"the_time": at}))
         if ended:
-            await self._destroy(EPOCH_PRIVATE, ended)
+            await self._destroy(EPOCH_PRIVATE, [name for (name,) in ended])
         return len(ended)
 
     async def _destroy(self, table: Table, names: Sequence[str]) -> None:
-        (name,) = table.primary_key.columns
-
-        def remove(connection: Connection) -> None:
-            for start in range(0, len(names), SWEEP_PAGE):
-                connection.execute(delete(table).where(name.in_(names[start : start + SWEEP_PAGE])))
-
-        await self.database.write(remove)
+        await self.database.write(lambda connection: _REMOVE[table.name].run(connection, {"the_ids": list(names)}))
         await self.database.scrub(table.name)
 
     def _wrap(self, table: Table, row: str, secret: bytes) -> bytes:
@@ -177,11 +181,5 @@ def _select_wrapped(connection: Connection, referrals: Sequence[str]) -> dict[st
 
 
 def _page(connection: Connection, after: str, before: int) -> Sequence[str]:
-    key = REFERRAL_KEY.c
-    query = (
-        select(key.referral)
-        .where(key.referral > after, key.created_at < before)
-        .order_by(key.referral)
-        .limit(SWEEP_PAGE)
-    )
-    return connection.execute(query).scalars().all()
+    given = {"the_last": after, "the_time": before, "most": SWEEP_PAGE}
+    return [referral for (referral,) in _PAGE.rows(connection, given)]

@@ -143,6 +143,18 @@ _NOT_REACHED = Prepared(
 )
 _NOT_GONE = text("status IN ('queued', 'held')")
 """As it stands in the index: SQLite finds the index by these words, and reads the whole table where they are bound."""
+_HELD_HERE = and_(OUTBOX.c.referral == bindparam("the_referral"), OUTBOX.c.status == "held")
+_HELD_OF = Prepared(select(*_COLUMNS).where(_HELD_HERE))
+_DELETE_HELD = Prepared(delete(OUTBOX).where(_HELD_HERE))
+_DELETE_QUEUED = Prepared(
+    where_listed(
+        delete(OUTBOX)
+        .where(OUTBOX.c.referral == bindparam("the_referral"), _NOT_GONE)
+        .returning(OUTBOX.c.digest, OUTBOX.c.attempted_at),
+        OUTBOX.c.kind,
+    )
+)
+_HAS_EXPIRED = Prepared(select(OUTBOX.c.id).where(_NOT_GONE, OUTBOX.c.expires_at <= bindparam("the_time")).limit(1))
 
 
 def enqueue(conn: Connection, item: OutgoingRecord) -> None:
@@ -182,27 +194,19 @@ def digests_out(conn: Connection, ids: Iterable[str]) -> dict[str, str]:
 
 def held_of(conn: Connection, referral: str) -> OutgoingRecord | None:
     """The disclosure that waits for this referral's acceptance."""
-    row = conn.execute(select(*_COLUMNS).where(OUTBOX.c.referral == referral, OUTBOX.c.status == "held")).first()
+    row = _HELD_OF.row(conn, {"the_referral": referral})
     return OutgoingRecord(*row) if row else None
 
 
 def delete_held(conn: Connection, referral: str) -> int:
     """Delete what was held: its row and its bytes. Returns how many envelopes that were."""
-    return conn.execute(delete(OUTBOX).where(OUTBOX.c.referral == referral, OUTBOX.c.status == "held")).rowcount
+    return _DELETE_HELD.run(conn, {"the_referral": referral})
 
 
 def delete_queued(conn: Connection, referral: str, kinds: Iterable[str]) -> list[str]:
     """Her no stops what has not left yet. Returns the digests of those that certainly never left."""
-    query = (
-        delete(OUTBOX)
-        .where(
-            OUTBOX.c.referral == referral,
-            OUTBOX.c.status.in_(["queued", "held"]),
-            OUTBOX.c.kind.in_(list(kinds)),
-        )
-        .returning(OUTBOX.c.digest, OUTBOX.c.attempted_at)
-    )
-    return [row.digest for row in conn.execute(query) if row.attempted_at is None]
+    rows = _DELETE_QUEUED.rows(conn, {"the_referral": referral, "the_ids": list(kinds)})
+    return [digest for digest, attempted_at in rows if attempted_at is None]
 
 
 def mark_attempted(conn: Connection, ids: Iterable[str], at: int) -> frozenset[str]:
@@ -318,8 +322,7 @@ def expire_queued(conn: Connection, at: int) -> list[tuple[str, str, str]]:
 
 def has_expired(conn: Connection, at: int) -> bool:
     """Whether there is anything for `expire_queued`."""
-    query = select(OUTBOX.c.id).where(_NOT_GONE, OUTBOX.c.expires_at <= at).limit(1)
-    return conn.execute(query).first() is not None
+    return _HAS_EXPIRED.row(conn, {"the_time": at}) is not None
 
 
 def forget_envelopes(conn: Connection, referral: str) -> None:

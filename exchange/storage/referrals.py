@@ -115,7 +115,24 @@ _SAVE = update(REFERRAL).where(REFERRAL.c.id == bindparam("the_id"), REFERRAL.c.
 _ADD_EVENT = Prepared(insert_unless_there(EVENT), columns=[f.name for f in fields(EventRecord)])
 _EVENTS = Prepared(where_listed(select(*_EVENT_COLUMNS), EVENT.c.referral))
 _ADD_CHANGE = Prepared(insert_listed(CHANGE), columns=["referral", "what", "at"])
-_OWE = insert_unless_there(ATTESTATION)
+_OWE = Prepared(insert_unless_there(ATTESTATION), columns=["referral", "party", "owed_since"])
+_ATTESTED = Prepared(
+    update(ATTESTATION)
+    .where(
+        ATTESTATION.c.referral == bindparam("the_referral"),
+        ATTESTATION.c.party == bindparam("the_party"),
+        ATTESTATION.c.done_at.is_(None),
+    )
+    .values(done_at=bindparam("done_at"), digest=bindparam("digest"))
+)
+_ATTESTATIONS = Prepared(
+    select(*_ATTESTATION_COLUMNS)
+    .where(ATTESTATION.c.referral == bindparam("the_referral"))
+    .order_by(ATTESTATION.c.party)
+)
+_REMOVE_EVENTS = Prepared(
+    where_listed(EVENT.delete().where(EVENT.c.referral == bindparam("the_referral")), EVENT.c.digest)
+)
 # Conditions stand as in their indexes: SQLite finds a partial index by its words, and not where they are bound.
 _OPEN_OFFER = text("referral.closed_at IS NULL AND referral.state IN ('sent', 'received', 'information-requested')")
 _AT = bindparam("the_time", type_=BigInteger())
@@ -239,8 +256,7 @@ def add_event(conn: Connection, event: EventRecord) -> None:
 
 def remove_events(conn: Connection, referral: str, digests: Iterable[str]) -> int:
     """Take back own events whose envelopes certainly never left. Returns how many that were."""
-    query = EVENT.delete().where(EVENT.c.referral == referral, EVENT.c.digest.in_(list(digests)))
-    return conn.execute(query).rowcount
+    return _REMOVE_EVENTS.run(conn, {"the_referral": referral, "the_ids": list(digests)})
 
 
 def events_of(conn: Connection, referrals: Iterable[str]) -> dict[str, list[EventRecord]]:
@@ -280,25 +296,19 @@ def list_changes(
 
 def owe_attestation(conn: Connection, referral: str, parties: Iterable[str], at: int) -> None:
     """From now on these parties owe a signed word that the referral is destroyed."""
-    for party in parties:
-        conn.execute(_OWE.on(conn), {"referral": referral, "party": party, "owed_since": at})
+    _OWE.run_each(conn, [{"referral": referral, "party": party, "owed_since": at} for party in parties])
 
 
 def record_attestation(conn: Connection, referral: str, party: str, at: int, digest: str | None) -> bool:
     """A party has said it; the first word stands. Returns whether this was the first."""
     owe_attestation(conn, referral, [party], at)
-    done = conn.execute(
-        update(ATTESTATION)
-        .where(ATTESTATION.c.referral == referral, ATTESTATION.c.party == party, ATTESTATION.c.done_at.is_(None))
-        .values(done_at=at, digest=digest)
-    )
-    return done.rowcount == 1
+    word = {"the_referral": referral, "the_party": party, "done_at": at, "digest": digest}
+    return _ATTESTED.run(conn, word) == 1
 
 
 def attestations_of(conn: Connection, referral: str) -> list[AttestationRecord]:
     """Who owes what, and who has said it."""
-    query = select(*_ATTESTATION_COLUMNS).where(ATTESTATION.c.referral == referral).order_by(ATTESTATION.c.party)
-    return [AttestationRecord(*row) for row in conn.execute(query)]
+    return [AttestationRecord(*row) for row in _ATTESTATIONS.rows(conn, {"the_referral": referral})]
 
 
 def due_for(conn: Connection, what: str, at: int, limit: int = 200) -> list[ReferralRecord]:

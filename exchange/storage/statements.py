@@ -17,6 +17,7 @@ from sqlalchemy import (
     ARRAY,
     ColumnElement,
     Connection,
+    Delete,
     Dialect,
     Insert,
     Select,
@@ -76,7 +77,7 @@ class TextList(TypeDecorator[list[str]]):
         return value if dialect.name == "postgresql" else json.dumps(value)
 
 
-ListedT = TypeVar("ListedT", Select[Any], Update)
+ListedT = TypeVar("ListedT", Select[Any], Update, Delete)
 
 
 def where_listed(statement: ListedT, column: ColumnElement[str]) -> Both[ListedT]:

@@ -79,7 +79,7 @@ TABLE: Final = (
     Place("say no", HELPLINE, "courier", "HTTPTransport.post_envelopes", ("before", "after")),
     Place("say no", EMBASSY, "api", "receive_envelopes._commit.commit"),
     Place("say no", HELPLINE, "courier", "deliver.settle.commit"),
-    Place("say no", EMBASSY, "courier", "key_store.KeyStore._destroy.remove", usual=("after",)),
+    Place("say no", EMBASSY, "courier", "key_store.KeyStore._destroy.<lambda>", usual=("after",)),
     Place("say no", EMBASSY, "courier", "Database.scrub", ("before", "after")),
     Place("say no", EMBASSY, "courier", "destroy.destroy_referrals.commit"),
     Place("say no", EMBASSY, "courier", "deliver.settle.commit"),

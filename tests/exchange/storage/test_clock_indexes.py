@@ -1,0 +1,48 @@
+"""What runs at every wake-up reads an index, however many referrals there are."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection
+
+from exchange.storage import outbox, referrals
+from exchange.storage.database import Database
+from exchange.storage.migrate import History, upgrade
+from exchange.storage.prepared import Prepared
+
+GIVEN = {"the_time": 1, "most": 200}
+READ_OFTEN = {
+    "releases that are due": referrals._DUE_FOR["release"],
+    "destruction that is due": referrals._DUE_FOR["destroy"],
+    "answers that are overdue": referrals._DUE_FOR["overdue"],
+    "offers without an answer": referrals._DUE_FOR["expired"],
+    "offers without a receipt": referrals._DUE_FOR["undelivered"],
+    "tombstones that end": referrals._DUE_FOR["forget"],
+    "envelopes that are too late": outbox._HAS_EXPIRED,
+}
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    url = f"sqlite:///{tmp_path / 'node.db'}"
+    upgrade(url, History.MAIN)
+    opened = Database.open(url)
+    yield opened
+    await opened.close()
+
+
+@pytest.mark.parametrize("name", READ_OFTEN)
+async def test_no_clock_reads_a_whole_table(database: Database, name: str) -> None:
+    statement: Prepared = READ_OFTEN[name]
+
+    def plan(conn: Connection) -> list[str]:
+        text = statement._text(conn)
+        query = f"EXPLAIN QUERY PLAN {text._sql}"
+        driver = conn.connection.driver_connection
+        assert driver is not None
+        return [row[3] for row in driver.execute(query, text._bound(GIVEN)).fetchall()]
+
+    assert all("USING" in step and "INDEX" in step for step in await database.read(plan))
