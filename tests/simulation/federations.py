@@ -142,6 +142,11 @@ class Cast:
         """The agency of this id."""
         return next(agency for agency in self.agencies if agency.id == agency_id)
 
+    def may_refer(self, sender: str, receiver: str) -> bool:
+        """Whether the first contract has a rule for somebody who consents."""
+        rule = self.agreements[0].rule(self.agency(sender), self.agency(receiver))
+        return rule is not None and "consent" in rule["bases"]
+
     def agreement(self, digest: str) -> Agreement:
         """The contract of this digest."""
         return next(one for one in self.agreements if one.contract.digest == digest)
@@ -218,7 +223,7 @@ def _rule(name: str, sender: str, receiver: str, chance: random.Random) -> dict[
         **listed,
         "bases": ["consent"] if chance.random() < 0.95 else ["caregiver"],
         "release": chance.choice(["automatic", "automatic", "confirm"]),
-        "max_unserved_accepts": 10,
+        "max_unserved_accepts": chance.choice([1, 10, 10, 10]),
         "feedback": chance.choice(["decision", "status", "outcome"]),
         "onward": "none",
         "cross_border": chance.choice(

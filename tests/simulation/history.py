@@ -60,6 +60,24 @@ class Weather:
         return cls(0.15 * rough, 0.12 * rough, 0.3, 0.03 * rough, wrong_clocks=chance.random() < 0.5, cuts=0.08 * rough)
 
 
+CALM: Final = Weather(0.0, 0.0, 0.0, 0.0, wrong_clocks=False, cuts=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Temper:
+    """What people are like in one history."""
+
+    her_no: float
+    """How often she says no: seldom enough in most histories for a service to come to its end."""
+    her_less: float
+    """How often she allows less while the receiver has not been told who she is."""
+
+    @classmethod
+    def of(cls, chance: random.Random) -> Temper:
+        """Some say no at once."""
+        return cls(chance.choice([0.01, 0.01, 0.03, 0.06, 0.3]), chance.choice([0.0, 0.05, 0.3]))
+
+
 @dataclass(slots=True)
 class Outcome:
     """What became of a history."""
@@ -109,6 +127,7 @@ class History:
         self.cast = cast_of(self.chance.randrange(CASTS))
         self.count = self.chance.choice([2, 2, 2, 2, 2, 2, 3, 3, 4])
         self.weather = Weather.of(self.chance)
+        self.temper = Temper.of(self.chance)
         self.oracle = Oracle(self.cast, ground.private_half)
         watch = Watch(self._leaves, self._answered)
         self.machines = ground.begin(self.cast, self.count, seed, watch)
@@ -130,7 +149,8 @@ class History:
         self._step([lambda: self.office.records_consent(first[0], self._others(first[0]))])
         for _ in range(self.chance.choice([1, 1, 2])):
             self._step([self._referral])
-        for _ in range(self.chance.randint(10, 26)):
+        self._good_days()
+        for _ in range(self.chance.randint(8, 24)):
             self._check_failures()
             self._anything()
         self._end_well()
@@ -140,6 +160,17 @@ class History:
             self._much_later()
             reckoning.check()
             reckoning.check_destroyed()
+
+    def _good_days(self) -> None:
+        """Trouble finds referrals at every age: before it begins some of them have come a long way."""
+        rough, self.weather = self.weather, CALM
+        for _ in range(self.chance.choice([0, 0, 1, 2, 3, 4, 6])):
+            for case in self.office.cases:
+                way = self._next_step(case)
+                if way is not None:
+                    self._step([way])
+            self._round()
+        self.weather = rough
 
     def clear_away(self) -> None:
         """Nothing of this history goes on."""
@@ -224,9 +255,9 @@ class History:
             return None
         case = chance.choice(office.cases)
         kind = chance.random()
-        if kind < 0.06:
+        if kind < self.temper.her_no:
             return self._her_no(case)
-        if kind < 0.20:
+        if kind < self.temper.her_no + 0.12:
             return chance.choice([self._receiver_work, self._sender_work])(case)
         return self._next_step(case)
 
@@ -235,20 +266,30 @@ class History:
         desk, office, chance = self.desk, self.office, self.chance
         if desk.offer_of(case) is None:
             return None
+        arrived = self.oracle.arrived
+        disclosed = any(one.kind == "disclosure" for one in arrived.get((case.receiver, case.id), []))
+        if not disclosed and office.settled(case.consent) and chance.random() < self.temper.her_less:
+            return lambda: office.narrows(case.consent)
         words = case.said.get(case.receiver, [])
+        if self._over(case) and chance.random() < 0.8:
+            return None
         if "accepted" not in words:
             decision = chance.choice(DECISIONS)
             return lambda: desk.decides(case, decision)
-        arrived = self.oracle.arrived
         if all(one.header.get("event") != "accepted" for one in arrived.get((case.sender, case.id), [])):
             return None
-        if all(one.kind != "disclosure" for one in arrived.get((case.receiver, case.id), [])):
+        if not disclosed:
             return (lambda: office.releases(case)) if chance.random() < 0.5 else None
         if chance.random() < 0.4:
             return self._sender_work(case)
         states = [state for state in PROGRESS if state not in words]
         state = chance.choice(states) if states else "completed"
         return lambda: desk.reports(case, state)
+
+    def _over(self, case: Case) -> bool:
+        """Whether a sensible worker would still do something."""
+        stopped = any(self.oracle.stopped.get((agency, case.id)) for agency in (case.sender, case.receiver))
+        return stopped or not {"declined", "redirected"}.isdisjoint(case.said.get(case.receiver, []))
 
     def _her_no(self, case: Case) -> Callable[[], Awaitable[None]]:
         form, who = self.chance.choice(FORMS), self.chance.random()
@@ -260,9 +301,12 @@ class History:
 
     async def _referral(self) -> None:
         usable = [one for one in self.office.consents if not one.withdrawn]
-        if usable:
-            consent = self.chance.choice(usable)
-            await self.office.refers(consent, self.chance.choice(self._others(consent.agency)))
+        ways = [(consent, other) for consent in usable for other in self._others(consent.agency)]
+        possible = [way for way in ways if self.cast.may_refer(way[0].agency, way[1])]
+        if ways:
+            # A worker who tries what no contract allows is refused; most of them know.
+            consent, other = self.chance.choice(possible if possible and self.chance.random() < 0.9 else ways)
+            await self.office.refers(consent, other)
 
     def _receiver_work(self, case: Case) -> Callable[[], Awaitable[None]]:
         """Anything, sensible or not."""
@@ -311,7 +355,7 @@ class History:
             if self.network.under_way and self.office.cases and self.chance.random() < 0.3:
                 # What is said while something is on its way is what is most easily overlooked.
                 case = self.chance.choice(self.office.cases)
-                self._step([self._her_no(case)] if self.chance.random() < 0.3 else self._ways())
+                self._step([self._her_no(case)] if self.chance.random() < self.temper.her_no else self._ways())
             for _ in range(self.chance.choice([0, 2, 4, 6])):
                 self._one_letter()
 
@@ -440,7 +484,7 @@ class History:
     def _end_well(self) -> None:
         """The network heals, the machines run, everything arrives."""
         self.trace("the end")
-        self.weather = Weather(0.0, 0.0, 0.0, 0.0, wrong_clocks=False, cuts=0.0)
+        self.weather = CALM
         self.network.cut.clear()
         roster = self.roster
         if roster.suspended is not None:
