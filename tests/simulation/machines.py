@@ -69,7 +69,7 @@ class Keys:
 class NobodyElse:
     """`Channel` of a process that is the only one on its database."""
 
-    def listen(self, _wake: object) -> None:
+    def listen(self, _wake: object, _name: object) -> None:
         pass
 
     def announce(self, _connection: object, _names: object) -> None:
