@@ -114,18 +114,25 @@ def _broken_never(contract: Contract) -> str | None:
     """Asks `decide` itself about every forbidden field, alone, in every direction."""
     at = contract.ends_at - timedelta(seconds=1)
     for number, never in enumerate(contract.never, start=1):
-        for receiver, field in ((kind, field) for kind in AgencyKind if kind in never.to for field in never.fields):
-            fields = frozenset({field})
-            for sender in AgencyKind:
-                for service in ServiceType:
-                    rule = contract.rule_for(sender, receiver, service)
-                    basis = next(iter(rule.bases)) if rule else Basis.CONSENT
+        for receiver in (kind for kind in AgencyKind if kind in never.to):
+            ways = tuple(_ways_to(contract, receiver))
+            for field in never.fields:
+                fields = frozenset({field})
+                for sender, service, basis in ways:
                     if isinstance(decide(contract, Question(sender, receiver, service, basis, fields), at), Permit):
                         return (
                             f"`never[{number}]` forbids `{field.value}` to {an_agency(receiver)}, but "
                             f"{an_agency(sender)} may send a request with it for {service.value}."
                         )
     return None
+
+
+def _ways_to(contract: Contract, receiver: AgencyKind) -> Iterator[tuple[AgencyKind, ServiceType, Basis]]:
+    """Everything that can be asked of a receiver, on a basis that a rule accepts where there is one."""
+    for sender in AgencyKind:
+        for service in ServiceType:
+            rule = contract.rule_for(sender, receiver, service)
+            yield sender, service, next(iter(rule.bases)) if rule else Basis.CONSENT
 
 
 def _contradiction(contract: Contract) -> str | None:

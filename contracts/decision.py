@@ -24,6 +24,7 @@ from contracts.vocabulary import AgencyKind, Basis, BasisClass, Field, Group, Se
 __all__ = ["Deny", "FieldVerdict", "Outcome", "Permit", "Question", "decide", "permitted_groups"]
 
 _NO_GROUPS: Final[frozenset[Group]] = frozenset()
+_RANK: Final = {field: rank for rank, field in enumerate(Field)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +115,7 @@ def permitted_groups(
 def _deny(contract: Contract, question: Question, code: str, sentence: str, rule: str | None = None) -> Deny:
     verdicts = tuple(
         FieldVerdict(field, "withheld", None, rule, code, question.receiver)
-        for field in Field
-        if field in question.fields
+        for field in sorted(question.fields, key=_RANK.__getitem__)
     )
     return Deny(code, sentence, verdicts, contract.digest)
 
@@ -123,9 +123,7 @@ def _deny(contract: Contract, question: Question, code: str, sentence: str, rule
 def _deny_never(contract: Contract, question: Question, prohibited: Mapping[Field, str]) -> Deny:
     verdicts: list[FieldVerdict] = []
     named: list[str] = []
-    for field in Field:
-        if field not in question.fields:
-            continue
+    for field in sorted(question.fields, key=_RANK.__getitem__):
         label = prohibited.get(field)
         if label is None:
             verdicts.append(FieldVerdict(field, "withheld", None, None, "refused-with-request", question.receiver))

@@ -13,11 +13,15 @@ Rules:
 from __future__ import annotations
 
 import re
+from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import yaml
+from yaml.composer import Composer
 from yaml.events import AliasEvent, CollectionStartEvent, ScalarEvent
+from yaml.resolver import BaseResolver
 
 from contracts.problems import ContractProblem
 
@@ -56,9 +60,8 @@ def read_located(data: bytes) -> LocatedDocument:
         document.report((), "too-large", f"The file is larger than {LARGEST_FILE // 1024} KiB.")
         return document
     try:
-        text = data.decode("utf-8")
-        _refuse_references(text, document)
-        root = None if document.problems else yaml.compose(text, Loader=yaml.BaseLoader)
+        events = _refuse_references(data.decode("utf-8"), document)
+        root = None if document.problems else _Nodes(events).get_single_node()
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         document.problems.append(ContractProblem(line, "not-utf-8", "The file is not UTF-8 text."))
@@ -85,10 +88,30 @@ def _syntax_problem(error: yaml.YAMLError) -> ContractProblem:
     )
 
 
-def _refuse_references(text: str, document: LocatedDocument) -> None:
+class _Nodes(Composer, BaseResolver):
+    """Builds nodes from events that were looked at already: scanning the text is what takes the time."""
+
+    def __init__(self, events: Iterable[yaml.Event]) -> None:
+        Composer.__init__(self)
+        BaseResolver.__init__(self)
+        self._events = deque(events)
+
+    def check_event(self, *kinds: type[yaml.Event]) -> bool:
+        return isinstance(self._events[0], kinds)
+
+    def peek_event(self) -> yaml.Event:
+        return self._events[0]
+
+    def get_event(self) -> yaml.Event:
+        return self._events.popleft()
+
+
+def _refuse_references(text: str, document: LocatedDocument) -> list[yaml.Event]:
     """Looks at the event stream, before any node is built, so that a file of references cannot grow in memory."""
+    events = []
     depth = 0
     for event in yaml.parse(text, Loader=yaml.BaseLoader):
+        events.append(event)
         line = _line(event)
         if isinstance(event, AliasEvent) or (
             isinstance(event, ScalarEvent | CollectionStartEvent) and event.anchor is not None
@@ -103,7 +126,8 @@ def _refuse_references(text: str, document: LocatedDocument) -> None:
             depth -= 1
         if depth > DEEPEST_NESTING:
             document.problems.append(ContractProblem(line, "too-deep", "Lists and keys are nested too deeply."))
-            return
+            break
+    return events
 
 
 def _value(node: yaml.Node, path: Path, document: LocatedDocument) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Final, Literal
 
 from contracts.vocabulary import AgencyKind, Field, Stage
@@ -27,6 +27,7 @@ FIELD_CODES: Final = frozenset(_SENTENCES)
 """Every code a verdict may carry."""
 
 
+@cache
 def an_agency(kind: AgencyKind) -> str:
     """The kind as it stands in a sentence: `a shelter agency`, `an embassy agency`."""
     article = "an" if kind.value[0] in "aeiou" else "a"

@@ -36,6 +36,8 @@ CONFIG_VARIABLE: Final = "EXCHANGE_CONFIG"
 CONFIG_NAME: Final = "exchange.toml"
 KEYS_NAME: Final = "node.keys"
 """The key file in the home of a node."""
+CARD_NAME: Final = "card.json"
+"""What its agency hands to the federation; it holds no secret."""
 DEFAULT_HOME: Final = "~/.referral-exchange"
 SHORTEST_PASSPHRASE: Final = 16
 

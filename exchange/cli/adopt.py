@@ -22,7 +22,7 @@ from exchange.cli.passphrase import opened_agency_keys, opened_keys
 from exchange.cli.profile import HomeOption
 from exchange.cli.roster import write_whole
 from exchange.oauth.compact import Sign
-from exchange.settings import Environment, load_settings
+from exchange.settings import CARD_NAME, Environment, load_settings
 
 ADHERENCE_FOLDER: Final = "adherence"
 
@@ -59,9 +59,9 @@ def _adopt_elsewhere(folder: Path, data: bytes) -> None:
     from exchange.roster import RosterInvalidError, parse_member_card
 
     try:
-        synthetic = parse_member_card((folder / "card.json").read_bytes().strip()).synthetic
+        synthetic = parse_member_card((folder / CARD_NAME).read_bytes().strip()).synthetic
     except (OSError, RosterInvalidError):
-        fail(f"{folder / 'card.json'} is missing or damaged.", code=SET_UP_WRONG)
+        fail(f"{folder / CARD_NAME} is missing or damaged.", code=SET_UP_WRONG)
     refuse_unless_adoptable(data, Environment.DEMO if synthetic else Environment.PRODUCTION)
     keys = opened_agency_keys(folder / AGENCY_KEYS_NAME)
     if keys.agency is None:
@@ -102,7 +102,7 @@ def sign_adherence(home: Path, contracts_dir: Path, data: bytes, sign: Sign, *, 
     from exchange.roster import parse_member_card
 
     digest = hashlib.sha256(data).hexdigest()
-    agency = parse_member_card((home / "card.json").read_bytes().strip()).agency
+    agency = parse_member_card((home / CARD_NAME).read_bytes().strip()).agency
     statement = sign_statement(Adherence(agency=agency, contract=digest, adopted_at=now), sign)
     contracts_dir.mkdir(mode=0o700, exist_ok=True)
     write_whole(contracts_dir / f"{digest}.yaml", data)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,9 +14,9 @@ from exchange.cli.console import OUT, SET_UP_WRONG, advise, fail, refusals_told,
 from exchange.cli.profile import HomeOption, Profile
 from exchange.oauth.scopes import CLIENT_SCOPES, Scope
 from exchange.settings import Settings, load_settings
-from exchange.storage.access import list_clients, revoke_client
-from exchange.storage.database import Database
-from exchange.storage.errors import IntegrityError
+
+if TYPE_CHECKING:
+    from exchange.storage.database import Database
 
 app = typer.Typer(no_args_is_help=True, help="Which of the agency's own systems may call the node.")
 
@@ -40,6 +40,7 @@ def add(
     """Register a system: with a key made here, carried over in a folder, or with its own public key."""
     from exchange.cli.founding import CLIENT_KEY_NAME, add_client, register_client
     from exchange.oauth.clients import ClientKeyError
+    from exchange.storage.errors import IntegrityError
 
     if (folder is None) is (public_key is None):
         fail("Give either --folder, for a key made here, or --public-key.", code=SET_UP_WRONG)
@@ -72,6 +73,8 @@ def add(
 @app.command()
 def revoke(client_id: Annotated[str, typer.Argument(help="Which system.")], home: HomeOption = None) -> None:
     """A lost device: refused from the next call on, whatever tokens it holds."""
+    from exchange.storage.access import revoke_client
+
     with _database(home) as database:
         if not database.write_sync(lambda connection: revoke_client(connection, client_id)):
             fail(f"No active client is called {client_id}.")
@@ -81,6 +84,8 @@ def revoke(client_id: Annotated[str, typer.Argument(help="Which system.")], home
 @app.command("list")
 def list_(home: HomeOption = None) -> None:
     """Every system that was ever registered."""
+    from exchange.storage.access import list_clients
+
     with _database(home) as database:
         clients = database.read_sync(list_clients)
     rows = [(client.client_id, client.status, client.unit or "", client.scopes) for client in clients]
@@ -89,6 +94,8 @@ def list_(home: HomeOption = None) -> None:
 
 @contextmanager
 def _database(home: Path | None) -> Iterator[Database]:
+    from exchange.storage.database import Database
+
     with refusals_told():
         settings: Settings = load_settings(home=home)
     database = Database.open(settings.database_url.get_secret_value())

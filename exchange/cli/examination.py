@@ -22,11 +22,7 @@ from exchange.envelope.errors import KeyFileError
 from exchange.envelope.key_file import KeySet, open_keys, read_key_file
 from exchange.insecurities import insecurities
 from exchange.roster import Member, RosterInvalidError, RosterSnapshot, Status, parse_member_card, parse_roster
-from exchange.settings import KEYS_NAME, Environment, Settings
-from exchange.storage.database import Database
-from exchange.storage.errors import StorageError
-from exchange.storage.migrate import History, ensure_current
-from exchange.storage.unserved import unserved_by_peer
+from exchange.settings import CARD_NAME, KEYS_NAME, Environment, Settings
 
 SOON: Final = timedelta(days=60)
 
@@ -75,7 +71,7 @@ def bad(subject: str, sentence: str, what_to_do: str) -> Finding:
 def read_federation(settings: Settings) -> Federation | Finding:
     """The roster and this agency's place in it, or why neither is known."""
     try:
-        card = parse_member_card((settings.home / "card.json").read_bytes().strip())
+        card = parse_member_card((settings.home / CARD_NAME).read_bytes().strip())
     except (OSError, RosterInvalidError):
         return bad("roster", "This agency's card is missing or damaged.", "Run `exchange init`, or restore card.json.")
     try:
@@ -131,6 +127,9 @@ def _same_keys(keys: KeySet, own: Member) -> Iterator[Finding]:
 
 def look_at_databases(settings: Settings) -> Iterator[Finding]:
     """Whether both databases answer and have the tables of this program."""
+    from exchange.storage.errors import StorageError
+    from exchange.storage.versions import History, ensure_current
+
     urls = {History.MAIN: settings.database_url, History.KEYS: settings.key_database_url}
     for history, url in urls.items():
         try:
@@ -181,6 +180,11 @@ def look_at_contracts(settings: Settings, federation: Federation, at: datetime) 
 
 def look_at_receivers(settings: Settings, at: int) -> Iterator[Finding]:
     """Whom this agency has given names, and whether they serve."""
+    from exchange.storage.database import Database
+    from exchange.storage.errors import StorageError
+    from exchange.storage.unserved import unserved_by_peer
+    from exchange.storage.versions import History, ensure_current
+
     url = settings.database_url.get_secret_value()
     try:
         ensure_current(url, History.MAIN)

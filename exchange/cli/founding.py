@@ -28,12 +28,12 @@ from exchange.envelope.key_file import MODERATE, SALT_BYTES, KdfCost, KeySet, cr
 from exchange.envelope.keys import KEY_BYTES, NONCE_BYTES, AgencyKey, NodeKey, StorageKey
 from exchange.oauth.scopes import Scope, format_scopes
 from exchange.roster import Member, ToldFirst, member_card
-from exchange.settings import CONFIG_NAME, KEYS_NAME, Environment
+from exchange.settings import CARD_NAME, CONFIG_NAME, KEYS_NAME, Environment
 from exchange.storage.access import StoredClient, insert_client
 from exchange.storage.database import Database
-from exchange.storage.migrate import History, upgrade
+from exchange.storage.migrate import upgrade
+from exchange.storage.versions import History
 
-CARD_NAME: Final = "card.json"
 CLIENT_KEY_NAME: Final = "client.jwk"
 CONTRACTS_NAME: Final = "contracts"
 FIRST_CLIENT: Final = "first-client"

@@ -10,7 +10,8 @@ def migrate(home: HomeOption = None) -> None:
     """Upgrade the key store, then the main database: each whole, or not at all."""
     from exchange.settings import load_settings
     from exchange.storage.errors import StorageError
-    from exchange.storage.migrate import History, upgrade
+    from exchange.storage.migrate import upgrade
+    from exchange.storage.versions import History
 
     with refusals_told():
         settings = load_settings(home=home)

@@ -21,8 +21,8 @@ def resync(
     """Tell every peer since when this node's data is lost: stops come again, and senders are asked to send again."""
     from pydantic import SecretStr
 
-    from exchange.app import StartRefusedError
     from exchange.settings import load_settings
+    from exchange.startup import StartRefusedError
 
     with refusals_told():
         settings = load_settings(home=home)
@@ -36,9 +36,9 @@ def resync(
 
 
 async def _tell_everybody(settings: Settings, since: datetime) -> int:
-    from exchange.app import open_node
     from exchange.federation.transport import HTTPTransport, PeerUnreachableError
     from exchange.schemas.federation import ResyncRequest
+    from exchange.startup import open_node
 
     body = ResyncRequest(since=since).model_dump_json().encode()
     unreached = 0

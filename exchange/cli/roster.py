@@ -19,7 +19,6 @@ from typing import Annotated, Final
 import typer
 
 from exchange.cli.console import OUT, SET_UP_WRONG, fail, refusals_told, say, table
-from exchange.cli.founding import CARD_NAME
 from exchange.cli.profile import HomeOption
 from exchange.envelope.errors import StatementError
 from exchange.envelope.keys import key_id
@@ -33,7 +32,7 @@ from exchange.roster import (
     parse_roster,
     roster_bytes,
 )
-from exchange.settings import Settings, load_settings
+from exchange.settings import CARD_NAME, Settings, load_settings
 
 app = typer.Typer(no_args_is_help=True, help="This agency's card, and the roster of a small federation.")
 

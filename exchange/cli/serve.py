@@ -172,7 +172,7 @@ def serve(
 
 def holds_agency_key(settings: Settings) -> bool:
     """End here, before anything is started, if the keys, the roster or a database would end the processes anyway."""
-    from exchange.app import StartRefusedError, check_start
+    from exchange.startup import StartRefusedError, check_start
 
     try:
         return check_start(settings)

@@ -1,7 +1,8 @@
 """Traces, metrics and log lines that hold ids, codes and numbers, and nothing about a person.
 
-`allowed` is the list; `exporters` and `logs` apply it; `setup` starts traces and metrics; `access` writes one line for
-each request; `measurements` is what the node counts.
+`allowed` is the list; `exporters` and `logs` apply it; `setup` starts traces and metrics and
+`recording` keeps them for a collector; `access` writes one line for each request; `measurements` is what the node
+counts.
 """
 
 from exchange.telemetry.access import AccessLog

@@ -11,11 +11,12 @@ Rules:
 * Global providers stay as they are, so that no library records through this node by itself.
 """
 
+from __future__ import annotations
+
 from collections.abc import MutableMapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
-from fastapi.telemetry import TelemetryConfig
 from opentelemetry.context import Context
 from opentelemetry.metrics import MeterProvider, NoOpMeterProvider
 from opentelemetry.propagate import set_global_textmap
@@ -27,23 +28,22 @@ from opentelemetry.propagators.textmap import (
     default_getter,
     default_setter,
 )
-from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter
-from opentelemetry.sdk.metrics import MeterProvider as SdkMeterProvider
-from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
-from opentelemetry.sdk.metrics.view import View
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import SpanProcessor
-from opentelemetry.sdk.trace import TracerProvider as SdkTracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.trace import NoOpTracerProvider, Tracer, TracerProvider
 
-from exchange.telemetry.allowed import ATTRIBUTES
-from exchange.telemetry.exporters import AllowListMetricExporter, AllowListSpanExporter
 from exchange.telemetry.measurements import Measurements
 
+if TYPE_CHECKING:
+    from fastapi.telemetry import TelemetryConfig
+
 NAME: Final = "exchange"
-SERVICE: Final = "referral-exchange"
+
+
+@runtime_checkable
+class Recorder(Protocol):
+    """A provider that records, and not one that does nothing."""
+
+    def shutdown(self) -> None:
+        """Send what is waiting and stop."""
 
 
 class NoPropagation(TextMapPropagator):
@@ -79,10 +79,13 @@ class Telemetry:
     @property
     def on(self) -> bool:
         """Whether anything is recorded."""
-        return isinstance(self.tracers, SdkTracerProvider)
+        return isinstance(self.tracers, Recorder)
 
     def fastapi(self) -> TelemetryConfig:
         """What `FastAPI(telemetry=…)` is told. One span a request; everything else is measured here or not at all."""
+        # Imported here: the courier has telemetry too and never loads the web framework.
+        from fastapi.telemetry import TelemetryConfig
+
         return TelemetryConfig(
             tracing=self.on,
             tracer_provider=self.tracers,
@@ -96,10 +99,9 @@ class Telemetry:
 
     def shut_down(self) -> None:
         """Send what is waiting and stop."""
-        if isinstance(self.tracers, SdkTracerProvider):
-            self.tracers.shutdown()
-        if isinstance(self.meters, SdkMeterProvider):
-            self.meters.shutdown()
+        for provider in (self.tracers, self.meters):
+            if isinstance(provider, Recorder):
+                provider.shutdown()
 
 
 def start_telemetry(*, endpoint: str | None, trace_ratio: float, version: str) -> Telemetry:
@@ -114,45 +116,14 @@ def start_telemetry(*, endpoint: str | None, trace_ratio: float, version: str) -
     if endpoint is None:
         return telemetry_with(NoOpTracerProvider(), NoOpMeterProvider())
     # Imported here: a node without a collector neither loads nor starts any of it.
-    from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from exchange.telemetry.recording import record_to
 
-    resource = describe(version)
-    spans = AllowListSpanExporter(OTLPSpanExporter(endpoint=f"{endpoint}/v1/traces"), resource)
-    metrics = AllowListMetricExporter(OTLPMetricExporter(endpoint=f"{endpoint}/v1/metrics"), resource)
-    return telemetry_with(
-        record_spans(BatchSpanProcessor(spans), resource, trace_ratio=trace_ratio),
-        record_metrics(PeriodicExportingMetricReader(metrics), resource),
-    )
+    return telemetry_with(*record_to(endpoint, trace_ratio=trace_ratio, version=version))
 
 
 def telemetry_with(tracers: TracerProvider, meters: MeterProvider) -> Telemetry:
     """Telemetry on given providers."""
     return Telemetry(tracers, meters, tracers.get_tracer(NAME), Measurements(meters.get_meter(NAME)))
-
-
-def describe(version: str) -> Resource:
-    """All that is said about this process. `Resource.create` would add what the environment of the process says."""
-    return Resource({"service.name": SERVICE, "service.version": version})
-
-
-def record_spans(processor: SpanProcessor, resource: Resource, *, trace_ratio: float) -> SdkTracerProvider:
-    """A tracer provider that hands finished spans to `processor`."""
-    sampler = ParentBased(TraceIdRatioBased(trace_ratio))
-    tracers = SdkTracerProvider(sampler=sampler, resource=resource, shutdown_on_exit=False)
-    tracers.add_span_processor(processor)
-    return tracers
-
-
-def record_metrics(reader: MetricReader, resource: Resource) -> SdkMeterProvider:
-    """A meter provider whose streams hold allowed attributes only, so that a wrong one never becomes a series."""
-    return SdkMeterProvider(
-        metric_readers=[reader],
-        resource=resource,
-        exemplar_filter=AlwaysOffExemplarFilter(),  # an exemplar keeps the attributes that a view removed
-        views=[View(instrument_name="*", attribute_keys=set(ATTRIBUTES))],
-        shutdown_on_exit=False,
-    )
 
 
 def _is_health_check(scope: MutableMapping[str, Any]) -> bool:

@@ -1,7 +1,7 @@
 """Everything a use case needs of its node, opened once and handed in.
 
-`Node` is made by `exchange.app` and holds no request's state. A keyring holds the agency's keys where they live with
-the node; a node without one is a blind mailbox.
+`Node` is made by `exchange.startup` and holds no request's state. A keyring holds the agency's keys where they live
+with the node; a node without one is a blind mailbox.
 """
 
 from __future__ import annotations

@@ -33,7 +33,8 @@ from exchange.referral.contact_plan import SafeContact
 from exchange.storage.tables import CLIENT_CODE
 from exchange.telemetry import Telemetry, configure_logging
 from exchange.telemetry.exporters import AllowListSpanExporter
-from exchange.telemetry.setup import describe, record_metrics, record_spans, telemetry_with
+from exchange.telemetry.recording import describe, record_metrics, record_spans
+from exchange.telemetry.setup import telemetry_with
 
 CANARIES: Final = {
     "preferred_name": "Bunga Kenari-Satu",

@@ -12,11 +12,11 @@ from support.federation import PASSPHRASE, Federation, federation
 from support.people import CANARY_NAME
 
 from contracts.vocabulary import WithdrawalForm
-from exchange.app import check_start
 from exchange.client import ProblemError
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.schemas.inbox import ProgressRequest
 from exchange.settings import load_settings
+from exchange.startup import check_start
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

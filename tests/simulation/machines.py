@@ -24,7 +24,7 @@ from opentelemetry.metrics import NoOpMeter
 from simulation.one_thread import AtOnce, OneThread
 
 from consent.statements import StatementLibrary
-from exchange import app
+from exchange import startup
 from exchange.envelope.keys import AgencyKey, NodeKey, StorageKey
 from exchange.envelope.sealed_rows import SealedRows
 from exchange.federation.courier import Courier
@@ -181,11 +181,11 @@ class Machine:
         return self.process.node
 
     def start(self) -> None:
-        """Start a process on what lies on the disks, as `exchange.app.open_node` does."""
+        """Start a process on what lies on the disks, as `exchange.startup.open_node` does."""
         node = self._load(self.main.open(), self.secret.open())
 
         async def opening() -> None:
-            await app._sweep(node)
+            await startup._sweep(node)
             await publish_own_epochs(node)
 
         dies, self.dies = self.dies, _never

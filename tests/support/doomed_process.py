@@ -34,6 +34,7 @@ import uvicorn  # noqa: F401 - imported before the fork
 
 import exchange.app
 import exchange.federation.courier
+import exchange.startup
 from contracts.loader import shipped_contract
 from exchange.cli import node_process
 from exchange.federation.transport import HTTPTransport
@@ -177,7 +178,7 @@ def _prepare() -> None:
     WorldFiles._judge = lambda self, data: judged(data, self._drafts)  # type: ignore[method-assign]
     judged(shipped_contract(), True)
     # A courier that died leaves its lease to run out; a test does not wait a minute for that.
-    exchange.app.LIMITS = replace(LIMITS, lease_default_s=1)  # type: ignore[misc]
+    exchange.startup.LIMITS = replace(LIMITS, lease_default_s=1)  # type: ignore[misc]
 
 
 def _start(order: dict[str, Any]) -> int:

@@ -26,7 +26,6 @@ from contracts.loader import load_contract, shipped_contract
 from contracts.model import Contract
 from exchange.api.api import build_api
 from exchange.api.serving import attach
-from exchange.app import open_node
 from exchange.cli import founding
 from exchange.cli.adopt import sign_adherence
 from exchange.cli.founding import CONTRACTS_NAME, KEYS_NAME, NodePlan, found
@@ -43,6 +42,7 @@ from exchange.federation.transport import HTTPTransport
 from exchange.federation.world_files import WorldFiles
 from exchange.roster import Adoption, Member, roster_bytes
 from exchange.settings import Environment, load_settings
+from exchange.startup import open_node
 from exchange.storage.migrate import History, upgrade
 from exchange.telemetry import AccessLog, Telemetry
 from exchange.use_cases.maintain import maintain

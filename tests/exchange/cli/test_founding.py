@@ -18,7 +18,7 @@ from exchange.envelope.errors import KeyFileError
 from exchange.envelope.key_file import FLOOR, open_keys, read_key_file
 from exchange.roster import ToldFirst, parse_member_card
 from exchange.settings import Environment, load_settings
-from exchange.storage.migrate import History, ensure_current
+from exchange.storage.versions import History, ensure_current
 
 PASSPHRASE = "a long enough passphrase"
 

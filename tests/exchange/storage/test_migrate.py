@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic.script import ScriptDirectory
 from sqlalchemy import Inspector, create_engine, inspect, text
 from sqlalchemy.pool import NullPool
 from support.databases import MakeDatabase
 
-from exchange.storage import migrate
+from exchange.storage import migrate, versions
 from exchange.storage.engine import parse_url
 from exchange.storage.errors import (
     DatabaseNewerError,
@@ -22,7 +23,7 @@ from exchange.storage.errors import (
     SchemaDriftError,
     StorageUnavailableError,
 )
-from exchange.storage.migrate import History
+from exchange.storage.versions import History
 
 histories = pytest.mark.parametrize("history", list(History))
 
@@ -115,12 +116,25 @@ def test_migrations_make_exactly_the_tables_of_the_code(make_database: MakeDatab
 
 
 @histories
+def test_the_names_of_the_files_are_the_versions_that_alembic_knows(history: History) -> None:
+    scripts = ScriptDirectory.from_config(migrate._config(history, history.folder))
+    assert versions.known_versions(history.folder) == [step.revision for step in scripts.walk_revisions()][::-1]
+    assert versions.newest(history) == scripts.get_current_head()
+
+
+def test_looking_at_a_version_does_not_load_what_migrates() -> None:
+    code = "import sys, exchange.storage.versions; sys.exit('alembic' in sys.modules)"
+    root = Path(migrate.__file__).parents[2]
+    assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
+
+
+@histories
 def test_upgrading_twice_changes_nothing(make_database: MakeDatabase, history: History) -> None:
     with make_database(None) as url:
-        assert migrate.current(url) is None
-        assert migrate.upgrade(url, history) == migrate.upgrade(url, history) == migrate.newest(history)
-        assert migrate.current(url) == migrate.newest(history)
-        migrate.ensure_current(url, history)
+        assert versions.current(url) is None
+        assert migrate.upgrade(url, history) == migrate.upgrade(url, history) == versions.newest(history)
+        assert versions.current(url) == versions.newest(history)
+        versions.ensure_current(url, history)
 
 
 def test_a_step_that_fails_leaves_nothing_half_done(empty_database_url: str, tmp_path: Path) -> None:
@@ -129,7 +143,7 @@ def test_a_step_that_fails_leaves_nothing_half_done(empty_database_url: str, tmp
     with pytest.raises(MigrationError):
         migrate.upgrade(empty_database_url, versions=steps(tmp_path, PARENT_AND_CHILD, REBUILD, FAIL_HALF_WAY))
     assert tables(empty_database_url) == before
-    assert migrate.current(empty_database_url) == "test_1"
+    assert versions.current(empty_database_url) == "test_1"
     columns = look(empty_database_url, lambda connection: inspect(connection).get_columns("parent"))
     assert [column["name"] for column in columns] == ["id", "old"]
 
@@ -138,7 +152,7 @@ def test_a_first_upgrade_that_fails_leaves_an_empty_database(empty_database_url:
     with pytest.raises(MigrationError):
         migrate.upgrade(empty_database_url, versions=steps(tmp_path, FAIL_HALF_WAY))
     assert tables(empty_database_url) == set()
-    assert migrate.current(empty_database_url) is None
+    assert versions.current(empty_database_url) is None
 
 
 def test_rebuilding_a_table_keeps_the_rows_that_refer_to_it(empty_database_url: str, tmp_path: Path) -> None:
@@ -150,7 +164,7 @@ def test_a_step_that_breaks_references_is_undone(empty_database_url: str, tmp_pa
     migrate.upgrade(empty_database_url, versions=steps(tmp_path, PARENT_AND_CHILD))
     with pytest.raises(MigrationError):
         migrate.upgrade(empty_database_url, versions=steps(tmp_path, PARENT_AND_CHILD, BREAK_REFERENCES))
-    assert migrate.current(empty_database_url) == "test_1"
+    assert versions.current(empty_database_url) == "test_1"
 
 
 def test_a_database_of_a_newer_version_is_refused_and_not_touched(database_url: str, tmp_path: Path) -> None:
@@ -162,7 +176,7 @@ def test_a_database_of_a_newer_version_is_refused_and_not_touched(database_url: 
     with engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = 'main_9999'"))
     before = tables(database_url)
-    for attempt in (migrate.upgrade, migrate.ensure_current):
+    for attempt in (migrate.upgrade, versions.ensure_current):
         with pytest.raises(DatabaseNewerError):
             attempt(database_url)
     assert tables(database_url) == before
@@ -170,7 +184,7 @@ def test_a_database_of_a_newer_version_is_refused_and_not_touched(database_url: 
 
 def test_main_database_and_key_store_cannot_be_exchanged(database_url: str, key_store_url: str) -> None:
     with pytest.raises(MigrationError):
-        migrate.ensure_current(database_url, History.KEYS)
+        versions.ensure_current(database_url, History.KEYS)
     with pytest.raises(MigrationError):
         migrate.upgrade(key_store_url, History.MAIN)
 
@@ -186,7 +200,7 @@ def test_tables_of_something_else_are_not_touched(empty_database_url: str) -> No
 
 def test_an_empty_database_is_too_old(empty_database_url: str) -> None:
     with pytest.raises(DatabaseOlderError):
-        migrate.ensure_current(empty_database_url)
+        versions.ensure_current(empty_database_url)
 
 
 @pytest.mark.parametrize(
@@ -224,7 +238,7 @@ def test_a_draft_of_an_unchanged_schema_is_empty(tmp_path: Path, monkeypatch: py
     real = migrate._config
     copied = tmp_path / "versions"
     copied.mkdir()
-    for file in (migrate._FOLDER / "versions" / "main").glob("*.py"):
+    for file in History.MAIN.folder.glob("*.py"):
         (copied / file.name).write_text(file.read_text())
     monkeypatch.setattr(migrate, "_config", lambda history, _versions: real(history, copied))
     written = migrate.draft(History.MAIN, "nothing")

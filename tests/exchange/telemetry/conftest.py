@@ -12,7 +12,8 @@ from support.collector import Collector, KeptMetrics
 
 from exchange.telemetry.exporters import AllowListMetricExporter, AllowListSpanExporter
 from exchange.telemetry.logs import SINK, configure_logging
-from exchange.telemetry.setup import describe, record_metrics, record_spans, telemetry_with
+from exchange.telemetry.recording import describe, record_metrics, record_spans
+from exchange.telemetry.setup import telemetry_with
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from support.collector import Collector
 
 from exchange.telemetry import AccessLog, Telemetry, start_telemetry
 from exchange.telemetry.allowed import ATTRIBUTES, allowed
-from exchange.telemetry.setup import describe
+from exchange.telemetry.recording import describe
 
 CANARY = "Siti-Canary-0812"
 TRACE = 0x0AF7651916CD43DD8448EB211C80319C
@@ -208,7 +208,7 @@ def test_off_by_default_loads_no_exporter() -> None:
     code = (
         "import sys; from exchange.telemetry import start_telemetry;"
         "start_telemetry(endpoint=None, trace_ratio=1.0, version='0.1.0');"
-        "sys.exit(any(name.startswith('opentelemetry.exporter') for name in sys.modules))"
+        "sys.exit(any(name.startswith(('opentelemetry.exporter', 'opentelemetry.sdk')) for name in sys.modules))"
     )
     root = Path(__file__).parents[3]
     environment = {**os.environ, "PYTHONPATH": str(root)}

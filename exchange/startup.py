@@ -1,0 +1,273 @@
+"""Settings become an open node. Every process of a node starts here, also the one that serves nothing.
+
+Rules:
+
+* A node that would be insecure does not start; the reasons say who must do what.
+* It starts only with keys that open, databases at the right version, and a roster in which its agency stands under
+  exactly these keys.
+* Keys in the key store that no referral needs are swept before anything is received.
+* Whatever was opened is closed, also when starting fails half-way.
+* The web framework is not loaded here: the courier and the commands have no use for it.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from importlib.metadata import version
+from typing import Any, Final
+
+import httpx2
+
+from consent.statements import StatementLibrary
+from exchange.envelope.errors import KeyFileError
+from exchange.envelope.key_file import KeySet, open_keys, read_key_file
+from exchange.envelope.keys import NodeKey, StorageKey
+from exchange.envelope.sealed_rows import SealedRows
+from exchange.federation.peers import fetch_peer_keys
+from exchange.federation.transport import HTTPTransport, PeerUnreachableError
+from exchange.federation.world_files import WorldFiles, WorldPaths
+from exchange.insecurities import insecurities
+from exchange.limits import LIMITS, MINUTE_MS
+from exchange.oauth.server import TokenServer
+from exchange.roster import Member, RosterInvalidError, RosterSnapshot, parse_roster
+from exchange.schemas.federation import ConsentStatusAnswer
+from exchange.settings import KEYS_NAME, Environment, Settings
+from exchange.storage.database import Connection, Database
+from exchange.storage.errors import StorageError
+from exchange.storage.key_store import KeyStore
+from exchange.storage.node_keyring import NodeKeyring
+from exchange.storage.referrals import load_referrals
+from exchange.storage.versions import History, ensure_current
+from exchange.telemetry import Telemetry, configure_logging, start_telemetry
+from exchange.use_cases.maintain import publish_own_epochs
+from exchange.use_cases.node import Node
+
+VERSION: Final = version("referral-exchange")
+SANDBOX_TOKEN_S: Final = 3600
+"""Long enough to paste. A sandbox holds nobody real, and production refuses its roster."""
+ORPHANS_OLDER_THAN_MS: Final = 10 * MINUTE_MS
+
+
+class StartRefusedError(Exception):
+    """The node does not start. `reasons` say who must do what."""
+
+    def __init__(self, *reasons: str) -> None:
+        super().__init__(" ".join(reasons))
+        self.reasons = reasons
+
+
+def clock() -> int:
+    """Unix milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+@asynccontextmanager
+async def open_node(
+    settings: Settings,
+    *,
+    telemetry: Telemetry | None = None,
+    transport: httpx2.AsyncBaseTransport | None = None,
+) -> AsyncIterator[Node]:
+    """An open node, closed at the end.
+
+    Raises:
+        StartRefusedError: it must not start, or cannot.
+    """
+    async with AsyncExitStack() as stack:
+        if telemetry is None:
+            telemetry = begin_telemetry(settings)
+            stack.callback(telemetry.shut_down)
+        keys = _keys(settings)
+        world = _world(settings)
+        roster = world.current().roster
+        member = _own_member(roster, keys)
+        _refuse_insecure(settings, roster)
+        database = await _database(stack, settings.database_url.get_secret_value(), History.MAIN)
+        key_database = await _database(stack, settings.key_database_url.get_secret_value(), History.KEYS)
+        node = _node(settings, telemetry, keys, member, world, database, key_database)
+
+        def now() -> int:
+            return node.clock()  # looked up each time: a test moves the node's clock
+
+        http = HTTPTransport(node.agency, node.node_key, node.limits, now, transport=transport)
+        stack.push_async_callback(http.close)
+
+        async def fetch(peer: Member) -> None:
+            await fetch_peer_keys(node, http, peer)
+
+        async def ask(peer: Member, receipts: Sequence[str]) -> ConsentStatusAnswer | None:
+            try:
+                return await http.consent_status(peer, receipts)
+            except PeerUnreachableError:
+                return None
+
+        node.fetch_peer_keys = fetch
+        node.ask_consent_status = ask
+        await _sweep(node)
+        await publish_own_epochs(node)
+        yield node
+
+
+def check_start(settings: Settings) -> bool:
+    """Everything that would keep a node from starting, looked at without opening it; whether it holds the agency key.
+
+    Raises:
+        StartRefusedError: it must not start, or cannot.
+    """
+    keys = _keys(settings)
+    try:
+        roster = parse_roster(settings.roster_path.read_bytes())
+    except (OSError, RosterInvalidError):
+        raise StartRefusedError("The operator must put the federation's roster in place (`exchange roster`).") from None
+    _own_member(roster, keys)
+    _refuse_insecure(settings, roster)
+    for url, history in ((settings.database_url, History.MAIN), (settings.key_database_url, History.KEYS)):
+        _check_version(url.get_secret_value(), history)
+    return keys.agency is not None
+
+
+def _check_version(url: str, history: History) -> None:
+    try:
+        ensure_current(url, history)
+    except StorageError as error:
+        raise StartRefusedError(f"The operator must look at the {history.value} database: {error}") from None
+
+
+def begin_telemetry(settings: Settings) -> Telemetry:
+    """Traces, metrics and log lines of this process, as the settings say."""
+    telemetry = start_telemetry(endpoint=settings.otlp_endpoint, trace_ratio=settings.trace_ratio, version=VERSION)
+    configure_logging(level=settings.log_level, count_dropped=telemetry.measurements.log_keys_dropped)
+    return telemetry
+
+
+def _keys(settings: Settings) -> KeySet:
+    if settings.passphrase is None:
+        raise StartRefusedError("The operator must set EXCHANGE_PASSPHRASE_FILE, or type the passphrase.")
+    path = settings.home / KEYS_NAME
+    try:
+        return open_keys(read_key_file(path), settings.passphrase.get_secret_value().encode())
+    except FileNotFoundError:
+        raise StartRefusedError("The operator must run `exchange init` first: there are no keys.") from None
+    except KeyFileError as error:
+        raise StartRefusedError(f"The operator must look at the key file: {error}") from None
+
+
+def _world(settings: Settings) -> WorldFiles:
+    paths = WorldPaths(settings.roster_path, settings.contracts_dir)
+    try:
+        return WorldFiles(paths, drafts=settings.environment is not Environment.PRODUCTION)
+    except OSError:
+        raise StartRefusedError("The operator must put the federation's roster in place (`exchange roster`).") from None
+    except RosterInvalidError as error:
+        raise StartRefusedError(f"The operator must replace the roster file. {error}") from None
+
+
+def _own_member(roster: RosterSnapshot, keys: KeySet) -> Member:
+    """This agency: the member that stands in the roster under the node key of the key file."""
+    if keys.node is None or keys.storage is None:
+        raise StartRefusedError("The operator must look at the key file: it lacks the node's own keys.")
+    public = keys.node.public
+    found = next((member for member in roster.members.values() if member.node_key == public), None)
+    if found is None:
+        raise StartRefusedError(
+            "The operator must have this agency listed: no member of the roster has this node's key. "
+            "Hand over the card (`exchange roster card`)."
+        )
+    if keys.agency is not None and keys.agency.public != found.agency_key:
+        raise StartRefusedError("The operator must correct the roster: it lists another agency key than this node's.")
+    return found
+
+
+def _refuse_insecure(settings: Settings, roster: RosterSnapshot) -> None:
+    problems = insecurities(settings, roster_is_synthetic=roster.synthetic)
+    if problems:
+        raise StartRefusedError(*(problem.sentence for problem in problems))
+
+
+async def _database(stack: AsyncExitStack, url: str, history: History) -> Database:
+    _check_version(url, history)
+    try:
+        database = Database.open(url)
+    except StorageError as error:
+        raise StartRefusedError(f"The operator must look at the {history.value} database: {error}") from None
+    stack.push_async_callback(database.close)
+    return database
+
+
+def _node(
+    settings: Settings,
+    telemetry: Telemetry,
+    keys: KeySet,
+    member: Member,
+    world: WorldFiles,
+    database: Database,
+    key_database: Database,
+) -> Node:
+    storage_key, node_key = _required(keys)
+    key_store = KeyStore(key_database, storage_key.row_key())
+    synthetic = settings.environment is not Environment.PRODUCTION
+    issuer = settings.public_url.rstrip("/")
+    token_s = SANDBOX_TOKEN_S if settings.environment is Environment.SANDBOX else LIMITS.token_s
+    return Node(
+        agency=member.agency,
+        issuer=issuer,
+        synthetic=synthetic,
+        limits=replace(
+            LIMITS,
+            client_requests_per_minute=settings.client_requests_per_minute,
+            peer_requests_per_minute=settings.peer_requests_per_minute,
+            token_s=token_s,
+        ),
+        storage_key=storage_key,
+        node_key=node_key,
+        keyring=NodeKeyring(keys.agency, key_store) if keys.agency is not None else None,
+        sealed_rows=SealedRows(storage_key.row_key()),
+        database=database,
+        key_store=key_store,
+        token_server=TokenServer(issuer, storage_key.token_key().secret_bytes(), lifetime_s=token_s),
+        statements=_statements(settings),
+        measurements=telemetry.measurements,
+        exercise=settings.exercise,
+        clock=clock,
+        entropy=secrets.token_bytes,
+        world=world.current,
+        refresh_world=world.refresh,
+        fetch_peer_keys=_not_yet,
+        ask_consent_status=_nobody_yet,
+    )
+
+
+def _required(keys: KeySet) -> tuple[StorageKey, NodeKey]:
+    if keys.storage is None or keys.node is None:
+        raise StartRefusedError("The operator must look at the key file: it lacks the node's own keys.")
+    return keys.storage, keys.node
+
+
+def _statements(settings: Settings) -> StatementLibrary:
+    folder = settings.home / "statements"
+    library = StatementLibrary.load(folder if folder.is_dir() else None)
+    return library.without_drafts() if settings.environment is Environment.PRODUCTION else library
+
+
+async def _not_yet(_peer: Member) -> None:
+    """Replaced as soon as there is a transport."""
+
+
+async def _nobody_yet(_peer: Member, _receipts: Sequence[str]) -> ConsentStatusAnswer | None:
+    """Replaced as soon as there is a transport."""
+    return None
+
+
+async def _sweep(node: Node) -> None:
+    async def known(referrals: Any) -> set[str]:
+        def read(conn: Connection) -> set[str]:
+            found = load_referrals(conn, referrals)
+            return {referral for referral, record in found.items() if record.destroyed_at is None}
+
+        return await node.database.read(read)
+
+    await node.key_store.sweep_orphans(known, before=node.clock() - ORPHANS_OLDER_THAN_MS)
