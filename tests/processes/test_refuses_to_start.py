@@ -1,7 +1,7 @@
 """`exchange serve` does not start a node that is insecure or half-made.
 
-Exit code ≠ 0, and a sentence that says who must do what. Real processes; each case spoils one thing of a node that
-would start.
+Exit code ≠ 0, and a sentence that says who must do what. Each case spoils one thing of a node that would start, and is
+a process of its own, forked from one that has loaded the program; the last one is started as an operator starts it.
 """
 
 from __future__ import annotations
@@ -121,6 +121,28 @@ CASES = [
 
 @pytest.mark.parametrize(("spoil", "word"), CASES)
 def test_says_who_must_do_what(node: NodeProcesses, tmp_path: Path, spoil: Spoil, word: str) -> None:
+    home, variables = _spoiled(node, tmp_path, spoil)
+    log = tmp_path / "log"
+    code = node.nursery.wait(node.nursery.start(["exchange", "serve"], variables, log))
+    _refused(code, log.read_text("utf-8"), word, home)
+
+
+def test_started_as_an_operator_starts_it(node: NodeProcesses, tmp_path: Path) -> None:
+    home, variables = _spoiled(node, tmp_path, _keys_of_another)
+    done = subprocess.run(
+        [sys.executable, "-c", "from exchange.cli import main; main()", "serve"],
+        env=variables,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    _refused(done.returncode, done.stdout + done.stderr, "exchange roster card", home)
+
+
+def _spoiled(node: NodeProcesses, tmp_path: Path, spoil: Spoil) -> tuple[Path, Variables]:
+    """A copy of the node's home with one thing spoiled, and its settings."""
     home = tmp_path / "home"
     shutil.copytree(node.home, home)
     home.chmod(0o700)
@@ -136,17 +158,12 @@ def test_says_who_must_do_what(node: NodeProcesses, tmp_path: Path, spoil: Spoil
     # The copy lies elsewhere than the file says.
     kept = [line for line in config.read_text("utf-8").splitlines() if not line.startswith("home ")]
     config.write_text("\n".join(kept) + "\n", "utf-8")
-    done = subprocess.run(
-        [sys.executable, "-c", "from exchange.cli import main; main()", "serve"],
-        env=variables | spoiled,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    told = done.stdout + done.stderr
-    assert done.returncode != 0, told
+    return home, variables | spoiled
+
+
+def _refused(code: int, output: str, word: str, home: Path) -> None:
+    told = " ".join(output.split())  # lines are broken where the terminal ends
+    assert code != 0, told
     assert word in told, told
     assert "operator must" in told.lower(), told
     assert "Traceback" not in told, told

@@ -2,10 +2,11 @@
 
 `python -m support.doomed_process` imports the program once and then forks: a process that has to start often starts
 in a moment. It reads one JSON object a line, `{"start": [role, …], "environment": …, "log": …}` or `{"wait": pid}`,
-and answers with a process id, or with the exit code once there is one.
+and answers with a process id, or with the exit code once there is one. `["exchange", command, …]` instead of a role
+starts the command line.
 
-Each process is `exchange.cli.node_process` with additions that exist in tests only. The file `doom` in the node's home
-names a role, a moment and a place; the process of that role kills itself there, which nothing can catch:
+Each process of a node is `exchange.cli.node_process` with additions that exist in tests only. The file `doom` in the
+node's home names a role, a moment and a place; the process of that role kills itself there, which nothing can catch:
 
 * the place is a transaction function, such as `send_referral._send_once.commit`: `before` it was asked for, `during` it
   (executed, not committed) or `after` it (committed, and nobody was told);
@@ -33,6 +34,8 @@ from typing import Any, Final, TypeVar
 import uvicorn  # noqa: F401 - imported before the fork
 
 import exchange.app
+import exchange.cli
+import exchange.cli.application
 import exchange.federation.courier
 import exchange.startup
 from contracts.loader import shipped_contract
@@ -196,15 +199,33 @@ def _start(order: dict[str, Any]) -> int:
         os.close(writing)
         os.environ.clear()
         os.environ.update(order["environment"])
-        _ROLE.append(order["start"][0])
-        node_process.main(order["start"])
-    except SystemExit as ended:
-        print(ended.code, file=sys.stderr)  # noqa: T201 - as the interpreter does
-        os._exit(0 if ended.code is None else 1)
-    except BaseException:  # noqa: BLE001 - a forked process never goes back into the loop it came from
-        traceback.print_exc()
+        os._exit(_run(order["start"]))
+    finally:
+        # A forked process never goes back into the loop it came from.
         os._exit(1)
-    os._exit(0)
+
+
+def _run(arguments: list[str]) -> int:
+    """Be the process; the exit code that the interpreter would give it."""
+    try:
+        if arguments[0] == "exchange":
+            sys.argv = arguments
+            exchange.cli.main()
+        else:
+            _ROLE.append(arguments[0])
+            node_process.main(arguments)
+    except SystemExit as ended:
+        if isinstance(ended.code, str):
+            print(ended.code, file=sys.stderr)  # noqa: T201 - as the interpreter does
+            return 1
+        return ended.code or 0
+    except BaseException:  # noqa: BLE001 - as the interpreter does
+        traceback.print_exc()
+        return 1
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    return 0
 
 
 def _ended(child: int) -> int | None:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import Result
-from support.real_nodes import two_nodes
+from support.real_nodes import TwoNodes, two_nodes
 from typer.testing import CliRunner
 
 from exchange.cli.application import app
-from exchange.demo.federation import HELPLINE, SHELTER, RunningFederation
+from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.demo.people import Person, melati, nobody_known
 
 __all__ = ["two_nodes"]
@@ -35,12 +35,12 @@ class Laptop:
 
 
 @pytest.fixture
-def helpline(two_nodes: RunningFederation) -> Laptop:
+def helpline(two_nodes: TwoNodes) -> Laptop:
     return Laptop(two_nodes[HELPLINE].home)
 
 
 @pytest.fixture
-def shelter(two_nodes: RunningFederation) -> Laptop:
+def shelter(two_nodes: TwoNodes) -> Laptop:
     return Laptop(two_nodes[SHELTER].home)
 
 
