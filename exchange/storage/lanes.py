@@ -1,8 +1,8 @@
 """How a batch is executed on each kind of database.
 
 On SQLite the statements run on the event loop and only the commit (the wait for the disk) in a thread: a thread that
-executes statements fights for the interpreter lock at each of them. The lock of the file is asked for without waiting;
-only when another process holds it does a thread wait for it, never the loop. On PostgreSQL a few threads each carry a
+executes statements fights for the interpreter lock at each of them. The lock of the file is asked for without waiting,
+and again a moment later where another process holds it. On PostgreSQL a few threads each carry a
 batch over their own connection. `docs/decisions/0007-writer.md` has the measurements.
 """
 
@@ -143,13 +143,7 @@ class SqliteLane:
         if self._connection is None:
             self._connection = self._engine.connect()
             _driver(self._connection).execute("PRAGMA busy_timeout=0")
-        driver = _driver(self._connection)
-        try:
-            driver.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError as error:
-            if not isinstance(as_unavailable(error), StorageBusyError):
-                raise
-            await in_thread(self._executor, _begin_patiently, driver)
+        await _begin_patiently(_driver(self._connection))
         return Transaction(self._connection)
 
     def _discard(self) -> None:
@@ -164,17 +158,17 @@ class SqliteLane:
         self._discard()
 
 
-def _begin_patiently(driver: sqlite3.Connection) -> None:
-    # SQLite's own waiting sleeps longer each time, up to a tenth of a second, while another process that writes often
-    # takes the lock again and again in between.
+async def _begin_patiently(driver: sqlite3.Connection) -> None:
+    # Not by SQLite's own waiting: it sleeps longer each time, up to a tenth of a second, while another process takes
+    # the lock again and again. And not in a thread: the lock would be held until the loop turns to it.
     deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
     while True:
-        time.sleep(_LOCK_AGAIN_S)
         try:
             driver.execute("BEGIN IMMEDIATE")
         except sqlite3.OperationalError as error:
             if time.monotonic() >= deadline or not isinstance(as_unavailable(error), StorageBusyError):
                 raise
+            await asyncio.sleep(_LOCK_AGAIN_S)
         else:
             return
 
