@@ -93,7 +93,7 @@ async def renew(node: Node, lease: PeerLease) -> bool:
 
 async def load_next(node: Node, lease: PeerLease, line: Line, after: int) -> Batch | None:
     """The next batch for a leased peer, as large as the line carries, or nothing."""
-    most, size = node.limits.batch_envelopes, line.carries
+    most, size = line.envelopes, line.carries
     rows = await node.database.read(
         lambda conn: load_batch(conn, lease.agency, after=after, limit=most, max_bytes=size)
     )

@@ -7,7 +7,9 @@ Rules:
    gets full batches after one answer, a bad one batches that end well before their time is up.
 3. An answer within `AIM_S` never makes batches smaller: a small one says nothing about a large one.
 4. What was not answered was too much: a quarter of it comes next. One envelope always goes, whatever its size.
-5. A request has `exchange_s` seconds. What cannot be made smaller than one envelope gets more of them.
+5. Where answers come within `NEAR_S`, another request costs nothing, and a batch is a few envelopes: the peer stores
+   and opens the first ones while the next are made. With full batches each side waits for the other one in turn.
+6. A request has `exchange_s` seconds. What cannot be made smaller than one envelope gets more of them.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from typing import Final
 from exchange.limits import KIB, LIMITS, Limits
 
 AIM_S: Final = 15.0
+NEAR_S: Final = 0.25
+NEAR_ENVELOPES: Final = 24
 EXCHANGE_S: Final = 45.0
 """For one request and its whole answer, also where a peer sends a byte at a time."""
 _SLOWEST_BYTES_A_S: Final = KIB
@@ -25,18 +29,21 @@ _QUICKEST_S: Final = 0.001
 
 
 class Line:
-    """What the way to one peer is trusted with, in bytes of one batch."""
+    """What the way to one peer is trusted with: `carries` bytes and `envelopes` in one batch."""
 
     def __init__(self, carries: int | None, limits: Limits = LIMITS) -> None:
         """Go on from what is known; nothing for a line that was never used."""
         self._limits = limits
         self.carries = limits.batch_first_bytes if carries is None else carries
+        self.envelopes = limits.batch_envelopes
 
     def answered(self, sent: int, took_s: float) -> None:
         """A request of so many bytes was answered after so many seconds."""
         would_carry = int(sent * AIM_S / max(took_s, _QUICKEST_S))
         trusted = would_carry if took_s > AIM_S else max(self.carries, would_carry)
         self.carries = min(trusted, self._limits.batch_bytes)
+        most = self._limits.batch_envelopes
+        self.envelopes = min(NEAR_ENVELOPES, most) if took_s <= NEAR_S else most
 
     def failed(self, sent: int) -> None:
         """A request of so many bytes got no answer."""

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exchange.limits import KIB, LIMITS
-from exchange.use_cases.line import AIM_S, EXCHANGE_S, Line, exchange_s
+from exchange.use_cases.line import AIM_S, EXCHANGE_S, NEAR_ENVELOPES, NEAR_S, Line, exchange_s
 
 FULL = LIMITS.batch_bytes
 SMALL = 7 * KIB
@@ -48,6 +48,23 @@ def test_after_no_answer(known: int, sent: int, carries: int) -> None:
 
 def test_a_line_that_nobody_knows_begins_small() -> None:
     assert Line(None).carries == LIMITS.batch_first_bytes < LIMITS.batch_bytes
+
+
+@pytest.mark.parametrize(
+    ("took_s", "envelopes"),
+    [
+        pytest.param([], LIMITS.batch_envelopes, id="nobody knows"),
+        pytest.param([NEAR_S], NEAR_ENVELOPES, id="near"),
+        pytest.param([NEAR_S + 0.01], LIMITS.batch_envelopes, id="far"),
+        pytest.param([0.02, 4], LIMITS.batch_envelopes, id="it got worse"),
+        pytest.param([4, 0.02], NEAR_ENVELOPES, id="it got better"),
+    ],
+)
+def test_a_near_line_gets_few_envelopes_at_once(took_s: list[float], envelopes: int) -> None:
+    line = Line(None)
+    for seconds in took_s:
+        line.answered(SMALL, seconds)
+    assert line.envelopes == envelopes
 
 
 @pytest.mark.parametrize("sent", [0, SMALL, LIMITS.batch_first_bytes])
