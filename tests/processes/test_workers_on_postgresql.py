@@ -1,7 +1,7 @@
 """`exchange serve --workers 2` on PostgreSQL: two API processes and a courier a node, many clients, many pollers.
 
 What is counted: each referral that was answered 201 is delivered once and handled by one poller, also when the nodes
-are told to stop while clients hand in.
+are told to stop while clients hand in. Each start is eight processes, so the nodes run on from one test to the next.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import pytest
@@ -45,24 +46,37 @@ def serving(node: NodeProcesses) -> Iterator[subprocess.Popen[bytes]]:
             process.wait(PATIENCE_S)
 
 
-@contextmanager
-def both_serving(nodes: list[NodeProcesses]) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Both nodes, ready."""
-    with ExitStack() as stack:
-        processes = [stack.enter_context(serving(node)) for node in nodes]
-        for node in nodes:
+@dataclass
+class Both:
+    """A helpline and a shelter, and the processes that serve them."""
+
+    helpline: NodeProcesses
+    shelter: NodeProcesses
+    stack: ExitStack
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def serve(self) -> None:
+        """Start both; they are ready when this returns."""
+        self.processes = [self.stack.enter_context(serving(node)) for node in (self.helpline, self.shelter)]
+        for node in (self.helpline, self.shelter):
             until(lambda node=node: _ready(node.member.node_url) or None, f"{node.agency} ready")  # type: ignore[misc]
-        yield processes
+
+    def tell_to_stop(self) -> None:
+        """SIGTERM to both."""
+        for process in self.processes:
+            process.send_signal(signal.SIGTERM)
 
 
 @pytest.fixture(scope="module")
-def nodes(tmp_path_factory: pytest.TempPathFactory, postgres: Databases) -> Iterator[list[NodeProcesses]]:
-    """A helpline and a shelter on PostgreSQL that do not run yet; the port is theirs to bind."""
+def both(tmp_path_factory: pytest.TempPathFactory, postgres: Databases) -> Iterator[Both]:
+    """On PostgreSQL, serving."""
     new_database: Callable[[str], str] = lambda _name: postgres.create()  # noqa: E731
     folder = tmp_path_factory.mktemp("workers") / "nodes"
-    with node_processes(folder, (HELPLINE, SHELTER), new_database) as made:
-        for node in made:
-            node.listener.close()
+    with node_processes(folder, (HELPLINE, SHELTER), new_database) as (helpline, shelter), ExitStack() as stack:
+        for node in (helpline, shelter):
+            node.listener.close()  # the port is theirs to bind
+        made = Both(helpline, shelter, stack)
+        made.serve()
         yield made
 
 
@@ -111,30 +125,25 @@ async def follow(node: NodeProcesses, wanted: int) -> list[str]:
     return seen
 
 
-async def test_each_delivered_once_and_handled_once(nodes: list[NodeProcesses]) -> None:
-    helpline, shelter = nodes
+async def test_each_delivered_once_and_handled_once(both: Both) -> None:
     handled: list[tuple[str, str]] = []
-    with both_serving(nodes) as processes:
-        pollers = [asyncio.create_task(poll(shelter, f"w-{number}", REFERRALS, handled)) for number in range(POLLERS)]
-        following = asyncio.create_task(follow(shelter, REFERRALS))
-        async with asyncio.timeout(100):
-            shares = await asyncio.gather(*(hand_in(helpline, REFERRALS // CLIENTS) for _ in range(CLIENTS)))
-            await asyncio.gather(*pollers)
-            seen = await following
-        answered = [referral for share in shares for referral in share]
-        assert len(set(answered)) == REFERRALS
-        assert Counter(referral for referral, _ in handled) == Counter(answered)
-        assert len({actor for _, actor in handled}) > 1
-        # The cursor: everything, once.
-        assert Counter(seen) == Counter(answered)
-        for process in processes:
-            process.send_signal(signal.SIGTERM)
-        assert [process.wait(PATIENCE_S) for process in processes] == [0, 0]
+    pollers = [asyncio.create_task(poll(both.shelter, f"w-{number}", REFERRALS, handled)) for number in range(POLLERS)]
+    following = asyncio.create_task(follow(both.shelter, REFERRALS))
+    async with asyncio.timeout(100):
+        shares = await asyncio.gather(*(hand_in(both.helpline, REFERRALS // CLIENTS) for _ in range(CLIENTS)))
+        await asyncio.gather(*pollers)
+        seen = await following
+    answered = [referral for share in shares for referral in share]
+    assert len(set(answered)) == REFERRALS
+    assert Counter(referral for referral, _ in handled) == Counter(answered)
+    assert len({actor for _, actor in handled}) > 1
+    # The cursor: everything, once.
+    assert Counter(seen) == Counter(answered)
 
 
-async def test_a_stop_loses_nothing(nodes: list[NodeProcesses]) -> None:
+async def test_a_stop_loses_nothing(both: Both) -> None:
     """SIGTERM to both nodes while four clients hand in; whoever got no answer repeats, after the next start."""
-    helpline, shelter = nodes
+    helpline, shelter = both.helpline, both.shelter
     asked: list[tuple[str, ReferralRequest]] = []
     answered: dict[str, str] = {}
     begun = asyncio.Event()
@@ -150,22 +159,20 @@ async def test_a_stop_loses_nothing(nodes: list[NodeProcesses]) -> None:
                     continue
                 begun.set()
 
-    with both_serving(nodes) as processes:
-        clients = [asyncio.create_task(insist()) for _ in range(4)]
-        await asyncio.wait_for(begun.wait(), PATIENCE_S)
-        for process in processes:
-            process.send_signal(signal.SIGTERM)
-        codes = [await asyncio.to_thread(process.wait, PATIENCE_S) for process in processes]
-        assert codes == [0, 0]
-        await asyncio.gather(*clients, return_exceptions=True)
+    clients = [asyncio.create_task(insist()) for _ in range(4)]
+    await asyncio.wait_for(begun.wait(), PATIENCE_S)
+    both.tell_to_stop()
+    codes = [await asyncio.to_thread(process.wait, PATIENCE_S) for process in both.processes]
+    assert codes == [0, 0]
+    await asyncio.gather(*clients, return_exceptions=True)
     assert answered
-    with both_serving(nodes):
-        async with helpline.client() as client:
-            repeated = {key: (await client.referrals.send(request, idempotency_key=key)).id for key, request in asked}
-        assert {key: repeated[key] for key in answered} == answered
-        async with asyncio.timeout(60):
-            arrived: Counter[str] = Counter()
-            async with shelter.client() as client:
-                while not set(repeated.values()) <= arrived.keys():
-                    arrived = Counter([item.referral async for item in client.inbox.pages()])
-        assert {arrived[referral] for referral in repeated.values()} == {1}
+    both.serve()
+    async with helpline.client() as client:
+        repeated = {key: (await client.referrals.send(request, idempotency_key=key)).id for key, request in asked}
+    assert {key: repeated[key] for key in answered} == answered
+    async with asyncio.timeout(60):
+        arrived: Counter[str] = Counter()
+        async with shelter.client() as client:
+            while not set(repeated.values()) <= arrived.keys():
+                arrived = Counter([item.referral async for item in client.inbox.pages()])
+    assert {arrived[referral] for referral in repeated.values()} == {1}
