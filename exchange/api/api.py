@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from fastapi import FastAPI
-from fastapi.routing import iter_route_contexts
 from fastapi.telemetry import TelemetryConfig
 from starlette.middleware import Middleware
 
@@ -54,16 +53,16 @@ def build_api(node: Node | None = None, *, telemetry: TelemetryConfig | None = N
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        generate_unique_id_function=lambda route: route.name,
         middleware=[Middleware(Guard)],
         telemetry=telemetry or _SILENT,
     )
     app.state.documents = {}
     install(app)
     for router in ROUTERS:
-        app.include_router(router)
-    routes = [context.original_route for context in iter_route_contexts(app.routes)]
-    app.middleware_stack = Direct(app.build_middleware_stack(), routes)
+        # Not `include_router`, which analyses every route once more for each application: these were made, and hold
+        # nothing of a node, when their modules were loaded.
+        app.router.routes.extend(router.routes)
+    app.middleware_stack = Direct(app.build_middleware_stack(), app.routes)
     if node is not None:
         attach(app, node)
     return app
