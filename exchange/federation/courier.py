@@ -31,9 +31,11 @@ from exchange.storage.errors import StorageUnavailableError
 from exchange.storage.outbox import PeerLease
 from exchange.telemetry.logs import get_logger
 from exchange.use_cases.deliver import Batch, Last, claim, give_back, load_next, next_wait_ms, renew, settle
+from exchange.use_cases.destroy import destroy_due
 from exchange.use_cases.line import Line
-from exchange.use_cases.maintain import attend, maintain
+from exchange.use_cases.maintain import destroy_ended, maintain
 from exchange.use_cases.node import Node
+from exchange.use_cases.release_disclosure import release_due
 
 WAYS: Final = 16
 """How many peers are served at the same time."""
@@ -58,10 +60,12 @@ class Courier:
         self._ways: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._maintained = 0
+        self._destroyed = 0
         self._refreshed = 0
         self._awake = 0
         self._beside: dict[str, asyncio.Task[None]] = {}
-        """What runs beside the clocks: a peer that takes its time must not hold up releases, destruction, the post."""
+        """What runs beside the clocks: a peer that takes its time, or a destruction that waits for open transactions,
+        must not hold up releases and the post."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Deliver until `stop` is set, then finish what is on its way."""
@@ -79,13 +83,12 @@ class Courier:
                     await asyncio.gather(waking, return_exceptions=True)
         finally:
             self._stopping = True
-            others = [stopping, *self._beside.values()]
-            if not stop.is_set():
-                others.append(clocks)
-            for task in others:
+            # What the clocks are at, and a destruction, is finished where there is time.
+            others = {stopping, clocks, *self._beside.values()}
+            finish = {clocks, self._beside.get("destroy")} if stop.is_set() else set()
+            for task in others - finish:
                 task.cancel()
-            # What the clocks are at, such as a destruction, is finished where there is time.
-            await asyncio.gather(*others, clocks, return_exceptions=True)
+            await asyncio.gather(*others, return_exceptions=True)
             await self._end_ways()
 
     async def run_once(self) -> int:
@@ -100,7 +103,8 @@ class Courier:
         """Start to deliver what is due, then do what else must not wait; how long nothing is due."""
         try:
             await self._start_ways()
-            await self._on_time(attend)
+            await self._on_time(release_due)
+            self._start_beside("destroy", self._destroy_due)
             return await self._wait_ms()
         except StorageUnavailableError:
             get_logger().warning("courier-storage-unavailable")
@@ -220,16 +224,18 @@ class Courier:
                     await self._on_time(maintain)
                 except StorageUnavailableError:
                     get_logger().warning("courier-storage-unavailable")
-            if now - self._refreshed >= REFRESH_PEERS_EVERY_MS and self._start_beside("refresh", refresh_peers):
+            if now - self._destroyed >= MAINTAIN_EVERY_MS and self._start_beside("destroy", self._destroy_ended):
+                self._destroyed = now
+            if now - self._refreshed >= REFRESH_PEERS_EVERY_MS and self._start_beside("refresh", self._refresh):
                 self._refreshed = now
             if now - self._awake >= ASLEEP_MS:
-                self._start_beside("greet", greet_peers)
+                self._start_beside("greet", self._greet)
             self._awake = now
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(IDLE_MS / SECOND_MS):
                     await stop.wait()
 
-    async def _on_time(self, work: Callable[[Node], Awaitable[None]]) -> None:
+    async def _on_time(self, work: Callable[[Node], Awaitable[object]]) -> None:
         try:
             await work(self._node)
         except StorageUnavailableError:
@@ -237,16 +243,30 @@ class Courier:
         except Exception as error:  # noqa: BLE001 - one row that cannot be read must not hold back her no to others
             get_logger().error("courier-clock-failed", error_type=type(error).__name__)
 
-    def _start_beside(self, name: str, work: Callable[[Node, PeerTransport], Awaitable[None]]) -> bool:
+    async def _destroy_due(self) -> None:
+        await destroy_due(self._node)
+
+    async def _destroy_ended(self) -> None:
+        await destroy_ended(self._node)
+
+    async def _refresh(self) -> None:
+        await refresh_peers(self._node, self._transport)
+
+    async def _greet(self) -> None:
+        await greet_peers(self._node, self._transport)
+
+    def _start_beside(self, name: str, work: Callable[[], Awaitable[None]]) -> bool:
         """Start it, unless it still runs."""
         if name in self._beside and not self._beside[name].done():
             return False
         self._beside[name] = asyncio.create_task(self._never_raising(work))
         return True
 
-    async def _never_raising(self, work: Callable[[Node, PeerTransport], Awaitable[None]]) -> None:
+    async def _never_raising(self, work: Callable[[], Awaitable[None]]) -> None:
         try:
-            await work(self._node, self._transport)
+            await work()
+        except StorageUnavailableError:
+            get_logger().warning("courier-storage-unavailable")
         except Exception as error:  # noqa: BLE001 - it comes again; the type says enough for the log
             get_logger().error("courier-beside-failed", error_type=type(error).__name__)
 

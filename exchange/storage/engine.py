@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import URL, Connection, Engine, TextClause, create_engine, event, make_url, text
 from sqlalchemy.pool import NullPool
 
 from exchange.storage.errors import (
@@ -203,31 +203,51 @@ def check_writable(connection: Connection) -> None:
 
 
 _LOOK_AGAIN_S: Final = 0.02
+_WRITE_AGAIN_S: Final = 0.5
 _STILL_SEEN: Final = text(
-    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    " AND greatest(age(backend_xmin), age(backend_xid)) >= age(CAST(CAST(:xid AS text) AS xid))"
+    "SELECT pg_snapshot_xmin(pg_current_snapshot()) <= CAST(:xid AS xid8) OR EXISTS (SELECT FROM pg_stat_activity"
+    " WHERE datname = current_database() AND age(backend_xmin) >= age(CAST(CAST(:xid AS xid8) AS xid))"
+    " AND pid <> pg_backend_pid())"
 )
-"""Transactions of this database that began before another one: what they could see is not removed."""
+"""Whether a transaction runs that is as old as another one. One that writes counts in every database of the server: the
+rewrite's own snapshot reaches back to the oldest of them. One that reads counts in this database."""
+_TOOK_ALONG: Final = text(
+    "SELECT age(relfrozenxid) > age(CAST(CAST(:xid AS xid8) AS xid)) FROM pg_class WHERE oid = CAST(:table AS regclass)"
+)
+"""A rewrite writes down the oldest transaction for which it took deleted rows along (`relfrozenxid`)."""
 
 
 def rewrite_table(engine: Engine, table: str) -> None:
     """Writes a PostgreSQL table anew without its dead rows; an ordinary VACUUM leaves their bytes in the pages.
 
     The new table takes along what a transaction that is still open could see, deleted or not. So it is written when
-    every transaction that began before this call has ended.
+    every transaction that began before this call has ended, and what it took along is looked at afterwards: the server
+    hides the sessions of other roles, and a replica or a prepared transaction can hold rows back too.
 
     Raises:
         StorageBusyError: one of them did not end in time, so the deleted rows may still be there.
     """
+    deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        deleted_before = connection.exec_driver_sql("SELECT pg_current_xact_id()::xid::text").scalar_one()
-        deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
-        while connection.execute(_STILL_SEEN, {"xid": deleted_before}).scalar_one():
-            if time.monotonic() > deadline:
-                raise StorageBusyError("A transaction that can see deleted rows did not end in time.")
-            time.sleep(_LOOK_AGAIN_S)
         quoted = connection.dialect.identifier_preparer.quote(table)
-        connection.exec_driver_sql(f"VACUUM (FULL) {quoted}")
+        now = {"xid": connection.exec_driver_sql("SELECT pg_current_xact_id()::text").scalar_one()}
+        while True:
+            _wait_while(connection, _STILL_SEEN, now, deadline)
+            connection.exec_driver_sql(f"VACUUM (FULL) {quoted}")
+            if connection.execute(_TOOK_ALONG, now | {"table": quoted}).scalar_one() is False:
+                return
+            _pause(deadline, _WRITE_AGAIN_S)
+
+
+def _wait_while(connection: Connection, question: TextClause, values: dict[str, str], deadline: float) -> None:
+    while connection.execute(question, values).scalar_one():
+        _pause(deadline, _LOOK_AGAIN_S)
+
+
+def _pause(deadline: float, seconds: float) -> None:
+    if time.monotonic() > deadline:
+        raise StorageBusyError("A transaction that can see deleted rows did not end in time.")
+    time.sleep(seconds)
 
 
 def _sqlite_query_only(dbapi_connection: Any, _record: Any) -> None:

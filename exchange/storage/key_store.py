@@ -10,12 +10,14 @@ Rules:
 * `destroy` returns only when the bytes are gone from the files of the database, not merely from its tables: deleted
   content is overwritten and the write-ahead log emptied (SQLite), the table rewritten (PostgreSQL, whose own log keeps
   old pages until it is recycled; `docs/decisions/0006-two-databases.md`). If it raises, call it again.
+* What was deleted and could not be overwritten, in this process or in one that died, is overwritten by `finish`.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -69,6 +71,8 @@ class KeyStore:
         """Takes the open key-store database and the key under which its values are wrapped."""
         self.database = database
         self._rows = SealedRows(key)
+        # A process before this one may have died between deleting and overwriting.
+        self._unfinished = {REFERRAL_KEY.name, EPOCH_PRIVATE.name}
 
     async def put_many(self, keys: Mapping[str, ReferralKey], *, at: int) -> dict[str, ReferralKey]:
         """The keys that stand for these referrals, durable: an older key of a referral wins over the given one."""
@@ -157,9 +161,29 @@ class KeyStore:
             await self._destroy(EPOCH_PRIVATE, [name for (name,) in ended])
         return len(ended)
 
+    async def finish(self) -> None:
+        """Overwrites what was deleted and is not overwritten yet; usually there is nothing to do.
+
+        Raises:
+            StorageUnavailableError: it is not certain that the bytes are gone; call it again.
+        """
+        for table in sorted(self._unfinished):
+            with self._unfinished_if_it_fails(table):
+                await self.database.scrub(table)
+
     async def _destroy(self, table: Table, names: Sequence[str]) -> None:
-        await self.database.write(lambda connection: _REMOVE[table.name].run(connection, {"the_ids": list(names)}))
-        await self.database.scrub(table.name)
+        with self._unfinished_if_it_fails(table.name):
+            await self.database.write(lambda connection: _REMOVE[table.name].run(connection, {"the_ids": list(names)}))
+            await self.database.scrub(table.name)
+
+    @contextmanager
+    def _unfinished_if_it_fails(self, table: str) -> Iterator[None]:
+        self._unfinished.discard(table)
+        try:
+            yield
+        except BaseException:
+            self._unfinished.add(table)
+            raise
 
     def _wrap(self, table: Table, row: str, secret: bytes) -> bytes:
         nonce = secrets.token_bytes(NONCE_BYTES)

@@ -1,6 +1,7 @@
 """The node's clocks: what becomes due without anybody calling. Run by the courier, safe to run in several processes.
 
 Every step is idempotent and in a transaction of its own, so that a crash repeats it and two couriers do it once.
+Destruction stands apart: until its bytes are gone from the files it may have to wait, and nothing else waits for it.
 """
 
 from __future__ import annotations
@@ -30,22 +31,26 @@ from exchange.use_cases.node import Node
 from exchange.use_cases.release_disclosure import release_due
 
 
-async def attend(node: Node) -> None:
-    """What must not wait: releases that an acceptance made due, and destruction. Run at every wake-up."""
-    await release_due(node)
-    await destroy_due(node)
-
-
 async def maintain(node: Node) -> None:
-    """Every clock of the node, once."""
-    await attend(node)
+    """Every clock of the node, once, except `destroy_ended`."""
+    await release_due(node)
     await _mark(node, "overdue")
     await _mark(node, "undelivered")
     await _mark(node, "expired")
     await _expire_envelopes(node)
     await _forget(node)
     await publish_own_epochs(node)
+
+
+async def destroy_ended(node: Node) -> None:
+    """Destroy the referrals and the weeks that have ended, and what an earlier call or process only began to.
+
+    Raises:
+        StorageUnavailableError: it is not certain that the bytes are gone; repeat.
+    """
+    await destroy_due(node)
     await node.key_store.destroy_ended_epochs(node.clock())
+    await node.key_store.finish()
 
 
 async def _mark(node: Node, what: str) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 from support.federation import Federation, TestNode
 from support.ledger import record
 from support.stories import Story, begin, rows
@@ -24,10 +24,9 @@ from contracts.vocabulary import PRIORITY_UNDELIVERED_AFTER_S, Priority
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.limits import HOUR_MS, MINUTE_MS, SECOND_MS
 from exchange.schemas.inbox import DecisionRequest, ProgressRequest
-from exchange.storage.database import Connection
 from exchange.storage.referrals import due_for
 from exchange.storage.tables import INBOX, OUTBOX
-from exchange.use_cases.maintain import maintain
+from exchange.use_cases.maintain import destroy_ended, maintain
 
 IN_TIME_MS = 2 * SECOND_MS
 """How late the tests' own ticks are; a courier keeps its clocks every five seconds."""
@@ -115,6 +114,7 @@ async def _pass(two: Federation, hours: float, offers: dict[str, Story]) -> None
         two.clock.offset += max(0, tick - two.clock())
         for one in two.nodes.values():
             await maintain(one.node)
+            await destroy_ended(one.node)
             await one.courier.run_once()
 
 

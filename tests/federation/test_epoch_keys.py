@@ -16,7 +16,7 @@ from exchange.storage.epochs import own_epochs, peer_epochs
 from exchange.use_cases.acting import Acting
 from exchange.use_cases.errors import UnavailableError
 from exchange.use_cases.idempotency import Idempotency
-from exchange.use_cases.maintain import maintain
+from exchange.use_cases.maintain import destroy_ended, maintain
 from exchange.use_cases.send_referral import send_referral
 
 
@@ -68,10 +68,10 @@ async def test_a_private_half_is_destroyed_three_weeks_after_its_week(two: Feder
     node = two[SHELTER].node
     first = (await node.database.read(own_epochs))[0]
     two.clock.offset += first.not_after + 20 * DAY_MS - two.clock()
-    await maintain(node)
+    await destroy_ended(node)
     assert first.key_id in await node.key_store.epoch_key_ids()
     two.clock.pass_by(hours=24.1)
-    await maintain(node)
+    await destroy_ended(node)
     assert first.key_id not in await node.key_store.epoch_key_ids()
     assert await node.key_store.epoch_key(first.key_id) is None
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
 import pytest
 from support.federation import Federation
 from support.people import CANARIES, CANARY_NAME, referral_request
@@ -11,14 +15,26 @@ from contracts.vocabulary import WithdrawalForm
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.roster import Member, Status
 from exchange.schemas.inbox import DecisionRequest
+from exchange.storage.errors import StorageBusyError
 from exchange.storage.tables import ATTESTATION
-from exchange.use_cases.maintain import attend
+from exchange.use_cases.maintain import maintain
+
+T = TypeVar("T")
 
 
 async def attested(story: Story, *, at_sender: bool) -> dict[str, bool]:
     """Who owes a word that it is destroyed, and who has given it."""
     found = await story.rows(ATTESTATION, at=story.sender if at_sender else story.receiver)
     return {row["party"]: row["done_at"] is not None for row in found}
+
+
+async def soon(ask: Callable[[], Awaitable[T]]) -> T:
+    """What it says as soon as that is something, or after a while."""
+    for _ in range(1000):
+        if found := await ask():
+            break
+        await asyncio.sleep(0.02)
+    return found
 
 
 async def test_stop_sharing_before_the_release_withdraws_the_referral(two: Federation) -> None:
@@ -67,11 +83,47 @@ async def test_a_release_that_had_not_left_is_taken_back_by_her_no(two: Federati
     story = await begin(two)
     await story.helps.inbox.decide(await story.offer(), DecisionRequest(decision="accepted"))
     await two[SHELTER].courier.run_once()
-    await attend(two[HELPLINE].node)
+    await maintain(two[HELPLINE].node)
     assert (await story.flags()).disclosed
     await story.says_no("stop-sharing")
     assert "disclosure" not in story.kinds_posted()
     await story.both_say("withdrawn")
+
+
+async def test_her_no_goes_out_while_destroying_has_to_wait_and_is_attested_only_afterwards(
+    two: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A transaction that can still see the deleted key may last; what is for others does not wait for its end."""
+    story = await begin(two)
+    sender, ended, tried = story.sender, asyncio.Event(), asyncio.Event()
+    real = sender.node.key_store.database.scrub
+
+    async def scrub(table: str) -> None:
+        tried.set()
+        if not ended.is_set():
+            await asyncio.sleep(0.2)
+            raise StorageBusyError("A transaction that can see deleted rows did not end in time.")
+        await real(table)
+
+    async def own_word() -> bool:
+        return (await attested(story, at_sender=True))["own-node"]
+
+    monkeypatch.setattr(sender.node.key_store.database, "scrub", scrub)
+    await story.says_no("erase", travel=False)
+    tried.clear()
+    stop = asyncio.Event()
+    running = asyncio.create_task(sender.courier.run(stop))
+    try:
+        assert await soon(lambda: story.items("withdrawal", at=story.receiver))
+        await asyncio.wait_for(tried.wait(), 20)
+        assert not await own_word()
+        assert (await story.record())["destroyed_at"] is None
+        ended.set()
+        assert await soon(own_word)
+    finally:
+        stop.set()
+        await running
+    await story.nothing_is_left(at=sender)
 
 
 async def test_stop_service_ends_the_receivers_work(two: Federation) -> None:

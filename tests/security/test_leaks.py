@@ -370,9 +370,6 @@ def test_no_passphrase_is_told_to_anybody(leaks: Leaks) -> None:
     assert leaks.spelled(*leaks.secrets) == set()
 
 
-@pytest.mark.xfail(
-    strict=False, reason="open defect: on PostgreSQL a destroyed key was still in a database file in two runs of six"
-)
 def test_the_key_of_a_destroyed_referral_is_in_no_file_of_a_database(leaks: Leaks) -> None:
     """By its bytes. What PostgreSQL's own log keeps until it is recycled: docs/decisions/0006-two-databases.md."""
     for key in leaks.wrapped_keys:

@@ -22,7 +22,7 @@ from exchange.schemas.inbox import DecisionRequest
 from exchange.storage.database import Database
 from exchange.storage.inbox import items_of
 from exchange.storage.tables import INBOX
-from exchange.use_cases.maintain import maintain
+from exchange.use_cases.maintain import destroy_ended
 
 
 async def disclosed(pair: Federation) -> str:
@@ -86,7 +86,7 @@ async def test_a_key_that_came_between_the_two_steps_of_destruction_goes_too(
     await pair[HELPLINE].client().withdrawals.of_referral(referral, WithdrawalForm.ERASE)
     monkeypatch.setattr(node.key_store, "destroy", destroy)
     await pair[HELPLINE].courier.run_once()
-    await maintain(node)
+    await destroy_ended(node)
     assert len(calls) == 2
     assert await node.key_store.get(referral) is None
 

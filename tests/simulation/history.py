@@ -28,7 +28,9 @@ from simulation.reckoning import Reckoning
 
 from exchange.federation.peers import refresh_peers
 from exchange.schemas.federation import BatchAnswer
-from exchange.use_cases.maintain import attend, maintain
+from exchange.use_cases.destroy import destroy_due
+from exchange.use_cases.maintain import destroy_ended, maintain
+from exchange.use_cases.release_disclosure import release_due
 
 SECOND: Final = 1000
 HOUR: Final = 3600 * SECOND
@@ -367,7 +369,12 @@ class History:
         assert process is not None
 
         async def clocks() -> None:
-            await (maintain if everything or self.chance.random() < 0.15 else attend)(process.node)
+            if everything or self.chance.random() < 0.15:
+                await maintain(process.node)
+                await destroy_ended(process.node)
+            else:
+                await release_due(process.node)
+                await destroy_due(process.node)
 
         async def delivers() -> None:
             await process.courier.run_once()

@@ -45,7 +45,7 @@ from exchange.settings import Environment, load_settings
 from exchange.startup import open_node
 from exchange.storage.migrate import History, upgrade
 from exchange.telemetry import AccessLog, Telemetry
-from exchange.use_cases.maintain import maintain
+from exchange.use_cases.maintain import destroy_ended, maintain
 from exchange.use_cases.node import Node
 
 PASSPHRASE = "synthetic passphrase"
@@ -175,6 +175,7 @@ class Federation:
         for _ in range(rounds):
             for one in self.nodes.values():
                 await maintain(one.node)
+                await destroy_ended(one.node)
                 await one.courier.run_once()
 
     def leave(self, plan: AgencyPlan) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 from sqlalchemy import Connection, insert, make_url, select, text, update
+from support.databases import MakeDatabase
 
 from exchange.envelope.errors import SealedRowError
 from exchange.envelope.keys import EpochKey, ReferralKey, RowKey
@@ -175,19 +176,43 @@ async def test_destroyed_bytes_are_in_no_table_file_of_a_postgresql_key_store(ke
         assert await store.get_many(keys) == {name: kept for name, kept in keys.items() if name not in doomed}
 
 
+READS = ("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY", "SELECT 1 FROM pg_class LIMIT 1")
+WRITES = ("SELECT pg_current_xact_id()",)
+OLD_TRANSACTIONS = {
+    "that-reads-here": ("here", READS),
+    "that-writes-here": ("here", WRITES),
+    "that-writes-in-another-database": ("elsewhere", WRITES),
+}
+
+
+def in_table_file(database: psycopg.Connection[Any], needle: bytes, relation: str = "referral_key") -> bool:
+    """Whether these bytes are in the file of a table, as it is on the disk."""
+    database.execute("CHECKPOINT")
+    row = database.execute("SELECT pg_read_binary_file(pg_relation_filepath(%s))", [relation]).fetchone()
+    assert row is not None
+    return needle in bytes(row[0])
+
+
 @pytest.mark.parametrize("database_kind", ["postgresql"])
 @pytest.mark.parametrize("ends", [True, False], ids=["that-ends", "that-does-not"])
-async def test_destruction_is_not_claimed_while_a_transaction_sees_what_was_deleted(
-    key_store_url: str, monkeypatch: pytest.MonkeyPatch, *, ends: bool
+@pytest.mark.parametrize(("where", "statements"), OLD_TRANSACTIONS.values(), ids=list(OLD_TRANSACTIONS))
+async def test_destruction_is_not_claimed_while_an_older_transaction_runs(
+    make_database: MakeDatabase,
+    key_store_url: str,
+    where: str,
+    statements: Sequence[str],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    ends: bool,
 ) -> None:
-    """PostgreSQL takes deleted rows along into the new table as long as a snapshot shows them."""
+    """PostgreSQL takes deleted rows along into the new table as long as a snapshot reaches back to their time."""
     monkeypatch.setattr(engine_module, "BUSY_TIMEOUT_MS", 10_000 if ends else 200)
     async with key_store(key_store_url) as store:
         await store.put_many({referral(1): key(1)}, at=NOW)
         needle = await store.database.read(partial(wrapped, name=referral(1)))
-        with psycopg.connect(key_store_url) as old, psycopg.connect(key_store_url, autocommit=True) as looks:
-            old.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-            old.execute("SELECT 1 FROM pg_class LIMIT 1")
+        with make_database(None) as elsewhere, psycopg.connect({"here": key_store_url}.get(where, elsewhere)) as old:
+            for statement in statements:
+                old.execute(statement)
             destroying = asyncio.create_task(store.destroy([referral(1)]))
             if ends:
                 await asyncio.sleep(0.2)
@@ -199,11 +224,87 @@ async def test_destruction_is_not_claimed_while_a_transaction_sees_what_was_dele
                     await destroying
                 old.rollback()
                 await store.destroy([referral(1)])
-            looks.execute("CHECKPOINT")
-            read = "SELECT pg_read_binary_file(pg_relation_filepath('referral_key'))"
-            row = looks.execute(read).fetchone()
-            assert row is not None
-            assert needle not in bytes(row[0])
+        with psycopg.connect(key_store_url, autocommit=True) as looks:
+            assert not in_table_file(looks, needle)
+
+
+@pytest.mark.parametrize("database_kind", ["postgresql"])
+async def test_destruction_is_not_claimed_while_a_session_that_the_server_hides_sees_what_was_deleted(
+    key_store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A role sees the sessions of others only by name: what a rewrite took along tells."""
+    monkeypatch.setattr(engine_module, "BUSY_TIMEOUT_MS", 200)
+    with psycopg.connect(key_store_url, autocommit=True) as server, a_role(server) as role:
+        server.execute(f"ALTER TABLE referral_key OWNER TO {role}")
+        async with key_store(make_url(key_store_url).set(username=role).render_as_string()) as store:
+            await store.put_many({referral(1): key(1)}, at=NOW)
+            needle = await store.database.read(partial(wrapped, name=referral(1)))
+            with psycopg.connect(key_store_url) as old:
+                for statement in READS:
+                    old.execute(statement)
+                with pytest.raises(StorageBusyError):
+                    await store.destroy([referral(1)])
+                assert in_table_file(server, needle)
+            await store.finish()
+            assert not in_table_file(server, needle)
+
+
+@contextmanager
+def a_role(server: psycopg.Connection[Any]) -> Iterator[str]:
+    """A role that may do with the key store what a node does, and sees nobody else's sessions."""
+    name = f"keys_{secrets.token_hex(6)}"
+    server.execute(f"CREATE ROLE {name} LOGIN")
+    server.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {name}; GRANT CREATE ON SCHEMA public TO {name}")
+    yield name
+    server.execute(f"REASSIGN OWNED BY {name} TO postgres; DROP OWNED BY {name}; DROP ROLE {name}")
+
+
+@pytest.mark.parametrize("database_kind", ["postgresql"])
+async def test_no_statistics_are_kept_of_keys(key_store_url: str) -> None:
+    """What ANALYZE keeps of a column's values would outlive the key."""
+    async with key_store(key_store_url) as store:
+        await store.put_many({referral(n): key(n) for n in range(60)}, at=NOW)
+        await store.put_epochs([epoch(n) for n in range(60)])
+        needle = await store.database.read(partial(wrapped, name=referral(1)))
+        with psycopg.connect(key_store_url, autocommit=True) as server:
+            server.execute("ANALYZE")
+            kept = server.execute("SELECT tablename, attname FROM pg_stats WHERE schemaname = 'public'").fetchall()
+            assert ("referral_key", "created_at") in kept
+            assert not [column for _, column in kept if column == "wrapped"]
+            assert not in_table_file(server, needle, "pg_statistic")
+
+
+@pytest.mark.parametrize("what", ["a-referral-key", "a-private-half"])
+async def test_what_was_deleted_and_not_overwritten_is_overwritten_later(
+    key_store_url: str, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when a private half ended, which is in no table any more to be asked for again."""
+    scrubbed: list[str] = []
+    async with key_store(key_store_url) as store:
+        await store.finish()
+        await store.put_many({referral(1): key(1)}, at=NOW)
+        await store.put_epochs([epoch(1)])
+        real = store.database.scrub
+        fails = [True]
+
+        async def scrub(table: str) -> None:
+            if fails:
+                raise StorageBusyError("Somebody reads.")
+            scrubbed.append(table)
+            await real(table)
+
+        monkeypatch.setattr(store.database, "scrub", scrub)
+        with pytest.raises(StorageBusyError):
+            await (store.destroy([referral(1)]) if what == "a-referral-key" else store.destroy_ended_epochs(NOW))
+        with pytest.raises(StorageBusyError):
+            await store.finish()
+        fails.clear()
+        for _ in range(2):
+            await store.finish()
+        assert scrubbed == ["referral_key" if what == "a-referral-key" else "epoch_private"]
+    # A process that died left it undone as well.
+    async with key_store(key_store_url) as store:
+        assert store._unfinished == {"referral_key", "epoch_private"}
 
 
 @pytest.mark.parametrize("database_kind", ["sqlite"])
