@@ -103,14 +103,19 @@ class Database:
         self._refuse_if_closed()
         return await in_thread(self._readers, self._read_pooled, function)
 
-    async def write(self, function: TransactionFunction[T]) -> T:
+    async def write(self, function: TransactionFunction[T], *, durable: bool = True) -> T:
         """What the function returned, once it is durable; see `exchange.storage.writer` for the rules.
+
+        Args:
+            function: what is written.
+            durable: False for what a power cut may undo, such as a lease: it is committed, survives the end of the
+                process, and does not wait for the disk.
 
         Raises:
             StorageUnavailableError: nothing is stored, or (`CommitFailedError`) nobody knows.
             Exception: what the function raised; nothing of it is stored.
         """
-        return await self._writer.submit(function)
+        return await self._writer.submit(function, durable=durable)
 
     def read_sync(self, function: Callable[[Connection], T]) -> T:
         """As `read`, for the command line."""

@@ -45,6 +45,8 @@ class Job:
     """One function, and what came of it in the latest attempt."""
 
     function: TransactionFunction[Any]
+    durable: bool = True
+    """Whether it has to outlive a power cut; a batch of which nothing has to does not wait for the disk."""
     result: Any = None
     error: Exception | None = None
 
@@ -71,6 +73,10 @@ def _run(transaction: Transaction, job: Job, *, alone: bool) -> None:
         raise
     except Exception as error:  # noqa: BLE001 - whatever a function raises belongs to its own caller
         job.error = error
+
+
+def _durable(jobs: Sequence[Job]) -> bool:
+    return any(job.durable for job in jobs)
 
 
 def _commit(transaction: Transaction) -> None:
@@ -110,11 +116,12 @@ class SqliteLane:
         self._file = file
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="commit")
         self._connection: Connection | None = None
+        self._durable = True
 
     async def execute(self, jobs: Sequence[Job]) -> Effects:
         """Runs and commits a batch, leaving results and errors in the jobs."""
         try:
-            transaction = await self._begin()
+            transaction = await self._begin(_durable(jobs))
         except BaseException as error:
             self._discard()
             if isinstance(error, Exception):
@@ -136,13 +143,18 @@ class SqliteLane:
             raise
         return transaction.effects
 
-    async def _begin(self) -> Transaction:
+    async def _begin(self, durable: bool) -> Transaction:
         if self._connection is not None and self._connection.invalidated:
             self._discard()
         self._file.check()
         if self._connection is None:
             self._connection = self._engine.connect()
             _driver(self._connection).execute("PRAGMA busy_timeout=0")
+            self._durable = True
+        if durable != self._durable:
+            # The next durable commit takes along what this one left to the operating system.
+            _driver(self._connection).execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+            self._durable = durable
         await _begin_patiently(_driver(self._connection))
         return Transaction(self._connection)
 
@@ -203,6 +215,8 @@ def execute_in_this_thread(engine: Engine, jobs: Sequence[Job], announce: Announ
     with connection:
         transaction = Transaction(connection)
         try:
+            if engine.dialect.name == "postgresql" and not _durable(jobs):
+                connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
             for job in jobs:
                 _run(transaction, job, alone=len(jobs) == 1)
             if len(jobs) == 1 and jobs[0].error is not None:

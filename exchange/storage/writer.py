@@ -61,8 +61,8 @@ class Writer:
         self._carrying = 0
         self._closed = False
 
-    async def submit(self, function: TransactionFunction[T]) -> T:
-        """What the function returned, once it is durable.
+    async def submit(self, function: TransactionFunction[T], *, durable: bool = True) -> T:
+        """What the function returned, once it is committed, and durable unless that is not asked for.
 
         Raises:
             StorageUnavailableError: nothing is stored, or (`CommitFailedError`) nobody knows.
@@ -73,7 +73,7 @@ class Writer:
         if len(self._queue) >= QUEUE_LIMIT:
             raise StorageBusyError("Too many writes are waiting already.")
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._queue.append(_Call(function, future=future))
+        self._queue.append(_Call(function, durable, future=future))
         if self._carrying < self._lane.width:
             # Counted here, and uncounted by the carrier's own last step: between its end and its task's callbacks
             # somebody may queue a function, which must not be left lying.

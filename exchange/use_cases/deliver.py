@@ -76,7 +76,9 @@ async def claim(node: Node, token: str) -> PeerLease | None:
     due = await node.database.read(next_due)
     if due is None or due > node.clock():
         return None
-    return await node.database.write(lambda conn: claim_peer(conn, at=node.clock(), token=token, lease_ms=lease_ms))
+    return await node.database.write(
+        lambda conn: claim_peer(conn, at=node.clock(), token=token, lease_ms=lease_ms), durable=False
+    )
 
 
 async def next_wait_ms(node: Node, longest: int) -> int:
@@ -88,7 +90,7 @@ async def next_wait_ms(node: Node, longest: int) -> int:
 async def renew(node: Node, lease: PeerLease) -> bool:
     """Hold a peer while a slow line works; returns whether it was still held."""
     until = node.clock() + node.limits.lease_default_s * SECOND_MS
-    return await node.database.write(lambda conn: renew_lease(conn, lease, until=until))
+    return await node.database.write(lambda conn: renew_lease(conn, lease, until=until), durable=False)
 
 
 async def load_next(node: Node, lease: PeerLease, line: Line, after: int) -> Batch | None:

@@ -288,3 +288,33 @@ async def test_a_read_sees_one_moment_and_cannot_write(empty_database_url: str) 
         with pytest.raises(StorageUnavailableError):
             await database.read(partial(add, name="no"))
         assert await database.read(names) == ["meanwhile"]
+
+
+def waits_for_the_disk(connection: Connection) -> bool:
+    """Whether the commit of this transaction will."""
+    if connection.dialect.name == "postgresql":
+        return str(connection.exec_driver_sql("SHOW synchronous_commit").scalar()) == "on"
+    return connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
+
+
+async def test_only_a_batch_of_which_nothing_must_outlive_a_power_cut_does_not_wait_for_the_disk(
+    empty_database_url: str,
+) -> None:
+    async with notes(empty_database_url) as database:
+        assert await database.write(waits_for_the_disk)
+        assert not await database.write(waits_for_the_disk, durable=False)
+        assert await database.write(waits_for_the_disk), "the next transaction is durable again"
+
+
+@pytest.mark.parametrize("asked", [(False, True), (True, False)], ids=["asked for last", "asked for first"])
+async def test_one_durable_function_makes_its_whole_batch_durable(
+    empty_database_url: str, asked: tuple[bool, bool]
+) -> None:
+    async with notes(empty_database_url) as database:
+        blocking = asyncio.create_task(database.write(partial(add, name="while the others queue")))
+        await asyncio.sleep(0)
+        both = await asyncio.gather(*(database.write(waits_for_the_disk, durable=durable) for durable in asked))
+        await blocking
+        assert any(both)
+        if database.dialect == "sqlite":
+            assert all(both), "they shared a batch"
