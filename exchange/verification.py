@@ -228,7 +228,9 @@ def _check_referral(
     expected = Side.RECEIVING if header.kind_class is KindClass.FORWARD else Side.REFERRING
     if memory.side is not expected:
         raise VerificationError(9, "not-legal")
-    if header.in_reply_to is not None and header.in_reply_to not in memory.sent | memory.received:
+    # Of a destroyed referral this node does not know any more what was said in it; below it is refused as ended.
+    known = memory.destroyed or header.in_reply_to in memory.sent | memory.received
+    if header.in_reply_to is not None and not known:
         raise VerificationError(9, "reply-unknown")
     if header.kind_class is KindClass.FORWARD:
         return _check_forward(item, memory, sender, around)

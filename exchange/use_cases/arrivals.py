@@ -62,7 +62,8 @@ class BatchMemory:
             closed=record.closed_at is not None,
             destroyed=record.destroyed_at is not None or record.blocked_at is not None,
             purpose=Purpose(facts.purpose) if facts is not None else None,
-            sent=frozenset(known.sent),
+            # The row of an offer that was taken back is gone, and it may have arrived: what answers it is no stranger.
+            sent=frozenset(known.sent if facts is None else known.sent | {facts.offer}),
             received=frozenset(known.received),
             acceptances=frozenset(
                 event.digest

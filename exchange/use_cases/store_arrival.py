@@ -252,6 +252,9 @@ def _adjusted(arrival: Arrival, record: ReferralRecord) -> ReferralRecord:
     record = replace(record, seen=max(record.seen, number))
     if header.kind is Kind.DISCLOSURE:
         return replace(record, disclosed_at=record.disclosed_at or at)
+    if header.kind_class is KindClass.ANSWER and record.delivered_at is None:
+        # Who answers has the offer, although its receipt never came.
+        return replace(record, delivered_at=at, undeliverable=False)
     if header.kind is Kind.REFUSAL and record.side == Side.REFERRING:
         return replace(record, undeliverable=True)
     return record

@@ -6,13 +6,14 @@ import json
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection, update
 from support.federation import Federation
 from support.stories import begin, refusal, said_inside, travelled
 
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.roster import Status
 from exchange.schemas.inbox import DecisionRequest
-from exchange.storage.tables import EVENT
+from exchange.storage.tables import EVENT, OUTBOX, PEER, REFERRAL
 
 
 def _consent(feedback: str) -> dict[str, Any]:
@@ -111,3 +112,28 @@ async def test_an_answer_that_is_barred_because_its_receiver_was_suspended_is_to
     await two.new_roster(member=lambda one: one.model_copy(update={"status": suspended.get(one.agency, one.status)}))
     await two.travel()
     assert (await story.views())[1].flags.undeliverable
+
+
+async def test_an_answer_to_an_offer_that_was_taken_back_after_it_had_arrived_counts(two: Federation) -> None:
+    """The receipt was lost, then the offer was barred here: its row is gone, and what answers it is no stranger."""
+    story = await begin(two)
+    helpline = two[HELPLINE].node
+    await helpline.database.write(_as_if_no_receipt_had_come)
+    await _stand(two, Status.SUSPENDED)
+    await two.travel()
+    assert (await story.views())[0].flags.undeliverable
+    await _stand(two, Status.ACTIVE)
+    await story.decides("accepted")
+    await story.both_say("accepted")
+    assert not (await story.views())[0].flags.undeliverable
+
+
+async def _stand(two: Federation, status: Status) -> None:
+    members = {HELPLINE.agency: status}
+    await two.new_roster(member=lambda one: one.model_copy(update={"status": members.get(one.agency, one.status)}))
+
+
+def _as_if_no_receipt_had_come(conn: Connection) -> None:
+    conn.execute(update(OUTBOX).where(OUTBOX.c.kind == "offer").values(status="queued", settled_at=None, receipt=None))
+    conn.execute(update(REFERRAL).values(delivered_at=None))
+    conn.execute(update(PEER).values(due_at=0))

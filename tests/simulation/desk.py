@@ -25,6 +25,7 @@ from exchange.use_cases.open_items import open_item
 from exchange.use_cases.poll_inbox import acknowledge_item, lease_item, list_inbox
 from exchange.use_cases.report_progress import report_progress
 
+_STOPPED: Final = {"entered-in-error": "stopped"}
 _REASONS: Final = ("no-capacity", "not-eligible", "duplicate", "conflict-of-interest")
 
 
@@ -44,6 +45,10 @@ class Desk:
         item = self.offer_of(case)
         if item is None:
             return
+        if event is not None:
+            office, agency = self.office, case.receiver
+            case.since.setdefault((agency, event), (office.oracle.tick, office.at(agency)))
+            office.oracle.undelivered.begun[agency, case.id].add(_STOPPED.get(event, event))
         answer = await self.office.ask(case.receiver, what, lambda node: work(node, item))
         if answer is not None and event is not None:
             case.remember(case.receiver, event)

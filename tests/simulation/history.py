@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any, Final
 
@@ -25,6 +25,7 @@ from simulation.office import DAY, Case, Office
 from simulation.oracle import Oracle, ViolationError
 from simulation.playground import Playground
 from simulation.reckoning import Reckoning
+from simulation.undelivered import Standing
 
 from exchange.federation.peers import refresh_peers
 from exchange.schemas.federation import BatchAnswer
@@ -137,6 +138,8 @@ class History:
         self.lines: list[str] = []
         self.deaths = 0
         self.roster = _Roster()
+        self.published = {1: _Roster()}
+        """What the officers decided, by the roster's version."""
         self.office = Office(self.chance, self.cast, self.oracle, self.machines, self.trace)
         self.desk = Desk(self.office, self.chance)
         self.couriers: set[str] = set()
@@ -230,6 +233,7 @@ class History:
         ends = self.oracle.passes()
         for name, machine in self.machines.items():
             self.oracle.clocks[name].append((begins, ends, machine.now()))
+            self.oracle.undelivered.standings[name].append((begins, self._standing(machine)))
             if machine.process is not None and not machine.process.alive:
                 self.deaths += 1
                 self.trace(f"{name} died")
@@ -470,6 +474,7 @@ class History:
         else:
             roster.second = True
         roster.version += 1
+        self.published[roster.version] = replace(roster)
         self.trace(f"roster {roster.version} suspended={roster.suspended} second={roster.second}")
         world = world_of(self.cast, self.count, roster.version, roster.suspended, roster.second)
         for machine in self.machines.values():
@@ -496,6 +501,7 @@ class History:
         roster = self.roster
         if roster.suspended is not None:
             roster.suspended, roster.version = None, roster.version + 1
+            self.published[roster.version] = replace(roster)
         world = world_of(self.cast, self.count, roster.version, None, roster.second)
         for machine in self.machines.values():
             machine.world, machine.newest = world, lambda: world
@@ -540,7 +546,12 @@ class History:
         self.oracle.leaves(sender.agency, receiver.agency, body)
 
     def _answered(self, _sender: Machine, receiver: Machine, body: bytes, answer: BatchAnswer) -> None:
-        self.oracle.answered(receiver.agency, body, answer)
+        self.oracle.answered(receiver.agency, body, answer, self._standing(receiver))
+
+    def _standing(self, machine: Machine) -> Standing:
+        assert machine.world is not None
+        published = self.published[machine.world.roster.version]
+        return Standing(machine.now(), published.suspended, published.second)
 
 
 def _once(task: Any) -> Callable[[], Awaitable[None]]:

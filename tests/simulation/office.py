@@ -68,8 +68,12 @@ class Case:
     receiver: str
     consent: Consent
     person: int
+    made: tuple[int, int] = (0, 0)
+    """Tick and clock when its first request began."""
     said: dict[str, list[str]] = field(default_factory=dict)
     """By agency: events and acts that its node has acknowledged."""
+    since: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
+    """By agency and event: tick and clock before it was first asked for."""
 
     def remember(self, agency: str, what: str) -> None:
         """The node has answered that this is done."""
@@ -260,7 +264,8 @@ class Office:
 
         def answered(created: Any) -> None:
             hand_in.referral = created.id
-            self.cases.append(Case(created.id, agency, receiver, consent, person))
+            made = hand_in.tries[0]
+            self.cases.append(Case(created.id, agency, receiver, consent, person, (made.begins, made.at)))
 
         request = ReferralRequest.model_validate(wish)
 
@@ -309,13 +314,18 @@ class Office:
         self.oracle.confirmed.setdefault(case.id, self.oracle.tick)
         await self.ask(case.sender, "releases", lambda node: release_disclosure(node, ACTING, case.id))
 
+    def _begins_to_stop(self, agency: str, referral: str) -> None:
+        self.oracle.undelivered.begun[agency, referral].add("stopped")
+
     async def recalls(self, case: Case) -> None:
         """The sender takes it back."""
+        self._begins_to_stop(case.sender, case.id)
         if await self.ask(case.sender, "recalls", lambda node: recall_referral(node, ACTING, case.id)):
             self._stopped(case.sender, case.id, "recalled")
 
     async def errs(self, case: Case) -> None:
         """The sender says it should never have been made."""
+        self._begins_to_stop(case.sender, case.id)
         if await self.ask(case.sender, "declares an error", lambda node: declare_error(node, ACTING, case.id)):
             self._stopped(case.sender, case.id, "entered-in-error")
 
@@ -325,6 +335,9 @@ class Office:
         """She says no, to whomever."""
         wish = {"form": form} | ({"referral": case.id} if case else {"consent": consent.id if consent else ""})
         version: Version | None = None
+        for one in self.cases:
+            if one is case or (consent is not None and one.consent is consent):
+                self._begins_to_stop(agency, one.id)
         if consent is not None:
             allowed = self._newest(consent)
             ended = Allowed((), allowed.given_at, allowed.expires_at, allowed.told_first, ended=True)

@@ -15,6 +15,7 @@ from simulation import opened
 from simulation.federations import FIELDS, Cast
 from simulation.opened import ANSWERS, FORWARDS, Opened
 from simulation.permit import LEVELS, ROUTING, Allowed, permitted, told_back
+from simulation.undelivered import Standing, Undelivered
 
 from exchange.schemas.federation import BatchAnswer
 
@@ -94,6 +95,10 @@ class Oracle:
     confirmed: dict[str, int] = field(default_factory=dict)
     """Referral: since when a worker has asked for its release."""
     judged: int = 0
+    undelivered: Undelivered = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.undelivered = Undelivered(self.cast)
 
     def passes(self) -> int:
         """The next tick."""
@@ -115,6 +120,7 @@ class Oracle:
                     raise ViolationError("doubled", f"{envelope.kind} has another content under the same id")
                 continue
             self.seen[envelope.id] = envelope
+            self.undelivered.leaves(envelope)
             self.judged += 1
             if envelope.kind in FORWARDS:
                 self._check_forward(envelope)
@@ -224,10 +230,14 @@ class Oracle:
 
     # What was answered.
 
-    def answered(self, receiver: str, body: bytes, answer: BatchAnswer) -> None:
+    def answered(self, receiver: str, body: bytes, answer: BatchAnswer, standing: Standing) -> None:
         """A node has answered a batch: what it accepted it has, from now on, for ever."""
         now = self.passes()
         for envelope, given in zip(opened.batch(body), answer.answers, strict=True):
+            if given.result == "refused":
+                code = given.problem.code if given.problem is not None else ""
+                if not self.undelivered.refusal(receiver, envelope, code, standing):
+                    raise ViolationError("lost", f"{receiver} refused {envelope.kind} as `{code}`")
             if given.result != "accepted":
                 continue
             key = (receiver, envelope.id)

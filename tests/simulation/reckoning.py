@@ -117,7 +117,8 @@ class Reckoning:
             return
         heard = {event for _, event in self._heard(case.sender, case)}
         for word in said:
-            if word not in heard and not self._told_undelivered(case.receiver, case):
+            excused = self._may_be_missing(case, word) and self._told_undelivered(case.receiver, case)
+            if word not in heard and not excused:
                 raise ViolationError("lost", f"`{word}` of {case.receiver} never reached {case.sender}")
 
     def _over_early(self, case: Case) -> bool:
@@ -131,6 +132,12 @@ class Reckoning:
         view = machine.loop.finish(read_referral(machine.node, case.id, None))
         return view.flags.undeliverable
 
+    def _may_be_missing(self, case: Case, word: str) -> bool:
+        since = case.since.get((case.receiver, word))
+        return since is not None and self.oracle.undelivered.may_be_missing(
+            case.receiver, case.sender, case.id, word, since
+        )
+
     def _check_agreement(self, case: Case) -> None:
         sender, receiver = self.machines[case.sender], self.machines[case.receiver]
         if not receiver.main.rows("SELECT 1 FROM referral WHERE id = ?", case.id):
@@ -141,7 +148,8 @@ class Reckoning:
             states[0] = "received"
         if states[0] == states[1]:
             return
-        if self._told_undelivered(case.receiver, case) or self._told_undelivered(case.sender, case):
+        missing = [word for word in case.said.get(case.receiver, []) if self._may_be_missing(case, word)]
+        if missing and self._told_undelivered(case.receiver, case):
             return
         raise ViolationError("disagreement", f"{case.sender} says {states[0]}, {case.receiver} says {states[1]}")
 
@@ -152,7 +160,10 @@ class Reckoning:
             return
         machine = self.machines[case.sender]
         view = machine.loop.finish(read_referral(machine.node, case.id, None))
-        if view.flags.undeliverable or str(view.state) in {"withdrawn", "recalled", "expired", "entered-in-error"}:
+        if str(view.state) in {"withdrawn", "recalled", "expired", "entered-in-error"}:
+            return
+        missing = self.oracle.undelivered.may_be_missing(case.sender, case.receiver, case.id, "offer", case.made)
+        if missing and view.flags.undeliverable:
             return
         raise ViolationError("lost", "an offer did not arrive, and its sender was not told")
 

@@ -1,0 +1,120 @@
+"""Which refusals the protocol allows between two honest nodes, and what may never have arrived.
+
+Rules:
+
+* A stop is never refused, and an answer to a referral that its sender made is never unknown there.
+* Forwards and answers may be refused by their own end of time, by standing, by a contract that is not in force at the
+  receiver, and by a referral that has ended there.
+* What was said and never arrived was refused in one of these ways, barred while one of the two was suspended, or too
+  old. Its maker has to be told in each case; whether it is, is the reckoning's question.
+
+A step that died before it was answered may have been done: what was begun counts where it excuses something.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from simulation.federations import Cast
+from simulation.opened import ANSWERS, FORWARDS, Opened
+
+_DAY: Final = 86_400_000
+_SKEW: Final = 120_000
+_ANSWER_LIVES: Final = 14 * _DAY
+_RELEASE_LIVES: Final = 14 * _DAY
+_JUMP: Final = 600_000
+"""Clocks of one machine jump by less."""
+_ENDS: Final = frozenset({"declined", "redirected", "completed", "failed"})
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a node's roster and clock say at one moment."""
+
+    at: int
+    suspended: str | None
+    second: bool
+    """Whether the second contract is in force."""
+
+
+@dataclass(slots=True)
+class Undelivered:
+    """The memory for these two questions."""
+
+    cast: Cast
+    begun: dict[tuple[str, str], set[str]] = field(default_factory=lambda: defaultdict(set))
+    """By agency and referral: events that a worker there has asked for, or a peer's stop has brought."""
+    standings: dict[str, list[tuple[int, Standing]]] = field(default_factory=lambda: defaultdict(list))
+    """By agency: (tick, what held there)."""
+    refused: set[tuple[str, str, str]] = field(default_factory=set)
+    """(receiver, referral, event or kind) that was refused as it may be."""
+    answer_by: dict[str, int] = field(default_factory=dict)
+    """By referral: until when its offer said that it waits."""
+
+    def leaves(self, envelope: Opened) -> None:
+        """An envelope is on its way: from now on it may have arrived."""
+        if envelope.kind == "offer":
+            self.answer_by[envelope.referral] = envelope.header["respond_by"]
+        elif envelope.kind not in FORWARDS | ANSWERS:
+            self.begun[envelope.header["to"], envelope.referral].add("stopped")
+
+    def refusal(self, receiver: str, envelope: Opened, code: str, now: Standing) -> bool:
+        """Remember that an envelope was refused; returns whether it may be."""
+        self.refused.add((receiver, envelope.referral, _name(envelope)))
+        if envelope.kind not in FORWARDS | ANSWERS:
+            return False
+        header = envelope.header
+        match code:
+            case "expired" if envelope.release is not None:
+                return now.at > int(envelope.release["released_at"]) + _RELEASE_LIVES
+            case "expired":
+                return bool(now.at > header["expires"] + _SKEW)
+            case "receipt-expired":
+                return bool(now.at >= header["receipt"]["expires"] + _SKEW)
+            case "not-in-good-standing":
+                return now.suspended in {header["from"], receiver}
+            case "contract-not-in-force":
+                return self._not_in_force(envelope, now)
+            case "withdrawn" | "not-legal":
+                return self._over(receiver, envelope, now)
+        return False
+
+    def _not_in_force(self, envelope: Opened, now: Standing) -> bool:
+        header = envelope.header
+        first = self.cast.agreements[0].contract.digest
+        signed = self.cast.outsider not in {header["from"], header["to"]}
+        return header["contract"] != first and not (now.second and signed)
+
+    def _over(self, receiver: str, envelope: Opened, now: Standing) -> bool:
+        begun = self.begun[receiver, envelope.referral]
+        if envelope.kind in ANSWERS or envelope.kind == "offer":
+            # An answer that crosses an ordinary end is recorded; only a stop refuses it.
+            return "stopped" in begun
+        expired = now.at > self.answer_by.get(envelope.referral, now.at) + _DAY
+        return expired or bool(begun & (_ENDS | {"stopped"}))
+
+    def may_be_missing(self, speaker: str, hearer: str, referral: str, name: str, since: tuple[int, int]) -> bool:
+        """Whether what was said at this (tick, clock) may never have arrived."""
+        if (hearer, referral, name) in self.refused:
+            return True
+        tick, clock = since
+        lives = self._offer_lives(speaker, hearer) if name == "offer" else _ANSWER_LIVES
+        later = [one for seen, one in self.standings[speaker] if seen >= tick]
+        return self._barred(later, {speaker, hearer}) or any(one.at >= clock + lives - _JUMP for one in later)
+
+    def _barred(self, standings: Iterable[Standing], pair: set[str]) -> bool:
+        return any(one.suspended in pair for one in standings)
+
+    def _offer_lives(self, speaker: str, hearer: str) -> int:
+        """At the least, under either contract and with any priority."""
+        sender, receiver = self.cast.agency(speaker), self.cast.agency(hearer)
+        rules = [one.rule(sender, receiver) for one in self.cast.agreements]
+        hours = [int(text.removesuffix("h")) for rule in rules if rule for text in rule["respond_within"].values()]
+        return _DAY + min(hours) * 3_600_000
+
+
+def _name(envelope: Opened) -> str:
+    return str(envelope.header.get("event") or envelope.kind)
