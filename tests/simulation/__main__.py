@@ -48,7 +48,7 @@ def _many(ground: Playground, first: int, count: int) -> int:
         if outcome.violation is not None:
             broken[outcome.violation.promise] += 1
             _show(outcome)
-        if played % 50 == 0:
+        if played % 200 == 0:
             gc.collect()
         if time.monotonic() - told >= TOLD_EVERY_S or played == count:
             told = time.monotonic()

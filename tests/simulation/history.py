@@ -217,7 +217,7 @@ class History:
     def _step(self, ways: list[Callable[[], Awaitable[None]]]) -> None:
         """Start these, and let everything run that can."""
         tasks = [self.loop.create_task(_as_coroutine(way)) for way in ways]
-        begins = self.oracle.tick
+        begins = self.oracle.step_begins = self.oracle.tick
         self.loop.settle()
         self._after(begins)
         for task in tasks:
@@ -543,7 +543,11 @@ class History:
         self._round(clocks=True)
 
     def _leaves(self, sender: Machine, receiver: Machine, body: bytes) -> None:
-        self.oracle.leaves(sender.agency, receiver.agency, body)
+        # Not raised here: a courier goes on with its other peers, whatever one of them answers.
+        try:
+            self.oracle.leaves(sender.agency, receiver.agency, body, self._standing(sender).at)
+        except ViolationError as error:
+            self.loop.failures.append(error)
 
     def _answered(self, _sender: Machine, receiver: Machine, body: bytes, answer: BatchAnswer) -> None:
         self.oracle.answered(receiver.agency, body, answer, self._standing(receiver))

@@ -6,9 +6,9 @@ runs them all and says how many histories each one survived.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from unittest.mock import patch
 
@@ -16,9 +16,8 @@ from simulation.history import play
 from simulation.playground import Playground
 from sqlalchemy import update
 
+from consent import decision
 from contracts.vocabulary import WithdrawalForm
-from exchange import disclosure
-from exchange.disclosure import FieldReason
 from exchange.federation import courier
 from exchange.referral.lifecycle import EventName
 from exchange.storage.key_store import KeyStore
@@ -79,14 +78,26 @@ def _as_she_said(form: WithdrawalForm, _events: object) -> EventName:
     return EventName(form.value)
 
 
-_reason = disclosure._reason
+_verdict = decision._verdict
 
 
-def _lets_everything_through(question: Any, rule: Any, consent: Any) -> FieldReason:
-    found = _reason(question, rule, consent)
-    if rule.outcome == "allowed" and found.outcome != "allowed":
-        return found._replace(outcome="allowed", consent=0)
-    return found
+def _as_if_she_had_named_it(field: Any, question: Any, covering: Any) -> decision.ConsentVerdict:
+    found = _verdict(field, question, covering)
+    return found._replace(allowed=True, named=True, provision=found.provision or min(covering))
+
+
+_statement = release_disclosure._statement
+
+
+def _accepting_anything(node: Any, case: Any, held: Any, number: int, at: int) -> bytes:
+    facts = case.facts.model_copy(update={"accepting": case.facts.accepting or held.digest})
+    return _statement(node, replace(case, facts=facts), held, number, at)
+
+
+@contextmanager
+def _released_unasked() -> Iterator[None]:
+    with patch.object(Case, "accepted", _true), patch.object(release_disclosure, "_statement", _accepting_anything):
+        yield
 
 
 async def _delivered_whatever(node: Any, lease: Any, _peer: Any, batch: Any, _answer: Any, *, last: Any) -> None:
@@ -114,9 +125,9 @@ def _on(place: Any, name: str, defect: Any) -> Callable[[], AbstractContextManag
 MUTANTS: Final = (
     Mutant("her no leaves the queue as it is", _on(stopping, "delete_queued", _no_rows)),
     Mutant("her no is sent as she said it, whatever was released", _on(withdraw, "word_of_no", _as_she_said)),
-    Mutant("a release does not ask for an acceptance", _on(Case, "accepted", _true)),
-    Mutant("a release does not look at the consent again", _on(release_disclosure, "_refusal", _nothing)),
-    Mutant("the gate forgets her consent field by field", _on(disclosure, "_reason", _lets_everything_through)),
+    Mutant("a release does not ask for an acceptance", _released_unasked),
+    Mutant("a release does not look at the consent again", _on(release_disclosure, "still_allowed", _nothing)),
+    Mutant("the gate forgets her consent field by field", _on(decision, "_verdict", _as_if_she_had_named_it)),
     Mutant("a receiver does not remember what it answered", _on(arrivals, "recall_answers", _no_memory)),
     Mutant("an idempotency key is not kept", _on(idempotency, "store_answer", _nothing)),
     Mutant("a batch is answered before it is stored", _on(receive_envelopes, "_commit", _answers_first)),

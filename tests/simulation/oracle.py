@@ -80,6 +80,8 @@ class Oracle:
     private_half: Callable[[str, str], bytes]
     """(agency, key id): the week's key, so that the oracle can open what was sealed to it."""
     tick: int = 0
+    step_begins: int = 0
+    """The tick at which the step that runs now began."""
     consents: dict[tuple[str, str], list[Version]] = field(default_factory=lambda: defaultdict(list))
     hand_ins: list[HandIn] = field(default_factory=list)
     clocks: dict[str, list[tuple[int, int, int]]] = field(default_factory=lambda: defaultdict(list))
@@ -94,6 +96,8 @@ class Oracle:
     """By agency and referral: her no and other stops, as soon as the agency's node has acknowledged them."""
     confirmed: dict[str, int] = field(default_factory=dict)
     """Referral: since when a worker has asked for its release."""
+    leaving: tuple[int, int, int] = (0, 0, 0)
+    """First tick, last tick and clock of the step in which a batch leaves, so far."""
     judged: int = 0
     undelivered: Undelivered = field(init=False)
 
@@ -107,9 +111,10 @@ class Oracle:
 
     # What left.
 
-    def leaves(self, sender: str, receiver: str, body: bytes) -> None:
-        """A batch leaves its sender."""
+    def leaves(self, sender: str, receiver: str, body: bytes, at: int) -> None:
+        """A batch leaves its sender, whose clock says this."""
         now = self.passes()
+        self.leaving = (self.step_begins, now, at)
         for envelope in opened.batch(body):
             if envelope.header["from"] != sender or envelope.header["to"] != receiver:
                 raise ViolationError("leaked", "an envelope is on its way to somebody else than it is for")
@@ -172,7 +177,7 @@ class Oracle:
         spans = [(call.begins, call.ends, call.at) for call in one.tries]
         if envelope.release is not None:
             released = envelope.release["released_at"]
-            spans = [span for span in self.clocks[one.sender] if span[2] == released]
+            spans = [span for span in [*self.clocks[one.sender], self.leaving] if span[2] == released]
         for begins, ends, at in spans:
             for version in self.consents[one.sender, one.consent]:
                 if version.begins <= ends and begins <= version.ends:
@@ -190,10 +195,13 @@ class Oracle:
         header, release = envelope.header, envelope.release
         if release is None:
             raise ViolationError("leaked", "a disclosure leaves without its release")
+        # What has left its maker may have arrived, also where the process died that would have answered.
         accepted = {
             one.digest
-            for one in self.arrived[header["from"], envelope.referral]
-            if one.header.get("event") == "accepted"
+            for one in self.seen.values()
+            if one.header["to"] == header["from"]
+            and one.referral == envelope.referral
+            and one.header.get("event") == "accepted"
         }
         if release["accepting"] not in accepted or release["disclosure"] != envelope.digest:
             raise ViolationError("leaked", "a disclosure is released without an acceptance")

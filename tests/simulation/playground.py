@@ -6,6 +6,7 @@ happens in one history is left for the next: `Playground.begin` is where that is
 
 from __future__ import annotations
 
+import io
 import random
 import shutil
 import tempfile
@@ -25,15 +26,27 @@ from exchange.use_cases.maintain import publish_own_epochs
 _MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a folder of its own is made in it
 
 
+class LoggedErrors(io.StringIO):
+    """Where nodes log errors: a courier survives every mistake in it, and says so in its log alone."""
+
+    def __init__(self, loop: OneThread) -> None:
+        super().__init__()
+        self._loop = loop
+
+    def write(self, line: str) -> int:
+        self._loop.failures.append(RuntimeError(f"a node logged {line.strip()}"))
+        return len(line)
+
+
 class Playground:
     """Four machines and a clock."""
 
     def __init__(self) -> None:
-        configure_logging(level="critical")
         where = _MEMORY if _MEMORY.is_dir() else None
         self.folder = Path(tempfile.mkdtemp(prefix="simulation-", dir=where))
         self.time = BEGIN
         self.loop = OneThread(lambda: self.time)
+        configure_logging(level="error", stream=LoggedErrors(self.loop))
         self.machines = {agency: Machine(agency, self.folder, self.loop, lambda: self.time) for agency in AGENCIES}
         self.network = Network(self.loop, self.machines, Watch(_nobody, _nobody))
         self.epochs: dict[str, bytes] = {}
@@ -45,6 +58,7 @@ class Playground:
             machine.bury()
         self.loop.run_until_complete(self.loop.shutdown_asyncgens())
         self.loop.close()
+        configure_logging(level="warning")
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def begin(self, cast: Cast, count: int, seed: object, watch: Watch) -> dict[str, Machine]:
