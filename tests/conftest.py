@@ -1,5 +1,8 @@
 """Fixtures that every test folder may use; they live in tests/support. Nothing here is timed: machines differ."""
 
+from pathlib import Path
+from typing import Final
+
 import pytest
 from hypothesis import HealthCheck, settings
 from support.databases import (
@@ -25,6 +28,16 @@ __all__ = [
 
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
+
+
+LONG: Final = ("processes", "durability", "simulation", "security", "exchange/demo", "exchange/cli")
+"""Folders with tests of many seconds."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes long begins first: in the end no process waits for the one that has a long test left."""
+    folders = tuple(Path(__file__).parent / folder for folder in LONG)
+    items.sort(key=lambda item: not any(item.path.is_relative_to(folder) for folder in folders))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
