@@ -23,6 +23,7 @@ FOREVER: Final = 1 << 60
 _ENDS_SERVICE: Final = frozenset({"stop-service", "erase"})
 _ENDS_SHARING: Final = _ENDS_SERVICE | {"stop-sharing", "recalled", "entered-in-error"}
 _STOPPED_BY: Final = {"recall": "recalled", "entered-in-error": "entered-in-error"}
+_SERVED: Final = frozenset({"in-service", "completed"})
 _STAYS_AT_HOME: Final = frozenset({"duplicate", "conflict-of-interest"})
 
 
@@ -134,9 +135,14 @@ class Oracle:
 
     def _check_not_stopped(self, sender: str, envelope: Opened, now: int) -> None:
         for name, since in self.stopped.get((sender, envelope.referral), {}).items():
+            if name == "recalled" and self._in_service(sender, envelope.referral):
+                continue  # the receiver is asked, and until it answers the service goes on
             forward = envelope.kind in FORWARDS
             if since < now and (forward or (name in _ENDS_SERVICE and envelope.kind in ANSWERS)):
                 raise ViolationError("leaked", f"{envelope.kind} leaves {sender} after `{name}` was acknowledged there")
+
+    def _in_service(self, sender: str, referral: str) -> bool:
+        return any(one.header.get("event") in _SERVED for one in self.arrived[sender, referral])
 
     def _check_forward(self, envelope: Opened) -> None:
         header = envelope.header
@@ -218,13 +224,19 @@ class Oracle:
             raise ViolationError("leaked", "a reason that stays at home leaves")
         if envelope.kind != "progress":
             return
+        # What a worker said before her no is judged by that moment, as a release is.
         told = self.stopped.get((header["from"], envelope.referral), {})
+        stopped = "stop-sharing" in told and not self._made_before(header, told["stop-sharing"])
         level = max((self._level(one, header["contract"]) for one in self._offers(envelope.referral)), default=0)
         over = content["state"] in {"completed", "failed"}
-        if set(content) - {"state"} and (level < LEVELS.index("outcome") or "stop-sharing" in told):
+        if set(content) - {"state"} and (level < LEVELS.index("outcome") or stopped):
             raise ViolationError("leaked", "progress tells how it ended")
-        if not over and (level == 0 or "stop-sharing" in told):
+        if not over and (level == 0 or stopped):
             raise ViolationError("leaked", "progress tells more than the feedback level allows")
+
+    def _made_before(self, header: dict[str, Any], since: int) -> bool:
+        spans = [*self.clocks[header["from"]], self.leaving]
+        return any(begins <= since for begins, _, at in spans if at == header["created"])
 
     def _offers(self, referral: str) -> list[HandIn]:
         return [one for one in self.hand_ins if one.kind == "offer" and one.referral in {None, referral}]
