@@ -1,0 +1,145 @@
+"""One member posts valid and invalid envelopes as fast as it can: it is told to wait, and nobody else notices.
+
+Rules:
+
+* A member has so many requests a minute. What goes beyond is 429 with Retry-After, before its body is looked at, and
+  changes nothing.
+* Every member has its own: what one uses up another one still has.
+* Our own courier, told to wait, does not call before its time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx2
+import pytest
+from support.federation import Federation, TestNode, federation
+from support.ledger import note, record
+from support.lying_peer import ENVELOPES, LyingPeer, batch_of, row_counts
+from support.real_line import real_line
+from support.stories import begin, rows
+
+from exchange.api.rate import Buckets
+from exchange.demo.federation import EMBASSY, HELPLINE, SHELTER
+from exchange.storage.tables import INBOX
+
+A_MINUTE = 40
+"""What a member has here, so that a test need not send thousands."""
+FLOOD = 120
+
+
+@pytest.fixture
+async def three(tmp_path: Path) -> AsyncIterator[Federation]:
+    """A helpline and an embassy, which refer to the same shelter."""
+    async with federation(tmp_path, (HELPLINE, EMBASSY, SHELTER)) as together:
+        yield together
+
+
+def _allow(node: TestNode, a_minute: int) -> None:
+    node.network.apps[node.port].app.state.serving.peers = Buckets(a_minute)  # type: ignore[attr-defined]
+
+
+def _bodies(flooder: LyingPeer, count: int) -> list[bytes]:
+    """Valid ones, ones whose signature is another's, ones that are no envelope, and what is not even JSON."""
+    kinds = (
+        lambda: batch_of(flooder.forward()),
+        lambda: batch_of(flooder.forward().to_json() | {"signature": flooder.forward().to_json()["signature"]}),
+        lambda: batch_of({"header": "e30", "wrapped_key": "", "ciphertext": "", "signature": ""}),
+        lambda: b"{" * 2000,
+    )
+    return [kinds[number % len(kinds)]() for number in range(count)]
+
+
+async def test_it_is_told_to_wait_and_the_others_do_not_notice(three: Federation) -> None:
+    shelter, flooder = three[SHELTER], await LyingPeer.of(three[EMBASSY], three[SHELTER])
+    _allow(shelter, A_MINUTE)
+    first = await begin(three)
+    stories = [first, *[await begin(three, consent=first.consent, travel=False) for _ in range(8)]]
+    answers: list[httpx2.Response] = []
+
+    async def flood(bodies: list[bytes]) -> None:
+        answers.extend([await flooder.post(body) for body in bodies])
+
+    bodies = _bodies(flooder, FLOOD)
+    await asyncio.gather(*(flood(bodies[start::4]) for start in range(4)), three[HELPLINE].courier.run_once())
+    told = Counter(answer.status_code for answer in answers)
+    assert set(told) == {200, 422, 429}
+    # It has asked for keys before; and what refills while the test runs is its too.
+    assert A_MINUTE // 2 <= FLOOD - told[429] <= FLOOD // 2
+    for answer in answers:
+        if answer.status_code == 429:
+            assert int(answer.headers["retry-after"]) >= 1
+            assert answer.json()["code"] == "too-many-requests"
+    arrived = Counter(row["sender"] for row in await rows(shelter, INBOX))
+    assert arrived[HELPLINE.agency] == len(stories)
+    # A quarter of what was looked at was valid.
+    assert 0 < arrived[EMBASSY.agency] <= (FLOOD - told[429]) // 4 + 4
+    before = await row_counts(shelter.node.database)
+    refused = [await flooder.post(bodies[0]) for _ in range(4)]
+    assert 429 in {answer.status_code for answer in refused}
+    grown = (await row_counts(shelter.node.database))["inbox"] - before["inbox"]
+    assert grown == 0
+    record("flooding peers", lost=len(stories) - arrived[HELPLINE.agency], doubled=0)
+
+
+async def test_our_own_courier_waits_as_long_as_it_was_told(three: Federation) -> None:
+    """Against a real node's own 429, not an invented one."""
+    first = await begin(three)
+    _allow(three[SHELTER], 1)
+    courier = three[HELPLINE].courier
+    await begin(three, consent=first.consent, travel=False)
+    await courier.run_once()
+    last = await begin(three, consent=first.consent, travel=False)
+
+    def calls() -> int:
+        return len([path for port, path, _ in three.network.posted if (port, path) == (three[SHELTER].port, ENVELOPES)])
+
+    before = calls()
+    await courier.run_once()
+    assert calls() == before + 1
+    for seconds in (1, 20, 30):
+        three.clock.pass_by(seconds=seconds)
+        await courier.run_once()
+        assert calls() == before + 1
+    three.clock.pass_by(seconds=15)
+    await courier.run_once()
+    assert calls() == before + 2
+    assert [item.referral for item in await last.items("offer")] == [last.id]
+
+
+@pytest.mark.faults
+async def test_how_long_others_take_meanwhile(three: Federation) -> None:
+    """A printed figure: rounds with and without the flood take turns, over real HTTP, with the usual limits."""
+    flooder = await LyingPeer.of(three[EMBASSY], three[SHELTER])
+    first = await begin(three)
+    took: dict[bool, list[float]] = {False: [], True: []}
+    told: Counter[int] = Counter()
+    async with real_line(three, three[SHELTER]) as line, httpx2.AsyncClient(trust_env=False) as http:
+        headers = {"authorization": f"Bearer {await flooder.token()}", "content-type": "application/json"}
+        url = f"http://127.0.0.1:{line.port}{ENVELOPES}"
+
+        async def flood(bodies: list[bytes], over: asyncio.Event) -> None:
+            while not over.is_set():
+                for body in bodies:
+                    told[(await http.post(url, content=body, headers=headers)).status_code] += 1
+
+        for turn in range(10):
+            bodies, over = _bodies(flooder, 40), asyncio.Event()
+            floods = [asyncio.create_task(flood(bodies[start::4], over)) for start in range(4 if turn % 2 else 0)]
+            for _ in range(20):
+                story = await begin(three, consent=first.consent, travel=False)
+                begun = time.perf_counter()
+                await three[HELPLINE].courier.run_once()
+                took[bool(turn % 2)].append(time.perf_counter() - begun)
+                assert (await story.opened("offer")).content is not None
+            over.set()
+            await asyncio.gather(*floods)
+    alone, flooded = (statistics.quantiles(took[there], n=20)[18] * 1000 for there in (False, True))
+    answered = " ".join(f"{status}:{count}" for status, count in sorted(told.items()))
+    note(f"flooding peer, one process: delivery p95 {alone:.0f} ms alone, {flooded:.0f} ms beside it ({answered})")
