@@ -16,6 +16,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+import psycopg
 import pytest
 from support.node_processes import ONCE, PATIENCE_S, NodeProcesses, _ready, node_processes, until
 from support.postgres import Databases
@@ -24,6 +25,7 @@ from exchange.client import AgencyClient, ClientError, ProblemError, new_idempot
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.demo.people import melati
 from exchange.schemas.referrals import ReferralRequest
+from exchange.storage.tables import INBOX
 
 REFERRALS, CLIENTS, POLLERS = 200, 8, 4
 
@@ -139,6 +141,43 @@ async def test_each_delivered_once_and_handled_once(both: Both) -> None:
     assert len({actor for _, actor in handled}) > 1
     # The cursor: everything, once.
     assert Counter(seen) == Counter(answered)
+
+
+async def test_no_poller_goes_past_what_another_process_commits_late(both: Both) -> None:
+    """A number is handed out before its transaction ends; whoever asks either of two API processes waits for that."""
+    shelter, late_ones = both.shelter, 5
+    async with shelter.client() as client:
+        known = [item async for item in client.inbox.pages()]
+        cursor = (await client.inbox.list(None, limit=1)).next_cursor
+        while (page := await client.inbox.list(cursor, limit=50)).items:
+            cursor = page.next_cursor
+    with psycopg.connect(shelter.urls["main"]) as late:
+        # What stands there already arrives again, in a transaction that stays open: a real item under a new number.
+        late.execute(
+            "UPDATE inbox SET seq = nextval(pg_get_serial_sequence('inbox', 'seq')),"
+            " xid = CAST(CAST(pg_current_xact_id() AS text) AS bigint) WHERE id = %s",
+            [known[0].id],
+        )
+        before = shelter.count(INBOX)
+        answered = await hand_in(both.helpline, late_ones)
+        for _ in range(1000):
+            if await asyncio.to_thread(shelter.count, INBOX) == before + late_ones:
+                break
+            await asyncio.sleep(0.05)
+        for _ in range(8):
+            # Each over a connection of its own, so that both processes are asked.
+            async with shelter.client() as client:
+                page = await client.inbox.list(cursor, limit=50)
+                assert (page.items, page.next_cursor) == ((), cursor)
+        late.commit()
+    seen: list[str] = []
+    async with asyncio.timeout(60), shelter.client() as client:
+        while len(seen) < 1 + late_ones:
+            page = await client.inbox.list(cursor, wait_s=1, limit=2)
+            seen += [item.referral for item in page.items]
+            cursor = page.next_cursor
+    assert seen[0] == known[0].referral
+    assert Counter(seen[1:]) == Counter(answered)
 
 
 async def test_a_stop_loses_nothing(both: Both) -> None:
