@@ -17,11 +17,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from contracts.clearance import Clearance
 from contracts.model import Contract, Obligations, Rule
 from contracts.verdict import FieldVerdict, Outcome, an_agency
 from contracts.vocabulary import AgencyKind, Basis, BasisClass, Field, Group, ServiceType, Stage
 
-__all__ = ["Deny", "FieldVerdict", "Outcome", "Permit", "Question", "decide", "permitted_groups"]
+__all__ = ["Deny", "FieldVerdict", "Outcome", "Permit", "Question", "clearance_for", "decide", "permitted_groups"]
 
 _NO_GROUPS: Final[frozenset[Group]] = frozenset()
 _RANK: Final = {field: rank for rank, field in enumerate(Field)}
@@ -67,6 +68,27 @@ def decide(contract: Contract, question: Question, at: datetime) -> Permit | Den
     Raises:
         TypeError: if `at` has no time zone.
     """
+    clearance = clearance_for(contract, question, at)
+    if isinstance(clearance, Deny):
+        return clearance
+    fields = question.fields
+    return Permit(
+        rule=clearance.rule,
+        offer=fields & clearance.offer,
+        disclosure=fields & clearance.disclosure,
+        named=fields & clearance.named,
+        verdicts=tuple([verdict for field, verdict in clearance.verdicts if field in fields]),
+        obligations=contract.obligations,
+        contract_digest=contract.digest,
+    )
+
+
+def clearance_for(contract: Contract, question: Question, at: datetime) -> Clearance | Deny:
+    """What `decide` decides by: all fields that a rule lets flow, before those that were asked for are picked.
+
+    Raises:
+        TypeError: if `at` has no time zone.
+    """
     if at >= contract.ends_at:
         return _deny(contract, question, "contract-expired", "The contract has ended; a newer one has to be adopted.")
     prohibited = contract.prohibited(question.receiver)
@@ -82,16 +104,7 @@ def decide(contract: Contract, question: Question, at: datetime) -> Permit | Den
     if not clearance.accepts(question.basis):
         sentence = f"Rule `{clearance.rule.id}` does not accept the basis `{question.basis.value}`."
         return _deny(contract, question, "basis-not-allowed", sentence, clearance.rule.id)
-    fields = question.fields
-    return Permit(
-        rule=clearance.rule,
-        offer=fields & clearance.offer,
-        disclosure=fields & clearance.disclosure,
-        named=fields & clearance.named,
-        verdicts=tuple([verdict for field, verdict in clearance.verdicts if field in fields]),
-        obligations=contract.obligations,
-        contract_digest=contract.digest,
-    )
+    return clearance
 
 
 def permitted_groups(

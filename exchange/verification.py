@@ -30,16 +30,25 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from contracts.decision import Deny, Question, decide, permitted_groups
+from contracts.decision import Deny, Question, clearance_for, permitted_groups
 from contracts.model import Contract
-from contracts.vocabulary import ROUTING_FIELDS, BasisClass, Feedback, Stage, basis_class, purpose_for, service_of
+from contracts.vocabulary import (
+    ROUTING_FIELDS,
+    BasisClass,
+    Feedback,
+    Stage,
+    basis_class,
+    groups_of,
+    purpose_for,
+    service_of,
+)
 from contracts.vocabulary.terms import Purpose
 from exchange.envelope.errors import EnvelopeError
 from exchange.envelope.format import Envelope, check_on_the_wire, parse_envelope
 from exchange.envelope.header import Header, parse_header
 from exchange.envelope.keys import Dek, EpochKey, key_id
 from exchange.envelope.kinds import Kind, KindClass, SignedBy
-from exchange.envelope.open import check_signature, decrypt
+from exchange.envelope.open import check_signature, decrypt_committed
 from exchange.envelope.receipts import check_receipt
 from exchange.envelope.statements import ReleaseStatement, parse_statement
 from exchange.feedback import may_travel, read_answer, says_event
@@ -337,7 +346,7 @@ def open_item(checked: CheckedItem, epoch_key: EpochKey, around: Circumstances) 
     """
     try:
         dek = epoch_key.unwrap(checked.item.envelope.wrapped_key)
-        content = decrypt(checked.item.envelope, dek)
+        content = decrypt_committed(checked.item.envelope, dek, checked.item.header.dek_commitment)
     except EnvelopeError as error:
         raise VerificationError(error.step or 14, error.code) from error
     if checked.item.header.kind_class is KindClass.ANSWER:
@@ -378,20 +387,20 @@ def _check_content(checked: CheckedItem, content: bytes, around: Circumstances) 
         raise VerificationError(16, "content-invalid") from error
     if _contradicts(body.content, header):
         raise VerificationError(16, "content-invalid")
-    if {group.value for group in body.groups()} != set(header.groups):
+    fields = body.content.fields_present()
+    if {group.value for group in groups_of(fields)} != set(header.groups):
         raise VerificationError(16, "groups-differ")
     service = service_of(Purpose(header.purpose)) if header.purpose else None
     if contract is None or service is None or header.receipt is None:
         raise VerificationError(17, "no-rule")
     if basis_class(body.basis).value != header.receipt.basis:
         raise VerificationError(17, "basis-differs")
-    fields = body.content.fields_present()
     at = datetime.fromtimestamp(around.at / 1000, UTC)
-    permit = decide(contract, Question(checked.sender.kind, around.me.kind, service, body.basis, fields), at)
-    if isinstance(permit, Deny):
-        raise VerificationError(17, permit.code)
+    cleared = clearance_for(contract, Question(checked.sender.kind, around.me.kind, service, body.basis, fields), at)
+    if isinstance(cleared, Deny):
+        raise VerificationError(17, cleared.code)
     stage = Stage(header.stage or "")
-    allowed = permit.offer if stage is Stage.OFFER else permit.disclosure | permit.named
+    allowed = cleared.offer if stage is Stage.OFFER else cleared.disclosure | cleared.named
     if not fields <= allowed | ROUTING_FIELDS:
         raise VerificationError(17, "over-shared")
     return body

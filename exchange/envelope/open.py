@@ -51,7 +51,17 @@ def decrypt(envelope: Envelope, dek: Dek) -> bytes:
         DecryptError: the ciphertext does not open with this key and header.
         PaddingError: what it contains is not padded in the one allowed way.
     """
-    commitment = commitment_in(envelope.header)
+    return decrypt_committed(envelope, dek, commitment_in(envelope.header))
+
+
+def decrypt_committed(envelope: Envelope, dek: Dek, commitment: str | None) -> bytes:
+    """As `decrypt`, where the caller holds what was read of this header already.
+
+    Raises:
+        CommitmentError: the signed header commits to another key, or to none.
+        DecryptError: the ciphertext does not open with this key and header.
+        PaddingError: what it contains is not padded in the one allowed way.
+    """
     if type(commitment) is not str or not hmac.compare_digest(commitment.encode(), dek.commitment().encode()):
         raise CommitmentError
     if len(envelope.ciphertext) not in CIPHERTEXT_BYTES:

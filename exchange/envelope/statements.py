@@ -36,6 +36,7 @@ from exchange.limits import LIMITS
 _LEAF: Final = b"\x00"
 """RFC 6962, section 2.1: what precedes a leaf, so that no inner node looks like one."""
 _MEMBERS: Final = frozenset({"body", "signature", "tag"})
+_HEAD: Final = b'{"body":'
 
 Check = Callable[[object], bool]
 
@@ -82,12 +83,16 @@ class Signed(Generic[StatementT]):
     unverified: StatementT
     """What it claims: enough to find the key it has to be checked with, and for nothing else."""
     signature: bytes
+    body: bytes = b""
+    """The canonical JSON of the statement; written here unless it is there already."""
+
+    def __post_init__(self) -> None:
+        if not self.body:
+            object.__setattr__(self, "body", self.unverified.body())
 
     def to_bytes(self) -> bytes:
         """The one spelling of this signed statement."""
-        tag = self.unverified.TAG.value.decode("ascii")
-        members = {"body": self.unverified.members(), "signature": to_base64url(self.signature), "tag": tag}
-        return canonical(members)
+        return _HEAD + self.body + _tail(to_base64url(self.signature), self.unverified.TAG)
 
     def verify(self, public_key: bytes) -> StatementT:
         """The statement, if this key signed it.
@@ -96,7 +101,7 @@ class Signed(Generic[StatementT]):
             StatementError: `statement-signature`.
         """
         try:
-            verify_signature(public_key, self.unverified.signed_input(), self.signature)
+            verify_signature(public_key, framed(self.unverified.TAG, self.body), self.signature)
         except BadSignatureError as error:
             raise StatementError(StatementFault.SIGNATURE) from error
         return self.unverified
@@ -104,7 +109,13 @@ class Signed(Generic[StatementT]):
 
 def sign_statement(statement: StatementT, sign: Callable[[bytes], bytes]) -> Signed[StatementT]:
     """The statement with its signature; `sign` belongs to the key that this kind of statement demands."""
-    return Signed(statement, sign(statement.signed_input()))
+    body = statement.body()
+    return Signed(statement, sign(framed(statement.TAG, body)), body)
+
+
+def _tail(signature: str, tag: Tag) -> bytes:
+    """What stands behind the body."""
+    return b',"signature":"%b","tag":"%b"}' % (signature.encode("ascii"), tag.value)
 
 
 def parse_statement(kind: type[StatementT], data: bytes) -> Signed[StatementT]:
@@ -122,7 +133,9 @@ def parse_statement(kind: type[StatementT], data: bytes) -> Signed[StatementT]:
         raise StatementError(StatementFault.MALFORMED) from error
     if len(signature) != SIGNATURE_BYTES:
         raise StatementError(StatementFault.MALFORMED)
-    return Signed(kind.from_body(members["body"]), signature)
+    statement = kind.from_body(members["body"])
+    # Canonical as a whole, so what stands between these two is the one spelling of the body.
+    return Signed(statement, signature, data[len(_HEAD) : -len(_tail(members["signature"], kind.TAG))])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +162,12 @@ class DeliveryReceipt(Statement):
     @property
     def leaf(self) -> str:
         """The leaf of the log of this pair: SHA-256 of a zero byte and the body. Both sides compute it themselves."""
-        return hashlib.sha256(_LEAF + self.body()).hexdigest()
+        return leaf_of(self.body())
+
+
+def leaf_of(receipt: bytes) -> str:
+    """The leaf of a delivery receipt with this body."""
+    return hashlib.sha256(_LEAF + receipt).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

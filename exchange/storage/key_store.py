@@ -90,7 +90,10 @@ class KeyStore:
             _insert_new(connection, REFERRAL_KEY, rows)
             return _select_wrapped(connection, missing)
 
-        return standing | self._unwrap_all(await self.database.write(store))
+        stored = await self.database.write(store)
+        mine = {str(row["referral"]): row["wrapped"] for row in rows}
+        others = {referral: wrapped for referral, wrapped in stored.items() if wrapped != mine[referral]}
+        return standing | {referral: keys[referral] for referral in stored.keys() - others} | self._unwrap_all(others)
 
     async def get_many(self, referrals: Iterable[str]) -> dict[str, ReferralKey]:
         """The keys of these referrals, as far as there are any."""

@@ -18,5 +18,9 @@ def header_bytes(node: Node, item: ArrivedRecord) -> bytes | None:
 
 def header_members(node: Node, item: ArrivedRecord) -> dict[str, Any]:
     """The members of the header, which was parsed strictly when it came; none once it is destroyed."""
-    found = header_bytes(node, item)
-    return read_again(found) if found is not None else {}
+    return members_of(header_bytes(node, item))
+
+
+def members_of(header: bytes | None) -> dict[str, Any]:
+    """The members of a header; none where it is destroyed."""
+    return read_again(header) if header is not None else {}

@@ -18,7 +18,7 @@ from contracts.vocabulary import Channel
 from exchange.envelope.format import Envelope
 from exchange.envelope.keys import ReferralKey
 from exchange.envelope.kinds import Kind, KindClass, class_of
-from exchange.envelope.open import decrypt
+from exchange.envelope.open import decrypt_committed
 from exchange.envelope.rewrap import unwrap_again
 from exchange.envelope.statements import ReleaseStatement, parse_statement
 from exchange.envelope.wire import to_base64url
@@ -36,9 +36,9 @@ from exchange.use_cases.branches import may_see
 from exchange.use_cases.cases import audit, referral_of_item
 from exchange.use_cases.consent_freshness import fresh_words, has_ended
 from exchange.use_cases.errors import ConflictError
-from exchange.use_cases.headers import header_bytes, header_members
+from exchange.use_cases.headers import header_bytes, header_members, members_of
 from exchange.use_cases.node import Node
-from exchange.use_cases.poll_inbox import item_view
+from exchange.use_cases.poll_inbox import item_with
 from exchange.use_cases.refusals import consent_says_no, destroyed, keys_elsewhere, not_found
 
 _PLANS = frozenset({Kind.DISCLOSURE.value, Kind.UPDATE.value, Kind.INFORMATION.value})
@@ -127,17 +127,18 @@ def may_be_shown(row: ArrivedRecord, referral: ReferralRecord) -> bool:
 def _opened(
     node: Node, seq: int, row: ArrivedRecord, referral: ReferralRecord, key: ReferralKey | None, word: int | None
 ) -> OpenedItem | None:
-    item = item_view(node, seq, row, referral)
+    header = header_bytes(node, row)
+    members = members_of(header)
+    item = item_with(node, seq, row, referral, members)
     kind_class = class_of(Kind(row.kind))
     if kind_class is KindClass.STOP:
         return OpenedItem(item=item, digest=row.digest)
-    content = _content(node, row, key)
-    if content is None:
+    if header is None or (content := _content(row, header, members.get("dek_commitment"), key)) is None:
         return None
     if kind_class is KindClass.ANSWER:
         answer: dict[str, Any] = json.loads(content)
         return OpenedItem(item=item, answer=answer, digest=row.digest)
-    body = ForwardBody.from_bytes(content)
+    body = ForwardBody.read_again(content)
     return OpenedItem(
         item=item,
         client_code=body.content.client_code,
@@ -147,13 +148,12 @@ def _opened(
     )
 
 
-def _content(node: Node, row: ArrivedRecord, key: ReferralKey | None) -> bytes | None:
+def _content(row: ArrivedRecord, header: bytes, commitment: str | None, key: ReferralKey | None) -> bytes | None:
     """The verified bytes inside; nothing where the key or the body is gone."""
-    header = header_bytes(node, row)
-    if key is None or header is None or row.rewrapped_key is None or row.ciphertext is None:
+    if key is None or row.rewrapped_key is None or row.ciphertext is None:
         return None
     dek = unwrap_again(row.rewrapped_key, referral_key=key, referral=row.referral, envelope=row.id)
-    return decrypt(Envelope(header, b"", row.ciphertext, row.signature or b""), dek)
+    return decrypt_committed(Envelope(header, b"", row.ciphertext, row.signature or b""), dek, commitment)
 
 
 async def sealed_envelope(node: Node, acting: Acting, item: str) -> WireEnvelope:

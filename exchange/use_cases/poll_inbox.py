@@ -10,8 +10,8 @@ Rules:
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import Literal, cast
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, cast
 
 from contracts.vocabulary import Priority, Purpose, Sector
 from exchange.referral.lifecycle import State
@@ -95,7 +95,13 @@ def read_cursor(cursor: str | None) -> int:
 
 def item_view(node: Node, seq: int, item: ArrivedRecord, referral: ReferralRecord | None) -> InboxItem:
     """An item without content."""
-    header = header_members(node, item)
+    return item_with(node, seq, item, referral, header_members(node, item))
+
+
+def item_with(
+    node: Node, seq: int, item: ArrivedRecord, referral: ReferralRecord | None, header: Mapping[str, Any]
+) -> InboxItem:
+    """As `item_view`, where the members of the header are read already."""
     at = node.clock()
     return InboxItem(
         id=item.id,

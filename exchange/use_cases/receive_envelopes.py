@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from exchange.envelope.errors import MalformedError, TooLargeError
 from exchange.envelope.kinds import KindClass
-from exchange.envelope.statements import DeliveryReceipt, sign_statement
+from exchange.envelope.statements import DeliveryReceipt, leaf_of, sign_statement
 from exchange.envelope.wire import parse_object, to_base64url
 from exchange.referral.lifecycle import TransitionError
 from exchange.schemas.federation import BatchAnswer, ItemAnswer
@@ -165,13 +165,14 @@ async def _judge_one(node: Node, item: ParsedItem, memory: BatchMemory, around: 
         referral=item.header.referral,
         received_at=around.at,
     )
-    signed = sign_statement(receipt, node.node_key.sign).to_bytes()
-    arrival = Arrival(checked, message, signed, receipt.leaf, around.at, disregarded=disregarded)
+    signed = sign_statement(receipt, node.node_key.sign)
+    given = signed.to_bytes()
+    arrival = Arrival(checked, message, given, leaf_of(signed.body), around.at, disregarded=disregarded)
     try:
         absorb(node, arrival, memory)
     except TransitionError as error:
         raise VerificationError(9, "not-legal") from error
-    memory.answers[item.header.id] = (item.digest, signed)
+    memory.answers[item.header.id] = (item.digest, given)
     return arrival
 
 
