@@ -224,6 +224,7 @@ class Courier:
                     await self._on_time(maintain)
                 except StorageUnavailableError:
                     get_logger().warning("courier-storage-unavailable")
+                self._start_beside("logs", self._carry_logs)
             if now - self._destroyed >= MAINTAIN_EVERY_MS and self._start_beside("destroy", self._destroy_ended):
                 self._destroyed = now
             if now - self._refreshed >= REFRESH_PEERS_EVERY_MS and self._start_beside("refresh", self._refresh):
@@ -248,6 +249,10 @@ class Courier:
 
     async def _destroy_ended(self) -> None:
         await destroy_ended(self._node)
+
+    async def _carry_logs(self) -> None:
+        for database in (self._node.database, self._node.key_store.database):
+            await database.carry_log()
 
     async def _refresh(self) -> None:
         await refresh_peers(self._node, self._transport)

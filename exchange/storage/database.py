@@ -156,6 +156,19 @@ class Database:
         except Exception as error:  # noqa: BLE001 - for_caller keeps the programming errors as they are
             raise for_caller(error) from None
 
+    async def carry_log(self) -> None:
+        """Does apart what a commit would have to do now and then, and somebody wait for. Nothing on PostgreSQL.
+
+        Raises:
+            StorageUnavailableError: the database is not reachable.
+        """
+        self._refuse_if_closed()
+        if self._file is not None:
+            try:
+                await asyncio.to_thread(self._file.carry_log)
+            except Exception as error:  # noqa: BLE001 - for_caller keeps the programming errors as they are
+                raise for_caller(error) from None
+
     async def ping(self) -> None:
         """Returns if the database answers, takes writes (tried at most once a second) and has room for them.
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -47,6 +47,8 @@ _SQLITE_PRAGMAS: Final = (
     "secure_delete=ON",
     "temp_store=MEMORY",
     "trusted_schema=OFF",
+    # The courier carries the log into the file every few seconds; a commit does it only where there is too much of it.
+    "wal_autocheckpoint=4000",
 )
 _POSTGRES_OPTIONS: Final = f"-c lock_timeout={BUSY_TIMEOUT_MS} -c idle_in_transaction_session_timeout=60000"
 
@@ -126,6 +128,12 @@ class SqliteFile:
             connection.close()
             raise
         return connection
+
+    def carry_log(self) -> None:
+        """Carries what it can of the write-ahead log into the file, and holds nobody up."""
+        self.check()
+        with closing(self.connect()) as connection:
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
     def empty_log(self) -> None:
         """Carries the write-ahead log into the file and cuts it to nothing.
