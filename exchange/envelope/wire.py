@@ -96,9 +96,14 @@ _TO_URL: Final = bytes.maketrans(b"+/", b"-_")
 _FROM_URL: Final = bytes.maketrans(b"-_+/=", b"+/\x00\x00\x00")
 
 
+def base64url(data: bytes) -> bytes:
+    """Base64url without padding, as ASCII."""
+    return binascii.b2a_base64(data, newline=False).rstrip(b"=").translate(_TO_URL)
+
+
 def to_base64url(data: bytes) -> str:
-    """Base64url without padding."""
-    return binascii.b2a_base64(data, newline=False).rstrip(b"=").translate(_TO_URL).decode("ascii")
+    """The same as text."""
+    return base64url(data).decode("ascii")
 
 
 def from_base64url(text: object, *, member: str, longest: int) -> bytes:

@@ -14,6 +14,7 @@ Rules:
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -21,7 +22,7 @@ from typing import Final
 from exchange.envelope.errors import EnvelopeError
 from exchange.envelope.kinds import Kind, KindClass, class_of
 from exchange.envelope.statements import DeliveryReceipt, parse_statement
-from exchange.envelope.wire import canonical, from_base64url, is_code, to_base64url
+from exchange.envelope.wire import base64url, from_base64url, is_code
 from exchange.limits import LIMITS, SECOND_MS
 from exchange.roster import Member, standing_allows
 from exchange.schemas.federation import BatchAnswer, ItemAnswer
@@ -107,7 +108,7 @@ async def load_next(node: Node, lease: PeerLease, line: Line, after: int) -> Bat
     items = await _on_their_way(node, [item for _, item in rows if item not in barred])
     if not items:
         return await load_next(node, lease, line, rows[-1][0])
-    return Batch(items, rows[-1][0], canonical({"envelopes": [_wire(node, item) for item in items]}))
+    return Batch(items, rows[-1][0], b'{"envelopes":[' + b",".join([_wire(node, item) for item in items]) + b"]}")
 
 
 def _may_go(node: Node, item: OutgoingRecord) -> bool:
@@ -140,15 +141,14 @@ async def _on_their_way(node: Node, items: list[OutgoingRecord]) -> list[Outgoin
     return [item for item in items if item.id not in disclosures or item.id in going]
 
 
-def _wire(node: Node, item: OutgoingRecord) -> dict[str, str]:
+def _wire(node: Node, item: OutgoingRecord) -> bytes:
+    """Canonical JSON; every member is base64url and needs no escape."""
     header = node.open_row(item.sealed_header or b"", "outbox", "sealed_header", item.id)
-    members = {
-        "header": to_base64url(header),
-        "wrapped_key": to_base64url(item.wrapped_key or b""),
-        "ciphertext": to_base64url(item.ciphertext or b""),
-        "signature": to_base64url(item.signature or b""),
-    }
-    return members | ({"release": to_base64url(item.release)} if item.release is not None else {})
+    members = [(b"ciphertext", item.ciphertext), (b"header", header)]
+    if item.release is not None:
+        members.append((b"release", item.release))
+    members += [(b"signature", item.signature), (b"wrapped_key", item.wrapped_key)]
+    return b"{" + b",".join([b'"%b":"%b"' % (name, base64url(value or b"")) for name, value in members]) + b"}"
 
 
 async def settle(
@@ -162,7 +162,11 @@ async def settle(
     at = node.clock()
     # A peer that answers too few has not answered the rest; they go again.
     answered = list(zip(batch.items, answer.answers, strict=False))
-    receipts = {item.id: _receipt(item, given, peer) for item, given in answered}
+    receipts = {}
+    for item, given in answered:
+        receipts[item.id] = _receipt(item, given, peer)
+        # The next batch goes out meanwhile, and must not wait for the signatures of fifty receipts.
+        await asyncio.sleep(0)
     settlements = [one for item, given in answered if (one := _settlement(item, given, receipts[item.id])) is not None]
 
     retry_after_ms = _pause(node, batch, answered, receipts, at)
