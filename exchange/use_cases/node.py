@@ -6,6 +6,8 @@ with the node; a node without one is a blind mailbox.
 
 from __future__ import annotations
 
+import asyncio
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -94,6 +96,8 @@ class Node:
 
     hand_in_turns: Turns = field(default_factory=lambda: Turns(HAND_IN_TURNS))
     """How many referrals are made before a look at which are stored already."""
+    receiving: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
+    """Of each member one batch is worked on at a time: whoever sends many at once waits for itself."""
     consent_asked_again: dict[str, int] = field(default_factory=dict)
     """When a peer that did not answer about consents may be asked again."""
     epoch_memory: dict[tuple[str, bytes], EpochStatement] = field(default_factory=dict)

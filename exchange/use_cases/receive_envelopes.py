@@ -49,8 +49,8 @@ from exchange.verification import (
     parse_item,
 )
 
-YIELD_EVERY: Final = 8
-"""Items between two turns of the event loop: a full batch must not hold up the others for 28 ms."""
+YIELD_EVERY: Final = 2
+"""Items between two turns of the event loop: a full batch must not hold up the others."""
 ATTEMPTS: Final = 4
 LATER_S: Final = 30
 PROBLEM_BASE: Final = "https://referral-exchange.example/problems#"
@@ -69,7 +69,12 @@ async def receive_envelopes(node: Node, peer: str, body: bytes) -> BatchAnswer:
         TooLargeError, InvalidError: the body is not a batch; nothing of it was looked at.
         UnavailableError: the same referrals changed again and again; send the batch again.
     """
-    parsed = [_parsed(value) for value in _envelopes(node, body)]
+    values = _envelopes(node, body)
+    async with node.receiving[peer]:
+        return await _receive(node, peer, [_parsed(value) for value in values])
+
+
+async def _receive(node: Node, peer: str, parsed: Sequence[ParsedItem | VerificationError]) -> BatchAnswer:
     for _ in range(ATTEMPTS):
         around = _circumstances(node, peer)
         memory = await read_memory(node, peer, [item for item in parsed if isinstance(item, ParsedItem)])

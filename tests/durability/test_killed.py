@@ -136,6 +136,8 @@ ELSEWHERE: Final = {
     "maintain._forget.drop",  # deletes what has ended; repeated every five seconds
     "maintain.publish_own_epochs.<lambda>",  # tests/federation/test_epoch_keys.py
     "key_store.KeyStore.put_epochs.<lambda>",  # the same
+    "engine.check_writable",  # `/health/ready` asks whether it could write, and changes nothing
+    "deliver.renew.<lambda>",  # the lease of a batch that takes long; one that is not kept ends by itself
     "peers.fetch_peer_keys.<lambda>",  # asked for again
     "receive_envelopes._commit.<lambda>",  # a sign of life
     "peers.greet_peers.greet.<lambda>",  # the same

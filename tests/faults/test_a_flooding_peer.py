@@ -5,6 +5,7 @@ Rules:
 * A member has so many requests a minute. What goes beyond is 429 with Retry-After, before its body is looked at, and
   changes nothing.
 * Every member has its own: what one uses up another one still has.
+* Of each member one batch is worked on at a time, a few envelopes between two turns of the others.
 * Our own courier, told to wait, does not call before its time.
 """
 
@@ -16,6 +17,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -28,6 +30,9 @@ from support.stories import begin, rows
 from exchange.api.rate import Buckets
 from exchange.demo.federation import EMBASSY, HELPLINE, SHELTER
 from exchange.storage.tables import INBOX
+from exchange.use_cases import receive_envelopes
+from exchange.use_cases.node import Node
+from exchange.verification import Circumstances
 
 A_MINUTE = 40
 """What a member has here, so that a test need not send thousands."""
@@ -54,6 +59,11 @@ def _bodies(flooder: LyingPeer, count: int) -> list[bytes]:
         lambda: b"{" * 2000,
     )
     return [kinds[number % len(kinds)]() for number in range(count)]
+
+
+def _full(flooder: LyingPeer, count: int) -> list[bytes]:
+    """Full batches, all of it valid: the most work that a request can make."""
+    return [batch_of(*(flooder.forward() for _ in range(50))) for _ in range(count)]
 
 
 async def test_it_is_told_to_wait_and_the_others_do_not_notice(three: Federation) -> None:
@@ -88,6 +98,32 @@ async def test_it_is_told_to_wait_and_the_others_do_not_notice(three: Federation
     record("flooding peers", lost=len(stories) - arrived[HELPLINE.agency], doubled=0)
 
 
+async def test_of_each_member_one_batch_is_worked_on_at_a_time(
+    three: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever sends ten at once waits for itself; another member's batch is taken meanwhile."""
+    flooder = await LyingPeer.of(three[EMBASSY], three[SHELTER])
+    other = await LyingPeer.of(three[HELPLINE], three[SHELTER])
+    real, at_work = receive_envelopes._judge, Counter[str]()
+    together: list[dict[str, int]] = []
+
+    async def judge(node: Node, parsed: Any, memory: Any, around: Circumstances) -> Any:
+        at_work[around.peer] += 1
+        await asyncio.sleep(0.01)
+        together.append(dict(at_work))
+        outcomes = await real(node, parsed, memory, around)
+        at_work[around.peer] -= 1
+        return outcomes
+
+    monkeypatch.setattr(receive_envelopes, "_judge", judge)
+    answers = await asyncio.gather(
+        *(flooder.deliver(flooder.forward()) for _ in range(10)), *(other.deliver(other.forward()) for _ in range(2))
+    )
+    assert [answer.result for (answer,) in answers] == ["accepted"] * 12
+    assert max(count for moment in together for count in moment.values()) == 1
+    assert {EMBASSY.agency: 1, HELPLINE.agency: 1} in together
+
+
 async def test_our_own_courier_waits_as_long_as_it_was_told(three: Federation) -> None:
     """Against a real node's own 429, not an invented one."""
     first = await begin(three)
@@ -114,7 +150,8 @@ async def test_our_own_courier_waits_as_long_as_it_was_told(three: Federation) -
 
 
 @pytest.mark.faults
-async def test_how_long_others_take_meanwhile(three: Federation) -> None:
+@pytest.mark.parametrize("size", [1, 50], ids=["valid-and-invalid", "full-batches"])
+async def test_how_long_others_take_meanwhile(three: Federation, size: int) -> None:
     """A printed figure: rounds with and without the flood take turns, over real HTTP, with the usual limits."""
     flooder = await LyingPeer.of(three[EMBASSY], three[SHELTER])
     first = await begin(three)
@@ -130,7 +167,7 @@ async def test_how_long_others_take_meanwhile(three: Federation) -> None:
                     told[(await http.post(url, content=body, headers=headers)).status_code] += 1
 
         for turn in range(10):
-            bodies, over = _bodies(flooder, 40), asyncio.Event()
+            bodies, over = _full(flooder, 24) if size > 1 else _bodies(flooder, 40), asyncio.Event()
             floods = [asyncio.create_task(flood(bodies[start::4], over)) for start in range(4 if turn % 2 else 0)]
             for _ in range(20):
                 story = await begin(three, consent=first.consent, travel=False)
@@ -142,4 +179,5 @@ async def test_how_long_others_take_meanwhile(three: Federation) -> None:
             await asyncio.gather(*floods)
     alone, flooded = (statistics.quantiles(took[there], n=20)[18] * 1000 for there in (False, True))
     answered = " ".join(f"{status}:{count}" for status, count in sorted(told.items()))
-    note(f"flooding peer, one process: delivery p95 {alone:.0f} ms alone, {flooded:.0f} ms beside it ({answered})")
+    each = f"{alone:.0f} ms alone, {flooded:.0f} ms beside it"
+    note(f"flooding peer, {size} a batch, all in one process: delivery p95 {each} ({answered})")
