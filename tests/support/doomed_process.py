@@ -109,7 +109,7 @@ def _note(place: str) -> None:
 def _watch_commits() -> None:
     write = Database.write
 
-    async def doomed(self: Database, function: Callable[[Connection], T]) -> T:
+    async def doomed(self: Database, function: Callable[[Connection], T], *, durable: bool = True) -> T:
         place = name_of(function)
         _note(place)
         _reach("before", place)
@@ -119,7 +119,7 @@ def _watch_commits() -> None:
             _reach("during", place)
             return result
 
-        result = await write(self, last)
+        result = await write(self, last, durable=durable)
         _reach("after", place)
         return result
 
