@@ -148,7 +148,9 @@ class Reckoning:
             states[0] = "received"
         if states[0] == states[1]:
             return
-        missing = [word for word in case.said.get(case.receiver, []) if self._may_be_missing(case, word)]
+        # Also what was asked for and never answered, because the process died: it may have been done.
+        asked = [word for agency, word in case.since if agency == case.receiver]
+        missing = [word for word in asked if self._may_be_missing(case, word)]
         if missing and self._told_undelivered(case.receiver, case):
             return
         raise ViolationError("disagreement", f"{case.sender} says {states[0]}, {case.receiver} says {states[1]}")

@@ -25,6 +25,8 @@ _DAY: Final = 86_400_000
 _SKEW: Final = 120_000
 _ANSWER_LIVES: Final = 14 * _DAY
 _RELEASE_LIVES: Final = 14 * _DAY
+_KEPT_AT_LEAST: Final = _DAY
+"""The shortest retention of any contract (`federations.py`)."""
 _JUMP: Final = 600_000
 """Clocks of one machine jump by less."""
 _ENDS: Final = frozenset({"declined", "redirected", "completed", "failed"})
@@ -90,11 +92,11 @@ class Undelivered:
 
     def _over(self, receiver: str, envelope: Opened, now: Standing) -> bool:
         begun = self.begun[receiver, envelope.referral]
+        expired_at = self.answer_by.get(envelope.referral, now.at) + _DAY
         if envelope.kind in ANSWERS or envelope.kind == "offer":
-            # An answer that crosses an ordinary end is recorded; only a stop refuses it.
-            return "stopped" in begun
-        expired = now.at > self.answer_by.get(envelope.referral, now.at) + _DAY
-        return expired or bool(begun & (_ENDS | {"stopped"}))
+            # An answer that crosses an ordinary end is recorded, for as long as the referral is kept after it.
+            return "stopped" in begun or now.at > expired_at + _KEPT_AT_LEAST
+        return now.at > expired_at or bool(begun & (_ENDS | {"stopped"}))
 
     def may_be_missing(self, speaker: str, hearer: str, referral: str, name: str, since: tuple[int, int]) -> bool:
         """Whether what was said at this (tick, clock) may never have arrived."""
