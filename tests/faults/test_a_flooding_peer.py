@@ -2,7 +2,7 @@
 
 Rules:
 
-* A member has so many requests a minute. What goes beyond is 429 with Retry-After, before its body is looked at, and
+* A member has so many requests a minute. What goes beyond is 429 with Retry-After, whatever is in it, and
   changes nothing.
 * Every member has its own: what one uses up another one still has.
 * Of each member one batch is worked on at a time, a few envelopes between two turns of the others.
