@@ -124,6 +124,11 @@ def may_travel(content: AnswerContent, level: Feedback) -> bool:
     return isinstance(travels, Answer) and travels.content == content
 
 
+def over(state: Progress) -> bool:
+    """Whether this says that the service has ended: told even where she stopped sharing."""
+    return state in _OVER
+
+
 def event_may_travel(kind: Kind, event: EventName, level: Feedback, *, sharing_stopped: bool) -> bool:
     """The same rules where only the header is known: whether an answer that says this may leave at all."""
     if kind is Kind.RECALL_ANSWER:

@@ -154,6 +154,14 @@ _DELETE_QUEUED = Prepared(
         OUTBOX.c.kind,
     )
 )
+_HOLD_BACK = Prepared(
+    where_listed(
+        delete(OUTBOX)
+        .where(OUTBOX.c.referral == bindparam("the_referral"), _IS_QUEUED, OUTBOX.c.attempted_at.is_(None))
+        .returning(OUTBOX.c.digest),
+        OUTBOX.c.digest,
+    )
+)
 _HAS_EXPIRED = Prepared(select(OUTBOX.c.id).where(_NOT_GONE, OUTBOX.c.expires_at <= bindparam("the_time")).limit(1))
 
 
@@ -207,6 +215,11 @@ def delete_queued(conn: Connection, referral: str, kinds: Iterable[str]) -> list
     """Her no stops what has not left yet. Returns the digests of those that certainly never left."""
     rows = _DELETE_QUEUED.rows(conn, {"the_referral": referral, "the_ids": list(kinds)})
     return [digest for digest, attempted_at in rows if attempted_at is None]
+
+
+def hold_back(conn: Connection, referral: str, digests: Iterable[str]) -> list[str]:
+    """Delete those of these envelopes that certainly never left; returns their digests."""
+    return [digest for (digest,) in _HOLD_BACK.rows(conn, {"the_referral": referral, "the_ids": list(digests)})]
 
 
 def mark_attempted(conn: Connection, ids: Iterable[str], at: int) -> frozenset[str]:

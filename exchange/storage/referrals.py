@@ -16,6 +16,7 @@ from sqlalchemy import (
     Integer,
     and_,
     bindparam,
+    false,
     insert,
     literal_column,
     or_,
@@ -132,6 +133,11 @@ _ATTESTATIONS = Prepared(
 )
 _REMOVE_EVENTS = Prepared(
     where_listed(EVENT.delete().where(EVENT.c.referral == bindparam("the_referral")), EVENT.c.digest)
+)
+_KEEP_AT_HOME = Prepared(
+    where_listed(
+        update(EVENT).where(EVENT.c.referral == bindparam("the_referral")).values(shared=false()), EVENT.c.digest
+    )
 )
 # Conditions stand as in their indexes: SQLite finds a partial index by its words, and not where they are bound.
 _OPEN_OFFER = text("referral.closed_at IS NULL AND referral.state IN ('sent', 'received', 'information-requested')")
@@ -257,6 +263,11 @@ def add_event(conn: Connection, event: EventRecord) -> None:
 def remove_events(conn: Connection, referral: str, digests: Iterable[str]) -> int:
     """Take back own events whose envelopes certainly never left. Returns how many that were."""
     return _REMOVE_EVENTS.run(conn, {"the_referral": referral, "the_ids": list(digests)})
+
+
+def keep_at_home(conn: Connection, referral: str, digests: Iterable[str]) -> None:
+    """Own events whose envelopes are not told after all: on record here, and no part of what both know."""
+    _KEEP_AT_HOME.run(conn, {"the_referral": referral, "the_ids": list(digests)})
 
 
 def events_of(conn: Connection, referrals: Iterable[str]) -> dict[str, list[EventRecord]]:

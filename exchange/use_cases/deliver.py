@@ -47,6 +47,9 @@ from exchange.use_cases.line import Line
 from exchange.use_cases.node import Node
 
 STOPS: Final = frozenset(kind.value for kind in Kind if class_of(kind) is KindClass.STOP)
+_HELD_BACK_BY_HER_NO: Final = frozenset(
+    kind.value for kind in (Kind.DISCLOSURE, Kind.PROGRESS, Kind.INFORMATION_REQUEST)
+)
 _LATER_AT_LEAST_MS: Final = SECOND_MS
 _LATER_AT_MOST_MS: Final = 3600 * SECOND_MS
 _UNUSABLE_AGAIN_MS: Final = 3 * SECOND_MS
@@ -132,13 +135,13 @@ def _bar(node: Node, conn: Connection, items: Sequence[OutgoingRecord]) -> None:
 
 
 async def _on_their_way(node: Node, items: list[OutgoingRecord]) -> list[OutgoingRecord]:
-    """Write down that disclosures may arrive from now on; one that her no has deleted meanwhile is not sent."""
-    disclosures = {item.id for item in items if item.kind == Kind.DISCLOSURE}
-    if not disclosures:
+    """Write down what may arrive from now on and her no could hold back; what it has deleted meanwhile is not sent."""
+    marked = {item.id for item in items if item.kind in _HELD_BACK_BY_HER_NO}
+    if not marked:
         return items
     at = node.clock()
-    going = await node.database.write(lambda conn: mark_attempted(conn, disclosures, at))
-    return [item for item in items if item.id not in disclosures or item.id in going]
+    going = await node.database.write(lambda conn: mark_attempted(conn, marked, at))
+    return [item for item in items if item.id not in marked or item.id in going]
 
 
 def _wire(node: Node, item: OutgoingRecord) -> bytes:

@@ -6,11 +6,13 @@ from dataclasses import replace
 from typing import Final
 
 from exchange.envelope.kinds import Kind, KindClass, class_of
+from exchange.feedback import over
+from exchange.referral.answers import Progress
 from exchange.referral.lifecycle import EventName
 from exchange.stops import Stop
 from exchange.storage.database import Connection
-from exchange.storage.outbox import delete_queued
-from exchange.storage.referrals import EventRecord, ReferralRecord, remove_events
+from exchange.storage.outbox import delete_queued, hold_back
+from exchange.storage.referrals import EventRecord, ReferralRecord, events_of, keep_at_home, remove_events
 from exchange.use_cases.change_referral import change_referral
 from exchange.use_cases.node import Node
 from exchange.use_cases.outgoing import make_stop, put_out
@@ -19,12 +21,23 @@ ANSWERS: Final = frozenset(kind.value for kind in Kind if class_of(kind) is Kind
 FORWARDS: Final = frozenset(kind.value for kind in (Kind.OFFER, Kind.DISCLOSURE, Kind.INFORMATION, Kind.UPDATE))
 
 
+_HOW_IT_GOES: Final = frozenset(
+    {state.value for state in Progress if not over(state)} | {EventName.INFORMATION_REQUESTED.value}
+)
+
+
 def take_back(conn: Connection, record: ReferralRecord, name: EventName) -> ReferralRecord:
     """Delete every forward that has not left; a release that never left is taken back with it.
 
     A disclosure that was put on its way may have arrived although no receipt came: it is not sent again, and the
     release stays on record. Where she ends the service no answer leaves any more either: feedback is disclosure too.
+    Where she only stops sharing, what would tell how the service goes stays at home; that it is over is still told.
     """
+    if name is EventName.STOP_SHARING:
+        told = [event for event in events_of(conn, [record.id])[record.id] if event.side == record.side]
+        digests = [event.digest for event in told if event.name in _HOW_IT_GOES and event.digest is not None]
+        if digests and (unsent := hold_back(conn, record.id, digests)):
+            keep_at_home(conn, record.id, unsent)
     if name in {EventName.STOP_SERVICE, EventName.ERASE}:
         delete_queued(conn, record.id, ANSWERS)
     unsent = delete_queued(conn, record.id, FORWARDS)

@@ -14,7 +14,7 @@ from support.stories import Story, begin, content, now_of, refusal, safe_contact
 from contracts.vocabulary import WithdrawalForm
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.roster import Member, Status
-from exchange.schemas.inbox import DecisionRequest
+from exchange.schemas.inbox import DecisionRequest, ProgressRequest
 from exchange.storage.errors import StorageBusyError
 from exchange.storage.tables import ATTESTATION
 from exchange.use_cases.maintain import maintain
@@ -64,6 +64,35 @@ async def test_stop_sharing_after_the_release_lets_the_service_go_on_and_nothing
     told = await story.opened("progress", at=two[HELPLINE])
     assert told.answer == {"state": "completed"}
     assert b"service-provided" not in await said_inside(two)
+
+
+@pytest.mark.parametrize("said_to_receiver", [False, True], ids=["said to the sender", "said to the receiver"])
+async def test_how_it_goes_stays_at_home_if_it_has_not_left_when_she_stops_sharing(
+    two: Federation, said_to_receiver: bool
+) -> None:
+    story = await begin(two)
+    await story.decides("accepted")
+    await story.helps.inbox.report_progress(await story.offer(), ProgressRequest(state="in-service"))
+    assert "progress" in await story.outgoing(at=story.receiver)
+    await story.says_no("stop-sharing", by=story.receiver if said_to_receiver else None, travel=False)
+    await story.sender.courier.run_once()
+    await story.travel()
+    assert "progress" not in story.kinds_posted()
+    await story.both_say("accepted")
+    await story.reports("completed")
+    await story.both_say("completed")
+
+
+async def test_how_it_goes_may_be_on_its_way_when_she_stops_sharing_and_then_both_know_it(two: Federation) -> None:
+    story = await begin(two)
+    await story.decides("accepted")
+    await story.helps.inbox.report_progress(await story.offer(), ProgressRequest(state="in-service"))
+    two.network.answers_lost = True
+    await story.receiver.courier.run_once()
+    two.network.answers_lost = False
+    await story.says_no("stop-sharing")
+    await story.later(hours=1)
+    await story.both_say("in-service")
 
 
 async def test_the_receiver_refuses_what_is_sent_after_she_stopped_sharing(two: Federation) -> None:
