@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from support.databases import MakeDatabase
-from support.federation import Federation, federation, history_of
+from support.federation import Federation, federation
+from support.federation_fixtures import on_both, two
 
-from exchange.demo.federation import FOUR, HELPLINE, SHELTER
+from exchange.demo.federation import FOUR
 
-
-@pytest.fixture
-async def two(tmp_path: Path) -> AsyncIterator[Federation]:
-    """A helpline and a shelter."""
-    async with federation(tmp_path, (HELPLINE, SHELTER)) as together:
-        yield together
+__all__ = ["four", "on_both", "two"]
 
 
 @pytest.fixture
@@ -25,15 +19,3 @@ async def four(tmp_path: Path) -> AsyncIterator[Federation]:
     """A helpline, a shelter, an embassy and a labour office."""
     async with federation(tmp_path, FOUR) as together:
         yield together
-
-
-@pytest.fixture
-async def on_both(tmp_path: Path, make_database: MakeDatabase) -> AsyncIterator[Federation]:
-    """A helpline and a shelter, once on SQLite and once on PostgreSQL."""
-    with ExitStack() as stack:
-
-        def make(name: str) -> str:
-            return stack.enter_context(make_database(history_of(name)))
-
-        async with federation(tmp_path, (HELPLINE, SHELTER), database=make) as together:
-            yield together
