@@ -1,7 +1,8 @@
 """How a batch is executed on each kind of database.
 
 On SQLite the statements run on the event loop and only the commit (the wait for the disk) in a thread: a thread that
-executes statements fights for the interpreter lock at each of them. The lock of the file is asked for without waiting,
+executes statements fights for the interpreter lock at each of them. Where one function is alone and the disk was quick
+the last time, its commit does not go to a thread either: waking one takes longer than the disk. The lock of the file is asked for without waiting,
 and again a moment later where another process holds it. On PostgreSQL a few threads each carry a batch over their own
 connection. `docs/decisions/0007-writer.md` has the measurements.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -33,6 +35,8 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 _LOCK_AGAIN_S: Final = 0.001
+_QUICK_S: Final = 0.005
+"""A disk that takes less for a commit is waited for on the event loop by whoever is alone."""
 YIELD_EVERY: Final = 32
 """Functions of a SQLite batch between two turns of the event loop."""
 
@@ -117,6 +121,7 @@ class SqliteLane:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="commit")
         self._connection: Connection | None = None
         self._durable = True
+        self._disk_s = math.inf
 
     async def execute(self, jobs: Sequence[Job]) -> Effects:
         """Runs and commits a batch, leaving results and errors in the jobs."""
@@ -134,14 +139,23 @@ class SqliteLane:
                     await asyncio.sleep(0)
             if len(jobs) == 1 and jobs[0].error is not None:
                 transaction.abandon()
+            elif len(jobs) == 1 and self._disk_s < _QUICK_S:
+                self._commit(transaction)
             else:
-                await in_thread(self._executor, _commit, transaction)
+                await in_thread(self._executor, self._commit, transaction)
         except BaseException as error:
             transaction.abandon()
             if not isinstance(error, BatchLostError):
                 self._discard()
             raise
         return transaction.effects
+
+    def _commit(self, transaction: Transaction) -> None:
+        started = time.monotonic()
+        try:
+            _commit(transaction)
+        finally:
+            self._disk_s = time.monotonic() - started
 
     async def _begin(self, durable: bool) -> Transaction:
         if self._connection is not None and self._connection.invalidated:
