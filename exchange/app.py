@@ -5,29 +5,29 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import httpx2
 from fastapi import FastAPI
 
 from exchange.api.api import build_api
 from exchange.api.serving import attach, detach
+from exchange.federation.http_connections import Network
 from exchange.settings import Settings
 from exchange.startup import begin_telemetry, open_node
 from exchange.telemetry import AccessLog
 
 
-def create_app(settings: Settings, *, transport: httpx2.AsyncBaseTransport | None = None) -> AccessLog:
+def create_app(settings: Settings, *, network: Network | None = None) -> AccessLog:
     """The application of a node; the node is opened when the server starts it.
 
     Args:
         settings: what is set.
-        transport: replaces the network to other nodes, in tests.
+        network: replaces the sockets to other nodes, in tests.
     """
     telemetry = begin_telemetry(settings)
     app = build_api(telemetry=telemetry.fastapi())
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        async with open_node(settings, telemetry=telemetry, transport=transport) as node:
+        async with open_node(settings, telemetry=telemetry, network=network) as node:
             attach(app, node)
             try:
                 yield

@@ -20,13 +20,12 @@ from dataclasses import replace
 from importlib.metadata import version
 from typing import Any, Final
 
-import httpx2
-
 from consent.statements import StatementLibrary
 from exchange.envelope.errors import KeyFileError
 from exchange.envelope.key_file import KeySet, open_keys, read_key_file
 from exchange.envelope.keys import NodeKey, StorageKey
 from exchange.envelope.sealed_rows import SealedRows
+from exchange.federation.http_connections import Network
 from exchange.federation.peers import fetch_peer_keys
 from exchange.federation.transport import HTTPTransport, PeerUnreachableError
 from exchange.federation.world_files import WorldFiles, WorldPaths
@@ -70,7 +69,7 @@ async def open_node(
     settings: Settings,
     *,
     telemetry: Telemetry | None = None,
-    transport: httpx2.AsyncBaseTransport | None = None,
+    network: Network | None = None,
 ) -> AsyncIterator[Node]:
     """An open node, closed at the end.
 
@@ -93,7 +92,7 @@ async def open_node(
         def now() -> int:
             return node.clock()  # looked up each time: a test moves the node's clock
 
-        http = HTTPTransport(node.agency, node.node_key, node.limits, now, transport=transport)
+        http = HTTPTransport(node.agency, node.node_key, node.limits, now, network=network)
         stack.push_async_callback(http.close)
 
         async def fetch(peer: Member) -> None:

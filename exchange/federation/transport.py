@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Annotated, Final, Protocol, TypeVar
+from urllib.parse import urlencode
 
-import httpx2
 from pydantic import BaseModel, Field, ValidationError
 
 from exchange.envelope.keys import NodeKey
+from exchange.federation.http_connections import HTTPAnswer, HTTPConnections, Network, NoAnswerError
 from exchange.limits import SECOND_MS, Limits
 from exchange.oauth.assertion import make_assertion, token_request
 from exchange.roster import Member
@@ -29,12 +30,11 @@ from exchange.schemas.node import NodeCard
 from exchange.use_cases.line import exchange_s
 
 _JSON: Final = "application/json"
+_FORM: Final = "application/x-www-form-urlencoded"
+# Nothing is asked for packed, nor unpacked: a small answer could become large before its size is seen.
+_HEADERS: Final = {"user-agent": "referral-exchange", "accept": _JSON, "accept-encoding": "identity"}
 _REFRESH_BEFORE_MS: Final = 30_000
 _ANSWER_BYTES: Final = 2 * 1024 * 1024
-_CONNECT_S: Final = 20.0
-"""Over two seconds each way a connection takes four, and a packet that was lost comes again three seconds later."""
-_KEEP_S: Final = 30.0
-"""A connection rests here for less time than at the peer, so that no request meets one that was closed meanwhile."""
 CONSENT_STATUS_S: Final = 2.5
 """Somebody waits in front of a screen for it."""
 _LONGEST_PAUSE_S: Final = 3600
@@ -99,25 +99,16 @@ class HTTPTransport:
         limits: Limits,
         clock: Callable[[], int],
         *,
-        transport: httpx2.AsyncBaseTransport | None = None,
+        network: Network | None = None,
     ) -> None:
-        """Speak as this agency; `transport` replaces the network in tests."""
+        """Speak as this agency; `network` replaces the sockets in tests."""
         self._agency = agency
         self._node_key = node_key
         self._limits = limits
         self._clock = clock
         self._tokens: dict[str, _Token] = {}
         self._cards: dict[str, tuple[str, NodeCard]] = {}
-        self._client = httpx2.AsyncClient(
-            transport=transport,
-            # `exchange_s` bounds the whole exchange; in between a line may be silent for long.
-            timeout=httpx2.Timeout(None, connect=_CONNECT_S),
-            limits=httpx2.Limits(keepalive_expiry=_KEEP_S),
-            follow_redirects=False,
-            # Nothing is asked for packed, nor unpacked: a small answer could become large before its size is seen.
-            headers={"user-agent": "referral-exchange", "accept-encoding": "identity"},
-            trust_env=False,
-        )
+        self._network = network if network is not None else HTTPConnections()
 
     async def post_envelopes(self, peer: Member, body: bytes) -> BatchAnswer:
         """Deliver one batch.
@@ -194,11 +185,11 @@ class HTTPTransport:
 
     async def close(self) -> None:
         """Give connections back."""
-        await self._client.aclose()
+        await self._network.close()
 
     async def _authorized(self, peer: Member, path: str, body: bytes) -> tuple[int, bytes]:
         headers = {"authorization": f"Bearer {await self._token(peer)}", "content-type": _JSON}
-        return await self._send("POST", peer.node_url + path, content=body, headers=headers)
+        return await self._send("POST", peer.node_url + path, body=body, headers=headers)
 
     async def _token(self, peer: Member) -> str:
         now = self._clock()
@@ -207,7 +198,9 @@ class HTTPTransport:
             return known.value
         assertion = make_assertion(self._agency, peer.node_url, self._node_key.sign, now=now)
         form = token_request(assertion, "federation")
-        status, answer = await self._send("POST", peer.node_url + "/oauth/token", data=form)
+        status, answer = await self._send(
+            "POST", peer.node_url + "/oauth/token", body=urlencode(form).encode(), headers={"content-type": _FORM}
+        )
         if status != _OK:
             raise PeerUnreachableError("refused-us")
         token = _parsed(_TokenAnswer, answer)
@@ -215,42 +208,32 @@ class HTTPTransport:
         return token.access_token
 
     async def _send(
-        self,
-        method: str,
-        url: str,
-        *,
-        content: bytes | None = None,
-        data: dict[str, str] | None = None,
-        headers: dict[str, str] | None = None,
+        self, method: str, url: str, *, body: bytes = b"", headers: Mapping[str, str] | None = None
     ) -> tuple[int, bytes]:
         try:
-            async with (
-                asyncio.timeout(exchange_s(len(content or b""))),
-                self._client.stream(method, url, content=content, data=data, headers=headers) as response,
-            ):
-                if response.status_code in _BUSY:
-                    raise PeerUnreachableError("busy", _seconds(response.headers.get("retry-after")))
-                if response.headers.get("content-encoding", "identity") != "identity":
-                    raise PeerUnreachableError("bad-answer")
-                body = b""
-                async for chunk in response.aiter_bytes():
-                    body += chunk
-                    if len(body) > _ANSWER_BYTES:
-                        raise PeerUnreachableError("bad-answer")
-                if response.status_code == _OK and _media_type(response) != _JSON:
-                    raise PeerUnreachableError("bad-answer")
-                if response.status_code != _OK and self._clocks_differ(response):
-                    raise PeerUnreachableError("clocks-differ")
-                return response.status_code, body
-        except (httpx2.TimeoutException, TimeoutError):
+            # This bounds the whole exchange; in between a line may be silent for long.
+            async with asyncio.timeout(exchange_s(len(body))):
+                answer = await self._network.ask(
+                    method, url, headers={**_HEADERS, **(headers or {})}, body=body, most_bytes=_ANSWER_BYTES
+                )
+        except TimeoutError:
             raise PeerUnreachableError("timeout") from None
-        except (httpx2.HTTPError, httpx2.InvalidURL):
-            raise PeerUnreachableError("no-connection") from None
+        except NoAnswerError as error:
+            raise PeerUnreachableError(error.code) from None
+        if answer.status in _BUSY:
+            raise PeerUnreachableError("busy", _seconds(answer.headers.get("retry-after")))
+        if answer.headers.get("content-encoding", "identity") != "identity":
+            raise PeerUnreachableError("bad-answer")
+        if answer.status == _OK and _media_type(answer) != _JSON:
+            raise PeerUnreachableError("bad-answer")
+        if answer.status != _OK and self._clocks_differ(answer):
+            raise PeerUnreachableError("clocks-differ")
+        return answer.status, answer.body
 
-    def _clocks_differ(self, response: httpx2.Response) -> bool:
+    def _clocks_differ(self, answer: HTTPAnswer) -> bool:
         """Whether the time in an answer is another than here by more than the protocol allows."""
         try:
-            theirs = parsedate_to_datetime(response.headers["date"]).timestamp()
+            theirs = parsedate_to_datetime(answer.headers["date"]).timestamp()
         except (KeyError, ValueError, OverflowError):
             return False
         # The header has whole seconds.
@@ -267,8 +250,8 @@ def _parsed(model: type[T], answer: bytes) -> T:
         raise PeerUnreachableError("bad-answer") from None
 
 
-def _media_type(response: httpx2.Response) -> str:
-    return str(response.headers.get("content-type", "")).partition(";")[0].strip().lower()
+def _media_type(answer: HTTPAnswer) -> str:
+    return str(answer.headers.get("content-type", "")).partition(";")[0].strip().lower()
 
 
 def _seconds(value: str | None) -> int | None:

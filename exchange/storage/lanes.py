@@ -2,9 +2,9 @@
 
 On SQLite the statements run on the event loop and only the commit (the wait for the disk) in a thread: a thread that
 executes statements fights for the interpreter lock at each of them. Where one function is alone and the disk was quick
-the last time, its commit does not go to a thread either: waking one takes longer than the disk. The lock of the file is asked for without waiting,
-and again a moment later where another process holds it. On PostgreSQL a few threads each carry a batch over their own
-connection. `docs/decisions/0007-writer.md` has the measurements.
+the last time, its commit goes to no thread either: waking one takes longer than the disk. The lock of the file is asked
+for without waiting, and again a moment later where another process holds it. On PostgreSQL a few threads each carry a
+batch over their own connection. `docs/decisions/0007-writer.md` has the measurements.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import httpx2
 import pytest
 from support.federation import Federation, TestNode
+from support.networks import OverTransport
 from support.people import consent_request, referral_request
 from support.stories import begin, rows
 
@@ -61,7 +62,9 @@ class Line(httpx2.AsyncBaseTransport):
 
 
 def transport_over(node: TestNode, line: Line) -> HTTPTransport:
-    return HTTPTransport(node.agency, node.node.node_key, node.node.limits, node.node.clock, transport=line)
+    return HTTPTransport(
+        node.agency, node.node.node_key, node.node.limits, node.node.clock, network=OverTransport(line)
+    )
 
 
 def courier_over(node: TestNode, line: Line) -> Courier:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from support.federation import federation
+from support.networks import OverTransport
 from support.people import consent_request, referral_request
 
 from exchange.demo.federation import HELPLINE, SHELTER
@@ -24,7 +25,7 @@ async def test_stops_come_again_and_open_referrals_are_marked(tmp_path: Path) ->
         await two.travel()
         shelter = two[SHELTER].node
         transport = HTTPTransport(
-            shelter.agency, shelter.node_key, shelter.limits, shelter.clock, transport=two.network
+            shelter.agency, shelter.node_key, shelter.limits, shelter.clock, network=OverTransport(two.network)
         )
         since = datetime.now(UTC) - timedelta(hours=1)
         answer = await transport.resync(two[HELPLINE].member, ResyncRequest(since=since).model_dump_json().encode())

@@ -18,6 +18,7 @@ import pytest
 from sqlalchemy import select
 from support.federation import Federation, federation
 from support.misbehaving_peer import Forward, MisbehavingPeer, misbehaving_peer, write_answer
+from support.networks import OverSockets
 from support.people import consent_request, referral_request
 
 from exchange.demo.federation import HELPLINE, SHELTER
@@ -82,7 +83,7 @@ async def way(tmp_path: Path) -> AsyncIterator[Way]:
     async with federation(tmp_path, (HELPLINE, SHELTER)) as together:
         shelter = together[SHELTER]
         behind = together.network.apps[shelter.port]
-        async with misbehaving_peer(behind, shelter.member.node_url) as peer, httpx2.AsyncHTTPTransport() as sockets:
+        async with misbehaving_peer(behind, shelter.member.node_url) as peer, OverSockets() as sockets:
 
             class Redirected(httpx2.ASGITransport):
                 async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:

@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import func, select
 from support.federation import Federation, TestNode
 from support.lying_peer import LyingPeer, batch_of, row_counts
+from support.networks import OverTransport
 from support.people import consent_request, referral_request
 
 from contracts.vocabulary import WithdrawalForm
@@ -133,7 +134,7 @@ async def test_a_token_that_is_no_header_value_is_a_peer_that_did_not_answer(pai
 
     node = pair[HELPLINE].node
     transport = HTTPTransport(
-        node.agency, node.node_key, node.limits, node.clock, transport=httpx2.MockTransport(answer)
+        node.agency, node.node_key, node.limits, node.clock, network=OverTransport(httpx2.MockTransport(answer))
     )
     with pytest.raises(PeerUnreachableError, match="bad-answer"):
         await transport.post_envelopes(pair[SHELTER].member, b"{}")
@@ -150,7 +151,7 @@ async def test_a_packed_answer_is_not_unpacked(pair: Federation) -> None:
 
     node = pair[HELPLINE].node
     transport = HTTPTransport(
-        node.agency, node.node_key, node.limits, node.clock, transport=httpx2.MockTransport(answer)
+        node.agency, node.node_key, node.limits, node.clock, network=OverTransport(httpx2.MockTransport(answer))
     )
     with pytest.raises(PeerUnreachableError, match="bad-answer"):
         await transport.node_card(pair[SHELTER].member)

@@ -21,6 +21,7 @@ from unittest.mock import patch
 
 import httpx2
 from pydantic import SecretStr
+from support.networks import OverTransport
 
 from contracts.loader import load_contract, shipped_contract
 from contracts.model import Contract
@@ -391,7 +392,7 @@ async def _open(stack: AsyncExitStack, made: _Made, together: Federation, teleme
         key_database_url=SecretStr(made.key_database_url),
     )
     line = Line(together.network, made.port)
-    node = await stack.enter_async_context(open_node(settings, telemetry=telemetry, transport=line))
+    node = await stack.enter_async_context(open_node(settings, telemetry=telemetry, network=OverTransport(line)))
     node.clock = together.clock
     app = build_api(node, telemetry=telemetry.fastapi() if telemetry is not None else None)
     attach(app, node)
@@ -404,7 +405,7 @@ async def _open(stack: AsyncExitStack, made: _Made, together: Federation, teleme
 
 
 def _transport(node: Node, network: httpx2.AsyncBaseTransport) -> HTTPTransport:
-    return HTTPTransport(node.agency, node.node_key, node.limits, node.clock, transport=network)
+    return HTTPTransport(node.agency, node.node_key, node.limits, node.clock, network=OverTransport(network))
 
 
 def body_of(posted: tuple[int, str, bytes]) -> dict[str, object]:

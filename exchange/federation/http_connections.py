@@ -1,0 +1,270 @@
+"""HTTP/1.1 to other nodes: connections that are kept, one request at a time on each. Framing is llhttp's (`httptools`).
+
+The courier speaks to few peers, again and again, and waits for each answer; a general client costs it two fifths of
+its time (`docs/performance.md`).
+
+Rules:
+
+* An answer says where it ends, by its length or in chunks. One that ends with its connection may be cut, and is none.
+* Headers and bodies are read up to a cap; what comes above it ends the connection.
+* A connection is used again only if both sides want that, nothing was left over on it, and it did not rest for long.
+* Certificates are verified against the authorities that httpx trusts; the environment says nothing about that.
+* Nothing is repeated here: whether a request arrived is for the caller to find out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, NamedTuple, Protocol, cast
+from urllib.parse import urlsplit
+
+import httptools
+import httpx2
+from aiohappyeyeballs import start_connection
+
+_CONNECT_S: Final = 20.0
+"""Over two seconds each way a connection takes four, and a packet that was lost comes again three seconds later."""
+_OTHER_ADDRESS_AFTER_S: Final = 0.25
+"""How long one address of a host is waited for before the next is tried beside it (RFC 8305)."""
+_KEEP_S: Final = 30.0
+"""A connection rests here for less time than at the peer, so that no request meets one that was closed meanwhile."""
+_HEAD_BYTES: Final = 64 * 1024
+_INFORMATIONAL: Final = range(100, 200)
+
+
+class NoAnswerError(Exception):
+    """There was no answer that can be used. Whatever was asked may or may not have arrived.
+
+    Attributes:
+        code: `no-connection` or `bad-answer`; never a text of the other side's.
+    """
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class HTTPAnswer:
+    """A whole answer."""
+
+    status: int
+    headers: Mapping[str, str]
+    """Names in lower case; what came several times, with commas between."""
+    body: bytes
+
+
+class Network(Protocol):
+    """Port: how a request reaches another node. Over sockets, or in memory for tests."""
+
+    async def ask(
+        self, method: str, url: str, *, headers: Mapping[str, str], body: bytes, most_bytes: int
+    ) -> HTTPAnswer:
+        """Ask once.
+
+        Raises:
+            NoAnswerError: there was no answer, or one that is larger than `most_bytes`.
+        """
+
+    async def close(self) -> None:
+        """Give connections back."""
+
+
+class _Address(NamedTuple):
+    """Where a connection goes."""
+
+    secure: bool
+    host: str
+    port: int
+
+
+class HTTPConnections:
+    """`Network` over sockets. Belongs to one event loop."""
+
+    def __init__(self) -> None:
+        """Connect to nobody yet."""
+        self._resting: dict[_Address, list[_Connection]] = {}
+        self._tls: ssl.SSLContext | None = None
+
+    async def ask(
+        self, method: str, url: str, *, headers: Mapping[str, str], body: bytes, most_bytes: int
+    ) -> HTTPAnswer:
+        """Ask once, on a connection that rests or a new one; who gives up waiting ends the connection.
+
+        Args:
+            method: GET or POST.
+            url: `http:` or `https:`, a host, and a path.
+            headers: beside `host` and `content-length`.
+            body: empty for none.
+            most_bytes: how much of a body is read.
+
+        Raises:
+            NoAnswerError: see there.
+            TimeoutError: nobody took the connection in time.
+            ValueError: a header or the address would be something else on the wire.
+        """
+        parts = urlsplit(url)
+        secure = parts.scheme == "https"
+        address = _Address(secure, parts.hostname or "", parts.port or (443 if secure else 80))
+        request = _request(method, parts.path, parts.netloc, headers, body)
+        connection = self._rested(address) or await self._connect(address)
+        try:
+            answer = await connection.ask(request, most_bytes)
+        except BaseException:
+            connection.close()
+            raise
+        if connection.reusable:
+            connection.since = time.monotonic()
+            self._resting.setdefault(address, []).append(connection)
+        else:
+            connection.close()
+        return answer
+
+    async def close(self) -> None:
+        """Hang up."""
+        for connections in self._resting.values():
+            for connection in connections:
+                connection.close()
+        self._resting.clear()
+
+    def _rested(self, address: _Address) -> _Connection | None:
+        """The one that was used last; those that rested for too long are closed."""
+        resting = self._resting.get(address, [])
+        while resting:
+            connection = resting.pop()
+            if connection.reusable and time.monotonic() - connection.since < _KEEP_S:
+                return connection
+            connection.close()
+        return None
+
+    async def _connect(self, address: _Address) -> _Connection:
+        if address.secure and self._tls is None:
+            self._tls = httpx2.create_ssl_context(trust_env=False)
+            self._tls.set_alpn_protocols(["http/1.1"])
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(_CONNECT_S):
+                places = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+                taken = await start_connection(places, happy_eyeballs_delay=_OTHER_ADDRESS_AFTER_S)
+            _, connection = await loop.create_connection(
+                _Connection,
+                sock=taken,
+                ssl=self._tls if address.secure else None,
+                server_hostname=address.host if address.secure else None,
+                ssl_handshake_timeout=_CONNECT_S if address.secure else None,
+            )
+        except TimeoutError:
+            raise
+        except (OSError, UnicodeError):
+            raise NoAnswerError("no-connection") from None
+        return connection
+
+
+def _request(method: str, path: str, host: str, headers: Mapping[str, str], body: bytes) -> bytes:
+    lines = [f"{method} {path or '/'} HTTP/1.1", f"host: {host}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    if body or method == "POST":
+        lines.append(f"content-length: {len(body)}")
+    if not all(line.isascii() and line.isprintable() for line in lines):
+        # A line break in one would be a header of its own. The value is not repeated.
+        raise ValueError("not a header")
+    return "\r\n".join([*lines, "", ""]).encode("ascii") + body
+
+
+class _Connection(asyncio.Protocol):
+    """One connection, and the answer that is being read on it."""
+
+    def __init__(self) -> None:
+        self.since = 0.0
+        self._transport: asyncio.Transport | None = None
+        self._parser = httptools.HttpResponseParser(self)
+        self._answer: asyncio.Future[HTTPAnswer] | None = None
+        self._headers: dict[str, str] = {}
+        self._body = bytearray()
+        self._head_bytes = 0
+        self._most_bytes = 0
+        self._keep = True
+
+    @property
+    def reusable(self) -> bool:
+        """Whether another request may go over it."""
+        return self._keep and self._transport is not None and not self._transport.is_closing()
+
+    async def ask(self, request: bytes, most_bytes: int) -> HTTPAnswer:
+        """The whole answer."""
+        if self._transport is None:
+            raise NoAnswerError("no-connection")
+        self._most_bytes = most_bytes
+        self._answer = asyncio.get_running_loop().create_future()
+        self._transport.write(request)
+        return await self._answer
+
+    def close(self) -> None:
+        """Hang up at once, whatever is still to be written."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        self._transport = cast("asyncio.Transport", transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nobody may wait for ever."""
+        del exc
+        self._transport = None
+        self._fail("no-connection")
+
+    def data_received(self, data: bytes) -> None:
+        """Read on; what nobody asked for ends the connection."""
+        if self._answer is None or self._answer.done():
+            self._keep = False
+            self.close()
+            return
+        self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self._fail("no-connection")
+        if self._head_bytes - len(self._body) > _HEAD_BYTES and not self._answer.done():
+            self._fail("bad-answer")
+
+    def on_message_begin(self) -> None:
+        """A second answer to one request is none."""
+        if self._answer is None or self._answer.done():
+            self._keep = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header; joined with its namesakes."""
+        key, text = name.decode("latin-1").lower(), value.decode("latin-1")
+        self._headers[key] = f"{self._headers[key]}, {text}" if key in self._headers else text
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of the body."""
+        if self._parser.get_status_code() in _INFORMATIONAL:
+            return
+        self._body += body
+        if len(self._body) > self._most_bytes:
+            self._fail("bad-answer")
+
+    def on_message_complete(self) -> None:
+        """The whole answer is there, unless it only says that one will come."""
+        status, headers, body = self._parser.get_status_code(), self._headers, bytes(self._body)
+        self._headers, self._body = {}, bytearray()
+        if status in _INFORMATIONAL:
+            return
+        self._keep = self._keep and self._parser.should_keep_alive()
+        self._head_bytes = 0
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_result(HTTPAnswer(status, headers, body))
+        else:
+            self._keep = False
+
+    def _fail(self, code: str) -> None:
+        self._keep = False
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(NoAnswerError(code))
