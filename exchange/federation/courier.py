@@ -20,7 +20,7 @@ import contextlib
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Final
+from typing import Any, Final
 
 from exchange.federation.peers import greet_peers, refresh_peers
 from exchange.federation.transport import HTTPTransport, PeerTransport, PeerUnreachableError
@@ -70,17 +70,14 @@ class Courier:
     async def run(self, stop: asyncio.Event) -> None:
         """Deliver until `stop` is set, then finish what is on its way."""
         stopping, clocks = asyncio.create_task(stop.wait()), asyncio.create_task(self._keep_clocks(stop))
+        stopping.add_done_callback(self._look_again)
+        wake = self._node.database.wake
         try:
             while not stop.is_set():
-                mark = self._node.database.wake.mark("outbox")
+                mark = wake.mark("outbox")
                 wait_ms = await self._round()
                 if wait_ms > 0:
-                    waking = asyncio.create_task(
-                        self._node.database.wake.wait("outbox", wait_ms / SECOND_MS, since=mark)
-                    )
-                    await asyncio.wait({waking, stopping, *self._ways}, return_when=asyncio.FIRST_COMPLETED)
-                    waking.cancel()
-                    await asyncio.gather(waking, return_exceptions=True)
+                    await wake.wait("outbox", wait_ms / SECOND_MS, since=mark)
         finally:
             self._stopping = True
             # What the clocks are at, and a destruction, is finished where there is time.
@@ -115,6 +112,10 @@ class Courier:
             way = asyncio.create_task(self._serve(lease))
             self._ways.add(way)
             way.add_done_callback(self._ways.discard)
+            way.add_done_callback(self._look_again)
+
+    def _look_again(self, _: asyncio.Task[Any]) -> None:
+        self._node.database.wake.wake(("outbox",))
 
     async def _wait_ms(self) -> int:
         # With every way taken, whatever is due has to wait until one ends.
