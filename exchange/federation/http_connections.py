@@ -86,10 +86,10 @@ class _Address(NamedTuple):
 class HTTPConnections:
     """`Network` over sockets. Belongs to one event loop."""
 
-    def __init__(self) -> None:
-        """Connect to nobody yet."""
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        """Connect to nobody yet; `tls` verifies instead of what httpx trusts."""
         self._resting: dict[_Address, list[_Connection]] = {}
-        self._tls: ssl.SSLContext | None = None
+        self._tls = tls
 
     async def ask(
         self, method: str, url: str, *, headers: Mapping[str, str], body: bytes, most_bytes: int

@@ -1,0 +1,247 @@
+"""HTTP to other nodes, over real sockets: what is an answer, what is none, and which connection is used again."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import ssl
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from support.bare_server import CLOSE, bare_server, certificate
+
+from exchange.federation import http_connections
+from exchange.federation.http_connections import HTTPAnswer, HTTPConnections, NoAnswerError
+
+MOST = 1000
+GOOD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
+CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+@pytest.fixture
+async def connections() -> AsyncIterator[HTTPConnections]:
+    made = HTTPConnections()
+    yield made
+    await made.close()
+
+
+async def ask(connections: HTTPConnections, url: str, body: bytes = b"{}") -> HTTPAnswer:
+    return await connections.ask("POST", url + "/p", headers={"x": "1"}, body=body, most_bytes=MOST)
+
+
+ANSWERS = [
+    pytest.param(GOOD, 200, b"{}", id="length"),
+    pytest.param(CHUNKED + b"1\r\n{\r\n1\r\n}\r\n0\r\n\r\n", 200, b"{}", id="chunks"),
+    pytest.param(
+        CHUNKED + b"2;note=any\r\n{}\r\n0\r\ntrailer: any\r\n\r\n", 200, b"{}", id="chunk extension and trailer"
+    ),
+    pytest.param(b"HTTP/1.1 100 Continue\r\n\r\n" + GOOD, 200, b"{}", id="100 before it"),
+    pytest.param(b"HTTP/1.1 103 Early Hints\r\nlink: <a>\r\n\r\n" + GOOD, 200, b"{}", id="103 before it"),
+    pytest.param(b'HTTP/1.1 304 Not Modified\r\netag: "a"\r\n\r\n', 304, b"", id="304 without a length"),
+    pytest.param(b"HTTP/1.1 503 Busy\r\nretry-after: 7\r\ncontent-length: 0\r\n\r\n", 503, b"", id="empty"),
+    pytest.param(b"HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\n{}" + CLOSE, 200, b"{}", id="1.0 with a length"),
+    pytest.param(
+        GOOD.replace(b": 2\r\n\r\n{}", b": 1000\r\n\r\n" + b"a" * MOST), 200, b"a" * MOST, id="as much as may be"
+    ),
+]
+
+
+@pytest.mark.parametrize(("answer", "status", "body"), ANSWERS)
+async def test_an_answer_is_read_whole(connections: HTTPConnections, answer: bytes, status: int, body: bytes) -> None:
+    async with bare_server([answer]) as server:
+        found = await ask(connections, server.url)
+    assert (found.status, found.body) == (status, body)
+
+
+async def test_an_answer_may_come_byte_by_byte(connections: HTTPConnections) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"{}")
+        for place in range(len(GOOD)):
+            writer.write(GOOD[place : place + 1])
+            await writer.drain()
+            await asyncio.sleep(0)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        found = await ask(connections, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    assert (found.body, found.headers["content-type"]) == (b"{}", "application/json")
+
+
+async def test_headers_of_one_name_are_joined(connections: HTTPConnections) -> None:
+    answer = b"HTTP/1.1 200 OK\r\nContent-Encoding: identity\r\ncontent-encoding: gzip\r\ncontent-length: 0\r\n\r\n"
+    async with bare_server([answer]) as server:
+        found = await ask(connections, server.url)
+    assert found.headers["content-encoding"] == "identity, gzip"
+
+
+async def test_what_is_packed_stays_packed(connections: HTTPConnections) -> None:
+    packed = gzip.compress(b"{}" * 10_000)
+    head = b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: %d\r\n\r\n" % len(packed)
+    async with bare_server([head + packed]) as server:
+        assert (await ask(connections, server.url)).body == packed
+
+
+NONE = [
+    pytest.param(CLOSE, "no-connection", id="hangs up"),
+    pytest.param(b"HTTP/1.1 200 OK\r\ncontent-le" + CLOSE, "no-connection", id="cut in the head"),
+    pytest.param(GOOD[:-1] + CLOSE, "no-connection", id="cut in the body"),
+    pytest.param(CHUNKED + b"2\r\n{}\r\n" + CLOSE, "no-connection", id="cut before the last chunk"),
+    pytest.param(b"HTTP/1.1 200 OK\r\n\r\n{}" + CLOSE, "no-connection", id="ends with its connection"),
+    pytest.param(b"<html>Sign in</html>\r\n\r\n", "no-connection", id="no HTTP"),
+    pytest.param(b"\x16\x03\x03\x00\x7a\x02", "no-connection", id="TLS"),
+    pytest.param(b"\x00\x00\x12\x04\x00\x00\x00\x00\x00", "no-connection", id="HTTP 2"),
+    pytest.param(GOOD.replace(b": 2", b": 2\r\ncontent-length: 3"), "no-connection", id="two lengths"),
+    pytest.param(GOOD.replace(b": 2", b": -2"), "no-connection", id="a negative length"),
+    pytest.param(GOOD.replace(b": 2", b": 0x2"), "no-connection", id="a length that is no number"),
+    pytest.param(
+        CHUNKED.replace(b"\r\n\r\n", b"\r\ncontent-length: 2\r\n\r\n") + b"2\r\n{}\r\n0\r\n\r\n",
+        "no-connection",
+        id="length and chunks",
+    ),
+    pytest.param(CHUNKED + b"zz\r\n{}\r\n0\r\n\r\n", "no-connection", id="a chunk of no size"),
+    pytest.param(
+        b"HTTP/1.1 101 Switching\r\nupgrade: any\r\nconnection: upgrade\r\n\r\n", "no-connection", id="another protocol"
+    ),
+    pytest.param(GOOD.replace(b": 2", b": 1001") + b"a" * MOST, "bad-answer", id="more than may be"),
+    pytest.param(CHUNKED + b"3e9\r\n" + b"a" * 1001 + b"\r\n0\r\n\r\n", "bad-answer", id="more than may be, in chunks"),
+    pytest.param(b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 20_000, "bad-answer", id="headers without end"),
+    pytest.param(b"HTTP/1.1 200 OK\r\na: " + b"b" * 100_000, "bad-answer", id="a header without end"),
+    pytest.param(CHUNKED + b"1;" + b"a" * 100_000, "bad-answer", id="a chunk extension without end"),
+    pytest.param(b"HTTP/1.1 100 Continue\r\n\r\n" * 10_000, "bad-answer", id="on and on"),
+]
+
+
+@pytest.mark.parametrize(("answer", "code"), NONE)
+async def test_what_is_no_answer_ends_the_connection(connections: HTTPConnections, answer: bytes, code: str) -> None:
+    async with bare_server([answer, GOOD]) as server:
+        with pytest.raises(NoAnswerError) as refused:
+            await asyncio.wait_for(ask(connections, server.url), 10)
+        assert (refused.value.code, str(refused.value)) == (code, code)
+        # The next request meets nothing of it.
+        assert (await ask(connections, server.url)).body == b"{}"
+        assert server.connections == 2
+
+
+async def test_nobody_listening_is_no_connection(connections: HTTPConnections) -> None:
+    async with bare_server([]) as server:
+        gone = server.url
+    with pytest.raises(NoAnswerError, match="no-connection"):
+        await ask(connections, gone)
+
+
+async def test_a_name_that_nobody_has_is_no_connection(connections: HTTPConnections) -> None:
+    with pytest.raises(NoAnswerError, match="no-connection"):
+        await ask(connections, "http://nobody.invalid:1")
+
+
+async def test_one_connection_serves_request_after_request(connections: HTTPConnections) -> None:
+    async with bare_server([GOOD] * 3) as server:
+        for _ in range(3):
+            await ask(connections, server.url)
+        assert server.connections == 1
+        assert server.asked[0] == (
+            b"POST /p HTTP/1.1\r\nhost: %b\r\nx: 1\r\ncontent-length: 2\r\n\r\n{}" % server.url[7:].encode()
+        )
+
+
+async def test_requests_at_the_same_time_have_a_connection_each(connections: HTTPConnections) -> None:
+    async with bare_server([GOOD] * 4) as server:
+        await asyncio.gather(*(ask(connections, server.url) for _ in range(2)))
+        await asyncio.gather(*(ask(connections, server.url) for _ in range(2)))
+        assert server.connections == 2
+
+
+NOT_AGAIN = [
+    pytest.param(GOOD.replace(b"content-type", b"connection: close\r\ncontent-type"), id="the peer closes"),
+    pytest.param(GOOD + CLOSE, id="the peer has closed"),
+    pytest.param(b"HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\n{}", id="1.0"),
+    pytest.param(GOOD + GOOD, id="a second answer came with it"),
+    pytest.param(GOOD + GOOD[:20], id="a piece of another came with it"),
+    pytest.param(GOOD + b"<html>", id="something else came with it"),
+]
+
+
+@pytest.mark.parametrize("first", NOT_AGAIN)
+async def test_a_connection_is_not_used_again(connections: HTTPConnections, first: bytes) -> None:
+    async with bare_server([first, GOOD]) as server:
+        assert (await ask(connections, server.url)).body == b"{}"
+        await asyncio.sleep(0.05)
+        assert (await ask(connections, server.url)).body == b"{}"
+        assert server.connections == 2
+
+
+async def test_what_nobody_asked_for_ends_a_resting_connection(connections: HTTPConnections) -> None:
+    async with bare_server([GOOD, GOOD]) as server:
+        await ask(connections, server.url)
+        (writer,) = server.open
+        writer.write(GOOD.replace(b"{}", b"[]"))
+        await writer.drain()
+        await asyncio.sleep(0.05)
+        # A forged answer that waits there already is not taken for that of the next request.
+        assert (await ask(connections, server.url)).body == b"{}"
+        assert server.connections == 2
+
+
+async def test_a_connection_that_rested_for_long_is_not_used_again(
+    connections: HTTPConnections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with bare_server([GOOD, GOOD]) as server:
+        await ask(connections, server.url)
+        later = time.monotonic() + 31
+        monkeypatch.setattr(http_connections.time, "monotonic", lambda: later)
+        await ask(connections, server.url)
+        assert server.connections == 2
+
+
+async def test_who_gives_up_waiting_ends_the_connection(connections: HTTPConnections) -> None:
+    async with bare_server([b"", GOOD]) as server:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(ask(connections, server.url), 0.2)
+        assert (await ask(connections, server.url)).body == b"{}"
+        assert server.connections == 2
+
+
+@pytest.mark.parametrize("value", ["a\r\nx-forged: 1", "a\nb", "a\x00b", "é", "a\x7f"], ids=repr)
+async def test_a_header_that_would_be_another_is_not_sent(connections: HTTPConnections, value: str) -> None:
+    async with bare_server([GOOD]) as server:
+        with pytest.raises(ValueError, match="not a header") as refused:
+            await connections.ask("GET", server.url, headers={"a": value}, body=b"", most_bytes=MOST)
+        assert value not in str(refused.value)
+        assert server.connections == 0
+
+
+async def test_tls_with_a_certificate_that_is_trusted(tmp_path: Path) -> None:
+    serving, authority = certificate(tmp_path, "localhost")
+    connections = HTTPConnections(ssl.create_default_context(cafile=str(authority)))
+    async with bare_server([GOOD, GOOD], tls=serving) as server:
+        assert (await ask(connections, server.url)).body == b"{}"
+        assert (await ask(connections, server.url)).body == b"{}"
+        assert server.connections == 1
+    await connections.close()
+
+
+@pytest.mark.parametrize(
+    ("host", "known"),
+    [
+        pytest.param("localhost", False, id="of nobody known"),
+        pytest.param("another.example", True, id="of another host"),
+    ],
+)
+async def test_tls_with_a_certificate_that_is_not(tmp_path: Path, host: str, known: bool) -> None:
+    serving, authority = certificate(tmp_path, host)
+    connections = HTTPConnections(ssl.create_default_context(cafile=str(authority)) if known else None)
+    async with bare_server([GOOD], tls=serving) as server:
+        with pytest.raises(NoAnswerError, match="no-connection"):
+            await ask(connections, server.url)
+        assert server.asked == []
+    await connections.close()
+
+
+async def test_tls_is_never_asked_for_in_clear(connections: HTTPConnections) -> None:
+    async with bare_server([GOOD]) as server:
+        with pytest.raises((NoAnswerError, TimeoutError)):
+            await asyncio.wait_for(ask(connections, server.url.replace("http:", "https:")), 5)
+        assert server.asked == []
