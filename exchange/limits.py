@@ -141,6 +141,8 @@ class Limits:
     """Requests of one client before 429."""
     peer_requests_per_minute: int = 3000
     """Requests of one peer before 429."""
+    peer_bytes_per_minute: int = 8 * 1024 * 1024
+    """Bytes of envelopes of one peer before 429: a thousand small ones at once, twenty a second after that."""
 
     # People.
     code_withdrawal_contest_ms: int = DAY_MS

@@ -219,6 +219,7 @@ def _node(
             LIMITS,
             client_requests_per_minute=settings.client_requests_per_minute,
             peer_requests_per_minute=settings.peer_requests_per_minute,
+            peer_bytes_per_minute=settings.peer_bytes_per_minute,
             token_s=token_s,
         ),
         storage_key=storage_key,

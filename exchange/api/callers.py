@@ -12,7 +12,9 @@ Rules:
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -53,6 +55,8 @@ class PeerCall:
 
     node: Node
     agency: str
+    spend: Callable[[int], None]
+    """Takes so many bytes of what this node looks at for a peer; refuses the call if that is used up."""
 
 
 class Right:
@@ -130,16 +134,27 @@ class PeerRight(Right):
         if caller.agency is None:
             raise InsufficientScopeError("kind", scope=self.scope)
         within_rate(served.peers, caller.client_id, now)
-        return PeerCall(served.node, caller.agency)
+        spend = partial(within_rate, served.peer_bytes, caller.client_id, now)
+        return PeerCall(served.node, caller.agency, spend)
 
 
-def within_rate(buckets: Buckets, caller: str, now: int) -> None:
+class DeliveringRight(PeerRight):
+    """The right of every member's node to deliver, while its bytes are not used up: told before a body is read."""
+
+    async def __call__(self, request: Request) -> PeerCall:
+        """The call, if it comes from a member's node that may send more."""
+        call = await super().__call__(request)
+        call.spend(0)
+        return call
+
+
+def within_rate(buckets: Buckets, caller: str, now: int, count: int = 1) -> None:
     """Refuse a proven caller that has used up its rate.
 
     Raises:
         RefusedRequestError: with the seconds to wait.
     """
-    if (wait := buckets.take(caller, now=now)) is not None:
+    if (wait := buckets.take(caller, now=now, count=count)) is not None:
         raise RefusedRequestError("too-many-requests", headers={"Retry-After": str(wait)})
 
 
@@ -185,3 +200,4 @@ InboxOpener = Annotated[ActingCall, Depends(ActingRight(Scope.INBOX_OPEN))]
 InboxDecider = Annotated[ActingCall, Depends(ActingRight(Scope.INBOX_DECIDE))]
 ContractsReader = Annotated[ClientCall, Depends(ClientRight(Scope.CONTRACTS_READ))]
 Peer = Annotated[PeerCall, Depends(PeerRight(Scope.FEDERATION))]
+DeliveringPeer = Annotated[PeerCall, Depends(DeliveringRight(Scope.FEDERATION))]

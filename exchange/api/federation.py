@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from exchange.api.bodies import BatchBytes, JsonBody, Parsed
-from exchange.api.callers import Peer
+from exchange.api.callers import DeliveringPeer, Peer
 from exchange.api.examples import example_of
 from exchange.api.operations import Operation, operation
 from exchange.api.rendering import JSON, render, revalidated
@@ -44,14 +44,17 @@ ResyncBody = Annotated[Parsed[ResyncRequest], Depends(JsonBody(ResyncRequest))]
         },
     )
 )
-async def receive_envelope_batch(call: Peer, body: BatchBytes) -> Response:
+async def receive_envelope_batch(call: DeliveringPeer, body: BatchBytes) -> Response:
     """Deliver envelopes.
 
     At most 50 envelopes and 4 MiB. Every envelope gets an answer of its own, and a bad one never fails the others:
     `accepted` with a signed receipt, `refused` with a problem and for good, or `later` with the seconds to wait. A
     repeat of an accepted envelope gets the first receipt again, byte for byte, so that delivery may be repeated until
     it is answered.
+
+    A peer that has sent more than its share for a minute is told when to go on (429), before anything is looked at.
     """
+    call.spend(len(body))
     return render(await receive_envelopes(call.node, call.agency, body))
 
 

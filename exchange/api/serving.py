@@ -25,6 +25,7 @@ class Serving:
         self.verifier = BearerVerifier(node.issuer, node.token_server.token_key, lifetime_s=node.limits.token_s)
         self.clients = Buckets(node.limits.client_requests_per_minute)
         self.peers = Buckets(node.limits.peer_requests_per_minute)
+        self.peer_bytes = Buckets(node.limits.peer_bytes_per_minute)
 
 
 def attach(app: FastAPI, node: Node) -> None:

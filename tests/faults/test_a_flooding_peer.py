@@ -2,8 +2,8 @@
 
 Rules:
 
-* A member has so many requests a minute. What goes beyond is 429 with Retry-After, whatever is in it, and
-  changes nothing.
+* A member has so many requests and so many bytes a minute. What goes beyond is 429 with Retry-After, whatever is in
+  it, and changes nothing.
 * Every member has its own: what one uses up another one still has.
 * Of each member one batch is worked on at a time, a few envelopes between two turns of the others.
 * Our own courier, told to wait, does not call before its time.
@@ -12,8 +12,12 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import statistics
+import sys
 import time
+from asyncio.subprocess import PIPE
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -98,6 +102,28 @@ async def test_it_is_told_to_wait_and_the_others_do_not_notice(three: Federation
     record("flooding peers", lost=len(stories) - arrived[HELPLINE.agency], doubled=0)
 
 
+async def test_full_batches_use_up_its_bytes_and_nobody_elses(three: Federation) -> None:
+    """Whole batches of valid envelopes: the most work that a request can make, within the rate of requests."""
+    shelter, flooder = three[SHELTER], await LyingPeer.of(three[EMBASSY], three[SHELTER])
+    first = await begin(three)
+    bodies = _full(flooder, 4)
+    shelter.network.apps[shelter.port].app.state.serving.peer_bytes = Buckets(len(bodies[0]))  # type: ignore[attr-defined]
+    answers = [await flooder.post(body) for body in bodies]
+    assert [answer.status_code for answer in answers] == [200, 200, 429, 429]
+    assert answers[3].json()["code"] == "too-many-requests"
+    assert 30 <= int(answers[3].headers["retry-after"]) <= 61
+    before = await row_counts(shelter.node.database)
+    assert (await flooder.post(bodies[3])).status_code == 429
+    assert await row_counts(shelter.node.database) == before
+    story = await begin(three, consent=first.consent)
+    assert [item.referral for item in await story.items("offer")] == [story.id]
+    three.clock.pass_by(seconds=int(answers[3].headers["retry-after"]))
+    # Sent again as it was told: everything of it arrives, once.
+    assert (await flooder.post(bodies[2])).status_code == 200
+    arrived = Counter(row["sender"] for row in await rows(shelter, INBOX))
+    assert arrived == {EMBASSY.agency: 150, HELPLINE.agency: 2}
+
+
 async def test_of_each_member_one_batch_is_worked_on_at_a_time(
     three: Federation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,33 +177,40 @@ async def test_our_own_courier_waits_as_long_as_it_was_told(three: Federation) -
 
 @pytest.mark.faults
 @pytest.mark.parametrize("size", [1, 50], ids=["valid-and-invalid", "full-batches"])
-async def test_how_long_others_take_meanwhile(three: Federation, size: int) -> None:
-    """A printed figure: rounds with and without the flood take turns, over real HTTP, with the usual limits."""
+async def test_how_long_others_take_meanwhile(three: Federation, tmp_path: Path, size: int) -> None:
+    """A printed figure: turns with and without the flood, over real HTTP, from another process, with usual limits."""
     flooder = await LyingPeer.of(three[EMBASSY], three[SHELTER])
     first = await begin(three)
-    took: dict[bool, list[float]] = {False: [], True: []}
-    told: Counter[int] = Counter()
-    async with real_line(three, three[SHELTER]) as line, httpx2.AsyncClient(trust_env=False) as http:
-        headers = {"authorization": f"Bearer {await flooder.token()}", "content-type": "application/json"}
+    bodies = tmp_path / "bodies"
+    bodies.mkdir()
+    for number, body in enumerate(_full(flooder, 24) if size > 1 else _bodies(flooder, 40)):
+        (bodies / f"{number:03}").write_bytes(body)
+    took: dict[str, list[float]] = {"alone": [], "at first": [], "later": []}
+    told: Counter[str] = Counter()
+    async with real_line(three, three[SHELTER]) as line:
         url = f"http://127.0.0.1:{line.port}{ENVELOPES}"
-
-        async def flood(bodies: list[bytes], over: asyncio.Event) -> None:
-            while not over.is_set():
-                for body in bodies:
-                    told[(await http.post(url, content=body, headers=headers)).status_code] += 1
-
-        for turn in range(10):
-            bodies, over = _full(flooder, 24) if size > 1 else _bodies(flooder, 40), asyncio.Event()
-            floods = [asyncio.create_task(flood(bodies[start::4], over)) for start in range(4 if turn % 2 else 0)]
-            for _ in range(20):
+        for turn in range(12):
+            flooding = await _flood(url, bodies, await flooder.token()) if turn % 2 else None
+            for _ in range(25):
                 story = await begin(three, consent=first.consent, travel=False)
                 begun = time.perf_counter()
                 await three[HELPLINE].courier.run_once()
-                took[bool(turn % 2)].append(time.perf_counter() - begun)
+                took["at first" if turn == 1 else "later" if turn % 2 else "alone"].append(time.perf_counter() - begun)
                 assert (await story.opened("offer")).content is not None
-            over.set()
-            await asyncio.gather(*floods)
-    alone, flooded = (statistics.quantiles(took[there], n=20)[18] * 1000 for there in (False, True))
+            if flooding is not None:
+                said, _ = await flooding.communicate(b"")
+                told.update(json.loads(said))
+    each = ", ".join(f"{statistics.quantiles(found, n=20)[18] * 1000:.0f} ms {when}" for when, found in took.items())
     answered = " ".join(f"{status}:{count}" for status, count in sorted(told.items()))
-    each = f"{alone:.0f} ms alone, {flooded:.0f} ms beside it"
-    note(f"flooding peer, {size} a batch, all in one process: delivery p95 {each} ({answered})")
+    note(f"flooding peer, {size} a batch: delivery of others, p95: {each} ({answered})")
+
+
+async def _flood(url: str, bodies: Path, token: str) -> asyncio.subprocess.Process:
+    command = [sys.executable, "-m", "support.flood_process", url, str(bodies)]
+    tests = str(Path(__file__).parents[1])
+    process = await asyncio.create_subprocess_exec(
+        *command, stdin=PIPE, stdout=PIPE, env={**os.environ, "PYTHONPATH": tests}
+    )
+    assert process.stdin is not None
+    process.stdin.write(token.encode() + b"\n")
+    return process

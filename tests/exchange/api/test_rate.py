@@ -20,6 +20,15 @@ def test_bucket_empties_and_refills() -> None:
     assert buckets.take("a", now=1000) == 1
 
 
+def test_what_is_larger_than_what_is_left_goes_once_and_is_paid_back() -> None:
+    buckets = Buckets(60)
+    assert buckets.take("a", now=0, count=59) is None
+    assert buckets.take("a", now=0, count=120) is None
+    assert buckets.take("a", now=0, count=1) == 120
+    assert buckets.take("a", now=119_000, count=1) == 1
+    assert buckets.take("a", now=120_000, count=1) is None
+
+
 def test_clock_that_goes_back_gives_nothing() -> None:
     buckets = Buckets(1)
     assert buckets.take("a", now=60_000) is None
@@ -36,14 +45,15 @@ def test_memory_is_bounded() -> None:
 @settings(max_examples=50)
 @given(
     st.integers(1, 600),
-    st.lists(st.integers(0, 5_000), min_size=1, max_size=200),
+    st.lists(st.tuples(st.integers(0, 5_000), st.integers(1, 100)), min_size=1, max_size=200),
 )
-def test_never_more_than_a_burst_and_the_rate(per_minute: int, gaps: list[int]) -> None:
+def test_never_more_than_a_burst_and_the_rate(per_minute: int, asked: list[tuple[int, int]]) -> None:
     buckets, now, allowed = Buckets(per_minute), 0, 0
-    for gap in gaps:
+    for gap, count in asked:
         now += gap
-        allowed += buckets.take("a", now=now) is None
-    assert allowed <= per_minute + now * per_minute / 60_000 + 1
+        allowed += count if buckets.take("a", now=now, count=count) is None else 0
+    # One more than there is left, once.
+    assert allowed <= per_minute + now * per_minute / 60_000 + max(count for _, count in asked)
 
 
 @pytest.mark.parametrize("peer", [False, True], ids=["client", "peer"])
