@@ -53,7 +53,7 @@ def main() -> None:
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
     # Told to stop, it still stops what it started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    found: dict[str, Any] = {"cores": os.cpu_count()}
+    found: dict[str, Any] = {"cores": os.cpu_count(), "python": " ".join(sys.version.split())}
     with tempfile.TemporaryDirectory(prefix="exchange-bench-") as folder:
         for part in wanted:
             tell(f"{part} …")

@@ -36,7 +36,7 @@ P = ParamSpec("P")
 
 _LOCK_AGAIN_S: Final = 0.001
 _QUICK_S: Final = 0.005
-"""A disk that takes less for a commit is waited for on the event loop by whoever is alone."""
+"""A disk that took less for the last commit is waited for on the event loop by whoever is alone."""
 YIELD_EVERY: Final = 32
 """Functions of a SQLite batch between two turns of the event loop."""
 
