@@ -51,7 +51,7 @@ from exchange.referral.values import Codes, Day, LongName, ShortText, Yes
 
 KEY_BYTES: Final = 32
 MAX_ROSTER_BYTES: Final = 4 * 1024 * 1024
-_URL: Final = re.compile(r"https?://[a-z0-9.-]{1,253}(:[0-9]{1,5})?")
+_URL: Final = re.compile(r"https?://[a-z0-9.-]{1,253}(:(?P<port>[0-9]{1,5}))?")
 _LOOPBACK: Final = re.compile(r"http://(127\.0\.0\.1|localhost)(:[0-9]{1,5})?")
 
 
@@ -96,9 +96,14 @@ def _key(value: Any) -> bytes:
 
 
 def _url(value: str) -> str:
-    if not _URL.fullmatch(value) or (value.startswith("http:") and not _LOOPBACK.fullmatch(value)):
+    form = _URL.fullmatch(value)
+    if form is None or (value.startswith("http:") and not _LOOPBACK.fullmatch(value)) or not _is_port(form["port"]):
         raise PydanticCustomError("not_a_node_url", "must be https:// and a host, without path or trailing slash")
     return value
+
+
+def _is_port(digits: str | None) -> bool:
+    return digits is None or 0 < int(digits) < 2**16
 
 
 Key = Annotated[bytes, BeforeValidator(_key), PlainSerializer(to_base64url, return_type=str, when_used="json")]

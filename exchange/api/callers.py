@@ -14,7 +14,6 @@ Rules:
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -134,7 +133,10 @@ class PeerRight(Right):
         if caller.agency is None:
             raise InsufficientScopeError("kind", scope=self.scope)
         within_rate(served.peers, caller.client_id, now)
-        spend = partial(within_rate, served.peer_bytes, caller.client_id, now)
+
+        def spend(count: int) -> None:
+            within_rate(served.peer_bytes, caller.client_id, served.node.clock(), count)
+
         return PeerCall(served.node, caller.agency, spend)
 
 

@@ -43,7 +43,8 @@ class Buckets:
         refilled = level + max(0, now - then) * self._per_minute / _MINUTE_MS
         level = min(float(self._per_minute), refilled)
         allowed = level >= 1
-        self._levels[caller] = (level - count if allowed else level, now)
+        # Never an earlier time: what was refilled up to the later one would be refilled once more.
+        self._levels[caller] = (level - count if allowed else level, max(then, now))
         if len(self._levels) > self._remembered:
             self._levels.popitem(last=False)
         return None if allowed else max(1, math.ceil((1 - level) * 60 / self._per_minute))

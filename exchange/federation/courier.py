@@ -149,7 +149,8 @@ class Courier:
                 raise
             else:
                 return
-            await give_back(self._node, lease, line, reached=False, retry_after_ms=retry_after_ms)
+            # Who took a batch and then says that it is enough for now is there: the rest goes when it said.
+            await give_back(self._node, lease, line, reached=line.used, retry_after_ms=retry_after_ms)
         except StorageUnavailableError:
             # The lease ends by itself; whatever the peer got will be answered again with the same receipt.
             get_logger().warning("courier-storage-unavailable")
@@ -178,8 +179,9 @@ class Courier:
         started = self._seconds()
         try:
             answer = await self._transport.post_envelopes(peer, body)
-        except PeerUnreachableError:
-            line.failed(len(body))
+        except PeerUnreachableError as error:
+            if error.code != "busy":
+                line.failed(len(body))
             raise
         line.answered(len(body), self._seconds() - started)
         return answer

@@ -34,6 +34,7 @@ _OTHER_ADDRESS_AFTER_S: Final = 0.25
 _KEEP_S: Final = 30.0
 """A connection rests here for less time than at the peer, so that no request meets one that was closed meanwhile."""
 _HEAD_BYTES: Final = 64 * 1024
+_HEADERS: Final = 200
 _INFORMATIONAL: Final = range(100, 200)
 
 
@@ -185,6 +186,7 @@ class _Connection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._answer: asyncio.Future[HTTPAnswer] | None = None
         self._headers: dict[str, str] = {}
+        self._header_count = 0
         self._body = bytearray()
         self._head_bytes = 0
         self._most_bytes = 0
@@ -192,8 +194,10 @@ class _Connection(asyncio.Protocol):
 
     @property
     def reusable(self) -> bool:
-        """Whether another request may go over it."""
-        return self._keep and self._transport is not None and not self._transport.is_closing()
+        """Whether another request may go over it: never behind one that was answered without being read."""
+        if not self._keep or self._transport is None or self._transport.is_closing():
+            return False
+        return self._transport.get_write_buffer_size() == 0
 
     async def ask(self, request: bytes, most_bytes: int) -> HTTPAnswer:
         """The whole answer."""
@@ -219,6 +223,11 @@ class _Connection(asyncio.Protocol):
         self._transport = None
         self._fail("no-connection")
 
+    def eof_received(self) -> None:
+        """Whoever says nothing more has not answered, even if it still reads."""
+        self._fail("no-connection")
+        self.close()
+
     def data_received(self, data: bytes) -> None:
         """Read on; what nobody asked for ends the connection."""
         if self._answer is None or self._answer.done():
@@ -240,6 +249,10 @@ class _Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header; joined with its namesakes."""
+        self._header_count += 1
+        if self._header_count > _HEADERS:
+            self._fail("bad-answer")
+            return
         key, text = name.decode("latin-1").lower(), value.decode("latin-1")
         self._headers[key] = f"{self._headers[key]}, {text}" if key in self._headers else text
 
@@ -254,7 +267,7 @@ class _Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """The whole answer is there, unless it only says that one will come."""
         status, headers, body = self._parser.get_status_code(), self._headers, bytes(self._body)
-        self._headers, self._body = {}, bytearray()
+        self._headers, self._header_count, self._body = {}, 0, bytearray()
         if status in _INFORMATIONAL:
             return
         self._keep = self._keep and self._parser.should_keep_alive()

@@ -155,7 +155,8 @@ class SqliteLane:
         try:
             _commit(transaction)
         finally:
-            self._disk_s = time.monotonic() - started
+            if self._durable:
+                self._disk_s = time.monotonic() - started
 
     async def _begin(self, durable: bool) -> Transaction:
         if self._connection is not None and self._connection.invalidated:

@@ -133,7 +133,7 @@ _GIVE_BACK = _HELD.values(
     lease_token=null(), lease_until=literal_column("0"), due_at=bindparam("due_at"), carries=bindparam("carries")
 )
 _REACHED = Prepared(
-    _GIVE_BACK.values(attempts=literal_column("0"), failing_since=null(), last_contact=bindparam("the_time"))
+    _GIVE_BACK.values(attempts=bindparam("refused"), failing_since=null(), last_contact=bindparam("the_time"))
 )
 _NOT_REACHED = Prepared(
     _GIVE_BACK.values(
@@ -304,11 +304,25 @@ def settle(conn: Connection, settlements: Iterable[Settlement], at: int) -> froz
     return queued
 
 
-def settle_peer(conn: Connection, lease: PeerLease, *, at: int, due_at: int, reached: bool, carries: int) -> bool:
-    """Give the lease back; a courier that lost it changes nothing. Returns whether it still held."""
+def settle_peer(
+    conn: Connection,
+    lease: PeerLease,
+    *,
+    at: int,
+    due_at: int,
+    reached: bool,
+    carries: int,
+    told_to_wait: bool = False,
+) -> bool:
+    """Give the lease back; a courier that lost it changes nothing. Returns whether it still held.
+
+    A peer that was reached, and said when it may be called again, is not called earlier for something new.
+    """
     mine = {"the_agency": lease.agency, "the_token": lease.token}
     values = mine | {"due_at": due_at, "carries": carries, "the_time": at}
-    return (_REACHED if reached else _NOT_REACHED).run(conn, values) == 1
+    if reached:
+        return _REACHED.run(conn, values | {"refused": int(told_to_wait)}) == 1
+    return _NOT_REACHED.run(conn, values) == 1
 
 
 def sign_of_life(conn: Connection, agency: str, at: int) -> None:

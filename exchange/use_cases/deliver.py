@@ -267,6 +267,9 @@ async def give_back(node: Node, lease: PeerLease, line: Line, *, reached: bool, 
         spread = int.from_bytes(node.entropy(4), "big") / 2**32
         wait = node.limits.retry_after_ms(failing_for) * (low + (high - low) * spread)
         due_at = at + max(int(wait), retry_after_ms or 0)
+    told_to_wait = retry_after_ms is not None
     await node.database.write(
-        lambda conn: settle_peer(conn, lease, at=at, due_at=due_at, reached=reached, carries=line.carries)
+        lambda conn: settle_peer(
+            conn, lease, at=at, due_at=due_at, reached=reached, carries=line.carries, told_to_wait=told_to_wait
+        )
     )

@@ -36,9 +36,12 @@ class Line:
         self._limits = limits
         self.carries = limits.batch_first_bytes if carries is None else carries
         self.envelopes = limits.batch_envelopes
+        self.used = False
+        """Whether an answer has come over it since it was taken up."""
 
     def answered(self, sent: int, took_s: float) -> None:
         """A request of so many bytes was answered after so many seconds."""
+        self.used = True
         would_carry = int(sent * AIM_S / max(took_s, _QUICKEST_S))
         trusted = would_carry if took_s > AIM_S else max(self.carries, would_carry)
         self.carries = min(trusted, self._limits.batch_bytes)

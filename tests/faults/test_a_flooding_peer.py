@@ -25,6 +25,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from sqlalchemy import select
 from support.federation import Federation, TestNode, federation
 from support.ledger import note, record
 from support.lying_peer import ENVELOPES, LyingPeer, batch_of, row_counts
@@ -33,7 +34,7 @@ from support.stories import begin, rows
 
 from exchange.api.rate import Buckets
 from exchange.demo.federation import EMBASSY, HELPLINE, SHELTER
-from exchange.storage.tables import INBOX
+from exchange.storage.tables import INBOX, PEER
 from exchange.use_cases import receive_envelopes
 from exchange.use_cases.node import Node
 from exchange.verification import Circumstances
@@ -173,6 +174,38 @@ async def test_our_own_courier_waits_as_long_as_it_was_told(three: Federation) -
     await courier.run_once()
     assert calls() == before + 2
     assert [item.referral for item in await last.items("offer")] == [last.id]
+
+
+async def test_a_backlog_goes_as_fast_as_the_peer_allows(three: Federation) -> None:
+    """After an outage an honest member has more to send than a minute allows. That is no flood, and no new outage."""
+    first = await begin(three)
+    shelter, helpline = three[SHELTER], three[HELPLINE]
+    three.leave(SHELTER)
+    for _ in range(40):
+        await begin(three, consent=first.consent, travel=False)
+    for _ in range(12):
+        await helpline.courier.run_once()
+        three.clock.pass_by(hours=1)
+    three.come_back(SHELTER)
+    shelter.network.apps[shelter.port].app.state.serving.peer_bytes = Buckets(50_000)  # type: ignore[attr-defined]
+    await helpline.courier.run_once()
+    # One to try the line, then a batch of two dozen that uses up more than there is; then it was told to wait.
+    assert len(await rows(shelter, INBOX)) == 1 + 1 + 24
+    wait_s = await _due_in_s(helpline)
+    assert 60 < wait_s < 200
+    posted = len(three.network.posted)
+    await begin(three, consent=first.consent, travel=False)
+    three.clock.pass_by(seconds=wait_s - 5)
+    await helpline.courier.run_once()
+    assert len(three.network.posted) == posted
+    three.clock.pass_by(seconds=6)
+    await helpline.courier.run_once()
+    assert len(await rows(shelter, INBOX)) == 1 + 40 + 1
+
+
+async def _due_in_s(node: TestNode) -> float:
+    due: int = await node.node.database.read(lambda conn: conn.execute(select(PEER.c.due_at)).scalar_one())
+    return (due - node.node.clock()) / 1000
 
 
 @pytest.mark.faults

@@ -108,6 +108,7 @@ NONE = [
     pytest.param(GOOD.replace(b": 2", b": 1001") + b"a" * MOST, "bad-answer", id="more than may be"),
     pytest.param(CHUNKED + b"3e9\r\n" + b"a" * 1001 + b"\r\n0\r\n\r\n", "bad-answer", id="more than may be, in chunks"),
     pytest.param(b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 20_000, "bad-answer", id="headers without end"),
+    pytest.param(b"HTTP/1.1 200 OK\r\n" + b"a:\r\n" * 201 + b"\r\n", "bad-answer", id="many small headers"),
     pytest.param(b"HTTP/1.1 200 OK\r\na: " + b"b" * 100_000, "bad-answer", id="a header without end"),
     pytest.param(CHUNKED + b"1;" + b"a" * 100_000, "bad-answer", id="a chunk extension without end"),
     pytest.param(b"HTTP/1.1 100 Continue\r\n\r\n" * 10_000, "bad-answer", id="on and on"),
@@ -194,6 +195,49 @@ async def test_a_connection_that_rested_for_long_is_not_used_again(
         monkeypatch.setattr(http_connections.time, "monotonic", lambda: later)
         await ask(connections, server.url)
         assert server.connections == 2
+
+
+async def test_a_connection_is_not_used_behind_a_request_that_was_not_read(connections: HTTPConnections) -> None:
+    """Or a peer that answers without reading could fill this process's memory."""
+    taken, over = 0, asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal taken
+        taken += 1
+        await reader.readuntil(b"\r\n\r\n")
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        writer.write(GOOD)
+        await over.wait()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        for _ in range(3):
+            assert (await ask(connections, url, b"a" * 32 * 1024 * 1024)).body == b"{}"
+        assert taken == 3
+        assert connections._resting == {}
+        over.set()
+        await asyncio.sleep(0.01)
+
+
+async def test_a_peer_that_says_nothing_more_has_not_answered(connections: HTTPConnections) -> None:
+    over = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write_eof()
+        await over.wait()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        with pytest.raises(NoAnswerError, match="no-connection"):
+            await asyncio.wait_for(
+                ask(connections, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", b"a" * 32 * 1024 * 1024), 5
+            )
+        over.set()
+        await asyncio.sleep(0.01)
 
 
 async def test_who_gives_up_waiting_ends_the_connection(connections: HTTPConnections) -> None:

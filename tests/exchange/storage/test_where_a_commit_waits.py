@@ -38,3 +38,10 @@ async def test_a_commit_goes_to_a_thread_unless_it_is_alone_and_the_disk_was_qui
         #                            2: quick     3-5: several            6: quick before, 7 and 8: slow before
         assert here[1:] == [True, False, True, False, False]
         assert await database.read(names) == [f"{number:02}" for number in range(1, 9)]
+        # What does not wait for the disk says nothing about it.
+        takes_s = 0.02
+        await write(9)
+        takes_s = 0.0
+        await database.write(partial(add, name="10"), durable=False)
+        await write(11)
+        assert here[-1] is False
