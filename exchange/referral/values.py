@@ -90,13 +90,15 @@ def text(longest: int) -> StringConstraints:
 Line = AfterValidator(_visible)
 Lines = AfterValidator(_visible_lines)
 _UNIQUE = Described(max_length=60, json_schema_extra={"uniqueItems": True})
+# As JSON Schema says it; stripping and the least length refuse the same.
+_NOT_BLANK = Described(json_schema_extra={"pattern": r"\S"})
 Codes = Annotated[tuple[CodeT, ...], _UNIQUE, AfterValidator(once_each)]
 
-Name = Annotated[str, text(80), Line]
-LongName = Annotated[str, text(120), Line]
-ShortText = Annotated[str, text(200), Line]
-Note = Annotated[str, text(1000), Lines]
-LongText = Annotated[str, text(4000), Lines]
+Name = Annotated[str, text(80), Line, _NOT_BLANK]
+LongName = Annotated[str, text(120), Line, _NOT_BLANK]
+ShortText = Annotated[str, text(200), Line, _NOT_BLANK]
+Note = Annotated[str, text(1000), Lines, _NOT_BLANK]
+LongText = Annotated[str, text(4000), Lines, _NOT_BLANK]
 TwoWords = Annotated[str, text(33), Line, AfterValidator(_two_words)]
 Area = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}(-[A-Z0-9]{1,3})?$"), AfterValidator(_area)]
 Need = Annotated[str, AfterValidator(_need), WithJsonSchema({"type": "string", "enum": sorted(_ALL_NEEDS)})]

@@ -122,6 +122,7 @@ class SqliteLane:
         self._connection: Connection | None = None
         self._durable = True
         self._disk_s = math.inf
+        self._quick_s = _QUICK_S
 
     async def execute(self, jobs: Sequence[Job]) -> Effects:
         """Runs and commits a batch, leaving results and errors in the jobs."""
@@ -139,7 +140,7 @@ class SqliteLane:
                     await asyncio.sleep(0)
             if len(jobs) == 1 and jobs[0].error is not None:
                 transaction.abandon()
-            elif len(jobs) == 1 and self._disk_s < _QUICK_S:
+            elif len(jobs) == 1 and self._disk_s < self._quick_s:
                 self._commit(transaction)
             else:
                 await in_thread(self._executor, self._commit, transaction)

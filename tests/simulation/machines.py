@@ -98,7 +98,10 @@ class Disk:
     def open(self) -> Database:
         """The file, as a process opens it."""
         with patch.object(lanes, "ThreadPoolExecutor", AtOnce):
-            return Database(*self._engines, NobodyElse(), self._file)
+            database = Database(*self._engines, NobodyElse(), self._file)
+        # Every commit goes the way on which a history may refuse it, however quick the disk of this moment is.
+        database._writer._lane._quick_s = 0  # type: ignore[attr-defined]
+        return database
 
     def keep_as_template(self) -> None:
         """From now on `reset` brings back what lies here now."""
