@@ -113,8 +113,6 @@ class Courier:
             self._ways.add(way)
             way.add_done_callback(self._ways.discard)
             way.add_done_callback(self._look_again)
-            # A task begins when its maker waits: without this only after everything else that is looked at here.
-            await asyncio.sleep(0)
 
     def _look_again(self, _: asyncio.Task[Any]) -> None:
         self._node.database.wake.wake(("outbox",))
