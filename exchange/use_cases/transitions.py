@@ -79,7 +79,7 @@ def settle_state(
     if sharing_stopped(events) and changed.sharing_stopped_at is None:
         changed = replace(changed, sharing_stopped_at=at)
     if record.side == Side.REFERRING:
-        changed = replace(changed, hold=_hold(changed, facts, state))
+        changed = replace(changed, hold=_hold(changed, facts, state, events))
         if state not in _NOT_SERVED or changed.disclosed_at is None:
             changed = replace(changed, unserved_until=None)
     if state in TERMINAL:
@@ -90,7 +90,7 @@ def settle_state(
     return changed
 
 
-def _hold(record: ReferralRecord, facts: Facts | None, state: State) -> str:
+def _hold(record: ReferralRecord, facts: Facts | None, state: State, events: Iterable[Event]) -> str:
     hold = record.hold
     if hold not in HOLDING:
         return hold
@@ -98,7 +98,10 @@ def _hold(record: ReferralRecord, facts: Facts | None, state: State) -> str:
         return "deleted"
     if state is State.WAITLISTED:
         return "awaiting-disclosure"
-    if hold == "held" and state not in {State.SENT, State.RECEIVED, State.INFORMATION_REQUESTED}:
+    # Progress that arrives without the acceptance, which was barred or refused on its way, changes the state and
+    # releases nothing.
+    accepted = any(event.name is EventName.ACCEPTED for event in events)
+    if hold == "held" and accepted and state not in {State.SENT, State.RECEIVED, State.INFORMATION_REQUESTED}:
         automatic = facts is not None and (
             facts.release is ReleaseMode.AUTOMATIC or facts.priority is Priority.EMERGENCY
         )

@@ -12,7 +12,8 @@ from support.stories import begin, refusal, said_inside, travelled
 
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.roster import Status
-from exchange.schemas.inbox import DecisionRequest
+from exchange.schemas.inbox import DecisionRequest, ProgressRequest
+from exchange.storage.referrals import due_for
 from exchange.storage.tables import EVENT, OUTBOX, PEER, REFERRAL
 
 
@@ -112,6 +113,21 @@ async def test_an_answer_that_is_barred_because_its_receiver_was_suspended_is_to
     await two.new_roster(member=lambda one: one.model_copy(update={"status": suspended.get(one.agency, one.status)}))
     await two.travel()
     assert (await story.views())[1].flags.undeliverable
+
+
+async def test_progress_without_the_acceptance_that_was_barred_releases_nothing(two: Federation) -> None:
+    story = await begin(two)
+    await _stand(two, Status.SUSPENDED)
+    await story.helps.inbox.decide(await story.offer(), DecisionRequest(decision="accepted"))
+    await two.travel()
+    await _stand(two, Status.ACTIVE)
+    await story.helps.inbox.report_progress(await story.offer(), ProgressRequest(state="scheduled"))
+    await two.travel()
+    (helpline, _) = await story.views()
+    assert helpline.state == "scheduled"
+    assert all(one.header.kind != "disclosure" for one in travelled(two))
+    # Nor is anything looked at for it again and again.
+    assert await two[HELPLINE].node.database.read(lambda conn: due_for(conn, "release", 2**52)) == []
 
 
 async def test_an_answer_to_an_offer_that_was_taken_back_after_it_had_arrived_counts(two: Federation) -> None:
