@@ -28,7 +28,7 @@ from exchange.limits import MINUTE_MS, SECOND_MS
 from exchange.roster import Member, UnknownMemberError
 from exchange.schemas.federation import BatchAnswer
 from exchange.storage.errors import StorageUnavailableError
-from exchange.storage.outbox import PeerLease
+from exchange.storage.peer_leases import PeerLease
 from exchange.telemetry.logs import get_logger
 from exchange.use_cases.deliver import Batch, Last, claim, give_back, load_next, next_wait_ms, renew, settle
 from exchange.use_cases.destroy import destroy_due

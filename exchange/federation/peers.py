@@ -26,7 +26,7 @@ from exchange.limits import LIMITS
 from exchange.roster import Member, Status
 from exchange.schemas.node import NodeCard
 from exchange.storage.epochs import StoredEpoch, peer_epochs, remember_peer_epochs
-from exchange.storage.outbox import sign_of_life
+from exchange.storage.peer_leases import sign_of_life
 from exchange.telemetry.logs import get_logger
 from exchange.use_cases.node import Node
 

@@ -141,9 +141,9 @@ class SqliteLane:
             if len(jobs) == 1 and jobs[0].error is not None:
                 transaction.abandon()
             elif len(jobs) == 1 and self._disk_s < self._quick_s:
-                self._commit(transaction)
+                self._timed_commit(transaction)
             else:
-                await in_thread(self._executor, self._commit, transaction)
+                await in_thread(self._executor, self._timed_commit, transaction)
         except BaseException as error:
             transaction.abandon()
             if not isinstance(error, BatchLostError):
@@ -151,7 +151,7 @@ class SqliteLane:
             raise
         return transaction.effects
 
-    def _commit(self, transaction: Transaction) -> None:
+    def _timed_commit(self, transaction: Transaction) -> None:
         started = time.monotonic()
         try:
             _commit(transaction)

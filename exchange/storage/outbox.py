@@ -1,4 +1,4 @@
-"""Envelopes on their way out. The courier leases peers, not envelopes, so that order and retry state are one row."""
+"""Envelopes on their way out. Whose turn it is stands in `exchange.storage.peer_leases`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from sqlalchemy import (
     exists,
     func,
     insert,
-    literal_column,
     null,
     select,
     text,
@@ -22,9 +21,8 @@ from sqlalchemy import (
 )
 
 from exchange.storage.prepared import Prepared
-from exchange.storage.statements import Both, insert_unless_there, where_listed
+from exchange.storage.statements import insert_unless_there, where_listed
 from exchange.storage.tables import OUTBOX, PEER, REFERRAL
-from exchange.storage.transaction import signal
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,29 +57,12 @@ class Settlement:
     keep_body: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class PeerLease:
-    """The right to deliver to one peer, for a while."""
-
-    agency: str
-    token: str
-    attempts: int
-    failing_since: int | None
-    carries: int | None
-    """Bytes of a batch that the line is trusted with; nothing where it was never used."""
-
-
 _NAMES = tuple(f.name for f in fields(OutgoingRecord))
 _COLUMNS = [OUTBOX.c[name] for name in _NAMES]
 _NO_BODY = {"sealed_header": None, "wrapped_key": None, "ciphertext": None, "signature": None, "release": None}
 _ENQUEUE = Prepared(insert(OUTBOX), columns=_NAMES)
 _KNOW_PEER = Prepared(insert_unless_there(PEER), columns=["agency", "due_at"])
-_HURRY = Prepared(
-    update(PEER)
-    .where(PEER.c.agency == bindparam("the_agency"), PEER.c.attempts == 0, PEER.c.due_at > bindparam("due_at"))
-    .values(due_at=bindparam("due_at"))
-)
-_IS_QUEUED = text("outbox.status = 'queued'")
+IS_QUEUED = text("outbox.status = 'queued'")
 """As it stands in the index, like `_NOT_GONE`."""
 # Locked, so that what is queued stays so to the end of the transaction. The dialect of SQLite leaves FOR UPDATE out.
 _QUEUED = Prepared(
@@ -97,49 +78,11 @@ _SETTLING = (
 _SETTLE = Prepared(_SETTLING)
 _SETTLE_AND_WIPE = Prepared(_SETTLING.values(dict.fromkeys(_NO_BODY, null())))
 _IDS_OUT = Prepared(where_listed(select(OUTBOX.c.referral, OUTBOX.c.id), OUTBOX.c.referral))
-_HAS_QUEUED = exists().where(OUTBOX.c.peer == PEER.c.agency, _IS_QUEUED)
-_DUE = Prepared(
-    select(PEER.c.agency)
-    .where(and_(PEER.c.due_at <= bindparam("the_time"), PEER.c.lease_until <= bindparam("the_time"), _HAS_QUEUED))
-    .order_by(PEER.c.due_at)
-    .limit(1)
-    .with_for_update(skip_locked=True)
-)
-_LEASE = Prepared(
-    update(PEER)
-    .where(PEER.c.agency == bindparam("the_agency"))
-    .values(lease_token=bindparam("lease_token"), lease_until=bindparam("lease_until"))
-    .returning(PEER.c.attempts, PEER.c.failing_since, PEER.c.carries)
-)
-_NEXT_DUE = Prepared(
-    Both(
-        select(func.min(func.max(PEER.c.due_at, PEER.c.lease_until))).where(_HAS_QUEUED),
-        select(func.min(func.greatest(PEER.c.due_at, PEER.c.lease_until))).where(_HAS_QUEUED),
-    )
-)
 _BATCH = Prepared(
     select(OUTBOX.c.seq, *_COLUMNS)
-    .where(OUTBOX.c.peer == bindparam("the_peer"), _IS_QUEUED, OUTBOX.c.seq > bindparam("after"))
+    .where(OUTBOX.c.peer == bindparam("the_peer"), IS_QUEUED, OUTBOX.c.seq > bindparam("after"))
     .order_by(OUTBOX.c.seq)
     .limit(bindparam("most", type_=Integer()))
-)
-_SIGN_OF_LIFE = Prepared(
-    update(PEER)
-    .where(PEER.c.agency == bindparam("the_agency"), PEER.c.due_at > bindparam("due_at"))
-    .values(due_at=bindparam("due_at"), last_contact=bindparam("due_at"))
-)
-_HELD = update(PEER).where(PEER.c.agency == bindparam("the_agency"), PEER.c.lease_token == bindparam("the_token"))
-_GIVE_BACK = _HELD.values(
-    lease_token=null(), lease_until=literal_column("0"), due_at=bindparam("due_at"), carries=bindparam("carries")
-)
-_REACHED = Prepared(
-    _GIVE_BACK.values(attempts=bindparam("refused"), failing_since=null(), last_contact=bindparam("the_time"))
-)
-_NOT_REACHED = Prepared(
-    _GIVE_BACK.values(
-        attempts=PEER.c.attempts + literal_column("1"),
-        failing_since=func.coalesce(PEER.c.failing_since, bindparam("the_time", type_=PEER.c.failing_since.type)),
-    )
 )
 _NOT_GONE = text("status IN ('queued', 'held')")
 """As it stands in the index: SQLite finds the index by these words, and reads the whole table where they are bound."""
@@ -157,7 +100,7 @@ _DELETE_QUEUED = Prepared(
 _HOLD_BACK = Prepared(
     where_listed(
         delete(OUTBOX)
-        .where(OUTBOX.c.referral == bindparam("the_referral"), _IS_QUEUED, OUTBOX.c.attempted_at.is_(None))
+        .where(OUTBOX.c.referral == bindparam("the_referral"), IS_QUEUED, OUTBOX.c.attempted_at.is_(None))
         .returning(OUTBOX.c.digest),
         OUTBOX.c.digest,
     )
@@ -248,32 +191,6 @@ def wipe_bodies(conn: Connection, referral: str, *, but: Iterable[str]) -> None:
     )
 
 
-def claim_peer(conn: Connection, *, at: int, token: str, lease_ms: int) -> PeerLease | None:
-    """Lease one peer that has something queued and is due; nothing when there is none.
-
-    Two couriers never hold the same peer: PostgreSQL skips locked rows, SQLite writers are serialised.
-    """
-    due = _DUE.row(conn, {"the_time": at})
-    if due is None:
-        return None
-    leased = {"the_agency": due[0], "lease_token": token, "lease_until": at + lease_ms}
-    # Every row is fetched: on SQLite a statement that still has rows holds up the commit.
-    [(attempts, failing_since, carries)] = _LEASE.rows(conn, leased)
-    return PeerLease(due[0], token, attempts, failing_since, carries)
-
-
-def renew_lease(conn: Connection, lease: PeerLease, *, until: int) -> bool:
-    """Hold a peer for longer; returns whether it was still held."""
-    held = update(PEER).where(PEER.c.agency == lease.agency, PEER.c.lease_token == lease.token)
-    return conn.execute(held.values(lease_until=until)).rowcount == 1
-
-
-def next_due(conn: Connection) -> int | None:
-    """When the next peer with something queued is due (Unix milliseconds)."""
-    due = _NEXT_DUE.row(conn, {})
-    return None if due is None else due[0]
-
-
 def load_batch(
     conn: Connection, peer: str, *, after: int, limit: int, max_bytes: int
 ) -> Sequence[tuple[int, OutgoingRecord]]:
@@ -302,38 +219,6 @@ def settle(conn: Connection, settlements: Iterable[Settlement], at: int) -> froz
         ]
         statement.run_each(conn, rows)
     return queued
-
-
-def settle_peer(
-    conn: Connection,
-    lease: PeerLease,
-    *,
-    at: int,
-    due_at: int,
-    reached: bool,
-    carries: int,
-    told_to_wait: bool = False,
-) -> bool:
-    """Give the lease back; a courier that lost it changes nothing. Returns whether it still held.
-
-    A peer that was reached, and said when it may be called again, is not called earlier for something new.
-    """
-    mine = {"the_agency": lease.agency, "the_token": lease.token}
-    values = mine | {"due_at": due_at, "carries": carries, "the_time": at}
-    if reached:
-        return _REACHED.run(conn, values | {"refused": int(told_to_wait)}) == 1
-    return _NOT_REACHED.run(conn, values) == 1
-
-
-def sign_of_life(conn: Connection, agency: str, at: int) -> None:
-    """The peer is there: whatever waits for it is due now, and the courier hears of it."""
-    if _SIGN_OF_LIFE.run(conn, {"the_agency": agency, "due_at": at}) == 1:
-        signal(conn, "outbox")
-
-
-def hurry(conn: Connection, agency: str, at: int) -> None:
-    """Something new waits for a peer that is there: what it did not take before holds nothing new up."""
-    _HURRY.run(conn, {"the_agency": agency, "due_at": at})
 
 
 def expire_queued(conn: Connection, at: int) -> list[tuple[str, str, str]]:

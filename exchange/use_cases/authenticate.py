@@ -10,7 +10,7 @@ from exchange.oauth.scopes import UnknownScopeError, parse_scopes
 from exchange.roster import Member, UnknownMemberError
 from exchange.storage import access
 from exchange.storage.database import Connection
-from exchange.storage.outbox import sign_of_life
+from exchange.storage.peer_leases import sign_of_life
 from exchange.use_cases.errors import ConflictError
 from exchange.use_cases.node import Node
 

@@ -27,19 +27,9 @@ from exchange.limits import LIMITS, SECOND_MS
 from exchange.roster import Member, standing_allows
 from exchange.schemas.federation import BatchAnswer, ItemAnswer
 from exchange.storage.database import Connection
-from exchange.storage.outbox import (
-    OutgoingRecord,
-    PeerLease,
-    Settlement,
-    claim_peer,
-    delete_queued,
-    load_batch,
-    mark_attempted,
-    next_due,
-    renew_lease,
-    settle_peer,
-)
+from exchange.storage.outbox import OutgoingRecord, Settlement, delete_queued, load_batch, mark_attempted
 from exchange.storage.outbox import settle as settle_envelopes
+from exchange.storage.peer_leases import PeerLease, claim_peer, next_due, renew_lease, settle_peer
 from exchange.storage.referrals import ReferralRecord, remove_events
 from exchange.telemetry.logs import get_logger
 from exchange.use_cases.change_referral import change_by_id, change_each

@@ -11,7 +11,8 @@ from exchange.roster import Member
 from exchange.stops import Stop
 from exchange.storage.database import Connection
 from exchange.storage.epochs import peer_epochs
-from exchange.storage.outbox import OutgoingRecord, enqueue, hurry
+from exchange.storage.outbox import OutgoingRecord, enqueue
+from exchange.storage.peer_leases import hurry
 from exchange.storage.referrals import ReferralRecord
 from exchange.storage.transaction import signal
 from exchange.use_cases.node import Node

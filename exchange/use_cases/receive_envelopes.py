@@ -29,7 +29,7 @@ from exchange.schemas.federation import BatchAnswer, ItemAnswer
 from exchange.schemas.problems import Problem, Who
 from exchange.storage.database import Connection
 from exchange.storage.errors import IntegrityError
-from exchange.storage.outbox import sign_of_life
+from exchange.storage.peer_leases import sign_of_life
 from exchange.storage.referrals import StaleReferralError, guard_versions
 from exchange.storage.transaction import signal
 from exchange.use_cases.arrivals import BatchMemory, read_memory

@@ -34,7 +34,8 @@ from exchange.storage.access import add_audit
 from exchange.storage.consents import StoredConsent, guard_consent, load_consent
 from exchange.storage.database import Connection
 from exchange.storage.epochs import StoredEpoch, peer_epochs
-from exchange.storage.outbox import OutgoingRecord, held_of, hurry, release_held
+from exchange.storage.outbox import OutgoingRecord, held_of, release_held
+from exchange.storage.peer_leases import hurry
 from exchange.storage.referrals import EventRecord, StaleReferralError, due_for
 from exchange.storage.transaction import signal
 from exchange.storage.unserved import WAITING, count_unserved

@@ -8,6 +8,9 @@ import httpx2
 
 from exchange.federation.http_connections import HTTPAnswer, HTTPConnections, NoAnswerError
 
+MOST_BYTES = 16 * 1024 * 1024
+"""More than the courier reads, so that its own cap is the one that counts."""
+
 
 class OverTransport:
     """`exchange.federation.http_connections.Network` over a transport that the test keeps."""
@@ -58,7 +61,3 @@ class OverSockets(httpx2.AsyncBaseTransport):
     async def aclose(self) -> None:
         """Hang up."""
         await self._connections.close()
-
-
-MOST_BYTES = 16 * 1024 * 1024
-"""More than the courier reads, so that its own cap is the one that counts."""

@@ -1,0 +1,128 @@
+"""The courier leases peers, not envelopes, so that order and retry state of one way are one row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, and_, bindparam, exists, func, literal_column, null, select, update
+
+from exchange.storage.outbox import IS_QUEUED
+from exchange.storage.prepared import Prepared
+from exchange.storage.statements import Both
+from exchange.storage.tables import OUTBOX, PEER
+from exchange.storage.transaction import signal
+
+
+@dataclass(frozen=True, slots=True)
+class PeerLease:
+    """The right to deliver to one peer, for a while."""
+
+    agency: str
+    token: str
+    attempts: int
+    failing_since: int | None
+    carries: int | None
+    """Bytes of a batch that the line is trusted with; nothing where it was never used."""
+
+
+_HURRY = Prepared(
+    update(PEER)
+    .where(PEER.c.agency == bindparam("the_agency"), PEER.c.attempts == 0, PEER.c.due_at > bindparam("due_at"))
+    .values(due_at=bindparam("due_at"))
+)
+_HAS_QUEUED = exists().where(OUTBOX.c.peer == PEER.c.agency, IS_QUEUED)
+_DUE = Prepared(
+    select(PEER.c.agency)
+    .where(and_(PEER.c.due_at <= bindparam("the_time"), PEER.c.lease_until <= bindparam("the_time"), _HAS_QUEUED))
+    .order_by(PEER.c.due_at)
+    .limit(1)
+    .with_for_update(skip_locked=True)
+)
+_LEASE = Prepared(
+    update(PEER)
+    .where(PEER.c.agency == bindparam("the_agency"))
+    .values(lease_token=bindparam("lease_token"), lease_until=bindparam("lease_until"))
+    .returning(PEER.c.attempts, PEER.c.failing_since, PEER.c.carries)
+)
+_NEXT_DUE = Prepared(
+    Both(
+        select(func.min(func.max(PEER.c.due_at, PEER.c.lease_until))).where(_HAS_QUEUED),
+        select(func.min(func.greatest(PEER.c.due_at, PEER.c.lease_until))).where(_HAS_QUEUED),
+    )
+)
+_SIGN_OF_LIFE = Prepared(
+    update(PEER)
+    .where(PEER.c.agency == bindparam("the_agency"), PEER.c.due_at > bindparam("due_at"))
+    .values(due_at=bindparam("due_at"), last_contact=bindparam("due_at"))
+)
+_HELD = update(PEER).where(PEER.c.agency == bindparam("the_agency"), PEER.c.lease_token == bindparam("the_token"))
+_GIVE_BACK = _HELD.values(
+    lease_token=null(), lease_until=literal_column("0"), due_at=bindparam("due_at"), carries=bindparam("carries")
+)
+_REACHED = Prepared(
+    _GIVE_BACK.values(attempts=bindparam("refused"), failing_since=null(), last_contact=bindparam("the_time"))
+)
+_NOT_REACHED = Prepared(
+    _GIVE_BACK.values(
+        attempts=PEER.c.attempts + literal_column("1"),
+        failing_since=func.coalesce(PEER.c.failing_since, bindparam("the_time", type_=PEER.c.failing_since.type)),
+    )
+)
+
+
+def claim_peer(conn: Connection, *, at: int, token: str, lease_ms: int) -> PeerLease | None:
+    """Lease one peer that has something queued and is due; nothing when there is none.
+
+    Two couriers never hold the same peer: PostgreSQL skips locked rows, SQLite writers are serialised.
+    """
+    due = _DUE.row(conn, {"the_time": at})
+    if due is None:
+        return None
+    leased = {"the_agency": due[0], "lease_token": token, "lease_until": at + lease_ms}
+    # Every row is fetched: on SQLite a statement that still has rows holds up the commit.
+    [(attempts, failing_since, carries)] = _LEASE.rows(conn, leased)
+    return PeerLease(due[0], token, attempts, failing_since, carries)
+
+
+def renew_lease(conn: Connection, lease: PeerLease, *, until: int) -> bool:
+    """Hold a peer for longer; returns whether it was still held."""
+    held = update(PEER).where(PEER.c.agency == lease.agency, PEER.c.lease_token == lease.token)
+    return conn.execute(held.values(lease_until=until)).rowcount == 1
+
+
+def next_due(conn: Connection) -> int | None:
+    """When the next peer with something queued is due (Unix milliseconds)."""
+    due = _NEXT_DUE.row(conn, {})
+    return None if due is None else due[0]
+
+
+def settle_peer(
+    conn: Connection,
+    lease: PeerLease,
+    *,
+    at: int,
+    due_at: int,
+    reached: bool,
+    carries: int,
+    told_to_wait: bool = False,
+) -> bool:
+    """Give the lease back; a courier that lost it changes nothing. Returns whether it still held.
+
+    A peer that was reached, and said when it may be called again, is not called earlier for something new.
+    """
+    mine = {"the_agency": lease.agency, "the_token": lease.token}
+    values = mine | {"due_at": due_at, "carries": carries, "the_time": at}
+    if reached:
+        return _REACHED.run(conn, values | {"refused": int(told_to_wait)}) == 1
+    return _NOT_REACHED.run(conn, values) == 1
+
+
+def sign_of_life(conn: Connection, agency: str, at: int) -> None:
+    """The peer is there: whatever waits for it is due now, and the courier hears of it."""
+    if _SIGN_OF_LIFE.run(conn, {"the_agency": agency, "due_at": at}) == 1:
+        signal(conn, "outbox")
+
+
+def hurry(conn: Connection, agency: str, at: int) -> None:
+    """Something new waits for a peer that is there: what it did not take before holds nothing new up."""
+    _HURRY.run(conn, {"the_agency": agency, "due_at": at})
