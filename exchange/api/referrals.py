@@ -59,7 +59,7 @@ async def preview_referral_request(call: ReferralsPreviewer, body: ReferralBody)
         "The referral is stored, sealed and queued.",
         status=201,
         repeats=True,
-        problems=("never", "no-rule", "peer-keys-unknown"),
+        problems=("answer-destroyed", "never", "no-rule", "peer-keys-unknown"),
     )
 )
 async def create_referral(request: Request, call: ReferralsWriter, key: IdempotencyKey, body: ReferralBody) -> Response:
@@ -141,7 +141,7 @@ async def replace_held_disclosure(call: ReferralsWriter, referral_id: ReferralId
         "What the gate decided.",
         status=201,
         repeats=True,
-        problems=("state-forbids", "destroyed", "never", "no-rule", "peer-keys-unknown"),
+        problems=("state-forbids", "destroyed", "answer-destroyed", "never", "no-rule", "peer-keys-unknown"),
     )
 )
 async def send_requested_information(
@@ -162,7 +162,7 @@ async def send_requested_information(
         "What the gate decided.",
         status=201,
         repeats=True,
-        problems=("state-forbids", "destroyed", "peer-keys-unknown"),
+        problems=("state-forbids", "destroyed", "answer-destroyed", "peer-keys-unknown"),
     )
 )
 async def update_safe_contact_plan(

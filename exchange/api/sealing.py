@@ -26,7 +26,15 @@ EpochsBody = Annotated[Parsed[EpochsRequest], Depends(JsonBody(EpochsRequest))]
         "The envelopes are stored: queued or held.",
         status=201,
         repeats=True,
-        problems=("no-rule", "group-not-allowed", "roster-differs", "state-forbids", "destroyed", "peer-keys-unknown"),
+        problems=(
+            "no-rule",
+            "group-not-allowed",
+            "roster-differs",
+            "state-forbids",
+            "destroyed",
+            "answer-destroyed",
+            "peer-keys-unknown",
+        ),
     )
 )
 async def hand_in_envelopes(

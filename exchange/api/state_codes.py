@@ -300,6 +300,14 @@ STATE: Final = (
         "What remains is a tombstone: ids, states and times. Nothing of the content can be shown.",
     ),
     Entry(
+        "answer-destroyed",
+        410,
+        _SENDER,
+        "This request was carried out, and its referral has been destroyed since",
+        "The answer was destroyed with the referral, and nothing was done this time. `GET /v1/referrals` tells what "
+        "became of it. Send it under a new Idempotency-Key only if you mean a new one.",
+    ),
+    Entry(
         "peer-keys-unknown",
         503,
         _PEER,

@@ -46,6 +46,7 @@ class Referrals:
 
         Raises:
             ProblemError: `never` or `no-rule` (403): nothing was stored; `problem.fields` names the fields.
+                `answer-destroyed` (410): it was sent under this key before, and has been destroyed since.
         """
         return await self._session.ask(keyed(Call("POST", REFERRALS, request), idempotency_key), ReferralCreated)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, null, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from exchange.storage.prepared import Prepared
@@ -30,7 +30,8 @@ class StoredAnswer:
 
     request_digest: str
     status_code: int
-    sealed_answer: bytes
+    referral: str | None
+    sealed_answer: bytes | None
 
 
 _CLIENT_COLUMNS = [OAUTH_CLIENT.c[f.name] for f in fields(StoredClient)]
@@ -45,6 +46,9 @@ _LOAD_ANSWER = Prepared(
     )
 )
 _STORE_ANSWER = Prepared(insert(IDEMPOTENCY), columns=IDEMPOTENCY.c.keys())
+_WIPE_ANSWERS = Prepared(
+    update(IDEMPOTENCY).where(IDEMPOTENCY.c.referral == bindparam("the_referral")).values(sealed_answer=null())
+)
 _ADD_AUDIT = Prepared(insert(AUDIT), columns=["at", "action", "subject_id", "client_id", "actor", "detail"])
 
 
@@ -106,10 +110,16 @@ def store_answer(conn: Connection, client_id: str, key: str, answer: StoredAnswe
             "key": key,
             "request_digest": answer.request_digest,
             "status_code": answer.status_code,
+            "referral": answer.referral,
             "sealed_answer": answer.sealed_answer,
             "expires_at": expires_at,
         },
     )
+
+
+def wipe_answers(conn: Connection, referral: str) -> None:
+    """Destroy what was answered about a referral; keys and digests of requests stay to their end."""
+    _WIPE_ANSWERS.run(conn, {"the_referral": referral})
 
 
 def forget_used(conn: Connection, at: int) -> None:

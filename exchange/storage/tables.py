@@ -61,8 +61,20 @@ class IdempotencyRow(SQLModel, table=True):
     key: str = Field(primary_key=True)
     request_digest: str
     status_code: int
-    sealed_answer: bytes = Field(sa_type=LargeBinary)
+    referral: str | None = None
+    """What the answer is destroyed with; nothing for one that is about none, or says no more than its tombstone."""
+    sealed_answer: bytes | None = Field(default=None, sa_type=LargeBinary)
+    """Nothing once its referral is destroyed. The rest stays, so that a repeat makes nothing a second time."""
     expires_at: int = Field(sa_type=BigInteger, index=True)
+
+    __table_args__ = (
+        Index(
+            "ix_idempotency_referral",
+            "referral",
+            sqlite_where=text("referral IS NOT NULL"),
+            postgresql_where=text("referral IS NOT NULL"),
+        ),
+    )
 
 
 class ConsentRow(SQLModel, table=True):

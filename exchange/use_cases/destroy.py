@@ -3,7 +3,8 @@
 Rules:
 
 * Keys end before rows: a crash in between leaves ciphertext that nobody can open any more, and the step is repeated.
-* What remains is the tombstone: ids, coarse sector, states, times, contract digest, digests of envelopes.
+* What remains is the tombstone: ids, coarse sector, states, times, contract digest, digests of envelopes. Answers that
+  were kept for a repeated request go in the same commit; their keys stay to their end.
 * Where she asked for erasure the other party is told by a signed stop, once; also if nothing was left to destroy.
 * It may be repeated at any time and does nothing twice.
 """
@@ -15,7 +16,7 @@ from dataclasses import replace
 
 from exchange.referral.lifecycle import EventName, Side
 from exchange.stops import Erased, erasure_receipt
-from exchange.storage.access import add_audit
+from exchange.storage.access import add_audit, wipe_answers
 from exchange.storage.consents import forget_client_code
 from exchange.storage.database import Connection
 from exchange.storage.inbox import wipe_items
@@ -72,6 +73,7 @@ def _destroy(node: Node, conn: Connection, record: ReferralRecord) -> None:
     wipe_items(conn, record.id, but=STOPS)
     delete_queued(conn, record.id, FORWARDS)
     wipe_bodies(conn, record.id, but=STOPS)
+    wipe_answers(conn, record.id)
     if erased and record.side == Side.REFERRING and record.sealed_facts is not None:
         subject = open_facts(node, record.id, record.sealed_facts).subject
         if subject is not None:

@@ -2,6 +2,9 @@
 
 The answer is stored in the transaction that stores the work, so that there is no moment in which one exists without
 the other. Of two requests with one key at the same time the first commit wins and the other reads its answer.
+
+An answer about a referral is destroyed with it. Its key stays to the end of its day: a repeat is told so, and nothing
+is done a second time.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from pydantic import BaseModel
 from exchange.storage.access import StoredAnswer, load_answer, store_answer
 from exchange.storage.database import Connection
 from exchange.storage.errors import IntegrityError
-from exchange.use_cases.errors import ConflictError
+from exchange.use_cases.errors import ConflictError, GoneError
 from exchange.use_cases.node import Node
 
 T = TypeVar("T", bound=BaseModel)
@@ -40,8 +43,12 @@ class Stored(Generic[T]):
     repeated: bool
 
 
-Keep = Callable[[Connection, BaseModel], None]
-"""Stores the answer; called inside the transaction that stores the work."""
+Keep = Callable[[Connection, BaseModel, str | None], None]
+"""Stores the answer; called inside the transaction that stores the work.
+
+The last argument is the referral that the answer is destroyed with. None where it is about no referral, or says nothing
+that its tombstone does not say: such an answer is repeated to the end of its key.
+"""
 
 
 async def once(
@@ -63,6 +70,7 @@ async def once(
 
     Raises:
         ConflictError: `idempotency-key-reused`: the key came with another body before.
+        GoneError: `answer-destroyed`: the work was done, and its referral has been destroyed since.
     """
     digest = node.storage_key.keyed_digest("idempotency", idem.body)
     row = f"{idem.client_id}/{idem.key}"
@@ -82,12 +90,18 @@ async def once(
                 "idempotency-key-reused",
                 "This Idempotency-Key was used with another body. Use a new key for a new request.",
             )
+        if found.sealed_answer is None:
+            raise GoneError(
+                "answer-destroyed",
+                "This request was carried out before. Its referral has been destroyed since, and the answer with it. "
+                "Nothing was done this time.",
+            )
         return model.model_validate_json(node.open_row(found.sealed_answer, "idempotency", "sealed_answer", row))
 
-    def keep(conn: Connection, answer: BaseModel) -> None:
+    def keep(conn: Connection, answer: BaseModel, referral: str | None) -> None:
         sealed = node.seal_row(answer.model_dump_json().encode(), "idempotency", "sealed_answer", row)
         expires = node.clock() + node.limits.idempotency_ms
-        store_answer(conn, idem.client_id, idem.key, StoredAnswer(digest, _CREATED, sealed), expires)
+        store_answer(conn, idem.client_id, idem.key, StoredAnswer(digest, _CREATED, referral, sealed), expires)
 
     if (known := await earlier()) is not None:
         return Stored(known, repeated=True)

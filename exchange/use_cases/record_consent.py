@@ -52,7 +52,7 @@ async def record_consent(node: Node, acting: Acting, request: ConsentRequest, id
                 raise _unknown_subject()
             insert_consent(conn, stored(node, record, acting.unit))
             _audit(conn, node, acting, "consent-recorded", record.id)
-            keep(conn, view)
+            keep(conn, view, None)
 
         await node.database.write(commit)
         return view

@@ -22,7 +22,13 @@ from exchange.referral.lifecycle import EventName, Side, State
 from exchange.schemas.sealing import EnvelopesAnswer
 from exchange.storage.database import Connection
 from exchange.storage.inbox import envelope_ids_in
-from exchange.storage.referrals import attestations_of, load_referral, record_attestation, save_referral
+from exchange.storage.referrals import (
+    attestations_of,
+    guard_versions,
+    load_referral,
+    record_attestation,
+    save_referral,
+)
 from exchange.use_cases.acting import Acting
 from exchange.use_cases.answering import repeated
 from exchange.use_cases.branches import may_see, taken_over
@@ -69,7 +75,7 @@ async def store_sealed_answer(node: Node, acting: Acting, sealed: AgencySealed, 
         put_out(node, conn, sealed.message)
         audit(conn, node, acting, f"said-{name}", [record.id])
         answer = handed_in(record, [sealed], sealed.receiver)
-        keep(conn, answer)
+        keep(conn, answer, record.id)
         return answer
 
     return await node.database.write(commit)
@@ -98,7 +104,13 @@ async def check_belongs(node: Node, case: Case, header: Header) -> None:
 
 async def _again(node: Node, case: Case, sealed: AgencySealed, keep: Keep) -> EnvelopesAnswer:
     answer = handed_in(case.record, [], sealed.receiver)
-    await node.database.write(lambda conn: keep(conn, answer))
+
+    def commit(conn: Connection) -> None:
+        # Nothing changes, but a referral that was destroyed meanwhile leaves no answer behind.
+        guard_versions(conn, {case.record.id: case.record.version})
+        keep(conn, answer, case.record.id)
+
+    await node.database.write(commit)
     return answer
 
 
@@ -130,7 +142,7 @@ async def store_sealed_attestation(node: Node, acting: Acting, sealed: AgencySea
             record = save_referral(conn, replace(record, number=header.number or record.number))
             audit(conn, node, acting, "erasure-attested", [record.id], sealed.message.digest)
         answer = handed_in(record, going, sealed.receiver, attestations=attestations_of(conn, record.id))
-        keep(conn, answer)
+        keep(conn, answer, None)
         return answer
 
     return await node.database.write(commit)

@@ -120,7 +120,7 @@ def _queue(
     )
     audit(conn, node, acting, f"sent-{header.kind}", [record.id])
     answer = handed_in(record, [sealed], sealed.receiver)
-    keep(conn, answer)
+    keep(conn, answer, record.id)
     return answer
 
 
@@ -147,5 +147,5 @@ def _hold(
     record = change_referral(node, conn, case.record, what="disclosure-replaced", adjust=held)
     audit(conn, node, acting, "disclosure-replaced", [record.id], sealed.message.digest)
     answer = handed_in(load_referral(conn, record.id) or record, [sealed], sealed.receiver)
-    keep(conn, answer)
+    keep(conn, answer, record.id)
     return answer

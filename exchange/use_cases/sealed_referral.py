@@ -79,7 +79,7 @@ async def store_sealed_referral(
         signal(conn, "changes")
         audit(conn, node, acting, "referral-sent", [record.id], offer.message.digest)
         answer = handed_in(record, sealed, between.receiver, emergency=offer.header.priority == Priority.EMERGENCY)
-        keep(conn, answer)
+        keep(conn, answer, record.id)
         return answer
 
     return await node.database.write(commit)

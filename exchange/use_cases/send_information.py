@@ -99,7 +99,7 @@ def _store(
     )
     audit(conn, node, acting, f"sent-{kind}", [record.id])
     answer = ForwardAnswer(referral=referral_view(record), fields=field_decisions(told.cleared.reasons))
-    keep(conn, answer)
+    keep(conn, answer, record.id)
     return answer
 
 
@@ -110,5 +110,5 @@ def _drop_held(node: Node, conn: Connection, acting: Acting, case: Case, keep: K
     record = change_referral(node, conn, case.record, what="plan-changed", adjust=drop)
     audit(conn, node, acting, "plan-changed", [record.id])
     answer = ForwardAnswer(referral=referral_view(record), fields=())
-    keep(conn, answer)
+    keep(conn, answer, record.id)
     return answer

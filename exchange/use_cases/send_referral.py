@@ -141,7 +141,7 @@ async def _send_once(node: Node, acting: Acting, request: ReferralRequest, read:
             actor=acting.actor,
             detail=offer.digest,
         )
-        keep(conn, created)
+        keep(conn, created, record.id)
 
     await node.database.write(commit)
     return created

@@ -98,7 +98,7 @@ async def _withdraw(node: Node, acting: Acting, request: WithdrawalRequest, keep
             referrals=tuple(referral_view(record, attestations_of(conn, record.id)) for record in records),
             destroyed_at=_destroyed_at(request.form, records),
         )
-        keep(conn, answer)
+        keep(conn, answer, None)
         return answer
 
     return await node.database.write(commit)

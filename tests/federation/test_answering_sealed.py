@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -12,17 +13,24 @@ from support.federation import Federation, federation
 from support.lying_peer import row_counts
 from support.people import consent_request, referral_request
 from support.resealing import resealed
+from support.stories import rows
 
 from contracts.vocabulary import Feedback, WithdrawalForm
 from exchange.client import ProblemError
 from exchange.client.vault import AgencyVault, Identity, VaultError
-from exchange.client.vault.answering import sealed_answer
+from exchange.client.vault.answering import _posting, sealed_answer
+from exchange.client.vault.referring import signers, wire
 from exchange.demo.federation import HELPLINE, LABOUR_OFFICE, SHELTER
 from exchange.feedback import Answer, answer
+from exchange.limits import LIMITS
+from exchange.messages import seal_stop_message
 from exchange.referral.answers import Decision, DecisionContent, Progress, ProgressContent
 from exchange.schemas.federation import WireEnvelope
 from exchange.schemas.inbox import DecisionRequest, ProgressRequest, RecallAnswerRequest
 from exchange.schemas.sealing import EnvelopesRequest
+from exchange.stops import Erased, erasure_receipt
+from exchange.storage.tables import IDEMPOTENCY
+from exchange.use_cases import sealed_answer as answering
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 NOBODY = "f" * 32
@@ -67,6 +75,13 @@ class Bed:
         assert isinstance(word, Answer)
         view = await self.office.client.referrals.read(story.id)
         return (await sealed_answer(self.identity, self.office.client, case, view, word)).wire
+
+    async def attestation(self, story: BlindStory) -> WireEnvelope:
+        """That the agency's own copies are destroyed, sealed and not handed in."""
+        view, at = await self.office.client.referrals.read(story.id), self.identity.clock()
+        posting = _posting(self.identity, view, at, at + LIMITS.stop_expires_ms, None)
+        receipt = erasure_receipt(Erased.BY_AGENCY)
+        return wire(seal_stop_message(receipt, posting, signers(self.identity), entropy=self.identity.entropy))
 
     async def refuses(self, wire: WireEnvelope) -> str:
         before = await row_counts(self.office.node.node.database)
@@ -162,3 +177,39 @@ async def test_an_attestation_needs_somebody_who_asked_and_no_stop_is_taken_othe
     await bed.vault.attest_erasure(story.id)
     again = await bed.vault.attest_erasure(story.id)
     assert {one.party for one in again.attestations if one.done_at} >= {"own-agency", "own-node"}
+
+
+async def test_an_attestation_is_answered_again_and_a_word_from_before_is_not(bed: Bed) -> None:
+    story, sealing = await bed.story(), bed.office.client.sealing
+    accepted = EnvelopesRequest(envelopes=(await bed.answers(story, "accepted"),))
+    await sealing.hand_in(accepted, idempotency_key="accepted")
+    await bed.helpline.client.withdrawals.of_referral(story.id, WithdrawalForm.ERASE)
+    await bed.together.travel()
+    with pytest.raises(ProblemError) as gone:
+        await sealing.hand_in(accepted, idempotency_key="accepted")
+    assert gone.value.problem.code == "answer-destroyed"
+    attested = EnvelopesRequest(envelopes=(await bed.attestation(story),))
+    first = await sealing.hand_in(attested, idempotency_key="attested")
+    assert await sealing.hand_in(attested, idempotency_key="attested") == first
+
+
+async def test_a_word_that_is_repeated_while_its_referral_is_destroyed_leaves_no_answer(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    story, real = await bed.story(), answering.read_case
+    await bed.vault.decide(story.id, DecisionRequest(decision="accepted"))
+
+    async def destroyed_meanwhile(*asked: Any) -> Any:
+        case = await real(*asked)
+        monkeypatch.setattr(answering, "read_case", real)
+        await bed.helpline.client.withdrawals.of_referral(story.id, WithdrawalForm.ERASE)
+        await bed.together.travel()
+        return case
+
+    wire = await bed.answers(story, "accepted")
+    monkeypatch.setattr(answering, "read_case", destroyed_meanwhile)
+    with pytest.raises(ProblemError) as gone:
+        await bed.office.client.sealing.hand_in(EnvelopesRequest(envelopes=(wire,)))
+    assert gone.value.problem.code == "destroyed"
+    kept = await rows(bed.office.node, IDEMPOTENCY, IDEMPOTENCY.c.referral == story.id)
+    assert [row["sealed_answer"] for row in kept] == [None]

@@ -3,7 +3,8 @@
 A whole life (accepted, released, a new plan, information, her no) and a refused request, told to two nodes with logs,
 spans and metrics switched on. Then every byte is searched, in every spelling a program might have used: database files
 and write-ahead logs (or every row of every table), key stores, node homes, log lines, spans, metrics, problems, and
-everything that travelled. Once while the referral lives, and once after it was destroyed.
+everything that travelled. Once while the referral lives, and once after it was destroyed; then also in what the nodes'
+own storage keys open, for the code under which the receiver knew her.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from sqlalchemy import create_engine, inspect, text
 from support.databases import MakeDatabase
-from support.federation import Federation, federation, history_of
+from support.federation import Federation, TestNode, federation, history_of
 from support.people import referral_request
 from support.stories import Story, begin, content, her_content, now_of, plan, refusal, rows, said_inside
 
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.demo.search import spellings
 from exchange.referral.contact_plan import SafeContact
-from exchange.storage.tables import CLIENT_CODE
+from exchange.storage.tables import CLIENT_CODE, METADATA
 from exchange.telemetry import Telemetry, configure_logging
 from exchange.telemetry.exporters import AllowListSpanExporter
 from exchange.telemetry.recording import describe, record_metrics, record_spans
@@ -213,6 +214,18 @@ def _dump(url: str) -> bytes:
     return dumped
 
 
+async def kept_by(node: TestNode) -> bytes:
+    """Every row of the main database, sealed values as the node's storage key opens them."""
+    kept = []
+    for name, table in METADATA.tables.items():
+        for row in await rows(node, table):
+            place = f"{row['client_id']}/{row['key']}" if name == "idempotency" else row.get("id", "")
+            for column, value in row.items():
+                sealed = column.startswith("sealed_") and value is not None
+                kept.append(node.node.open_row(value, name, column, place) if sealed else str(value).encode())
+    return b"\n".join(kept)
+
+
 def said(watched: Watched) -> Iterator[tuple[str, bytes]]:
     """Everything the nodes said, to whomever."""
     yield "logs", watched.logs.getvalue().encode()
@@ -234,12 +247,14 @@ def finds(places: Iterator[tuple[str, bytes]], words: tuple[str, ...]) -> list[t
 
 
 async def test_no_planted_word_is_found_anywhere_while_the_referral_lives(watched: Watched) -> None:
-    await a_whole_life(watched)
+    story = await a_whole_life(watched)
     assert finds(at_rest(watched), ALL) == []
     assert finds(said(watched), ALL) == []
     inside = await said_inside(watched.together)
     assert all(word.encode() in inside for word in CANARIES.values())
     assert not any(word.encode() in inside for word in REFUSED.values())
+    # In its own row, and in the answer that is kept for a repeat.
+    assert (await kept_by(story.sender)).count(story.created.client_code.encode()) == 2
     assert '"event"' in watched.logs.getvalue() or watched.spans.get_finished_spans()
 
 
@@ -250,6 +265,11 @@ async def test_no_planted_word_is_found_anywhere_after_destruction(watched: Watc
         await story.nothing_is_left(at=node)
     assert finds(at_rest(watched), ALL) == []
     assert await rows(story.sender, CLIENT_CODE) == []
+    for node in (story.sender, story.receiver):
+        kept = await kept_by(node)
+        assert story.id.encode() in kept
+        assert story.created.client_code.encode() not in kept
+        assert not any(word.encode() in kept for word in ALL)
     assert finds(said(watched), ALL) == []
 
 

@@ -1,4 +1,4 @@
-"""The same act twice is one act: idempotency keys, also at the same moment."""
+"""The same act twice is one act: idempotency keys, also at the same moment, and after what was made is destroyed."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import asyncio
 
 from support.federation import Federation
 from support.people import consent_request, referral_request
-from support.stories import begin, refusal, rows
+from support.stories import begin, content, now_of, refusal, rows, safe_contact
 
-from contracts.vocabulary import WithdrawalForm
-from exchange.client.errors import ProblemError
+from contracts.vocabulary import Field, WithdrawalForm
+from exchange.client import ProblemError
 from exchange.demo.federation import HELPLINE, SHELTER
+from exchange.schemas.inbox import DecisionRequest
 from exchange.schemas.referrals import ReferralCreated
 from exchange.storage.tables import CONSENT, IDEMPOTENCY, REFERRAL
+from exchange.use_cases.destroy import destroy_referrals
 
 
 async def test_the_same_key_and_body_get_the_same_answer_and_make_one_referral(two: Federation) -> None:
@@ -78,6 +80,57 @@ async def test_the_memory_of_an_act_ends_after_a_day(two: Federation) -> None:
     assert len(await rows(two[HELPLINE], IDEMPOTENCY)) == 2
     two.clock.pass_by(hours=24.1)
     await two.travel()
+    assert await rows(two[HELPLINE], IDEMPOTENCY) == []
+
+
+async def test_the_answer_ends_with_its_referral_and_a_repeat_makes_no_second_one(on_both: Federation) -> None:
+    helpline = on_both[HELPLINE].client()
+    consent = await helpline.consents.record(consent_request(SHELTER.agency))
+    request = referral_request(SHELTER.agency, consent.id)
+    created = await helpline.referrals.send(request, idempotency_key="one-act")
+    await on_both.travel()
+    (before,) = await rows(on_both[HELPLINE], IDEMPOTENCY, IDEMPOTENCY.c.referral == created.id)
+    said = await helpline.withdrawals.of_referral(created.id, WithdrawalForm.ERASE, idempotency_key="one-no")
+    (after,) = await rows(on_both[HELPLINE], IDEMPOTENCY, IDEMPOTENCY.c.referral == created.id)
+    assert before["sealed_answer"] is not None
+    assert after == before | {"sealed_answer": None}
+    problem = await refusal(helpline.referrals.send(request, idempotency_key="one-act"))
+    assert (problem.status, problem.code, problem.who.value) == (410, "answer-destroyed", "sender")
+    assert created.client_code not in problem.model_dump_json()
+    other = referral_request(SHELTER.agency, consent.id, priority="routine")
+    assert (await refusal(helpline.referrals.send(other, idempotency_key="one-act"))).code == "idempotency-key-reused"
+    # Her no is no secret of hers: whoever lost the answer may ask for it again.
+    assert await helpline.withdrawals.of_referral(created.id, WithdrawalForm.ERASE, idempotency_key="one-no") == said
+    await on_both.travel()
+    for node in (HELPLINE, SHELTER):
+        assert [row["id"] for row in await rows(on_both[node], REFERRAL)] == [created.id]
+
+
+async def test_every_answer_about_a_referral_ends_with_it_whatever_ends_it_and_no_other(two: Federation) -> None:
+    story, other = await begin(two), await begin(two)
+    asked = DecisionRequest(decision="information-requested", fields=(Field.PARTY,))
+    await story.helps.inbox.decide(await story.offer(), asked)
+    await story.travel()
+    party, plan = content(party={"adults": 1}), safe_contact(now_of(two))
+    calls = (
+        lambda: story.asks.referrals.send_information(story.id, party, idempotency_key="told"),
+        lambda: story.asks.referrals.update_safe_contact(story.id, plan, idempotency_key="plan"),
+    )
+    first = [await call() for call in calls]
+    assert [await call() for call in calls] == first
+    await destroy_referrals(story.sender.node, [story.id])
+    await story.nothing_is_left(at=story.sender)
+    assert [(await refusal(call())).code for call in calls] == ["answer-destroyed"] * 2
+    kept = await rows(story.sender, IDEMPOTENCY, IDEMPOTENCY.c.sealed_answer.is_not(None))
+    # Her two consents, and the other referral.
+    assert sorted(row["referral"] or "" for row in kept) == ["", "", other.id]
+
+
+async def test_a_key_whose_answer_was_destroyed_ends_like_any_other(two: Federation) -> None:
+    story = await begin(two)
+    await story.says_no("erase")
+    assert len(await rows(two[HELPLINE], IDEMPOTENCY)) == 3
+    await story.later(hours=24.1)
     assert await rows(two[HELPLINE], IDEMPOTENCY) == []
 
 

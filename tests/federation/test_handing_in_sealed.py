@@ -184,6 +184,18 @@ async def test_the_same_bytes_are_answered_again_and_others_under_the_same_id_ar
     assert await desk.refuses(_offer(id=NOBODY, referral=taken)(desk, request)) == "id-conflict"
 
 
+async def test_after_erasure_the_same_bytes_make_nothing_under_any_key(desk: Desk) -> None:
+    request, client = (await desk.sealed()).hand_in, desk.office.client
+    first = await client.sealing.hand_in(request, idempotency_key="before-erasure")
+    await client.withdrawals.of_referral(first.referral.id, WithdrawalForm.ERASE)
+    before = await row_counts(desk.office.node.node.database)
+    with pytest.raises(ProblemError) as gone:
+        await client.sealing.hand_in(request, idempotency_key="before-erasure")
+    assert (gone.value.problem.status, gone.value.problem.code) == (410, "answer-destroyed")
+    assert await row_counts(desk.office.node.node.database) == before
+    assert await desk.refuses(request) == "id-conflict"
+
+
 async def test_nothing_leaves_under_a_consent_that_has_ended(desk: Desk) -> None:
     request = (await desk.sealed()).hand_in
     assert request.consent is not None

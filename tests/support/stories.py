@@ -34,7 +34,7 @@ from exchange.schemas.inbox import DecisionRequest, InboxItem, OpenedItem, Progr
 from exchange.schemas.problems import Problem
 from exchange.schemas.referrals import ReferralCreated, ReferralFlags, ReferralView
 from exchange.storage.database import Connection
-from exchange.storage.tables import INBOX, OUTBOX, REFERRAL
+from exchange.storage.tables import IDEMPOTENCY, INBOX, OUTBOX, REFERRAL
 from exchange.use_cases.node import as_datetime
 
 ANOTHER_NAME = "Canary-Melati Lagi"
@@ -281,11 +281,12 @@ class Story:
         return [one.header.kind.value for one in travelled(self.together) if one.header.referral == self.id]
 
     async def nothing_is_left(self, *, at: TestNode) -> None:
-        """Only the tombstone: no key, no sealed body, no facts."""
+        """Only the tombstone: no key, no sealed body, no facts, no answer that could be repeated."""
         record = await self.record(at=at)
         assert record["destroyed_at"] is not None
         assert record["sealed_facts"] is None
         assert await at.node.key_store.get(self.id) is None
+        assert [row["sealed_answer"] for row in await self.rows(IDEMPOTENCY, at=at) if row["sealed_answer"]] == []
         for row in await self.rows(INBOX, at=at):
             if class_of(Kind(row["kind"])) is KindClass.STOP:
                 continue  # complete in its header, in which nobody is described

@@ -1,4 +1,4 @@
-"""What runs at every wake-up reads an index, however many referrals there are."""
+"""What runs at every wake-up, and for each referral that is destroyed, reads an index, however many there are."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection
 
-from exchange.storage import outbox, referrals
+from exchange.storage import access, outbox, referrals
 from exchange.storage.database import Database
 from exchange.storage.migrate import History, upgrade
 from exchange.storage.prepared import Prepared
 
-GIVEN = {"the_time": 1, "most": 200}
+GIVEN = {"the_time": 1, "most": 200, "the_referral": "f" * 32}
 READ_OFTEN = {
     "releases that are due": referrals._DUE_FOR["release"],
     "destruction that is due": referrals._DUE_FOR["destroy"],
@@ -22,6 +22,7 @@ READ_OFTEN = {
     "offers without a receipt": referrals._DUE_FOR["undelivered"],
     "tombstones that end": referrals._DUE_FOR["forget"],
     "envelopes that are too late": outbox._HAS_EXPIRED,
+    "answers that end with a referral": access._WIPE_ANSWERS,
 }
 
 

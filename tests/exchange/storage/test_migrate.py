@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -158,6 +159,31 @@ def test_a_first_upgrade_that_fails_leaves_an_empty_database(empty_database_url:
 def test_rebuilding_a_table_keeps_the_rows_that_refer_to_it(empty_database_url: str, tmp_path: Path) -> None:
     migrate.upgrade(empty_database_url, versions=steps(tmp_path, PARENT_AND_CHILD, REBUILD))
     assert look(empty_database_url, lambda connection: connection.execute(text("SELECT id FROM child")).all()) == [(1,)]
+
+
+def test_an_answer_that_was_kept_before_a_step_is_repeated_after_it(empty_database_url: str, tmp_path: Path) -> None:
+    """A key that got lost on the way would make a second referral."""
+    for file in sorted(History.MAIN.folder.glob("*.py"))[:4]:
+        shutil.copy(file, tmp_path)
+    assert migrate.upgrade(empty_database_url, versions=tmp_path) == "main_0004"
+    engine = create_engine(parse_url(empty_database_url), poolclass=NullPool)
+    stored = """
+        INSERT INTO idempotency (client_id, key, request_digest, status_code, sealed_answer, expires_at)
+        VALUES ('case-system', 'one-act', 'digest', 201, :sealed, 7)
+    """
+    with engine.begin() as connection:
+        connection.execute(text(stored), {"sealed": b"sealed"})
+    migrate.upgrade(empty_database_url)
+    (row,) = look(empty_database_url, lambda connection: connection.execute(text("SELECT * FROM idempotency")).all())
+    assert dict(row._mapping) == {
+        "client_id": "case-system",
+        "key": "one-act",
+        "request_digest": "digest",
+        "status_code": 201,
+        "referral": None,
+        "sealed_answer": b"sealed",
+        "expires_at": 7,
+    }
 
 
 def test_a_step_that_breaks_references_is_undone(empty_database_url: str, tmp_path: Path) -> None:
