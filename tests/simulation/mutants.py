@@ -136,4 +136,5 @@ MUTANTS: Final = (
     Mutant("stops arrive without an event", _on(store_arrival, "_STOP_EVENTS", {})),
     Mutant("destroying keeps the keys", _on(KeyStore, "destroy", _keeps_keys)),
     Mutant("destroying keeps the inbox", _on(destroy, "wipe_items", _nothing)),
+    Mutant("destroying keeps the answers", _on(destroy, "wipe_answers", _nothing)),
 )  # fmt: skip

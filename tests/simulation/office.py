@@ -32,7 +32,7 @@ from exchange.schemas.shapes import to_millis
 from exchange.storage.errors import StorageUnavailableError
 from exchange.use_cases.acting import Acting
 from exchange.use_cases.declare_error import declare_error
-from exchange.use_cases.errors import UseCaseError
+from exchange.use_cases.errors import GoneError, UseCaseError
 from exchange.use_cases.idempotency import Idempotency
 from exchange.use_cases.node import Node
 from exchange.use_cases.recall_referral import recall_referral
@@ -93,7 +93,7 @@ class Pending:
     """When it was made first, by the node's clock."""
     done: bool = False
     given_up: bool = False
-    """Never answered in the day for which a node keeps a key: what became of it nobody knows."""
+    """Never answered: not in the day for which a node keeps a key, or not before its referral was destroyed."""
 
 
 @dataclass(slots=True)
@@ -156,6 +156,14 @@ class Office:
         idem = Idempotency("system", f"key-{self.keys}", json.dumps(request, sort_keys=True).encode())
         pending = Pending(agency, what, self._nothing, first_at=self.at(agency))
 
+        async def by_node(node: Node) -> Any:
+            try:
+                return await work(node, idem)
+            except GoneError as error:
+                if error.code == "answer-destroyed":
+                    pending.given_up = pending.answer is None
+                raise
+
         async def call() -> None:
             if self.at(agency) >= pending.first_at + DAY - LEEWAY:
                 # A key is kept for a day: the same call later would be another one.
@@ -164,7 +172,7 @@ class Office:
             attempt = Try(self.oracle.tick, self.at(agency))
             if hand_in is not None:
                 hand_in.tries.append(attempt)
-            stored = await self.ask(agency, what, lambda node: work(node, idem))
+            stored = await self.ask(agency, what, by_node)
             attempt.ends = self.oracle.tick
             if stored is None:
                 pending.done = pending.done or self.alive(agency)

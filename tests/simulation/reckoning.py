@@ -45,6 +45,7 @@ class Reckoning:
         self._check_referrals_made()
         self._check_consents()
         self._check_taken_over()
+        self._check_kept_answers()
         for case in self.office.cases:
             self._check_stops(case)
             self._check_decisions(case)
@@ -97,6 +98,16 @@ class Reckoning:
             rows = self.machines[agency].main.rows("SELECT status FROM inbox WHERE id = ?", item)
             if not rows or rows[0][0] == "new":
                 raise ViolationError("lost", "an item that was taken over is new again")
+
+    def _check_kept_answers(self) -> None:
+        """Within the day of its key, too, an answer does not outlive its referral."""
+        query = """
+            SELECT 1 FROM idempotency JOIN referral ON referral.id = idempotency.referral
+            WHERE referral.destroyed_at IS NOT NULL AND idempotency.sealed_answer IS NOT NULL
+        """
+        for agency, machine in self.machines.items():
+            if machine.main.rows(query):
+                raise ViolationError("kept", f"{agency} keeps the answer to a request about a destroyed referral")
 
     def _heard(self, agency: str, case: Case) -> list[tuple[str, str | None]]:
         return [(kind, event) for _, referral, kind, event in self.inboxes[agency] if referral == case.id]
