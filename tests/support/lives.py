@@ -17,12 +17,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
+import pytest
 from sqlalchemy import Table, select
 from support.doomed_process import Doom
 from support.node_processes import ONCE, PATIENCE_S, NodeProcesses
 
 from contracts.vocabulary import Priority, WithdrawalForm
-from exchange.client import AgencyClient, NodeUnreachableError, new_idempotency_key
+from exchange.client import AgencyClient, NodeUnreachableError, ProblemError, new_idempotency_key
 from exchange.demo.people import seruni
 from exchange.schemas.inbox import DecisionRequest, InboxItem
 from exchange.schemas.referrals import ReferralRequest
@@ -229,6 +230,10 @@ class Life:
         for node in self.pair.both:
             await self._arrives(node, "erasure-receipt")
         await self._settles()
+        # Whatever died meanwhile: the answer to the hand-in is gone, and its key makes no second referral.
+        with pytest.raises(ProblemError) as gone:
+            await answered(lambda: self.helpline.referrals.send(self.request, idempotency_key=self.keys["hand in"]))
+        assert gone.value.problem.code == "answer-destroyed"
 
     async def _recall(self) -> None:
         for _ in range(2):
