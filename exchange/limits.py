@@ -143,6 +143,11 @@ class Limits:
     """Requests of one peer before 429."""
     peer_bytes_per_minute: int = 8 * 1024 * 1024
     """Bytes of envelopes of one peer before 429: a thousand small ones at once, twenty a second after that."""
+    small_request_bytes: int = 32 * KIB
+    """A request of a peer of at most this size is still taken when its bytes are used up, from a reserve: her no must
+    not wait behind bulk."""
+    peer_reserve_share: int = 32
+    """That reserve is this part of a peer's bytes a minute: 256 KiB, some thirty-five stops."""
 
     # People.
     code_withdrawal_contest_ms: int = DAY_MS

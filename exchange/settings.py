@@ -116,7 +116,9 @@ class Settings(BaseSettings):
         LIMITS.peer_requests_per_minute, ge=1, description="Requests of one peer before 429."
     )
     peer_bytes_per_minute: int = Field(
-        LIMITS.peer_bytes_per_minute, ge=LIMITS.batch_bytes, description="Bytes of envelopes of one peer before 429."
+        LIMITS.peer_bytes_per_minute,
+        ge=LIMITS.batch_bytes,
+        description="Bytes of envelopes of one peer before 429; for small requests a thirty-second part on top.",
     )
     log_level: LogLevel = Field(LogLevel.INFO, description="debug, info, warning or error.")
     otlp_endpoint: str | None = Field(

@@ -29,6 +29,7 @@ from exchange.use_cases.authenticate import client_standing, peer_standing
 from exchange.use_cases.node import Node
 
 PSEUDONYM = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_LENGTH = re.compile(r"[0-9]{1,9}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +55,9 @@ class PeerCall:
 
     node: Node
     agency: str
-    spend: Callable[[int], None]
-    """Takes so many bytes of what this node looks at for a peer; refuses the call if that is used up."""
+    spend: Callable[[int, int | None], None]
+    """Takes so many bytes of what this node looks at for a peer, for a request of so many bytes at most; refuses the
+    call if they are used up."""
 
 
 class Right:
@@ -134,29 +136,44 @@ class PeerRight(Right):
             raise InsufficientScopeError("kind", scope=self.scope)
         within_rate(served.peers, caller.client_id, now)
 
-        def spend(count: int) -> None:
-            within_rate(served.peer_bytes, caller.client_id, served.node.clock(), count)
+        def spend(count: int, size: int | None) -> None:
+            _in_time(served.peer_bytes.take(caller.client_id, now=served.node.clock(), count=count, size=size))
 
         return PeerCall(served.node, caller.agency, spend)
 
 
 class DeliveringRight(PeerRight):
-    """The right of every member's node to deliver, while its bytes are not used up: told before a body is read."""
+    """The right of every member's node to deliver, while its bytes are not used up: told before a body is read.
+
+    What says that it is small may go on from the reserve. What then came is counted by its own size, whatever was said.
+    """
 
     async def __call__(self, request: Request) -> PeerCall:
         """The call, if it comes from a member's node that may send more."""
         call = await super().__call__(request)
-        call.spend(0)
+        call.spend(0, _declared_size(request))
         return call
 
 
-def within_rate(buckets: Buckets, caller: str, now: int, count: int = 1) -> None:
+def _declared_size(request: Request) -> int | None:
+    """The size that the server holds the body to; nothing where it comes in pieces until it ends."""
+    declared = one_header(request, "content-length")
+    if one_header(request, "transfer-encoding") is not None or declared is None:
+        return None
+    return int(declared) if _LENGTH.fullmatch(declared) is not None else None
+
+
+def within_rate(buckets: Buckets, caller: str, now: int) -> None:
     """Refuse a proven caller that has used up its rate.
 
     Raises:
         RefusedRequestError: with the seconds to wait.
     """
-    if (wait := buckets.take(caller, now=now, count=count)) is not None:
+    _in_time(buckets.take(caller, now=now))
+
+
+def _in_time(wait: int | None) -> None:
+    if wait is not None:
         raise RefusedRequestError("too-many-requests", headers={"Retry-After": str(wait)})
 
 

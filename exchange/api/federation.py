@@ -52,9 +52,11 @@ async def receive_envelope_batch(call: DeliveringPeer, body: BatchBytes) -> Resp
     repeat of an accepted envelope gets the first receipt again, byte for byte, so that delivery may be repeated until
     it is answered.
 
-    A peer that has sent more than its share for a minute is told when to go on (429), before anything is looked at.
+    A peer that has sent more than its share for a minute is told when to go on (429), before anything is looked at. A
+    request that declares 32 KiB or less (`Content-Length`) is still taken then, from a small reserve for each peer: her
+    no does not wait behind bulk.
     """
-    call.spend(len(body))
+    call.spend(len(body), len(body))
     return render(await receive_envelopes(call.node, call.agency, body))
 
 

@@ -8,6 +8,8 @@ Rules:
 * At most `REMEMBERED` buckets are kept; the one that was used longest ago goes first. A bucket that comes back is full,
   so forgetting one is never a refusal.
 * Only proven callers have a bucket: nobody can use up another one's by naming it.
+* Of bytes there is a reserve, a bucket of its own: a small request is taken from it when the others are used up, and a
+  large one never. It is all that a caller gains by making its requests small.
 """
 
 from __future__ import annotations
@@ -48,3 +50,31 @@ class Buckets:
         if len(self._levels) > self._remembered:
             self._levels.popitem(last=False)
         return None if allowed else max(1, math.ceil((1 - level) * 60 / self._per_minute))
+
+
+class ByteBuckets:
+    """Bytes a minute for each caller, and a reserve for its small requests."""
+
+    def __init__(self, per_minute: int, *, reserve: int, small: int) -> None:
+        """Take the bytes a minute, those of the reserve, and how large a small request is at most."""
+        self._bytes = Buckets(per_minute)
+        self._reserve = Buckets(reserve)
+        self._small = small
+
+    def take(self, caller: str, *, now: int, count: int, size: int | None) -> int | None:
+        """Take so many bytes for a request of this size.
+
+        Args:
+            caller: the proven id.
+            now: Unix milliseconds.
+            count: bytes to take; none, where a request only asks whether it may go on.
+            size: how large the request is at most; nothing where nobody knows.
+
+        Returns:
+            `None` when the request may go on, otherwise the whole seconds after which one of its size may.
+        """
+        wait = self._bytes.take(caller, now=now, count=count)
+        if wait is None or size is None or size > self._small:
+            return wait
+        sooner = self._reserve.take(caller, now=now, count=count)
+        return None if sooner is None else min(wait, sooner)

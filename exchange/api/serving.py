@@ -9,7 +9,7 @@ Rules:
 
 from fastapi import FastAPI, Request
 
-from exchange.api.rate import Buckets
+from exchange.api.rate import Buckets, ByteBuckets
 from exchange.oauth.bearer import BearerVerifier
 from exchange.schemas.problems import Who
 from exchange.use_cases.errors import UnavailableError
@@ -23,9 +23,14 @@ class Serving:
         """Take the open node."""
         self.node = node
         self.verifier = BearerVerifier(node.issuer, node.token_server.token_key, lifetime_s=node.limits.token_s)
-        self.clients = Buckets(node.limits.client_requests_per_minute)
-        self.peers = Buckets(node.limits.peer_requests_per_minute)
-        self.peer_bytes = Buckets(node.limits.peer_bytes_per_minute)
+        limits = node.limits
+        self.clients = Buckets(limits.client_requests_per_minute)
+        self.peers = Buckets(limits.peer_requests_per_minute)
+        self.peer_bytes = ByteBuckets(
+            limits.peer_bytes_per_minute,
+            reserve=limits.peer_bytes_per_minute // limits.peer_reserve_share,
+            small=limits.small_request_bytes,
+        )
 
 
 def attach(app: FastAPI, node: Node) -> None:

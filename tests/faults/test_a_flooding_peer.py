@@ -4,6 +4,7 @@ Rules:
 
 * A member has so many requests and so many bytes a minute. What goes beyond is 429 with Retry-After, whatever is in
   it, and changes nothing.
+* What is small enough may go on from a reserve that is small too, and counts as a request like any other.
 * Every member has its own: what one uses up another one still has.
 * Of each member one batch is worked on at a time, a few envelopes between two turns of the others.
 * Our own courier, told to wait, does not call before its time.
@@ -32,8 +33,9 @@ from support.lying_peer import ENVELOPES, LyingPeer, batch_of, row_counts
 from support.real_line import real_line
 from support.stories import begin, rows
 
-from exchange.api.rate import Buckets
+from exchange.api.rate import Buckets, ByteBuckets
 from exchange.demo.federation import EMBASSY, HELPLINE, SHELTER
+from exchange.limits import LIMITS
 from exchange.storage.tables import INBOX, PEER
 from exchange.use_cases import receive_envelopes
 from exchange.use_cases.node import Node
@@ -42,6 +44,7 @@ from exchange.verification import Circumstances
 A_MINUTE = 40
 """What a member has here, so that a test need not send thousands."""
 FLOOD = 120
+RESERVE = 100_000
 
 
 @pytest.fixture
@@ -53,6 +56,11 @@ async def three(tmp_path: Path) -> AsyncIterator[Federation]:
 
 def _allow(node: TestNode, a_minute: int) -> None:
     node.network.apps[node.port].app.state.serving.peers = Buckets(a_minute)  # type: ignore[attr-defined]
+
+
+def _allow_bytes(node: TestNode, a_minute: int, *, reserve: int = RESERVE) -> None:
+    given = ByteBuckets(a_minute, reserve=reserve, small=LIMITS.small_request_bytes)
+    node.network.apps[node.port].app.state.serving.peer_bytes = given  # type: ignore[attr-defined]
 
 
 def _bodies(flooder: LyingPeer, count: int) -> list[bytes]:
@@ -108,7 +116,7 @@ async def test_full_batches_use_up_its_bytes_and_nobody_elses(three: Federation)
     shelter, flooder = three[SHELTER], await LyingPeer.of(three[EMBASSY], three[SHELTER])
     first = await begin(three)
     bodies = _full(flooder, 4)
-    shelter.network.apps[shelter.port].app.state.serving.peer_bytes = Buckets(len(bodies[0]))  # type: ignore[attr-defined]
+    _allow_bytes(shelter, len(bodies[0]))
     answers = [await flooder.post(body) for body in bodies]
     assert [answer.status_code for answer in answers] == [200, 200, 429, 429]
     assert answers[3].json()["code"] == "too-many-requests"
@@ -187,7 +195,7 @@ async def test_a_backlog_goes_as_fast_as_the_peer_allows(three: Federation) -> N
         await helpline.courier.run_once()
         three.clock.pass_by(hours=1)
     three.come_back(SHELTER)
-    shelter.network.apps[shelter.port].app.state.serving.peer_bytes = Buckets(50_000)  # type: ignore[attr-defined]
+    _allow_bytes(shelter, 50_000)
     await helpline.courier.run_once()
     # One to try the line, then a batch of two dozen that uses up more than there is; then it was told to wait.
     assert len(await rows(shelter, INBOX)) == 1 + 1 + 24
@@ -201,6 +209,36 @@ async def test_a_backlog_goes_as_fast_as_the_peer_allows(three: Federation) -> N
     three.clock.pass_by(seconds=6)
     await helpline.courier.run_once()
     assert len(await rows(shelter, INBOX)) == 1 + 40 + 1
+
+
+async def test_small_requests_gain_the_reserve_and_no_more(three: Federation) -> None:
+    shelter, flooder = three[SHELTER], await LyingPeer.of(three[EMBASSY], three[SHELTER])
+    first = await begin(three)
+    _allow_bytes(shelter, 400_000)
+    (full,) = _full(flooder, 1)
+    while (await flooder.post(full)).status_code == 200:
+        pass
+    before = await row_counts(shelter.node.database)
+    small = [batch_of(flooder.forward()) for _ in range(30)]
+    answers = [await flooder.post(body) for body in small]
+    taken = [len(body) for body, answer in zip(small, answers, strict=True) if answer.status_code == 200]
+    assert RESERVE <= sum(taken) <= RESERVE + 2 * max(taken)
+    assert {answer.status_code for answer in answers} == {200, 429}
+    # A small one may go on sooner than a large one, and is told so.
+    large = await flooder.post(full)
+    assert 1 <= int(answers[-1].headers["retry-after"]) < int(large.headers["retry-after"])
+    assert (await row_counts(shelter.node.database))["inbox"] == before["inbox"] + len(taken)
+    assert [item.referral for item in await (await begin(three, consent=first.consent)).items("offer")]
+
+
+async def test_small_requests_are_requests(three: Federation) -> None:
+    """The reserve is within the rate of requests and not beside it."""
+    shelter, flooder = three[SHELTER], await LyingPeer.of(three[EMBASSY], three[SHELTER])
+    await flooder.deliver(flooder.forward())
+    _allow_bytes(shelter, 1, reserve=10_000_000)
+    _allow(shelter, 5)
+    answers = [await flooder.post(batch_of(flooder.forward())) for _ in range(8)]
+    assert [answer.status_code for answer in answers] == [200] * 5 + [429] * 3
 
 
 async def _due_in_s(node: TestNode) -> float:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 from support.api_node import NOW, Bench
 
 from exchange.api import attach
-from exchange.api.rate import Buckets
+from exchange.api.rate import Buckets, ByteBuckets
 
 
 def test_bucket_empties_and_refills() -> None:
@@ -58,6 +59,57 @@ def test_never_more_than_a_burst_and_the_rate(per_minute: int, asked: list[tuple
     assert allowed <= per_minute + now * per_minute / 60_000 + max(count for _, count in asked)
 
 
+def _used_up() -> ByteBuckets:
+    """A hundred bytes a second and a reserve of ten, for what has at most 50; of "a" the first are used up."""
+    buckets = ByteBuckets(6000, reserve=600, small=50)
+    assert buckets.take("a", now=0, count=9000, size=9000) is None
+    return buckets
+
+
+def test_only_what_is_small_goes_on_from_the_reserve() -> None:
+    buckets = _used_up()
+    assert buckets.take("a", now=0, count=51, size=51) == 31
+    assert buckets.take("a", now=0, count=0, size=51) == 31
+    assert buckets.take("a", now=0, count=10, size=None) == 31
+    assert buckets.take("a", now=0, count=50, size=50) is None
+
+
+def test_the_reserve_is_used_up_too_and_says_when() -> None:
+    buckets = _used_up()
+    assert [buckets.take("a", now=0, count=50, size=50) for _ in range(12)] == [None] * 12
+    assert buckets.take("a", now=0, count=0, size=50) == 1
+    assert buckets.take("a", now=0, count=50, size=50) == 1
+    assert buckets.take("a", now=1000, count=50, size=50) is None
+    # Five seconds for what went beyond the reserve, and more for one byte.
+    assert buckets.take("a", now=1000, count=50, size=50) == 5
+    assert buckets.take("b", now=0, count=6000, size=6000) is None
+    assert buckets.take("b", now=0, count=50, size=50) is None
+
+
+def test_a_small_request_waits_for_whichever_is_there_sooner() -> None:
+    buckets = ByteBuckets(6000, reserve=6, small=50)
+    assert buckets.take("a", now=0, count=6000, size=6000) is None
+    assert buckets.take("a", now=0, count=50, size=50) is None
+    # The reserve takes minutes to be paid back.
+    assert buckets.take("a", now=0, count=50, size=50) == 1
+
+
+def test_the_reserve_is_not_touched_while_there_is_something_else() -> None:
+    buckets = ByteBuckets(6000, reserve=600, small=50)
+    assert [buckets.take("a", now=0, count=50, size=50) for _ in range(120 + 12)] == [None] * 132
+    assert buckets.take("a", now=0, count=50, size=50) is not None
+
+
+@settings(max_examples=50)
+@given(st.lists(st.tuples(st.integers(0, 5_000), st.integers(1, 120), st.booleans()), min_size=1, max_size=200))
+def test_never_more_than_both_give(asked: list[tuple[int, int, bool]]) -> None:
+    buckets, now, allowed = ByteBuckets(600, reserve=60, small=20), 0, 0
+    for gap, count, said in asked:
+        now += gap
+        allowed += count if buckets.take("a", now=now, count=count, size=count if said else None) is None else 0
+    assert allowed <= 660 + now * 660 / 60_000 + 120 + 20
+
+
 @pytest.mark.parametrize("peer", [False, True], ids=["client", "peer"])
 async def test_429_says_when(api: Bench, peer: bool) -> None:
     api.node.limits = replace(api.node.limits, client_requests_per_minute=2, peer_requests_per_minute=2)
@@ -81,3 +133,30 @@ async def test_unproven_callers_use_up_nobodys_bucket(api: Bench) -> None:
         for _ in range(5):
             await http.get("/v1/inbox", headers={"Authorization": f"Bearer {token[:-4]}AAAA"})
         assert (await http.get("/v1/inbox", headers={"Authorization": f"Bearer {token}"})).status_code == 200
+
+
+async def _in_pieces(body: bytes) -> AsyncIterator[bytes]:
+    yield body
+
+
+async def test_who_does_not_say_that_it_is_small_is_not_small(api: Bench) -> None:
+    """Bytes are used up. What counts is what the request says before its body, and then what came."""
+    api.node.limits = replace(api.node.limits, peer_bytes_per_minute=1024)
+    attach(api.app, api.node)  # type: ignore[arg-type]
+    headers = {"Authorization": f"Bearer {api.token(peer=True)}", "Content-Type": "application/json"}
+    small, large = b"{" + b" " * 100 + b"}", b"{" + b" " * api.node.limits.small_request_bytes + b"}"
+
+    async def post(body: bytes | AsyncIterator[bytes], **more: str) -> int:
+        answer = await http.post("/federation/v1/envelopes", content=body, headers=headers | more)
+        return answer.status_code
+
+    async with api.http() as http:
+        assert await post(large) == 200
+        assert await post(large) == 429
+        assert await post(_in_pieces(small)) == 429
+        assert await post(_in_pieces(small), **{"Transfer-Encoding": "chunked", "Content-Length": "102"}) == 429
+        assert await post(_in_pieces(small), **{"Content-Length": "1e2"}) == 429
+        assert await post(_in_pieces(small), **{"Content-Length": "9" * 5000}) == 429
+        assert await post(_in_pieces(large), **{"Content-Length": "102"}) == 429
+        assert await post(small) == 200
+        assert await post(small) == 429
