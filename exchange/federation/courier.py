@@ -6,6 +6,8 @@ Rules:
 * At-least-once: an envelope leaves the queue only when the peer's signed receipt for exactly these bytes is stored.
 * Waiting is in the database (`due_at`), so a restart forgets nothing. A peer that is away is tried again on the
   schedule of `limits.retry`, and at once when it gives a sign of life.
+* A peer that says that it is enough for now is not called before its time, but with her stops, alone, until it puts off
+  these as well.
 * A node that was away greets its peers when it is back (started, or woken from sleep): what waits for it there, and
   what waits here for them, goes at once and not when the schedule says.
 * A batch is filled by bytes, as many as the line has shown that it carries in time (`use_cases.line`).

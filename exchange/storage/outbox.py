@@ -14,6 +14,7 @@ from sqlalchemy import (
     exists,
     func,
     insert,
+    literal_column,
     null,
     select,
     text,
@@ -78,11 +79,19 @@ _SETTLING = (
 _SETTLE = Prepared(_SETTLING)
 _SETTLE_AND_WIPE = Prepared(_SETTLING.values(dict.fromkeys(_NO_BODY, null())))
 _IDS_OUT = Prepared(where_listed(select(OUTBOX.c.referral, OUTBOX.c.id), OUTBOX.c.referral))
-_BATCH = Prepared(
+_QUEUED_FOR_PEER = (
     select(OUTBOX.c.seq, *_COLUMNS)
     .where(OUTBOX.c.peer == bindparam("the_peer"), IS_QUEUED, OUTBOX.c.seq > bindparam("after"))
     .order_by(OUTBOX.c.seq)
     .limit(bindparam("most", type_=Integer()))
+)
+_BATCH = Prepared(_QUEUED_FOR_PEER)
+_BATCH_OF_KINDS = Prepared(where_listed(_QUEUED_FOR_PEER, OUTBOX.c.kind))
+_ANY_OF_KINDS = Prepared(
+    where_listed(
+        select(OUTBOX.c.id).where(OUTBOX.c.peer == bindparam("the_peer"), IS_QUEUED).limit(literal_column("1")),
+        OUTBOX.c.kind,
+    )
 )
 _NOT_GONE = text("status IN ('queued', 'held')")
 """As it stands in the index: SQLite finds the index by these words, and reads the whole table where they are bound."""
@@ -192,12 +201,14 @@ def wipe_bodies(conn: Connection, referral: str, *, but: Iterable[str]) -> None:
 
 
 def load_batch(
-    conn: Connection, peer: str, *, after: int, limit: int, max_bytes: int
+    conn: Connection, peer: str, *, after: int, limit: int, max_bytes: int, kinds: Iterable[str] | None = None
 ) -> Sequence[tuple[int, OutgoingRecord]]:
-    """Queued envelopes for a peer in order, filled by bytes."""
+    """Queued envelopes for a peer in order, filled by bytes; of these kinds only, if any are given."""
     batch: list[tuple[int, OutgoingRecord]] = []
     size = 0
-    for row in _BATCH.rows(conn, {"the_peer": peer, "after": after, "most": limit}):
+    asked = {"the_peer": peer, "after": after, "most": limit}
+    rows = _BATCH.rows(conn, asked) if kinds is None else _BATCH_OF_KINDS.rows(conn, asked | {"the_ids": list(kinds)})
+    for row in rows:
         item = OutgoingRecord(*row[1:])
         # base64 makes four characters of three bytes; 1 KiB covers header, signature and punctuation.
         size += (len(item.ciphertext or b"") + len(item.release or b"")) * 4 // 3 + 4096
@@ -205,6 +216,11 @@ def load_batch(
             break
         batch.append((row[0], item))
     return batch
+
+
+def has_queued(conn: Connection, peer: str, kinds: Iterable[str]) -> bool:
+    """Whether an envelope of one of these kinds waits for this peer."""
+    return _ANY_OF_KINDS.row(conn, {"the_peer": peer, "the_ids": list(kinds)}) is not None
 
 
 def settle(conn: Connection, settlements: Iterable[Settlement], at: int) -> frozenset[str]:

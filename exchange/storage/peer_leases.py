@@ -23,11 +23,23 @@ class PeerLease:
     failing_since: int | None
     carries: int | None
     """Bytes of a batch that the line is trusted with; nothing where it was never used."""
+    only_stops_until: int | None
+    """Nothing but stops goes under this lease: for the rest the peer has put us off until then."""
 
 
 _HURRY = Prepared(
     update(PEER)
     .where(PEER.c.agency == bindparam("the_agency"), PEER.c.attempts == 0, PEER.c.due_at > bindparam("due_at"))
+    .values(due_at=bindparam("due_at"))
+)
+# Where the next call is another than the one that was put off, the peer has put off a stop as well, or did not answer.
+_HURRY_STOP = Prepared(
+    update(PEER)
+    .where(
+        PEER.c.agency == bindparam("the_agency"),
+        PEER.c.due_at == PEER.c.only_stops_until,
+        PEER.c.due_at > bindparam("due_at"),
+    )
     .values(due_at=bindparam("due_at"))
 )
 _HAS_QUEUED = exists().where(OUTBOX.c.peer == PEER.c.agency, IS_QUEUED)
@@ -42,7 +54,7 @@ _LEASE = Prepared(
     update(PEER)
     .where(PEER.c.agency == bindparam("the_agency"))
     .values(lease_token=bindparam("lease_token"), lease_until=bindparam("lease_until"))
-    .returning(PEER.c.attempts, PEER.c.failing_since, PEER.c.carries)
+    .returning(PEER.c.attempts, PEER.c.failing_since, PEER.c.carries, PEER.c.only_stops_until)
 )
 _NEXT_DUE = Prepared(
     Both(
@@ -57,7 +69,11 @@ _SIGN_OF_LIFE = Prepared(
 )
 _HELD = update(PEER).where(PEER.c.agency == bindparam("the_agency"), PEER.c.lease_token == bindparam("the_token"))
 _GIVE_BACK = _HELD.values(
-    lease_token=null(), lease_until=literal_column("0"), due_at=bindparam("due_at"), carries=bindparam("carries")
+    lease_token=null(),
+    lease_until=literal_column("0"),
+    due_at=bindparam("due_at"),
+    carries=bindparam("carries"),
+    only_stops_until=bindparam("only_stops_until"),
 )
 _REACHED = Prepared(
     _GIVE_BACK.values(attempts=bindparam("refused"), failing_since=null(), last_contact=bindparam("the_time"))
@@ -80,8 +96,8 @@ def claim_peer(conn: Connection, *, at: int, token: str, lease_ms: int) -> PeerL
         return None
     leased = {"the_agency": due[0], "lease_token": token, "lease_until": at + lease_ms}
     # Every row is fetched: on SQLite a statement that still has rows holds up the commit.
-    [(attempts, failing_since, carries)] = _LEASE.rows(conn, leased)
-    return PeerLease(due[0], token, attempts, failing_since, carries)
+    [(attempts, failing_since, carries, until)] = _LEASE.rows(conn, leased)
+    return PeerLease(due[0], token, attempts, failing_since, carries, until if (until or 0) > at else None)
 
 
 def renew_lease(conn: Connection, lease: PeerLease, *, until: int) -> bool:
@@ -104,25 +120,35 @@ def settle_peer(
     due_at: int,
     reached: bool,
     carries: int,
-    told_to_wait: bool = False,
+    told_to_wait: bool,
+    only_stops_until: int | None,
 ) -> bool:
     """Give the lease back; a courier that lost it changes nothing. Returns whether it still held.
 
-    A peer that was reached, and said when it may be called again, is not called earlier for something new.
+    A peer that was reached, and said when it may be called again, is not called earlier for something new. For a stop
+    it is, as long as it is due at `only_stops_until`: what it has put off until then was no stop.
     """
     mine = {"the_agency": lease.agency, "the_token": lease.token}
-    values = mine | {"due_at": due_at, "carries": carries, "the_time": at}
+    values = mine | {"due_at": due_at, "carries": carries, "the_time": at, "only_stops_until": only_stops_until}
     if reached:
         return _REACHED.run(conn, values | {"refused": int(told_to_wait)}) == 1
     return _NOT_REACHED.run(conn, values) == 1
 
 
 def sign_of_life(conn: Connection, agency: str, at: int) -> None:
-    """The peer is there: whatever waits for it is due now, and the courier hears of it."""
+    """The peer is there: whatever waits for it is due now, and the courier hears of it.
+
+    What it has put off itself, and is no stop, waits on: that it is there was known.
+    """
     if _SIGN_OF_LIFE.run(conn, {"the_agency": agency, "due_at": at}) == 1:
         signal(conn, "outbox")
 
 
-def hurry(conn: Connection, agency: str, at: int) -> None:
-    """Something new waits for a peer that is there: what it did not take before holds nothing new up."""
+def hurry(conn: Connection, agency: str, at: int, *, stop: bool = False) -> None:
+    """Something new waits for a peer that is there: what it did not take before holds nothing new up.
+
+    A stop does not wait for a peer either that has put off what is no stop.
+    """
     _HURRY.run(conn, {"the_agency": agency, "due_at": at})
+    if stop:
+        _HURRY_STOP.run(conn, {"the_agency": agency, "due_at": at})

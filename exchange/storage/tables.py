@@ -351,6 +351,8 @@ class PeerRow(SQLModel, table=True):
     last_contact: int | None = Field(default=None, sa_type=BigInteger)
     carries: int | None = None
     """Bytes of a batch that the line is trusted with; nothing where it was never used."""
+    only_stops_until: int | None = Field(default=None, sa_type=BigInteger)
+    """The peer said that it is enough for now: until then nothing but stops goes to it."""
 
 
 class PeerEpochRow(SQLModel, table=True):

@@ -8,6 +8,8 @@ Rules:
   acknowledged. `later` leaves the envelope where it is, and lets the ones behind it pass.
 * Standing is looked at once more when an envelope leaves: what was queued for a member that was suspended since is
   destroyed here, and told. Stops go to everybody.
+* While a peer puts us off (429 or 503 with Retry-After) her stops still go, alone and in requests small enough for the
+  reserve that a receiver keeps. Once it puts off these too, they wait as long as it says.
 * A peer that refuses a disclosure may have read it: the record goes on saying that she was disclosed to it.
 * The bodies of delivered forwards and answers are destroyed here; stops keep theirs, they carry nothing about anyone.
 """
@@ -27,7 +29,7 @@ from exchange.limits import LIMITS, SECOND_MS
 from exchange.roster import Member, standing_allows
 from exchange.schemas.federation import BatchAnswer, ItemAnswer
 from exchange.storage.database import Connection
-from exchange.storage.outbox import OutgoingRecord, Settlement, delete_queued, load_batch, mark_attempted
+from exchange.storage.outbox import OutgoingRecord, Settlement, delete_queued, has_queued, load_batch, mark_attempted
 from exchange.storage.outbox import settle as settle_envelopes
 from exchange.storage.peer_leases import PeerLease, claim_peer, next_due, renew_lease, settle_peer
 from exchange.storage.referrals import ReferralRecord, remove_events
@@ -89,9 +91,11 @@ async def renew(node: Node, lease: PeerLease) -> bool:
 
 async def load_next(node: Node, lease: PeerLease, line: Line, after: int) -> Batch | None:
     """The next batch for a leased peer, as large as the line carries, or nothing."""
-    most, size = line.envelopes, line.carries
+    most, size, kinds = line.envelopes, line.carries, None
+    if lease.only_stops_until is not None:
+        size, kinds = min(size, node.limits.small_request_bytes), STOPS
     rows = await node.database.read(
-        lambda conn: load_batch(conn, lease.agency, after=after, limit=most, max_bytes=size)
+        lambda conn: load_batch(conn, lease.agency, after=after, limit=most, max_bytes=size, kinds=kinds)
     )
     if not rows:
         return None
@@ -173,8 +177,8 @@ async def settle(
             if receipts[item.id] is None:
                 _refused(node, conn, item)
         if last is not None:
-            due_at = at + max(retry_after_ms or 0, last.retry_after_ms or 0)
-            settle_peer(conn, lease, at=at, due_at=due_at, reached=True, carries=last.line.carries)
+            wait_ms = max(retry_after_ms or 0, last.retry_after_ms or 0)
+            _return_lease(conn, lease, last.line, at=at, due_at=_due_at(lease, at, wait_ms), reached=True, told=False)
 
     await node.database.write(commit)
     for item, _ in answered:
@@ -248,8 +252,9 @@ def _refused(node: Node, conn: Connection, item: OutgoingRecord) -> None:
 async def give_back(node: Node, lease: PeerLease, line: Line, *, reached: bool, retry_after_ms: int | None) -> None:
     """Return the lease, with the time of the next try and what the line carried."""
     at = node.clock()
+    told = retry_after_ms is not None
     if reached:
-        due_at = at + (retry_after_ms or 0)
+        due_at = at + retry_after_ms if retry_after_ms is not None else _due_at(lease, at, 0)
     else:
         failing_for = at - (lease.failing_since or at)
         low, high = node.limits.retry_jitter
@@ -257,9 +262,38 @@ async def give_back(node: Node, lease: PeerLease, line: Line, *, reached: bool, 
         spread = int.from_bytes(node.entropy(4), "big") / 2**32
         wait = node.limits.retry_after_ms(failing_for) * (low + (high - low) * spread)
         due_at = at + max(int(wait), retry_after_ms or 0)
-    told_to_wait = retry_after_ms is not None
     await node.database.write(
-        lambda conn: settle_peer(
-            conn, lease, at=at, due_at=due_at, reached=reached, carries=line.carries, told_to_wait=told_to_wait
-        )
+        lambda conn: _return_lease(conn, lease, line, at=at, due_at=due_at, reached=reached, told=told)
+    )
+
+
+def _due_at(lease: PeerLease, at: int, wait_ms: int) -> int:
+    """When a peer is due that has answered: after this long, or when that comes which it has put off."""
+    until = lease.only_stops_until
+    if until is None:
+        return at + wait_ms
+    return max(at, min(at + wait_ms, until) if wait_ms else until)
+
+
+def _return_lease(
+    conn: Connection, lease: PeerLease, line: Line, *, at: int, due_at: int, reached: bool, told: bool
+) -> None:
+    """Give the lease back. `told`: the peer has put us off until `due_at`, for the first time or her stops as well."""
+    until = lease.only_stops_until
+    told_to_wait = told or until is not None
+    if told and until is None:
+        until = due_at
+        if has_queued(conn, lease.agency, STOPS):
+            due_at = at
+    elif told and due_at >= (until or 0):
+        until = None
+    settle_peer(
+        conn,
+        lease,
+        at=at,
+        due_at=due_at,
+        reached=reached,
+        carries=line.carries,
+        told_to_wait=told_to_wait,
+        only_stops_until=until,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from exchange.envelope.epochs import EpochStatement, current_epoch
 from exchange.envelope.errors import EnvelopeError, EpochError
 from exchange.envelope.keys import AgencyKey
+from exchange.envelope.kinds import KindClass
 from exchange.envelope.statements import parse_statement
 from exchange.messages import Posting, SealedMessage, Signers, seal_stop_message
 from exchange.roster import Member
@@ -97,7 +98,7 @@ def put_out(node: Node, conn: Connection, sealed: SealedMessage, *, status: str 
         ),
     )
     if status == "queued":
-        hurry(conn, header.recipient, node.clock())
+        hurry(conn, header.recipient, node.clock(), stop=header.kind_class is KindClass.STOP)
         signal(conn, "outbox")
 
 

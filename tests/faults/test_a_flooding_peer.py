@@ -4,7 +4,8 @@ Rules:
 
 * A member has so many requests and so many bytes a minute. What goes beyond is 429 with Retry-After, whatever is in
   it, and changes nothing.
-* What is small enough may go on from a reserve that is small too, and counts as a request like any other.
+* What is small enough may go on from a reserve that is small too, and counts as a request like any other. Her no does
+  not wait behind bulk.
 * Every member has its own: what one uses up another one still has.
 * Of each member one batch is worked on at a time, a few envelopes between two turns of the others.
 * Our own courier, told to wait, does not call before its time.
@@ -31,12 +32,12 @@ from support.federation import Federation, TestNode, federation
 from support.ledger import note, record
 from support.lying_peer import ENVELOPES, LyingPeer, batch_of, row_counts
 from support.real_line import real_line
-from support.stories import begin, rows
+from support.stories import Story, begin, rows
 
 from exchange.api.rate import Buckets, ByteBuckets
 from exchange.demo.federation import EMBASSY, HELPLINE, SHELTER
 from exchange.limits import LIMITS
-from exchange.storage.tables import INBOX, PEER
+from exchange.storage.tables import INBOX, OUTBOX, PEER
 from exchange.use_cases import receive_envelopes
 from exchange.use_cases.node import Node
 from exchange.verification import Circumstances
@@ -239,6 +240,85 @@ async def test_small_requests_are_requests(three: Federation) -> None:
     _allow(shelter, 5)
     answers = [await flooder.post(batch_of(flooder.forward())) for _ in range(8)]
     assert [answer.status_code for answer in answers] == [200] * 5 + [429] * 3
+
+
+async def _with_much_to_send(three: Federation) -> list[Story]:
+    """Eight referrals that have arrived; behind them wait more than the helpline's bytes allow, and than one batch."""
+    first = await begin(three)
+    arrived = [first, *[await begin(three, consent=first.consent) for _ in range(7)]]
+    for _ in range(60):
+        await begin(three, consent=first.consent, travel=False)
+    _allow_bytes(three[SHELTER], 50_000)
+    return arrived
+
+
+async def _heard_no(story: Story) -> bool:
+    return "withdrawal" in {row["kind"] for row in await story.rows(INBOX, at=story.receiver)}
+
+
+async def _waiting(node: TestNode) -> Counter[str]:
+    return Counter(row["kind"] for row in await rows(node, OUTBOX, OUTBOX.c.status == "queued"))
+
+
+async def test_her_no_does_not_wait_behind_bulk(three: Federation) -> None:
+    """One that was queued behind it, and many that are said later, while the rest waits as it was told."""
+    first, *others = await _with_much_to_send(three)
+    helpline = three[HELPLINE]
+    await first.says_no("stop-service", travel=False)
+    await helpline.courier.run_once()
+    assert await _heard_no(first)
+    waiting, wait_s = await _waiting(helpline), await _due_in_s(helpline)
+    assert set(waiting) == {"offer"}
+    assert wait_s > 60
+    three.clock.pass_by(seconds=10)
+    for story in others:
+        await story.says_no("erase", travel=False)
+    posted = len(three.network.posted)
+    await helpline.courier.run_once()
+    assert [await _heard_no(story) for story in others] == [True] * len(others)
+    sizes = [len(body) for _, _, body in three.network.posted[posted:]]
+    assert sum(sizes) > LIMITS.small_request_bytes >= max(sizes)
+    # What is no stop goes when it was told to, whatever she said meanwhile.
+    assert await _waiting(helpline) == waiting
+    assert wait_s - 15 < await _due_in_s(helpline) <= wait_s - 10
+    posted = len(three.network.posted)
+    await begin(three, consent=first.consent, travel=False)
+    assert await _due_in_s(helpline) > wait_s - 15
+    three.clock.pass_by(seconds=wait_s - 20)
+    await helpline.courier.run_once()
+    assert len(three.network.posted) == posted
+    three.clock.pass_by(seconds=11)
+    await helpline.courier.run_once()
+    assert await _waiting(helpline) == Counter()
+
+
+async def test_her_no_that_is_refused_waits_as_long_as_it_was_told(three: Federation) -> None:
+    """The reserve is used up as well: no call before its time, also not for another no."""
+    first, second, third, *_ = await _with_much_to_send(three)
+    helpline = three[HELPLINE]
+    _allow_bytes(three[SHELTER], 50_000, reserve=2_000)
+    await helpline.courier.run_once()
+    await first.says_no("stop-service", travel=False)
+    await helpline.courier.run_once()
+    # It took more than there was; the next one has to wait until that is paid back.
+    assert await _heard_no(first)
+    wait_s = await _due_in_s(helpline)
+    await second.says_no("stop-service", travel=False)
+    posted = len(three.network.posted)
+    await helpline.courier.run_once()
+    assert len(three.network.posted) == posted + 1
+    told_s = await _due_in_s(helpline)
+    assert 30 < told_s < wait_s - 60
+    await third.says_no("stop-service", travel=False)
+    for seconds in (1, 10, told_s - 21):
+        three.clock.pass_by(seconds=seconds)
+        await helpline.courier.run_once()
+        assert len(three.network.posted) == posted + 1
+    three.clock.pass_by(seconds=11)
+    await helpline.courier.run_once()
+    assert await _heard_no(second)
+    assert await _heard_no(third)
+    assert set(await _waiting(helpline)) == {"offer"}
 
 
 async def _due_in_s(node: TestNode) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,12 +22,13 @@ from support.misbehaving_peer import Forward, MisbehavingPeer, misbehaving_peer,
 from support.networks import OverSockets
 from support.people import consent_request, referral_request
 
+from contracts.vocabulary import WithdrawalForm
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.envelope.keys import NodeKey
 from exchange.envelope.statements import DeliveryReceipt, parse_statement, sign_statement
 from exchange.envelope.wire import from_base64url, to_base64url
 from exchange.federation import courier
-from exchange.storage.tables import OUTBOX, PEER
+from exchange.storage.tables import INBOX, OUTBOX, PEER
 from exchange.use_cases import line
 
 Writer = asyncio.StreamWriter
@@ -75,6 +77,11 @@ class Way:
     async def arrived(self) -> list[str]:
         """The referrals of the items in the shelter's inbox."""
         return [item.referral for item in (await self.together[SHELTER].client().inbox.list()).items]
+
+    async def stopped(self) -> list[str]:
+        """The referrals that were taken back, as the shelter has heard it."""
+        query = select(INBOX.c.referral).where(INBOX.c.kind == "withdrawal").order_by(INBOX.c.seq)
+        return await self.together[SHELTER].node.database.read(lambda conn: list(conn.execute(query).scalars()))
 
 
 @pytest.fixture
@@ -285,6 +292,93 @@ async def test_retry_after(way: Way, status: int, asked: str, low: float, high: 
     assert not await way.delivered(referral)
     await way.recover()
     assert await way.arrived() == [referral]
+
+
+async def _no(way: Way, referral: str) -> None:
+    client = way.together[HELPLINE].client()
+    await client.withdrawals.of_referral(referral, WithdrawalForm.STOP_SERVICE)
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_her_no_is_tried_once_and_then_waits_as_well(
+    way: Way, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    """Told to wait with a stop behind other things: the stop goes alone, is put off too, and nothing calls again.
+
+    Both are put off in the same millisecond, until the same one: the clock moves only where the test says so.
+    """
+    now = time.time_ns()
+    monkeypatch.setattr(time, "time_ns", lambda: now)
+    taken_back, other, later = await way.hand_in(3)
+    await way.deliver()
+    await way.hand_in()
+    await _no(way, taken_back)
+
+    async def busy(writer: Writer, _: Forward) -> None:
+        write_answer(writer, status, b"", more="retry-after: 120\r\n")
+
+    way.peer.misbehaviour = busy
+    before = way.peer.asked
+    await way.deliver()
+    assert way.peer.asked == before + 2
+    assert 119 < await way.due_in_s() < 121
+    for seconds, referral in ((1, other), (60, later), (50, None)):
+        way.together.clock.pass_by(seconds=seconds)
+        if referral is not None:
+            await _no(way, referral)
+        await way.deliver()
+        assert way.peer.asked == before + 2
+    way.peer.misbehaviour = None
+    way.together.clock.pass_by(seconds=10)
+    await way.deliver()
+    assert await way.stopped() == [taken_back, other, later]
+
+
+async def test_her_no_whose_answer_is_lost_goes_again_and_takes_nothing_along(way: Way) -> None:
+    (taken_back,) = await way.hand_in()
+    await way.deliver()
+    (waiting,) = await way.hand_in()
+    await _no(way, taken_back)
+    before = way.peer.asked
+
+    async def busy_then_hangs_up(writer: Writer, forward: Forward) -> None:
+        if way.peer.asked == before + 1:
+            write_answer(writer, 429, b"", more="retry-after: 120\r\n")
+        else:
+            await forward()
+
+    way.peer.misbehaviour = busy_then_hangs_up
+    await way.deliver()
+    assert way.peer.asked == before + 2
+    assert 0.5 < await way.due_in_s() < 10
+    way.peer.misbehaviour = None
+    way.together.clock.pass_by(seconds=10)
+    await way.deliver()
+    assert way.peer.asked == before + 3
+    assert await way.stopped() == [taken_back]
+    assert await way.status() == ["delivered", "queued"]
+    assert 105 < await way.due_in_s() < 111
+    way.together.clock.pass_by(seconds=111)
+    await way.deliver()
+    assert await way.delivered(waiting)
+    assert await way.stopped() == [taken_back]
+
+
+async def test_without_a_time_nothing_is_put_off_and_nothing_goes_ahead(way: Way) -> None:
+    """429 without Retry-After is a peer that did not answer: the schedule counts, for her no as well."""
+    (taken_back,) = await way.hand_in()
+    await way.deliver()
+    await way.hand_in()
+    await _no(way, taken_back)
+    before = way.peer.asked
+
+    async def busy(writer: Writer, _: Forward) -> None:
+        write_answer(writer, 429, b"")
+
+    way.peer.misbehaviour = busy
+    await way.deliver()
+    assert way.peer.asked == before + 1
+    assert 0.5 < await way.due_in_s() < 10
 
 
 async def test_a_byte_at_a_time_is_not_waited_for(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,136 @@
+"""A peer that has put us off is due for a new stop and for nothing else, once, on both databases."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from sqlalchemy import Connection, select
+
+from exchange.storage.database import Database
+from exchange.storage.outbox import OutgoingRecord, enqueue, has_queued, load_batch
+from exchange.storage.peer_leases import PeerLease, claim_peer, hurry, settle_peer, sign_of_life
+from exchange.storage.tables import PEER
+
+SHELTER = "rose-house-shelter"
+STOPS = ["withdrawal", "recall"]
+TOLD = 60_000
+"""Until then the peer has put us off."""
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """Two offers, a stop and a progress wait for the shelter."""
+    database = Database.open(database_url)
+    try:
+        await database.write(_four_wait)
+        yield database
+    finally:
+        await database.close()
+
+
+def _four_wait(conn: Connection) -> None:
+    for number, kind in enumerate(("offer", "offer", "withdrawal", "progress")):
+        envelope = str(number) * 32
+        enqueue(
+            conn,
+            OutgoingRecord(
+                envelope, envelope, SHELTER, kind, "queued", envelope, 1, 2**40, b"h", b"w", b"c" * 4096, b"s"
+            ),
+        )
+
+
+async def _claim(database: Database, at: int) -> PeerLease | None:
+    return await database.write(lambda conn: claim_peer(conn, at=at, token="t", lease_ms=1000))
+
+
+async def _give_back(database: Database, lease: PeerLease, *, due_at: int, until: int | None, reached: bool) -> None:
+    def settle(conn: Connection) -> bool:
+        return settle_peer(
+            conn,
+            lease,
+            at=0,
+            due_at=due_at,
+            reached=reached,
+            carries=1,
+            told_to_wait=True,
+            only_stops_until=until,
+        )
+
+    assert await database.write(settle)
+
+
+async def _put_off(database: Database, *, due_at: int = TOLD, until: int | None = TOLD, reached: bool = True) -> None:
+    lease = await _claim(database, 0)
+    assert lease is not None
+    assert lease.only_stops_until is None
+    await _give_back(database, lease, due_at=due_at, until=until, reached=reached)
+
+
+async def _due_at(database: Database) -> int:
+    return await database.read(lambda conn: conn.execute(select(PEER.c.due_at)).scalar_one())
+
+
+async def _hurry(database: Database, at: int, *, stop: bool) -> None:
+    await database.write(lambda conn: hurry(conn, SHELTER, at, stop=stop))
+
+
+@pytest.mark.parametrize("reached", [True, False], ids=["it took something first", "it took nothing"])
+async def test_a_stop_makes_it_due_and_the_lease_says_what_for(database: Database, reached: bool) -> None:
+    await _put_off(database, reached=reached)
+    await _hurry(database, 1000, stop=False)
+    assert await _claim(database, 1000) is None
+    await _hurry(database, 1000, stop=True)
+    lease = await _claim(database, 1000)
+    assert lease is not None
+    assert lease.only_stops_until == TOLD
+    # Taken: what is no stop waits on, and the next stop need not.
+    await _give_back(database, lease, due_at=TOLD, until=TOLD, reached=True)
+    await _hurry(database, 2000, stop=False)
+    assert await _due_at(database) == TOLD
+    await _hurry(database, 2000, stop=True)
+    assert await _due_at(database) == 2000
+
+
+async def test_when_its_time_has_come_everything_goes(database: Database) -> None:
+    await _put_off(database)
+    assert await _claim(database, TOLD - 1) is None
+    lease = await _claim(database, TOLD)
+    assert lease is not None
+    assert lease.only_stops_until is None
+
+
+@pytest.mark.parametrize(
+    ("due_at", "until"),
+    [
+        pytest.param(TOLD // 2, TOLD, id="stops are put off for less than the rest"),
+        pytest.param(TOLD * 2, None, id="stops are put off for longer than the rest"),
+    ],
+)
+async def test_where_stops_are_put_off_too_a_new_one_waits(database: Database, due_at: int, until: int | None) -> None:
+    await _put_off(database, due_at=due_at, until=until)
+    await _hurry(database, 1000, stop=True)
+    assert await _due_at(database) == due_at
+    lease = await _claim(database, due_at)
+    assert lease is not None
+    assert lease.only_stops_until == until
+
+
+@pytest.mark.parametrize("until", [None, TOLD], ids=["it was away", "it has put us off"])
+async def test_a_sign_of_life_makes_due_what_the_peer_has_not_put_off(database: Database, until: int | None) -> None:
+    await _put_off(database, until=until)
+    await database.write(lambda conn: sign_of_life(conn, SHELTER, 1000))
+    lease = await _claim(database, 1000)
+    assert lease is not None
+    assert lease.only_stops_until == until
+
+
+async def test_only_stops_are_loaded_where_only_stops_may_go(database: Database) -> None:
+    def load(conn: Connection, kinds: list[str] | None) -> list[str]:
+        return [item.kind for _, item in load_batch(conn, SHELTER, after=0, limit=9, max_bytes=2**20, kinds=kinds)]
+
+    assert await database.read(lambda conn: load(conn, STOPS)) == ["withdrawal"]
+    assert await database.read(lambda conn: load(conn, None)) == ["offer", "offer", "withdrawal", "progress"]
+    assert await database.read(lambda conn: has_queued(conn, SHELTER, STOPS))
+    assert not await database.read(lambda conn: has_queued(conn, SHELTER, ["recall"]))
+    assert not await database.read(lambda conn: has_queued(conn, "another", STOPS))
