@@ -8,7 +8,7 @@ Rules:
   not wait behind bulk.
 * Every member has its own: what one uses up another one still has.
 * Of each member one batch is worked on at a time, a few envelopes between two turns of the others.
-* Our own courier, told to wait, does not call before its time.
+* Our own courier, told to wait, does not call before its time, except with her no, until that is put off too.
 """
 
 from __future__ import annotations
