@@ -1,14 +1,14 @@
 """Until when nothing but stops goes to a peer that said that it is enough for now
 
-Revision ID: main_0005
-Revises: main_0004
+Revision ID: main_0006
+Revises: main_0005
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = 'main_0005'
-down_revision = 'main_0004'
+revision = 'main_0006'
+down_revision = 'main_0005'
 branch_labels = None
 depends_on = None
 
