@@ -21,6 +21,7 @@ takes the intersection.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, NamedTuple
@@ -137,8 +138,8 @@ def decide(record: ConsentRecord | None, question: ConsentQuestion, at: datetime
     covering = _covering(record, question)
     if isinstance(covering, _Refusal):
         return _deny(question, covering)
-    verdicts = tuple(_verdict(field, question, covering) for field in sorted(question.fields))
-    allowed = frozenset(verdict.field for verdict in verdicts if verdict.allowed)
+    verdicts = tuple([_ROUTING.get(field) or _verdict(field, question, covering) for field in sorted(question.fields)])
+    allowed = frozenset([verdict.field for verdict in verdicts if verdict.allowed])
     if question.fields - ROUTING_FIELDS and not allowed - ROUTING_FIELDS:
         sentence = "She allowed none of the fields about her that were asked for."
         return ConsentDeny("no-field-allowed", sentence, tuple(_refused(verdict) for verdict in verdicts))
@@ -149,7 +150,7 @@ def decide(record: ConsentRecord | None, question: ConsentQuestion, at: datetime
         agency=question.agency,
         purpose=question.purpose,
         fields=allowed,
-        named=frozenset(verdict.field for verdict in verdicts if verdict.named),
+        named=frozenset([verdict.field for verdict in verdicts if verdict.named]),
         feedback=max((line.feedback for line in covering.values()), key=_FEEDBACK_ORDER.index),
         basis=record.basis,
         expires_at=record.expires_at,
@@ -226,10 +227,8 @@ def _names_place(line: Provision, question: ConsentQuestion) -> bool:
 
 
 def _verdict(field: Field, question: ConsentQuestion, covering: dict[int, Provision]) -> ConsentVerdict:
-    """Rules 5 to 8 for one field; of several provisions that allow it, one that names it is reported."""
+    """Rules 5 to 7 for one field; of several provisions that allow it, one that names it is reported."""
     spec = FIELD_SPECS[field]
-    if field in ROUTING_FIELDS:
-        return _answer(field, "routing", allowed=True)
     if spec.stage is Stage.NEVER:
         return _answer(field, "never")
     for index, line in covering.items():
@@ -250,6 +249,12 @@ def _answer(
     field: Field, code: str, *, allowed: bool = False, named: bool = False, provision: int | None = None
 ) -> ConsentVerdict:
     return ConsentVerdict(field, allowed, named, provision, code, _SENTENCES[code])
+
+
+_ROUTING: Final[Mapping[Field, ConsentVerdict]] = {
+    field: _answer(field, "routing", allowed=True) for field in ROUTING_FIELDS
+}
+"""Rule 8."""
 
 
 def _deny(question: ConsentQuestion, refusal: _Refusal) -> ConsentDeny:

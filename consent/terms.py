@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import Annotated, Final
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
 from contracts.vocabulary import COUNTRIES, AgeBand, AgencyKind, Basis, is_language
+from contracts.vocabulary.term import Term
 
 AUTHORITY_KINDS: Final = frozenset(
     {AgencyKind.EMBASSY, AgencyKind.POLICE, AgencyKind.LABOUR_OFFICE, AgencyKind.IMMIGRATION}
@@ -30,7 +30,7 @@ BEST_INTEREST_BASES: Final = frozenset({Basis.TRUSTED_ADULT_BEST_INTEREST, Basis
 _RFC3339: Final = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,6})?(Z|[+-]\d{2}:\d{2})")
 
 
-class ConsentState(StrEnum):
+class ConsentState(Term):
     """Where a consent stands (W3C Data Privacy Vocabulary, consent status)."""
 
     REQUESTED = "requested"
@@ -43,7 +43,7 @@ class ConsentState(StrEnum):
     INVALIDATED = "invalidated"
 
 
-class GivenHow(StrEnum):
+class GivenHow(Term):
     """How the yes was given. `recorded` means that a recording exists, not that this record exists."""
 
     VERBAL = "verbal"
@@ -51,7 +51,7 @@ class GivenHow(StrEnum):
     RECORDED = "recorded"
 
 
-class DeterminationReason(StrEnum):
+class DeterminationReason(Term):
     """Why somebody other than the caregiver decided for a child."""
 
     CAREGIVER_UNSAFE = "caregiver-unsafe"

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, date, datetime, timedelta
-from enum import StrEnum
 from typing import Annotated, Any, Final, Literal
 
 import pydantic
@@ -21,6 +20,7 @@ from contracts.clearance import Clearance, clear
 from contracts.prose import CountryAnnex, Obligations, Prose, Text
 from contracts.rule import CrossBorder, Frozen, Never, Onward, Retention, Rule
 from contracts.vocabulary import COUNTRIES, AgencyKind, Field, ServiceType
+from contracts.vocabulary.term import Term
 
 __all__ = [
     "Contract",
@@ -39,7 +39,7 @@ __all__ = [
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
-class ContractStatus(StrEnum):
+class ContractStatus(Term):
     """How far the text is. A node refuses a draft outside sandbox and demo."""
 
     DRAFT = "draft-needs-local-legal-review"

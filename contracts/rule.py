@@ -7,12 +7,12 @@ new key needs a new `language_version`, and a node that does not know it refuses
 from __future__ import annotations
 
 import re
-from enum import StrEnum
 from typing import Annotated, Any, Final
 
 import pydantic
 
 from contracts.vocabulary import AgencyKind, Basis, Feedback, Field, Priority, ReleaseMode, ServiceType, Stage
+from contracts.vocabulary.term import Term
 
 _DURATION: Final = re.compile(r"([1-9][0-9]{0,4})([mhd])")
 _UNIT_S: Final = {"m": 60, "h": 3600, "d": 86400}
@@ -20,7 +20,7 @@ LONGEST_DURATION_S: Final = 365 * 86400
 """No retention or duty is longer: a stop, which must outlive what it stops, lives 400 days."""
 
 
-class CrossBorder(StrEnum):
+class CrossBorder(Term):
     """Whether a referral may leave the sender's country."""
 
     FORBIDDEN = "forbidden"
@@ -28,7 +28,7 @@ class CrossBorder(StrEnum):
     ALLOWED = "allowed"
 
 
-class Onward(StrEnum):
+class Onward(Term):
     """Whether the receiver may pass her data on. It may not; it asks the sender for a new referral."""
 
     NONE = "none"

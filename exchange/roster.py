@@ -22,7 +22,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from enum import StrEnum
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Self, TypeVar
 
@@ -41,6 +40,7 @@ from pydantic_core import PydanticCustomError
 
 from consent.terms import AgencyId, Country, Sha256
 from contracts.vocabulary import AgencyKind, ServiceType
+from contracts.vocabulary.term import Term
 from exchange.envelope.errors import MalformedError, StatementError, TooLargeError
 from exchange.envelope.kinds import KindClass
 from exchange.envelope.statements import Adherence, parse_statement
@@ -75,7 +75,7 @@ class UnknownMemberError(RosterError):
         super().__init__("No agency of this id is in the roster.")
 
 
-class Status(StrEnum):
+class Status(Term):
     """The standing of a member. Nobody disappears before its longest retention has passed."""
 
     ACTIVE = "active"

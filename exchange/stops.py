@@ -11,14 +11,14 @@ Rules:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final
 
 from contracts.vocabulary import WithdrawalForm
+from contracts.vocabulary.term import Term
 from exchange.envelope.kinds import ERASED_BY_AGENCY, ERASED_BY_NODE, Kind
 
 
-class RefusalCode(StrEnum):
+class RefusalCode(Term):
     """Why an envelope that was committed sealed is refused after its seal was opened (steps 13 to 17)."""
 
     CANNOT_UNWRAP = "cannot-unwrap"
@@ -31,14 +31,14 @@ class RefusalCode(StrEnum):
     OVER_SHARED = "over-shared"
 
 
-class Erased(StrEnum):
+class Erased(Term):
     """Whose copies are destroyed; both halves are owed."""
 
     BY_NODE = ERASED_BY_NODE
     BY_AGENCY = ERASED_BY_AGENCY
 
 
-_TERMS: Final[dict[Kind, type[StrEnum] | None]] = {
+_TERMS: Final[dict[Kind, type[Term] | None]] = {
     Kind.RECALL: None,
     Kind.WITHDRAWAL: WithdrawalForm,
     Kind.ERASURE_RECEIPT: Erased,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 from contracts.vocabulary.terms import AgencyKind, Field, Group, Sensitivity, ServiceType, Stage
@@ -149,6 +150,7 @@ def fields_of(group: Group) -> frozenset[Field]:
     return frozenset(row.field for row in _ROWS if row.group is group)
 
 
+@cache
 def ceiling(field: Field, receiver: AgencyKind, service: ServiceType) -> Stage:
     """The earliest stage at which any contract may let this kind of agency see the field for this service."""
     spec = FIELD_SPECS[field]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Final
+
+from contracts.vocabulary.term import Term
 
 VOCABULARY_VERSION: Final = 1
 
 
-class AgencyKind(StrEnum):
+class AgencyKind(Term):
     """What kind of office an agency is. `immigration` is listed so that rules can forbid it."""
 
     HELPLINE = "helpline"
@@ -25,7 +26,7 @@ class AgencyKind(StrEnum):
     IMMIGRATION = "immigration"
 
 
-class ServiceType(StrEnum):
+class ServiceType(Term):
     """The one service that a referral asks for. `peer-support` exists in directories only."""
 
     SAFE_ACCOMMODATION = "safe-accommodation"
@@ -53,7 +54,7 @@ class ServiceType(StrEnum):
     OTHER_SUPPORT = "other-support"
 
 
-class Purpose(StrEnum):
+class Purpose(Term):
     """Why data moves: to provide one service, or for statistics."""
 
     PROVIDE_SAFE_ACCOMMODATION = "provide-safe-accommodation"
@@ -81,7 +82,7 @@ class Purpose(StrEnum):
     STATISTICS = "statistics"
 
 
-class Sector(StrEnum):
+class Sector(Term):
     """All that may be known of a purpose at rest outside seals: in tombstones, metrics and logs."""
 
     ACCOMMODATION = "accommodation"
@@ -95,7 +96,7 @@ class Sector(StrEnum):
     OTHER = "other"
 
 
-class Priority(StrEnum):
+class Priority(Term):
     """How soon the receiver has to answer."""
 
     EMERGENCY = "emergency"
@@ -103,7 +104,7 @@ class Priority(StrEnum):
     ROUTINE = "routine"
 
 
-class Channel(StrEnum):
+class Channel(Term):
     """A way to reach her."""
 
     PHONE_CALL = "phone-call"
@@ -123,7 +124,7 @@ class Channel(StrEnum):
     VIA_TRUSTED_PERSON = "via-trusted-person"
 
 
-class AgeBand(StrEnum):
+class AgeBand(Term):
     """Age as a band, so that a birthday cannot be computed."""
 
     FROM_0_5 = "0-5"
@@ -136,7 +137,7 @@ class AgeBand(StrEnum):
     FROM_65_PLUS = "65-plus"
 
 
-class Sex(StrEnum):
+class Sex(Term):
     """Sex of a dependant: many shelters limit boys by age."""
 
     FEMALE = "female"
@@ -144,7 +145,7 @@ class Sex(StrEnum):
     NOT_STATED = "not-stated"
 
 
-class Gender(StrEnum):
+class Gender(Term):
     """Sent only where placement or matching an interpreter needs it."""
 
     WOMAN = "woman"
@@ -153,7 +154,7 @@ class Gender(StrEnum):
     NOT_STATED = "not-stated"
 
 
-class Accessibility(StrEnum):
+class Accessibility(Term):
     """What the place or the conversation has to offer."""
 
     STEP_FREE = "step-free"
@@ -165,7 +166,7 @@ class Accessibility(StrEnum):
     NONE_STATED = "none-stated"
 
 
-class SafetyFlag(StrEnum):
+class SafetyFlag(Term):
     """Coded dangers; never prose."""
 
     PERPETRATOR_NEARBY = "perpetrator-nearby"
@@ -185,7 +186,7 @@ class SafetyFlag(StrEnum):
     CHILDREN_AT_RISK = "children-at-risk"
 
 
-class CareWindow(StrEnum):
+class CareWindow(Term):
     """Time left for time-critical care, as a band: the incident date is never a field."""
 
     UNDER_12H = "under-12h"
@@ -195,7 +196,7 @@ class CareWindow(StrEnum):
     NONE = "none"
 
 
-class Relationship(StrEnum):
+class Relationship(Term):
     """Who the perpetrator is to her, as a class; never an identity."""
 
     PARTNER = "partner"
@@ -210,7 +211,7 @@ class Relationship(StrEnum):
     NOT_STATED = "not-stated"
 
 
-class Outcome(StrEnum):
+class Outcome(Term):
     """How a completed service ended."""
 
     SERVICE_PROVIDED = "service-provided"
@@ -221,7 +222,7 @@ class Outcome(StrEnum):
     OTHER = "other"
 
 
-class FailReason(StrEnum):
+class FailReason(Term):
     """Why an accepted service did not come about."""
 
     NOT_REACHED = "not-reached"
@@ -231,7 +232,7 @@ class FailReason(StrEnum):
     OTHER = "other"
 
 
-class DeclineReason(StrEnum):
+class DeclineReason(Term):
     """Why an agency says no. No free text."""
 
     NO_CAPACITY = "no-capacity"
@@ -248,7 +249,7 @@ class DeclineReason(StrEnum):
     OTHER = "other"
 
 
-class NotReferred(StrEnum):
+class NotReferred(Term):
     """Why no referral was made (statistics; GBVIMS)."""
 
     PROVIDED_BY_OWN_AGENCY = "provided-by-own-agency"
@@ -258,7 +259,7 @@ class NotReferred(StrEnum):
     SERVICE_UNAVAILABLE = "service-unavailable"
 
 
-class Sensitivity(StrEnum):
+class Sensitivity(Term):
     """`C0` public · `C1` operational · `C2` pseudonymous need · `C3` identifying · `C4` safety-critical · `C5` special."""
 
     C0 = "C0"
@@ -269,7 +270,7 @@ class Sensitivity(StrEnum):
     C5 = "C5"
 
 
-class Stage(StrEnum):
+class Stage(Term):
     """The earliest moment at which a field may flow; later in the list is stricter."""
 
     OFFER = "offer"
@@ -278,7 +279,7 @@ class Stage(StrEnum):
     NEVER = "never"
 
 
-class Group(StrEnum):
+class Group(Term):
     """What headers, receipts and consents speak in instead of fields."""
 
     ROUTING = "routing"
@@ -296,7 +297,7 @@ class Group(StrEnum):
     PERPETRATOR = "perpetrator"
 
 
-class Basis(StrEnum):
+class Basis(Term):
     """On what ground her data moves."""
 
     CONSENT = "consent"
@@ -313,7 +314,7 @@ class Basis(StrEnum):
     STATUTE = "statute"
 
 
-class BasisClass(StrEnum):
+class BasisClass(Term):
     """All that a header or a cut-down receipt says of the basis."""
 
     CONSENT = "consent"
@@ -321,7 +322,7 @@ class BasisClass(StrEnum):
     EXCEPTION = "exception"
 
 
-class Feedback(StrEnum):
+class Feedback(Term):
     """How much comes back to the referring agency; feedback is disclosure too."""
 
     DECISION = "decision"
@@ -329,14 +330,14 @@ class Feedback(StrEnum):
     OUTCOME = "outcome"
 
 
-class ReleaseMode(StrEnum):
+class ReleaseMode(Term):
     """Whether an acceptance releases the disclosure by itself, or a worker confirms first."""
 
     AUTOMATIC = "automatic"
     CONFIRM = "confirm"
 
 
-class WithdrawalForm(StrEnum):
+class WithdrawalForm(Term):
     """The three forms of her no; she chooses."""
 
     STOP_SHARING = "stop-sharing"
@@ -344,7 +345,7 @@ class WithdrawalForm(StrEnum):
     ERASE = "erase"
 
 
-class Field(StrEnum):
+class Field(Term):
     """The machine name of every referral field. There is no other."""
 
     CLIENT_CODE = "client_code"

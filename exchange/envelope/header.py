@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from itertools import pairwise
 from operator import attrgetter
 from typing import Any, Final
 
@@ -139,8 +138,9 @@ def _is_groups(value: object) -> bool:
     return (
         type(value) is list
         and 0 < len(value) <= LIMITS.groups
-        and all(type(group) is str and group in _GROUPS for group in value)
-        and all(before < after for before, after in pairwise(value))
+        and set(map(type, value)) == {str}
+        and _GROUPS.issuperset(value)
+        and value == sorted(set(value))
     )
 
 

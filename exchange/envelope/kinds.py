@@ -14,14 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
 from contracts.vocabulary import Stage, WithdrawalForm
+from contracts.vocabulary.term import Term
 
 
-class KindClass(StrEnum):
+class KindClass(Term):
     """The three classes of envelope."""
 
     FORWARD = "forward"
@@ -29,7 +29,7 @@ class KindClass(StrEnum):
     STOP = "stop"
 
 
-class Kind(StrEnum):
+class Kind(Term):
     """Every kind of envelope."""
 
     OFFER = "offer"
@@ -53,7 +53,7 @@ class Kind(StrEnum):
     ENTERED_IN_ERROR = "entered-in-error"
 
 
-class SignedBy(StrEnum):
+class SignedBy(Term):
     """Which of an agency's two signing keys signed."""
 
     AGENCY = "agency"

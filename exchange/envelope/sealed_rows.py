@@ -9,17 +9,18 @@ Rules:
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Final
 
-from nacl.bindings import crypto_aead_xchacha20poly1305_ietf_encrypt
-from nacl.secret import Aead
+from nacl.bindings import crypto_aead_xchacha20poly1305_ietf_decrypt, crypto_aead_xchacha20poly1305_ietf_encrypt
 
 from exchange.envelope.errors import SealedRowError
 from exchange.envelope.keys import NACL_REFUSALS, NONCE_BYTES, RowKey
-from exchange.envelope.tags import Tag, framed
+from exchange.envelope.tags import Tag, framed, one_more
 
 VERSION: Final = b"\x01"
-_SHORTEST: Final = len(VERSION) + NONCE_BYTES + 16
+_SEALED_AT: Final = len(VERSION) + NONCE_BYTES
+_SHORTEST: Final = _SEALED_AT + 16
 
 
 class SealedRows:
@@ -48,7 +49,12 @@ class SealedRows:
         if len(sealed) < _SHORTEST or not sealed.startswith(VERSION):
             raise SealedRowError
         try:
-            return Aead(self._key.secret_bytes()).decrypt(sealed[len(VERSION) :], _bound(table, column, row))
+            return crypto_aead_xchacha20poly1305_ietf_decrypt(
+                sealed[_SEALED_AT:],
+                _bound(table, column, row),
+                sealed[len(VERSION) : _SEALED_AT],
+                self._key.secret_bytes(),
+            )
         except NACL_REFUSALS as error:
             raise SealedRowError from error
 
@@ -57,4 +63,9 @@ class SealedRows:
 
 
 def _bound(table: str, column: str, row: str) -> bytes:
-    return framed(Tag.SEALED_ROW, table.encode(), column.encode(), row.encode())
+    return _column(table, column) + one_more(row.encode())
+
+
+@cache
+def _column(table: str, column: str) -> bytes:
+    return framed(Tag.SEALED_ROW, table.encode(), column.encode())

@@ -46,3 +46,8 @@ def framed(tag: Tag, *parts: bytes) -> bytes:
     for part in parts:
         pieces += (len(part).to_bytes(PREFIX_BYTES, "big"), part)
     return b"".join(pieces)
+
+
+def one_more(part: bytes) -> bytes:
+    """What one more part adds to the end of `framed`."""
+    return len(part).to_bytes(PREFIX_BYTES, "big") + part

@@ -11,7 +11,6 @@ Rules:
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, model_validator
@@ -29,12 +28,13 @@ from contracts.vocabulary import (
     ServiceType,
     Stage,
 )
+from contracts.vocabulary.term import Term
 from exchange.referral.canonical import SealedContent
 from exchange.referral.parts import ArrivalWindow
 from exchange.referral.values import Yes, once_each
 
 
-class Decision(StrEnum):
+class Decision(Term):
     """The receiver's word on an offer."""
 
     ACCEPTED = "accepted"
@@ -43,7 +43,7 @@ class Decision(StrEnum):
     REDIRECTED = "redirected"
 
 
-class Progress(StrEnum):
+class Progress(Term):
     """How an accepted service goes."""
 
     SCHEDULED = "scheduled"

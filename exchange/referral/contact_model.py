@@ -9,7 +9,6 @@ Rules:
 
 from __future__ import annotations
 
-from enum import StrEnum
 from functools import lru_cache
 from typing import Annotated, Final, Self
 from zoneinfo import ZoneInfo, available_timezones
@@ -20,6 +19,7 @@ from pydantic_core import PydanticCustomError
 
 from consent.terms import Moment
 from contracts.vocabulary import Channel
+from contracts.vocabulary.term import Term
 from exchange.referral.canonical import SealedModel
 from exchange.referral.values import Line, Name, ShortText, Yes, text
 
@@ -27,7 +27,7 @@ MAX_CHANNELS: Final = 15
 MAX_WINDOWS: Final = 28
 
 
-class Initiator(StrEnum):
+class Initiator(Term):
     """Who starts a conversation."""
 
     SURVIVOR = "survivor"
@@ -35,7 +35,7 @@ class Initiator(StrEnum):
     NEITHER = "neither"
 
 
-class Network(StrEnum):
+class Network(Term):
     """Whose network her device is on."""
 
     OWN = "own"
@@ -43,7 +43,7 @@ class Network(StrEnum):
     EMPLOYER = "employer"
 
 
-class Weekday(StrEnum):
+class Weekday(Term):
     """The day on which a window begins."""
 
     MONDAY = "monday"
@@ -55,7 +55,7 @@ class Weekday(StrEnum):
     SUNDAY = "sunday"
 
 
-class MayAnswer(StrEnum):
+class MayAnswer(Term):
     """Who else may pick up."""
 
     ONLY_HER = "only-her"
@@ -63,7 +63,7 @@ class MayAnswer(StrEnum):
     ANYONE = "anyone"
 
 
-class Voicemail(StrEnum):
+class Voicemail(Term):
     """Whether a message may be left."""
 
     NEVER = "never"
@@ -71,14 +71,14 @@ class Voicemail(StrEnum):
     OK = "ok"
 
 
-class CallerId(StrEnum):
+class CallerId(Term):
     """Whether the caller's number may be seen."""
 
     HIDE = "hide"
     SHOW = "show"
 
 
-class DroppedCall(StrEnum):
+class DroppedCall(Term):
     """What to do when a call breaks off."""
 
     CALL_BACK = "call-back"

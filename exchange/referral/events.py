@@ -12,21 +12,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
 from contracts.vocabulary import WithdrawalForm
+from contracts.vocabulary.term import Term
 
 
-class Side(StrEnum):
+class Side(Term):
     """The two parties of a referral."""
 
     REFERRING = "referring"
     RECEIVING = "receiving"
 
 
-class State(StrEnum):
+class State(Term):
     """Where a referral stands. `draft` and `sent` exist only at the sender, before the receiver has signed for it."""
 
     DRAFT = "draft"
@@ -50,7 +50,7 @@ class State(StrEnum):
     ENTERED_IN_ERROR = "entered-in-error"
 
 
-class EventName(StrEnum):
+class EventName(Term):
     """What can happen. The receiver's events are named after the state they bring about."""
 
     OFFERED = "offered"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated, Final, Self
 
 from pydantic import Field as Described
@@ -11,6 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from consent.terms import Country, Moment
 from contracts.vocabulary import AgeBand, Sex
+from contracts.vocabulary.term import Term
 from exchange.referral.canonical import SealedModel
 from exchange.referral.values import Name, Yes
 
@@ -20,7 +20,7 @@ Months = Annotated[int, Described(strict=True, ge=0, le=240)]
 Amount = Annotated[int, Described(strict=True, ge=0, le=1_000_000_000)]
 
 
-class InterpreterGender(StrEnum):
+class InterpreterGender(Term):
     """Whom she is willing to speak through."""
 
     WOMAN = "woman"
@@ -28,7 +28,7 @@ class InterpreterGender(StrEnum):
     NO_PREFERENCE = "no-preference"
 
 
-class ExpectedStay(StrEnum):
+class ExpectedStay(Term):
     """How long, as far as anyone can say."""
 
     TONIGHT = "tonight"
@@ -38,7 +38,7 @@ class ExpectedStay(StrEnum):
     NOT_KNOWN = "not-known"
 
 
-class ConflictQuestion(StrEnum):
+class ConflictQuestion(Term):
     """What the receiver has to ask itself before it accepts. Coded: who is meant is never sent."""
 
     LINKED_TO_EMPLOYER = "linked-to-employer"
@@ -48,7 +48,7 @@ class ConflictQuestion(StrEnum):
     SERVES_PERPETRATOR = "serves-perpetrator"
 
 
-class ImmigrationStatus(StrEnum):
+class ImmigrationStatus(Term):
     """Her status, as a class."""
 
     DOCUMENTED = "documented"
@@ -59,7 +59,7 @@ class ImmigrationStatus(StrEnum):
     NOT_KNOWN = "not-known"
 
 
-class CaregiverRelationship(StrEnum):
+class CaregiverRelationship(Term):
     """Who the caregiver is to the child."""
 
     MOTHER = "mother"
@@ -71,7 +71,7 @@ class CaregiverRelationship(StrEnum):
     OTHER = "other"
 
 
-class ExcludedBecause(StrEnum):
+class ExcludedBecause(Term):
     """Why the caregiver must not be told."""
 
     IS_PERPETRATOR = "is-perpetrator"
