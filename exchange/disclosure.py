@@ -301,8 +301,7 @@ def _reasons(
     question: _Question, permit: policy.Permit, consent: ConsentPermit | consents.ConsentDeny
 ) -> tuple[FieldReason, ...]:
     by_field = {verdict.field: verdict for verdict in consent.verdicts}
-    found = (_reason(question, verdict, by_field.get(verdict.field)) for verdict in permit.verdicts)
-    return tuple(found)
+    return tuple([_reason(question, verdict, by_field.get(verdict.field)) for verdict in permit.verdicts])
 
 
 def _reason(question: _Question, rule: policy.FieldVerdict, consent: consents.ConsentVerdict | None) -> FieldReason:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam, insert, null, select, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -12,8 +12,7 @@ from exchange.storage.prepared import Prepared
 from exchange.storage.tables import AUDIT, IDEMPOTENCY, OAUTH_CLIENT, USED_JTI
 
 
-@dataclass(frozen=True, slots=True)
-class StoredClient:
+class StoredClient(NamedTuple):
     """A system of this agency that may call the API."""
 
     client_id: str
@@ -24,8 +23,7 @@ class StoredClient:
     created_at: int
 
 
-@dataclass(frozen=True, slots=True)
-class StoredAnswer:
+class StoredAnswer(NamedTuple):
     """The first answer to a write."""
 
     request_digest: str
@@ -34,12 +32,12 @@ class StoredAnswer:
     sealed_answer: bytes | None
 
 
-_CLIENT_COLUMNS = [OAUTH_CLIENT.c[f.name] for f in fields(StoredClient)]
+_CLIENT_COLUMNS = [OAUTH_CLIENT.c[name] for name in StoredClient._fields]
 _LOAD_CLIENT = Prepared(select(*_CLIENT_COLUMNS).where(OAUTH_CLIENT.c.client_id == bindparam("the_client")))
 _FORGET_USED = tuple(
     Prepared(table.delete().where(table.c.expires_at <= bindparam("the_time"))) for table in (USED_JTI, IDEMPOTENCY)
 )
-_ANSWER_COLUMNS = [IDEMPOTENCY.c[f.name] for f in fields(StoredAnswer)]
+_ANSWER_COLUMNS = [IDEMPOTENCY.c[name] for name in StoredAnswer._fields]
 _LOAD_ANSWER = Prepared(
     select(*_ANSWER_COLUMNS).where(
         IDEMPOTENCY.c.client_id == bindparam("the_client"), IDEMPOTENCY.c.key == bindparam("the_key")
@@ -58,7 +56,7 @@ def insert_client(conn: Connection, client: StoredClient) -> None:
     Raises:
         sqlalchemy.exc.IntegrityError: the client id exists.
     """
-    conn.execute(insert(OAUTH_CLIENT), {f.name: getattr(client, f.name) for f in fields(client)})
+    conn.execute(insert(OAUTH_CLIENT), client._asdict())
 
 
 def load_client(conn: Connection, client_id: str) -> StoredClient | None:

@@ -9,8 +9,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
-from typing import Any, Final
+from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, insert
 
@@ -21,8 +20,7 @@ from exchange.storage.statements import insert_listed, insert_unless_there
 from exchange.storage.tables import AUDIT, EVENT, INBOX, REFERRAL, SEEN_ENVELOPE
 
 
-@dataclass(frozen=True, slots=True)
-class GivenAnswer:
+class GivenAnswer(NamedTuple):
     """What an envelope was answered with, and until when a repeat is answered with the same bytes."""
 
     sender: str
@@ -32,8 +30,7 @@ class GivenAnswer:
     expires_at: int
 
 
-@dataclass(frozen=True, slots=True)
-class AuditEntry:
+class AuditEntry(NamedTuple):
     """One line of the local record: ids and stable codes only."""
 
     at: int
@@ -44,15 +41,11 @@ class AuditEntry:
     detail: str | None = None
 
 
-def _names(kind: type[Any]) -> list[str]:
-    return [field.name for field in fields(kind)]
-
-
-_REFERRALS: Final = Prepared(insert(REFERRAL), columns=_names(ReferralRecord))
-_EVENTS: Final = Prepared(insert_unless_there(EVENT), columns=_names(EventRecord))
-_ARRIVED: Final = Prepared(insert_listed(INBOX), columns=_names(ArrivedRecord))
-_ANSWERS: Final = Prepared(insert(SEEN_ENVELOPE), columns=_names(GivenAnswer))
-_AUDIT: Final = Prepared(insert(AUDIT), columns=_names(AuditEntry))
+_REFERRALS: Final = Prepared(insert(REFERRAL), columns=ReferralRecord._fields)
+_EVENTS: Final = Prepared(insert_unless_there(EVENT), columns=EventRecord._fields)
+_ARRIVED: Final = Prepared(insert_listed(INBOX), columns=ArrivedRecord._fields)
+_ANSWERS: Final = Prepared(insert(SEEN_ENVELOPE), columns=GivenAnswer._fields)
+_AUDIT: Final = Prepared(insert(AUDIT), columns=AuditEntry._fields)
 
 
 def insert_referrals(conn: Connection, records: Iterable[ReferralRecord]) -> None:
@@ -61,12 +54,12 @@ def insert_referrals(conn: Connection, records: Iterable[ReferralRecord]) -> Non
     Raises:
         sqlalchemy.exc.IntegrityError: one of the ids exists.
     """
-    _add(conn, _REFERRALS, ReferralRecord, records)
+    _REFERRALS.run_each(conn, [row._asdict() for row in records])
 
 
 def add_events(conn: Connection, events: Iterable[EventRecord]) -> None:
     """Record events; one that is on record already stays as it is."""
-    _add(conn, _EVENTS, EventRecord, events)
+    _EVENTS.run_each(conn, [row._asdict() for row in events])
 
 
 def add_arrived(conn: Connection, items: Iterable[ArrivedRecord]) -> None:
@@ -75,7 +68,7 @@ def add_arrived(conn: Connection, items: Iterable[ArrivedRecord]) -> None:
     Raises:
         sqlalchemy.exc.IntegrityError: one of the ids was used before.
     """
-    _add(conn, _ARRIVED, ArrivedRecord, items)
+    _ARRIVED.run_each(conn, [row._asdict() for row in items])
 
 
 def remember_answers(conn: Connection, answers: Iterable[GivenAnswer]) -> None:
@@ -84,14 +77,9 @@ def remember_answers(conn: Connection, answers: Iterable[GivenAnswer]) -> None:
     Raises:
         sqlalchemy.exc.IntegrityError: another delivery of one of these envelopes was first.
     """
-    _add(conn, _ANSWERS, GivenAnswer, answers)
+    _ANSWERS.run_each(conn, [row._asdict() for row in answers])
 
 
 def add_audits(conn: Connection, entries: Iterable[AuditEntry]) -> None:
     """Lines of the local record."""
-    _add(conn, _AUDIT, AuditEntry, entries)
-
-
-def _add(conn: Connection, statement: Prepared, kind: type[Any], records: Iterable[object]) -> None:
-    names = _names(kind)
-    statement.run_each(conn, [{name: getattr(record, name) for name in names} for record in records])
+    _AUDIT.run_each(conn, [row._asdict() for row in entries])

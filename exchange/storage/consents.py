@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
@@ -15,8 +15,7 @@ class StaleConsentError(Exception):
     """The consent changed between reading and writing; read again and decide again."""
 
 
-@dataclass(frozen=True, slots=True)
-class StoredConsent:
+class StoredConsent(NamedTuple):
     """A consent row; the record is sealed under the storage key."""
 
     id: str
@@ -29,7 +28,7 @@ class StoredConsent:
     unit: str | None = None
 
 
-_COLUMNS = [CONSENT.c[f.name] for f in fields(StoredConsent)]
+_COLUMNS = [CONSENT.c[name] for name in StoredConsent._fields]
 _LOAD = Prepared(select(*_COLUMNS).where(CONSENT.c.id == bindparam("the_id")))
 _SAME = select(CONSENT.c.id).where(CONSENT.c.id == bindparam("the_id"), CONSENT.c.version == bindparam("the_version"))
 # On PostgreSQL a withdrawal that commits first is seen, and one that comes later waits.
@@ -44,7 +43,7 @@ _CODE = Prepared(
 
 def insert_consent(conn: Connection, row: StoredConsent) -> None:
     """A new consent."""
-    conn.execute(insert(CONSENT), {f.name: getattr(row, f.name) for f in fields(row)})
+    conn.execute(insert(CONSENT), row._asdict())
 
 
 def load_consent(conn: Connection, consent_id: str) -> StoredConsent | None:
@@ -68,9 +67,7 @@ def save_consent(conn: Connection, row: StoredConsent, *, read_version: int) -> 
         StaleConsentError: somebody else wrote first.
     """
     done = conn.execute(
-        update(CONSENT)
-        .where(CONSENT.c.id == row.id, CONSENT.c.version == read_version)
-        .values({f.name: getattr(row, f.name) for f in fields(row)})
+        update(CONSENT).where(CONSENT.c.id == row.id, CONSENT.c.version == read_version).values(row._asdict())
     )
     if done.rowcount != 1:
         raise StaleConsentError

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam, func, insert, select
 
@@ -12,8 +12,7 @@ from exchange.storage.statements import insert_unless_there
 from exchange.storage.tables import OWN_EPOCH, PEER_EPOCH
 
 
-@dataclass(frozen=True, slots=True)
-class StoredEpoch:
+class StoredEpoch(NamedTuple):
     """One published epoch statement, with the columns that queries need."""
 
     key_id: str
@@ -23,9 +22,9 @@ class StoredEpoch:
     statement: bytes
 
 
-_OWN = [OWN_EPOCH.c[f.name] for f in fields(StoredEpoch)]
-_PEER = [PEER_EPOCH.c[f.name] for f in fields(StoredEpoch)]
-_NAMES = [f.name for f in fields(StoredEpoch)]
+_OWN = [OWN_EPOCH.c[name] for name in StoredEpoch._fields]
+_PEER = [PEER_EPOCH.c[name] for name in StoredEpoch._fields]
+_NAMES = StoredEpoch._fields
 _OWN_EPOCHS = Prepared(select(*_OWN).order_by(OWN_EPOCH.c.seq))
 _PUBLISH = Prepared(insert(OWN_EPOCH), columns=_NAMES)
 _FORGET_OWN = Prepared(OWN_EPOCH.delete().where(OWN_EPOCH.c.not_after <= bindparam("the_time")))
@@ -36,10 +35,6 @@ _NEWEST = select(func.max(_OTHER.c.seq)).where(_OTHER.c.agency == PEER_EPOCH.c.a
 _FORGET_PEER = Prepared(
     PEER_EPOCH.delete().where(PEER_EPOCH.c.not_after <= bindparam("the_time"), PEER_EPOCH.c.seq < _NEWEST)
 )
-
-
-def _values(epoch: StoredEpoch) -> dict[str, object]:
-    return {f.name: getattr(epoch, f.name) for f in fields(epoch)}
 
 
 def own_epochs(conn: Connection) -> Sequence[StoredEpoch]:
@@ -53,7 +48,7 @@ def publish_epochs(conn: Connection, epochs: Iterable[StoredEpoch]) -> None:
     Raises:
         sqlalchemy.exc.IntegrityError: another process published first.
     """
-    _PUBLISH.run_each(conn, [_values(epoch) for epoch in epochs])
+    _PUBLISH.run_each(conn, [epoch._asdict() for epoch in epochs])
 
 
 def forget_own_epochs(conn: Connection, before: int) -> None:
@@ -68,7 +63,7 @@ def peer_epochs(conn: Connection, agency: str) -> Sequence[StoredEpoch]:
 
 def remember_peer_epochs(conn: Connection, agency: str, epochs: Iterable[StoredEpoch], at: int) -> None:
     """Keep a peer's verified statements; one that is known already stays as it is."""
-    _REMEMBER.run_each(conn, [{"agency": agency, "fetched_at": at} | _values(epoch) for epoch in epochs])
+    _REMEMBER.run_each(conn, [{"agency": agency, "fetched_at": at} | epoch._asdict() for epoch in epochs])
 
 
 def forget_peer_epochs(conn: Connection, before: int) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, Integer, Select, bindparam, or_, select, text, update
 
@@ -15,8 +14,7 @@ from exchange.storage.tables import INBOX, REFERRAL, SEEN_ENVELOPE
 from exchange.storage.visibility import FIRST_UNSETTLED
 
 
-@dataclass(frozen=True, slots=True)
-class ArrivedRecord:
+class ArrivedRecord(NamedTuple):
     """An inbox row without sequence number and lease."""
 
     id: str
@@ -40,7 +38,7 @@ class ArrivedRecord:
     consent_ended_at: int | None = None
 
 
-_COLUMNS = [INBOX.c[f.name] for f in fields(ArrivedRecord)]
+_COLUMNS = [INBOX.c[name] for name in ArrivedRecord._fields]
 _NO_BODY = dict.fromkeys(["sealed_header", "rewrapped_key", "wrapped_key", "ciphertext", "signature", "release"])
 _ID_PLACE = 1 + _COLUMNS.index(INBOX.c.id)
 _LOAD = Prepared(where_listed(select(INBOX.c.seq, *_COLUMNS), INBOX.c.id))

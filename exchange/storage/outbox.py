@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from sqlalchemy import (
     Connection,
@@ -26,8 +27,7 @@ from exchange.storage.statements import insert_unless_there, where_listed
 from exchange.storage.tables import OUTBOX, PEER, REFERRAL
 
 
-@dataclass(frozen=True, slots=True)
-class OutgoingRecord:
+class OutgoingRecord(NamedTuple):
     """An outbox row without its sequence number and settlement."""
 
     id: str
@@ -58,7 +58,7 @@ class Settlement:
     keep_body: bool = False
 
 
-_NAMES = tuple(f.name for f in fields(OutgoingRecord))
+_NAMES = OutgoingRecord._fields
 _COLUMNS = [OUTBOX.c[name] for name in _NAMES]
 _NO_BODY = {"sealed_header": None, "wrapped_key": None, "ciphertext": None, "signature": None, "release": None}
 _ENQUEUE = Prepared(insert(OUTBOX), columns=_NAMES)
@@ -119,7 +119,7 @@ _HAS_EXPIRED = Prepared(select(OUTBOX.c.id).where(_NOT_GONE, OUTBOX.c.expires_at
 
 def enqueue(conn: Connection, item: OutgoingRecord) -> None:
     """Store an envelope as `queued` or `held`, and make sure the courier knows the peer."""
-    _ENQUEUE.run(conn, {name: getattr(item, name) for name in _NAMES})
+    _ENQUEUE.run(conn, item._asdict())
     # What is held follows an offer, which was queued for the same peer.
     if item.status == "queued":
         _KNOW_PEER.run(conn, {"agency": item.peer, "due_at": 0})

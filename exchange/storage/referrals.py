@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
 from functools import cache
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
@@ -35,8 +34,7 @@ class StaleReferralError(Exception):
     """The referral changed between reading and writing; read again and decide again."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReferralRecord:
+class ReferralRecord(NamedTuple):
     """A referral row. Column meanings stand in `exchange.storage.tables.ReferralRow`."""
 
     id: str
@@ -70,8 +68,7 @@ class ReferralRecord:
     sealed_facts: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class EventRecord:
+class EventRecord(NamedTuple):
     """One event row."""
 
     referral: str
@@ -84,8 +81,7 @@ class EventRecord:
     digest: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class AttestationRecord:
+class AttestationRecord(NamedTuple):
     """One attestation row."""
 
     referral: str
@@ -95,10 +91,10 @@ class AttestationRecord:
     digest: str | None = None
 
 
-_NAMES = tuple(f.name for f in fields(ReferralRecord))
+_NAMES = ReferralRecord._fields
 _COLUMNS = [REFERRAL.c[name] for name in _NAMES]
-_EVENT_COLUMNS = [EVENT.c[f.name] for f in fields(EventRecord)]
-_ATTESTATION_COLUMNS = [ATTESTATION.c[f.name] for f in fields(AttestationRecord)]
+_EVENT_COLUMNS = [EVENT.c[name] for name in EventRecord._fields]
+_ATTESTATION_COLUMNS = [ATTESTATION.c[name] for name in AttestationRecord._fields]
 _INSERT = Prepared(insert(REFERRAL), columns=_NAMES)
 _ROWS = select(*_COLUMNS)
 _LOAD = Prepared(where_listed(_ROWS, REFERRAL.c.id))
@@ -113,7 +109,7 @@ _VERSIONS = Prepared(
 # On SQLite writers are serialised, and the dialect leaves FOR UPDATE out.
 _LOCK = Prepared(where_listed(_ROWS.order_by(REFERRAL.c.id).with_for_update(), REFERRAL.c.id))
 _SAVE = update(REFERRAL).where(REFERRAL.c.id == bindparam("the_id"), REFERRAL.c.version == bindparam("the_version"))
-_ADD_EVENT = Prepared(insert_unless_there(EVENT), columns=[f.name for f in fields(EventRecord)])
+_ADD_EVENT = Prepared(insert_unless_there(EVENT), columns=EventRecord._fields)
 _EVENTS = Prepared(where_listed(select(*_EVENT_COLUMNS), EVENT.c.referral))
 _ADD_CHANGE = Prepared(insert_listed(CHANGE), columns=["referral", "what", "at"])
 _OWE = Prepared(insert_unless_there(ATTESTATION), columns=["referral", "party", "owed_since"])
@@ -160,10 +156,6 @@ _DUE_FOR: Final[Mapping[str, Prepared]] = {
 }
 
 
-def _values(record: object) -> dict[str, object]:
-    return {f.name: getattr(record, f.name) for f in fields(record)}  # type: ignore[arg-type]
-
-
 def in_sight(unit: str | BindParameter[str]) -> ColumnElement[bool]:
     """What a branch may see: its own, and what arrived and nobody has taken over yet."""
     return or_(REFERRAL.c.unit == unit, and_(REFERRAL.c.unit.is_(None), REFERRAL.c.side == "receiving"))
@@ -175,7 +167,7 @@ def insert_referral(conn: Connection, record: ReferralRecord) -> None:
     Raises:
         sqlalchemy.exc.IntegrityError: the id exists.
     """
-    _INSERT.run(conn, {name: getattr(record, name) for name in _NAMES})
+    _INSERT.run(conn, record._asdict())
 
 
 def load_referral(conn: Connection, referral: str) -> ReferralRecord | None:
@@ -213,9 +205,9 @@ def save_referral(conn: Connection, record: ReferralRecord) -> ReferralRecord:
     Raises:
         StaleReferralError: somebody else wrote first.
     """
-    fresh = replace(record, version=record.version + 1)
+    fresh = record._replace(version=record.version + 1)
     whole = _saving(frozenset(_NAMES))
-    if whole.run(conn, _values(fresh) | {"the_id": record.id, "the_version": record.version}) != 1:
+    if whole.run(conn, fresh._asdict() | {"the_id": record.id, "the_version": record.version}) != 1:
         raise StaleReferralError
     return fresh
 
@@ -228,9 +220,9 @@ def save_referrals(conn: Connection, changed: Sequence[tuple[ReferralRecord, Ref
     Raises:
         StaleReferralError: one of them is not the version that was locked.
     """
-    by_columns: dict[frozenset[str], list[dict[str, object]]] = defaultdict(list)
+    by_columns: dict[frozenset[str], list[dict[str, Any]]] = defaultdict(list)
     for before, after in changed:
-        found = {name: value for name in _NAMES if (value := getattr(after, name)) != getattr(before, name)}
+        found = {name: new for name, old, new in zip(_NAMES, before, after, strict=True) if new != old}
         key = {"the_id": before.id, "the_version": before.version}
         by_columns[frozenset(found)].append(found | key | {"version": before.version + 1})
     for columns, rows in by_columns.items():
@@ -257,7 +249,7 @@ def guard_versions(conn: Connection, versions: Mapping[str, int]) -> None:
 
 def add_event(conn: Connection, event: EventRecord) -> None:
     """Record an event; one that is on record already stays as it is."""
-    _ADD_EVENT.run(conn, _values(event))
+    _ADD_EVENT.run(conn, event._asdict())
 
 
 def remove_events(conn: Connection, referral: str, digests: Iterable[str]) -> int:

@@ -6,8 +6,6 @@ step is judged by.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from exchange.feedback import Answer, Kept
 from exchange.messages import AnswerTerms, Posting, SealedMessage, seal_answer
 from exchange.referral.lifecycle import EventName
@@ -47,7 +45,7 @@ async def say(
         mine = taken_over(case.record, acting.unit)
         if detail is not None:
             facts = case.facts.model_copy(update={"own_word": detail})
-            mine = replace(mine, sealed_facts=seal_facts(node, mine.id, facts))
+            mine = mine._replace(sealed_facts=seal_facts(node, mine.id, facts))
         record = change_referral(node, conn, mine, what=name.value, events=[event])
         if sealed is not None:
             put_out(node, conn, sealed)

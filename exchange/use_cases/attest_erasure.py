@@ -5,8 +5,6 @@ Saying it again changes nothing. A lying receiver can keep a copy; the statement
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from exchange.schemas.inbox import ErasureAttestationRequest, ReferralAct
 from exchange.stops import Erased, erasure_receipt
 from exchange.storage.database import Connection
@@ -40,7 +38,7 @@ async def attest_erasure(node: Node, acting: Acting, item: str, _request: Erasur
             sealed = make_stop(node, erasure_receipt(Erased.BY_AGENCY), record)
             put_out(node, conn, sealed)
             record_attestation(conn, record.id, "own-agency", node.clock(), sealed.digest)
-            saved = save_referral(conn, replace(record, number=sealed.header.number or record.number))
+            saved = save_referral(conn, record._replace(number=sealed.header.number or record.number))
             audit(conn, node, acting, "erasure-attested", [record.id], sealed.digest)
             return ReferralAct(referral=referral_view(saved, attestations_of(conn, record.id)))
 

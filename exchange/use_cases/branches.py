@@ -14,8 +14,6 @@ Lists follow the same rules in SQL (`exchange.storage.referrals.in_sight`).
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from exchange.referral.lifecycle import Side
 from exchange.storage.consents import StoredConsent
 from exchange.storage.referrals import ReferralRecord
@@ -37,4 +35,4 @@ def taken_over(record: ReferralRecord, unit: str | None) -> ReferralRecord:
     """The referral after this branch has taken it over; another's, and the agency's own, stay as they are."""
     if unit is None or record.unit is not None or record.side != Side.RECEIVING:
         return record
-    return replace(record, unit=unit)
+    return record._replace(unit=unit)

@@ -7,7 +7,6 @@ ended it: there is no moment in which she has said no and her name can still be 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 
 from exchange.referral.lifecycle import Side
 from exchange.storage.database import Connection
@@ -62,9 +61,9 @@ def change_referral(
     for event in events:
         add_event(conn, event)
         if event.side == record.side:
-            record = replace(record, number=max(record.number, event.number))
+            record = record._replace(number=max(record.number, event.number))
         else:
-            record = replace(record, seen=max(record.seen, event.number))
+            record = record._replace(seen=max(record.seen, event.number))
     if adjust is not None:
         record = adjust(record)
     settled = _settled(node, record, facts, events_of(conn, [record.id])[record.id], at)
@@ -115,9 +114,12 @@ def change_each(node: Node, conn: Connection, referrals: Iterable[str], *, what:
 def _settled(
     node: Node, record: ReferralRecord, facts: Facts | None, events: Iterable[EventRecord], at: int
 ) -> ReferralRecord:
-    if facts is None and record.sealed_facts is not None:
-        facts = open_facts(node, record.id, record.sealed_facts)
-    return settle_state(record, facts, events, at=at)
+    def read() -> Facts | None:
+        if facts is None and record.sealed_facts is not None:
+            return open_facts(node, record.id, record.sealed_facts)
+        return facts
+
+    return settle_state(record, read, events, at=at)
 
 
 def _drop_held(conn: Connection, before: ReferralRecord, after: ReferralRecord) -> None:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from exchange.envelope.errors import EnvelopeError
@@ -122,8 +122,8 @@ def _bar(node: Node, conn: Connection, items: Sequence[OutgoingRecord]) -> None:
         def adjust(record: ReferralRecord, kind: str = item.kind, taken_back: int = taken_back) -> ReferralRecord:
             if kind == Kind.DISCLOSURE:
                 disclosed_at = None if taken_back else record.disclosed_at
-                return replace(record, hold="awaiting-disclosure", disclosed_at=disclosed_at)
-            return replace(record, undeliverable=True)
+                return record._replace(hold="awaiting-disclosure", disclosed_at=disclosed_at)
+            return record._replace(undeliverable=True)
 
         change_by_id(node, conn, item.referral, what=f"{item.kind}-barred", adjust=adjust)
 
@@ -237,14 +237,14 @@ def _settlement(item: OutgoingRecord, given: ItemAnswer, receipt: bytes | None) 
 
 
 def _reached(record: ReferralRecord, at: int) -> ReferralRecord:
-    return replace(record, delivered_at=record.delivered_at or at, undeliverable=False)
+    return record._replace(delivered_at=record.delivered_at or at, undeliverable=False)
 
 
 def _refused(node: Node, conn: Connection, item: OutgoingRecord) -> None:
     def adjust(record: ReferralRecord) -> ReferralRecord:
         if item.kind == Kind.DISCLOSURE:
-            return replace(record, hold="awaiting-disclosure")
-        return replace(record, undeliverable=True)
+            return record._replace(hold="awaiting-disclosure")
+        return record._replace(undeliverable=True)
 
     change_by_id(node, conn, item.referral, what=f"{item.kind}-refused", adjust=adjust)
 

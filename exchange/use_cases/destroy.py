@@ -12,7 +12,6 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from exchange.referral.lifecycle import EventName, Side
 from exchange.stops import Erased, erasure_receipt
@@ -78,7 +77,7 @@ def _destroy(node: Node, conn: Connection, record: ReferralRecord) -> None:
         subject = open_facts(node, record.id, record.sealed_facts).subject
         if subject is not None:
             forget_client_code(conn, subject, record.peer)
-    changed = replace(record, destroyed_at=at, destroy_at=record.destroy_at or at, sealed_facts=None, updated_at=at)
+    changed = record._replace(destroyed_at=at, destroy_at=record.destroy_at or at, sealed_facts=None, updated_at=at)
     save_referral(conn, _attested(node, conn, changed) if erased else changed)
     add_audit(conn, at=at, action="destroyed", subject_id=record.id)
 
@@ -95,4 +94,4 @@ def _attested(node: Node, conn: Connection, record: ReferralRecord) -> ReferralR
     sealed = make_stop(node, erasure_receipt(Erased.BY_NODE), record)
     put_out(node, conn, sealed)
     record_attestation(conn, record.id, "own-node", node.clock(), sealed.digest)
-    return replace(record, number=sealed.header.number or record.number)
+    return record._replace(number=sealed.header.number or record.number)

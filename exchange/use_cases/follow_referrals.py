@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 
 from exchange.schemas.referrals import ReferralChange, ReferralChanges, ReferralView
 from exchange.schemas.shapes import from_millis
@@ -36,7 +35,7 @@ async def read_referral(node: Node, referral: str, unit: str | None) -> Referral
         raise not_found()
     if record.closed_at is None:
         # An expiry is computed, not sent: it holds from its moment on, whether or not the clock-keeper came by.
-        record = replace(record, state=shared_state(record, as_events(events), node.clock()).value)
+        record = record._replace(state=shared_state(record, as_events(events), node.clock()).value)
     return referral_view(record, attestations)
 
 

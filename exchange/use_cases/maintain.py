@@ -6,8 +6,6 @@ Destruction stands apart: until its bytes are gone from the files it may have to
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from exchange.envelope.epochs import (
     EpochStatement,
     private_half_ends,
@@ -65,8 +63,8 @@ async def _mark(node: Node, what: str) -> None:
 def _marked(node: Node, conn: Connection, record: ReferralRecord, what: str, at: int) -> None:
     def adjust(read: ReferralRecord) -> ReferralRecord:
         if what == "overdue":
-            return replace(read, overdue_at=at)
-        return replace(read, undeliverable=True) if what == "undelivered" else read
+            return read._replace(overdue_at=at)
+        return read._replace(undeliverable=True) if what == "undelivered" else read
 
     change_referral(node, conn, record, what=what, adjust=adjust)
 
@@ -87,11 +85,11 @@ async def _expire_envelopes(node: Node) -> None:
 
 
 def _awaiting(record: ReferralRecord) -> ReferralRecord:
-    return replace(record, hold="awaiting-disclosure") if record.hold != "deleted" else record
+    return record._replace(hold="awaiting-disclosure") if record.hold != "deleted" else record
 
 
 def _undeliverable(record: ReferralRecord) -> ReferralRecord:
-    return replace(record, undeliverable=True)
+    return record._replace(undeliverable=True)
 
 
 async def _forget(node: Node) -> None:

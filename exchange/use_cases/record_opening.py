@@ -12,8 +12,6 @@ Rules:
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from contracts.vocabulary import Feedback
 from exchange.disclosure import lesser
 from exchange.envelope.kinds import Kind
@@ -68,4 +66,4 @@ def _told(node: Node, record: ReferralRecord, hers: Feedback) -> ReferralRecord:
     if rule is None:
         return record
     facts = facts.model_copy(update={"feedback": lesser(rule.feedback, hers)})
-    return replace(record, sealed_facts=seal_facts(node, record.id, facts))
+    return record._replace(sealed_facts=seal_facts(node, record.id, facts))

@@ -5,8 +5,6 @@ What was never taken over is destroyed here with the refusal: it could not be op
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from exchange.schemas.inbox import ReferralAct, RefusalRequest
 from exchange.stops import RefusalCode, refusal
 from exchange.storage.database import Connection
@@ -33,7 +31,7 @@ async def refuse_item(node: Node, acting: Acting, item: str, request: RefusalReq
             put_out(node, conn, sealed)
             if row.wrapped_key is not None:
                 wipe_item(conn, item)
-            saved = save_referral(conn, replace(record, number=sealed.header.number or record.number))
+            saved = save_referral(conn, record._replace(number=sealed.header.number or record.number))
             audit(conn, node, acting, "refused", [item], request.code)
             return ReferralAct(referral=referral_view(saved))
 

@@ -17,7 +17,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from contracts.vocabulary import Feedback, Priority, Stage
 from exchange.disclosure import Refused, still_allowed
@@ -164,7 +164,7 @@ async def _give_up(node: Node, acting: Acting | None, case: Case, code: str, sen
             conn,
             case.record,
             what="awaiting-disclosure",
-            adjust=lambda read: replace(read, hold="awaiting-disclosure"),
+            adjust=lambda read: read._replace(hold="awaiting-disclosure"),
         )
         if acting is not None:
             audit(conn, node, acting, "release-refused", [record.id], code)
@@ -198,7 +198,7 @@ async def _let_go(
             record,
             what="disclosed",
             events=[event],
-            adjust=lambda read: replace(read, hold="released", disclosed_at=at, unserved_until=until),
+            adjust=lambda read: read._replace(hold="released", disclosed_at=at, unserved_until=until),
         )
         signal(conn, "outbox")
         if acting is not None:
@@ -248,7 +248,7 @@ def _unserved_until(node: Node, case: Case, at: int) -> int:
 def _wait(node: Node, conn: Connection, case: Case) -> ReleaseAnswer:
     """What was held stays held: a worker is asked, and it goes by itself when the receiver serves somebody."""
     code = "receiver-unserved"
-    record = change_referral(node, conn, case.record, what=code, adjust=lambda read: replace(read, hold=WAITING))
+    record = change_referral(node, conn, case.record, what=code, adjust=lambda read: read._replace(hold=WAITING))
     add_audit(conn, at=node.clock(), action="release-waits", subject_id=record.id, detail=code)
     return ReleaseAnswer(
         released=False,

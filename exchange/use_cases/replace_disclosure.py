@@ -6,8 +6,6 @@ once, with its release statement. On the waiting list nothing is held: she is as
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from exchange.envelope.kinds import Kind
 from exchange.referral.lifecycle import Side, State
 from exchange.schemas.referrals import DisclosureRequest, ForwardAnswer
@@ -75,4 +73,4 @@ def _held(node: Node, record: ReferralRecord, case: Case, told: Told) -> Referra
     )
     # `confirm` and not `held`: an acceptance that is here already must not release it before this call says so.
     hold = "confirm" if case.accepted() else "held"
-    return replace(record, hold=hold, sealed_facts=seal_facts(node, record.id, facts))
+    return record._replace(hold=hold, sealed_facts=seal_facts(node, record.id, facts))

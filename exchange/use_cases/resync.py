@@ -5,8 +5,6 @@ The sender's own case system is the source: bodies of delivered forwards and ans
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from exchange.schemas.federation import ResyncAnswer, ResyncRequest
 from exchange.schemas.shapes import to_millis
 from exchange.storage.access import add_audit
@@ -27,7 +25,7 @@ async def resync(node: Node, peer: str, request: ResyncRequest) -> ResyncAnswer:
         concerned = to_send_again(conn, peer, since)
         stops = requeue_stops(conn, peer, since, STOPS)
         for referral in concerned:
-            change_by_id(node, conn, referral, what="resend", adjust=lambda read: replace(read, resend=True))
+            change_by_id(node, conn, referral, what="resend", adjust=lambda read: read._replace(resend=True))
         add_audit(conn, at=node.clock(), action="resync", subject_id=peer)
         signal(conn, "outbox")
         return ResyncAnswer(stops_queued=stops, referrals_marked=len(concerned))

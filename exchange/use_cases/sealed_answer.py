@@ -12,7 +12,6 @@ Rules:
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
 from exchange.envelope.header import Header
@@ -67,7 +66,7 @@ async def store_sealed_answer(node: Node, acting: Acting, sealed: AgencySealed, 
     if not event_may_travel(header.kind, name, case.facts.feedback, sharing_stopped=stopped):
         raise ForbiddenError("feedback-level", "Her consent and the rule let less be told. Report it as progress here.")
     event = new_event(node, case, name, number=header.number, digest=sealed.message.digest)
-    event = replace(event, seen=header.seen, at=header.created)
+    event = event._replace(seen=header.seen, at=header.created)
 
     def commit(conn: Connection) -> EnvelopesAnswer:
         mine = taken_over(case.record, acting.unit)
@@ -139,7 +138,7 @@ async def store_sealed_attestation(node: Node, acting: Acting, sealed: AgencySea
                 raise ConflictError("number-not-higher", "The number must be higher than any before it.")
             put_out(node, conn, sealed.message)
             record_attestation(conn, record.id, "own-agency", node.clock(), sealed.message.digest)
-            record = save_referral(conn, replace(record, number=header.number or record.number))
+            record = save_referral(conn, record._replace(number=header.number or record.number))
             audit(conn, node, acting, "erasure-attested", [record.id], sealed.message.digest)
         answer = handed_in(record, going, sealed.receiver, attestations=attestations_of(conn, record.id))
         keep(conn, answer, None)

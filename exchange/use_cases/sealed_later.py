@@ -12,7 +12,6 @@ Rules:
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
 from consent.record import ConsentRecord
@@ -116,7 +115,7 @@ def _queue(
         conn,
         case.record,
         what=header.kind.value,
-        adjust=lambda read: replace(read, number=max(read.number, number)),
+        adjust=lambda read: read._replace(number=max(read.number, number)),
     )
     audit(conn, node, acting, f"sent-{header.kind}", [record.id])
     answer = handed_in(record, [sealed], sealed.receiver)
@@ -142,7 +141,7 @@ def _hold(
     hold = "confirm" if case.accepted() else "held"
 
     def held(read: ReferralRecord) -> ReferralRecord:
-        return replace(read, hold=hold, sealed_facts=seal_facts(node, read.id, facts))
+        return read._replace(hold=hold, sealed_facts=seal_facts(node, read.id, facts))
 
     record = change_referral(node, conn, case.record, what="disclosure-replaced", adjust=held)
     audit(conn, node, acting, "disclosure-replaced", [record.id], sealed.message.digest)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from exchange.envelope.kinds import Kind
 from exchange.referral.content import ReferralContent
 from exchange.referral.lifecycle import Side
@@ -95,7 +93,7 @@ def _store(
         put_out(node, conn, sealed)
     highest = max(sealed.header.number or 0 for sealed in told.sealed)
     record = change_referral(
-        node, conn, case.record, what=kind.value, adjust=lambda read: replace(read, number=max(read.number, highest))
+        node, conn, case.record, what=kind.value, adjust=lambda read: read._replace(number=max(read.number, highest))
     )
     audit(conn, node, acting, f"sent-{kind}", [record.id])
     answer = ForwardAnswer(referral=referral_view(record), fields=field_decisions(told.cleared.reasons))
@@ -105,7 +103,7 @@ def _store(
 
 def _drop_held(node: Node, conn: Connection, acting: Acting, case: Case, keep: Keep) -> ForwardAnswer:
     def drop(record: ReferralRecord) -> ReferralRecord:
-        return replace(record, hold="awaiting-disclosure") if record.hold in HOLDING else record
+        return record._replace(hold="awaiting-disclosure") if record.hold in HOLDING else record
 
     record = change_referral(node, conn, case.record, what="plan-changed", adjust=drop)
     audit(conn, node, acting, "plan-changed", [record.id])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
 from exchange.envelope.kinds import Kind, KindClass, class_of
@@ -42,7 +41,7 @@ def take_back(conn: Connection, record: ReferralRecord, name: EventName) -> Refe
         delete_queued(conn, record.id, ANSWERS)
     unsent = delete_queued(conn, record.id, FORWARDS)
     if unsent and remove_events(conn, record.id, unsent) and record.disclosed_at is not None:
-        return replace(record, disclosed_at=None)
+        return record._replace(disclosed_at=None)
     return record
 
 

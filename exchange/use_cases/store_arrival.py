@@ -14,7 +14,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from contracts.vocabulary import (
@@ -105,9 +105,9 @@ def absorb(node: Node, arrival: Arrival, memory: BatchMemory) -> None:
         known.events.append(event)
     known.received.add(header.id)
     if header.referral in memory.known:
-        known.record = settle_state(_adjusted(arrival, known.record), known.facts, known.events, at=arrival.at)
+        known.record = settle_state(_adjusted(arrival, known.record), lambda: known.facts, known.events, at=arrival.at)
     else:
-        known.record = settle_state(known.record, known.facts, known.events, at=arrival.at)
+        known.record = settle_state(known.record, lambda: known.facts, known.events, at=arrival.at)
         arrival.made = known.record
         memory.known[header.referral] = known
 
@@ -249,14 +249,14 @@ def _adjusted(arrival: Arrival, record: ReferralRecord) -> ReferralRecord:
     """The columns that follow from the kind alone."""
     header, at = arrival.checked.item.header, arrival.at
     number = arrival.checked.release.number if arrival.checked.release is not None else header.number or 0
-    record = replace(record, seen=max(record.seen, number))
+    record = record._replace(seen=max(record.seen, number))
     if header.kind is Kind.DISCLOSURE:
-        return replace(record, disclosed_at=record.disclosed_at or at)
+        return record._replace(disclosed_at=record.disclosed_at or at)
     if header.kind_class is KindClass.ANSWER and record.delivered_at is None:
         # Who answers has the offer, although its receipt never came.
-        return replace(record, delivered_at=at, undeliverable=False)
+        return record._replace(delivered_at=at, undeliverable=False)
     if header.kind is Kind.REFUSAL and record.side == Side.REFERRING:
-        return replace(record, undeliverable=True)
+        return record._replace(undeliverable=True)
     return record
 
 
@@ -266,7 +266,7 @@ def _with_accepting(node: Node, arrival: Arrival, record: ReferralRecord) -> Ref
         return record
     facts = open_facts(node, record.id, record.sealed_facts)
     facts = facts.model_copy(update={"accepting": arrival.checked.item.digest})
-    return replace(record, sealed_facts=seal_facts(node, record.id, facts))
+    return record._replace(sealed_facts=seal_facts(node, record.id, facts))
 
 
 def _follow(node: Node, conn: Connection, arrival: Arrival, record: ReferralRecord) -> None:

@@ -16,8 +16,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from contracts.vocabulary import Priority, ReleaseMode
@@ -37,6 +36,8 @@ from exchange.referral.lifecycle import (
 from exchange.storage.referrals import EventRecord, ReferralRecord
 from exchange.use_cases.facts import Facts
 
+ReadFacts = Callable[[], Facts | None]
+"""What the row says; nothing once a referral is a tombstone."""
 LONGEST_RETENTION_MS: Final = 365 * DAY_MS
 """Nothing is kept without an end, whatever a contract says."""
 HOLDING: Final = frozenset({"held", "confirm", "unserved", "release-due"})
@@ -70,27 +71,27 @@ def next_number(record: ReferralRecord, at: int) -> int:
 
 
 def settle_state(
-    record: ReferralRecord, facts: Facts | None, records: Iterable[EventRecord], *, at: int
+    record: ReferralRecord, facts: ReadFacts, records: Iterable[EventRecord], *, at: int
 ) -> ReferralRecord:
-    """The record after these events: state, hold, retention. Facts are gone once a referral is a tombstone."""
+    """The record after these events: state, hold, retention. Facts are asked for only where something hangs on them."""
     events = as_events(records)
     state = shared_state(record, events, at)
-    changed = replace(record, state=state.value, updated_at=at)
+    changed = record._replace(state=state.value, updated_at=at)
     if sharing_stopped(events) and changed.sharing_stopped_at is None:
-        changed = replace(changed, sharing_stopped_at=at)
+        changed = changed._replace(sharing_stopped_at=at)
     if record.side == Side.REFERRING:
-        changed = replace(changed, hold=_hold(changed, facts, state, events))
+        changed = changed._replace(hold=_hold(changed, facts, state, events))
         if state not in _NOT_SERVED or changed.disclosed_at is None:
-            changed = replace(changed, unserved_until=None)
+            changed = changed._replace(unserved_until=None)
     if state in TERMINAL:
-        changed = _closed(changed, facts, state, events, at)
+        changed = _closed(changed, facts(), state, events, at)
     elif changed.closed_at is not None and changed.destroyed_at is None and changed.blocked_at is None:
         # A decision that was made in time arrived after its expiry had been computed: it counts, and nothing is lost.
-        changed = replace(changed, closed_at=None, destroy_at=None, forget_at=None)
+        changed = changed._replace(closed_at=None, destroy_at=None, forget_at=None)
     return changed
 
 
-def _hold(record: ReferralRecord, facts: Facts | None, state: State, events: Iterable[Event]) -> str:
+def _hold(record: ReferralRecord, read_facts: ReadFacts, state: State, events: Iterable[Event]) -> str:
     hold = record.hold
     if hold not in HOLDING:
         return hold
@@ -102,6 +103,7 @@ def _hold(record: ReferralRecord, facts: Facts | None, state: State, events: Ite
     # releases nothing.
     accepted = any(event.name is EventName.ACCEPTED for event in events)
     if hold == "held" and accepted and state not in {State.SENT, State.RECEIVED, State.INFORMATION_REQUESTED}:
+        facts = read_facts()
         automatic = facts is not None and (
             facts.release is ReleaseMode.AUTOMATIC or facts.priority is Priority.EMERGENCY
         )
@@ -123,8 +125,7 @@ def _closed(
             # Counted from her word, not from the end of the service, which may be long past.
             ends = blocked_at + LIMITS.code_withdrawal_contest_ms
     destroy_at = min(end for end in (ends, record.destroy_at, closed_at + LONGEST_RETENTION_MS) if end is not None)
-    return replace(
-        record,
+    return record._replace(
         closed_at=closed_at,
         blocked_at=blocked_at,
         destroy_at=destroy_at,
