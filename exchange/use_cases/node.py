@@ -27,7 +27,7 @@ from exchange.storage.key_store import KeyStore
 from exchange.telemetry.measurements import Measurements
 from exchange.use_cases.turns import Turns
 
-HAND_IN_TURNS: Final = 8
+HAND_IN_TURNS: Final = 32
 """With more the courier waits longer for its first envelope, with less it is woken for too little."""
 
 

@@ -44,6 +44,7 @@ from exchange.use_cases.idempotency import Idempotency, Keep, Stored, once
 from exchange.use_cases.node import Node
 from exchange.use_cases.outgoing import agency_key, current_peer_epoch, put_out, signers
 from exchange.use_cases.refusals import changed_meanwhile
+from exchange.use_cases.turns import together
 
 ATTEMPTS: Final = 3
 
@@ -103,7 +104,9 @@ async def send_referral(
 async def _send_once(node: Node, acting: Acting, request: ReferralRequest, read: _Known, keep: Keep) -> ReferralCreated:
     agency_key(node)
     between = parties(node, request.to)
+    await together()
     consent = opened(node, read.consent)
+    await together()
     at = node.clock()
     code = read.code or new_client_code(node.entropy(8))
     judged = judge(node, between, request, consent, client_code=code, at=at)
@@ -111,9 +114,11 @@ async def _send_once(node: Node, acting: Acting, request: ReferralRequest, read:
         raise refused(node, judged.outcome)
     node.measurements.decided(engine="gate", outcome="cleared", code="allowed")
     epoch = await current_peer_epoch(node, between.receiver)
+    await together()
     held_until = hand_in.held_until(request, judged, judged.outcome, epoch, at)
     making = _Making(node.fresh_id(), at, consent.subject, code, judged, judged.outcome, epoch, held_until)
     offer, held = _seal_both(node, between, making)
+    await together()
     created = hand_in.created(
         between, judged, making.cleared, referral=making.referral, client_code=code, held=held is not None
     )

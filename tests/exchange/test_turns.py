@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from exchange.use_cases.turns import Turns
+from exchange.use_cases.turns import Turns, together
 
 
 @pytest.mark.parametrize("count", [1, 3, 4, 10], ids=["one", "as many as may", "one more", "many"])
@@ -32,6 +32,19 @@ async def test_what_is_done_meanwhile_gets_its_way_before_the_next_few_start() -
     await asyncio.gather(*(work(number) for number in range(4)))
     assert seen.index("stored 0") < seen.index("started 2")
     assert seen.index("stored 1") < seen.index("started 2")
+
+
+async def test_those_of_one_turn_go_through_each_step_together() -> None:
+    turns, seen = Turns(3), []
+
+    async def work(number: int) -> None:
+        await turns.take()
+        for step in ("judged", "sealed", "written"):
+            seen.append(f"{step} {number}")
+            await together()
+
+    await asyncio.gather(*(work(number) for number in range(3)))
+    assert seen == [f"{step} {number}" for step in ("judged", "sealed", "written") for number in range(3)]
 
 
 async def test_who_goes_away_while_waiting_costs_nobody_a_turn() -> None:
