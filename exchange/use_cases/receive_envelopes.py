@@ -8,6 +8,8 @@ Rules:
 * Only `accepted` is remembered. `refused` is final, says which step and who must act, and never what was sent. `later`
   is for what this node does not know yet: it reads the roster again once first.
 * A bad item never fails its batch.
+* All items are checked, then all are opened, then all are signed for: one step's code stays in the processor's caches
+  (`exchange.use_cases.turns`). Of two about one referral the second is judged by what the first has changed.
 * What a peer is told must not tell whether a person is known: an unknown referral and somebody else's look alike. That
   an id is another's is found last, by an envelope that is right in every other way; a stop about another's referral is
   signed for, remembered for its repeats, and does nothing.
@@ -16,11 +18,13 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, NamedTuple, TypeVar
 
 from exchange.envelope.errors import MalformedError, TooLargeError
+from exchange.envelope.keys import EpochKey
 from exchange.envelope.kinds import KindClass
 from exchange.envelope.statements import DeliveryReceipt, leaf_of, sign_statement
 from exchange.envelope.wire import parse_object, to_base64url
@@ -49,17 +53,29 @@ from exchange.verification import (
     parse_item,
 )
 
-YIELD_EVERY: Final = 2
-"""Items between two turns of the event loop: a full batch must not hold up the others."""
+YIELD_EVERY: Final = 6
+"""Steps (three of them an item) between two turns of the event loop: a full batch must not hold up the others."""
 ATTEMPTS: Final = 4
 LATER_S: Final = 30
 PROBLEM_BASE: Final = "https://referral-exchange.example/problems#"
 _NEWER_ROSTER_HELPS: Final = frozenset({"unknown-sender", "unknown-key", "unknown-contract"})
 
 
+Before = TypeVar("Before")
+After = TypeVar("After")
+_Keys = dict[str, EpochKey | None]
+
+
 @dataclass(frozen=True, slots=True)
 class _Repeat:
     answer: bytes
+
+
+class _Opened(NamedTuple):
+    """What was checked, and what is inside."""
+
+    checked: CheckedItem
+    message: VerifiedMessage | None
 
 
 async def receive_envelopes(node: Node, peer: str, body: bytes) -> BatchAnswer:
@@ -136,21 +152,55 @@ _Outcome = Arrival | _Repeat | VerificationError
 async def _judge(
     node: Node, parsed: Sequence[ParsedItem | VerificationError], memory: BatchMemory, around: Circumstances
 ) -> list[_Outcome]:
-    outcomes: list[_Outcome] = []
+    found: dict[int, _Outcome] = {
+        place: item for place, item in enumerate(parsed) if isinstance(item, VerificationError)
+    }
+    for group in _about_different_referrals(parsed):
+        checked = await _each(group, found, lambda item: _checked(item, memory, around))
+        keys = await _epoch_keys(node, checked.values())
+        opened = await _each(checked, found, partial(_opened, keys=keys, around=around))
+        found |= await _each(opened, found, lambda item: _absorbed(node, item, memory, around))
+    return [found[place] for place in range(len(parsed))]
+
+
+def _about_different_referrals(parsed: Sequence[ParsedItem | VerificationError]) -> Iterator[dict[int, ParsedItem]]:
+    """The items by their places, in order, in groups of which none waits for what another one changes."""
+    group: dict[int, ParsedItem] = {}
+    named: set[str] = set()
     for place, item in enumerate(parsed):
-        if place % YIELD_EVERY == YIELD_EVERY - 1:
-            await asyncio.sleep(0)
         if isinstance(item, VerificationError):
-            outcomes.append(item)
             continue
+        names = {item.header.id, item.header.referral}
+        if not named.isdisjoint(names):
+            yield group
+            group, named = {}, set()
+        group[place] = item
+        named |= names
+    yield group
+
+
+async def _each(
+    items: Mapping[int, Before], found: dict[int, _Outcome], step: Callable[[Before], After | _Repeat]
+) -> dict[int, After]:
+    """One step for all of them; whom it refuses, or answers from memory, is found and goes no further."""
+    left: dict[int, After] = {}
+    for count, (place, item) in enumerate(items.items(), start=1):
         try:
-            outcomes.append(await _judge_one(node, item, memory, around))
+            done = step(item)
         except VerificationError as error:
-            outcomes.append(error)
-    return outcomes
+            found[place] = error
+        else:
+            if isinstance(done, _Repeat):
+                found[place] = done
+            else:
+                left[place] = done
+        if count % YIELD_EVERY == 0:
+            await asyncio.sleep(0)
+    return left
 
 
-async def _judge_one(node: Node, item: ParsedItem, memory: BatchMemory, around: Circumstances) -> Arrival | _Repeat:
+def _checked(item: ParsedItem, memory: BatchMemory, around: Circumstances) -> CheckedItem | _Repeat:
+    """Steps 3 to 12, or the answer that a repeat had."""
     check_addresses(item, around)
     seen = memory.answers.get(item.header.id)
     if seen is not None:
@@ -159,8 +209,32 @@ async def _judge_one(node: Node, item: ParsedItem, memory: BatchMemory, around: 
             raise VerificationError(8, "id-conflict")
         if answer is not None:
             return _Repeat(answer)
-    checked = check_item(item, memory.of(item.header.referral), around)
-    message = await _opened(node, checked, around)
+    return check_item(item, memory.of(item.header.referral), around)
+
+
+async def _epoch_keys(node: Node, checked: Iterable[CheckedItem]) -> _Keys | None:
+    """The keys to which these were sealed, as far as there are any; nothing where the agency's keys are elsewhere."""
+    if node.keyring is None:
+        return None
+    named = {one.item.header.epoch_key for one in checked}
+    return {name: await node.keyring.epoch_key(name) for name in named if name is not None}
+
+
+def _opened(checked: CheckedItem, keys: _Keys | None, around: Circumstances) -> _Opened:
+    """Steps 13 to 17, where there is something to open."""
+    header = checked.item.header
+    if header.kind_class is KindClass.STOP or keys is None:
+        # Without keys the agency's own software does 13 to 17 when it opens this, and refuses what fails there.
+        return _Opened(checked, None)
+    epoch_key = keys.get(header.epoch_key or "")
+    if epoch_key is None:
+        raise VerificationError(13, "cannot-unwrap")
+    return _Opened(checked, open_item(checked, epoch_key, around))
+
+
+def _absorbed(node: Node, opened: _Opened, memory: BatchMemory, around: Circumstances) -> Arrival:
+    """What it does, and the receipt for it."""
+    item = opened.checked.item
     disregarded = _is_anothers(item, memory)
     receipt = DeliveryReceipt(
         envelope=item.header.id,
@@ -172,7 +246,7 @@ async def _judge_one(node: Node, item: ParsedItem, memory: BatchMemory, around: 
     )
     signed = sign_statement(receipt, node.node_key.sign)
     given = signed.to_bytes()
-    arrival = Arrival(checked, message, given, leaf_of(signed.body), around.at, disregarded=disregarded)
+    arrival = Arrival(opened.checked, opened.message, given, leaf_of(signed.body), around.at, disregarded=disregarded)
     try:
         absorb(node, arrival, memory)
     except TransitionError as error:
@@ -190,20 +264,6 @@ def _is_anothers(item: ParsedItem, memory: BatchMemory) -> bool:
     if item.header.kind_class is not KindClass.STOP:
         raise VerificationError(9, "unknown-referral")
     return True
-
-
-async def _opened(node: Node, checked: CheckedItem, around: Circumstances) -> VerifiedMessage | None:
-    """Steps 13 to 17, where there is something to open."""
-    header = checked.item.header
-    if header.kind_class is KindClass.STOP:
-        return None
-    if node.keyring is None:
-        # The agency's own software does 13 to 17 when it opens this, and refuses what fails there.
-        return None
-    epoch_key = await node.keyring.epoch_key(header.epoch_key or "")
-    if epoch_key is None:
-        raise VerificationError(13, "cannot-unwrap")
-    return open_item(checked, epoch_key, around)
 
 
 def _would_know_more(outcomes: Sequence[_Outcome]) -> bool:

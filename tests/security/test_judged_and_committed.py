@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
 
 from exchange.storage.database import Connection, Database
 from exchange.storage.referrals import (
@@ -32,7 +31,7 @@ OPEN = ReferralRecord(
 def _withdrawn(conn: Connection) -> None:
     record = load_referral(conn, REFERRAL)
     assert record is not None
-    save_referral(conn, replace(record, state="withdrawn"))
+    save_referral(conn, record._replace(state="withdrawn"))
 
 
 async def test_her_no_in_another_process_waits_for_a_batch_that_was_judged_before_it(database_url: str) -> None:
