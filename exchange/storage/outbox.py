@@ -109,7 +109,12 @@ _DELETE_QUEUED = Prepared(
 _HOLD_BACK = Prepared(
     where_listed(
         delete(OUTBOX)
-        .where(OUTBOX.c.referral == bindparam("the_referral"), IS_QUEUED, OUTBOX.c.attempted_at.is_(None))
+        .where(
+            OUTBOX.c.referral == bindparam("the_referral"),
+            OUTBOX.c.kind == bindparam("the_kind"),
+            IS_QUEUED,
+            OUTBOX.c.attempted_at.is_(None),
+        )
         .returning(OUTBOX.c.digest),
         OUTBOX.c.digest,
     )
@@ -169,9 +174,13 @@ def delete_queued(conn: Connection, referral: str, kinds: Iterable[str]) -> list
     return [digest for digest, attempted_at in rows if attempted_at is None]
 
 
-def hold_back(conn: Connection, referral: str, digests: Iterable[str]) -> list[str]:
-    """Delete those of these envelopes that certainly never left; returns their digests."""
-    return [digest for (digest,) in _HOLD_BACK.rows(conn, {"the_referral": referral, "the_ids": list(digests)})]
+def hold_back(conn: Connection, referral: str, kind: str, digests: Iterable[str]) -> list[str]:
+    """Delete those of these envelopes that certainly never left, of a kind that `mark_attempted` is told of.
+
+    Returns their digests.
+    """
+    which = {"the_referral": referral, "the_kind": kind, "the_ids": list(digests)}
+    return [digest for (digest,) in _HOLD_BACK.rows(conn, which)]
 
 
 def mark_attempted(conn: Connection, ids: Iterable[str], at: int) -> frozenset[str]:

@@ -18,11 +18,11 @@ from exchange.use_cases.outgoing import make_stop, put_out
 
 ANSWERS: Final = frozenset(kind.value for kind in Kind if class_of(kind) is KindClass.ANSWER)
 FORWARDS: Final = frozenset(kind.value for kind in (Kind.OFFER, Kind.DISCLOSURE, Kind.INFORMATION, Kind.UPDATE))
-
-
-_HOW_IT_GOES: Final = frozenset(
-    {state.value for state in Progress if not over(state)} | {EventName.INFORMATION_REQUESTED.value}
-)
+_HOW_IT_GOES: Final = {
+    Kind.PROGRESS: frozenset(state.value for state in Progress if not over(state)),
+    Kind.INFORMATION_REQUEST: frozenset({EventName.INFORMATION_REQUESTED.value}),
+}
+"""By kind: the answer to a recall may say the same, and always travels."""
 
 
 def take_back(conn: Connection, record: ReferralRecord, name: EventName) -> ReferralRecord:
@@ -34,9 +34,10 @@ def take_back(conn: Connection, record: ReferralRecord, name: EventName) -> Refe
     """
     if name is EventName.STOP_SHARING:
         told = [event for event in events_of(conn, [record.id])[record.id] if event.side == record.side]
-        digests = [event.digest for event in told if event.name in _HOW_IT_GOES and event.digest is not None]
-        if digests and (unsent := hold_back(conn, record.id, digests)):
-            keep_at_home(conn, record.id, unsent)
+        for kind, names in _HOW_IT_GOES.items():
+            digests = [event.digest for event in told if event.name in names and event.digest is not None]
+            if digests and (unsent := hold_back(conn, record.id, kind, digests)):
+                keep_at_home(conn, record.id, unsent)
     if name in {EventName.STOP_SERVICE, EventName.ERASE}:
         delete_queued(conn, record.id, ANSWERS)
     unsent = delete_queued(conn, record.id, FORWARDS)

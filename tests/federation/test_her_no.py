@@ -14,7 +14,7 @@ from support.stories import Story, begin, content, now_of, refusal, safe_contact
 from contracts.vocabulary import WithdrawalForm
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.roster import Member, Status
-from exchange.schemas.inbox import DecisionRequest, ProgressRequest
+from exchange.schemas.inbox import DecisionRequest, ProgressRequest, RecallAnswerRequest
 from exchange.storage.errors import StorageBusyError
 from exchange.storage.tables import ATTESTATION
 from exchange.use_cases.maintain import maintain
@@ -91,6 +91,23 @@ async def test_how_it_goes_may_be_on_its_way_when_she_stops_sharing_and_then_bot
     await story.receiver.courier.run_once()
     two.network.answers_lost = False
     await story.says_no("stop-sharing")
+    await story.later(hours=1)
+    await story.both_say("in-service")
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["never left", "arrived, and its receipt was lost"])
+async def test_the_answer_to_a_recall_travels_although_she_stops_sharing(two: Federation, lost: bool) -> None:
+    story = await begin(two)
+    await story.decides("accepted")
+    await story.reports("in-service")
+    await story.asks.referrals.recall(story.id)
+    await story.travel()
+    await story.helps.inbox.answer_recall(await story.offer(), RecallAnswerRequest(agreed=False))
+    two.network.answers_lost = lost
+    if lost:
+        await story.receiver.courier.run_once()
+    two.network.answers_lost = False
+    await story.says_no("stop-sharing", by=story.receiver)
     await story.later(hours=1)
     await story.both_say("in-service")
 

@@ -11,10 +11,10 @@ from exchange.storage.referrals import EventRecord, ReferralRecord, add_event, i
 from exchange.storage.tables import EVENT, OUTBOX
 
 REFERRAL = "a" * 32
-PROGRESS = {"unsent": "1" * 32, "attempted": "2" * 32, "delivered": "3" * 32}
+ANSWERS = {"unsent": "1" * 32, "attempted": "2" * 32, "delivered": "3" * 32, "recall-answer": "4" * 32}
 
 
-def _three_steps(conn: Connection) -> None:
+def _four_answers(conn: Connection) -> None:
     insert_referral(
         conn,
         ReferralRecord(
@@ -22,26 +22,25 @@ def _three_steps(conn: Connection) -> None:
             respond_by=2,
         ),
     )  # fmt: skip
-    for number, (digest, envelope) in enumerate(PROGRESS.items(), start=1):
+    for number, (digest, envelope) in enumerate(ANSWERS.items(), start=1):
         add_event(conn, EventRecord(REFERRAL, "receiving", number, "in-service", 0, 1, digest=digest))
         status = "delivered" if digest == "delivered" else "queued"
+        kind = "recall-answer" if digest == "recall-answer" else "progress"
         enqueue(
             conn,
-            OutgoingRecord(
-                envelope, REFERRAL, "lantern-helpline", "progress", status, digest, 1, 9, b"h", b"w", b"c", b"s"
-            ),
+            OutgoingRecord(envelope, REFERRAL, "lantern-helpline", kind, status, digest, 1, 9, b"h", b"w", b"c", b"s"),
         )
-    mark_attempted(conn, [PROGRESS["attempted"]], 5)
+    mark_attempted(conn, [ANSWERS["attempted"]], 5)
 
 
 async def test_only_what_certainly_never_left_is_held_back_and_kept_at_home(empty_database_url: str) -> None:
     upgrade(empty_database_url, History.MAIN)
     database = Database.open(empty_database_url)
     try:
-        await database.write(_three_steps)
+        await database.write(_four_answers)
 
         def stop(conn: Connection) -> list[str]:
-            unsent = hold_back(conn, REFERRAL, PROGRESS)
+            unsent = hold_back(conn, REFERRAL, "progress", ANSWERS)
             keep_at_home(conn, REFERRAL, unsent)
             return unsent
 
@@ -52,7 +51,7 @@ async def test_only_what_certainly_never_left_is_held_back_and_kept_at_home(empt
             return left, {row.digest: bool(row.shared) for row in conn.execute(select(EVENT.c.digest, EVENT.c.shared))}
 
         left, shared = await database.read(look)
-        assert left == {"attempted", "delivered"}
-        assert shared == {"unsent": False, "attempted": True, "delivered": True}
+        assert left == {"attempted", "delivered", "recall-answer"}
+        assert shared == {"unsent": False, "attempted": True, "delivered": True, "recall-answer": True}
     finally:
         await database.close()
