@@ -129,6 +129,11 @@ def over(state: Progress) -> bool:
     return state in _OVER
 
 
+def tells_how(level: Feedback) -> bool:
+    """Whether at this level, while she shares, it is told how a service ended."""
+    return level is Feedback.OUTCOME
+
+
 def event_may_travel(kind: Kind, event: EventName, level: Feedback, *, sharing_stopped: bool) -> bool:
     """The same rules where only the header is known: whether an answer that says this may leave at all."""
     if kind is Kind.RECALL_ANSWER:
@@ -144,8 +149,8 @@ def _progress(content: ProgressContent, level: Feedback, *, sharing_stopped: boo
         return _kept("sharing-stopped")
     if level is Feedback.DECISION and not over:
         return _kept("feedback-level")
-    tells_how = level is Feedback.OUTCOME and not sharing_stopped
-    travelling = content if tells_how else ProgressContent(state=content.state)
+    says_all = tells_how(level) and not sharing_stopped
+    travelling = content if says_all else ProgressContent(state=content.state)
     return Answer(Kind.PROGRESS, EventName(content.state.value), travelling, _MAKER)
 
 

@@ -6,20 +6,20 @@ step is judged by.
 
 from __future__ import annotations
 
+from exchange.envelope.epochs import EpochStatement
 from exchange.feedback import Answer, Kept
 from exchange.messages import AnswerTerms, Posting, SealedMessage, seal_answer
 from exchange.referral.lifecycle import EventName
 from exchange.schemas.inbox import ReferralAct
 from exchange.storage.database import Connection
-from exchange.storage.referrals import EventRecord
+from exchange.storage.referrals import EventRecord, ReferralRecord
 from exchange.use_cases.acting import Acting
 from exchange.use_cases.branches import taken_over
 from exchange.use_cases.cases import Case, audit, new_event
 from exchange.use_cases.change_referral import change_referral
-from exchange.use_cases.facts import seal_facts
+from exchange.use_cases.facts import Facts, seal_facts
 from exchange.use_cases.node import Node
 from exchange.use_cases.outgoing import agency_key, current_peer_epoch, put_out, signers
-from exchange.use_cases.transitions import next_number
 from exchange.use_cases.views import referral_view
 
 
@@ -35,11 +35,9 @@ async def say(
     """
     if isinstance(word, Answer):
         agency_key(node)
-    number = next_number(case.record, node.clock())
-    new_event(node, case, name, number=number)
-    sealed = await _sealed(node, case, word, number) if isinstance(word, Answer) else None
-    shared = sealed is not None
-    event = new_event(node, case, name, number=number, shared=shared, digest=sealed.digest if sealed else None)
+    event = new_event(node, case, name)
+    sealed = await _sealed(node, case, word, event) if isinstance(word, Answer) else None
+    event = event._replace(shared=sealed is not None, digest=sealed.digest if sealed is not None else None)
 
     def commit(conn: Connection) -> ReferralAct:
         mine = taken_over(case.record, acting.unit)
@@ -55,21 +53,26 @@ async def say(
     return await node.database.write(commit)
 
 
-async def _sealed(node: Node, case: Case, word: Answer, number: int) -> SealedMessage:
-    record, facts, world = case.record, case.facts, node.world()
-    at = node.clock()
+async def _sealed(node: Node, case: Case, word: Answer, event: EventRecord) -> SealedMessage:
+    epoch = await current_peer_epoch(node, node.world().roster.member(case.record.peer))
+    return seal_word(node, case.record, case.facts, word, event, epoch)
+
+
+def seal_word(
+    node: Node, record: ReferralRecord, facts: Facts, word: Answer, event: EventRecord, epoch: EpochStatement
+) -> SealedMessage:
+    """This side's event, sealed to the referring agency: number, `seen` and time are the event's own."""
     posting = Posting(
         envelope_id=node.fresh_id(),
         referral=record.id,
         recipient=record.peer,
-        roster=world.roster,
-        seen=record.seen,
-        created=at,
-        expires=at + node.limits.answer_expires_ms,
-        number=number,
+        roster=node.world().roster,
+        seen=event.seen,
+        created=event.at,
+        expires=event.at + node.limits.answer_expires_ms,
+        number=event.number,
         in_reply_to=facts.offer,
     )
-    epoch = await current_peer_epoch(node, world.roster.member(record.peer))
     terms = AnswerTerms(record.contract, facts.purpose)
     return seal_answer(word, terms, posting, signers(node), epoch=epoch, entropy=node.entropy)
 

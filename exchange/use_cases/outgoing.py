@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from exchange.envelope.epochs import EpochStatement, current_epoch
 from exchange.envelope.errors import EnvelopeError, EpochError
 from exchange.envelope.keys import AgencyKey
@@ -11,7 +13,7 @@ from exchange.messages import Posting, SealedMessage, Signers, seal_stop_message
 from exchange.roster import Member
 from exchange.stops import Stop
 from exchange.storage.database import Connection
-from exchange.storage.epochs import peer_epochs
+from exchange.storage.epochs import StoredEpoch, peer_epochs
 from exchange.storage.outbox import OutgoingRecord, enqueue
 from exchange.storage.peer_leases import hurry
 from exchange.storage.referrals import ReferralRecord
@@ -60,20 +62,36 @@ async def _known_epoch(node: Node, peer: Member) -> EpochStatement | None:
     known = node.epoch_memory.get(memory)
     if known is not None and known.covers(at):
         return known
-    rows = await node.database.read(lambda conn: peer_epochs(conn, peer.agency))
-    # What lies here was verified when it was fetched; the agency key may have changed since.
-    usable = []
-    for row in rows:
-        try:
-            usable.append(parse_statement(EpochStatement, row.statement).verify(peer.agency_key))
-        except EnvelopeError:
-            continue
+    usable = _usable(peer, await node.database.read(lambda conn: peer_epochs(conn, peer.agency)))
     try:
         found = current_epoch(usable, (), at=at)
     except EpochError:
         return None
     node.epoch_memory[memory] = found
     return found
+
+
+def latest_peer_epoch(node: Node, conn: Connection, agency: str) -> EpochStatement | None:
+    """The latest key of a peer whose week has begun, from what lies here: nobody is asked inside a transaction.
+
+    For what replaces an envelope that waits: its own week is not forgotten before a later one is known, and so the
+    private half lives as long as what is sealed to it. Nothing where no key stands under the agency key of today.
+    """
+    peer = node.world().roster.members.get(agency)
+    usable = _usable(peer, peer_epochs(conn, agency)) if peer is not None else []
+    begun = [epoch for epoch in usable if epoch.not_before <= node.clock()]
+    return max(begun, key=lambda epoch: (epoch.not_before, epoch.seq), default=None)
+
+
+def _usable(peer: Member, rows: Iterable[StoredEpoch]) -> list[EpochStatement]:
+    """What lies here was verified when it was fetched; the agency key may have changed since."""
+    usable = []
+    for row in rows:
+        try:
+            usable.append(parse_statement(EpochStatement, row.statement).verify(peer.agency_key))
+        except EnvelopeError:
+            continue
+    return usable
 
 
 def put_out(node: Node, conn: Connection, sealed: SealedMessage, *, status: str = "queued") -> None:

@@ -5,39 +5,29 @@ from __future__ import annotations
 from typing import Final
 
 from exchange.envelope.kinds import Kind, KindClass, class_of
-from exchange.feedback import over
-from exchange.referral.answers import Progress
 from exchange.referral.lifecycle import EventName
 from exchange.stops import Stop
 from exchange.storage.database import Connection
-from exchange.storage.outbox import delete_queued, hold_back
-from exchange.storage.referrals import EventRecord, ReferralRecord, events_of, keep_at_home, remove_events
+from exchange.storage.outbox import delete_queued
+from exchange.storage.referrals import EventRecord, ReferralRecord, remove_events
+from exchange.use_cases.answers_that_wait import say_less
 from exchange.use_cases.change_referral import change_referral
 from exchange.use_cases.node import Node
 from exchange.use_cases.outgoing import make_stop, put_out
 
 ANSWERS: Final = frozenset(kind.value for kind in Kind if class_of(kind) is KindClass.ANSWER)
 FORWARDS: Final = frozenset(kind.value for kind in (Kind.OFFER, Kind.DISCLOSURE, Kind.INFORMATION, Kind.UPDATE))
-_HOW_IT_GOES: Final = {
-    Kind.PROGRESS: frozenset(state.value for state in Progress if not over(state)),
-    Kind.INFORMATION_REQUEST: frozenset({EventName.INFORMATION_REQUESTED.value}),
-}
-"""By kind: the answer to a recall may say the same, and always travels."""
 
 
-def take_back(conn: Connection, record: ReferralRecord, name: EventName) -> ReferralRecord:
+def take_back(node: Node, conn: Connection, record: ReferralRecord, name: EventName) -> ReferralRecord:
     """Delete every forward that has not left; a release that never left is taken back with it.
 
     A disclosure that was put on its way may have arrived although no receipt came: it is not sent again, and the
     release stays on record. Where she ends the service no answer leaves any more either: feedback is disclosure too.
-    Where she only stops sharing, what would tell how the service goes stays at home; that it is over is still told.
+    Where she only stops sharing, what waits says less or stays at home (`answers_that_wait`).
     """
     if name is EventName.STOP_SHARING:
-        told = [event for event in events_of(conn, [record.id])[record.id] if event.side == record.side]
-        for kind, names in _HOW_IT_GOES.items():
-            digests = [event.digest for event in told if event.name in names and event.digest is not None]
-            if digests and (unsent := hold_back(conn, record.id, kind, digests)):
-                keep_at_home(conn, record.id, unsent)
+        say_less(node, conn, record)
     if name in {EventName.STOP_SERVICE, EventName.ERASE}:
         delete_queued(conn, record.id, ANSWERS)
     unsent = delete_queued(conn, record.id, FORWARDS)
@@ -60,7 +50,7 @@ def stop_referral(
         record.id, record.side, header.number or 0, name.value, header.seen, header.created, digest=sealed.digest
     )
     if ends_sharing:
-        record = take_back(conn, record, name)
+        record = take_back(node, conn, record, name)
     changed = change_referral(node, conn, record, what=name.value, events=[event])
     put_out(node, conn, sealed)
     return changed

@@ -169,7 +169,7 @@ def _changed(node: Node, conn: Connection, arrival: Arrival) -> ReferralRecord:
     header = arrival.checked.item.header
     event = _event(arrival, record.side)
     if header.kind in _ENDING and event is not None:
-        record = take_back(conn, record, EventName(event.name))
+        record = take_back(node, conn, record, EventName(event.name))
     return change_referral(
         node,
         conn,

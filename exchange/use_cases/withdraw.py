@@ -115,10 +115,11 @@ def _concerned(conn: Connection, request: WithdrawalRequest, unit: str | None) -
 
 def _stop(node: Node, conn: Connection, record: ReferralRecord, form: WithdrawalForm) -> ReferralRecord:
     # First what has not left, and with it a release that has not: only then is it known whether there was one.
-    record = take_back(conn, record, EventName(form.value))
+    record = take_back(node, conn, record, EventName(form.value))
     name = word_of_no(form, as_events(events_of(conn, [record.id])[record.id]))
     stop = withdrawal(WithdrawalForm(name.value))
-    changed = stop_referral(node, conn, record, stop, name, ends_sharing=True)
+    # Again only where her no amounts to more than she said: then no answer leaves any more.
+    changed = stop_referral(node, conn, record, stop, name, ends_sharing=name.value != form.value)
     if form is WithdrawalForm.ERASE:
         owed = _OWED_BY_OTHERS if record.side == Side.REFERRING else _OWED_HERE
         owe_attestation(conn, record.id, owed, node.clock())

@@ -1,0 +1,72 @@
+"""Answers that wait when she says "stop sharing": feedback is disclosure too. What has not left says less, or stays.
+
+Rules:
+
+* Only what certainly never left is touched. What was put on its way may have arrived, and goes again as it is, byte for
+  byte. The answer to a recall always travels.
+* What tells how the service goes stays at home: on record here, and no part of what both nodes know.
+* That the service is over is still told, and not how. An envelope that may say how is deleted, and the same event is
+  sealed anew without outcome or reason. Number, `seen` and time stay, so that both nodes compute the same state and the
+  referral closes. The id is a fresh one: a courier that has read the old envelope already finds that it is gone.
+* Sealing needs the agency's keys, and a key of the other agency. Where one is missing the envelope leaves as it was
+  sealed: held back, the referral would close on neither node, and its data would be kept without an end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from exchange.envelope.kinds import Kind
+from exchange.feedback import Answer, answer, over, tells_how
+from exchange.referral.answers import Progress, ProgressContent
+from exchange.referral.lifecycle import EventName
+from exchange.storage.database import Connection
+from exchange.storage.outbox import hold_back
+from exchange.storage.referrals import EventRecord, ReferralRecord, add_event, events_of, keep_at_home, remove_events
+from exchange.use_cases.answering import seal_word
+from exchange.use_cases.facts import open_facts
+from exchange.use_cases.node import Node
+from exchange.use_cases.outgoing import latest_peer_epoch, put_out
+
+_HOW_IT_GOES: Final = {
+    Kind.PROGRESS: frozenset(state.value for state in Progress if not over(state)),
+    Kind.INFORMATION_REQUEST: frozenset({EventName.INFORMATION_REQUESTED.value}),
+}
+"""By kind: the answer to a recall may say the same."""
+_OVER: Final = frozenset(state.value for state in Progress if over(state))
+
+
+def say_less(node: Node, conn: Connection, record: ReferralRecord) -> None:
+    """Hold back, or say again with less, what has not left; in the transaction that records her no.
+
+    Sealed in here, as a stop is: only here is it known what has not left. A transaction that runs again seals again.
+    """
+    events = events_of(conn, [record.id])[record.id]
+    told = {event.digest: event for event in events if event.side == record.side and event.digest is not None}
+    for kind, names in _HOW_IT_GOES.items():
+        digests = [digest for digest, event in told.items() if event.name in names]
+        if digests and (unsent := hold_back(conn, record.id, kind.value, digests)):
+            keep_at_home(conn, record.id, unsent)
+    endings = [event for event in told.values() if event.name in _OVER]
+    if endings:
+        _say_only_that_it_is_over(node, conn, record, endings)
+
+
+def _say_only_that_it_is_over(
+    node: Node, conn: Connection, record: ReferralRecord, endings: Sequence[EventRecord]
+) -> None:
+    if node.keyring is None or record.sealed_facts is None:
+        return
+    facts = open_facts(node, record.id, record.sealed_facts)
+    epoch = latest_peer_epoch(node, conn, record.peer) if tells_how(facts.feedback) else None
+    if epoch is None:
+        return
+    for event in endings:
+        content = ProgressContent(state=Progress(event.name))
+        word = answer(content, level=facts.feedback, sharing_stopped=True)
+        if isinstance(word, Answer) and (unsent := hold_back(conn, record.id, word.kind.value, [event.digest or ""])):
+            sealed = seal_word(node, record, facts, word, event, epoch)
+            remove_events(conn, record.id, unsent)
+            add_event(conn, event._replace(digest=sealed.digest))
+            put_out(node, conn, sealed)
