@@ -11,6 +11,7 @@ Rules:
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -158,6 +159,7 @@ class History:
         for _ in range(self.chance.randint(8, 24)):
             self._check_failures()
             self._anything()
+        self._last_words()
         self._end_well()
         reckoning = Reckoning(self.office, self.oracle, self.machines)
         reckoning.check()
@@ -176,6 +178,14 @@ class History:
                     self._step([way])
             self._round()
         self.weather = rough
+
+    def _last_words(self) -> None:
+        """How it goes was said and has not left, and she stops sharing: few histories come to that by themselves."""
+        for case in self.office.cases:
+            if self._disclosed(case) and not self._over(case) and self.chance.random() < 0.5:
+                state = self.chance.choice(["in-service", "completed", "failed", "failed"])
+                self._step([functools.partial(self.desk.reports, case, state)])
+                self._step([functools.partial(self.office.says_no, case.receiver, "stop-sharing", case, None)])
 
     def clear_away(self) -> None:
         """Nothing of this history goes on."""
@@ -236,6 +246,7 @@ class History:
             self.oracle.undelivered.standings[name].append((begins, self._standing(machine)))
             if machine.process is not None and not machine.process.alive:
                 self.deaths += 1
+                self.oracle.deaths[name].append(ends)
                 self.trace(f"{name} died")
                 machine.bury()
                 self.couriers.discard(name)
@@ -272,8 +283,7 @@ class History:
         desk, office, chance = self.desk, self.office, self.chance
         if desk.offer_of(case) is None:
             return None
-        arrived = self.oracle.arrived
-        disclosed = any(one.kind == "disclosure" for one in arrived.get((case.receiver, case.id), []))
+        arrived, disclosed = self.oracle.arrived, self._disclosed(case)
         if not disclosed and office.settled(case.consent) and chance.random() < self.temper.her_less:
             return lambda: office.narrows(case.consent)
         words = case.said.get(case.receiver, [])
@@ -291,6 +301,10 @@ class History:
         states = [state for state in PROGRESS if state not in words]
         state = chance.choice(states) if states else "completed"
         return lambda: desk.reports(case, state)
+
+    def _disclosed(self, case: Case) -> bool:
+        """Whether the receiver has her name."""
+        return any(one.kind == "disclosure" for one in self.oracle.arrived.get((case.receiver, case.id), []))
 
     def _over(self, case: Case) -> bool:
         """Whether a sensible worker would still do something."""

@@ -23,6 +23,7 @@ from exchange.referral.lifecycle import EventName
 from exchange.storage.key_store import KeyStore
 from exchange.storage.tables import OUTBOX
 from exchange.use_cases import (
+    answers_that_wait,
     arrivals,
     deliver,
     destroy,
@@ -124,6 +125,9 @@ def _on(place: Any, name: str, defect: Any) -> Callable[[], AbstractContextManag
 
 MUTANTS: Final = (
     Mutant("her no leaves the queue as it is", _on(stopping, "delete_queued", _no_rows)),
+    Mutant("how it goes leaves although she has stopped sharing", _on(stopping, "say_less", _nothing)),
+    Mutant("how it ended leaves although she has stopped sharing",
+        _on(answers_that_wait, "_say_only_that_it_is_over", _nothing)),
     Mutant("her no is sent as she said it, whatever was released", _on(withdraw, "word_of_no", _as_she_said)),
     Mutant("a release does not ask for an acceptance", _released_unasked),
     Mutant("a release does not look at the consent again", _on(release_disclosure, "still_allowed", _nothing)),

@@ -95,6 +95,8 @@ class Oracle:
     """By receiver and referral: what it has signed for, in order."""
     stopped: dict[tuple[str, str], dict[str, int]] = field(default_factory=lambda: defaultdict(dict))
     """By agency and referral: her no and other stops, as soon as the agency's node has acknowledged them."""
+    deaths: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    """By agency: the ticks at which its process was found dead."""
     confirmed: dict[str, int] = field(default_factory=dict)
     """Referral: since when a worker has asked for its release."""
     leaving: tuple[int, int, int] = (0, 0, 0)
@@ -224,9 +226,8 @@ class Oracle:
             raise ViolationError("leaked", "a reason that stays at home leaves")
         if envelope.kind != "progress":
             return
-        # What a worker said before her no is judged by that moment, as a release is.
-        told = self.stopped.get((header["from"], envelope.referral), {})
-        stopped = "stop-sharing" in told and not self._made_before(header, told["stop-sharing"])
+        since = self.stopped.get((header["from"], envelope.referral), {}).get("stop-sharing")
+        stopped = since is not None and not self._was_leaving(header, since)
         level = max((self._level(one, header["contract"]) for one in self._offers(envelope.referral)), default=0)
         over = content["state"] in {"completed", "failed"}
         if set(content) - {"state"} and (level < LEVELS.index("outcome") or stopped):
@@ -234,9 +235,16 @@ class Oracle:
         if not over and (level == 0 or stopped):
             raise ViolationError("leaked", "progress tells more than the feedback level allows")
 
-    def _made_before(self, header: dict[str, Any], since: int) -> bool:
+    def _was_leaving(self, header: dict[str, Any], since: int) -> bool:
+        """Whether what was said before her no, and leaves for the first time now, was already about to leave then.
+
+        A courier that has written down that something leaves lets it leave in the same step, unless its process dies.
+        """
         spans = [*self.clocks[header["from"]], self.leaving]
-        return any(begins <= since for begins, _, at in spans if at == header["created"])
+        made = [begins for begins, _, at in spans if at == header["created"] and begins <= since]
+        return bool(made) and (
+            since > self.step_begins or any(died >= min(made) for died in self.deaths[header["from"]])
+        )
 
     def _offers(self, referral: str) -> list[HandIn]:
         return [one for one in self.hand_ins if one.kind == "offer" and one.referral in {None, referral}]
