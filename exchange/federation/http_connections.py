@@ -99,7 +99,7 @@ class HTTPConnections:
 
         Args:
             method: GET or POST.
-            url: `http:` or `https:`, a host, and a path.
+            url: `http:` or `https:`, a host, a path, and a query where there is one.
             headers: beside `host` and `content-length`.
             body: empty for none.
             most_bytes: how much of a body is read.
@@ -112,7 +112,8 @@ class HTTPConnections:
         parts = urlsplit(url)
         secure = parts.scheme == "https"
         address = _Address(secure, parts.hostname or "", parts.port or (443 if secure else 80))
-        request = _request(method, parts.path, parts.netloc, headers, body)
+        target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
+        request = _request(method, target, parts.netloc, headers, body)
         connection = self._rested(address) or await self._connect(address)
         try:
             answer = await connection.ask(request, most_bytes)
@@ -166,8 +167,8 @@ class HTTPConnections:
         return connection
 
 
-def _request(method: str, path: str, host: str, headers: Mapping[str, str], body: bytes) -> bytes:
-    lines = [f"{method} {path or '/'} HTTP/1.1", f"host: {host}"]
+def _request(method: str, target: str, host: str, headers: Mapping[str, str], body: bytes) -> bytes:
+    lines = [f"{method} {target} HTTP/1.1", f"host: {host}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     if body or method == "POST":
         lines.append(f"content-length: {len(body)}")

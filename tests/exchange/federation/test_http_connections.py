@@ -70,6 +70,26 @@ async def test_an_answer_may_come_byte_by_byte(connections: HTTPConnections) -> 
     assert (found.body, found.headers["content-type"]) == (b"{}", "application/json")
 
 
+@pytest.mark.parametrize(
+    ("asked", "target"), [("", b"/"), ("/p", b"/p"), ("/p?a=b", b"/p?a=b"), ("?a=b", b"/?a=b"), ("/p#f", b"/p")]
+)
+async def test_path_and_query_are_asked_for(connections: HTTPConnections, asked: str, target: bytes) -> None:
+    heard: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.readline())
+        writer.write(GOOD)
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}{asked}"
+        await connections.ask("GET", url, headers={}, body=b"", most_bytes=MOST)
+        await connections.close()
+    assert heard == [b"GET " + target + b" HTTP/1.1\r\n"]
+
+
 async def test_headers_of_one_name_are_joined(connections: HTTPConnections) -> None:
     answer = b"HTTP/1.1 200 OK\r\nContent-Encoding: identity\r\ncontent-encoding: gzip\r\ncontent-length: 0\r\n\r\n"
     async with bare_server([answer]) as server:
