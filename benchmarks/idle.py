@@ -1,7 +1,8 @@
 """What two linked nodes with nothing to do say to each other, and what waiting for news costs.
 
 Between the nodes it is counted for half a minute after they have read each other's cards, and extrapolated to a day.
-To that is added what comes seldom: a start's greetings and cards, taken as once a week. A client that long-polls is
+To that is added what comes seldom: a start's greetings and cards, taken as once a week; the hourly question for each
+other's card is not. A client that long-polls is
 counted apart: it speaks to its own agency's node.
 """
 

@@ -42,8 +42,8 @@ from exchange.storage.node_keyring import NodeKeyring
 from exchange.storage.referrals import load_referrals
 from exchange.storage.versions import History, ensure_current
 from exchange.telemetry import Telemetry, configure_logging, start_telemetry
-from exchange.use_cases.maintain import publish_own_epochs
 from exchange.use_cases.node import Node
+from exchange.use_cases.own_epochs import publish_own_epochs
 
 VERSION: Final = version("referral-exchange")
 SANDBOX_TOKEN_S: Final = 3600

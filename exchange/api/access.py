@@ -1,9 +1,9 @@
 """How to get in: the token endpoint, its metadata, the node card. Public, and quiet about why it refuses."""
 
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import parse_qsl
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from starlette.responses import JSONResponse, Response
 
 from exchange.api.bodies import read_body
@@ -26,6 +26,7 @@ router = APIRouter(tags=["access"])
 FORM = "application/x-www-form-urlencoded"
 LARGEST_FORM = 16 * 1024
 _MOST_PARAMETERS = 16
+Revocations = Annotated[bool, Query(description="Whether the card carries revocations of weekly keys.")]
 _STRING: dict[str, Any] = {"type": "string"}
 
 
@@ -140,11 +141,11 @@ async def get_authorization_server_metadata(request: Request) -> Response:
 
 @router.get("/.well-known/referral-node")
 @operation(Operation(NodeCard, "The node card.", problems=("starting",)))
-async def get_node_card(request: Request) -> Response:
+async def get_node_card(request: Request, revocations: Revocations = False) -> Response:
     """Read the node card.
 
     For whom this node speaks, and the keys of the coming weeks, signed. Trust comes from the roster, never from this
-    card.
+    card. Revocations of weekly keys are on it where they are asked for.
     """
-    card = await node_card(serving(request).node)
+    card = await node_card(serving(request).node, revocations=revocations)
     return revalidated(request, card.model_dump_json(exclude_none=True).encode())

@@ -1,18 +1,30 @@
-"""`exchange keys …`: for an agency whose keys are on its own machine. The folder is that of `init --keys-elsewhere`."""
+"""`exchange keys …`: the agency's own keys.
+
+`revoke` is for an agency whose node holds its keys, and is run on the node's machine. All others are for an agency
+whose keys are on its own machine; the folder is that of `init --keys-elsewhere`.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import time
+from datetime import UTC, datetime
 from typing import Annotated, Final
 
 import typer
 
 from exchange.cli.asking import ask_office
-from exchange.cli.console import SET_UP_WRONG, advise, fail, say
+from exchange.cli.console import SET_UP_WRONG, advise, fail, refusals_told, say
+from exchange.cli.passphrase import settings_to_open
 from exchange.cli.profile import ActorOption, HomeOption
 from exchange.client import AgencyClient
 from exchange.client.vault import AgencyVault
+from exchange.limits import SECOND_MS
+from exchange.settings import Settings
 
-app = typer.Typer(no_args_is_help=True, help="The agency's own keys, where its node holds none.")
+app = typer.Typer(
+    no_args_is_help=True, help="The agency's own keys: revoke them, and keep them where its node has none."
+)
 
 _WEEKS_ENOUGH: Final = 4
 
@@ -59,6 +71,53 @@ def attest(
 
     ask_office(home, actor, work)
     say("Destroyed and attested.", style="green")
+
+
+@app.command()
+def revoke(
+    since: Annotated[
+        datetime, typer.Option("--since", help="From when on somebody else may have had the keys, in UTC.")
+    ],
+    home: HomeOption = None,
+) -> None:
+    """Somebody else may have the weekly keys: revoke all of them and publish new ones. The node may go on running."""
+    from exchange.startup import StartRefusedError
+    from exchange.use_cases.errors import UseCaseError
+
+    compromised_since = round(since.replace(tzinfo=UTC).timestamp() * SECOND_MS)
+    if not 0 < compromised_since <= time.time() * SECOND_MS:
+        fail("--since must lie in the past. Where you do not know, take the earliest time that is possible.")
+    with refusals_told():
+        settings = settings_to_open(home)
+    try:
+        revoked = asyncio.run(_revoke(settings, compromised_since))
+    except StartRefusedError as refused:
+        fail(str(refused))
+    except UseCaseError as refused:
+        fail(refused.sentence)
+    say(
+        f"Revoked {len(revoked)} weekly keys, and published new ones for this week and the five that follow.",
+        style="green",
+    )
+    advise(
+        "Other agencies learn of it when their nodes ask for this node's card: within about an hour where both run. "
+        "Telephone those that may write to you before.\n"
+        "What they hold for you, sealed to a revoked key, is not released: they seal it again.\n"
+        f"Everything that was sent to you since {since:%Y-%m-%d %H:%M} UTC, and what is still on its way, must be "
+        "taken as read by somebody else. No program can put that right: people go through it, case by case, and decide "
+        "with the agency that sent it what each woman has to be told and what has to change for her safety.\n"
+        "If the agency key was on the same machine it is lost too: telephone the breach contacts in the roster.",
+    )
+
+
+async def _revoke(settings: Settings, compromised_since: int) -> list[str]:
+    from exchange.startup import open_node
+    from exchange.use_cases.own_epochs import revoke_own_epochs
+
+    async with open_node(settings) as node:
+        if node.keyring is None:
+            fail("The agency's keys are not on this node. They are replaced on the agency's own machine.")
+        return list(await revoke_own_epochs(node, compromised_since=compromised_since))
 
 
 def _needed(vault: AgencyVault | None) -> AgencyVault:

@@ -7,12 +7,13 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from pydantic import SecretStr
 from rich.prompt import Prompt
 
 from exchange.cli.console import ERR, SET_UP_WRONG, fail
 from exchange.envelope.errors import KeyFileError
 from exchange.envelope.key_file import KeySet, open_keys, read_key_file
-from exchange.settings import KEYS_NAME, Settings
+from exchange.settings import KEYS_NAME, Settings, load_settings
 
 AGENCY_PASSPHRASE: Final = "EXCHANGE_AGENCY_PASSPHRASE"  # noqa: S105 - the name of a variable
 
@@ -24,6 +25,14 @@ def passphrase_of(settings: Settings) -> str:
     if not sys.stdin.isatty():
         fail("The operator must set EXCHANGE_PASSPHRASE_FILE: nobody is here to type it.", code=SET_UP_WRONG)
     return Prompt.ask("Passphrase of this node's keys", password=True, console=ERR)
+
+
+def settings_to_open(home: Path | None) -> Settings:
+    """The settings with which this node can be opened: the passphrase is typed now where they name none."""
+    settings = load_settings(home=home)
+    if settings.passphrase is not None:
+        return settings
+    return load_settings(home=home, passphrase=SecretStr(passphrase_of(settings)))
 
 
 def opened_agency_keys(path: Path) -> KeySet:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from exchange.cli.console import advise, fail, refusals_told, say
-from exchange.cli.passphrase import passphrase_of
+from exchange.cli.passphrase import settings_to_open
 from exchange.cli.profile import HomeOption
 from exchange.settings import Settings
 
@@ -19,14 +19,10 @@ def resync(
     home: HomeOption = None,
 ) -> None:
     """Tell every peer since when this node's data is lost: stops come again, and senders are asked to send again."""
-    from pydantic import SecretStr
-
-    from exchange.settings import load_settings
     from exchange.startup import StartRefusedError
 
     with refusals_told():
-        settings = load_settings(home=home)
-        settings = load_settings(home=home, passphrase=SecretStr(passphrase_of(settings)))
+        settings = settings_to_open(home)
     try:
         unreached = asyncio.run(_tell_everybody(settings, since.replace(tzinfo=UTC)))
     except StartRefusedError as refused:

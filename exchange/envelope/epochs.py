@@ -8,6 +8,8 @@ Rules:
   yesterday's list must not revive a revoked key.
 * Of several statements for one week the highest `seq` counts. A revoked key is never sealed to; `compromised_since`
   says from when on envelopes sealed to it must be taken as read by somebody else.
+* A revocation outlives the key it is about: it is kept and shown until the private half of the last week that was
+  published when it was made is destroyed.
 * A key is test-sealed before it is used: a point of low order would give everybody the same secret.
 * The private half lives for its week and 21 days more. A held disclosure expires at the latest 7 days after the week,
   may be delivered for 14 days after its release, and so always finds its key.
@@ -134,6 +136,14 @@ def state_epoch(
     return sign_statement(statement, sign)
 
 
+def state_revocation(
+    key: str, *, agency: str, compromised_since: int, at: int, seq: int, sign: Callable[[bytes], bytes]
+) -> Signed[EpochRevocation]:
+    """The signed revocation of one key; `sign` belongs to the agency key, `seq` was never used before."""
+    revocation = EpochRevocation(agency=agency, key_id=key, compromised_since=compromised_since, revoked_at=at, seq=seq)
+    return sign_statement(revocation, sign)
+
+
 def check_epoch(statement: EpochStatement) -> None:
     """Return only if the week is a week, the id is the key's, and the key can be sealed to.
 
@@ -187,6 +197,11 @@ def current_epoch(
 def private_half_ends(not_after: int) -> int:
     """When the private half of a week's key is destroyed."""
     return not_after + LIMITS.epoch_grace_ms
+
+
+def revocation_ends(revoked_at: int) -> int:
+    """Until when a revocation is shown and remembered: no private half that was published by then lives longer."""
+    return private_half_ends(published_weeks(revoked_at)[-1].not_after)
 
 
 def latest_expiry_of_disclosure(not_after: int) -> int:

@@ -6,42 +6,53 @@ Rules:
   name a key that can be sealed to.
 * A list whose highest number is below one seen before is old, and nothing of it is used. Only what today's agency key
   has signed counts as seen: who stole the key before cannot use up the numbers of the key after.
-* A card carries no more statements than a member has reason to publish.
+* Every revocation must be signed by the same key and be about that agency's keys. It is remembered also where its key
+  is not known: a statement that comes later revives nothing.
+* A card carries no more statements and revocations than a member has reason to publish.
 * Five weeks are published ahead, so a peer that sleeps can still be written to: fetching is done long before it is
-  needed, and again whenever fewer than four weeks are known.
+  needed, again whenever fewer than four weeks are known, and every hour, because a key may have been revoked.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Iterable
 
-from exchange.envelope.epochs import EpochStatement, check_epoch, check_not_older
+from exchange.envelope.epochs import (
+    EpochRevocation,
+    EpochStatement,
+    check_epoch,
+    check_not_older,
+    revocation_ends,
+)
 from exchange.envelope.errors import EnvelopeError, TooLargeError
 from exchange.envelope.statements import parse_statement
 from exchange.envelope.wire import from_base64url
 from exchange.federation.transport import PeerTransport, PeerUnreachableError
-from exchange.limits import LIMITS
+from exchange.limits import HOUR_MS, LIMITS
 from exchange.roster import Member, Status
-from exchange.schemas.node import NodeCard
-from exchange.storage.epochs import StoredEpoch, peer_epochs, remember_peer_epochs
+from exchange.schemas.node import MOST_REVOCATIONS, NodeCard
+from exchange.storage.database import Connection
+from exchange.storage.epochs import StoredEpoch, StoredRevocation, remember_peer_epochs, remember_revocations
 from exchange.storage.peer_leases import sign_of_life
 from exchange.telemetry.logs import get_logger
 from exchange.use_cases.node import Node
+from exchange.use_cases.peer_epochs import read_peer_epochs
 
 WEEKS_ENOUGH_MS = 4 * LIMITS.epoch_ms
+ASK_EVERY_MS = HOUR_MS
+"""How long a revocation may go unseen while both nodes run."""
 MOST_STATEMENTS = 32
 """On one card. Six weeks are published at a time, and more than one statement for a week where a key was changed."""
 
 
 async def fetch_peer_keys(node: Node, transport: PeerTransport, peer: Member) -> bool:
-    """Ask the peer for its card and remember the epoch keys on it; returns whether that worked. Never raises."""
+    """Ask the peer for its card and remember what it says of epoch keys; returns whether that worked. Never raises."""
+    at = node.clock()
     try:
         card = await transport.node_card(peer)
-        statements = verified_statements(card, peer)
-        known = await node.database.read(lambda conn: peer_epochs(conn, peer.agency))
-        check_not_older(max((item.seq for item in _standing(known, peer)), default=0), statements)
+        statements, revocations = verified_statements(card, peer), verified_revocations(card, peer)
+        known = await node.database.read(lambda conn: read_peer_epochs(conn, peer.agency))
+        check_not_older(known.standing(peer).highest_seq, [*statements, *revocations])
     except PeerUnreachableError as error:
         get_logger().info("peer-card-not-reached", peer=peer.agency, code=error.code)
         return False
@@ -52,7 +63,19 @@ async def fetch_peer_keys(node: Node, transport: PeerTransport, peer: Member) ->
         StoredEpoch(item.key_id, item.seq, item.not_before, item.not_after, raw)
         for item, raw in zip(statements, _raw(card), strict=True)
     ]
-    await node.database.write(lambda conn: remember_peer_epochs(conn, peer.agency, rows, node.clock()))
+    # Whatever time it claims, it is kept no longer than one that was made now.
+    ends = [revocation_ends(min(item.revoked_at, at)) for item in revocations]
+    revoked = [
+        StoredRevocation(item.key_id, item.seq, end, raw)
+        for item, end, raw in zip(revocations, ends, _raw_revocations(card), strict=True)
+    ]
+
+    def commit(conn: Connection) -> None:
+        remember_peer_epochs(conn, peer.agency, rows, at)
+        remember_revocations(conn, peer.agency, revoked)
+
+    await node.database.write(commit)
+    node.card_read_at[peer.agency] = at
     # A week's key that was changed within its week counts from now on, not from the next start.
     node.epoch_memory.pop((peer.agency, peer.agency_key), None)
     return True
@@ -69,20 +92,33 @@ def verified_statements(card: NodeCard, peer: Member) -> list[EpochStatement]:
     found = []
     for raw in _raw(card):
         statement = parse_statement(EpochStatement, raw).verify(peer.agency_key)
-        if statement.agency != peer.agency:
-            raise ForeignStatementError
+        _check_own(statement.agency, peer)
         check_epoch(statement)
         found.append(statement)
     return found
 
 
-def _standing(rows: Iterable[StoredEpoch], peer: Member) -> list[EpochStatement]:
-    """Those of the remembered statements for which the peer's agency key in the roster stands today."""
+def verified_revocations(card: NodeCard, peer: Member) -> list[EpochRevocation]:
+    """The revocations on a card, each signed by the peer's agency key and about a key of that agency.
+
+    A card of a node that does not know revocations has none.
+
+    Raises:
+        EnvelopeError: one of them is not.
+    """
+    if len(card.revocations or ()) > MOST_REVOCATIONS:
+        raise TooLargeError
     found = []
-    for row in rows:
-        with contextlib.suppress(EnvelopeError):
-            found.append(parse_statement(EpochStatement, row.statement).verify(peer.agency_key))
+    for raw in _raw_revocations(card):
+        revocation = parse_statement(EpochRevocation, raw).verify(peer.agency_key)
+        _check_own(revocation.agency, peer)
+        found.append(revocation)
     return found
+
+
+def _check_own(agency: str, peer: Member) -> None:
+    if agency != peer.agency:
+        raise ForeignStatementError
 
 
 class ForeignStatementError(EnvelopeError):
@@ -93,9 +129,15 @@ class ForeignStatementError(EnvelopeError):
 
 
 def _raw(card: NodeCard) -> list[bytes]:
-    return [
-        from_base64url(epoch.statement, member="statement", longest=LIMITS.statement_bytes) for epoch in card.epochs
-    ]
+    return [_decoded(epoch.statement) for epoch in card.epochs]
+
+
+def _raw_revocations(card: NodeCard) -> list[bytes]:
+    return [_decoded(text) for text in card.revocations or ()]
+
+
+def _decoded(text: str) -> bytes:
+    return from_base64url(text, member="statement", longest=LIMITS.statement_bytes)
 
 
 async def greet_peers(node: Node, transport: PeerTransport) -> None:
@@ -114,11 +156,13 @@ async def greet_peers(node: Node, transport: PeerTransport) -> None:
 
 
 async def refresh_peers(node: Node, transport: PeerTransport) -> None:
-    """Fetch the keys of every member of which fewer than four weeks are known."""
+    """Fetch the keys of every member of which fewer than four weeks are known, or whose card is an hour old."""
     at = node.clock()
     for peer in node.world().roster.members.values():
         if peer.agency == node.agency or peer.status is not Status.ACTIVE:
             continue
-        known = await node.database.read(lambda conn, agency=peer.agency: peer_epochs(conn, agency))  # type: ignore[misc]
-        if max((epoch.not_after for epoch in _standing(known, peer)), default=0) < at + WEEKS_ENOUGH_MS:
+        known = await node.database.read(lambda conn, agency=peer.agency: read_peer_epochs(conn, agency))  # type: ignore[misc]
+        ends = max((epoch.not_after for epoch in known.standing(peer).statements), default=0)
+        read_at = node.card_read_at.get(peer.agency, 0)
+        if ends < at + WEEKS_ENOUGH_MS or not read_at <= at < read_at + ASK_EVERY_MS:
             await fetch_peer_keys(node, transport, peer)

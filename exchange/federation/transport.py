@@ -30,6 +30,7 @@ from exchange.schemas.node import NodeCard
 from exchange.use_cases.line import exchange_s
 
 _JSON: Final = "application/json"
+_CARD: Final = "/.well-known/referral-node?revocations=true"
 _FORM: Final = "application/x-www-form-urlencoded"
 # Nothing is asked for packed, nor unpacked: a small answer could become large before its size is seen.
 _HEADERS: Final = {"user-agent": "referral-exchange", "accept": _JSON, "accept-encoding": "identity"}
@@ -164,7 +165,7 @@ class HTTPTransport:
         """
         tag, known = self._cards.get(peer.agency, (None, None))
         asked = {"if-none-match": tag} if tag is not None else None
-        status, answer = await self._send("GET", peer.node_url + "/.well-known/referral-node", headers=asked)
+        status, answer = await self._send("GET", peer.node_url + _CARD, headers=asked)
         if status == _NOT_MODIFIED and known is not None:
             return known
         if status != _OK:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from pydantic import Field
 
 from contracts.vocabulary import AgencyKind
 from exchange.schemas.shapes import AgencyId, Digest, Strict, Timestamp
+
+MOST_REVOCATIONS: Final = 64
+"""On one card, the newest: of nine times at which an agency revoked its seven keys within nine weeks."""
 
 
 class EpochKeyView(Strict):
@@ -49,6 +52,8 @@ class NodeCard(Strict):
     roster_digest: Digest
     synthetic: bool
     """A sandbox or a demo: every person is invented."""
+    revocations: tuple[str, ...] | None = None
+    """Signed revocations of weekly keys, base64url, the lowest `seq` first. Absent where they were not asked for."""
 
 
 class PeerKeys(Strict):
@@ -60,7 +65,8 @@ class PeerKeys(Strict):
     node_key: str
     """The public key that speaks for its node, base64url, from the roster."""
     epochs: tuple[EpochKeyView, ...]
-    """The verified keys of this week and the weeks ahead: each statement is its own proof, under the agency key."""
+    """The verified keys of this week and the weeks ahead, but the revoked: each statement is its own proof, under the
+    agency key."""
     roster_version: int
     """The version of the roster in which these keys stand."""
     roster_digest: Digest

@@ -1,4 +1,4 @@
-"""Epoch statements: this agency's own as published, and peers' as fetched and verified."""
+"""Epoch statements and revocations: this agency's own as published, and peers' as fetched and verified."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sqlalchemy import Connection, bindparam, func, insert, select
 
 from exchange.storage.prepared import Prepared
 from exchange.storage.statements import insert_unless_there
-from exchange.storage.tables import OWN_EPOCH, PEER_EPOCH
+from exchange.storage.tables import EPOCH_REVOCATION, OWN_EPOCH, PEER_EPOCH
 
 
 class StoredEpoch(NamedTuple):
@@ -19,6 +19,15 @@ class StoredEpoch(NamedTuple):
     seq: int
     not_before: int
     not_after: int
+    statement: bytes
+
+
+class StoredRevocation(NamedTuple):
+    """One signed revocation, with the columns that queries need."""
+
+    key_id: str
+    seq: int
+    forget_at: int
     statement: bytes
 
 
@@ -35,6 +44,18 @@ _NEWEST = select(func.max(_OTHER.c.seq)).where(_OTHER.c.agency == PEER_EPOCH.c.a
 _FORGET_PEER = Prepared(
     PEER_EPOCH.delete().where(PEER_EPOCH.c.not_after <= bindparam("the_time"), PEER_EPOCH.c.seq < _NEWEST)
 )
+_REVOKED = [EPOCH_REVOCATION.c[name] for name in StoredRevocation._fields]
+_REVOCATIONS = Prepared(
+    select(*_REVOKED).where(EPOCH_REVOCATION.c.agency == bindparam("the_agency")).order_by(EPOCH_REVOCATION.c.seq)
+)
+_REVOKE = Prepared(insert(EPOCH_REVOCATION), columns=["agency", *StoredRevocation._fields])
+_OVERTAKEN = Prepared(
+    EPOCH_REVOCATION.delete().where(
+        EPOCH_REVOCATION.c.agency == bindparam("the_agency"), EPOCH_REVOCATION.c.key_id == bindparam("the_key")
+    )
+)
+_FORGET_REVOKED = Prepared(EPOCH_REVOCATION.delete().where(EPOCH_REVOCATION.c.forget_at <= bindparam("the_time")))
+_WITHDRAW = Prepared(OWN_EPOCH.delete().where(OWN_EPOCH.c.key_id == bindparam("the_key")))
 
 
 def own_epochs(conn: Connection) -> Sequence[StoredEpoch]:
@@ -69,3 +90,25 @@ def remember_peer_epochs(conn: Connection, agency: str, epochs: Iterable[StoredE
 def forget_peer_epochs(conn: Connection, before: int) -> None:
     """Drop statements that ended before then, but always keep each peer's newest: its number must not go back."""
     _FORGET_PEER.run(conn, {"the_time": before})
+
+
+def withdraw_own_epochs(conn: Connection, key_ids: Iterable[str]) -> None:
+    """Drop statements of this agency whose keys were revoked."""
+    _WITHDRAW.run_each(conn, [{"the_key": key_id} for key_id in key_ids])
+
+
+def epoch_revocations(conn: Connection, agency: str) -> Sequence[StoredRevocation]:
+    """An agency's revocations, oldest first."""
+    return [StoredRevocation(*row) for row in _REVOCATIONS.rows(conn, {"the_agency": agency})]
+
+
+def remember_revocations(conn: Connection, agency: str, revocations: Iterable[StoredRevocation]) -> None:
+    """Keep an agency's verified revocations; of two about one key the later counts, by today's agency key."""
+    for row in revocations:
+        _OVERTAKEN.run(conn, {"the_agency": agency, "the_key": row.key_id})
+        _REVOKE.run(conn, {"agency": agency} | row._asdict())
+
+
+def forget_revocations(conn: Connection, at: int) -> None:
+    """Drop revocations that have ended: no key that they are about is left."""
+    _FORGET_REVOKED.run(conn, {"the_time": at})

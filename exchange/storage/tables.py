@@ -379,6 +379,17 @@ class OwnEpochRow(SQLModel, table=True):
     statement: bytes = Field(sa_type=LargeBinary)
 
 
+class EpochRevocationRow(SQLModel, table=True):
+    """A revoked epoch key of this agency, or of a peer, then verified against its agency key when it was fetched."""
+
+    __tablename__ = "epoch_revocation"
+    agency: str = Field(primary_key=True)
+    key_id: str = Field(primary_key=True)
+    seq: int = Field(sa_type=BigInteger)
+    forget_at: int = Field(sa_type=BigInteger)
+    statement: bytes = Field(sa_type=LargeBinary)
+
+
 class AuditRow(SQLModel, table=True):
     """What was done, by which actor, on what; append only, ids and codes only."""
 
@@ -427,4 +438,5 @@ ATTESTATION: Final = METADATA.tables["attestation"]
 PEER: Final = METADATA.tables["peer"]
 PEER_EPOCH: Final = METADATA.tables["peer_epoch"]
 OWN_EPOCH: Final = METADATA.tables["own_epoch"]
+EPOCH_REVOCATION: Final = METADATA.tables["epoch_revocation"]
 AUDIT: Final = METADATA.tables["audit"]

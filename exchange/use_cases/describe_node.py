@@ -14,6 +14,7 @@ from exchange.envelope.wire import to_base64url
 from exchange.roster import Status, UnknownMemberError
 from exchange.schemas.federation import RosterMirror
 from exchange.schemas.node import (
+    MOST_REVOCATIONS,
     ContractList,
     ContractSummary,
     ContractView,
@@ -23,19 +24,24 @@ from exchange.schemas.node import (
     PeerKeys,
 )
 from exchange.schemas.shapes import from_millis
-from exchange.storage.epochs import StoredEpoch, own_epochs, peer_epochs
+from exchange.storage.epochs import StoredEpoch, epoch_revocations, own_epochs
 from exchange.storage.errors import StorageUnavailableError
 from exchange.use_cases.errors import UnavailableError
 from exchange.use_cases.node import Node
 from exchange.use_cases.outgoing import current_peer_epoch
+from exchange.use_cases.peer_epochs import read_peer_epochs
 from exchange.use_cases.refusals import not_found
 
 
-async def node_card(node: Node) -> NodeCard:
-    """Agency, keys, epoch statements, versions. Trust comes from the roster, never from this card."""
+async def node_card(node: Node, *, revocations: bool = False) -> NodeCard:
+    """Agency, keys, epoch statements, versions. Trust comes from the roster, never from this card.
+
+    Revocations are on it for who asks for them: a node that does not know them yet refuses a card that has them.
+    """
     world, me = node.world(), node.member
-    epochs = await node.database.read(own_epochs)
+    epochs, revoked = await node.database.read(lambda conn: (own_epochs(conn), epoch_revocations(conn, node.agency)))
     at = node.clock()
+    living = [to_base64url(row.statement) for row in revoked if row.forget_at > at]
     return NodeCard(
         agency=me.agency,
         kind=me.kind,
@@ -49,6 +55,7 @@ async def node_card(node: Node) -> NodeCard:
         roster_version=world.roster.version,
         roster_digest=world.roster.digest,
         synthetic=node.synthetic,
+        revocations=tuple(living[-MOST_REVOCATIONS:]) if revocations else None,
     )
 
 
@@ -78,14 +85,15 @@ async def peer_keys(node: Node, agency: str) -> PeerKeys:
     if agency != node.agency:
         with contextlib.suppress(UnavailableError):
             await current_peer_epoch(node, peer)
-    rows = await node.database.read(lambda conn: peer_epochs(conn, agency))
+    stored = await node.database.read(lambda conn: read_peer_epochs(conn, agency))
+    revoked = {item.key_id for item in stored.standing(peer).revocations}
     at, world = node.clock(), node.world()
     contract = world.contract_between(node.agency, agency, node.now())
     return PeerKeys(
         agency=agency,
         agency_key=to_base64url(peer.agency_key),
         node_key=to_base64url(peer.node_key),
-        epochs=tuple(epoch_view(row) for row in rows if row.not_after > at),
+        epochs=tuple(epoch_view(row) for row in stored.statements if row.not_after > at and row.key_id not in revoked),
         roster_version=world.roster.version,
         roster_digest=world.roster.digest,
         contract=contract.digest if contract is not None else None,

@@ -6,26 +6,17 @@ Destruction stands apart: until its bytes are gone from the files it may have to
 
 from __future__ import annotations
 
-from exchange.envelope.epochs import (
-    EpochStatement,
-    private_half_ends,
-    state_epoch,
-    weeks_to_publish,
-)
-from exchange.envelope.keys import EpochKey
 from exchange.envelope.kinds import Kind
-from exchange.envelope.statements import parse_statement
 from exchange.storage import outbox, referrals
 from exchange.storage.access import forget_used
 from exchange.storage.database import Connection
-from exchange.storage.epochs import StoredEpoch, forget_own_epochs, forget_peer_epochs, own_epochs, publish_epochs
-from exchange.storage.errors import IntegrityError
+from exchange.storage.epochs import forget_own_epochs, forget_peer_epochs, forget_revocations
 from exchange.storage.inbox import forget_answers, forget_items
-from exchange.storage.key_store import EpochPrivate
 from exchange.storage.referrals import ReferralRecord, StaleReferralError
 from exchange.use_cases.change_referral import change_by_id, change_referral
 from exchange.use_cases.destroy import destroy_due
 from exchange.use_cases.node import Node
+from exchange.use_cases.own_epochs import publish_own_epochs
 from exchange.use_cases.release_disclosure import release_due
 
 
@@ -106,32 +97,10 @@ async def _forget(node: Node) -> None:
     def drop(conn: Connection) -> None:
         forget_used(conn, at)
         forget_answers(conn, at)
-        forget_own_epochs(conn, at)
-        # A disclosure that was sealed to a key of a past week may still be released, and its key is looked at then.
+        # A disclosure that was sealed to a key of a past week may still be released, and its key is looked at then; and
+        # its agency may revoke it.
+        forget_own_epochs(conn, at - node.limits.epoch_release_ms)
         forget_peer_epochs(conn, at - node.limits.epoch_release_ms)
+        forget_revocations(conn, at)
 
     await node.database.write(drop)
-
-
-async def publish_own_epochs(node: Node) -> None:
-    """Publish the weeks that have no statement yet: private half stored first, statement afterwards."""
-    if node.keyring is None:
-        return
-    at = node.clock()
-    rows = await node.database.read(own_epochs)
-    published = [parse_statement(EpochStatement, row.statement).unverified for row in rows]
-    weeks = weeks_to_publish(at, published)
-    if not weeks:
-        return
-    seq = max((row.seq for row in rows), default=0)
-    privates, fresh = [], []
-    for place, week in enumerate(weeks, start=1):
-        key = EpochKey(node.entropy(32))
-        signed = state_epoch(key, week, agency=node.agency, seq=seq + place, sign=node.keyring.agency_key.sign)
-        privates.append(EpochPrivate(key, week.not_before, week.not_after, private_half_ends(week.not_after)))
-        fresh.append(StoredEpoch(key.key_id, seq + place, week.not_before, week.not_after, signed.to_bytes()))
-    await node.key_store.put_epochs(privates)
-    try:
-        await node.database.write(lambda conn: publish_epochs(conn, fresh))
-    except IntegrityError:
-        return  # another process published first; our private halves end with their weeks

@@ -100,8 +100,10 @@ class Node:
     """Of each member one batch is worked on at a time: whoever sends many at once waits for itself."""
     consent_asked_again: dict[str, int] = field(default_factory=dict)
     """When a peer that did not answer about consents may be asked again."""
-    epoch_memory: dict[tuple[str, bytes], EpochStatement] = field(default_factory=dict)
-    """The key of this week of each peer, once it was verified with that agency key."""
+    epoch_memory: dict[tuple[str, bytes], tuple[EpochStatement, int]] = field(default_factory=dict)
+    """The key of this week of each peer, verified with that agency key, and when it was looked up."""
+    card_read_at: dict[str, int] = field(default_factory=dict)
+    """When the card of each peer was last read and found good."""
 
     @property
     def member(self) -> Member:

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from typing import Final
 
-from exchange.envelope.epochs import EpochStatement, current_epoch
-from exchange.envelope.errors import EnvelopeError, EpochError
+from exchange.envelope.epochs import EpochStatement
+from exchange.envelope.errors import EpochError
 from exchange.envelope.keys import AgencyKey
 from exchange.envelope.kinds import KindClass
-from exchange.envelope.statements import parse_statement
+from exchange.limits import MINUTE_MS
 from exchange.messages import Posting, SealedMessage, Signers, seal_stop_message
 from exchange.roster import Member
 from exchange.stops import Stop
 from exchange.storage.database import Connection
-from exchange.storage.epochs import StoredEpoch, peer_epochs
 from exchange.storage.outbox import OutgoingRecord, enqueue
 from exchange.storage.peer_leases import hurry
 from exchange.storage.referrals import ReferralRecord
 from exchange.storage.transaction import signal
 from exchange.use_cases.node import Node
+from exchange.use_cases.peer_epochs import read_peer_epochs
 from exchange.use_cases.refusals import keys_elsewhere, peer_keys_unknown
 from exchange.use_cases.transitions import next_number
+
+EPOCH_MEMORY_MS: Final = MINUTE_MS
+"""How long a process seals to a key without looking whether another process has learned that it was revoked."""
 
 
 def agency_key(node: Node) -> AgencyKey:
@@ -59,15 +62,15 @@ async def _known_epoch(node: Node, peer: Member) -> EpochStatement | None:
     at = node.clock()
     # Under the agency key of today: a key that was changed takes along what it had signed.
     memory = (peer.agency, peer.agency_key)
-    known = node.epoch_memory.get(memory)
-    if known is not None and known.covers(at):
+    known, looked_at = node.epoch_memory.get(memory, (None, 0))
+    if known is not None and known.covers(at) and looked_at <= at < looked_at + EPOCH_MEMORY_MS:
         return known
-    usable = _usable(peer, await node.database.read(lambda conn: peer_epochs(conn, peer.agency)))
+    stored = await node.database.read(lambda conn: read_peer_epochs(conn, peer.agency))
     try:
-        found = current_epoch(usable, (), at=at)
+        found = stored.standing(peer).current(at)
     except EpochError:
         return None
-    node.epoch_memory[memory] = found
+    node.epoch_memory[memory] = found, at
     return found
 
 
@@ -78,20 +81,7 @@ def latest_peer_epoch(node: Node, conn: Connection, agency: str) -> EpochStateme
     private half lives as long as what is sealed to it. Nothing where no key stands under the agency key of today.
     """
     peer = node.world().roster.members.get(agency)
-    usable = _usable(peer, peer_epochs(conn, agency)) if peer is not None else []
-    begun = [epoch for epoch in usable if epoch.not_before <= node.clock()]
-    return max(begun, key=lambda epoch: (epoch.not_before, epoch.seq), default=None)
-
-
-def _usable(peer: Member, rows: Iterable[StoredEpoch]) -> list[EpochStatement]:
-    """What lies here was verified when it was fetched; the agency key may have changed since."""
-    usable = []
-    for row in rows:
-        try:
-            usable.append(parse_statement(EpochStatement, row.statement).verify(peer.agency_key))
-        except EnvelopeError:
-            continue
-    return usable
+    return read_peer_epochs(conn, agency).standing(peer).latest(node.clock()) if peer is not None else None
 
 
 def put_out(node: Node, conn: Connection, sealed: SealedMessage, *, status: str = "queued") -> None:

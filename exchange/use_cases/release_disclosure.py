@@ -16,16 +16,13 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from contracts.vocabulary import Feedback, Priority, Stage
 from exchange.disclosure import Refused, still_allowed
 from exchange.disclosure_groups import groups_allowed
-from exchange.envelope.epochs import EpochStatement
-from exchange.envelope.errors import EnvelopeError
 from exchange.envelope.header import parse_header
-from exchange.envelope.statements import ReleaseStatement, parse_statement, sign_statement
+from exchange.envelope.statements import ReleaseStatement, sign_statement
 from exchange.envelope.wire import MAX_INTEGER
 from exchange.referral.lifecycle import TERMINAL, EventName, Side
 from exchange.roster import Member, UnknownMemberError
@@ -33,7 +30,6 @@ from exchange.schemas.referrals import ReleaseAnswer
 from exchange.storage.access import add_audit
 from exchange.storage.consents import StoredConsent, guard_consent, load_consent
 from exchange.storage.database import Connection
-from exchange.storage.epochs import StoredEpoch, peer_epochs
 from exchange.storage.outbox import OutgoingRecord, held_of, release_held
 from exchange.storage.peer_leases import hurry
 from exchange.storage.referrals import EventRecord, StaleReferralError, due_for
@@ -45,6 +41,7 @@ from exchange.use_cases.change_referral import change_referral
 from exchange.use_cases.consent_records import opened
 from exchange.use_cases.errors import ConflictError, GoneError
 from exchange.use_cases.node import Node, as_datetime
+from exchange.use_cases.peer_epochs import StoredPeerEpochs, read_peer_epochs
 from exchange.use_cases.transitions import HOLDING, next_number
 from exchange.use_cases.views import referral_view
 
@@ -55,7 +52,7 @@ class _Basis:
 
     held: OutgoingRecord | None
     consent: StoredConsent | None
-    epochs: Sequence[StoredEpoch]
+    epochs: StoredPeerEpochs
 
 
 async def release_due(node: Node) -> int:
@@ -93,7 +90,7 @@ async def _release(node: Node, acting: Acting | None, referral: str) -> ReleaseA
 
     def read(conn: Connection) -> _Basis:
         row = load_consent(conn, record.consent_id or "")
-        return _Basis(held_of(conn, referral), row, peer_epochs(conn, record.peer))
+        return _Basis(held_of(conn, referral), row, read_peer_epochs(conn, record.peer))
 
     basis = await node.database.read(read)
     refusal = _refusal(node, case, basis)
@@ -143,18 +140,10 @@ def _refusal(node: Node, case: Case, basis: _Basis) -> tuple[str, str] | None:
     return None
 
 
-def _sealed_to(node: Node, held: OutgoingRecord, receiver: Member, epochs: Sequence[StoredEpoch]) -> bool:
-    """Whether the held envelope is sealed to a key for which the receiver's agency key in the roster stands today."""
+def _sealed_to(node: Node, held: OutgoingRecord, receiver: Member, epochs: StoredPeerEpochs) -> bool:
+    """Whether it is sealed to the key of its week, unrevoked, by the receiver's agency key in today's roster."""
     header = parse_header(node.open_row(held.sealed_header or b"", "outbox", "sealed_header", held.id))
-    for row in epochs:
-        if row.key_id != header.epoch_key:
-            continue
-        try:
-            parse_statement(EpochStatement, row.statement).verify(receiver.agency_key)
-        except EnvelopeError:
-            return False
-        return True
-    return False
+    return epochs.standing(receiver).counts(header.epoch_key or "")
 
 
 async def _give_up(node: Node, acting: Acting | None, case: Case, code: str, sentence: str) -> ReleaseAnswer:

@@ -134,11 +134,11 @@ async def test_no_transaction_of_these_lives_is_missing_in_the_table(pair: Pair)
 ELSEWHERE: Final = {
     "deliver.give_back.<lambda>",  # without anything delivered; the lease ends by itself
     "maintain._forget.drop",  # deletes what has ended; repeated every five seconds
-    "maintain.publish_own_epochs.<lambda>",  # tests/federation/test_epoch_keys.py
+    "own_epochs.publish_own_epochs.commit",  # tests/federation/test_epoch_keys.py
     "key_store.KeyStore.put_epochs.<lambda>",  # the same
     "engine.check_writable",  # `/health/ready` asks whether it could write, and changes nothing
     "deliver.renew.<lambda>",  # the lease of a batch that takes long; one that is not kept ends by itself
-    "peers.fetch_peer_keys.<lambda>",  # asked for again
+    "peers.fetch_peer_keys.commit",  # asked for again
     "receive_envelopes._commit.<lambda>",  # a sign of life
     "peers.greet_peers.greet.<lambda>",  # the same
     "authenticate.remember_jti.commit",  # a token that nobody got; another one is asked for

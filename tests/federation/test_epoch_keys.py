@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 
 import pytest
@@ -17,6 +18,7 @@ from exchange.use_cases.acting import Acting
 from exchange.use_cases.errors import UnavailableError
 from exchange.use_cases.idempotency import Idempotency
 from exchange.use_cases.maintain import destroy_ended, maintain
+from exchange.use_cases.own_epochs import publish_own_epochs
 from exchange.use_cases.send_referral import send_referral
 
 
@@ -62,6 +64,16 @@ async def test_a_week_is_published_again_every_week_and_fetched_before_it_is_nee
     mirrored = await two[HELPLINE].node.database.read(lambda conn: peer_epochs(conn, SHELTER.agency))
     assert max(row.not_after for row in mirrored) >= two.clock() + 5 * WEEK_MS
     assert [row.seq for row in mirrored] == sorted(row.seq for row in mirrored)
+
+
+async def test_two_processes_that_publish_at_once_publish_each_week_once(on_both: Federation) -> None:
+    node = on_both[SHELTER].node
+    on_both.clock.pass_by(hours=24 * 7 * 3)
+    await asyncio.gather(*(publish_own_epochs(node) for _ in range(4)))
+    rows = await node.database.read(own_epochs)
+    begins = [row.not_before for row in rows]
+    assert len(begins) == len(set(begins)) == 9
+    assert [row.seq for row in rows] == list(range(1, 10))
 
 
 async def test_a_private_half_is_destroyed_three_weeks_after_its_week(two: Federation) -> None:

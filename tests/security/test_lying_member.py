@@ -18,27 +18,29 @@ from support.people import consent_request, referral_request
 from contracts.vocabulary import WithdrawalForm
 from exchange.client.errors import ProblemError
 from exchange.demo.federation import HELPLINE, SHELTER
-from exchange.envelope.epochs import EpochStatement, Week, state_epoch, week_of
+from exchange.envelope.epochs import EpochRevocation, EpochStatement, Week, state_epoch, week_of
 from exchange.envelope.format import Envelope
 from exchange.envelope.keys import EpochKey
 from exchange.envelope.keys import key_id as key_id_of
 from exchange.envelope.kinds import Kind
 from exchange.envelope.statements import sign_statement
-from exchange.envelope.wire import read_again, to_base64url
+from exchange.envelope.wire import from_base64url, read_again, to_base64url
 from exchange.federation.peers import MOST_STATEMENTS, fetch_peer_keys
 from exchange.federation.transport import HTTPTransport, PeerTransport, PeerUnreachableError
 from exchange.limits import DAY_MS, WEEK_MS
 from exchange.roster import Member
 from exchange.schemas.federation import BatchAnswer, ResyncRequest
 from exchange.schemas.inbox import DecisionRequest
-from exchange.schemas.node import EpochKeyView, NodeCard
+from exchange.schemas.node import MOST_REVOCATIONS, EpochKeyView, NodeCard
 from exchange.schemas.shapes import from_millis
 from exchange.storage import node_keyring
-from exchange.storage.epochs import peer_epochs
+from exchange.storage.epochs import epoch_revocations, peer_epochs
 from exchange.storage.inbox import forget_answers
 from exchange.storage.tables import AUDIT, CHANGE, INBOX, METADATA
-from exchange.use_cases.describe_node import node_card
+from exchange.use_cases.describe_node import node_card, peer_keys
+from exchange.use_cases.errors import UnavailableError
 from exchange.use_cases.outgoing import current_peer_epoch
+from exchange.use_cases.own_epochs import revoke_own_epochs
 from exchange.use_cases.resync import resync
 
 LARGEST_SEQ = 2**53 - 1
@@ -90,6 +92,24 @@ def stated(
         not_after=from_millis(week.not_after),
         statement=to_base64url(sign_statement(statement, keyring.agency_key.sign).to_bytes()),
     )
+
+
+def revoked(
+    one: TestNode,
+    key_id: str,
+    *,
+    seq: int,
+    signed_by: TestNode | None = None,
+    agency: str | None = None,
+    revoked_at: int | None = None,
+) -> str:
+    """A revocation signed by the member's agency key; or with anything wrong."""
+    keyring, at = (signed_by or one).node.keyring, revoked_at or one.node.clock()
+    assert keyring is not None
+    revocation = EpochRevocation(
+        agency=agency or one.agency, key_id=key_id, compromised_since=at, revoked_at=at, seq=seq
+    )
+    return to_base64url(sign_statement(revocation, keyring.agency_key.sign).to_bytes())
 
 
 async def card(one: TestNode, *epochs: EpochKeyView) -> NodeCard:
@@ -325,3 +345,157 @@ async def test_keys_of_an_older_card_are_never_used(pair: Federation) -> None:
 async def mirrored(one: TestNode, other: TestNode) -> Any:
     """What one node has remembered of another's keys."""
     return await one.node.database.read(lambda conn: peer_epochs(conn, other.agency))
+
+
+async def test_no_mirror_revives_a_revoked_key(pair: Federation) -> None:
+    """Not with the card of yesterday, and not with yesterday's statement between those of today."""
+    one, other = pair[HELPLINE], pair[SHELTER]
+    yesterday = await card(other)
+    old = (await current_peer_epoch(one.node, other.member)).key_id
+    assert old == yesterday.epochs[0].key_id
+    await revoke_own_epochs(other.node, compromised_since=other.node.clock())
+    today = await node_card(other.node, revocations=True)
+    assert await fetch_peer_keys(one.node, CardOf(today), other.member)
+    for name, served, used in [
+        ("yesterday's card", yesterday, False),
+        ("yesterday's, with an empty list", yesterday.model_copy(update={"revocations": ()}), False),
+        (
+            "yesterday's statements beside today's",
+            today.model_copy(update={"epochs": (*yesterday.epochs, *today.epochs), "revocations": None}),
+            True,
+        ),
+        (
+            "of this week only yesterday's",
+            today.model_copy(update={"epochs": (yesterday.epochs[0], *today.epochs[1:]), "revocations": ()}),
+            True,
+        ),
+    ]:
+        assert await fetch_peer_keys(one.node, CardOf(served), other.member) is used, name
+        one.node.epoch_memory.clear()
+        assert (await current_peer_epoch(one.node, other.member)).key_id == today.epochs[0].key_id, name
+        assert old not in {epoch.key_id for epoch in (await peer_keys(one.node, other.agency)).epochs}, name
+
+
+async def test_a_revoked_key_that_was_never_seen_is_not_used_when_it_turns_up(pair: Federation) -> None:
+    one, other = pair[HELPLINE], pair[SHELTER]
+    hidden = stated(other, seq=70)
+    told = (await card(other)).model_copy(update={"revocations": (revoked(other, hidden.key_id, seq=71),)})
+    assert await fetch_peer_keys(one.node, CardOf(told), other.member)
+    usual = (await current_peer_epoch(one.node, other.member)).key_id
+    later = await card(other, hidden, stated(other, seq=72, week=week_of(one.node.clock() + WEEK_MS)))
+    assert await fetch_peer_keys(one.node, CardOf(later), other.member)
+    one.node.epoch_memory.clear()
+    assert (await current_peer_epoch(one.node, other.member)).key_id == usual
+
+
+async def test_a_key_that_was_revoked_and_not_replaced_is_not_sealed_to(pair: Federation) -> None:
+    one, other = pair[HELPLINE], pair[SHELTER]
+    found = await card(other)
+    told = found.model_copy(update={"revocations": (revoked(other, found.epochs[0].key_id, seq=90),)})
+    assert await fetch_peer_keys(one.node, CardOf(told), other.member)
+    assert not await fetch_peer_keys(one.node, CardOf(found), other.member)
+    # Asked again, the peer says the same: there is no key of this week.
+    one.node.fetch_peer_keys = nobody
+    with pytest.raises(UnavailableError) as refused:
+        await current_peer_epoch(one.node, other.member)
+    assert refused.value.code == "peer-keys-unknown"
+
+
+async def nobody(_peer: Member) -> None:
+    pass
+
+
+async def test_a_revocation_that_is_not_the_agencys_own_is_refused_with_the_whole_card(pair: Federation) -> None:
+    one, other = pair[HELPLINE], pair[SHELTER]
+    first = await card(other)
+    key = first.epochs[0].key_id
+    good = revoked(other, first.epochs[1].key_id, seq=80)
+    for name, lie in {
+        "signed by another agency": revoked(other, key, seq=81, signed_by=one),
+        "another agency's own": revoked(one, key, seq=82),
+        "about another agency, signed by this one": revoked(other, key, seq=83, agency=one.agency),
+        "a statement of a key": stated(other, seq=84).statement,
+        "nothing": "",
+        "no base64url": "=",
+        "cut": revoked(other, key, seq=85)[:-4],
+    }.items():
+        for told in ((lie,), (good, lie)):
+            served = first.model_copy(update={"revocations": told, "epochs": (*first.epochs, stated(other, seq=99))})
+            assert not await fetch_peer_keys(one.node, CardOf(served), other.member), name
+        assert not await remembered(one, other), name
+    assert (await current_peer_epoch(one.node, other.member)).key_id == key
+
+
+async def test_a_member_revokes_nobodys_keys_but_its_own(pair: Federation) -> None:
+    """Its own signed word about a key of another agency counts for itself only."""
+    one, other = pair[HELPLINE], pair[SHELTER]
+    key = (await current_peer_epoch(one.node, other.member)).key_id
+    liar = pair[HELPLINE]
+    told = (await card(liar)).model_copy(update={"revocations": (revoked(liar, key, seq=50),)})
+    assert await fetch_peer_keys(other.node, CardOf(told), liar.member)
+    assert await fetch_peer_keys(one.node, CardOf(told), liar.member)
+    one.node.epoch_memory.clear()
+    assert (await current_peer_epoch(one.node, other.member)).key_id == key
+    card_now = await node_card(other.node, revocations=True)
+    assert card_now.revocations == ()
+    assert key in {epoch.key_id for epoch in card_now.epochs}
+
+
+async def test_a_card_with_too_many_revocations_is_not_used(pair: Federation) -> None:
+    one, other = pair[HELPLINE], pair[SHELTER]
+    first = await card(other)
+    many = tuple(revoked(other, f"{place:032x}", seq=100 + place) for place in range(MOST_REVOCATIONS + 1))
+    served = first.model_copy(update={"revocations": many})
+    assert not await fetch_peer_keys(one.node, CardOf(served), other.member)
+    served = first.model_copy(update={"revocations": many[1:]})
+    assert await fetch_peer_keys(one.node, CardOf(served), other.member)
+
+
+async def test_one_key_revoked_twice_on_a_card_is_kept_once(pair_on_each: Federation) -> None:
+    one, other = pair_on_each[HELPLINE], pair_on_each[SHELTER]
+    first = await card(other)
+    key = first.epochs[0].key_id
+    twice = (revoked(other, key, seq=LARGEST_SEQ - 1), revoked(other, key, seq=LARGEST_SEQ))
+    for _ in range(2):
+        served = first.model_copy(update={"revocations": twice})
+        assert await fetch_peer_keys(one.node, CardOf(served), other.member)
+        assert [row.seq for row in await remembered(one, other)] == [LARGEST_SEQ]
+
+
+async def test_a_revocation_from_the_future_is_kept_no_longer_than_one_of_today(pair: Federation) -> None:
+    one, other = pair[HELPLINE], pair[SHELTER]
+    first = await card(other)
+    far = revoked(other, first.epochs[0].key_id, seq=50, revoked_at=LARGEST_SEQ)
+    assert await fetch_peer_keys(one.node, CardOf(first.model_copy(update={"revocations": (far,)})), other.member)
+    (row,) = await remembered(one, other)
+    assert row.forget_at <= one.node.clock() + 9 * WEEK_MS
+
+
+async def test_a_stolen_agency_key_revokes_nothing_of_the_next(pair: Federation) -> None:
+    """The thief revoked the agency's keys; then the roster gave it another agency key, and it revokes one itself."""
+    one, other = pair[HELPLINE], pair[SHELTER]
+    assert one.node.keyring is not None
+    # The helpline's agency key stands in for the shelter's new one.
+    renewed = other.member.model_copy(update={"agency_key": one.member.agency_key})
+    week, fresh = week_of(one.node.clock()), EpochKey(secrets.token_bytes(32))
+    signed = state_epoch(fresh, week, agency=other.agency, seq=7, sign=one.node.keyring.agency_key.sign)
+    view = stated(other, seq=7).model_copy(
+        update={"key_id": fresh.key_id, "key": to_base64url(fresh.public), "statement": to_base64url(signed.to_bytes())}
+    )
+    theft = (await card(other)).model_copy(update={"revocations": (revoked(other, fresh.key_id, seq=LARGEST_SEQ),)})
+    assert await fetch_peer_keys(one.node, CardOf(theft), other.member)
+    only = theft.model_copy(update={"epochs": (view,), "revocations": ()})
+    assert await fetch_peer_keys(one.node, CardOf(only), renewed)
+    assert (await current_peer_epoch(one.node, renewed)).key_id == fresh.key_id
+    own_word = revoked(other, fresh.key_id, seq=8, signed_by=one)
+    assert await fetch_peer_keys(one.node, CardOf(only.model_copy(update={"revocations": (own_word,)})), renewed)
+    (row,) = await remembered(one, other)
+    assert row.statement == from_base64url(own_word, member="s", longest=4096)
+    one.node.fetch_peer_keys = nobody
+    with pytest.raises(UnavailableError):
+        await current_peer_epoch(one.node, renewed)
+
+
+async def remembered(one: TestNode, other: TestNode) -> Any:
+    """What one node has remembered of another's revocations."""
+    return await one.node.database.read(lambda conn: epoch_revocations(conn, other.agency))

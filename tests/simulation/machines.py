@@ -40,8 +40,8 @@ from exchange.storage.key_store import KeyStore
 from exchange.storage.migrate import History, upgrade
 from exchange.storage.node_keyring import NodeKeyring
 from exchange.telemetry.measurements import Measurements
-from exchange.use_cases.maintain import publish_own_epochs
 from exchange.use_cases.node import Node, World
+from exchange.use_cases.own_epochs import publish_own_epochs
 
 STATEMENTS: Final = StatementLibrary.load()
 MEASUREMENTS: Final = Measurements(NoOpMeter("simulation"))

@@ -143,7 +143,7 @@ class Way:
         receiver = self._network.machines.get(peer.agency)
         if receiver is None or not self._network.reachable(self._machine, receiver):
             raise PeerUnreachableError("no-connection")
-        return await node_card(receiver.node)
+        return await node_card(receiver.node, revocations=True)
 
     async def greet(self, peer: Member) -> None:
         """Not simulated: a peer hears of this node with the next batch."""

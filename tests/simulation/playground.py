@@ -21,7 +21,7 @@ from simulation.one_thread import OneThread
 from exchange.federation.peers import fetch_peer_keys
 from exchange.roster import Member
 from exchange.telemetry.logs import configure_logging
-from exchange.use_cases.maintain import publish_own_epochs
+from exchange.use_cases.own_epochs import publish_own_epochs
 
 _MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a folder of its own is made in it
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import subprocess
+import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from click.testing import Result
+from support.node_processes import until
 from support.real_nodes import TwoNodes, two_nodes
 from typer.testing import CliRunner
 
@@ -184,6 +188,86 @@ def test_a_revoked_client_is_refused_at_once(helpline: Laptop, tmp_path: Path) -
     assert "no token" in lost.run("referrals", "watch", "--once", code=1).output
     assert "revoked" in helpline.run("client", "list").output
     helpline.run("client", "revoke", "lost-laptop", code=1)
+
+
+@pytest.mark.parametrize(
+    "since", ["2999-01-01T00:00:00", "1970-01-01T00:00:00", "yesterday"], ids=["future", "never", "no-time"]
+)
+def test_keys_are_not_revoked_since_a_time_that_cannot_be(two_nodes: TwoNodes, shelter: Laptop, since: str) -> None:
+    before = published(two_nodes)
+    shelter.run("keys", "revoke", "--since", since, code=2 if since == "yesterday" else 1)
+    shelter.run("keys", "revoke", code=2)
+    assert published(two_nodes) == before
+
+
+def test_after_a_revocation_the_next_referral_is_sealed_to_a_new_key(
+    two_nodes: TwoNodes, helpline: Laptop, shelter: Laptop
+) -> None:
+    """In processes of their own: the node that revokes runs on, the other learns of it when it asks for the card."""
+    old, held = published(two_nodes), sent(helpline, melati(datetime.now(UTC)))
+    offer = item(shelter, held, "offer")
+    said = by_itself(two_nodes, "keys", "revoke", "--since", "2026-01-02T03:04:05")
+    for words_said in (
+        "Revoked 6 weekly keys",
+        "new ones for this week",
+        "2026-01-02 03:04 UTC",
+        "case by case",
+        "is not released",
+    ):
+        assert words_said in said
+    assert not published(two_nodes) & old
+    two_nodes[HELPLINE].stop()
+    two_nodes[HELPLINE].start()
+    until(lambda: (known(two_nodes) and not known(two_nodes) & old) or None, "the helpline to learn of it")
+    fresh = sent(helpline, melati(datetime.now(UTC)))
+    shelter.run("inbox", "show", item(shelter, fresh, "offer"))
+    shelter.run("inbox", "accept", offer)
+
+    async def waits_for_a_fresh_one() -> bool:
+        async with two_nodes[HELPLINE].client() as client:
+            flags = (await client.referrals.read(held)).flags
+            assert not flags.disclosed
+            return flags.awaiting_disclosure
+
+    until(lambda: asyncio.run(waits_for_a_fresh_one()) or None, "the node to ask for a fresh disclosure")
+
+
+def test_peers_are_told_of_a_lost_disk_with_the_passphrase_from_a_file(two_nodes: TwoNodes) -> None:
+    assert "come again" in by_itself(two_nodes, "resync", datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S"))
+
+
+def by_itself(two_nodes: TwoNodes, *words: str) -> str:
+    """What a command says that opens the shelter's node itself, in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", "from exchange.cli import main; main()", *words],
+        env=two_nodes[SHELTER].environment() | {"COLUMNS": "400"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    return said
+
+
+def published(two_nodes: TwoNodes) -> set[str]:
+    """The keys on the shelter's card."""
+
+    async def ask() -> set[str]:
+        async with two_nodes[SHELTER].client() as client:
+            return {epoch.key_id for epoch in (await client.federation.card()).epochs}
+
+    return asyncio.run(ask())
+
+
+def known(two_nodes: TwoNodes) -> set[str]:
+    """The keys of the shelter that the helpline's node names."""
+
+    async def ask() -> set[str]:
+        async with two_nodes[HELPLINE].client() as client:
+            return {epoch.key_id for epoch in (await client.federation.peer_keys(SHELTER.agency)).epochs}
+
+    return asyncio.run(ask())
 
 
 def test_a_narrow_client_can_do_no_more(helpline: Laptop, tmp_path: Path) -> None:

@@ -13,10 +13,13 @@ from vectors.samples import AGENCY, CREATED, EPOCH
 from exchange.envelope.epochs import (
     check_epoch,
     check_not_older,
+    current_epoch,
     latest_expiry_of_disclosure,
     private_half_ends,
     published_weeks,
+    revocation_ends,
     state_epoch,
+    state_revocation,
     week_of,
     weeks_to_publish,
 )
@@ -83,3 +86,28 @@ def test_seq_never_goes_back() -> None:
         check_not_older(5, [statement])
     with pytest.raises(EpochError):
         check_not_older(1, [])
+
+
+@settings(max_examples=30, deadline=None)
+@given(times)
+def test_a_revocation_outlives_every_private_half_that_was_published_when_it_was_made(at: int) -> None:
+    ends = revocation_ends(at)
+    assert ends == max(private_half_ends(week.not_after) for week in published_weeks(at))
+    assert at < ends <= at + 63 * DAY_MS
+
+
+def test_the_number_of_a_revocation_counts_as_seen() -> None:
+    statement = state_epoch(EPOCH, week_of(CREATED), agency="shelter-two", seq=4, sign=AGENCY.sign).unverified
+    revocation = state_revocation(
+        EPOCH.key_id, agency="shelter-two", compromised_since=CREATED - 1, at=CREATED, seq=5, sign=AGENCY.sign
+    ).verify(AGENCY.public)
+    assert (revocation.key_id, revocation.compromised_since, revocation.revoked_at) == (
+        EPOCH.key_id,
+        CREATED - 1,
+        CREATED,
+    )
+    assert check_not_older(5, [statement, revocation]) == 5
+    with pytest.raises(EpochError):
+        check_not_older(5, [statement])
+    with pytest.raises(EpochError):
+        current_epoch([statement], [revocation], at=CREATED)

@@ -1,0 +1,126 @@
+"""The weekly keys that a node makes for the agency whose key it holds: published ahead, and revoked when need be.
+
+Rules:
+
+* A private half is durable in the key store before its statement is: nobody can seal to a key that nobody has.
+* Revoked is every key that somebody may hold something for, that of last week too: what took one took them all. In the
+  same transaction their statements go and new ones of every week stand, with higher numbers than the revocations: who
+  learns of the new statements alone seals to the new keys.
+* The private halves of revoked keys stay until their time ends: what is on its way can still be opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from exchange.envelope.epochs import (
+    EpochStatement,
+    Week,
+    private_half_ends,
+    published_weeks,
+    revocation_ends,
+    state_epoch,
+    state_revocation,
+    weeks_to_publish,
+)
+from exchange.envelope.keys import KEY_BYTES, AgencyKey, EpochKey
+from exchange.envelope.statements import parse_statement
+from exchange.storage.access import add_audit
+from exchange.storage.database import Connection
+from exchange.storage.epochs import (
+    StoredEpoch,
+    StoredRevocation,
+    own_epochs,
+    publish_epochs,
+    remember_revocations,
+    withdraw_own_epochs,
+)
+from exchange.storage.errors import IntegrityError
+from exchange.storage.key_store import EpochPrivate
+from exchange.use_cases.node import Node
+from exchange.use_cases.outgoing import agency_key
+from exchange.use_cases.refusals import changed_meanwhile
+
+
+async def publish_own_epochs(node: Node) -> None:
+    """Publish the weeks that have no statement yet: private half stored first, statement afterwards."""
+    if node.keyring is None:
+        return
+    key = node.keyring.agency_key
+    rows = await node.database.read(own_epochs)
+    published = [parse_statement(EpochStatement, row.statement).unverified for row in rows]
+    weeks = weeks_to_publish(node.clock(), published)
+    if not weeks:
+        return
+    made, seq = await _make_keys(node, weeks), _highest_seq(rows)
+
+    def commit(conn: Connection) -> None:
+        # Otherwise another process published meanwhile, or revoked and published.
+        if _highest_seq(own_epochs(conn)) == seq:
+            publish_epochs(conn, _stated(node, key, made, seq))
+
+    try:
+        await node.database.write(commit)
+    except IntegrityError:
+        return  # another process published first; our private halves end with their weeks
+
+
+async def revoke_own_epochs(node: Node, *, compromised_since: int) -> Sequence[str]:
+    """Revoke every weekly key of this agency and publish new ones; returns the ids of the revoked.
+
+    Raises:
+        ConflictError: `keys-elsewhere`, or `changed-meanwhile`: nothing was revoked.
+    """
+    key, at = agency_key(node), node.clock()
+    made = await _make_keys(node, published_weeks(at))
+
+    def commit(conn: Connection) -> Sequence[str]:
+        rows = own_epochs(conn)
+        seq, doomed = _highest_seq(rows), [row.key_id for row in rows]
+        revocations = []
+        for place, key_id in enumerate(doomed, start=1):
+            signed = state_revocation(
+                key_id,
+                agency=node.agency,
+                compromised_since=compromised_since,
+                at=at,
+                seq=seq + place,
+                sign=key.sign,
+            )
+            revocations.append(StoredRevocation(key_id, seq + place, revocation_ends(at), signed.to_bytes()))
+            add_audit(conn, at=at, action="epoch-revoked", subject_id=key_id)
+        remember_revocations(conn, node.agency, revocations)
+        withdraw_own_epochs(conn, doomed)
+        publish_epochs(conn, _stated(node, key, made, seq + len(doomed)))
+        return doomed
+
+    try:
+        return await node.database.write(commit)
+    except IntegrityError as error:
+        raise changed_meanwhile() from error
+
+
+def _highest_seq(rows: Sequence[StoredEpoch]) -> int:
+    """The highest number ever used: behind every revocation statements were published."""
+    return max((row.seq for row in rows), default=0)
+
+
+async def _make_keys(node: Node, weeks: Sequence[Week]) -> list[tuple[EpochKey, Week]]:
+    made = [(EpochKey(node.entropy(KEY_BYTES)), week) for week in weeks]
+    await node.key_store.put_epochs(
+        EpochPrivate(key, week.not_before, week.not_after, private_half_ends(week.not_after)) for key, week in made
+    )
+    return made
+
+
+def _stated(node: Node, agency: AgencyKey, made: Sequence[tuple[EpochKey, Week]], after: int) -> list[StoredEpoch]:
+    return [
+        StoredEpoch(
+            key.key_id,
+            seq,
+            week.not_before,
+            week.not_after,
+            state_epoch(key, week, agency=node.agency, seq=seq, sign=agency.sign).to_bytes(),
+        )
+        for seq, (key, week) in enumerate(made, start=after + 1)
+    ]

@@ -1,0 +1,86 @@
+"""What is known of a peer's weekly keys, as far as the agency key that the roster lists for it today has signed it.
+
+What lies in the database was verified when it was fetched; the agency key may have changed since. A key that was
+changed takes along what it had signed, revocations too: who stole it can neither seal nor revoke in the new one's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+from exchange.envelope.epochs import EpochRevocation, EpochStatement, current_epoch
+from exchange.envelope.errors import EnvelopeError, EpochError
+from exchange.envelope.statements import Statement, parse_statement
+from exchange.roster import Member
+from exchange.storage.database import Connection
+from exchange.storage.epochs import StoredEpoch, StoredRevocation, epoch_revocations, peer_epochs
+
+StatementT = TypeVar("StatementT", bound=Statement)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPeerEpochs:
+    """A peer's statements and revocations as they lie in the database, read at one moment."""
+
+    statements: tuple[StoredEpoch, ...]
+    revocations: tuple[StoredRevocation, ...]
+
+    def standing(self, peer: Member) -> PeerEpochs:
+        """Those that today's agency key has signed."""
+        return PeerEpochs(
+            tuple(_signed(EpochStatement, self.statements, peer.agency_key)),
+            tuple(_signed(EpochRevocation, self.revocations, peer.agency_key)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PeerEpochs:
+    """Verified statements and revocations of one peer."""
+
+    statements: tuple[EpochStatement, ...]
+    revocations: tuple[EpochRevocation, ...]
+
+    @property
+    def highest_seq(self) -> int:
+        """The highest number seen."""
+        return max([0, *(item.seq for item in self.statements), *(item.seq for item in self.revocations)])
+
+    def current(self, at: int) -> EpochStatement:
+        """The key to seal to at this time.
+
+        Raises:
+            EpochError: `no-epoch-key`.
+        """
+        return current_epoch(self.statements, self.revocations, at=at)
+
+    def latest(self, at: int) -> EpochStatement | None:
+        """The latest key whose week has begun, and that still counts."""
+        begun = [item for item in self.statements if item.not_before <= at and self.counts(item.key_id)]
+        return max(begun, key=lambda item: (item.not_before, item.seq), default=None)
+
+    def counts(self, key_id: str) -> bool:
+        """Whether this is still the key of its week: not revoked, and no other took its place."""
+        for statement in self.statements:
+            if statement.key_id == key_id:
+                try:
+                    return self.current(statement.not_before).key_id == key_id
+                except EpochError:
+                    return False
+        return False
+
+
+def read_peer_epochs(conn: Connection, agency: str) -> StoredPeerEpochs:
+    """What is stored of a peer's weekly keys."""
+    return StoredPeerEpochs(tuple(peer_epochs(conn, agency)), tuple(epoch_revocations(conn, agency)))
+
+
+def _signed(
+    kind: type[StatementT], rows: Iterable[StoredEpoch | StoredRevocation], agency_key: bytes
+) -> Iterator[StatementT]:
+    for row in rows:
+        try:
+            yield parse_statement(kind, row.statement).verify(agency_key)
+        except EnvelopeError:
+            continue
