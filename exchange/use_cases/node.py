@@ -27,8 +27,10 @@ from exchange.storage.key_store import KeyStore
 from exchange.telemetry.measurements import Measurements
 from exchange.use_cases.turns import Turns
 
-HAND_IN_TURNS: Final = 32
+HAND_IN_TURNS: Final = 12
 """With more the courier waits longer for its first envelope, with less it is woken for too little."""
+HAND_IN_STEPS: Final = 5
+"""As often as `send_referral` goes on `together`, and once more."""
 
 
 class Keyring(Protocol):
@@ -94,7 +96,7 @@ class Node:
     ask_consent_status: Callable[[Member, Sequence[str]], Awaitable[ConsentStatusAnswer | None]]
     """Ask a peer's node about these receipts. Nothing when it is away or slow; what it says is not verified yet."""
 
-    hand_in_turns: Turns = field(default_factory=lambda: Turns(HAND_IN_TURNS))
+    hand_in_turns: Turns = field(default_factory=lambda: Turns(HAND_IN_TURNS, steps=HAND_IN_STEPS))
     """How many referrals are made before a look at which are stored already."""
     receiving: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
     """Of each member one batch is worked on at a time: whoever sends many at once waits for itself."""

@@ -12,7 +12,10 @@ referral after the other takes a sixth more of the processor.
 Rules:
 
 * First come, first served. Who goes away while waiting costs nobody a turn.
-* Nothing is refused and nothing is held: a turn is used up by starting.
+* A turn lasts as many rounds of the event loop as the work has steps: the next few start when these are done, or they
+  would all be done at the same time after all.
+* Nothing is refused and nothing is held: a turn is used up by starting. Who waits for something within it, such as a
+  peer's key, holds nobody up.
 """
 
 from __future__ import annotations
@@ -27,21 +30,22 @@ async def together() -> None:
 
 
 class Turns:
-    """So many starts in one round of the event loop."""
+    """So many starts, and then none for as many rounds of the event loop as the work has steps."""
 
-    def __init__(self, at_once: int) -> None:
-        """Take how many may start in a round."""
+    def __init__(self, at_once: int, *, steps: int) -> None:
+        """Take how many may start in one turn, and how many steps they take."""
         self._at_once = at_once
+        self._steps = steps
         self._left = at_once
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self._renewing = False
+        self._running = False
 
     async def take(self) -> None:
         """Return when it is this caller's turn."""
         loop = asyncio.get_running_loop()
-        if not self._renewing:
-            self._renewing = True
-            loop.call_soon(self._renew, loop)
+        if not self._running:
+            self._running = True
+            loop.call_soon(self._go_on, loop, self._steps)
         if self._left and not self._waiting:
             self._left -= 1
             return
@@ -49,13 +53,16 @@ class Turns:
         self._waiting.append(turn)
         await turn
 
-    def _renew(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _go_on(self, loop: asyncio.AbstractEventLoop, rounds: int) -> None:
+        if rounds > 1:
+            loop.call_soon(self._go_on, loop, rounds - 1)
+            return
         self._left = self._at_once
         while self._left and self._waiting:
             turn = self._waiting.popleft()
             if not turn.done():
                 turn.set_result(None)
                 self._left -= 1
-        self._renewing = bool(self._waiting)
-        if self._renewing:
-            loop.call_soon(self._renew, loop)
+        self._running = bool(self._waiting)
+        if self._running:
+            loop.call_soon(self._go_on, loop, self._steps)
