@@ -7,7 +7,11 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, select, update
 
+from exchange.storage.prepared import Prepared
+from exchange.storage.statements import where_listed
 from exchange.storage.tables import INBOX, OUTBOX, REFERRAL
+
+_ENDED = Prepared(where_listed(select(INBOX.c.id).where(INBOX.c.consent_ended_at.is_not(None)), INBOX.c.id))
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,11 @@ def receipts_of(conn: Connection, recipient: str, receipts: Iterable[str]) -> di
         )
         for row in conn.execute(query)
     }
+
+
+def ended_among(conn: Connection, items: Iterable[str]) -> frozenset[str]:
+    """Those of these inbox items of which the sender's node has said that the consent ended."""
+    return frozenset(item for (item,) in _ENDED.rows(conn, {"the_ids": list(items)}))
 
 
 def record_words(conn: Connection, *, live: Iterable[str], ended: Iterable[str], stated_at: int) -> None:

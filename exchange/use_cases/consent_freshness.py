@@ -7,7 +7,8 @@ Rules:
 * A word older than one hour is asked for anew, one request a peer for all that is opened, with a short deadline. A peer
   that did not answer is not asked again for a minute.
 * Only a statement by the sender's node key of today counts, about exactly the receipts asked for, made just now.
-* Unanswered, an item opens with the age of its word until 72 hours; then not (`consent-not-fresh`).
+* Unanswered, an item opens with the age of its word until 72 hours; then not (`consent-not-fresh`). Hours are counted
+  when the asking is over: a machine may have slept meanwhile.
 * After a known end nothing opens any more (`consent-ended`), and no later word undoes that.
 * A consent that has run out by its own date ends new disclosures, not what was disclosed before: nobody is asked about
   it, and it opens with the age of its last word. Her no would still come, as a stop.
@@ -72,6 +73,7 @@ async def fresh_words(node: Node, rows: Iterable[tuple[ArrivedRecord, ReferralRe
         for said in await asyncio.gather(*(_ask(node, peer, asked) for peer, asked in stale.items())):
             live_at |= said.live_at
             withheld |= said.withheld
+        at = node.clock()
     for item, word in live_at.items():
         if item not in withheld and item not in run_out and at - word > node.limits.consent_shown_with_age_ms:
             withheld[item] = "consent-not-fresh"

@@ -26,8 +26,9 @@ from exchange.messages import ForwardBody
 from exchange.referral.contact_plan import SafeContact
 from exchange.referral.lifecycle import State
 from exchange.schemas.federation import WireEnvelope
-from exchange.schemas.inbox import ContactAdvice, OpenedItem, OpenedItems, WithheldItem
+from exchange.schemas.inbox import ContactAdvice, OpenedItem, OpenedItems, WithheldCode, WithheldItem
 from exchange.schemas.shapes import from_millis
+from exchange.storage.consent_words import ended_among
 from exchange.storage.database import Connection
 from exchange.storage.inbox import ArrivedRecord, items_of, load_arrived, mark_opened
 from exchange.storage.referrals import ReferralRecord, load_referral, load_referrals
@@ -93,24 +94,37 @@ async def open_items(node: Node, acting: Acting, ids: Sequence[str]) -> OpenedIt
         if item not in words.withheld:
             one = _opened(node, seq, row, referral, keys.get(row.referral), words.live_at.get(item))
             opened += [one] if one is not None else []
+    left, ended = await _put_on_record(node, acting, opened, found) if opened else ([], frozenset())
+    shown = {one.item.id for one in left}
+    withheld: dict[str, WithheldCode] = {**words.withheld, **dict.fromkeys(ended, "consent-ended")}
+    return OpenedItems(
+        items=tuple(left),
+        missing=tuple(item for item in wanted if item not in shown and item not in withheld),
+        withheld=tuple(WithheldItem(id=item, code=code) for item, code in withheld.items()),
+    )
+
+
+async def _put_on_record(
+    node: Node, acting: Acting, opened: Sequence[OpenedItem], found: Found
+) -> tuple[list[OpenedItem], frozenset[str]]:
+    """Those of them that are shown, and those whose consent has ended meanwhile.
+
+    Her no may have come while the seals were opened or the sender was asked, and another open may have been told of an
+    end that this one was not: that is heard before anything is shown.
+    """
     at = node.clock()
 
-    def commit(conn: Connection) -> list[OpenedItem]:
-        # Looked at once more: her no that came while the seals were opened is heard before anything is shown.
-        now = load_referrals(conn, referrals)
-        left = [one for one in opened if _still(found[one.item.id][1], now[one.item.referral])]
+    def commit(conn: Connection) -> tuple[list[OpenedItem], frozenset[str]]:
+        now = load_referrals(conn, {one.item.referral for one in opened})
+        ended = ended_among(conn, [one.item.id for one in opened])
+        still = [one for one in opened if _still(found[one.item.id][1], now[one.item.referral])]
+        left = [one for one in still if one.item.id not in ended]
         shown = [one.item.id for one in left]
         mark_opened(conn, shown, at)
         audit(conn, node, acting, "opened", shown)
-        return left
+        return left, ended
 
-    left = await node.database.write(commit) if opened else []
-    shown = {one.item.id for one in left}
-    return OpenedItems(
-        items=tuple(left),
-        missing=tuple(item for item in wanted if item not in shown and item not in words.withheld),
-        withheld=tuple(WithheldItem(id=item, code=code) for item, code in words.withheld.items()),
-    )
+    return await node.database.write(commit)
 
 
 def _still(row: ArrivedRecord, referral: ReferralRecord) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -16,9 +17,12 @@ from exchange.roster import Member
 from exchange.schemas.federation import ConsentStatusAnswer, ReceiptStatus
 from exchange.schemas.shapes import to_millis
 from exchange.storage.tables import OUTBOX
+from exchange.use_cases.acting import Acting
 from exchange.use_cases.consent_status import digest_of
+from exchange.use_cases.open_items import open_items
 
 HOUR_MS = 3_600_000
+ACTING = Acting("system", "w-1")
 
 
 def asked(two: Federation) -> int:
@@ -96,6 +100,45 @@ async def test_after_a_known_end_nothing_opens_and_no_later_word_undoes_it(two: 
     two.leave(HELPLINE)
     assert (await refusal(story.helps.inbox.open(item))).code == "consent-ended"
     assert asked(two) == 1
+
+
+async def test_an_open_that_was_not_answered_shows_nothing_once_another_was_told_of_the_end(two: Federation) -> None:
+    story = await disclosed(two)
+    item = (await story.item("disclosure")).id
+    await story.says_no("stop-service", travel=False)
+    two.clock.pass_by(hours=2)
+    node, told = story.receiver.node, asyncio.Event()
+    real, asked_first = node.ask_consent_status, asyncio.Event()
+
+    async def first_is_lost(peer: Member, ids: Sequence[str]) -> ConsentStatusAnswer | None:
+        if asked_first.is_set():
+            return await real(peer, ids)
+        asked_first.set()
+        await told.wait()
+        return None
+
+    node.ask_consent_status = first_is_lost
+    early = asyncio.create_task(open_items(node, ACTING, [item]))
+    await asked_first.wait()
+    assert (await refusal(story.helps.inbox.open(item))).code == "consent-ended"
+    told.set()
+    opened = await early
+    assert (opened.items, opened.missing) == ((), ())
+    assert [(one.id, one.code) for one in opened.withheld] == [(item, "consent-ended")]
+
+
+async def test_hours_that_a_machine_sleeps_while_it_asks_are_counted(two: Federation) -> None:
+    story = await disclosed(two)
+    item = (await story.item("disclosure")).id
+    two.clock.pass_by(hours=2)
+
+    async def sleeps(_peer: Member, _ids: Sequence[str]) -> None:
+        two.clock.pass_by(hours=71)
+
+    story.receiver.node.ask_consent_status = sleeps
+    opened = await open_items(story.receiver.node, ACTING, [item])
+    assert [(one.id, one.code) for one in opened.withheld] == [(item, "consent-not-fresh")]
+    assert opened.items == ()
 
 
 async def test_after_stop_sharing_what_was_released_stays_open(two: Federation) -> None:
