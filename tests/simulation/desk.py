@@ -1,14 +1,15 @@
-"""The workers of the receiving agency: they look at what arrived, decide, report, and answer for what was destroyed."""
+"""The workers of the receiving agency: they read what arrived, decide, report, and answer for what was destroyed."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from simulation.office import ACTING, Case, Office
 from simulation.oracle import ViolationError
+from simulation.words import Words
 
 from exchange.schemas.inbox import (
     DecisionRequest,
@@ -21,7 +22,7 @@ from exchange.use_cases.attest_erasure import attest_erasure
 from exchange.use_cases.decide_referral import decide_referral
 from exchange.use_cases.declare_error import declare_error_of_item
 from exchange.use_cases.node import Node
-from exchange.use_cases.open_items import open_item
+from exchange.use_cases.open_items import open_items
 from exchange.use_cases.poll_inbox import acknowledge_item, lease_item, list_inbox
 from exchange.use_cases.report_progress import report_progress
 
@@ -35,6 +36,7 @@ class Desk:
 
     office: Office
     chance: random.Random
+    words: Words
 
     def offer_of(self, case: Case) -> str | None:
         """The id of the offer, if the receiver has signed for it."""
@@ -102,7 +104,7 @@ class Desk:
         )
 
     async def looks(self, agency: str) -> None:
-        """List what arrived, and open, lease or take over one of it."""
+        """List what arrived, and lease, take over or begin to read one of it."""
         page = await self.office.ask(agency, "lists", lambda node: list_inbox(node, limit=20))
         if page is None or not page.items:
             return
@@ -112,8 +114,26 @@ class Desk:
         item = self.chance.choice(ids)
         does = self.chance.choice(["opens", "opens", "takes", "leases"])
         if does == "opens":
-            await self.office.ask(agency, does, lambda node: open_item(node, ACTING, item))
+            self.begins_to_read(agency, [item])
         elif does == "leases":
             await self.office.ask(agency, does, lambda node: lease_item(node, ACTING, item, 60))
         elif await self.office.ask(agency, does, lambda node: acknowledge_item(node, ACTING, item, None)):
             self.office.taken.add((agency, item))
+
+    def begins_to_read(self, agency: str, items: Sequence[str]) -> None:
+        """Open these. Nobody waits here: the node may have to ask another whether her consent still holds."""
+        machine = self.office.machines[agency]
+        if machine.process is not None:
+            machine.run(self._reads(agency, items))
+
+    async def _reads(self, agency: str, items: Sequence[str]) -> None:
+        process = self.office.machines[agency].process
+        found = await self.office.ask(agency, "opens", lambda node: open_items(node, ACTING, items))
+        if found is None:
+            return
+        for one in found.items:
+            self.words.shown(agency, process, one, self.office.at(agency))
+        for one in found.withheld:
+            self.office.trace(f"{agency} is told {one.code}")
+            if one.code == "consent-ended":
+                self.words.told_that_ended(agency, one.id)

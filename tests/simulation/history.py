@@ -21,15 +21,17 @@ from typing import Any, Final
 from simulation.desk import Desk
 from simulation.federations import CASTS, cast_of, without, world_of
 from simulation.machines import Machine
-from simulation.network import Letter, Watch
+from simulation.network import Answer, Letter, Question, Watch
 from simulation.office import DAY, Case, Office
+from simulation.opened import FORWARDS
 from simulation.oracle import Oracle, ViolationError
 from simulation.playground import Playground
 from simulation.reckoning import Reckoning
 from simulation.undelivered import Standing
+from simulation.words import Words
 
-from exchange.federation.peers import refresh_peers
-from exchange.schemas.federation import BatchAnswer
+from exchange.federation.peers import greet_peers, refresh_peers
+from exchange.schemas.federation import BatchAnswer, ConsentStatusAnswer
 from exchange.use_cases.destroy import destroy_due
 from exchange.use_cases.maintain import destroy_ended, maintain
 from exchange.use_cases.release_disclosure import release_due
@@ -40,6 +42,9 @@ FORMS: Final = ("stop-sharing", "stop-sharing", "stop-service", "erase")
 DECISIONS: Final = ("accepted",) * 6 + ("declined", "waitlisted", "redirected", "information-requested")
 _WAITING: Final = """
     SELECT 1 FROM outbox WHERE status = 'queued' UNION SELECT 1 FROM referral WHERE hold = 'release-due' LIMIT 1
+"""
+_UNCHANGED: Final = """
+    SELECT id FROM referral WHERE closed_at IS NULL AND destroyed_at IS NULL AND blocked_at IS NULL
 """
 PROGRESS: Final = ("scheduled", "not-reached", "not-arrived", "in-service", "in-service", "completed", "failed")
 
@@ -133,7 +138,8 @@ class History:
         self.weather = Weather.of(self.chance)
         self.temper = Temper.of(self.chance)
         self.oracle = Oracle(self.cast, ground.private_half)
-        watch = Watch(self._leaves, self._answered)
+        self.words = Words(self.oracle)
+        watch = Watch(self._leaves, self._answered, self._heard)
         self.machines = ground.begin(self.cast, self.count, seed, watch)
         self.names = list(self.machines)
         self.lines: list[str] = []
@@ -142,7 +148,7 @@ class History:
         self.published = {1: _Roster()}
         """What the officers decided, by the roster's version."""
         self.office = Office(self.chance, self.cast, self.oracle, self.machines, self.trace)
-        self.desk = Desk(self.office, self.chance)
+        self.desk = Desk(self.office, self.chance, self.words)
         self.couriers: set[str] = set()
         for machine in self.machines.values():
             machine.dies = self._dies
@@ -208,6 +214,7 @@ class History:
             self._pump()
         elif kind < 0.78:
             self._pass_time()
+            self._reads_again()
         elif kind < 0.90:
             self._letters()
         else:
@@ -366,6 +373,22 @@ class History:
     def _others(self, name: str) -> list[str]:
         return [other for other in self.names if other != name]
 
+    def _reads_again(self) -> None:
+        """After some time somebody opens what came long ago, perhaps two at once, and she may say no meanwhile."""
+        arrived = self.oracle.arrived.items()
+        items = [(who, one.id) for (who, _), those in arrived for one in those if one.kind in FORWARDS]
+        if not items:
+            return
+        agency, item = self.chance.choice(items)
+        others = [other for who, other in items if who == agency]
+        for _ in range(self.chance.choice([1, 1, 2])):
+            self.desk.begins_to_read(agency, list(dict.fromkeys([item, self.chance.choice(others)])))
+            self._step([])
+        if self.chance.random() < 0.2:
+            self._step([self._her_no(self.chance.choice(self.office.cases))] if self.office.cases else [])
+        self._letters()
+        self._letters()
+
     # What machines do.
 
     def _pump(self) -> None:
@@ -416,14 +439,17 @@ class History:
         if self.network.old and self.chance.random() < self.weather.doubled:
             again = self.chance.choice(self.network.old)
             self.network.copy(again)
-            self.trace(f"letter {again.number} copied")
+            self.trace(f"{again} copied")
         place = self.chance.randrange(len(self.network.under_way)) if self.chance.random() < 0.5 else 0
         letter = self.network.under_way[place]
         if self.chance.random() < self.weather.held_back:
             return
         self.network.under_way.pop(place)
+        if isinstance(letter, Question) and self.chance.random() < 2 * self.weather.doubled:
+            self.trace(f"{letter} goes astray")
+            self.network.goes_astray(letter, self.chance)
         if self.chance.random() < self.weather.lost:
-            self.trace(f"letter {letter.number} lost")
+            self.trace(f"{letter} lost")
             self.network.lose(letter)
         else:
             self._goes_on(letter)
@@ -431,11 +457,10 @@ class History:
 
     def _goes_on(self, letter: Letter) -> None:
         if letter.answer is None:
-            self.trace(f"letter {letter.number} {letter.sender.agency} -> {letter.receiver.agency}")
+            self.trace(f"{letter} {letter.sender.agency} -> {letter.receiver.agency}")
             self.network.arrive(letter)
         else:
-            results = ",".join(one.result for one in letter.answer.answers)
-            self.trace(f"letter {letter.number} answered {results}")
+            self.trace(f"{letter} answered {','.join(_results(letter.answer))}")
             self.network.come_back(letter)
 
     def _pass_time(self) -> None:
@@ -453,6 +478,9 @@ class History:
     def _restart(self, machine: Machine) -> None:
         self.trace(f"{machine.agency} starts")
         machine.start()
+        process = machine.process
+        assert process is not None
+        machine.run(greet_peers(process.node, process.courier._transport))
         calls = [one.call for one in self.office.pending if not one.done and one.agency == machine.agency]
         if calls:
             dies, machine.dies = machine.dies, _never
@@ -563,13 +591,31 @@ class History:
         except ViolationError as error:
             self.loop.failures.append(error)
 
-    def _answered(self, _sender: Machine, receiver: Machine, body: bytes, answer: BatchAnswer) -> None:
-        self.oracle.answered(receiver.agency, body, answer, self._standing(receiver))
+    def _answered(self, letter: Letter) -> None:
+        receiver, answer = letter.receiver, letter.answer
+        if isinstance(answer, BatchAnswer):
+            self.oracle.answered(receiver.agency, letter.body, answer, self._standing(receiver))
+        elif isinstance(letter, Question) and answer is not None:
+            unchanged = frozenset(row[0] for row in receiver.main.rows(_UNCHANGED))
+            self.words.states(
+                receiver.agency, letter.sender.agency, letter.receipts, answer, receiver.now(), unchanged=unchanged
+            )
+
+    def _heard(self, question: Question, meant: str) -> None:
+        asker, answer = question.sender, question.answer
+        if isinstance(answer, ConsentStatusAnswer):
+            self.words.heard(asker.agency, asker.process, (meant, question.receipts), answer, asker.now())
 
     def _standing(self, machine: Machine) -> Standing:
         assert machine.world is not None
         published = self.published[machine.world.roster.version]
         return Standing(machine.now(), published.suspended, published.second)
+
+
+def _results(answer: Answer) -> list[str]:
+    if isinstance(answer, ConsentStatusAnswer):
+        return [one.status for one in answer.receipts]
+    return [one.result for one in answer.answers] if isinstance(answer, BatchAnswer) else []
 
 
 def _once(task: Any) -> Callable[[], Awaitable[None]]:

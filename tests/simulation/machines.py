@@ -276,7 +276,7 @@ class Machine:
             """Replaced by the network."""
 
         async def nobody_answers(_peer: Member, _receipts: object) -> None:
-            """Consent status is not simulated: the peer is as good as away, and items open with their age shown."""
+            """Replaced by the network."""
 
         return Node(
             agency=self.agency,

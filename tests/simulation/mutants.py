@@ -18,6 +18,8 @@ from sqlalchemy import update
 
 from consent import decision
 from contracts.vocabulary import WithdrawalForm
+from exchange.envelope.statements import ConsentStatus, parse_statement
+from exchange.envelope.wire import from_base64url
 from exchange.federation import courier
 from exchange.referral.lifecycle import EventName
 from exchange.storage.key_store import KeyStore
@@ -25,9 +27,12 @@ from exchange.storage.tables import OUTBOX
 from exchange.use_cases import (
     answers_that_wait,
     arrivals,
+    consent_freshness,
+    consent_status,
     deliver,
     destroy,
     idempotency,
+    open_items,
     receive_envelopes,
     release_disclosure,
     stopping,
@@ -111,6 +116,27 @@ async def _delivered_whatever(node: Any, lease: Any, _peer: Any, batch: Any, _an
         await deliver.give_back(node, lease, last.line, reached=True, retry_after_ms=None)
 
 
+def _whoever_says_so(_node: Any, _member: Any, _receipts: Any, answer: Any) -> ConsentStatus:
+    return parse_statement(ConsentStatus, from_base64url(answer.statement, member="", longest=4096)).unverified
+
+
+async def _however_old(node: Any, rows: Any) -> consent_freshness.Words:
+    words = await _fresh_words(node, rows)
+    over = {item: code for item, code in words.withheld.items() if code == "consent-ended"}
+    return replace(words, withheld=over)
+
+
+_fresh_words = consent_freshness.fresh_words
+
+
+def _live_whatever_she_said(_node: Any, _receiver: Any, _cut: Any, row: Any) -> int | None:
+    return None if row is None else int(row.expires_at)
+
+
+def _nobody_ended(*_arguments: object) -> frozenset[str]:
+    return frozenset()
+
+
 async def _answers_first(node: Any, peer: str, outcomes: Any, versions: Any) -> None:
     if node.entropy(1)[0] % 8:
         await _commit(node, peer, outcomes, versions)
@@ -138,6 +164,11 @@ MUTANTS: Final = (
     Mutant("whatever a peer answers counts as a receipt", _on(courier, "settle", _delivered_whatever)),
     Mutant("what a peer refuses stays queued for ever", _on(deliver, "_refused", _nothing)),
     Mutant("stops arrive without an event", _on(store_arrival, "_STOP_EVENTS", {})),
+    Mutant("whoever answers about a consent is believed", _on(consent_freshness, "_verified", _whoever_says_so)),
+    Mutant("an end of a consent is not kept", _on(consent_freshness, "record_words", _nothing)),
+    Mutant("an old word about a consent is enough for ever", _on(open_items, "fresh_words", _however_old)),
+    Mutant("a consent is live whatever she has said", _on(consent_status, "_live_until", _live_whatever_she_said)),
+    Mutant("an open does not look again for an end", _on(open_items, "ended_among", _nobody_ended)),
     Mutant("destroying keeps the keys", _on(KeyStore, "destroy", _keeps_keys)),
     Mutant("destroying keeps the inbox", _on(destroy, "wipe_items", _nothing)),
     Mutant("destroying keeps the answers", _on(destroy, "wipe_answers", _nothing)),

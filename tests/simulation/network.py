@@ -2,26 +2,44 @@
 
 A request lies here until somebody lets it go on. The oracle sees each batch when it leaves its sender and each answer
 when its maker hands it over: what was said from then on counts, whatever the network does with it.
+
+A question about consents goes the same way, and may go astray: to another node than it is for, or what comes back is
+what was said to an earlier one. Its asker waits as long as over HTTP; what comes later reaches nobody. Of a greeting
+there is what its receiver's node does with the proof in it; signing and checking that proof is not simulated.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from simulation.machines import Machine, Process
 from simulation.one_thread import OneThread
 
-from exchange.federation.transport import PeerUnreachableError
+from exchange.federation.transport import CONSENT_STATUS_S, PeerUnreachableError, exchange_s
+from exchange.oauth.client_proof import UsedJti
 from exchange.roster import Member
-from exchange.schemas.federation import BatchAnswer
+from exchange.schemas.federation import BatchAnswer, ConsentStatusAnswer, ConsentStatusRequest
 from exchange.schemas.node import NodeCard
+from exchange.use_cases.authenticate import remember_jti
+from exchange.use_cases.consent_status import consent_status
 from exchange.use_cases.describe_node import node_card
 from exchange.use_cases.errors import UseCaseError
+from exchange.use_cases.node import Node
 from exchange.use_cases.receive_envelopes import receive_envelopes
 
 OLD_LETTERS = 12
+_TOKEN_LIVES_MS = 300_000
+
+
+class Heard:
+    """A greeting was heard: there is nothing to say to it."""
+
+
+Answer = BatchAnswer | ConsentStatusAnswer | Heard
 
 
 @dataclass(slots=True, eq=False)
@@ -32,17 +50,59 @@ class Letter:
     sender: Machine
     receiver: Machine
     body: bytes
-    waiting: asyncio.Future[BatchAnswer] | None
-    """The courier that waits for the answer; nothing for a copy."""
-    answer: BatchAnswer | None = None
+    waiting: asyncio.Future[Any] | None
+    """Who waits for the answer; nobody for a copy."""
+    answer: Answer | None = None
+
+    async def read(self, node: Node) -> Answer:
+        """What a node makes of it."""
+        return await receive_envelopes(node, self.sender.agency, self.body)
+
+    def again(self) -> Letter:
+        """The same, for whose answer nobody waits."""
+        return type(self)(self.number, self.sender, self.receiver, self.body, None)
+
+    def __str__(self) -> str:
+        return f"letter {self.number}"
+
+
+@dataclass(slots=True, eq=False)
+class Question(Letter):
+    """One question about consents, and then what was said to it."""
+
+    async def read(self, node: Node) -> ConsentStatusAnswer:
+        return await consent_status(node, self.sender.agency, ConsentStatusRequest.model_validate_json(self.body))
+
+    @property
+    def receipts(self) -> tuple[str, ...]:
+        """What is asked about."""
+        return ConsentStatusRequest.model_validate_json(self.body).receipts
+
+    def __str__(self) -> str:
+        return f"question {self.number}"
+
+
+@dataclass(slots=True, eq=False)
+class Greeting(Letter):
+    """A node that was away says that it is there; a copy of it is a replay."""
+
+    async def read(self, node: Node) -> Heard:
+        used = UsedJti(self.sender.agency, self.body.decode(), node.clock() + _TOKEN_LIVES_MS)
+        await remember_jti(node, used, peer=True)
+        return Heard()
+
+    def __str__(self) -> str:
+        return f"greeting {self.number}"
 
 
 @dataclass(slots=True)
 class Watch:
-    """Who hears what leaves and what is answered."""
+    """Who hears what leaves, what is answered, and what was said about consents where it is waited for."""
 
     leaves: Callable[[Machine, Machine, bytes], None]
-    answered: Callable[[Machine, Machine, bytes, BatchAnswer], None]
+    answered: Callable[[Letter], None]
+    heard: Callable[[Question, str], None]
+    """The question, and whom its asker meant."""
 
 
 @dataclass(slots=True)
@@ -57,7 +117,17 @@ class Network:
     under_way: list[Letter] = field(default_factory=list)
     old: list[Letter] = field(default_factory=list)
     """What arrived before, and may arrive again."""
+    said: list[ConsentStatusAnswer] = field(default_factory=list)
+    """What was said about consents before, and may come back for another question."""
+    meant: dict[int, str] = field(default_factory=dict)
+    """By question: whom its asker meant."""
     sent: int = 0
+
+    def begin_anew(self, machines: dict[str, Machine], watch: Watch) -> None:
+        """Nothing is under way, and nothing ever was."""
+        self.machines, self.watch, self.sent = machines, watch, 0
+        for kept in (self.cut, self.under_way, self.old, self.said, self.meant):
+            kept.clear()
 
     def transport(self, machine: Machine, process: Process) -> Way:
         """The port of one process."""
@@ -75,13 +145,13 @@ class Network:
         if not self.reachable(letter.sender, receiver):
             self.lose(letter)
             return
-        self.old = [*self.old[-OLD_LETTERS:], Letter(letter.number, letter.sender, receiver, letter.body, None)]
+        self.old = [*self.old[-OLD_LETTERS:], letter.again()]
         process = receiver.process
         assert process is not None
 
         async def work() -> None:
             try:
-                answer = await receive_envelopes(process.node, letter.sender.agency, letter.body)
+                answer = await letter.read(process.node)
             except UseCaseError:
                 self.lose(letter)
                 return
@@ -91,8 +161,10 @@ class Network:
             if not process.alive:
                 self.lose(letter)
                 return
-            self.watch.answered(letter.sender, receiver, letter.body, answer)
             letter.answer = answer
+            self.watch.answered(letter)
+            if isinstance(answer, ConsentStatusAnswer):
+                self.said = [*self.said[-OLD_LETTERS:], answer]
             if letter.waiting is not None:
                 self.under_way.append(letter)
 
@@ -100,11 +172,13 @@ class Network:
         task.add_done_callback(lambda done: self._cancelled(done, letter))
 
     def come_back(self, letter: Letter) -> None:
-        """The answer reaches the courier that waits for it."""
+        """The answer reaches whoever waits for it."""
         assert letter.answer is not None
         if not self.reachable(letter.receiver, letter.sender):
             self.lose(letter)
         elif letter.waiting is not None and not letter.waiting.done():
+            if isinstance(letter, Question):
+                self.watch.heard(letter, self.meant[letter.number])
             letter.waiting.set_result(letter.answer)
 
     def lose(self, letter: Letter) -> None:
@@ -113,8 +187,15 @@ class Network:
             letter.waiting.set_exception(PeerUnreachableError("no-connection"))
 
     def copy(self, letter: Letter) -> None:
-        """The same batch once more."""
-        self.under_way.append(Letter(letter.number, letter.sender, letter.receiver, letter.body, None))
+        """The same once more."""
+        self.under_way.append(letter.again())
+
+    def goes_astray(self, question: Question, chance: random.Random) -> None:
+        """Any node gets it, perhaps the asker's own; on its way back it becomes what was said to any other."""
+        if question.answer is None:
+            question.receiver = chance.choice(list(self.machines.values()))
+        else:
+            question.answer = chance.choice(self.said)
 
     def _cancelled(self, task: asyncio.Task[None], letter: Letter) -> None:
         if task.cancelled():
@@ -130,13 +211,33 @@ class Way:
         self._process = process
 
     async def post_envelopes(self, peer: Member, body: bytes) -> BatchAnswer:
-        network, receiver = self._network, self._network.machines.get(peer.agency)
+        receiver = self._other(peer)
+        self._network.watch.leaves(self._machine, receiver, body)
+        answer: BatchAnswer = await self._send(Letter, receiver, body)
+        return answer
+
+    async def consent_status(self, peer: Member, receipts: Sequence[str]) -> ConsentStatusAnswer:
+        receiver = self._other(peer)
+        body = ConsentStatusRequest(receipts=tuple(receipts)).model_dump_json().encode()
+        try:
+            async with asyncio.timeout(CONSENT_STATUS_S):
+                answer: ConsentStatusAnswer = await self._send(Question, receiver, body)
+        except TimeoutError:
+            raise PeerUnreachableError("timeout") from None
+        return answer
+
+    def _other(self, peer: Member) -> Machine:
+        receiver = self._network.machines.get(peer.agency)
         if receiver is None or not self._process.alive:
             raise PeerUnreachableError("no-connection")
-        network.watch.leaves(self._machine, receiver, body)
+        return receiver
+
+    async def _send(self, what: type[Letter], receiver: Machine, body: bytes) -> Any:
+        network = self._network
         network.sent += 1
-        waiting: asyncio.Future[BatchAnswer] = network.loop.create_future()
-        network.under_way.append(Letter(network.sent, self._machine, receiver, body, waiting))
+        network.meant[network.sent] = receiver.agency
+        waiting: asyncio.Future[Any] = network.loop.create_future()
+        network.under_way.append(what(network.sent, self._machine, receiver, body, waiting))
         return await waiting
 
     async def node_card(self, peer: Member) -> NodeCard:
@@ -146,7 +247,12 @@ class Way:
         return await node_card(receiver.node, revocations=True)
 
     async def greet(self, peer: Member) -> None:
-        """Not simulated: a peer hears of this node with the next batch."""
+        proof = f"proof-{self._network.sent}".encode()
+        try:
+            async with asyncio.timeout(exchange_s(len(proof))):
+                await self._send(Greeting, self._other(peer), proof)
+        except TimeoutError:
+            raise PeerUnreachableError("timeout") from None
 
     async def close(self) -> None:
         pass

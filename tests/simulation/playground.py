@@ -10,6 +10,7 @@ import io
 import random
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +20,9 @@ from simulation.network import Network, Watch
 from simulation.one_thread import OneThread
 
 from exchange.federation.peers import fetch_peer_keys
+from exchange.federation.transport import PeerUnreachableError
 from exchange.roster import Member
+from exchange.schemas.federation import ConsentStatusAnswer
 from exchange.telemetry.logs import configure_logging
 from exchange.use_cases.own_epochs import publish_own_epochs
 
@@ -48,7 +51,7 @@ class Playground:
         self.loop = OneThread(lambda: self.time)
         configure_logging(level="error", stream=LoggedErrors(self.loop))
         self.machines = {agency: Machine(agency, self.folder, self.loop, lambda: self.time) for agency in AGENCIES}
-        self.network = Network(self.loop, self.machines, Watch(_nobody, _nobody))
+        self.network = Network(self.loop, self.machines, Watch(_nobody, _nobody, _nobody))
         self.epochs: dict[str, bytes] = {}
         self._make_templates(cast_of(0))
 
@@ -64,14 +67,9 @@ class Playground:
     def begin(self, cast: Cast, count: int, seed: object, watch: Watch) -> dict[str, Machine]:
         """Fresh machines of this cast, running, all with the first roster."""
         self.time = BEGIN + random.Random(f"begin {seed}").randrange(4 * 86_400_000)
-        self.network.cut.clear()
-        self.network.under_way.clear()
-        self.network.old.clear()
-        self.network.sent = 0
-        self.network.watch = watch
         self.loop.begin_anew()
         machines = dict(list(self.machines.items())[:count])
-        self.network.machines = machines
+        self.network.begin_anew(machines, watch)
         world = world_of(cast, count, 1, None, False)
         for machine in machines.values():
             machine.offset = 0
@@ -98,7 +96,14 @@ class Playground:
         async def fetch(peer: Member) -> None:
             await fetch_peer_keys(process.node, way, peer)
 
+        async def ask(peer: Member, receipts: Sequence[str]) -> ConsentStatusAnswer | None:
+            try:
+                return await way.consent_status(peer, receipts)
+            except PeerUnreachableError:
+                return None
+
         process.node.fetch_peer_keys = fetch
+        process.node.ask_consent_status = ask
         return way
 
     def _make_templates(self, cast: Cast) -> None:
