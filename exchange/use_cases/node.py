@@ -27,7 +27,7 @@ from exchange.storage.key_store import KeyStore
 from exchange.telemetry.measurements import Measurements
 from exchange.use_cases.turns import Turns
 
-HAND_IN_TURNS: Final = 12
+HAND_IN_TURNS: Final = 16
 """With more the courier waits longer for its first envelope, with less it is woken for too little."""
 HAND_IN_STEPS: Final = 5
 """As often as `send_referral` goes on `together`, and once more."""
