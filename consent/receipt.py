@@ -19,7 +19,7 @@ import json
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from consent.decision import ConsentPermit
 from consent.errors import ReceiptError
@@ -58,8 +58,7 @@ class Controller:
     neutral_contact: str = "The number you were given"
 
 
-@dataclass(frozen=True, slots=True)
-class CutReceipt:
+class CutReceipt(NamedTuple):
     """What one receiver may know of a consent. Times are Unix milliseconds; `expires` is exclusive."""
 
     receipt_id: str

@@ -18,7 +18,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from consent.decision import ConsentPermit
 from consent.receipt import cut_receipt
@@ -95,8 +95,7 @@ class Signers:
     node_key: NodeKey | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Posting:
+class Posting(NamedTuple):
     """What a header says beyond the message itself. A disclosure's number stands in its release statement."""
 
     envelope_id: str
@@ -120,8 +119,7 @@ class AnswerTerms:
     purpose: Purpose
 
 
-@dataclass(frozen=True, slots=True)
-class SealedMessage:
+class SealedMessage(NamedTuple):
     """An envelope with its header, ready to be stored."""
 
     envelope: Envelope

@@ -12,7 +12,7 @@ Rules:
 
 from __future__ import annotations
 
-import secrets
+import os
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -233,7 +233,7 @@ def _node(
         measurements=telemetry.measurements,
         exercise=settings.exercise,
         clock=clock,
-        entropy=secrets.token_bytes,
+        entropy=os.urandom,
         world=world.current,
         refresh_world=world.refresh,
         fetch_peer_keys=_not_yet,

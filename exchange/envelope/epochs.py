@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import ClassVar, Final
 
 from exchange.envelope.errors import EpochError, EpochFault, KeyUnusableError, MalformedError, TooLargeError
@@ -32,6 +33,11 @@ from exchange.limits import LIMITS, SECOND_MS
 
 _FIRST_MONDAY_MS: Final = int(datetime(1970, 1, 5, tzinfo=UTC).timestamp()) * SECOND_MS
 _PROBE: Final = Dek(bytes(KEY_BYTES))
+
+
+@lru_cache(maxsize=256)
+def _public(key: str) -> bytes:
+    return from_base64url(key, member="key", longest=KEY_BYTES)
 
 
 def _is_key(value: object) -> bool:
@@ -66,7 +72,7 @@ class EpochStatement(Statement):
     @property
     def public(self) -> bytes:
         """The public key."""
-        return from_base64url(self.key, member="key", longest=KEY_BYTES)
+        return _public(self.key)
 
     def covers(self, at: int) -> bool:
         """Whether this is the week of this time."""

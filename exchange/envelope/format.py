@@ -11,8 +11,7 @@ Rules:
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from exchange.envelope.errors import MalformedError
 from exchange.envelope.header import SUITE, VOCABULARIES, Header, HeaderReceipt, encode_header, parse_header
@@ -60,8 +59,7 @@ def signed_input(header: bytes, wrapped_key_digest: bytes, ciphertext_digest: by
     return framed(Tag.ENVELOPE, header, wrapped_key_digest, ciphertext_digest)
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(NamedTuple):
     """One sealed message, as it lies and as it travels. Well-formed in its lengths; nothing else is proven."""
 
     header: bytes

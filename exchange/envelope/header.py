@@ -11,9 +11,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
-from operator import attrgetter
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from contracts.vocabulary import VOCABULARY_VERSION, BasisClass, Group, Priority, Purpose
 from exchange.envelope.errors import MalformedError, TooLargeError, UnknownSuiteError, UnknownVocabularyError
@@ -47,8 +45,7 @@ _BASES: Final = frozenset(basis.value for basis in BasisClass)
 _SIGNERS: Final[Mapping[str, SignedBy]] = {signer.value: signer for signer in SignedBy}
 
 
-@dataclass(frozen=True, slots=True)
-class HeaderReceipt:
+class HeaderReceipt(NamedTuple):
     """The consent receipt cut to one receiver: it says nothing of what else, or to whom else, she consented."""
 
     receipt_id: str
@@ -63,26 +60,16 @@ class HeaderReceipt:
 
     def signing_body(self) -> bytes:
         """The canonical JSON that the issuer's agency key signs: everything but the signature."""
-        members = self._members()
+        members = self.members()
         del members["signature"]
         return canonical(members)
 
-    def _members(self) -> dict[str, Any]:
-        return {
-            "receipt_id": self.receipt_id,
-            "issuer": self.issuer,
-            "recipient": self.recipient,
-            "purpose": self.purpose,
-            "groups": list(self.groups),
-            "basis": self.basis,
-            "issued": self.issued,
-            "expires": self.expires,
-            "signature": to_base64url(self.signature),
-        }
+    def members(self) -> dict[str, Any]:
+        """The JSON members."""
+        return self._asdict() | {"groups": list(self.groups), "signature": to_base64url(self.signature)}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Header:
+class Header(NamedTuple):
     """What a node may know of an envelope. Times are Unix milliseconds; absent members are `None` or empty."""
 
     id: str
@@ -119,18 +106,17 @@ class Header:
 
     def members(self) -> dict[str, Any]:
         """The JSON members, absent ones omitted."""
-        values = zip(_MEMBERS, _ATTRIBUTES(self), strict=True)
+        values = zip(_MEMBERS, self, strict=True)
         found: dict[str, Any] = {member: value for member, value in values if value is not None and value != ()}
         found["kind"], found["signed_by"] = self.kind.value, self.signed_by.value
         if self.groups:
             found["groups"] = list(self.groups)
         if self.receipt is not None:
-            found["receipt"] = self.receipt._members()  # noqa: SLF001  # one format, one module
+            found["receipt"] = self.receipt.members()
         return found
 
 
-_ATTRIBUTES: Final = attrgetter(*(field.name for field in fields(Header)))
-_MEMBERS: Final = [{"sender": "from", "recipient": "to"}.get(field.name, field.name) for field in fields(Header)]
+_MEMBERS: Final = [{"sender": "from", "recipient": "to"}.get(name, name) for name in Header._fields]
 
 
 def _is_groups(value: object) -> bool:

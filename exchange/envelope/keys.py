@@ -6,7 +6,7 @@ Rules:
 * Two secrets are compared in constant time; they have no hash, so they cannot be looked up in a table by value.
 * Secret bytes leave a key only through `secret_bytes()`, which a reviewer can search for.
 * What is signed is always framed under a tag (`tags.framed`), but for the compact JWS of an OAuth client assertion.
-* Keys are made from bytes. Where the bytes come from (`secrets.token_bytes`) is the caller's business.
+* Keys are made from bytes. Where the bytes come from (the operating system) is the caller's business.
 """
 
 from __future__ import annotations

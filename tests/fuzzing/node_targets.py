@@ -10,7 +10,7 @@ import json
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -22,6 +22,7 @@ from support.endpoint_table import TABLE
 from support.http_world import Ask, HttpWorld, http_world
 from support.lying_peer import LyingPeer, batch_of
 from support.mutations import Mutations
+from support.replacing import replace
 
 from exchange.envelope.format import Envelope
 from exchange.envelope.kinds import Kind, KindClass, SignedBy, class_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from functools import cache
 from importlib import resources
@@ -15,6 +15,7 @@ from typing import Any, Final
 from support.contract_files import question_json, small
 from support.mutations import Mutations
 from support.referrals import HELPLINE, SHELTER
+from support.replacing import replace
 from vectors.samples import (
     AGENCY,
     CREATED,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from random import Random
 from typing import Any, Final
 
 from support.mutations import Mutations
+from support.replacing import replace
 from vectors.samples import AGENCY, EPOCH, NODE, sample_envelope
 from vectors.statement_cases import sample_statements
 

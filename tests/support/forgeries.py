@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from nacl.secret import Aead
 from support.lying_peer import LyingPeer
 from support.refusals import CANARY
+from support.replacing import replace
 
 from exchange.envelope.format import Envelope
 from exchange.envelope.keys import Dek

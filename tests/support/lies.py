@@ -17,7 +17,7 @@ Not in the table, because no envelope can bring them about from outside:
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from support.forgeries import (
     LOW_ORDER,
@@ -50,6 +50,7 @@ from support.forgeries import (
     wrapped_wrongly,
 )
 from support.refusals import CANARY, Refusal
+from support.replacing import replace
 
 from contracts.vocabulary import Basis
 from exchange.envelope.keys import Dek

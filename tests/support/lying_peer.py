@@ -8,12 +8,13 @@ it refuses on its own account.
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx2
 from sqlalchemy import func, select
 from support.federation import TestNode
+from support.replacing import replace
 
 from contracts.vocabulary import VOCABULARY_VERSION, Basis, Feedback
 from exchange.envelope.epochs import EpochStatement

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
+
+from support.replacing import replace
 
 from exchange.client.vault import Identity
 from exchange.envelope.format import Envelope, parse_envelope

@@ -7,7 +7,7 @@ looks at afterwards is what lies in the databases and what travelled between the
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +15,7 @@ import pytest
 from sqlalchemy import Table, select
 from support.federation import Federation, TestNode
 from support.people import consent_request, referral_request
+from support.replacing import replace
 
 from contracts.vocabulary import WithdrawalForm
 from exchange.client import AgencyClient

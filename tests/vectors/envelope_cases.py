@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any, Final
 
 from nacl.secret import Aead
+from support.replacing import replace
 from vectors.samples import (
     AGENCY,
     CONTENT,

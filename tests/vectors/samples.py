@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from typing import Any, Final
 
 from nacl import bindings
+from support.replacing import replace
 
 from exchange.envelope.format import Envelope, Header, HeaderReceipt
 from exchange.envelope.keys import AgencyKey, Dek, EpochKey, NodeKey, ReferralKey, StorageKey

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any, Final
 
+from support.replacing import replace
 from vectors.envelope_cases import flipped
 from vectors.samples import (
     AGENCY,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.replacing import replace
 from vectors.samples import CREATED, DEK, sample_header, sample_receipt
 
 from contracts.vocabulary import Group, Purpose
