@@ -39,7 +39,7 @@ ROOM_BYTES: Final = 1024 * 1024
 READ_CONNECTIONS: Final = 4
 WRITE_CONNECTIONS: Final = 4
 
-_CUT_AGAIN_S: Final = 0.02
+_AGAIN_S: Final = 0.02
 
 _SQLITE_PRAGMAS: Final = (
     "synchronous=FULL",
@@ -150,7 +150,7 @@ class SqliteFile:
             while connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
                 if time.monotonic() >= deadline:
                     raise StorageBusyError("The write-ahead log is in use; deleted content may still be in it.")
-                time.sleep(_CUT_AGAIN_S)
+                time.sleep(_AGAIN_S)
         finally:
             connection.close()
 
@@ -160,11 +160,23 @@ class SqliteFile:
 
 
 def _set_up(connection: sqlite3.Connection) -> None:
-    mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+    mode = _write_ahead(connection)
     if mode != "wal":
         raise StorageUnavailableError("The database file lies on a disk that cannot share it safely.")
     for pragma in _SQLITE_PRAGMAS:
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _write_ahead(connection: sqlite3.Connection) -> str:
+    """The journal's mode, asked to be the write-ahead log. Of two that ask first SQLite refuses one without waiting."""
+    deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            return str(connection.execute("PRAGMA journal_mode=WAL").fetchone()[0])
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+                raise
+        time.sleep(_AGAIN_S)
 
 
 def sqlite_engine(file: SqliteFile, *, reading: bool) -> Engine:

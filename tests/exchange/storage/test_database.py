@@ -7,7 +7,9 @@ import os
 import stat
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from support.notes import add, create, names, notes
 from support.postgres import PostgresServer, running_server
 
 from exchange.storage.database import Database
-from exchange.storage.engine import DatabaseURLError
+from exchange.storage.engine import DatabaseURLError, SqliteFile
 from exchange.storage.errors import (
     StorageBusyError,
     StorageFullError,
@@ -299,3 +301,20 @@ async def test_a_server_that_stops_in_the_middle_of_a_batch_stores_nothing_of_it
             assert all(isinstance(answer, StorageUnavailableError) for answer in answers)
             await asyncio.to_thread(server.start)
             assert await database.read(names) == []
+
+
+def test_those_that_open_a_new_file_at_the_same_time_all_get_it(tmp_path: Path) -> None:
+    together = threading.Barrier(5)
+
+    def open_at_once(file: SqliteFile) -> str:
+        together.wait(10)
+        connection = file.connect()
+        try:
+            return str(connection.execute("PRAGMA journal_mode").fetchone()[0])
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(together.parties) as threads:
+        for number in range(20):
+            file = SqliteFile(tmp_path / f"{number}.db")
+            assert set(threads.map(open_at_once, [file] * together.parties)) == {"wal"}
