@@ -3,7 +3,8 @@
 Rules:
 
 * Answered to the receipt's recipient only. An unknown receipt, another recipient's and one whose consent has ended are
-  the same answer: `not-live`.
+  the same answer: `not-live`. So is one of what was taken back before it was signed for: it may have arrived, and this
+  node no longer stands behind it.
 * Live: the consent holds now and still lets this receiver be told something for this purpose, and the referral was not
   ended by her no, entered in error or destroyed. After `stop-sharing` what was released stays with the receiver.
 * One statement by the node key covers the whole answer, in the order asked, and says when it was made.

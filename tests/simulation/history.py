@@ -43,8 +43,12 @@ DECISIONS: Final = ("accepted",) * 6 + ("declined", "waitlisted", "redirected", 
 _WAITING: Final = """
     SELECT 1 FROM outbox WHERE status = 'queued' UNION SELECT 1 FROM referral WHERE hold = 'release-due' LIMIT 1
 """
+# What was taken back before its receipt came (her no, a member that was suspended) is no longer there, and not said to
+# be live: it may have arrived, and its sender does not stand behind it.
 _UNCHANGED: Final = """
-    SELECT id FROM referral WHERE closed_at IS NULL AND destroyed_at IS NULL AND blocked_at IS NULL
+    SELECT outbox.consent_receipt FROM outbox JOIN referral ON referral.id = outbox.referral
+    WHERE outbox.consent_receipt IS NOT NULL
+    AND referral.closed_at IS NULL AND referral.destroyed_at IS NULL AND referral.blocked_at IS NULL
 """
 PROGRESS: Final = ("scheduled", "not-reached", "not-arrived", "in-service", "in-service", "completed", "failed")
 

@@ -48,14 +48,14 @@ class Words:
 
     def states(self, by: str, to: str, asked: Sequence[str], answer: ConsentStatusAnswer, at: int, *,
                unchanged: frozenset[str]) -> None:  # fmt: skip
-        """A node whose clock says this has answered; `unchanged`: its referrals that nothing has ended."""
+        """A node whose clock says this has answered; `unchanged`: receipts of what nothing has ended or taken back."""
         self.said[answer.statement] = (by, to, tuple(asked))
         for one in answer.receipts:
             mine = [each for each in self._behind(one.receipt) if (each.header["from"], each.header["to"]) == (by, to)]
             if one.status == "live":
                 self._check_live(by, mine, at)
-            else:
-                self._check_ended(mine, at, unchanged)
+            elif one.receipt in unchanged:
+                self._check_ended(mine, at)
 
     def _behind(self, receipt: str) -> Iterable[Opened]:
         found = (one for one in self.oracle.seen.values() if one.kind in FORWARDS)
@@ -71,10 +71,9 @@ class Words:
             if all(at >= version.allowed.expires_at for version in self._versions(one)):
                 raise ViolationError("leaked", f"{by} says `live` of a consent that has run out")
 
-    def _check_ended(self, mine: Sequence[Opened], at: int, unchanged: frozenset[str]) -> None:
+    def _check_ended(self, mine: Sequence[Opened], at: int) -> None:
         for one in mine:
-            holds = all(version.allowed.live(at) for version in self._versions(one))
-            if holds and one.referral in unchanged:
+            if all(version.allowed.live(at) for version in self._versions(one)):
                 raise ViolationError("lost", "a consent that holds was said to have ended")
 
     def _versions(self, envelope: Opened) -> list[Any]:
