@@ -93,7 +93,8 @@ class Desk:
             case, "declares an error", "entered-in-error",
             lambda node, item: declare_error_of_item(node, ACTING, item),
         )  # fmt: skip
-        if len(case.said.get(case.receiver, [])) > before:
+        # Others may have said something meanwhile.
+        if "entered-in-error" in case.said.get(case.receiver, [])[before:]:
             self.office.oracle.stops(case.receiver, case.id, "entered-in-error", self.office.oracle.tick)
 
     async def attests(self, case: Case) -> None:
