@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from sqlalchemy import Connection, bindparam, func, insert, select
+from sqlalchemy import Connection, Delete, Table, bindparam, func, insert, literal_column, select
 
 from exchange.storage.prepared import Prepared
-from exchange.storage.statements import insert_unless_there
+from exchange.storage.statements import insert_or_replace, insert_unless_there
 from exchange.storage.tables import EPOCH_REVOCATION, OWN_EPOCH, PEER_EPOCH
 
 
@@ -31,6 +31,23 @@ class StoredRevocation(NamedTuple):
     statement: bytes
 
 
+KEPT: Final = 64
+"""Statements of a peer, and revocations of an agency, that are kept: the newest. An honest card never shows more."""
+
+
+def _beyond_the_newest(table: Table) -> Delete:
+    newer = table.alias()
+    last_kept = (
+        select(newer.c.seq)
+        .where(newer.c.agency == bindparam("the_agency"))
+        .order_by(newer.c.seq.desc())
+        .offset(literal_column(str(KEPT - 1)))
+        .limit(literal_column("1"))
+        .scalar_subquery()
+    )
+    return table.delete().where(table.c.agency == bindparam("the_agency"), table.c.seq < last_kept)
+
+
 _OWN = [OWN_EPOCH.c[name] for name in StoredEpoch._fields]
 _PEER = [PEER_EPOCH.c[name] for name in StoredEpoch._fields]
 _NAMES = StoredEpoch._fields
@@ -48,13 +65,12 @@ _REVOKED = [EPOCH_REVOCATION.c[name] for name in StoredRevocation._fields]
 _REVOCATIONS = Prepared(
     select(*_REVOKED).where(EPOCH_REVOCATION.c.agency == bindparam("the_agency")).order_by(EPOCH_REVOCATION.c.seq)
 )
-_REVOKE = Prepared(insert(EPOCH_REVOCATION), columns=["agency", *StoredRevocation._fields])
-_OVERTAKEN = Prepared(
-    EPOCH_REVOCATION.delete().where(
-        EPOCH_REVOCATION.c.agency == bindparam("the_agency"), EPOCH_REVOCATION.c.key_id == bindparam("the_key")
-    )
+_REVOKE = Prepared(
+    insert_or_replace(EPOCH_REVOCATION, StoredRevocation._fields[1:]), columns=["agency", *StoredRevocation._fields]
 )
 _FORGET_REVOKED = Prepared(EPOCH_REVOCATION.delete().where(EPOCH_REVOCATION.c.forget_at <= bindparam("the_time")))
+_TOO_MANY_REVOCATIONS = Prepared(_beyond_the_newest(EPOCH_REVOCATION))
+_TOO_MANY_STATEMENTS = Prepared(_beyond_the_newest(PEER_EPOCH))
 _WITHDRAW = Prepared(OWN_EPOCH.delete().where(OWN_EPOCH.c.key_id == bindparam("the_key")))
 
 
@@ -83,8 +99,9 @@ def peer_epochs(conn: Connection, agency: str) -> Sequence[StoredEpoch]:
 
 
 def remember_peer_epochs(conn: Connection, agency: str, epochs: Iterable[StoredEpoch], at: int) -> None:
-    """Keep a peer's verified statements; one that is known already stays as it is."""
+    """Keep a peer's verified statements, the newest of them; one that is known already stays as it is."""
     _REMEMBER.run_each(conn, [{"agency": agency, "fetched_at": at} | epoch._asdict() for epoch in epochs])
+    _TOO_MANY_STATEMENTS.run(conn, {"the_agency": agency})
 
 
 def forget_peer_epochs(conn: Connection, before: int) -> None:
@@ -103,10 +120,9 @@ def epoch_revocations(conn: Connection, agency: str) -> Sequence[StoredRevocatio
 
 
 def remember_revocations(conn: Connection, agency: str, revocations: Iterable[StoredRevocation]) -> None:
-    """Keep an agency's verified revocations; of two about one key the later counts, by today's agency key."""
-    for row in revocations:
-        _OVERTAKEN.run(conn, {"the_agency": agency, "the_key": row.key_id})
-        _REVOKE.run(conn, {"agency": agency} | row._asdict())
+    """Keep an agency's verified revocations, the newest; of two about one key the one that was learned last counts."""
+    _REVOKE.run_each(conn, [{"agency": agency} | row._asdict() for row in revocations])
+    _TOO_MANY_REVOCATIONS.run(conn, {"the_agency": agency})
 
 
 def forget_revocations(conn: Connection, at: int) -> None:

@@ -10,6 +10,7 @@ Rules:
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -55,6 +56,16 @@ class Both(Generic[StatementT]):
 def insert_unless_there(table: Table) -> Both[Insert]:
     """Insert a row; one that clashes with it stays as it is."""
     return Both(sqlite.insert(table).on_conflict_do_nothing(), postgresql.insert(table).on_conflict_do_nothing())
+
+
+def insert_or_replace(table: Table, columns: Sequence[str]) -> Both[Insert]:
+    """Insert a row; of one with the same key these columns are written over."""
+    lite, post = sqlite.insert(table), postgresql.insert(table)
+    key = list(table.primary_key.columns)
+    return Both(
+        lite.on_conflict_do_update(index_elements=key, set_={name: lite.excluded[name] for name in columns}),
+        post.on_conflict_do_update(index_elements=key, set_={name: post.excluded[name] for name in columns}),
+    )
 
 
 def insert_listed(table: Table) -> Both[Insert]:

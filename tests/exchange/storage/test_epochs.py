@@ -1,0 +1,72 @@
+"""What is kept of weekly keys: the newest, however many a member signs, and by whichever process learned of them."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+from exchange.storage.database import Database
+from exchange.storage.epochs import (
+    KEPT,
+    StoredEpoch,
+    StoredRevocation,
+    epoch_revocations,
+    peer_epochs,
+    remember_peer_epochs,
+    remember_revocations,
+)
+
+PEER, OTHER = "synthetic-shelter", "synthetic-clinic"
+
+
+def _revocation(number: int, *, seq: int | None = None) -> StoredRevocation:
+    return StoredRevocation(f"{number:032x}", number if seq is None else seq, 10**13, b"signed %d" % number)
+
+
+def test_of_more_revocations_than_an_honest_card_shows_the_newest_are_kept(database_url: str) -> None:
+    database = Database.open(database_url)
+    database.write_sync(lambda conn: remember_revocations(conn, OTHER, [_revocation(1)]))
+    for first in range(1, 4 * KEPT, KEPT):
+        more = [_revocation(number) for number in range(first, first + KEPT)]
+        database.write_sync(lambda conn, more=more: remember_revocations(conn, PEER, more))
+    kept = database.read_sync(lambda conn: epoch_revocations(conn, PEER))
+    others = database.read_sync(lambda conn: epoch_revocations(conn, OTHER))
+    database.close_sync()
+    assert [row.seq for row in kept] == list(range(3 * KEPT + 1, 4 * KEPT + 1))
+    assert others == [_revocation(1)]
+
+
+def test_of_more_statements_than_an_honest_card_shows_the_newest_are_kept(database_url: str) -> None:
+    database = Database.open(database_url)
+    rows = [StoredEpoch(f"{number:032x}", number, 1, 2, b"signed") for number in range(1, 2 * KEPT + 1)]
+    database.write_sync(lambda conn: remember_peer_epochs(conn, PEER, rows, 0))
+    kept = database.read_sync(lambda conn: peer_epochs(conn, PEER))
+    database.close_sync()
+    assert [row.seq for row in kept] == list(range(KEPT + 1, 2 * KEPT + 1))
+
+
+def test_of_two_about_one_key_the_one_that_was_learned_last_counts(database_url: str) -> None:
+    database = Database.open(database_url)
+    for seq in (7, 5):
+        database.write_sync(lambda conn, seq=seq: remember_revocations(conn, PEER, [_revocation(1, seq=seq)]))
+    kept = database.read_sync(lambda conn: epoch_revocations(conn, PEER))
+    database.close_sync()
+    assert kept == [_revocation(1, seq=5)]
+
+
+def test_processes_that_learn_the_same_at_once_do_not_collide(database_url: str) -> None:
+    rows = [_revocation(number) for number in range(1, KEPT + 1)]
+
+    def learn(_: int) -> None:
+        database = Database.open(database_url)
+        try:
+            for _ in range(10):
+                database.write_sync(lambda conn: remember_revocations(conn, PEER, rows))
+        finally:
+            database.close_sync()
+
+    with ThreadPoolExecutor(3) as processes:
+        list(processes.map(learn, range(3)))
+    database = Database.open(database_url)
+    kept = database.read_sync(lambda conn: epoch_revocations(conn, PEER))
+    database.close_sync()
+    assert [row.seq for row in kept] == [row.seq for row in rows]
