@@ -56,7 +56,7 @@ TABLE: Final = (
     Place("hand in", EMBASSY, "api", "receive_envelopes._commit.commit", usual=("during", "after")),
     Place("hand in", HELPLINE, "courier", "deliver.settle.commit", usual=("during",)),
     # The embassy opens the offer and takes it over.
-    Place("look", EMBASSY, "api", "open_items.open_items.commit", ("during", "after")),
+    Place("look", EMBASSY, "api", "open_items._put_on_record.commit", ("during", "after")),
     Place("look", EMBASSY, "api", "poll_inbox.acknowledge_item.commit", ("during", "after")),
     # It accepts, and the answer goes back.
     Place("decide", EMBASSY, "api", "POST /v1/inbox/{id}/decision", REQUEST_MOMENTS),
