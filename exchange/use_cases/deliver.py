@@ -178,7 +178,7 @@ async def settle(
                 _refused(node, conn, item)
         if last is not None:
             wait_ms = max(retry_after_ms or 0, last.retry_after_ms or 0)
-            _return_lease(conn, lease, last.line, at=at, due_at=_due_at(lease, at, wait_ms), reached=True, told=False)
+            _return_lease(conn, lease, last.line, at=at, wait_ms=wait_ms, reached=True, told=False)
 
     await node.database.write(commit)
     for item, _ in answered:
@@ -252,41 +252,40 @@ def _refused(node: Node, conn: Connection, item: OutgoingRecord) -> None:
 async def give_back(node: Node, lease: PeerLease, line: Line, *, reached: bool, retry_after_ms: int | None) -> None:
     """Return the lease, with the time of the next try and what the line carried."""
     at = node.clock()
-    told = retry_after_ms is not None
-    if reached:
-        due_at = at + retry_after_ms if retry_after_ms is not None else _due_at(lease, at, 0)
-    else:
+    wait_ms = retry_after_ms or 0
+    if not reached:
         failing_for = at - (lease.failing_since or at)
         low, high = node.limits.retry_jitter
         # Jitter spreads load. From the node's own randomness, so that a simulation plays the same again.
         spread = int.from_bytes(node.entropy(4), "big") / 2**32
         wait = node.limits.retry_after_ms(failing_for) * (low + (high - low) * spread)
-        due_at = at + max(int(wait), retry_after_ms or 0)
+        wait_ms = max(int(wait), wait_ms)
+    told = retry_after_ms is not None
     await node.database.write(
-        lambda conn: _return_lease(conn, lease, line, at=at, due_at=due_at, reached=reached, told=told)
+        lambda conn: _return_lease(conn, lease, line, at=at, wait_ms=wait_ms, reached=reached, told=told)
     )
 
 
-def _due_at(lease: PeerLease, at: int, wait_ms: int) -> int:
-    """When a peer is due that has answered: after this long, or when that comes which it has put off."""
-    until = lease.only_stops_until
-    if until is None:
-        return at + wait_ms
-    return max(at, min(at + wait_ms, until) if wait_ms else until)
-
-
 def _return_lease(
-    conn: Connection, lease: PeerLease, line: Line, *, at: int, due_at: int, reached: bool, told: bool
+    conn: Connection, lease: PeerLease, line: Line, *, at: int, wait_ms: int, reached: bool, told: bool
 ) -> None:
-    """Give the lease back. `told`: the peer has put us off until `due_at`, for the first time or her stops as well."""
-    until = lease.only_stops_until
+    """Give the lease back. `told`: the peer has put us off for `wait_ms`, for the first time or her stops as well.
+
+    A stop that came after the last batch was loaded found the peer due, and made nothing due: it is looked for here.
+    """
+    until, due_at = lease.only_stops_until, at + wait_ms
     told_to_wait = told or until is not None
     if told and until is None:
         until = due_at
-        if has_queued(conn, lease.agency, STOPS):
+        if _stop_waits(conn, lease):
             due_at = at
     elif told and due_at >= (until or 0):
         until = None
+    elif reached and not told and until is not None:
+        # Where there is something to wait for it is a stop, and one that came meanwhile waits with it.
+        if not wait_ms and not _stop_waits(conn, lease):
+            due_at = until
+        due_at = max(at, min(due_at, until))
     settle_peer(
         conn,
         lease,
@@ -297,3 +296,7 @@ def _return_lease(
         told_to_wait=told_to_wait,
         only_stops_until=until,
     )
+
+
+def _stop_waits(conn: Connection, lease: PeerLease) -> bool:
+    return has_queued(conn, lease.agency, STOPS)

@@ -364,6 +364,61 @@ async def test_her_no_whose_answer_is_lost_goes_again_and_takes_nothing_along(wa
     assert await way.stopped() == [taken_back]
 
 
+async def test_her_no_that_comes_while_another_is_written_down_goes_at_once(
+    way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is committed when nothing more is loaded, and the lease is not given back yet."""
+    taken_back, other = await way.hand_in(2)
+    await way.deliver()
+    await way.hand_in()
+    await _no(way, taken_back)
+    before, settled = way.peer.asked, 0
+    settle = courier.settle
+
+    async def meanwhile(*given: Any, **last: Any) -> int | None:
+        nonlocal settled
+        settled += 1
+        if settled == 1:
+            await _no(way, other)
+        return await settle(*given, **last)
+
+    async def busy_once(writer: Writer, forward: Forward) -> None:
+        if way.peer.asked == before + 1:
+            write_answer(writer, 429, b"", more="retry-after: 120\r\n")
+        else:
+            write_answer(writer, 200, await forward())
+
+    monkeypatch.setattr(courier, "settle", meanwhile)
+    way.peer.misbehaviour = busy_once
+    await way.deliver()
+    assert await way.stopped() == [taken_back, other]
+    assert way.peer.asked == before + 3
+    assert await way.status() == ["delivered", "delivered", "queued"]
+    assert 105 < await way.due_in_s() < 121
+
+
+@pytest.mark.parametrize(("asked", "low", "high"), [(30, 25, 31), (600, 105, 121)])
+async def test_her_no_that_is_answered_later_does_not_go_round(way: Way, asked: int, low: float, high: float) -> None:
+    """It waits as long as it was told, and at most as long as what the peer has put off."""
+    (taken_back,) = await way.hand_in()
+    await way.deliver()
+    await way.hand_in()
+    await _no(way, taken_back)
+    before = way.peer.asked
+
+    async def busy_then_later(writer: Writer, _: Forward) -> None:
+        if way.peer.asked == before + 1:
+            write_answer(writer, 429, b"", more="retry-after: 120\r\n")
+        else:
+            write_answer(writer, 200, b'{"answers":[{"result":"later","retry_after":%d}]}' % asked)
+
+    way.peer.misbehaviour = busy_then_later
+    await way.deliver()
+    assert way.peer.asked == before + 2
+    assert low < await way.due_in_s() < high
+    assert await way.stopped() == []
+
+
 async def test_without_a_time_nothing_is_put_off_and_nothing_goes_ahead(way: Way) -> None:
     """429 without Retry-After is a peer that did not answer: the schedule counts, for her no as well."""
     (taken_back,) = await way.hand_in()
