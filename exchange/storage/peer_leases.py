@@ -42,6 +42,8 @@ _HURRY_STOP = Prepared(
     )
     .values(due_at=bindparam("due_at"))
 )
+# The dialect of SQLite, where writers are serialised, leaves FOR UPDATE out.
+_LOCK = Prepared(select(PEER.c.agency).where(PEER.c.agency == bindparam("the_agency")).with_for_update())
 _HAS_QUEUED = exists().where(OUTBOX.c.peer == PEER.c.agency, IS_QUEUED)
 _DUE = Prepared(
     select(PEER.c.agency)
@@ -135,6 +137,15 @@ def settle_peer(
     return _NOT_REACHED.run(conn, values) == 1
 
 
+def lock_peer(conn: Connection, agency: str) -> None:
+    """From here to the end of the transaction no other one makes this peer due for a stop.
+
+    Who gives a lease back and looks for stops first, looks after this: a new stop is there by then, or its `hurry`
+    finds the time that is written now.
+    """
+    _LOCK.row(conn, {"the_agency": agency})
+
+
 def sign_of_life(conn: Connection, agency: str, at: int) -> None:
     """The peer is there: whatever waits for it is due now, and the courier hears of it.
 
@@ -151,4 +162,6 @@ def hurry(conn: Connection, agency: str, at: int, *, stop: bool = False) -> None
     """
     _HURRY.run(conn, {"the_agency": agency, "due_at": at})
     if stop:
+        # An UPDATE that does not concern the row as it was does not wait for who is about to change it.
+        lock_peer(conn, agency)
         _HURRY_STOP.run(conn, {"the_agency": agency, "due_at": at})

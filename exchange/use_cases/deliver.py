@@ -31,7 +31,7 @@ from exchange.schemas.federation import BatchAnswer, ItemAnswer
 from exchange.storage.database import Connection
 from exchange.storage.outbox import OutgoingRecord, Settlement, delete_queued, has_queued, load_batch, mark_attempted
 from exchange.storage.outbox import settle as settle_envelopes
-from exchange.storage.peer_leases import PeerLease, claim_peer, next_due, renew_lease, settle_peer
+from exchange.storage.peer_leases import PeerLease, claim_peer, lock_peer, next_due, renew_lease, settle_peer
 from exchange.storage.referrals import ReferralRecord, remove_events
 from exchange.telemetry.logs import get_logger
 from exchange.use_cases.change_referral import change_by_id, change_each
@@ -299,4 +299,5 @@ def _return_lease(
 
 
 def _stop_waits(conn: Connection, lease: PeerLease) -> bool:
+    lock_peer(conn, lease.agency)
     return has_queued(conn, lease.agency, STOPS)

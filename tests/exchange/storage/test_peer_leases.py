@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 from sqlalchemy import Connection, select
 
 from exchange.storage.database import Database
 from exchange.storage.outbox import OutgoingRecord, enqueue, has_queued, load_batch
-from exchange.storage.peer_leases import PeerLease, claim_peer, hurry, settle_peer, sign_of_life
+from exchange.storage.peer_leases import PeerLease, claim_peer, hurry, lock_peer, settle_peer, sign_of_life
 from exchange.storage.tables import PEER
 
 SHELTER = "rose-house-shelter"
@@ -31,13 +33,15 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 def _four_wait(conn: Connection) -> None:
     for number, kind in enumerate(("offer", "offer", "withdrawal", "progress")):
-        envelope = str(number) * 32
-        enqueue(
-            conn,
-            OutgoingRecord(
-                envelope, envelope, SHELTER, kind, "queued", envelope, 1, 2**40, b"h", b"w", b"c" * 4096, b"s"
-            ),
-        )
+        _enqueue(conn, number, kind)
+
+
+def _enqueue(conn: Connection, number: int, kind: str) -> None:
+    envelope = str(number) * 32
+    enqueue(
+        conn,
+        OutgoingRecord(envelope, envelope, SHELTER, kind, "queued", envelope, 1, 2**40, b"h", b"w", b"c" * 4096, b"s"),
+    )
 
 
 async def _claim(database: Database, at: int) -> PeerLease | None:
@@ -134,3 +138,46 @@ async def test_only_stops_are_loaded_where_only_stops_may_go(database: Database)
     assert await database.read(lambda conn: has_queued(conn, SHELTER, STOPS))
     assert not await database.read(lambda conn: has_queued(conn, SHELTER, ["recall"]))
     assert not await database.read(lambda conn: has_queued(conn, "another", STOPS))
+
+
+@pytest.mark.parametrize("stop_first", [True, False], ids=["the stop is open", "the return of the lease is open"])
+async def test_a_stop_and_the_return_of_a_lease_never_miss_each_other(
+    database: Database, database_url: str, stop_first: bool
+) -> None:
+    """Two processes: the second begins while the first has written its stop, or has looked for stops and found none."""
+    await _put_off(database)
+    await _hurry(database, 1000, stop=True)
+    lease = await _claim(database, 1000)
+    assert lease is not None
+    reached, commit = threading.Event(), threading.Event()
+
+    def new_stop(conn: Connection, stay_open: Callable[[], None]) -> None:
+        _enqueue(conn, 4, "recall")
+        hurry(conn, SHELTER, 2000, stop=True)
+        stay_open()
+
+    def give_back(conn: Connection, stay_open: Callable[[], None]) -> None:
+        lock_peer(conn, SHELTER)
+        due_at = 2000 if has_queued(conn, SHELTER, ["recall"]) else TOLD
+        stay_open()
+        settle_peer(conn, lease, at=0, due_at=due_at, reached=True, carries=1, told_to_wait=True, only_stops_until=TOLD)
+
+    first, second = (new_stop, give_back) if stop_first else (give_back, new_stop)
+
+    def wait() -> None:
+        reached.set()
+        assert commit.wait(10)
+
+    other = Database.open(database_url)
+    try:
+        opened = asyncio.create_task(asyncio.to_thread(database.write_sync, lambda conn: first(conn, wait)))
+        assert await asyncio.to_thread(reached.wait, 10)
+        waiting = asyncio.create_task(asyncio.to_thread(other.write_sync, lambda conn: second(conn, lambda: None)))
+        await asyncio.sleep(0.3)
+        assert not waiting.done()
+        commit.set()
+        await asyncio.gather(opened, waiting)
+    finally:
+        commit.set()
+        await other.close()
+    assert await _due_at(database) == 2000
