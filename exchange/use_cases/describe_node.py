@@ -29,6 +29,7 @@ from exchange.storage.errors import StorageUnavailableError
 from exchange.use_cases.errors import UnavailableError
 from exchange.use_cases.node import Node
 from exchange.use_cases.outgoing import current_peer_epoch
+from exchange.use_cases.own_epochs import standing
 from exchange.use_cases.peer_epochs import read_peer_epochs
 from exchange.use_cases.refusals import not_found
 
@@ -36,12 +37,14 @@ from exchange.use_cases.refusals import not_found
 async def node_card(node: Node, *, revocations: bool = False) -> NodeCard:
     """Agency, keys, epoch statements, versions. Trust comes from the roster, never from this card.
 
+    What another agency key than today's has signed is not on it: peers would refuse the whole card.
     Revocations are on it for who asks for them: a node that does not know them yet refuses a card that has them.
     """
     world, me = node.world(), node.member
     epochs, revoked = await node.database.read(lambda conn: (own_epochs(conn), epoch_revocations(conn, node.agency)))
     at = node.clock()
-    living = [to_base64url(row.statement) for row in revoked if row.forget_at > at]
+    living = standing((row for row in epochs if row.not_after > at), me.agency_key)
+    gone = standing((row for row in revoked if row.forget_at > at), me.agency_key) if revocations else []
     return NodeCard(
         agency=me.agency,
         kind=me.kind,
@@ -50,12 +53,12 @@ async def node_card(node: Node, *, revocations: bool = False) -> NodeCard:
         vocabularies=(VOCABULARY_VERSION,),
         agency_key=to_base64url(me.agency_key),
         node_key=to_base64url(node.node_key.public),
-        epochs=tuple(epoch_view(row) for row in epochs if row.not_after > at),
+        epochs=tuple(epoch_view(row) for row in living),
         contracts=tuple(sorted(world.contracts)),
         roster_version=world.roster.version,
         roster_digest=world.roster.digest,
         synthetic=node.synthetic,
-        revocations=tuple(living[-MOST_REVOCATIONS:]) if revocations else None,
+        revocations=tuple(to_base64url(row.statement) for row in gone[-MOST_REVOCATIONS:]) if revocations else None,
     )
 
 
@@ -157,10 +160,11 @@ async def readiness(node: Node) -> Health:
             checks[name] = "ok"
         except StorageUnavailableError as error:
             checks[name] = error.code.removeprefix("storage-")
-    checks["roster"] = "ok" if node.agency in node.world().roster.members else "not-a-member"
+    me = node.world().roster.members.get(node.agency)
+    checks["roster"] = "ok" if me is not None else "not-a-member"
     if checks["database"] == "ok":
         at = node.clock()
-        rows = await node.database.read(own_epochs)
+        rows = standing(await node.database.read(own_epochs), me.agency_key) if me is not None else []
         checks["epoch-key"] = "ok" if any(row.not_before <= at < row.not_after for row in rows) else "missing"
     # Where the keys live elsewhere only the agency's own software can mend that, and it must reach this node to do so.
     mended_here = node.keyring is not None

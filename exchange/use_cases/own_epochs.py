@@ -7,13 +7,17 @@ Rules:
   same transaction their statements go and new ones of every week stand, with higher numbers than the revocations: who
   learns of the new statements alone seals to the new keys.
 * The private halves of revoked keys stay until their time ends: what is on its way can still be opened.
+* Only what the agency key that the roster lists has signed counts as published: peers believe nothing else. Where the
+  key held here is another one nothing is published.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 from exchange.envelope.epochs import (
+    EpochRevocation,
     EpochStatement,
     Week,
     private_half_ends,
@@ -23,6 +27,7 @@ from exchange.envelope.epochs import (
     state_revocation,
     weeks_to_publish,
 )
+from exchange.envelope.errors import EnvelopeError
 from exchange.envelope.keys import KEY_BYTES, AgencyKey, EpochKey
 from exchange.envelope.statements import parse_statement
 from exchange.storage.access import add_audit
@@ -41,14 +46,32 @@ from exchange.use_cases.node import Node
 from exchange.use_cases.outgoing import agency_key
 from exchange.use_cases.refusals import changed_meanwhile
 
+RowT = TypeVar("RowT", StoredEpoch, StoredRevocation)
+
+
+def standing(rows: Iterable[RowT], agency_key: bytes) -> list[RowT]:
+    """The rows of this agency that this agency key has signed: what another key has signed goes with that key."""
+    return [row for row in rows if _stands(row, agency_key)]
+
+
+def _stands(row: StoredEpoch | StoredRevocation, agency_key: bytes) -> bool:
+    kind = EpochStatement if isinstance(row, StoredEpoch) else EpochRevocation
+    try:
+        parse_statement(kind, row.statement).verify(agency_key)
+    except EnvelopeError:
+        return False
+    return True
+
 
 async def publish_own_epochs(node: Node) -> None:
     """Publish the weeks that have no statement yet: private half stored first, statement afterwards."""
     if node.keyring is None:
         return
-    key = node.keyring.agency_key
+    key, me = node.keyring.agency_key, node.world().roster.members.get(node.agency)
+    if me is None or me.agency_key != key.public:
+        return  # a roster came while the node runs; nobody would believe it, and each call would publish again
     rows = await node.database.read(own_epochs)
-    published = [parse_statement(EpochStatement, row.statement).unverified for row in rows]
+    published = [parse_statement(EpochStatement, row.statement).unverified for row in standing(rows, key.public)]
     weeks = weeks_to_publish(node.clock(), published)
     if not weeks:
         return
