@@ -30,6 +30,7 @@ from exchange.envelope.epochs import (
 from exchange.envelope.errors import EnvelopeError
 from exchange.envelope.keys import KEY_BYTES, AgencyKey, EpochKey
 from exchange.envelope.statements import parse_statement
+from exchange.limits import SECOND_MS
 from exchange.storage.access import add_audit
 from exchange.storage.database import Connection
 from exchange.storage.epochs import (
@@ -72,7 +73,8 @@ async def publish_own_epochs(node: Node) -> None:
         return  # a roster came while the node runs; nobody would believe it, and each call would publish again
     rows = await node.database.read(own_epochs)
     published = [parse_statement(EpochStatement, row.statement).unverified for row in standing(rows, key.public)]
-    weeks = weeks_to_publish(node.clock(), published)
+    at = node.clock()
+    weeks = weeks_to_publish(at, published)
     if not weeks:
         return
     made, seq = await _make_keys(node, weeks), _highest_seq(rows)
@@ -80,7 +82,7 @@ async def publish_own_epochs(node: Node) -> None:
     def commit(conn: Connection) -> None:
         # Otherwise another process published meanwhile, or revoked and published.
         if _highest_seq(own_epochs(conn)) == seq:
-            publish_epochs(conn, _stated(node, key, made, seq))
+            publish_epochs(conn, _stated(node, key, made, _numbers_after(seq, at)))
 
     try:
         await node.database.write(commit)
@@ -99,7 +101,7 @@ async def revoke_own_epochs(node: Node, *, compromised_since: int) -> Sequence[s
 
     def commit(conn: Connection) -> Sequence[str]:
         rows = own_epochs(conn)
-        seq, doomed = _highest_seq(rows), [row.key_id for row in rows]
+        seq, doomed = _numbers_after(_highest_seq(rows), at), [row.key_id for row in rows]
         revocations = []
         for place, key_id in enumerate(doomed, start=1):
             signed = state_revocation(
@@ -126,6 +128,14 @@ async def revoke_own_epochs(node: Node, *, compromised_since: int) -> Sequence[s
 def _highest_seq(rows: Sequence[StoredEpoch]) -> int:
     """The highest number ever used: behind every revocation statements were published."""
     return max((row.seq for row in rows), default=0)
+
+
+def _numbers_after(highest: int, at: int) -> int:
+    """What new numbers begin after: they pass those that were given out after the backup this database comes from.
+
+    Peers remember these, and use no card that has none as high. An agency gives out fewer numbers than seconds pass.
+    """
+    return max(highest, at // SECOND_MS)
 
 
 async def _make_keys(node: Node, weeks: Sequence[Week]) -> list[tuple[EpochKey, Week]]:

@@ -73,7 +73,8 @@ async def test_two_processes_that_publish_at_once_publish_each_week_once(on_both
     rows = await node.database.read(own_epochs)
     begins = [row.not_before for row in rows]
     assert len(begins) == len(set(begins)) == 9
-    assert [row.seq for row in rows] == list(range(1, 10))
+    numbers = [row.seq for row in rows]
+    assert numbers == sorted(set(numbers))
 
 
 async def test_a_private_half_is_destroyed_three_weeks_after_its_week(two: Federation) -> None:

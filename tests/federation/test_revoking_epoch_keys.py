@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import httpx2
 import pytest
+from sqlalchemy import delete
 from support.blind import referred
 from support.federation import PASSPHRASE, Federation, TestNode, federation
 from support.people import CANARY_NAME, consent_request, referral_request
@@ -22,7 +24,9 @@ from exchange.envelope.wire import from_base64url
 from exchange.federation.peers import ASK_EVERY_MS, fetch_peer_keys, refresh_peers
 from exchange.limits import DAY_MS, HOUR_MS, MINUTE_MS, WEEK_MS
 from exchange.schemas.shapes import from_millis
-from exchange.storage.epochs import epoch_revocations, own_epochs
+from exchange.storage.database import Connection
+from exchange.storage.epochs import StoredEpoch, epoch_revocations, own_epochs, publish_epochs
+from exchange.storage.tables import EPOCH_REVOCATION, OWN_EPOCH
 from exchange.use_cases.describe_node import node_card
 from exchange.use_cases.errors import ConflictError
 from exchange.use_cases.maintain import destroy_ended, maintain
@@ -260,6 +264,60 @@ async def test_with_a_new_key_store_the_lost_keys_are_revoked(two: Federation) -
     await asks_for_card(two)
     story = await begin(two)
     assert (await story.opened("offer")).content is not None
+
+
+async def test_with_a_backup_older_than_a_revocation_peers_take_what_is_revoked_anew(tmp_path: Path) -> None:
+    """What the database has forgotten peers remember; the numbers pass it all the same."""
+    async with federation(tmp_path, (HELPLINE, SHELTER)) as pair:
+        helpline, shelter = pair[HELPLINE], pair[SHELTER]
+        backup = await shelter.node.database.read(own_epochs)
+        pair.clock.pass_by(hours=1)
+        for _ in range(3):
+            lost = await revokes(shelter)
+            await asks_for_card(pair)
+        forgotten = await key_ids(shelter)
+        await restored(shelter, backup)
+        assert not await fetch_peer_keys(helpline.node, helpline.courier._transport, shelter.member)
+        pair.clock.pass_by(hours=1)
+        await revokes(shelter)
+        await asks_for_card(pair)
+        story = await begin(pair)
+        assert sealed_to(pair, story, "offer") not in {*lost, *forgotten, *(row.key_id for row in backup)}
+        assert (await story.opened("offer")).content is not None
+
+
+async def test_with_an_empty_database_peers_take_what_is_published_anew(two: Federation) -> None:
+    shelter = two[SHELTER]
+    two.clock.pass_by(hours=1)
+    await revokes(shelter)
+    await asks_for_card(two)
+    await restored(shelter, [])
+    two.clock.pass_by(hours=1)
+    await publish_own_epochs(shelter.node)
+    await asks_for_card(two)
+    assert (await current_peer_epoch(two[HELPLINE].node, shelter.member)).key_id in await key_ids(shelter)
+
+
+async def test_a_clock_that_went_back_takes_no_number_back(two: Federation) -> None:
+    shelter = two[SHELTER]
+    two.clock.pass_by(hours=24)
+    await revokes(shelter)
+    highest = max(row.seq for row in await shelter.node.database.read(own_epochs))
+    two.clock.pass_by(hours=-24)
+    await revokes(shelter)
+    assert min(row.seq for row in await shelter.node.database.read(own_epochs)) > highest
+    await asks_for_card(two)
+
+
+async def restored(one: TestNode, backup: Sequence[StoredEpoch]) -> None:
+    """The node's weekly keys are again as they were in a backup, and its database knows of no revocation."""
+
+    def commit(conn: Connection) -> None:
+        conn.execute(delete(OWN_EPOCH))
+        conn.execute(delete(EPOCH_REVOCATION))
+        publish_epochs(conn, backup)
+
+    await one.node.database.write(commit)
 
 
 async def test_a_node_without_the_agency_key_revokes_nothing(tmp_path: Path) -> None:

@@ -44,6 +44,8 @@ from exchange.use_cases.own_epochs import revoke_own_epochs
 from exchange.use_cases.resync import resync
 
 LARGEST_SEQ = 2**53 - 1
+AHEAD = 2**40
+"""Higher than any number that a node gives out itself."""
 
 
 class CardOf:
@@ -125,7 +127,7 @@ async def test_the_largest_number_of_a_statement_is_remembered_on_each_database(
 
 async def test_a_card_with_too_many_statements_is_not_used(pair: Federation) -> None:
     one, other = pair[HELPLINE], pair[SHELTER]
-    many = [stated(other, seq=1000 + place) for place in range(MOST_STATEMENTS)]
+    many = [stated(other, seq=AHEAD + 1000 + place) for place in range(MOST_STATEMENTS)]
     assert not await fetch_peer_keys(one.node, CardOf(await card(other, *many)), other.member)
 
 
@@ -139,8 +141,8 @@ async def test_a_stolen_agency_key_uses_up_no_numbers_of_the_next_and_seals_noth
     renewed = other.member.model_copy(update={"agency_key": one.member.agency_key})
     assert one.node.keyring is not None
     week, key = week_of(one.node.clock()), EpochKey(secrets.token_bytes(32))
-    signed = state_epoch(key, week, agency=other.agency, seq=7, sign=one.node.keyring.agency_key.sign)
-    fresh = stated(other, seq=7).model_copy(
+    signed = state_epoch(key, week, agency=other.agency, seq=AHEAD + 7, sign=one.node.keyring.agency_key.sign)
+    fresh = stated(other, seq=AHEAD + 7).model_copy(
         update={"key_id": key.key_id, "key": to_base64url(key.public), "statement": to_base64url(signed.to_bytes())}
     )
     only = (await card(other)).model_copy(update={"epochs": (fresh,)})
@@ -315,7 +317,7 @@ async def test_keys_of_an_older_card_are_never_used(pair: Federation) -> None:
     """Whatever a card or a mirror of it serves, what was known stays in use."""
     one, other = pair[HELPLINE], pair[SHELTER]
     first = await card(other)
-    renewed = stated(other, seq=50)
+    renewed = stated(other, seq=AHEAD + 50)
     fresh = first.model_copy(update={"epochs": (*first.epochs, renewed)})
     assert await fetch_peer_keys(one.node, CardOf(fresh), other.member)
     assert (await current_peer_epoch(one.node, other.member)).key_id == renewed.key_id
@@ -323,14 +325,14 @@ async def test_keys_of_an_older_card_are_never_used(pair: Federation) -> None:
     week = week_of(one.node.clock())
     for name, view in {
         "older": first.epochs[0],
-        "of another agency": stated(one, seq=60),
-        "another agency's key about this one": stated(other, seq=61, signed_by=one),
-        "about another agency, signed by this one": stated(other, seq=62, agency=one.agency),
-        "of low order": stated(other, seq=63, public=bytes(32)),
-        "another key than it says": stated(other, seq=64, key_id="ab" * 16),
-        "not a week": stated(other, seq=65, week=Week(week.not_before, week.not_after + 1)),
-        "two weeks": stated(other, seq=66, week=Week(week.not_before, week.not_after + WEEK_MS)),
-        "in the middle of a week": stated(other, seq=67, week=Week(week.not_before + 1, week.not_after + 1)),
+        "of another agency": stated(one, seq=AHEAD + 60),
+        "another agency's key about this one": stated(other, seq=AHEAD + 61, signed_by=one),
+        "about another agency, signed by this one": stated(other, seq=AHEAD + 62, agency=one.agency),
+        "of low order": stated(other, seq=AHEAD + 63, public=bytes(32)),
+        "another key than it says": stated(other, seq=AHEAD + 64, key_id="ab" * 16),
+        "not a week": stated(other, seq=AHEAD + 65, week=Week(week.not_before, week.not_after + 1)),
+        "two weeks": stated(other, seq=AHEAD + 66, week=Week(week.not_before, week.not_after + WEEK_MS)),
+        "in the middle of a week": stated(other, seq=AHEAD + 67, week=Week(week.not_before + 1, week.not_after + 1)),
     }.items():
         lie = first.model_copy(update={"epochs": (view,)})
         assert not await fetch_peer_keys(one.node, CardOf(lie), other.member), name
@@ -378,11 +380,11 @@ async def test_no_mirror_revives_a_revoked_key(pair: Federation) -> None:
 
 async def test_a_revoked_key_that_was_never_seen_is_not_used_when_it_turns_up(pair: Federation) -> None:
     one, other = pair[HELPLINE], pair[SHELTER]
-    hidden = stated(other, seq=70)
-    told = (await card(other)).model_copy(update={"revocations": (revoked(other, hidden.key_id, seq=71),)})
+    hidden = stated(other, seq=AHEAD + 70)
+    told = (await card(other)).model_copy(update={"revocations": (revoked(other, hidden.key_id, seq=AHEAD + 71),)})
     assert await fetch_peer_keys(one.node, CardOf(told), other.member)
     usual = (await current_peer_epoch(one.node, other.member)).key_id
-    later = await card(other, hidden, stated(other, seq=72, week=week_of(one.node.clock() + WEEK_MS)))
+    later = await card(other, hidden, stated(other, seq=AHEAD + 72, week=week_of(one.node.clock() + WEEK_MS)))
     assert await fetch_peer_keys(one.node, CardOf(later), other.member)
     one.node.epoch_memory.clear()
     assert (await current_peer_epoch(one.node, other.member)).key_id == usual
@@ -391,7 +393,7 @@ async def test_a_revoked_key_that_was_never_seen_is_not_used_when_it_turns_up(pa
 async def test_a_key_that_was_revoked_and_not_replaced_is_not_sealed_to(pair: Federation) -> None:
     one, other = pair[HELPLINE], pair[SHELTER]
     found = await card(other)
-    told = found.model_copy(update={"revocations": (revoked(other, found.epochs[0].key_id, seq=90),)})
+    told = found.model_copy(update={"revocations": (revoked(other, found.epochs[0].key_id, seq=AHEAD + 90),)})
     assert await fetch_peer_keys(one.node, CardOf(told), other.member)
     assert not await fetch_peer_keys(one.node, CardOf(found), other.member)
     # Asked again, the peer says the same: there is no key of this week.
@@ -409,18 +411,20 @@ async def test_a_revocation_that_is_not_the_agencys_own_is_refused_with_the_whol
     one, other = pair[HELPLINE], pair[SHELTER]
     first = await card(other)
     key = first.epochs[0].key_id
-    good = revoked(other, first.epochs[1].key_id, seq=80)
+    good = revoked(other, first.epochs[1].key_id, seq=AHEAD + 80)
     for name, lie in {
-        "signed by another agency": revoked(other, key, seq=81, signed_by=one),
-        "another agency's own": revoked(one, key, seq=82),
-        "about another agency, signed by this one": revoked(other, key, seq=83, agency=one.agency),
-        "a statement of a key": stated(other, seq=84).statement,
+        "signed by another agency": revoked(other, key, seq=AHEAD + 81, signed_by=one),
+        "another agency's own": revoked(one, key, seq=AHEAD + 82),
+        "about another agency, signed by this one": revoked(other, key, seq=AHEAD + 83, agency=one.agency),
+        "a statement of a key": stated(other, seq=AHEAD + 84).statement,
         "nothing": "",
         "no base64url": "=",
-        "cut": revoked(other, key, seq=85)[:-4],
+        "cut": revoked(other, key, seq=AHEAD + 85)[:-4],
     }.items():
         for told in ((lie,), (good, lie)):
-            served = first.model_copy(update={"revocations": told, "epochs": (*first.epochs, stated(other, seq=99))})
+            served = first.model_copy(
+                update={"revocations": told, "epochs": (*first.epochs, stated(other, seq=AHEAD + 99))}
+            )
             assert not await fetch_peer_keys(one.node, CardOf(served), other.member), name
         assert not await remembered(one, other), name
     assert (await current_peer_epoch(one.node, other.member)).key_id == key
@@ -431,7 +435,7 @@ async def test_a_member_revokes_nobodys_keys_but_its_own(pair: Federation) -> No
     one, other = pair[HELPLINE], pair[SHELTER]
     key = (await current_peer_epoch(one.node, other.member)).key_id
     liar = pair[HELPLINE]
-    told = (await card(liar)).model_copy(update={"revocations": (revoked(liar, key, seq=50),)})
+    told = (await card(liar)).model_copy(update={"revocations": (revoked(liar, key, seq=AHEAD + 50),)})
     assert await fetch_peer_keys(other.node, CardOf(told), liar.member)
     assert await fetch_peer_keys(one.node, CardOf(told), liar.member)
     one.node.epoch_memory.clear()
@@ -444,7 +448,7 @@ async def test_a_member_revokes_nobodys_keys_but_its_own(pair: Federation) -> No
 async def test_a_card_with_too_many_revocations_is_not_used(pair: Federation) -> None:
     one, other = pair[HELPLINE], pair[SHELTER]
     first = await card(other)
-    many = tuple(revoked(other, f"{place:032x}", seq=100 + place) for place in range(MOST_REVOCATIONS + 1))
+    many = tuple(revoked(other, f"{place:032x}", seq=AHEAD + 100 + place) for place in range(MOST_REVOCATIONS + 1))
     served = first.model_copy(update={"revocations": many})
     assert not await fetch_peer_keys(one.node, CardOf(served), other.member)
     served = first.model_copy(update={"revocations": many[1:]})
@@ -465,7 +469,7 @@ async def test_one_key_revoked_twice_on_a_card_is_kept_once(pair_on_each: Federa
 async def test_a_revocation_from_the_future_is_kept_no_longer_than_one_of_today(pair: Federation) -> None:
     one, other = pair[HELPLINE], pair[SHELTER]
     first = await card(other)
-    far = revoked(other, first.epochs[0].key_id, seq=50, revoked_at=LARGEST_SEQ)
+    far = revoked(other, first.epochs[0].key_id, seq=AHEAD + 50, revoked_at=LARGEST_SEQ)
     assert await fetch_peer_keys(one.node, CardOf(first.model_copy(update={"revocations": (far,)})), other.member)
     (row,) = await remembered(one, other)
     assert row.forget_at <= one.node.clock() + 9 * WEEK_MS
@@ -478,8 +482,8 @@ async def test_a_stolen_agency_key_revokes_nothing_of_the_next(pair: Federation)
     # The helpline's agency key stands in for the shelter's new one.
     renewed = other.member.model_copy(update={"agency_key": one.member.agency_key})
     week, fresh = week_of(one.node.clock()), EpochKey(secrets.token_bytes(32))
-    signed = state_epoch(fresh, week, agency=other.agency, seq=7, sign=one.node.keyring.agency_key.sign)
-    view = stated(other, seq=7).model_copy(
+    signed = state_epoch(fresh, week, agency=other.agency, seq=AHEAD + 7, sign=one.node.keyring.agency_key.sign)
+    view = stated(other, seq=AHEAD + 7).model_copy(
         update={"key_id": fresh.key_id, "key": to_base64url(fresh.public), "statement": to_base64url(signed.to_bytes())}
     )
     theft = (await card(other)).model_copy(update={"revocations": (revoked(other, fresh.key_id, seq=LARGEST_SEQ),)})
@@ -487,7 +491,7 @@ async def test_a_stolen_agency_key_revokes_nothing_of_the_next(pair: Federation)
     only = theft.model_copy(update={"epochs": (view,), "revocations": ()})
     assert await fetch_peer_keys(one.node, CardOf(only), renewed)
     assert (await current_peer_epoch(one.node, renewed)).key_id == fresh.key_id
-    own_word = revoked(other, fresh.key_id, seq=8, signed_by=one)
+    own_word = revoked(other, fresh.key_id, seq=AHEAD + 8, signed_by=one)
     assert await fetch_peer_keys(one.node, CardOf(only.model_copy(update={"revocations": (own_word,)})), renewed)
     (row,) = await remembered(one, other)
     assert row.statement == from_base64url(own_word, member="s", longest=4096)
