@@ -254,6 +254,21 @@ async def test_what_is_held_for_a_lost_machine_is_not_released(tmp_path: Path) -
         assert (flags.disclosed, flags.awaiting_disclosure) == (False, True)
 
 
+async def test_a_new_machine_on_an_emptied_node_publishes_what_peers_take(tmp_path: Path) -> None:
+    async with federation(tmp_path, (HELPLINE, SHELTER), blind=(SHELTER,)) as pair:
+        shelter = pair[SHELTER]
+        pair.clock.pass_by(hours=24 * 7)
+        await shelter.vault().publish_epochs()
+        await asks_for_card(pair)
+        await restored(shelter, [])
+        for file in shelter.agency_home.glob("*.db*"):
+            file.unlink()
+        pair.clock.pass_by(hours=1)
+        await shelter.vault().publish_epochs()
+        await asks_for_card(pair)
+        assert (await current_peer_epoch(pair[HELPLINE].node, shelter.member)).key_id in await key_ids(shelter)
+
+
 async def test_with_a_new_key_store_the_lost_keys_are_revoked(two: Federation) -> None:
     """On a clean machine: the main database from its backup, the key store empty."""
     shelter = two[SHELTER]

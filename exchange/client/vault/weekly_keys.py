@@ -31,7 +31,7 @@ from exchange.envelope.errors import EnvelopeError
 from exchange.envelope.keys import KEY_BYTES, EpochKey
 from exchange.envelope.statements import parse_statement
 from exchange.envelope.wire import from_base64url, to_base64url
-from exchange.limits import LIMITS
+from exchange.limits import LIMITS, SECOND_MS
 from exchange.schemas.node import PeerKeys
 from exchange.schemas.sealing import EpochsRequest, OwnEpochs
 from exchange.schemas.shapes import to_millis
@@ -53,7 +53,8 @@ async def publish_epochs(identity: Identity, client: AgencyClient, *, replace: b
         raise VaultError("other-store", "Weekly keys are published that are not here. Use the machine that has them.")
     highest = max((epoch.seq for epoch in published.epochs), default=0)
     waiting = {begins: (seq, raw) for _, begins, seq, raw in store.epochs() if seq > highest}
-    highest = max([highest, *(seq for _, _, seq, _ in store.epochs())])
+    # Peers may have seen numbers that the node and this store have both forgotten; the seconds of the clock pass them.
+    highest = max([highest, at // SECOND_MS, *(seq for _, _, seq, _ in store.epochs())])
     statements = {seq: raw for begins, (seq, raw) in waiting.items() if begins in {week.not_before for week in weeks}}
     fresh = []
     for week in weeks:
