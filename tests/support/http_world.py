@@ -19,7 +19,7 @@ from support.federation import Federation, TestNode, federation, sqlite_maker
 from support.people import consent_request, referral_request
 
 from contracts.vocabulary import WithdrawalForm
-from exchange.api.rate import Buckets
+from exchange.api.rate import Buckets, ByteBuckets
 from exchange.cli.founding import add_client
 from exchange.cli.profile import Profile
 from exchange.client import AgencyClient, ClientKey
@@ -188,4 +188,5 @@ async def http_world(folder: Path) -> AsyncIterator[HttpWorld]:
         for transport in together.network.apps.values():
             serving = transport.app.state.serving  # type: ignore[attr-defined]
             serving.clients = serving.peers = Buckets(1_000_000)
+            serving.peer_bytes = ByteBuckets(2**40, reserve=2**40, small=2**40)
         yield HttpWorld(together, databases)
