@@ -7,7 +7,7 @@ import contextlib
 from contracts.model import Contract
 from contracts.rendering import markdown
 from contracts.vocabulary import VOCABULARY_VERSION
-from exchange.envelope.epochs import EpochStatement
+from exchange.envelope.epochs import EpochRevocation, EpochStatement
 from exchange.envelope.header import SUITE
 from exchange.envelope.statements import parse_statement
 from exchange.envelope.wire import to_base64url
@@ -29,8 +29,7 @@ from exchange.storage.errors import StorageUnavailableError
 from exchange.use_cases.errors import UnavailableError
 from exchange.use_cases.node import Node
 from exchange.use_cases.outgoing import current_peer_epoch
-from exchange.use_cases.own_epochs import standing
-from exchange.use_cases.peer_epochs import read_peer_epochs
+from exchange.use_cases.peer_epochs import read_peer_epochs, signed
 from exchange.use_cases.refusals import not_found
 
 
@@ -43,8 +42,8 @@ async def node_card(node: Node, *, revocations: bool = False) -> NodeCard:
     world, me = node.world(), node.member
     epochs, revoked = await node.database.read(lambda conn: (own_epochs(conn), epoch_revocations(conn, node.agency)))
     at = node.clock()
-    living = standing((row for row in epochs if row.not_after > at), me.agency_key)
-    gone = standing((row for row in revoked if row.forget_at > at), me.agency_key) if revocations else []
+    living = [row for row, _ in signed(EpochStatement, epochs, me.agency_key) if row.not_after > at]
+    gone = [row for row, _ in signed(EpochRevocation, revoked, me.agency_key) if row.forget_at > at]
     return NodeCard(
         agency=me.agency,
         kind=me.kind,
@@ -164,7 +163,8 @@ async def readiness(node: Node) -> Health:
     checks["roster"] = "ok" if me is not None else "not-a-member"
     if checks["database"] == "ok":
         at = node.clock()
-        rows = standing(await node.database.read(own_epochs), me.agency_key) if me is not None else []
+        stored = await node.database.read(own_epochs)
+        rows = [row for row, _ in signed(EpochStatement, stored, me.agency_key)] if me is not None else []
         checks["epoch-key"] = "ok" if any(row.not_before <= at < row.not_after for row in rows) else "missing"
     # Where the keys live elsewhere only the agency's own software can mend that, and it must reach this node to do so.
     mended_here = node.keyring is not None

@@ -13,11 +13,9 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
 
 from exchange.envelope.epochs import (
-    EpochRevocation,
     EpochStatement,
     Week,
     private_half_ends,
@@ -27,9 +25,7 @@ from exchange.envelope.epochs import (
     state_revocation,
     weeks_to_publish,
 )
-from exchange.envelope.errors import EnvelopeError
 from exchange.envelope.keys import KEY_BYTES, AgencyKey, EpochKey
-from exchange.envelope.statements import parse_statement
 from exchange.limits import SECOND_MS
 from exchange.storage.access import add_audit
 from exchange.storage.database import Connection
@@ -45,23 +41,8 @@ from exchange.storage.errors import IntegrityError
 from exchange.storage.key_store import EpochPrivate
 from exchange.use_cases.node import Node
 from exchange.use_cases.outgoing import agency_key
+from exchange.use_cases.peer_epochs import signed
 from exchange.use_cases.refusals import changed_meanwhile
-
-RowT = TypeVar("RowT", StoredEpoch, StoredRevocation)
-
-
-def standing(rows: Iterable[RowT], agency_key: bytes) -> list[RowT]:
-    """The rows of this agency that this agency key has signed: what another key has signed goes with that key."""
-    return [row for row in rows if _stands(row, agency_key)]
-
-
-def _stands(row: StoredEpoch | StoredRevocation, agency_key: bytes) -> bool:
-    kind = EpochStatement if isinstance(row, StoredEpoch) else EpochRevocation
-    try:
-        parse_statement(kind, row.statement).verify(agency_key)
-    except EnvelopeError:
-        return False
-    return True
 
 
 async def publish_own_epochs(node: Node) -> None:
@@ -72,7 +53,7 @@ async def publish_own_epochs(node: Node) -> None:
     if me is None or me.agency_key != key.public:
         return  # a roster came while the node runs; nobody would believe it, and each call would publish again
     rows = await node.database.read(own_epochs)
-    published = [parse_statement(EpochStatement, row.statement).unverified for row in standing(rows, key.public)]
+    published = [said for _, said in signed(EpochStatement, rows, key.public)]
     at = node.clock()
     weeks = weeks_to_publish(at, published)
     if not weeks:

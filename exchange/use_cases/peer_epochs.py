@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeVar
 
 from exchange.envelope.epochs import EpochRevocation, EpochStatement, current_epoch
@@ -18,6 +19,7 @@ from exchange.storage.database import Connection
 from exchange.storage.epochs import StoredEpoch, StoredRevocation, epoch_revocations, peer_epochs
 
 StatementT = TypeVar("StatementT", bound=Statement)
+RowT = TypeVar("RowT", StoredEpoch, StoredRevocation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +32,8 @@ class StoredPeerEpochs:
     def standing(self, peer: Member) -> PeerEpochs:
         """Those that today's agency key has signed."""
         return PeerEpochs(
-            tuple(_signed(EpochStatement, self.statements, peer.agency_key)),
-            tuple(_signed(EpochRevocation, self.revocations, peer.agency_key)),
+            tuple(said for _, said in signed(EpochStatement, self.statements, peer.agency_key)),
+            tuple(said for _, said in signed(EpochRevocation, self.revocations, peer.agency_key)),
         )
 
 
@@ -76,11 +78,18 @@ def read_peer_epochs(conn: Connection, agency: str) -> StoredPeerEpochs:
     return StoredPeerEpochs(tuple(peer_epochs(conn, agency)), tuple(epoch_revocations(conn, agency)))
 
 
-def _signed(
-    kind: type[StatementT], rows: Iterable[StoredEpoch | StoredRevocation], agency_key: bytes
-) -> Iterator[StatementT]:
+def signed(kind: type[StatementT], rows: Iterable[RowT], agency_key: bytes) -> Iterator[tuple[RowT, StatementT]]:
+    """The rows that this agency key has signed, each with what it says; a peer's, or this agency's own."""
     for row in rows:
-        try:
-            yield parse_statement(kind, row.statement).verify(agency_key)
-        except EnvelopeError:
-            continue
+        said = _verified(kind, row.statement, agency_key)  # type: ignore[arg-type]  # a class is hashable
+        if isinstance(said, kind):
+            yield row, said
+
+
+@lru_cache(maxsize=1024)
+def _verified(kind: type[Statement], statement: bytes, agency_key: bytes) -> Statement | None:
+    """The same bytes under the same key always say the same: whoever asks for cards again and again costs nothing."""
+    try:
+        return parse_statement(kind, statement).verify(agency_key)
+    except EnvelopeError:
+        return None

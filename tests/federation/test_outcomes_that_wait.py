@@ -5,22 +5,17 @@ The rules of the contract let outcomes travel here, as she does.
 
 from __future__ import annotations
 
-import functools
-from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection, Delete
 from support.blind import Office
 from support.federation import Federation, TestNode, federation
+from support.other_contract import evaluate_with
 from support.people import consent_request, referral_request
 from support.stories import Story, begin, said_inside, travelled
 
-from contracts.loader import load_contract, shipped_contract
-from contracts.model import Contract
 from contracts.vocabulary import Feedback, WithdrawalForm
 from exchange.client.vault.answering import sealed_answer
 from exchange.demo.federation import HELPLINE, SHELTER
@@ -37,20 +32,9 @@ from exchange.use_cases.node import Node
 HOW = {"completed": {"outcome": "ended-by-survivor"}, "failed": {"fail_reason": "service-closed"}}
 
 
-@functools.cache
-def telling_contract() -> Contract:
-    """The shipped contract, but for the feedback level."""
-    telling = shipped_contract().replace(b"feedback: status", b"feedback: outcome")
-    return load_contract(telling, on=datetime.now(UTC).date())
-
-
 def tells_outcomes(node: Node) -> None:
-    """This node evaluates that contract under the digest that both agencies adopted."""
-    world = node.world()
-    (digest,) = world.contracts
-    contract = telling_contract().model_copy(update={"digest": digest})
-    telling = replace(world, contracts=MappingProxyType({digest: contract}))
-    node.world = lambda: telling
+    """Both agencies adopted that how it ended is told."""
+    evaluate_with(node, b"feedback: status", b"feedback: outcome")
 
 
 async def ended(together: Federation, state: str = "completed") -> Story:

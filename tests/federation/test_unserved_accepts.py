@@ -6,21 +6,17 @@ The contract's `max_unserved_accepts` is 2 here.
 from __future__ import annotations
 
 import asyncio
-import functools
 import json
 from dataclasses import replace
-from datetime import UTC, datetime
-from types import MappingProxyType
 
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from support.federation import Federation, TestNode
+from support.other_contract import evaluate_with
 from support.people import consent_request
 from support.stories import Story, begin
 
-from contracts.loader import load_contract, shipped_contract
-from contracts.model import Contract
 from exchange.cli.examination import Level, look_at_receivers
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.limits import DAY_MS
@@ -36,20 +32,9 @@ from exchange.use_cases.release_disclosure import release_due
 MOST = 2
 
 
-@functools.cache
-def strict_contract() -> Contract:
-    """The shipped contract, but for the number."""
-    strict = shipped_contract().replace(b"max_unserved_accepts: 10", b"max_unserved_accepts: 2")
-    return load_contract(strict, on=datetime.now(UTC).date())
-
-
 def be_strict(node: Node) -> None:
-    """This node evaluates that contract under the digest that both agencies adopted."""
-    world = node.world()
-    (digest,) = world.contracts
-    contract = strict_contract().model_copy(update={"digest": digest})
-    strict = replace(world, contracts=MappingProxyType({digest: contract}))
-    node.world = lambda: strict
+    """Both agencies adopted a lower number."""
+    evaluate_with(node, b"max_unserved_accepts: 10", b"max_unserved_accepts: 2")
 
 
 async def accepted(two: Federation, count: int, **changes: object) -> list[Story]:
