@@ -100,7 +100,7 @@ def cut_receipt(
     Args:
         permit: what `consent.decision.decide` allowed.
         groups: the groups inside the envelope.
-        receipt_id: random and new for every receipt, 32 lower-case hex characters.
+        receipt_id: new for every receipt, 32 lower-case hex characters.
         issuer: the sending agency.
         recipient: the receiver; must be the permit's.
         purpose: must be the permit's.

@@ -16,6 +16,7 @@ from contracts.model import Contract
 from contracts.vocabulary import PRIORITY_RESPOND_WITHIN_S, ROUTING_FIELDS, Priority, ReleaseMode
 from exchange.disclosure import Cleared, DisclosureRequest, FieldReason, Refused, clear
 from exchange.envelope.epochs import EpochStatement, latest_expiry_of_disclosure
+from exchange.envelope.ids import TAIL_BYTES, timed_id
 from exchange.messages import Posting, SealedMessage, Signers, seal_forward
 from exchange.referral import clocks
 from exchange.referral.content import ReferralContent, Routing, effective_priority
@@ -132,7 +133,7 @@ def seal_both(
 
     def posting(expires: int, number: int | None, priority: Priority | None, due: int | None) -> Posting:
         return Posting(
-            envelope_id=entropy(16).hex(),
+            envelope_id=timed_id(at, entropy(TAIL_BYTES)),
             referral=referral,
             recipient=between.receiver.agency,
             roster=between.roster,

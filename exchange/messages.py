@@ -28,6 +28,7 @@ from exchange.envelope.epochs import EpochStatement
 from exchange.envelope.errors import MalformedError, TooLargeError
 from exchange.envelope.format import Envelope
 from exchange.envelope.header import Header, HeaderReceipt
+from exchange.envelope.ids import TAIL_BYTES, timed_id
 from exchange.envelope.keys import KEY_BYTES, NONCE_BYTES, AgencyKey, NodeKey
 from exchange.envelope.kinds import ERASED_BY_AGENCY, Kind, SignedBy
 from exchange.envelope.receipts import sign_receipt
@@ -158,7 +159,7 @@ def seal_forward(
     receipt = cut_receipt(
         permit,
         forward.groups,
-        receipt_id=entropy(16).hex(),
+        receipt_id=timed_id(posting.created, entropy(TAIL_BYTES)),
         issuer=signers.agency,
         recipient=posting.recipient,
         purpose=forward.purpose,

@@ -2,7 +2,8 @@
 
 Where the agency's keys lie beside the profile (`exchange init --keys-elsewhere`), it opens and seals here.
 
-An item may be named by the first characters of its id, as long as they are one item's only.
+An item may be named by the last characters of its id, as long as they are one item's only. (The first ones say when it
+was made, and much is made at the same moment.)
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from exchange.cli.asking import ask, ask_office
 from exchange.cli.console import OUT, SET_UP_WRONG, advise, fail, say, show_json, table
 from exchange.cli.plain_page import DEFAULT_DAYS, LONGEST_DAYS, plain_page
 from exchange.cli.profile import ActorOption, HomeOption
-from exchange.cli.sheet import show_opened
+from exchange.cli.sheet import shortened, show_opened
 from exchange.client import AgencyClient
 from exchange.client.vault import AgencyVault
 from exchange.limits import LIMITS
@@ -36,7 +37,7 @@ app = typer.Typer(no_args_is_help=True, help="What arrived for this agency.")
 
 ID_LENGTH: Final = 32
 LONG_POLL_S: Final = float(LIMITS.wait_longest_s)
-ItemArgument = Annotated[str, typer.Argument(help="Id of the item, or its first characters.")]
+ItemArgument = Annotated[str, typer.Argument(help="Id of the item, or its last characters.")]
 
 
 @app.command()
@@ -68,7 +69,7 @@ def list_(home: HomeOption = None, actor: ActorOption = None) -> None:
         return [item async for item in client.inbox.pages() if item.status != "destroyed"]
 
     rows = [
-        (item.id[:12], f"{item.received_at:%Y-%m-%d %H:%M}", item.sender, item.kind, item.state, item.status)
+        (shortened(item), f"{item.received_at:%Y-%m-%d %H:%M}", item.sender, item.kind, item.state, item.status)
         for item in ask(home, actor, collect)
     ]
     OUT.print(table("Inbox (UTC)", ("item", "received", "from", "what", "referral is", "status"), rows))
@@ -216,17 +217,17 @@ async def _open(client: AgencyClient, vault: AgencyVault | None, item: str) -> O
 
 
 async def _resolve(client: AgencyClient, item: str) -> str:
-    """The whole id that begins so."""
+    """The whole id that ends so."""
     if len(item) == ID_LENGTH:
         return item
     return (await _listed(client, item)).id
 
 
 async def _listed(client: AgencyClient, item: str) -> InboxItem:
-    """The one item whose id begins so."""
-    found = [listed async for listed in client.inbox.pages() if listed.id.startswith(item)]
+    """The one item whose id ends so."""
+    found = [listed async for listed in client.inbox.pages() if listed.id.endswith(item)]
     if len(found) != 1:
-        fail("No item begins so." if not found else "Several items begin so: type more of the id.")
+        fail("No item ends so." if not found else "Several items end so: type more of the id.")
     return found[0]
 
 
@@ -241,6 +242,6 @@ def _line(item: InboxItem) -> str:
     due = f"  answer due {item.respond_by:%Y-%m-%d %H:%M}" if item.respond_by else ""
     priority = f"  {item.priority.upper()}" if item.priority else ""
     return (
-        f"{item.received_at:%Y-%m-%d %H:%M} UTC  {item.id[:12]}  {item.sender}  {item.kind}"
+        f"{item.received_at:%Y-%m-%d %H:%M} UTC  {shortened(item)}  {item.sender}  {item.kind}"
         f"{'/' + item.event if item.event else ''}  {item.sector}{priority}{due}  ({item.status})"
     )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from exchange.cli.console import OUT, say, table
-from exchange.schemas.inbox import OpenedItem
+from exchange.schemas.inbox import InboxItem, OpenedItem
+
+_SHOWN_OF_AN_ID: Final = 8
 
 
 def show_opened(opened: OpenedItem) -> None:
@@ -22,7 +24,12 @@ def show_opened(opened: OpenedItem) -> None:
     rows = [row for name, value in members.items() for row in lines_of(name, value) if row[1]]
     OUT.print(table("What it says", ("field", "says"), rows))
     if "safe_contact" in members:
-        say(f"Before any contact: exchange inbox advice {item.id[:12]}", style="bold")
+        say(f"Before any contact: exchange inbox advice {shortened(item)}", style="bold")
+
+
+def shortened(item: InboxItem) -> str:
+    """The end of its id, by which a worker may name it."""
+    return item.id[-_SHOWN_OF_AN_ID:]
 
 
 def lines_of(name: str, value: Any) -> Iterator[tuple[str, str]]:

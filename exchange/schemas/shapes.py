@@ -9,7 +9,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainSerialize
 
 HexId = Annotated[
     str,
-    Field(pattern=r"^[0-9a-f]{32}$", description="A random id: 32 lower-case hexadecimal characters."),
+    Field(pattern=r"^[0-9a-f]{32}$", description="An id: 32 lower-case hexadecimal characters."),
 ]
 AgencyId = Annotated[
     str,

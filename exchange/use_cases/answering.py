@@ -63,7 +63,7 @@ def seal_word(
 ) -> SealedMessage:
     """This side's event, sealed to the referring agency: number, `seen` and time are the event's own."""
     posting = Posting(
-        envelope_id=node.fresh_id(),
+        envelope_id=node.timed_id(event.at),
         referral=record.id,
         recipient=record.peer,
         roster=node.world().roster,

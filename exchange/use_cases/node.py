@@ -16,6 +16,7 @@ from typing import Final, Protocol
 from consent.statements import StatementLibrary
 from contracts.model import Contract
 from exchange.envelope.epochs import EpochStatement
+from exchange.envelope.ids import TAIL_BYTES, timed_id
 from exchange.envelope.keys import KEY_BYTES, NONCE_BYTES, AgencyKey, EpochKey, NodeKey, ReferralKey, StorageKey
 from exchange.envelope.sealed_rows import SealedRows
 from exchange.limits import Limits
@@ -117,8 +118,12 @@ class Node:
         return as_datetime(self.clock())
 
     def fresh_id(self) -> str:
-        """A random id: 32 lower-case hexadecimal characters."""
+        """A random id, for a survivor, her consent, or a lease: 32 lower-case hexadecimal characters."""
         return self.entropy(16).hex()
+
+    def timed_id(self, at: int) -> str:
+        """The id of a referral or an envelope made at this moment."""
+        return timed_id(at, self.entropy(TAIL_BYTES))
 
     def fresh_referral_key(self) -> ReferralKey:
         """A random key for one referral, for the key store only."""

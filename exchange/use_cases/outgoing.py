@@ -114,7 +114,7 @@ def make_stop(node: Node, stop: Stop, record: ReferralRecord, *, in_reply_to: st
     """A stop for the other party of a referral. Needs no keys of the peer and no agency key."""
     at = node.clock()
     posting = Posting(
-        envelope_id=node.fresh_id(),
+        envelope_id=node.timed_id(at),
         referral=record.id,
         recipient=record.peer,
         roster=node.world().roster,

@@ -116,7 +116,7 @@ async def _send_once(node: Node, acting: Acting, request: ReferralRequest, read:
     epoch = await current_peer_epoch(node, between.receiver)
     await together()
     held_until = hand_in.held_until(request, judged, judged.outcome, epoch, at)
-    making = _Making(node.fresh_id(), at, consent.subject, code, judged, judged.outcome, epoch, held_until)
+    making = _Making(node.timed_id(at), at, consent.subject, code, judged, judged.outcome, epoch, held_until)
     offer, held = _seal_both(node, between, making)
     await together()
     created = hand_in.created(

@@ -102,7 +102,7 @@ def _seal(
         if expires <= at:
             raise ConflictError("plan-unconfirmed", "The contact plan is too old. Confirm it with her first.")
     posting = Posting(
-        envelope_id=node.fresh_id(),
+        envelope_id=node.timed_id(at),
         referral=record.id,
         recipient=record.peer,
         roster=node.world().roster,

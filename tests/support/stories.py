@@ -250,7 +250,7 @@ class Story:
         assert key is not None
         envelope = parse_envelope(one.wire)
         inside = decrypt(envelope, key.unwrap(envelope.wrapped_key))
-        header = replace(one.header, dek_commitment=None, **({"id": maker.fresh_id()} | changes))
+        header = replace(one.header, dek_commitment=None, **({"id": maker.timed_id(one.header.created)} | changes))
         made = seal(
             header,
             inside,

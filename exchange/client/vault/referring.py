@@ -23,6 +23,7 @@ from exchange.client.vault.errors import GateRefusedError, VaultError
 from exchange.client.vault.weekly_keys import peer_epoch
 from exchange.disclosure import ClearedLater, DisclosureRequest, Forward, Refused, clear_later
 from exchange.envelope.epochs import EpochStatement, latest_expiry_of_disclosure
+from exchange.envelope.ids import TAIL_BYTES, timed_id
 from exchange.envelope.kinds import Kind
 from exchange.hand_in import Parties
 from exchange.limits import LIMITS
@@ -72,7 +73,7 @@ async def seal(identity: Identity, client: AgencyClient, request: ReferralReques
     if isinstance(cleared, Refused):
         raise refused(cleared)
     epoch = await peer_epoch(identity, client, request.to)
-    referral = identity.entropy(16).hex()
+    referral = timed_id(at, identity.entropy(TAIL_BYTES))
     sealed = hand_in.seal_both(
         between,
         judged,
@@ -166,7 +167,7 @@ def _posting(
         if expires <= at:
             raise VaultError("plan-unconfirmed", "The contact plan is too old. Confirm it with her first.")
     return Posting(
-        envelope_id=identity.entropy(16).hex(),
+        envelope_id=timed_id(at, identity.entropy(TAIL_BYTES)),
         referral=view.id,
         recipient=view.peer,
         roster=identity.roster,

@@ -154,7 +154,7 @@ def test_the_same_key_and_body_is_the_same_referral(helpline: Laptop) -> None:
     ("words", "code"),
     [
         pytest.param(("inbox", "show", "0" * 32), 1, id="an item that is not there"),
-        pytest.param(("inbox", "accept", "zzzz"), 1, id="no item begins so"),
+        pytest.param(("inbox", "accept", "zzzz"), 1, id="no item ends so"),
         pytest.param(("inbox", "show", "../clients"), 1, id="no id at all"),
         pytest.param(("referrals", "show", "0" * 32), 1, id="a referral that is not there"),
         pytest.param(("referrals", "show", "../inbox"), 2, id="an id that leads elsewhere"),
