@@ -106,6 +106,14 @@ _DELETE_QUEUED = Prepared(
         OUTBOX.c.kind,
     )
 )
+_GIVE_UP = Prepared(
+    where_listed(
+        update(OUTBOX)
+        .where(OUTBOX.c.referral == bindparam("the_referral"), IS_QUEUED)
+        .values({"status": "deleted", "settled_at": bindparam("settled_at"), **dict.fromkeys(_NO_BODY, null())}),
+        OUTBOX.c.kind,
+    )
+)
 _HOLD_BACK = Prepared(
     where_listed(
         delete(OUTBOX)
@@ -172,6 +180,14 @@ def delete_queued(conn: Connection, referral: str, kinds: Iterable[str]) -> list
     """Her no stops what has not left yet. Returns the digests of those that certainly never left."""
     rows = _DELETE_QUEUED.rows(conn, {"the_referral": referral, "the_ids": list(kinds)})
     return [digest for digest, attempted_at in rows if attempted_at is None]
+
+
+def give_up(conn: Connection, referral: str, kind: str, at: int) -> None:
+    """What is queued of this kind does not leave any more: its bodies are destroyed.
+
+    The ids stay: it may have arrived although no receipt came, and what replies to it is no stranger.
+    """
+    _GIVE_UP.run(conn, {"the_referral": referral, "settled_at": at, "the_ids": [kind]})
 
 
 def hold_back(conn: Connection, referral: str, kind: str, digests: Iterable[str]) -> list[str]:

@@ -29,7 +29,15 @@ from exchange.limits import LIMITS, SECOND_MS
 from exchange.roster import Member, standing_allows
 from exchange.schemas.federation import BatchAnswer, ItemAnswer
 from exchange.storage.database import Connection
-from exchange.storage.outbox import OutgoingRecord, Settlement, delete_queued, has_queued, load_batch, mark_attempted
+from exchange.storage.outbox import (
+    OutgoingRecord,
+    Settlement,
+    delete_queued,
+    give_up,
+    has_queued,
+    load_batch,
+    mark_attempted,
+)
 from exchange.storage.outbox import settle as settle_envelopes
 from exchange.storage.peer_leases import PeerLease, claim_peer, lock_peer, next_due, renew_lease, settle_peer
 from exchange.storage.referrals import ReferralRecord, remove_events
@@ -116,7 +124,11 @@ def _may_go(node: Node, item: OutgoingRecord) -> bool:
 
 def _bar(node: Node, conn: Connection, items: Sequence[OutgoingRecord]) -> None:
     for item in items:
-        never_left = delete_queued(conn, item.referral, [item.kind])
+        if class_of(Kind(item.kind)) is KindClass.ANSWER:
+            give_up(conn, item.referral, item.kind, node.clock())
+            never_left = []
+        else:
+            never_left = delete_queued(conn, item.referral, [item.kind])
         taken_back = remove_events(conn, item.referral, never_left) if item.kind == Kind.DISCLOSURE else 0
 
         def adjust(record: ReferralRecord, kind: str = item.kind, taken_back: int = taken_back) -> ReferralRecord:

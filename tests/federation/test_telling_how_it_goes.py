@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from sqlalchemy import Connection, update
 from support.federation import Federation
-from support.stories import begin, refusal, said_inside, travelled
+from support.stories import begin, content, refusal, said_inside, travelled
 
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.roster import Status
 from exchange.schemas.inbox import DecisionRequest, ProgressRequest
 from exchange.storage.referrals import due_for
 from exchange.storage.tables import EVENT, OUTBOX, PEER, REFERRAL
+
+_PARTY: Final = {"adults": 1, "dependants": [], "infant_or_pregnant": False}
 
 
 def _consent(feedback: str) -> dict[str, Any]:
@@ -134,7 +136,7 @@ async def test_an_answer_to_an_offer_that_was_taken_back_after_it_had_arrived_co
     """The receipt was lost, then the offer was barred here: its row is gone, and what answers it is no stranger."""
     story = await begin(two)
     helpline = two[HELPLINE].node
-    await helpline.database.write(_as_if_no_receipt_had_come)
+    await helpline.database.write(lambda conn: _as_if_no_receipt_had_come(conn, "offer"))
     await _stand(two, Status.SUSPENDED)
     await two.travel()
     assert (await story.views())[0].flags.undeliverable
@@ -144,12 +146,33 @@ async def test_an_answer_to_an_offer_that_was_taken_back_after_it_had_arrived_co
     assert not (await story.views())[0].flags.undeliverable
 
 
+async def test_what_was_asked_for_arrives_although_the_question_was_barred_after_it_had_arrived(
+    two: Federation,
+) -> None:
+    """The receipt of the question was lost, then the question was barred: what replies to it is no stranger."""
+    story = await begin(two, consent=_consent("decision"))
+    await story.decides("information-requested", fields=["party"])
+    shelter = two[SHELTER].node
+    await shelter.database.write(lambda conn: _as_if_no_receipt_had_come(conn, "information-request"))
+    await _stand(two, Status.SUSPENDED)
+    await two.travel()
+    assert await story.outgoing(at=two[SHELTER]) == {"information-request": ["deleted"]}
+    (question,) = await story.outbox_rows(at=two[SHELTER])
+    assert [question[name] for name in ("sealed_header", "wrapped_key", "ciphertext", "signature")] == [None] * 4
+    await _stand(two, Status.ACTIVE)
+    answer = await story.asks.referrals.send_information(story.id, content(party=_PARTY))
+    assert {one.field.value: one.outcome for one in answer.fields}["party"] == "allowed"
+    await two.travel()
+    assert await story.outgoing() == {"offer": ["delivered"], "disclosure": ["held"], "information": ["delivered"]}
+    assert (await story.item("information")).status == "new"
+
+
 async def _stand(two: Federation, status: Status) -> None:
     members = {HELPLINE.agency: status}
     await two.new_roster(member=lambda one: one.model_copy(update={"status": members.get(one.agency, one.status)}))
 
 
-def _as_if_no_receipt_had_come(conn: Connection) -> None:
-    conn.execute(update(OUTBOX).where(OUTBOX.c.kind == "offer").values(status="queued", settled_at=None, receipt=None))
+def _as_if_no_receipt_had_come(conn: Connection, kind: str) -> None:
+    conn.execute(update(OUTBOX).where(OUTBOX.c.kind == kind).values(status="queued", settled_at=None, receipt=None))
     conn.execute(update(REFERRAL).values(delivered_at=None))
     conn.execute(update(PEER).values(due_at=0))
