@@ -38,6 +38,11 @@ class Limits:
     # Sizes. Part of the protocol.
     padding_bytes: tuple[int, ...] = (4096, 16384, 65536)
     """Lengths to which content is padded: the smallest that is strictly greater than the content."""
+    wire_bytes: tuple[int, ...] = (8704, 25088, 90624)
+    """What an envelope of each of these lengths takes in a batch, filled with spaces: whatever its kind, as long as its
+    header says what this version can say."""
+    answer_bytes: int = KIB
+    """What the answer to each envelope takes, filled with spaces."""
     header_bytes: int = 4 * KIB
     """The largest header, as signed bytes."""
     statement_bytes: int = 4 * KIB
@@ -147,7 +152,7 @@ class Limits:
     """A request of a peer of at most this size is still taken when its bytes are used up, from a reserve: her no must
     not wait behind bulk."""
     peer_reserve_share: int = 32
-    """That reserve is this part of a peer's bytes a minute: 256 KiB, some thirty-five stops."""
+    """That reserve is this part of a peer's bytes a minute: 256 KiB, thirty stops."""
 
     # People.
     code_withdrawal_contest_ms: int = DAY_MS

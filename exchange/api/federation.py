@@ -10,6 +10,7 @@ from exchange.api.callers import DeliveringPeer, Peer
 from exchange.api.examples import example_of
 from exchange.api.operations import Operation, operation
 from exchange.api.rendering import JSON, render, revalidated
+from exchange.limits import LIMITS
 from exchange.schemas.federation import (
     BatchAnswer,
     ConsentStatusAnswer,
@@ -57,7 +58,8 @@ async def receive_envelope_batch(call: DeliveringPeer, body: BatchBytes) -> Resp
     no does not wait behind bulk.
     """
     call.spend(len(body), len(body))
-    return render(await receive_envelopes(call.node, call.agency, body))
+    answer = await receive_envelopes(call.node, call.agency, body)
+    return render(answer, least_bytes=len(answer.answers) * LIMITS.answer_bytes)
 
 
 @router.post("/federation/v1/resync")

@@ -22,10 +22,15 @@ T = TypeVar("T", bound=BaseModel)
 
 
 def render(
-    answer: BaseModel, *, status: int = 200, media_type: str = JSON, headers: Mapping[str, str] | None = None
+    answer: BaseModel,
+    *,
+    status: int = 200,
+    media_type: str = JSON,
+    headers: Mapping[str, str] | None = None,
+    least_bytes: int = 0,
 ) -> Response:
-    """An answer for this caller, now."""
-    body = answer.model_dump_json(exclude_none=True, by_alias=True)
+    """An answer for this caller, now; what is shorter than `least_bytes` is filled with spaces."""
+    body = answer.model_dump_json(exclude_none=True, by_alias=True).encode().ljust(least_bytes)
     return Response(body, status_code=status, headers=dict(headers or {}), media_type=media_type)
 
 

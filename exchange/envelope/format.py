@@ -25,6 +25,7 @@ __all__ = [
     "SIGNATURE_BYTES",
     "SUITE",
     "VOCABULARIES",
+    "WIRE_BYTES",
     "WRAPPED_KEY_BYTES",
     "Envelope",
     "Header",
@@ -46,6 +47,8 @@ SEAL_OVERHEAD_BYTES: Final = 40
 """Nonce 24 in front, authenticator 16 behind."""
 CIPHERTEXT_BYTES: Final = tuple(size + SEAL_OVERHEAD_BYTES for size in LIMITS.padding_bytes)
 """The only lengths a ciphertext has."""
+WIRE_BYTES: Final = dict(zip(CIPHERTEXT_BYTES, LIMITS.wire_bytes, strict=True))
+"""What an envelope takes in a batch, by the length of its ciphertext."""
 _REQUIRED: Final = frozenset({"header", "wrapped_key", "ciphertext", "signature"})
 
 

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from exchange.envelope.errors import EnvelopeError
+from exchange.envelope.format import WIRE_BYTES
 from exchange.envelope.kinds import Kind, KindClass, class_of
 from exchange.envelope.statements import DeliveryReceipt, parse_statement
 from exchange.envelope.wire import base64url, from_base64url, is_code
@@ -151,13 +152,14 @@ async def _on_their_way(node: Node, items: list[OutgoingRecord]) -> list[Outgoin
 
 
 def _wire(node: Node, item: OutgoingRecord) -> bytes:
-    """Canonical JSON; every member is base64url and needs no escape."""
+    """Canonical JSON, then spaces: every member is base64url and needs no escape, and no kind is told by its length."""
     header = node.open_row(item.sealed_header or b"", "outbox", "sealed_header", item.id)
     members = [(b"ciphertext", item.ciphertext), (b"header", header)]
     if item.release is not None:
         members.append((b"release", item.release))
     members += [(b"signature", item.signature), (b"wrapped_key", item.wrapped_key)]
-    return b"{" + b",".join([b'"%b":"%b"' % (name, base64url(value or b"")) for name, value in members]) + b"}"
+    text = b"{" + b",".join([b'"%b":"%b"' % (name, base64url(value or b"")) for name, value in members]) + b"}"
+    return text.ljust(WIRE_BYTES.get(len(item.ciphertext or b""), 0))
 
 
 async def settle(

@@ -25,6 +25,7 @@ from support.lying_peer import LyingPeer, batch_of
 
 from exchange.api.codes import ENTRIES
 from exchange.envelope.format import Envelope
+from exchange.limits import LIMITS
 from exchange.storage import prepared
 from exchange.storage.database import Connection
 from exchange.storage.tables import KEY_METADATA, METADATA
@@ -160,7 +161,8 @@ async def refused(receiver: Watched, liar: LyingPeer, lie: Envelope | dict[str, 
 def _check_refusal(node: Watched, answer: httpx2.Response, expected: Refusal, sent: list[str]) -> None:
     """The answer to a batch of one envelope, against the rules above but for the rows."""
     assert answer.status_code == 200
-    assert answer.content == json.dumps({"answers": [expected.answer]}, separators=(",", ":")).encode()
+    said = json.dumps({"answers": [expected.answer]}, separators=(",", ":")).encode()
+    assert answer.content == said.ljust(LIMITS.answer_bytes)
     assert answer.headers["content-type"] == "application/json"
     echoes_nothing(node, answer, sent)
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from vectors.samples import sample_envelope
+from vectors.samples import sample_envelope, sample_receipt
 
-from contracts.vocabulary import Basis, Feedback
-from exchange.envelope.format import CIPHERTEXT_BYTES
+from contracts.vocabulary import Basis, Feedback, Group
+from exchange.envelope.format import CIPHERTEXT_BYTES, WIRE_BYTES
 from exchange.envelope.kinds import SHAPES, Kind, KindClass
 from exchange.limits import LIMITS
 from exchange.messages import ForwardBody
@@ -46,6 +47,22 @@ def test_two_contents_of_one_size_travel_in_as_many_bytes(kind: Kind, one: int, 
 
 def test_a_stop_is_as_long_as_the_shortest_content_and_as_any_other_of_its_kind() -> None:
     assert {len(sample_envelope(kind).ciphertext) for kind in STOPS} == {CIPHERTEXT_BYTES[0]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "size"), [(kind, size) for kind in SEALED for size in LIMITS.padding_bytes] + [(kind, 1) for kind in STOPS]
+)
+def test_the_longest_header_that_can_be_said_has_room_in_what_an_envelope_takes(kind: Kind, size: int) -> None:
+    shape, sender, recipient = SHAPES[kind], "a" * 63, "b" * 63
+    changes: dict[str, Any] = {"sender": sender, "recipient": recipient, "seen": LIMITS.skew_ms * 10**8}
+    changes |= {"in_reply_to": "f" * 32} if "in_reply_to" in shape.required | shape.optional else {}
+    if "groups" in shape.required:
+        groups = tuple(sorted(group.value for group in Group))
+        receipt = sample_receipt()._replace(issuer=sender, recipient=recipient, groups=groups)
+        changes |= {"groups": groups, "receipt": receipt}
+    envelope = sample_envelope(kind, bytes(size - 1), **changes)
+    written = json.dumps(envelope.to_json(), separators=(",", ":"))
+    assert len(written) <= WIRE_BYTES[len(envelope.ciphertext)]
 
 
 @settings(max_examples=60, deadline=None)
