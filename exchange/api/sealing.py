@@ -51,14 +51,14 @@ async def hand_in_envelopes(
 
 
 @router.put("/v1/epochs")
-@operation(
-    Operation(OwnEpochs, "The keys are published.", problems=("keys-here", "epoch-went-back", "changed-meanwhile"))
-)
+@operation(Operation(OwnEpochs, "The keys are published.", problems=("keys-here", "epoch-went-back", "epochs-differ")))
 async def publish_epoch_statements(call: InboxOpener, body: EpochsBody) -> Response:
     """Publish weekly keys.
 
     Statements that your own software has signed with the agency key; it keeps the private halves. Publish this week and
     the five that follow, so that others can write to you while your machine sleeps. The same again changes nothing.
+    Where somebody else may have the private halves: revocations of all keys that are listed, those of ended weeks too,
+    together with new statements, which have the higher numbers. It happens in one step or not at all.
     """
     return render(await take_epochs(call.node, call.acting, body.value))
 

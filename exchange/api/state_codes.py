@@ -348,15 +348,15 @@ STATE: Final = (
         "from-the-future",
         422,
         _SENDER,
-        "The envelope is dated later than now",
-        "Set the clock of the machine that seals, and seal again.",
+        "The envelope or revocation is dated later than now",
+        "Set the clock of the machine that seals and signs, and seal or sign again.",
     ),
     Entry(
         "too-old",
         422,
         _SENDER,
-        "The envelope was made too long ago",
-        "Seal it again and hand it in within ten minutes.",
+        "The envelope or revocation was made too long ago",
+        "Seal or sign it again and hand it in within ten minutes.",
     ),
     Entry(
         "respond-by-differs",
@@ -441,6 +441,13 @@ STATE: Final = (
         _SENDER,
         "The numbers of the statements do not rise",
         "Read what is published, and give each new statement a higher `seq`.",
+    ),
+    Entry(
+        "epochs-differ",
+        409,
+        _SENDER,
+        "The revocations are not of all weekly keys that are published, or a week has no new one",
+        "Read what is published. Revoke all of it and nothing else, and make a new key for each week that is not over.",
     ),
 )
 """What states, records and sizes refuse."""

@@ -10,7 +10,7 @@ from typing import TypeVar
 from exchange.cli.console import refusals_told
 from exchange.cli.passphrase import agency_passphrase
 from exchange.cli.profile import open_client, read_profile
-from exchange.client import AgencyClient
+from exchange.client import AgencyClient, ClientSetupError
 from exchange.client.vault import AgencyVault, open_agency_folder
 from exchange.client.vault.agency_keys import AGENCY_KEYS_NAME
 
@@ -46,8 +46,19 @@ def ask_office(
         return asyncio.run(run())
 
 
-def _vault(home: Path | None, client: AgencyClient) -> AgencyVault | None:
+def keys_are_here(home: Path | None) -> bool:
+    """Whether the agency's own keys lie beside the profile. The home of a node may have no profile."""
+    try:
+        return _agency_folder(home) is not None
+    except ClientSetupError:
+        return False
+
+
+def _agency_folder(home: Path | None) -> Path | None:
     folder = read_profile(home).key_file.parent
-    if not (folder / AGENCY_KEYS_NAME).is_file():
-        return None
-    return AgencyVault(open_agency_folder(folder, agency_passphrase()), client)
+    return folder if (folder / AGENCY_KEYS_NAME).is_file() else None
+
+
+def _vault(home: Path | None, client: AgencyClient) -> AgencyVault | None:
+    folder = _agency_folder(home)
+    return None if folder is None else AgencyVault(open_agency_folder(folder, agency_passphrase()), client)

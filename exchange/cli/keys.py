@@ -1,7 +1,7 @@
 """`exchange keys …`: the agency's own keys.
 
-`revoke` is for an agency whose node holds its keys, and is run on the node's machine. All others are for an agency
-whose keys are on its own machine; the folder is that of `init --keys-elsewhere`.
+`revoke` is run where the keys are: on the node's machine, or on the agency's own. All others are for an agency whose
+keys are on its own machine; the folder is that of `init --keys-elsewhere`.
 """
 
 from __future__ import annotations
@@ -9,17 +9,18 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
-from exchange.cli.asking import ask_office
+from exchange.cli.asking import ask_office, keys_are_here
 from exchange.cli.console import SET_UP_WRONG, advise, fail, refusals_told, say
 from exchange.cli.passphrase import settings_to_open
 from exchange.cli.profile import ActorOption, HomeOption
 from exchange.client import AgencyClient
 from exchange.client.vault import AgencyVault
-from exchange.limits import SECOND_MS
+from exchange.schemas.shapes import to_millis
 from exchange.settings import Settings
 
 app = typer.Typer(
@@ -79,24 +80,18 @@ def revoke(
         datetime, typer.Option("--since", help="From when on somebody else may have had the keys, in UTC.")
     ],
     home: HomeOption = None,
+    actor: ActorOption = None,
 ) -> None:
     """Somebody else may have the weekly keys: revoke all of them and publish new ones. The node may go on running."""
-    from exchange.startup import StartRefusedError
-    from exchange.use_cases.errors import UseCaseError
-
-    compromised_since = round(since.replace(tzinfo=UTC).timestamp() * SECOND_MS)
-    if not 0 < compromised_since <= time.time() * SECOND_MS:
+    compromised_since = since.replace(tzinfo=UTC)
+    if not 0 < compromised_since.timestamp() <= time.time():
         fail("--since must lie in the past. Where you do not know, take the earliest time that is possible.")
-    with refusals_told():
-        settings = settings_to_open(home)
-    try:
-        revoked = asyncio.run(_revoke(settings, compromised_since))
-    except StartRefusedError as refused:
-        fail(str(refused))
-    except UseCaseError as refused:
-        fail(refused.sentence)
+    if keys_are_here(home):
+        revoked = _revoke_elsewhere(home, actor, compromised_since)
+    else:
+        revoked = _revoke_on_the_node(home, compromised_since)
     say(
-        f"Revoked {len(revoked)} weekly keys, and published new ones for this week and the five that follow.",
+        f"Revoked {revoked} weekly keys, and published new ones for this week and the five that follow.",
         style="green",
     )
     advise(
@@ -110,14 +105,32 @@ def revoke(
     )
 
 
-async def _revoke(settings: Settings, compromised_since: int) -> list[str]:
+def _revoke_elsewhere(home: Path | None, actor: str | None, compromised_since: datetime) -> int:
+    async def work(_client: AgencyClient, vault: AgencyVault | None) -> int:
+        return len(await _needed(vault).revoke_epochs(compromised_since=compromised_since))
+
+    return ask_office(home, actor, work)
+
+
+def _revoke_on_the_node(home: Path | None, compromised_since: datetime) -> int:
+    from exchange.startup import StartRefusedError
+
+    with refusals_told():
+        settings = settings_to_open(home)
+    try:
+        return asyncio.run(_revoke(settings, to_millis(compromised_since)))
+    except StartRefusedError as refused:
+        fail(str(refused))
+
+
+async def _revoke(settings: Settings, compromised_since: int) -> int:
     from exchange.startup import open_node
     from exchange.use_cases.own_epochs import revoke_own_epochs
 
     async with open_node(settings) as node:
         if node.keyring is None:
-            fail("The agency's keys are not on this node. They are replaced on the agency's own machine.")
-        return list(await revoke_own_epochs(node, compromised_since=compromised_since))
+            fail("The agency's keys are not on this node. They are revoked on the agency's own machine.")
+        return len(await revoke_own_epochs(node, compromised_since=compromised_since))
 
 
 def _needed(vault: AgencyVault | None) -> AgencyVault:

@@ -22,7 +22,7 @@ class Sealing:
         return await self._session.ask(keyed(Call("POST", ENVELOPES, request), idempotency_key), EnvelopesAnswer)
 
     async def publish(self, request: EpochsRequest) -> OwnEpochs:
-        """Publish weekly keys. The same again changes nothing."""
+        """Publish weekly keys, and revoke those before them. The same again changes nothing."""
         return await self._session.ask(Call("PUT", EPOCHS, request), OwnEpochs)
 
     async def published(self) -> OwnEpochs:

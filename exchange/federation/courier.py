@@ -202,14 +202,16 @@ class Courier:
         answered: tuple[Batch, BatchAnswer] | None = None
         settling: asyncio.Task[int | None] | None = None
         waits: list[int] = []
+        sent: set[str] = set()
         try:
             while batch is not None:
+                sent.update(item.id for item in batch.items)
                 answer = await self._post(peer, line, batch.body)
                 if settling is not None:
                     waits.append(await settling or 0)
                 answered, settling = (batch, answer), None
                 batch = None if self._stopping else await load_next(node, lease, line, batch.last_seq)
-                last = Last(line, max(waits, default=None)) if batch is None else None
+                last = Last(line, max(waits, default=None), sent) if batch is None else None
                 settling = asyncio.create_task(settle(node, lease, peer, *answered, last=last))
                 answered = None
         finally:

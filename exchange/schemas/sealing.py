@@ -50,6 +50,8 @@ class EpochsRequest(Strict):
 
     statements: tuple[str, ...] = Field(min_length=1, max_length=32)
     """Each the signed statement, base64url."""
+    revocations: tuple[str, ...] = Field(default=(), max_length=64)
+    """Each a signed revocation, base64url: of every key that `GET /v1/epochs` lists, or none at all."""
 
 
 class OwnEpochs(Strict):
@@ -57,5 +59,7 @@ class OwnEpochs(Strict):
 
     epochs: tuple[EpochKeyView, ...]
     """Oldest first."""
+    ended: tuple[EpochKeyView, ...] = ()
+    """Those of a week that is over for which something may still be held, oldest first: a revocation takes them too."""
     weeks_ahead: int
     """How many whole weeks after this one are published. Below two, others may soon be unable to write here."""

@@ -74,17 +74,22 @@ _TOO_MANY_STATEMENTS = Prepared(_beyond_the_newest(PEER_EPOCH))
 _WITHDRAW = Prepared(OWN_EPOCH.delete().where(OWN_EPOCH.c.key_id == bindparam("the_key")))
 
 
+def lock_own_epochs(conn: Connection) -> None:
+    """From here to the end of the transaction no other one publishes or withdraws statements of this agency.
+
+    Who gives out numbers looks after this at those that were given out.
+    """
+    if conn.dialect.name == "postgresql":  # the writers of SQLite are serialised
+        conn.exec_driver_sql("LOCK TABLE own_epoch IN SHARE ROW EXCLUSIVE MODE")
+
+
 def own_epochs(conn: Connection) -> Sequence[StoredEpoch]:
     """Every statement of this agency, oldest first."""
     return [StoredEpoch(*row) for row in _OWN_EPOCHS.rows(conn, {})]
 
 
 def publish_epochs(conn: Connection, epochs: Iterable[StoredEpoch]) -> None:
-    """Add statements of this agency.
-
-    Raises:
-        sqlalchemy.exc.IntegrityError: another process published first.
-    """
+    """Add statements of this agency, after `lock_own_epochs`."""
     _PUBLISH.run_each(conn, [epoch._asdict() for epoch in epochs])
 
 

@@ -87,6 +87,7 @@ _QUEUED_FOR_PEER = (
 )
 _BATCH = Prepared(_QUEUED_FOR_PEER)
 _BATCH_OF_KINDS = Prepared(where_listed(_QUEUED_FOR_PEER, OUTBOX.c.kind))
+_IDS_QUEUED = Prepared(select(OUTBOX.c.id).where(OUTBOX.c.peer == bindparam("the_peer"), IS_QUEUED))
 _ANY_OF_KINDS = Prepared(
     where_listed(
         select(OUTBOX.c.id).where(OUTBOX.c.peer == bindparam("the_peer"), IS_QUEUED).limit(literal_column("1")),
@@ -246,6 +247,11 @@ def load_batch(
 def has_queued(conn: Connection, peer: str, kinds: Iterable[str]) -> bool:
     """Whether an envelope of one of these kinds waits for this peer."""
     return _ANY_OF_KINDS.row(conn, {"the_peer": peer, "the_ids": list(kinds)}) is not None
+
+
+def queued_ids(conn: Connection, peer: str) -> list[str]:
+    """Everything that waits for this peer."""
+    return [envelope for (envelope,) in _IDS_QUEUED.rows(conn, {"the_peer": peer})]
 
 
 def settle(conn: Connection, settlements: Iterable[Settlement], at: int) -> frozenset[str]:

@@ -140,8 +140,8 @@ def settle_peer(
 def lock_peer(conn: Connection, agency: str) -> None:
     """From here to the end of the transaction no other one makes this peer due for a stop.
 
-    Who gives a lease back and looks for stops first, looks after this: a new stop is there by then, or its `hurry`
-    finds the time that is written now.
+    Who gives a lease back and looks first for what is new, looks after this: a new stop is there by then, or its
+    `hurry` finds the time that is written now.
     """
     _LOCK.row(conn, {"the_agency": agency})
 
@@ -160,8 +160,9 @@ def hurry(conn: Connection, agency: str, at: int, *, stop: bool = False) -> None
 
     A stop does not wait for a peer either that has put off what is no stop.
     """
-    _HURRY.run(conn, {"the_agency": agency, "due_at": at})
     if stop:
         # An UPDATE that does not concern the row as it was does not wait for who is about to change it.
         lock_peer(conn, agency)
+    _HURRY.run(conn, {"the_agency": agency, "due_at": at})
+    if stop:
         _HURRY_STOP.run(conn, {"the_agency": agency, "due_at": at})

@@ -5,7 +5,8 @@ Rules:
 * An envelope leaves the queue only when the peer's node key has signed for exactly its digest. A receipt that does not
   verify is no answer.
 * `refused` is final and is told to this agency's system; but no refusal of a stop is: her no goes again until it is
-  acknowledged. `later` leaves the envelope where it is, and lets the ones behind it pass.
+  acknowledged. `later` leaves the envelope where it is, and lets the ones behind it pass, those too that are handed in
+  while the lease is given back.
 * Standing is looked at once more when an envelope leaves: what was queued for a member that was suspended since is
   destroyed here, and told. Stops go to everybody.
 * While a peer puts us off (429 or 503 with Retry-After) her stops still go, alone and in requests small enough for the
@@ -17,7 +18,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -38,6 +39,7 @@ from exchange.storage.outbox import (
     has_queued,
     load_batch,
     mark_attempted,
+    queued_ids,
 )
 from exchange.storage.outbox import settle as settle_envelopes
 from exchange.storage.peer_leases import PeerLease, claim_peer, lock_peer, next_due, renew_lease, settle_peer
@@ -73,6 +75,8 @@ class Last:
     line: Line
     retry_after_ms: int | None
     """What batches before it have to wait for."""
+    sent: Collection[str]
+    """Every envelope that went under the lease: another one that is queued is new, and waits for nothing."""
 
 
 async def claim(node: Node, token: str) -> PeerLease | None:
@@ -192,6 +196,8 @@ async def settle(
                 _refused(node, conn, item)
         if last is not None:
             wait_ms = max(retry_after_ms or 0, last.retry_after_ms or 0)
+            if wait_ms and lease.only_stops_until is None and _new_waits(conn, lease, last.sent):
+                wait_ms = 0
             _return_lease(conn, lease, last.line, at=at, wait_ms=wait_ms, reached=True, told=False)
 
     await node.database.write(commit)
@@ -315,3 +321,9 @@ def _return_lease(
 def _stop_waits(conn: Connection, lease: PeerLease) -> bool:
     lock_peer(conn, lease.agency)
     return has_queued(conn, lease.agency, STOPS)
+
+
+def _new_waits(conn: Connection, lease: PeerLease, sent: Collection[str]) -> bool:
+    """By name and not by place in the queue: of two that hand in at once the later one may be seen first."""
+    lock_peer(conn, lease.agency)
+    return any(envelope not in sent for envelope in queued_ids(conn, lease.agency))

@@ -6,6 +6,8 @@ Rules:
 * Revoked is every key that somebody may hold something for, that of last week too: what took one took them all. In the
   same transaction their statements go and new ones of every week stand, with higher numbers than the revocations: who
   learns of the new statements alone seals to the new keys.
+* Of several processes one at a time gives out numbers: no week is published twice, and no key is left out by a
+  revocation.
 * The private halves of revoked keys stay until their time ends: what is on its way can still be opened.
 * Only what the agency key that the roster lists has signed counts as published: peers believe nothing else. Where the
   key held here is another one nothing is published.
@@ -32,17 +34,16 @@ from exchange.storage.database import Connection
 from exchange.storage.epochs import (
     StoredEpoch,
     StoredRevocation,
+    lock_own_epochs,
     own_epochs,
     publish_epochs,
     remember_revocations,
     withdraw_own_epochs,
 )
-from exchange.storage.errors import IntegrityError
 from exchange.storage.key_store import EpochPrivate
 from exchange.use_cases.node import Node
 from exchange.use_cases.outgoing import agency_key
 from exchange.use_cases.peer_epochs import signed
-from exchange.use_cases.refusals import changed_meanwhile
 
 
 async def publish_own_epochs(node: Node) -> None:
@@ -61,26 +62,26 @@ async def publish_own_epochs(node: Node) -> None:
     made, seq = await _make_keys(node, weeks), _highest_seq(rows)
 
     def commit(conn: Connection) -> None:
-        # Otherwise another process published meanwhile, or revoked and published.
+        lock_own_epochs(conn)
+        # Otherwise another process published meanwhile, or revoked and published; our private halves end with their
+        # weeks.
         if _highest_seq(own_epochs(conn)) == seq:
             publish_epochs(conn, _stated(node, key, made, _numbers_after(seq, at)))
 
-    try:
-        await node.database.write(commit)
-    except IntegrityError:
-        return  # another process published first; our private halves end with their weeks
+    await node.database.write(commit)
 
 
 async def revoke_own_epochs(node: Node, *, compromised_since: int) -> Sequence[str]:
     """Revoke every weekly key of this agency and publish new ones; returns the ids of the revoked.
 
     Raises:
-        ConflictError: `keys-elsewhere`, or `changed-meanwhile`: nothing was revoked.
+        ConflictError: `keys-elsewhere`.
     """
     key, at = agency_key(node), node.clock()
     made = await _make_keys(node, published_weeks(at))
 
     def commit(conn: Connection) -> Sequence[str]:
+        lock_own_epochs(conn)
         rows = own_epochs(conn)
         seq, doomed = _numbers_after(_highest_seq(rows), at), [row.key_id for row in rows]
         revocations = []
@@ -100,10 +101,7 @@ async def revoke_own_epochs(node: Node, *, compromised_since: int) -> Sequence[s
         publish_epochs(conn, _stated(node, key, made, seq + len(doomed)))
         return doomed
 
-    try:
-        return await node.database.write(commit)
-    except IntegrityError as error:
-        raise changed_meanwhile() from error
+    return await node.database.write(commit)
 
 
 def _highest_seq(rows: Sequence[StoredEpoch]) -> int:

@@ -1,61 +1,77 @@
-"""Weekly keys of an agency that holds its keys itself: it signs the statements, this node publishes them.
+"""Weekly keys of an agency that holds its keys itself: it signs statements and revocations, this node publishes them.
 
 Rules:
 
 * Each statement is signed by the agency key that the roster lists, is about this agency, covers exactly one week that
-  is not over, and names a key that can be sealed to.
-* `seq` rises with every statement ever published here: one that does not is refused, and with it the whole list.
-* The same statement again is no error and changes nothing.
+  is not over, and names a key that can be sealed to and that was never published here.
+* A revocation is signed by the same key, about this agency, and of now. Revoked is every key that somebody may hold
+  something for, that of last week too, and nothing else: what took one took them all. In the same transaction their
+  statements go, and each of their weeks that is not over has a new one.
+* `seq` rises with every statement and revocation ever published here, those of one request in this order: revocations,
+  statements. Who learns of the new statements alone seals to the new keys. One that does not rise is refused, and with
+  it the whole request.
+* The same statements and revocations again are no error and change nothing.
+* What an agency key that was replaced has signed is not published, as it is not on the card. Its numbers stay used.
 * A node that holds its agency's keys makes its own statements and takes none.
 """
 
 from __future__ import annotations
 
-from exchange.envelope.epochs import EpochStatement, check_epoch
+from collections.abc import Iterable, Sequence
+
+from exchange.envelope.epochs import EpochRevocation, EpochStatement, check_epoch, revocation_ends
 from exchange.envelope.statements import parse_statement
 from exchange.envelope.wire import from_base64url
 from exchange.limits import LIMITS
 from exchange.schemas.sealing import EpochsRequest, OwnEpochs
 from exchange.storage.database import Connection
-from exchange.storage.epochs import StoredEpoch, own_epochs, publish_epochs
-from exchange.storage.errors import IntegrityError
+from exchange.storage.epochs import (
+    StoredEpoch,
+    StoredRevocation,
+    epoch_revocations,
+    lock_own_epochs,
+    own_epochs,
+    publish_epochs,
+    remember_revocations,
+    withdraw_own_epochs,
+)
 from exchange.use_cases.acting import Acting
 from exchange.use_cases.cases import audit
 from exchange.use_cases.describe_node import epoch_view
 from exchange.use_cases.errors import ConflictError, InvalidError
 from exchange.use_cases.node import Node
-from exchange.use_cases.refusals import changed_meanwhile
+from exchange.use_cases.peer_epochs import signed
 
 
 async def take_epochs(node: Node, acting: Acting, request: EpochsRequest) -> OwnEpochs:
     """Publish what the agency's own software has signed.
 
     Raises:
-        EnvelopeError: a statement is malformed, not signed by the agency key, not about a week, or its key is unusable.
-        InvalidError: `epoch-of-another`, or `epoch-over`.
-        ConflictError: `keys-here`, `epoch-went-back`, or `changed-meanwhile`.
+        EnvelopeError: something is malformed, not signed by the agency key, not about a week, or its key is unusable.
+        InvalidError: `epoch-of-another`, `epoch-over`, `from-the-future`, or `too-old`.
+        ConflictError: `keys-here`, `epoch-went-back`, or `epochs-differ`.
     """
     if node.keyring is not None:
         raise ConflictError("keys-here", "This node holds the agency's keys and publishes its weekly keys itself.")
     offered = [_checked(node, text) for text in request.statements]
+    revoked = [_checked_revocation(node, text) for text in request.revocations]
 
-    def commit(conn: Connection) -> list[StoredEpoch]:
-        known = {row.key_id: row for row in own_epochs(conn)}
-        fresh = [row for row in offered if known.get(row.key_id) != row]
-        highest = max((row.seq for row in known.values()), default=0)
-        for row in fresh:
-            if row.seq <= highest or row.key_id in known:
-                raise ConflictError("epoch-went-back", "Each statement has a higher `seq` than every one before it.")
-            highest = row.seq
+    def commit(conn: Connection) -> Sequence[StoredEpoch]:
+        lock_own_epochs(conn)
+        rows, gone = own_epochs(conn), epoch_revocations(conn, node.agency)
+        fresh = [row for row in offered if row not in rows]
+        doomed = [row for row in revoked if row not in gone]
+        _check_new(rows, gone, doomed, fresh)
+        if doomed:
+            _check_all_are_replaced(_standing(node, rows), doomed, fresh, node.clock())
+            remember_revocations(conn, node.agency, doomed)
+            withdraw_own_epochs(conn, [row.key_id for row in doomed])
+            audit(conn, node, acting, "epoch-revoked", [row.key_id for row in doomed])
         publish_epochs(conn, fresh)
         audit(conn, node, acting, "epoch-published", [row.key_id for row in fresh])
-        return list(own_epochs(conn))
+        return own_epochs(conn)
 
-    try:
-        rows = await node.database.write(commit)
-    except IntegrityError as error:
-        raise changed_meanwhile() from error
-    return _published(node, rows)
+    return _published(node, await node.database.write(commit))
 
 
 def _checked(node: Node, text: str) -> StoredEpoch:
@@ -69,13 +85,63 @@ def _checked(node: Node, text: str) -> StoredEpoch:
     return StoredEpoch(statement.key_id, statement.seq, statement.not_before, statement.not_after, raw)
 
 
+def _checked_revocation(node: Node, text: str) -> StoredRevocation:
+    raw = from_base64url(text, member="revocation", longest=LIMITS.statement_bytes)
+    said, at = parse_statement(EpochRevocation, raw).verify(node.member.agency_key), node.clock()
+    if said.agency != node.agency:
+        raise InvalidError("epoch-of-another", "This revocation is about another agency.")
+    if said.revoked_at > at + node.limits.skew_ms or said.compromised_since > said.revoked_at:
+        raise InvalidError("from-the-future", "The revocation is dated later than now. Set the clock of your machine.")
+    if said.revoked_at < at - node.limits.hand_in_within_ms:
+        raise InvalidError("too-old", "The revocation was made too long ago. Sign it again.")
+    return StoredRevocation(said.key_id, said.seq, revocation_ends(said.revoked_at), raw)
+
+
+def _check_new(
+    rows: Sequence[StoredEpoch],
+    gone: Sequence[StoredRevocation],
+    doomed: Sequence[StoredRevocation],
+    fresh: Sequence[StoredEpoch],
+) -> None:
+    highest = max([0, *(row.seq for row in rows), *(row.seq for row in gone)])
+    for number in [*(row.seq for row in doomed), *(row.seq for row in fresh)]:
+        if number <= highest:
+            raise ConflictError("epoch-went-back", "Each statement has a higher `seq` than every one before it.")
+        highest = number
+    used = {row.key_id for row in rows} | {row.key_id for row in gone}
+    for row in fresh:
+        if row.key_id in used:
+            raise ConflictError("epoch-went-back", "A key is published once: make a new one.")
+        used.add(row.key_id)
+
+
+def _check_all_are_replaced(
+    standing: Sequence[StoredEpoch], doomed: Iterable[StoredRevocation], fresh: Iterable[StoredEpoch], at: int
+) -> None:
+    living = {row.not_before for row in standing if row.not_after > at}
+    all_of_them = sorted(row.key_id for row in doomed) == sorted(row.key_id for row in standing)
+    if not all_of_them or living - {row.not_before for row in fresh}:
+        raise ConflictError(
+            "epochs-differ",
+            "Revoke every key that is listed and no other, and publish a new one for each week that is not over.",
+        )
+
+
 async def list_own_epochs(node: Node) -> OwnEpochs:
     """What is published now."""
-    return _published(node, list(await node.database.read(own_epochs)))
+    return _published(node, await node.database.read(own_epochs))
 
 
-def _published(node: Node, rows: list[StoredEpoch]) -> OwnEpochs:
-    at = node.clock()
-    living = [row for row in rows if row.not_after > at]
+def _standing(node: Node, rows: Sequence[StoredEpoch]) -> list[StoredEpoch]:
+    return [row for row, _ in signed(EpochStatement, rows, node.member.agency_key)]
+
+
+def _published(node: Node, rows: Sequence[StoredEpoch]) -> OwnEpochs:
+    at, standing = node.clock(), _standing(node, rows)
+    living = [row for row in standing if row.not_after > at]
     ahead = {row.not_before for row in living if row.not_before > at}
-    return OwnEpochs(epochs=tuple(epoch_view(row) for row in living), weeks_ahead=len(ahead))
+    return OwnEpochs(
+        epochs=tuple(epoch_view(row) for row in living),
+        ended=tuple(epoch_view(row) for row in standing if row.not_after <= at),
+        weeks_ahead=len(ahead),
+    )

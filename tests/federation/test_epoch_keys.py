@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import threading
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
-from support.federation import Federation
+from support.databases import MakeDatabase
+from support.federation import Federation, federation, history_of
 from support.people import referral_request
 from support.stories import begin, now_of, travelled
 
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.federation.peers import refresh_peers
-from exchange.limits import DAY_MS, WEEK_MS
-from exchange.storage.epochs import own_epochs, peer_epochs
+from exchange.limits import DAY_MS, SECOND_MS, WEEK_MS
+from exchange.storage.database import Connection, Database
+from exchange.storage.epochs import StoredEpoch, own_epochs, peer_epochs, publish_epochs
+from exchange.use_cases import own_epochs as numbering
 from exchange.use_cases.acting import Acting
 from exchange.use_cases.errors import UnavailableError
 from exchange.use_cases.idempotency import Idempotency
 from exchange.use_cases.maintain import destroy_ended, maintain
-from exchange.use_cases.own_epochs import publish_own_epochs
+from exchange.use_cases.own_epochs import publish_own_epochs, revoke_own_epochs
 from exchange.use_cases.send_referral import send_referral
 
 
@@ -75,6 +83,49 @@ async def test_two_processes_that_publish_at_once_publish_each_week_once(on_both
     assert len(begins) == len(set(begins)) == 9
     numbers = [row.seq for row in rows]
     assert numbers == sorted(set(numbers))
+
+
+@pytest.mark.parametrize("revoking", [False, True], ids=["publishes too", "revokes"])
+async def test_a_process_that_comes_while_another_publishes_a_week_waits_and_sees_it(
+    tmp_path: Path, make_database: MakeDatabase, monkeypatch: pytest.MonkeyPatch, revoking: bool
+) -> None:
+    """They read the clock a second apart: that both use other numbers is no sign that nobody was there."""
+    urls: dict[str, str] = {}
+    with ExitStack() as stack:
+
+        def make(name: str) -> str:
+            urls[name] = stack.enter_context(make_database(history_of(name)))
+            return urls[name]
+
+        async with federation(tmp_path, (HELPLINE, SHELTER), database=make) as pair:
+            pair.clock.pass_by(hours=24 * 7)
+            node = pair[SHELTER].node
+            first = replace(node, database=Database.open(urls[f"{SHELTER.agency}-main"]))
+            second = replace(node, clock=lambda: pair.clock() + SECOND_MS)
+            published, go_on = threading.Event(), threading.Event()
+
+            def publish_and_stay_open(conn: Connection, epochs: Sequence[StoredEpoch]) -> None:
+                publish_epochs(conn, epochs)
+                if not published.is_set():
+                    published.set()
+                    go_on.wait(0.5)
+
+            monkeypatch.setattr(numbering, "publish_epochs", publish_and_stay_open)
+            try:
+                opened = asyncio.create_task(publish_own_epochs(first))
+                assert await asyncio.to_thread(published.wait, 10)
+                if revoking:
+                    await revoke_own_epochs(second, compromised_since=1)
+                else:
+                    await publish_own_epochs(second)
+                go_on.set()
+                await opened
+            finally:
+                go_on.set()
+                await first.database.close()
+            rows = await node.database.read(own_epochs)
+            begins = [row.not_before for row in rows]
+            assert len(begins) == len(set(begins)) == (6 if revoking else 7)
 
 
 async def test_a_private_half_is_destroyed_three_weeks_after_its_week(two: Federation) -> None:

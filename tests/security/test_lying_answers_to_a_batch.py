@@ -16,6 +16,7 @@ from contracts.vocabulary import WithdrawalForm
 from exchange.client.errors import ProblemError
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.envelope.kinds import Kind
+from exchange.federation import courier
 from exchange.federation.courier import Courier
 from exchange.federation.transport import PeerTransport
 from exchange.referral.content import ReferralContent
@@ -24,8 +25,12 @@ from exchange.schemas.federation import BatchAnswer, ItemAnswer
 from exchange.schemas.inbox import DecisionRequest
 from exchange.schemas.node import NodeCard
 from exchange.schemas.problems import Problem, Who
+from exchange.storage.peer_leases import PeerLease
 from exchange.storage.tables import OUTBOX
 from exchange.storage.unserved import unserved_by_peer
+from exchange.use_cases.deliver import Batch, load_next
+from exchange.use_cases.line import Line
+from exchange.use_cases.node import Node
 from exchange.use_cases.release_disclosure import release_due
 
 CANARY = "Canary-Bunga 0812"
@@ -117,6 +122,42 @@ async def test_a_refused_stop_does_not_hold_up_the_next_one(pair: Federation) ->
     await helpline.client().withdrawals.of_referral(second, WithdrawalForm.STOP_SERVICE)
     await helpline.courier.run_once()
     assert {stop.status for stop in await rows(helpline, Kind.WITHDRAWAL)} == {"delivered"}
+
+
+@pytest.mark.parametrize("stop", [False, True], ids=["a referral", "a stop"])
+async def test_what_is_handed_in_while_a_lease_ends_does_not_wait_with_what_goes_later(
+    pair: Federation, monkeypatch: pytest.MonkeyPatch, stop: bool
+) -> None:
+    """It comes when the courier has looked for more, and has not written down yet when the peer is asked again."""
+    helpline = pair[HELPLINE]
+    known = await referred(pair)
+    await pair.travel()
+    waits = await referred(pair)
+    new: list[str] = []
+
+    async def and_then_something_comes(node: Node, lease: PeerLease, line: Line, after: int) -> Batch | None:
+        batch = await load_next(node, lease, line, after)
+        if batch is None and not new:
+            new.append(known if stop else await referred(pair))
+            if stop:
+                await helpline.client().withdrawals.of_referral(known, WithdrawalForm.STOP_SERVICE)
+        return batch
+
+    monkeypatch.setattr(courier, "load_next", and_then_something_comes)
+    await lying_courier(helpline, lambda one: one if new else ItemAnswer(result="later", retry_after=600)).run_once()
+    kind = Kind.WITHDRAWAL if stop else Kind.OFFER
+    assert {row.referral: row.status for row in await rows(helpline, kind)}[new[0]] == "delivered"
+    assert {row.referral: row.status for row in await rows(helpline, Kind.OFFER)}[waits] == "delivered"
+
+
+async def test_what_goes_later_is_not_asked_about_before_its_time(pair: Federation) -> None:
+    helpline = pair[HELPLINE]
+    referral = await referred(pair)
+    later = lying_courier(helpline, lambda _: ItemAnswer(result="later", retry_after=600))
+    assert (await later.run_once(), await later.run_once()) == (1, 0)
+    pair.clock.pass_by(seconds=601)
+    await helpline.courier.run_once()
+    assert {row.referral: row.status for row in await rows(helpline, Kind.OFFER)}[referral] == "delivered"
 
 
 async def test_who_refuses_her_name_may_have_read_it_and_the_record_says_so(pair: Federation) -> None:

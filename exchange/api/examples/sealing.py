@@ -25,5 +25,5 @@ SEALING: Final[dict[type[BaseModel], dict[str, Any]]] = {
         "told_first": {"freedom_of_movement": "She can come and go, and leave for good."},
     },
     EpochsRequest: {"statements": [ids.STATEMENT]},
-    OwnEpochs: {"epochs": [EPOCH], "weeks_ahead": 5},
+    OwnEpochs: {"epochs": [EPOCH], "ended": [], "weeks_ahead": 5},
 }

@@ -25,7 +25,7 @@ from exchange.client.vault import answering, referring
 from exchange.client.vault.agency_keys import Identity
 from exchange.client.vault.contact import contact_advice
 from exchange.client.vault.opening import open_sealed
-from exchange.client.vault.weekly_keys import publish_epochs
+from exchange.client.vault.weekly_keys import publish_epochs, revoke_epochs
 from exchange.envelope.kinds import Kind
 from exchange.referral.contact_plan import SafeContact
 from exchange.referral.content import ReferralContent
@@ -39,6 +39,7 @@ from exchange.schemas.inbox import (
 )
 from exchange.schemas.referrals import ForwardAnswer, ReferralCreated, ReferralPreview, ReferralRequest, ReferralView
 from exchange.schemas.sealing import OwnEpochs
+from exchange.schemas.shapes import to_millis
 
 _GONE = 404
 
@@ -63,6 +64,15 @@ class AgencyVault:
                 them cannot be opened any more.
         """
         return await publish_epochs(self._identity, self._client, replace=replace)
+
+    async def revoke_epochs(self, *, compromised_since: datetime) -> tuple[str, ...]:
+        """Revoke every weekly key that is published and publish new ones, in one step; the ids of the revoked.
+
+        Args:
+            compromised_since: from when on somebody else may have had the private halves.
+        """
+        since = to_millis(compromised_since)
+        return await revoke_epochs(self._identity, self._client, compromised_since=since)
 
     async def preview(self, request: ReferralRequest) -> ReferralPreview:
         """What would happen, field by field. Nothing about her leaves this machine."""

@@ -5,6 +5,12 @@ Rules:
 * A private half is stored here, durably, before its statement leaves: nobody can seal to a key that nobody has.
 * A week is published once. Where one is published whose private half is not here, another machine of the agency has it,
   or it was lost: only `replace` says which, since its envelopes cannot be opened here.
+* A key counts as published while today's agency key has signed its statement. After the agency key was replaced every
+  week is published anew, under new keys: who had the old one may have had these. So is a week of which a newer key is
+  here than the one that the node has, as after a restore from its backup.
+* Revoked is every key that the node lists with this agency's signature, whichever machine has made it. The new ones are
+  stored before, and go in the same request. No revocation is signed for a key that the node cannot prove to be ours.
+* The private halves of replaced and revoked keys stay until their time ends: what is on its way can still be opened.
 * A peer's statements are verified under the agency key that the roster here lists, and `seq` never goes back.
 * The node's proof shows that the peer's agency signed these keys, and by which roster the node acts. It does not show
   that there is no newer statement: a node that hides one makes its own agency seal to an older key of the same agency.
@@ -13,6 +19,7 @@ Rules:
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable, Sequence
 
 from exchange.client.agency_client import AgencyClient
 from exchange.client.vault.agency_keys import Identity
@@ -20,21 +27,22 @@ from exchange.client.vault.errors import VaultError
 from exchange.client.vault.store import OwnEpoch
 from exchange.envelope.epochs import (
     EpochStatement,
+    Week,
     check_epoch,
     check_not_older,
     current_epoch,
     private_half_ends,
     published_weeks,
     state_epoch,
+    state_revocation,
 )
 from exchange.envelope.errors import EnvelopeError
 from exchange.envelope.keys import KEY_BYTES, EpochKey
 from exchange.envelope.statements import parse_statement
 from exchange.envelope.wire import from_base64url, to_base64url
 from exchange.limits import LIMITS, SECOND_MS
-from exchange.schemas.node import PeerKeys
+from exchange.schemas.node import EpochKeyView
 from exchange.schemas.sealing import EpochsRequest, OwnEpochs
-from exchange.schemas.shapes import to_millis
 
 
 async def publish_epochs(identity: Identity, client: AgencyClient, *, replace: bool) -> OwnEpochs:
@@ -45,33 +53,81 @@ async def publish_epochs(identity: Identity, client: AgencyClient, *, replace: b
     """
     at, store = identity.clock(), identity.store
     published = await client.sealing.published()
-    mine = {key_id for key_id, _, _, _ in store.epochs()}
-    covered = {to_millis(epoch.not_before) for epoch in published.epochs if epoch.key_id in mine}
-    foreign = {to_millis(epoch.not_before) for epoch in published.epochs} - covered
+    standing = _proven(identity, identity.me.agency, published.epochs)
+    newest = _newest_here(identity)
+    covered = {said.not_before for said in standing if newest.get(said.not_before) == said}
     weeks = [week for week in published_weeks(at) if week.not_before not in covered]
+    here = {key_id for key_id, _, _, _ in store.epochs()}
+    foreign = {said.not_before for said in standing}
+    foreign -= {said.not_before for said in standing if said.key_id in here}
     if not replace and any(week.not_before in foreign for week in weeks):
         raise VaultError("other-store", "Weekly keys are published that are not here. Use the machine that has them.")
-    highest = max((epoch.seq for epoch in published.epochs), default=0)
-    waiting = {begins: (seq, raw) for _, begins, seq, raw in store.epochs() if seq > highest}
-    # Peers may have seen numbers that the node and this store have both forgotten; the seconds of the clock pass them.
-    highest = max([highest, at // SECOND_MS, *(seq for _, _, seq, _ in store.epochs())])
-    statements = {seq: raw for begins, (seq, raw) in waiting.items() if begins in {week.not_before for week in weeks}}
-    fresh = []
-    for week in weeks:
-        if week.not_before in waiting:
-            continue
-        highest += 1
-        key = EpochKey(identity.entropy(KEY_BYTES))
-        signed = state_epoch(key, week, agency=identity.me.agency, seq=highest, sign=identity.key.sign).to_bytes()
-        ends = private_half_ends(week.not_after)
-        fresh.append(OwnEpoch(key, signed, week.not_before, week.not_after, highest, ends))
-        statements[highest] = signed
+    highest = max((said.seq for said in standing), default=0)
+    begins = {week.not_before for week in weeks}
+    waiting = {week: said for week, said in newest.items() if week in begins and said.seq > highest}
+    missing = [week for week in weeks if week.not_before not in waiting]
+    fresh = _made(identity, missing, _numbers_after(identity, published))
     store.put_epochs(fresh)
     store.destroy_ended_epochs(at)
+    statements = {one.seq: one.statement for one in fresh}
+    statements |= {seq: raw for _, week, seq, raw in store.epochs() if week in waiting and seq == waiting[week].seq}
     if not statements:
         return published
     ordered = tuple(to_base64url(statements[seq]) for seq in sorted(statements))
     return await client.sealing.publish(EpochsRequest(statements=ordered))
+
+
+async def revoke_epochs(identity: Identity, client: AgencyClient, *, compromised_since: int) -> tuple[str, ...]:
+    """Revoke every weekly key of this agency and publish new ones; returns the ids of the revoked."""
+    at = identity.clock()
+    published = await client.sealing.published()
+    doomed = _proven(identity, identity.me.agency, (*published.ended, *published.epochs))
+    after = _numbers_after(identity, published)
+    revocations = [
+        state_revocation(
+            said.key_id,
+            agency=identity.me.agency,
+            compromised_since=compromised_since,
+            at=at,
+            seq=seq,
+            sign=identity.key.sign,
+        )
+        for seq, said in enumerate(doomed, start=after + 1)
+    ]
+    fresh = _made(identity, published_weeks(at), after + len(doomed))
+    identity.store.put_epochs(fresh)
+    await client.sealing.publish(
+        EpochsRequest(
+            statements=tuple(to_base64url(one.statement) for one in fresh),
+            revocations=tuple(to_base64url(one.to_bytes()) for one in revocations),
+        )
+    )
+    return tuple(said.key_id for said in doomed)
+
+
+def _newest_here(identity: Identity) -> dict[int, EpochStatement]:
+    """Of each week the newest key that is here and that today's agency key has signed for, by the week's beginning."""
+    newest = {}
+    for _, _, _, raw in identity.store.epochs():
+        with contextlib.suppress(EnvelopeError):
+            said = parse_statement(EpochStatement, raw).verify(identity.key.public)
+            newest[said.not_before] = said
+    return newest
+
+
+def _numbers_after(identity: Identity, published: OwnEpochs) -> int:
+    """Peers may have seen numbers that node and store have both forgotten; the seconds of the clock pass them."""
+    said = (epoch.seq for epoch in (*published.ended, *published.epochs))
+    return max([identity.clock() // SECOND_MS, *said, *(seq for _, _, seq, _ in identity.store.epochs())])
+
+
+def _made(identity: Identity, weeks: Sequence[Week], after: int) -> list[OwnEpoch]:
+    made = []
+    for seq, week in enumerate(weeks, start=after + 1):
+        key = EpochKey(identity.entropy(KEY_BYTES))
+        signed = state_epoch(key, week, agency=identity.me.agency, seq=seq, sign=identity.key.sign).to_bytes()
+        made.append(OwnEpoch(key, signed, week.not_before, week.not_after, seq, private_half_ends(week.not_after)))
+    return made
 
 
 async def peer_epoch(identity: Identity, client: AgencyClient, agency: str) -> EpochStatement:
@@ -84,7 +140,7 @@ async def peer_epoch(identity: Identity, client: AgencyClient, agency: str) -> E
     if (view.roster_version, view.roster_digest) != (identity.roster.version, identity.roster.digest):
         raise VaultError("roster-differs", "The node has another roster than you. Install the newer on both machines.")
     try:
-        statements = _proven(identity, view)
+        statements = _proven(identity, view.agency, view.epochs)
         highest = check_not_older(identity.store.peer_seq(agency), statements)
         identity.store.remember_peer_seq(agency, highest)
         # The node may know statements of a key that was changed since: only those that are proven count.
@@ -95,14 +151,14 @@ async def peer_epoch(identity: Identity, client: AgencyClient, agency: str) -> E
         raise VaultError("peer-keys-refused", "The keys that the node names are not proven by the receiver.") from error
 
 
-def _proven(identity: Identity, view: PeerKeys) -> list[EpochStatement]:
-    peer = identity.member(view.agency)
+def _proven(identity: Identity, agency: str, epochs: Iterable[EpochKeyView]) -> list[EpochStatement]:
+    member = identity.member(agency)
     found = []
-    for epoch in view.epochs:
+    for epoch in epochs:
         with contextlib.suppress(EnvelopeError):
             raw = from_base64url(epoch.statement, member="statement", longest=LIMITS.statement_bytes)
-            statement = parse_statement(EpochStatement, raw).verify(peer.agency_key)
+            statement = parse_statement(EpochStatement, raw).verify(member.agency_key)
             check_epoch(statement)
-            if statement.agency == peer.agency:
+            if statement.agency == member.agency:
                 found.append(statement)
     return found

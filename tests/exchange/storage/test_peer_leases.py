@@ -140,13 +140,15 @@ async def test_only_stops_are_loaded_where_only_stops_may_go(database: Database)
     assert not await database.read(lambda conn: has_queued(conn, "another", STOPS))
 
 
+@pytest.mark.parametrize("until", [TOLD, None], ids=["the peer has put us off", "it will take something later"])
 @pytest.mark.parametrize("stop_first", [True, False], ids=["the stop is open", "the return of the lease is open"])
 async def test_a_stop_and_the_return_of_a_lease_never_miss_each_other(
-    database: Database, database_url: str, stop_first: bool
+    database: Database, database_url: str, stop_first: bool, until: int | None
 ) -> None:
     """Two processes: the second begins while the first has written its stop, or has looked for stops and found none."""
-    await _put_off(database)
-    await _hurry(database, 1000, stop=True)
+    if until is not None:
+        await _put_off(database)
+        await _hurry(database, 1000, stop=True)
     lease = await _claim(database, 1000)
     assert lease is not None
     reached, commit = threading.Event(), threading.Event()
@@ -160,7 +162,10 @@ async def test_a_stop_and_the_return_of_a_lease_never_miss_each_other(
         lock_peer(conn, SHELTER)
         due_at = 2000 if has_queued(conn, SHELTER, ["recall"]) else TOLD
         stay_open()
-        settle_peer(conn, lease, at=0, due_at=due_at, reached=True, carries=1, told_to_wait=True, only_stops_until=TOLD)
+        told = until is not None
+        settle_peer(
+            conn, lease, at=0, due_at=due_at, reached=True, carries=1, told_to_wait=told, only_stops_until=until
+        )
 
     first, second = (new_stop, give_back) if stop_first else (give_back, new_stop)
 
