@@ -107,10 +107,12 @@ async def attest(identity: Identity, client: AgencyClient, referral: str) -> Ref
     """Destroy this referral's keys here, and say, in the agency's own hand, that its copies are gone.
 
     Raises:
-        ProblemError: `nothing-owed`: nobody asked for its erasure.
+        VaultError: `nothing-owed`: nobody asked for its erasure, and nothing was destroyed.
     """
-    identity.store.destroy([referral])
     view, at = await client.referrals.read(referral), identity.clock()
+    if all(one.party != "own-agency" for one in view.attestations):
+        raise VaultError("nothing-owed", "Nobody asked for the erasure of this referral. Nothing was destroyed.")
+    identity.store.destroy([referral])
     posting = _posting(identity, view, at, at + LIMITS.stop_expires_ms, None)
     sealed = seal_stop_message(erasure_receipt(Erased.BY_AGENCY), posting, signers(identity), entropy=identity.entropy)
     return (await client.sealing.hand_in(EnvelopesRequest(envelopes=(wire(sealed),)))).referral
