@@ -4,7 +4,7 @@ Rules:
 
 * What an honest agency sent opens, as exactly what was sealed, once and again, until it is destroyed or the week of its
   key has ended. The software refuses nothing of it, and doubts nothing for good.
-* Nothing is shown once the node has acknowledged `erase`.
+* What her consent withholds is withheld here too (`words.py`): the node does not hand it out.
 * The node's files never hold anything that opens an envelope: no key of the agency, of a week or of a referral, and no
   word of what was inside.
 * Of what is destroyed at the node the software keeps no key.
@@ -25,6 +25,7 @@ from simulation.office import ACTING
 from simulation.opened import ANSWERS, FORWARDS, Opened
 from simulation.oracle import Oracle, ViolationError
 from simulation.software import Software
+from simulation.words import Words
 
 from exchange.client.errors import ProblemError
 from exchange.client.vault import AgencyVault, DoubtfulItemError, RefusedItemError, VaultError
@@ -57,6 +58,7 @@ class BlindOffice:
 
     software: Software
     oracle: Oracle
+    words: Words
     chance: random.Random
     trace: Callable[[str], None]
 
@@ -137,7 +139,7 @@ class BlindOffice:
                     await self._opens(vault, item, settled=False)
 
     async def _opens(self, vault: AgencyVault, item: InboxItem, *, settled: bool) -> None:
-        begins = self.oracle.step_begins
+        process = self.software.machine.process
         try:
             found = await vault.open(item)
         except RefusedItemError as error:
@@ -153,8 +155,11 @@ class BlindOffice:
                 self._fails(item, f"does not open: {error.code}")
         except ProblemError as error:
             self.trace(f"{self.agency} does not open {item.kind}: {error.problem.code}")
+            if error.problem.code == "consent-ended":
+                self.words.told_that_ended(self.agency, item.id)
         else:
-            self._shown(item, found, begins)
+            self._shown(item, found)
+            self.words.shown(self.agency, process, found, self.software.machine.now())
 
     def _fails(self, item: InboxItem, how: str) -> None:
         raise ViolationError("lost", f"{item.kind} from {item.sender} {how} by the software of {self.agency}")
@@ -174,11 +179,8 @@ class BlindOffice:
         query = "SELECT destroyed_at, blocked_at FROM referral WHERE id = ?"
         return any(any(row) for row in self.software.machine.main.rows(query, item.referral))
 
-    def _shown(self, item: InboxItem, found: OpenedItem, begins: int) -> None:
+    def _shown(self, item: InboxItem, found: OpenedItem) -> None:
         envelope = self._envelope(item.id)
-        erased = self.oracle.stopped.get((self.agency, item.referral), {}).get("erase")
-        if erased is not None and erased < begins:
-            raise ViolationError("leaked", f"{self.agency} shows what was to be erased")
         inside = opened.inside(envelope, self.oracle.private_half(self.agency, envelope.header["epoch_key"]))
         if found.content is None:
             same = found.answer == inside

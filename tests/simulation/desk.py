@@ -57,10 +57,16 @@ class Desk:
             case.since.setdefault((agency, event), (office.oracle.tick, office.at(agency)))
             office.oracle.undelivered.begun[agency, case.id].add(_STOPPED.get(event, event))
         blind = self.office.blind.get(case.receiver)
-        if blind is not None and sealed is not None:
-            answer = await self.office.ask(case.receiver, what, blind.answering(case.id, sealed))
-        else:
-            answer = await self.office.ask(case.receiver, what, lambda node: work(node, item))
+        if blind is None or sealed is None:
+            await self._asks(case, what, event, lambda node: work(node, item))
+            return
+        machine = self.office.machines[case.receiver]
+        if machine.process is not None:
+            # Nobody waits here: the offer is opened first, and the node may have to ask about her consent.
+            machine.run(self._asks(case, what, event, blind.answering(case.id, sealed)))
+
+    async def _asks(self, case: Case, what: str, event: str | None, work: Callable[[Node], Awaitable[Any]]) -> None:
+        answer = await self.office.ask(case.receiver, what, work)
         if answer is not None and event is not None:
             case.remember(case.receiver, event)
 

@@ -154,7 +154,9 @@ class History:
         self.published = {1: _Roster()}
         """What the officers decided, by the roster's version."""
         self.blind = {
-            name: BlindOffice(ground.softwares[name], self.oracle, random.Random(f"workers {name} {seed}"), self.trace)
+            name: BlindOffice(
+                ground.softwares[name], self.oracle, self.words, random.Random(f"workers {name} {seed}"), self.trace
+            )
             for name in blind
         }
         self.oracle.blind = frozenset(blind)
@@ -579,7 +581,9 @@ class History:
         """Whose node is blind opens what lies there: twice, since what was opened once has to open again."""
         for one in [*self.blind.values()] * 2:
             opens = functools.partial(one.opens, settled=True)
-            self._step([functools.partial(self.office.ask, one.agency, "opens everything", opens)])
+            self.machines[one.agency].run(self.office.ask(one.agency, "opens everything", opens))
+            self._step([])
+            self._round()
 
     def _destroys_elsewhere(self) -> None:
         for one in self.blind.values():

@@ -63,7 +63,6 @@ class Software:
         self.agency = machine.agency
         self.storage = StorageKey(sha256(f"simulation {machine.agency} office".encode()).digest())
         self.dies: Callable[[str], bool] = _never
-        self.deaths = 0
         self._chance = random.Random()
         self._path = folder / f"{machine.agency}-office.db"
         self._run: object = object()
@@ -73,8 +72,7 @@ class Software:
 
     def begin_anew(self, seed: object) -> None:
         """A fresh history: the weekly keys lie here and not on the node, and nothing else does."""
-        self.deaths = self._keys = 0
-        self.dies, self._world = _never, None
+        self.dies, self._world, self._keys = _never, None, 0
         self._chance = random.Random(f"software {self.agency} {seed}")
         conn = self.store._connection
         for table in _TABLES:
@@ -115,7 +113,6 @@ class Software:
         return goes_on
 
     def _starts_again(self) -> None:
-        self.deaths += 1
         self._run = object()
         dead, self.store = self.store, _Store(self._path, self)
         if not dead._connection.in_transaction:
@@ -139,22 +136,19 @@ class Software:
             raise kind(error.problem.code, error.problem.detail or "") from error
 
     def _identity(self) -> Identity:
-        roster = self._installed().roster
+        world = self._world
+        assert world is not None
+        roster = world.roster
         self.store.pin_roster(roster.version, roster.digest)
-        keys, world = self.machine.keys, self._installed()
         return Identity(
             roster.member(self.agency),
-            keys.agency,
+            self.machine.keys.agency,
             self.store,
             roster,
             world.contracts,
             clock=self.machine.now,
             entropy=self.random_bytes,
         )
-
-    def _installed(self) -> World:
-        assert self._world is not None
-        return self._world
 
     def installs(self, world: World) -> None:
         """Somebody puts a roster here; an older one than was used before is left out."""
