@@ -89,7 +89,8 @@ async def open_inbox_item(request: Request, call: InboxOpener, item_id: ItemId) 
     """Open one item.
 
     The content, where this node holds the agency's keys. With `Accept: application/vnd.referral-envelope+json` the
-    sealed envelope, always. That you opened it is on record under `Actor`.
+    sealed envelope, wherever the keys are. Her consent comes first in both. That you opened it is on record under
+    `Actor`.
     """
     vary = {"Vary": "Accept"}
     if wants_envelope(request):

@@ -4,7 +4,8 @@ Her consent comes first (`exchange.use_cases.consent_freshness`): an old word ab
 not be opened any more is withheld with the reason.
 
 Content is opened with the referral's own key from the key store. A referral that was destroyed, or blocked because she
-said `erase`, opens no more. A node without keys hands out the sealed envelope only.
+said `erase`, opens no more. A node without keys hands out the sealed envelope only, and that under the same conditions:
+its agency's software fetches it for every open.
 """
 
 from __future__ import annotations
@@ -175,6 +176,7 @@ async def sealed_envelope(node: Node, acting: Acting, item: str) -> WireEnvelope
 
     Raises:
         NotFoundError, GoneError: there is none, or its content is destroyed or blocked.
+        ConflictError: `consent-not-fresh`, `consent-ended`.
     """
 
     def read(conn: Connection) -> tuple[Found, dict[str, ReferralRecord]]:
@@ -189,7 +191,20 @@ async def sealed_envelope(node: Node, acting: Acting, item: str) -> WireEnvelope
     header = header_bytes(node, row)
     if header is None or not may_be_shown(row, referral):
         raise destroyed()
-    await node.database.write(lambda conn: audit(conn, node, acting, "fetched-sealed", [item]))
+    withheld = (await fresh_words(node, [(row, referral)])).withheld.get(item)
+    if withheld is not None:
+        raise consent_says_no(withheld)
+
+    def commit(conn: Connection) -> None:
+        # As where the node opens: her no, or what another was told, may have come while the sender was asked.
+        now = load_referral(conn, row.referral)
+        if now is None or not may_be_shown(row, now):
+            raise destroyed()
+        if has_ended(row, now) or ended_among(conn, [item]):
+            raise consent_says_no("consent-ended")
+        audit(conn, node, acting, "fetched-sealed", [item])
+
+    await node.database.write(commit)
     return WireEnvelope(
         header=to_base64url(header),
         wrapped_key=to_base64url(row.wrapped_key or b""),

@@ -169,9 +169,12 @@ async def test_a_recall_in_service_is_answered(bed: Bed) -> None:
 
 async def test_an_attestation_needs_somebody_who_asked_and_no_stop_is_taken_otherwise(bed: Bed) -> None:
     story = await bed.story()
-    with pytest.raises(ProblemError) as owed:
+    with pytest.raises(VaultError) as owed:
         await bed.vault.attest_erasure(story.id)
-    assert owed.value.problem.code == "nothing-owed"
+    assert owed.value.code == "nothing-owed"
+    # What nobody asked to be erased is not destroyed by the word that it was.
+    assert (await bed.vault.open(await bed.office.item(story.id, "offer"))).content is not None
+    assert await bed.refuses(await bed.attestation(story)) == "nothing-owed"
     await bed.helpline.client.withdrawals.of_referral(story.id, WithdrawalForm.ERASE)
     await bed.together.travel()
     await bed.vault.attest_erasure(story.id)

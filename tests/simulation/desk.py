@@ -11,6 +11,7 @@ from simulation.office import ACTING, Case, Office
 from simulation.oracle import ViolationError
 from simulation.words import Words
 
+from exchange.client.vault import AgencyVault
 from exchange.schemas.inbox import (
     DecisionRequest,
     ErasureAttestationRequest,
@@ -43,7 +44,11 @@ class Desk:
         arrived = self.office.oracle.arrived.get((case.receiver, case.id), [])
         return next((one.id for one in arrived if one.kind == "offer"), None)
 
-    async def _act(self, case: Case, what: str, event: str | None, work: Callable[[Node, str], Awaitable[Any]]) -> None:
+    async def _act(
+        self, case: Case, what: str, event: str | None, work: Callable[[Node, str], Awaitable[Any]],
+        sealed: Callable[[AgencyVault], Awaitable[Any]] | None = None,
+    ) -> None:  # fmt: skip
+        """`sealed`: how it is done by the agency's own software, where the node holds no key."""
         item = self.offer_of(case)
         if item is None:
             return
@@ -51,7 +56,17 @@ class Desk:
             office, agency = self.office, case.receiver
             case.since.setdefault((agency, event), (office.oracle.tick, office.at(agency)))
             office.oracle.undelivered.begun[agency, case.id].add(_STOPPED.get(event, event))
-        answer = await self.office.ask(case.receiver, what, lambda node: work(node, item))
+        blind = self.office.blind.get(case.receiver)
+        if blind is None or sealed is None:
+            await self._asks(case, what, event, lambda node: work(node, item))
+            return
+        machine = self.office.machines[case.receiver]
+        if machine.process is not None:
+            # Nobody waits here: the offer is opened first, and the node may have to ask about her consent.
+            machine.run(self._asks(case, what, event, blind.answering(case.id, sealed)))
+
+    async def _asks(self, case: Case, what: str, event: str | None, work: Callable[[Node], Awaitable[Any]]) -> None:
+        answer = await self.office.ask(case.receiver, what, work)
         if answer is not None and event is not None:
             case.remember(case.receiver, event)
 
@@ -66,8 +81,10 @@ class Desk:
             wish["fields"] = ["area", "language"]
         request = DecisionRequest.model_validate(wish)
         await self._act(
-            case, f"decides {decision}", decision, lambda node, item: decide_referral(node, ACTING, item, request)
-        )
+            case, f"decides {decision}", decision,
+            lambda node, item: decide_referral(node, ACTING, item, request),
+            lambda vault: vault.decide(case.id, request),
+        )  # fmt: skip
 
     async def reports(self, case: Case, state: str) -> None:
         """How the service goes."""
@@ -78,13 +95,19 @@ class Desk:
             wish["fail_reason"] = "not-reached"
         request = ProgressRequest.model_validate(wish)
         await self._act(
-            case, f"reports {state}", state, lambda node, item: report_progress(node, ACTING, item, request)
-        )
+            case, f"reports {state}", state,
+            lambda node, item: report_progress(node, ACTING, item, request),
+            lambda vault: vault.report_progress(case.id, request),
+        )  # fmt: skip
 
     async def answers_recall(self, case: Case) -> None:
         """Whether the service stops."""
         request = RecallAnswerRequest(agreed=self.chance.random() < 0.5)
-        await self._act(case, "answers the recall", None, lambda node, item: answer_recall(node, ACTING, item, request))
+        await self._act(
+            case, "answers the recall", None,
+            lambda node, item: answer_recall(node, ACTING, item, request),
+            lambda vault: vault.answer_recall(case.id, request),
+        )  # fmt: skip
 
     async def errs(self, case: Case) -> None:
         """The receiver says that it should never have been made."""
@@ -101,8 +124,10 @@ class Desk:
         """The agency's own copies are destroyed."""
         request = ErasureAttestationRequest(copies_destroyed=True)
         await self._act(
-            case, "attests", "erased-by-agency", lambda node, item: attest_erasure(node, ACTING, item, request)
-        )
+            case, "attests", "erased-by-agency",
+            lambda node, item: attest_erasure(node, ACTING, item, request),
+            lambda vault: vault.attest_erasure(case.id),
+        )  # fmt: skip
 
     async def looks(self, agency: str) -> None:
         """List what arrived, and lease, take over or begin to read one of it."""
@@ -128,6 +153,10 @@ class Desk:
             machine.run(self._reads(agency, items))
 
     async def _reads(self, agency: str, items: Sequence[str]) -> None:
+        blind = self.office.blind.get(agency)
+        if blind is not None:
+            await self.office.ask(agency, "opens sealed", lambda node: blind.opens(node, items))
+            return
         process = self.office.machines[agency].process
         found = await self.office.ask(agency, "opens", lambda node: open_items(node, ACTING, items))
         if found is None:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any, Final
 
+from simulation.blind import BlindOffice, blind_among
 from simulation.desk import Desk
 from simulation.federations import CASTS, cast_of, without, world_of
 from simulation.machines import Machine
@@ -144,18 +145,29 @@ class History:
         self.oracle = Oracle(self.cast, ground.private_half)
         self.words = Words(self.oracle)
         watch = Watch(self._leaves, self._answered, self._heard)
-        self.machines = ground.begin(self.cast, self.count, seed, watch)
+        blind = blind_among(list(ground.machines)[: self.count], seed)
+        self.machines = ground.begin(self.cast, self.count, seed, watch, blind)
         self.names = list(self.machines)
         self.lines: list[str] = []
         self.deaths = 0
         self.roster = _Roster()
         self.published = {1: _Roster()}
         """What the officers decided, by the roster's version."""
-        self.office = Office(self.chance, self.cast, self.oracle, self.machines, self.trace)
+        self.blind = {
+            name: BlindOffice(
+                ground.softwares[name], self.oracle, self.words, random.Random(f"workers {name} {seed}"), self.trace
+            )
+            for name in blind
+        }
+        self.oracle.blind = frozenset(blind)
+        self.office = Office(self.chance, self.cast, self.oracle, self.machines, self.trace, self.blind)
         self.desk = Desk(self.office, self.chance, self.words)
         self.couriers: set[str] = set()
         for machine in self.machines.values():
             machine.dies = self._dies
+        for one in self.blind.values():
+            one.software.dies = self._dies
+            self.trace(f"{one.agency} is blind")
 
     # The run.
 
@@ -173,10 +185,13 @@ class History:
         self._end_well()
         reckoning = Reckoning(self.office, self.oracle, self.machines)
         reckoning.check()
+        for one in self.blind.values():
+            one.check_node_holds_nothing()
         if self.chance.random() < 0.1:
             self._much_later()
             reckoning.check()
             reckoning.check_destroyed()
+            self._destroys_elsewhere()
 
     def _good_days(self) -> None:
         """Trouble finds referrals at every age: before it begins some of them have come a long way."""
@@ -201,6 +216,7 @@ class History:
         """Nothing of this history goes on."""
         for machine in self.machines.values():
             machine.dies = _never
+            self.ground.softwares[machine.agency].dies = _never
             if machine.process is not None and machine.process.tasks:
                 machine.bury()
         self.network.under_way.clear()
@@ -417,6 +433,8 @@ class History:
             if everything or self.chance.random() < 0.15:
                 await maintain(process.node)
                 await destroy_ended(process.node)
+                if name in self.blind:
+                    await self.blind[name].tends(process.node)
             else:
                 await release_due(process.node)
                 await destroy_due(process.node)
@@ -555,8 +573,22 @@ class History:
         for call in [one.call for one in self.office.pending if not one.done]:
             self._step([call])
         self._deliver_all()
+        self._opens_everything()
         self._round(clocks=True)
         self._deliver_all()
+
+    def _opens_everything(self) -> None:
+        """Whose node is blind opens what lies there: twice, since what was opened once has to open again."""
+        for one in [*self.blind.values()] * 2:
+            opens = functools.partial(one.opens, settled=True)
+            self.machines[one.agency].run(self.office.ask(one.agency, "opens everything", opens))
+            self._step([])
+            self._round()
+
+    def _destroys_elsewhere(self) -> None:
+        for one in self.blind.values():
+            self._step([functools.partial(one.tends, self.machines[one.agency].node)])
+            one.check_destroyed()
 
     def _deliver_all(self) -> None:
         for _ in range(40):

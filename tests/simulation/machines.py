@@ -155,6 +155,8 @@ class Machine:
 
     def __init__(self, agency: str, folder: Path, loop: OneThread, clock: Callable[[], int]) -> None:
         self.agency = agency
+        self.blind = False
+        """Its node holds no agency key; the next process is told."""
         self.keys = Keys.of(agency)
         self.main = Disk(folder / f"{agency}-main.db", History.MAIN)
         self.secret = Disk(folder / f"{agency}-keys.db", History.KEYS)
@@ -285,7 +287,7 @@ class Machine:
             limits=LIMITS,
             storage_key=self.keys.storage,
             node_key=self.keys.node,
-            keyring=NodeKeyring(self.keys.agency, store),
+            keyring=None if self.blind else NodeKeyring(self.keys.agency, store),
             sealed_rows=SealedRows(self.keys.storage.row_key()),
             database=database,
             key_store=store,

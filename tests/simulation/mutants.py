@@ -17,7 +17,10 @@ from simulation.playground import Playground
 from sqlalchemy import update
 
 from consent import decision
-from contracts.vocabulary import WithdrawalForm
+from contracts.vocabulary import Feedback, WithdrawalForm
+from exchange.client.vault import AgencyVault
+from exchange.client.vault import answering as answering_elsewhere
+from exchange.client.vault.store import AgencyKeyStore
 from exchange.envelope.statements import ConsentStatus, parse_statement
 from exchange.envelope.wire import from_base64url
 from exchange.federation import courier
@@ -145,6 +148,27 @@ async def _answers_first(node: Any, peer: str, outcomes: Any, versions: Any) -> 
 _commit = receive_envelopes._commit
 
 
+async def _attests_first(identity: Any, client: Any, referral: str) -> Any:
+    identity.store.destroy([referral])
+    return await _attest(identity, client, referral)
+
+
+_attest = answering_elsewhere.attest
+
+
+def _everything(content: Any, *, level: Any, sharing_stopped: bool) -> Any:
+    return _answer(
+        content, level=Feedback.OUTCOME if level is Feedback.STATUS else level, sharing_stopped=sharing_stopped
+    )
+
+
+_answer = answering_elsewhere.answer
+
+
+async def _destroys_nothing(_vault: AgencyVault) -> tuple[str, ...]:
+    return ()
+
+
 def _on(place: Any, name: str, defect: Any) -> Callable[[], AbstractContextManager[Any]]:
     return lambda: patch.object(place, name, defect)
 
@@ -172,4 +196,8 @@ MUTANTS: Final = (
     Mutant("destroying keeps the keys", _on(KeyStore, "destroy", _keeps_keys)),
     Mutant("destroying keeps the inbox", _on(destroy, "wipe_items", _nothing)),
     Mutant("destroying keeps the answers", _on(destroy, "wipe_answers", _nothing)),
+    Mutant("elsewhere: a key is said to be stored and is not", _on(AgencyKeyStore, "take", _nothing)),
+    Mutant("elsewhere: an attestation destroys before it asks", _on(answering_elsewhere, "attest", _attests_first)),
+    Mutant("elsewhere: how it ended is told at every level", _on(answering_elsewhere, "answer", _everything)),
+    Mutant("elsewhere: destroying keeps the keys", _on(AgencyVault, "destroy_ended", _destroys_nothing)),
 )  # fmt: skip

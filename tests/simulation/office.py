@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from simulation import wishes
 from simulation.federations import Cast
@@ -42,6 +42,9 @@ from exchange.use_cases.replace_disclosure import replace_disclosure
 from exchange.use_cases.send_information import send_information, update_safe_contact
 from exchange.use_cases.send_referral import send_referral
 from exchange.use_cases.withdraw import withdraw
+
+if TYPE_CHECKING:
+    from simulation.blind import BlindOffice
 
 ACTING: Final = Acting("system", "w-1")
 DAY: Final = 86_400_000
@@ -105,6 +108,8 @@ class Office:
     oracle: Oracle
     machines: dict[str, Machine]
     trace: Callable[[str], None]
+    blind: Mapping[str, BlindOffice]
+    """The workers whose agency's node holds no key: they seal and open with the agency's own software."""
     consents: list[Consent] = field(default_factory=list)
     cases: list[Case] = field(default_factory=list)
     pending: list[Pending] = field(default_factory=list)
@@ -271,12 +276,15 @@ class Office:
         person = self.people
 
         def answered(created: Any) -> None:
-            hand_in.referral = created.id
+            hand_in.referral = referral = created.referral.id if agency in self.blind else created.id
             made = hand_in.tries[0]
-            self.cases.append(Case(created.id, agency, receiver, consent, person, (made.begins, made.at)))
+            self.cases.append(Case(referral, agency, receiver, consent, person, (made.begins, made.at)))
 
         request = ReferralRequest.model_validate(wish)
-
+        if agency in self.blind:
+            work = self.blind[agency].referring(request)
+            await self.with_key(agency, "refers", wish, work, answered, hand_in)
+            return
         await self.with_key(
             agency, "refers", wish, lambda node, idem: send_referral(node, ACTING, request, idem), answered, hand_in
         )
@@ -299,11 +307,14 @@ class Office:
         hand_in.referral = case.id
         if kind == "disclosure":
             self.oracle.confirmed.setdefault(case.id, self.oracle.tick)
+        if case.sender in self.blind:
+            work = self.blind[case.sender].telling(case.id, kind, said)
+            await self._tells_once(case, f"seals {kind}", hand_in, work)
+        elif kind == "disclosure":
             fresh = DisclosureRequest.model_validate({"content": said})
-            attempt = Try(self.oracle.tick, node_at)
-            hand_in.tries.append(attempt)
-            await self.ask(case.sender, "discloses anew", lambda node: replace_disclosure(node, ACTING, case.id, fresh))
-            attempt.ends = self.oracle.tick
+            await self._tells_once(
+                case, "discloses anew", hand_in, lambda node: replace_disclosure(node, ACTING, case.id, fresh)
+            )
         elif kind == "update":
             plan = SafeContactRequest.model_validate(said)
             await self.with_key(
@@ -316,6 +327,12 @@ class Office:
                 case.sender, "informs", said,
                 lambda node, idem: send_information(node, ACTING, case.id, words, idem), _no_news, hand_in,
             )  # fmt: skip
+
+    async def _tells_once(self, case: Case, what: str, hand_in: HandIn, work: Callable[[Node], Awaitable[Any]]) -> None:
+        attempt = Try(self.oracle.tick, self.at(case.sender))
+        hand_in.tries.append(attempt)
+        await self.ask(case.sender, what, work)
+        attempt.ends = self.oracle.tick
 
     async def releases(self, case: Case) -> None:
         """A worker confirms the release."""

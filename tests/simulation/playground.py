@@ -10,7 +10,7 @@ import io
 import random
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +18,7 @@ from simulation.federations import AGENCIES, BEGIN, Cast, cast_of, world_of
 from simulation.machines import Machine, Process
 from simulation.network import Network, Watch
 from simulation.one_thread import OneThread
+from simulation.software import Software
 
 from exchange.federation.peers import fetch_peer_keys
 from exchange.federation.transport import PeerUnreachableError
@@ -53,19 +54,24 @@ class Playground:
         self.machines = {agency: Machine(agency, self.folder, self.loop, lambda: self.time) for agency in AGENCIES}
         self.network = Network(self.loop, self.machines, Watch(_nobody, _nobody, _nobody))
         self.epochs: dict[str, bytes] = {}
+        self.softwares = {name: Software(machine, self.folder) for name, machine in self.machines.items()}
         self._make_templates(cast_of(0))
 
     def close(self) -> None:
         """Give the memory back."""
         for machine in self.machines.values():
             machine.bury()
+        for software in self.softwares.values():
+            software.close()
         self.loop.run_until_complete(self.loop.shutdown_asyncgens())
         self.loop.close()
         configure_logging(level="warning")
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def begin(self, cast: Cast, count: int, seed: object, watch: Watch) -> dict[str, Machine]:
-        """Fresh machines of this cast, running, all with the first roster."""
+    def begin(
+        self, cast: Cast, count: int, seed: object, watch: Watch, blind: Collection[str] = ()
+    ) -> dict[str, Machine]:
+        """Fresh machines of this cast, running, all with the first roster; the blind ones without the agency's keys."""
         self.time = BEGIN + random.Random(f"begin {seed}").randrange(4 * 86_400_000)
         self.loop.begin_anew()
         machines = dict(list(self.machines.items())[:count])
@@ -77,14 +83,18 @@ class Playground:
             machine.world = world
             machine.newest = lambda: world
             machine.dies = _never
+            machine.blind = machine.agency in blind
             machine.begin_anew()
+            if machine.blind:
+                self.softwares[machine.agency].begin_anew(seed)
         return machines
 
     def private_half(self, agency: str, key_id: str) -> bytes:
         """An agency's key of a week, taken from its key store while it is there."""
         found = self.epochs.get(key_id)
         if found is None:
-            found = self.machines[agency].private_half(key_id)
+            machine = self.machines[agency]
+            found = (self.softwares[agency] if machine.blind else machine).private_half(key_id)
             assert found is not None, "sealed to a key that its owner does not have"
             self.epochs[key_id] = found
         return found

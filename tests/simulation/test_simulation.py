@@ -10,7 +10,8 @@ from datetime import date
 from pathlib import Path
 
 import pytest
-from simulation.federations import cast_of, file_of
+from simulation.blind import blind_among
+from simulation.federations import AGENCIES, cast_of, file_of
 from simulation.history import play
 from simulation.playground import Playground
 
@@ -41,6 +42,12 @@ def test_every_promise_is_kept(ground: Playground, first: int) -> None:
         assert outcome.violation is None, "\n".join([*outcome.trace, f"seed {seed}: {outcome.violation}"])
 
 
+def test_somebody_is_blind_in_a_quarter_of_all_histories() -> None:
+    blind = [blind_among(list(AGENCIES[:2]), seed) for seed in range(1000)]
+    assert 200 < sum(map(bool, blind)) < 300
+    assert {(), AGENCIES[:1], AGENCIES[1:2], AGENCIES[:2]} == set(blind)
+
+
 def _digests_backwards() -> list[str]:
     """As another process has them, whose sets have another order."""
     hash_seed = "8" if os.environ.get("PYTHONHASHSEED") == "7" else "7"
@@ -51,6 +58,7 @@ def _digests_backwards() -> list[str]:
 
 
 def test_a_seed_is_the_same_history_in_every_process_and_order(ground: Playground) -> None:
+    assert any(blind_among(list(AGENCIES), seed) for seed in range(1, 6))
     forwards = [play(ground, seed).digest for seed in range(1, 6)]
     assert len(set(forwards)) == len(forwards) == 5
     assert forwards == _digests_backwards()[::-1]

@@ -119,8 +119,11 @@ class Words:
             if tick <= begins and by in {None, process}:
                 raise ViolationError("leaked", f"{agency} shows {envelope.kind} after it heard that her consent ended")
         came_with = envelope.release["consent_live_at"] if envelope.release else envelope.header["receipt"]["issued"]
-        shown = to_millis(one.consent_checked_at) if one.consent_checked_at is not None else 0
-        if shown > max([came_with, *self.live[agency, envelope.id]]):
+        newest = max([came_with, *self.live[agency, envelope.id]])
+        # A sealed envelope carries no age: what counts is that its node knew of a word that is young enough.
+        unsaid = newest if agency in self.oracle.blind else 0
+        shown = to_millis(one.consent_checked_at) if one.consent_checked_at is not None else unsaid
+        if shown > newest:
             raise ViolationError("leaked", f"{agency} shows a younger word than it was given")
         run_out = at >= envelope.header["receipt"]["expires"] - _JUMP
         if not run_out and at - shown > _SHOWN_WITH_AGE + _JUMP:

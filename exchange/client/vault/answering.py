@@ -32,14 +32,12 @@ from exchange.referral.answers import (
     ProgressContent,
     RecallAnswerContent,
 )
-from exchange.referral.lifecycle import EventName, Side, State
+from exchange.referral.lifecycle import EventName, Side
 from exchange.schemas.federation import WireEnvelope
 from exchange.schemas.inbox import DecisionRequest, ProgressRequest, RecallAnswerRequest
 from exchange.schemas.referrals import ReferralView
 from exchange.schemas.sealing import EnvelopesRequest
 from exchange.stops import Erased, erasure_receipt
-
-_SERVED = {EventName.IN_SERVICE, EventName.COMPLETED, EventName.FAILED}
 
 
 async def decide(identity: Identity, client: AgencyClient, referral: str, request: DecisionRequest) -> ReferralView:
@@ -84,7 +82,7 @@ async def report(identity: Identity, client: AgencyClient, referral: str, reques
     if isinstance(word, Kept):
         # The node's own record: it is not sealed, goes nowhere, and says the state alone.
         act = await client.inbox.report_progress(case.offer, ProgressRequest(state=request.state))
-        _remember(identity, referral, case, EventName(request.state))
+        identity.store.change_case(referral, lambda known: known.with_said(EventName(request.state)))
         return act.referral
     return await _say(identity, client, case, view, word)
 
@@ -108,10 +106,12 @@ async def attest(identity: Identity, client: AgencyClient, referral: str) -> Ref
     """Destroy this referral's keys here, and say, in the agency's own hand, that its copies are gone.
 
     Raises:
-        ProblemError: `nothing-owed`: nobody asked for its erasure.
+        VaultError: `nothing-owed`: nobody asked for its erasure, and nothing was destroyed.
     """
-    identity.store.destroy([referral])
     view, at = await client.referrals.read(referral), identity.clock()
+    if all(one.party != "own-agency" for one in view.attestations):
+        raise VaultError("nothing-owed", "Nobody asked for the erasure of this referral. Nothing was destroyed.")
+    identity.store.destroy([referral])
     posting = _posting(identity, view, at, at + LIMITS.stop_expires_ms, None)
     sealed = seal_stop_message(erasure_receipt(Erased.BY_AGENCY), posting, signers(identity), entropy=identity.entropy)
     return (await client.sealing.hand_in(EnvelopesRequest(envelopes=(wire(sealed),)))).referral
@@ -150,13 +150,9 @@ async def _say(
 ) -> ReferralView:
     sealed = (await sealed_answer(identity, client, case, view, word)).message
     accepting = sealed.digest if word.event is EventName.ACCEPTED else None
-    _remember(identity, view.id, case.with_sent(sealed.header.id, accepting=accepting), word.event)
+    sent = sealed.header.id
+    identity.store.change_case(view.id, lambda known: known.with_sent(sent, accepting=accepting).with_said(word.event))
     return (await client.sealing.hand_in(EnvelopesRequest(envelopes=(wire(sealed),)))).referral
-
-
-def _remember(identity: Identity, referral: str, case: VaultCase, event: EventName) -> None:
-    served = State(event.value) if event in _SERVED else case.served
-    identity.store.put_case(referral, case.model_copy(update={"served": served}))
 
 
 def _posting(identity: Identity, view: ReferralView, at: int, expires: int, in_reply_to: str | None) -> Posting:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict
 
 from contracts.vocabulary import Feedback, Purpose
-from exchange.referral.lifecycle import Side, State
+from exchange.referral.lifecycle import EventName, Side, State
 from exchange.verification import ReferralMemory
+
+_SERVED = frozenset({EventName.IN_SERVICE, EventName.COMPLETED, EventName.FAILED})
 
 
 class VaultCase(BaseModel):
@@ -50,8 +52,11 @@ class VaultCase(BaseModel):
             feedback=self.feedback,
         )
 
-    def with_sent(self, envelope: str, *, accepting: str | None = None, served: State | None = None) -> VaultCase:
+    def with_sent(self, envelope: str, *, accepting: str | None = None) -> VaultCase:
         """The case after this software made one more envelope."""
         acceptances = self.acceptances if accepting is None else (*self.acceptances, accepting)
-        update = {"sent": (*self.sent, envelope), "acceptances": acceptances, "served": served or self.served}
-        return self.model_copy(update=update)
+        return self.model_copy(update={"sent": (*self.sent, envelope), "acceptances": acceptances})
+
+    def with_said(self, event: EventName) -> VaultCase:
+        """The case after this software said how it goes."""
+        return self.model_copy(update={"served": State(event.value)}) if event in _SERVED else self

@@ -1,7 +1,8 @@
 """May she be contacted, asked on the agency's own machine: the newest plan for a referral, and no when in doubt.
 
 The same rules as a node that holds keys (`exchange.use_cases.open_items`): after her no, a recall or an error nobody is
-advised to contact her; the plan with the highest number counts, whichever arrived last.
+advised to contact her; the plan with the highest number counts, whichever arrived last. A plan that the node withholds
+because of her consent is no plan.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Final
 
 from contracts.vocabulary import Channel
 from exchange.client.agency_client import AgencyClient
+from exchange.client.errors import ProblemError
 from exchange.client.vault.agency_keys import Identity
 from exchange.client.vault.errors import VaultError
 from exchange.client.vault.opening import open_sealed
@@ -24,6 +26,7 @@ from exchange.schemas.federation import WireEnvelope
 from exchange.schemas.inbox import ContactAdvice
 
 PLANS: Final = frozenset({Kind.DISCLOSURE.value, Kind.UPDATE.value, Kind.INFORMATION.value})
+_WITHHELD: Final = frozenset({"consent-ended", "consent-not-fresh"})
 _NO_CONTACT: Final = frozenset({State.WITHDRAWN, State.RECALLED, State.ENTERED_IN_ERROR})
 
 
@@ -34,19 +37,29 @@ async def contact_advice(
 
     Raises:
         VaultError: `no-plan`: then she is not contacted. Or an item does not verify.
+        ProblemError: `consent-ended`, `consent-not-fresh`: every plan is withheld; then she is not contacted either.
     """
     if (await client.referrals.read(referral)).state in _NO_CONTACT:
         raise VaultError("no-plan", "She said no, or the referral was taken back. Do not contact her.")
     newest: tuple[int, SafeContact] | None = None
+    withheld: ProblemError | None = None
     async for item in client.inbox.pages():
         if item.referral != referral or item.kind not in PLANS or item.status == "destroyed":
             continue
-        number = _number(await client.inbox.sealed(item.id))
-        content = (await open_sealed(identity, client, item)).content
+        try:
+            number = _number(await client.inbox.sealed(item.id))
+            content = (await open_sealed(identity, client, item)).content
+        except ProblemError as refused:
+            if refused.problem.code not in _WITHHELD:
+                raise
+            withheld = refused
+            continue
         plan = content.safe_contact if content is not None else None
         if plan is not None and (newest is None or number > newest[0]):
             newest = number, plan
     if newest is None:
+        if withheld is not None:
+            raise withheld
         raise VaultError("no-plan", "No contact plan has arrived. Do not contact her; ask the referring agency.")
     return ContactAdvice.of(newest[1], channel, at or identity.now())
 

@@ -87,7 +87,8 @@ async def open_sealed(identity: Identity, client: AgencyClient, item: InboxItem)
         raise RefusedItemError(error.step, error.code) from error
     header, digest = message.checked.item.header, message.checked.item.digest
     wrapped = hashlib.sha256(message.checked.item.envelope.wrapped_key).digest()
-    identity.store.take(item.id, header.referral, _case(identity, message), Taken(message.dek, wrapped, digest))
+    taken = Taken(message.dek, wrapped, digest)
+    identity.store.take(item.id, header.referral, lambda known: _case(known, message), taken)
     await _tell(identity, client, item, digest)
     return _view(item, message.content, digest)
 
@@ -126,9 +127,8 @@ def verify(identity: Identity, item: InboxItem, wire: WireEnvelope) -> VerifiedM
     return open_item(checked, epoch_key, around)
 
 
-def _case(identity: Identity, message: VerifiedMessage) -> VaultCase:
+def _case(known: VaultCase | None, message: VerifiedMessage) -> VaultCase:
     header = message.checked.item.header
-    known = identity.store.case(header.referral)
     if known is not None:
         return known.model_copy(update={"opened": tuple(dict.fromkeys((*known.opened, header.id)))})
     return _case_of_offer(message, header)

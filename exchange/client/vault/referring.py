@@ -11,6 +11,7 @@ Rules:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from consent.client_code import new_client_code
 from consent.receipt import receipt_ends
@@ -139,8 +140,7 @@ async def tell_later(
             epoch=epoch,
             entropy=identity.entropy,
         )
-        case = case.with_sent(sealed.header.id)
-        identity.store.put_case(referral, case)
+        identity.store.change_case(referral, partial(VaultCase.with_sent, envelope=sealed.header.id))
         answer = await client.sealing.hand_in(EnvelopesRequest(envelopes=(wire(sealed),)))
         view = answer.referral
     return ForwardAnswer(referral=view, fields=hand_in.field_decisions(outcome.reasons))

@@ -6,6 +6,7 @@ Rules:
 * Every secret in it is sealed under the storage key of the agency's key file, bound to its row: the file alone opens
   nothing.
 * What is stored is durable before a call returns; only then is the node told to drop what it held.
+* What is known of a referral changes in the transaction that reads it: two acts at once forget nothing of each other.
 * The first key of a referral stays. A destroyed referral never gets another: an envelope that comes back opens nothing.
 * Destroying overwrites the deleted bytes and empties the write-ahead log. What the disk itself keeps of old blocks is
   the disk's: encrypt it.
@@ -116,8 +117,27 @@ class AgencyKeyStore:
             self._referral_key(conn, referral)
             self._put_case(conn, referral, case)
 
-    def take(self, item: str, referral: str, case: VaultCase, taken: Taken) -> None:
+    def change_case(self, referral: str, change: Callable[[VaultCase], VaultCase]) -> None:
+        """Remember what is new of a referral, durably; `change` sees what is known at this moment.
+
+        Raises:
+            VaultError: `destroyed`.
+        """
+        with self._writing() as conn:
+            self._referral_key(conn, referral)
+            known = self.case(referral)
+            if known is None:
+                raise VaultError("unknown-referral", "This key store knows no such referral. Open its offer first.")
+            self._put_case(conn, referral, change(known))
+
+    def take(self, item: str, referral: str, case: Callable[[VaultCase | None], VaultCase], taken: Taken) -> None:
         """Keep the key of an item under the key of its referral; durable when this returns.
+
+        Args:
+            item: which was opened.
+            referral: that it is about.
+            case: what is known with this item, by what was known before it.
+            taken: its key.
 
         Raises:
             VaultError: `destroyed`.
@@ -127,7 +147,7 @@ class AgencyKeyStore:
             wrapped = rewrap(
                 taken.dek, referral_key=key, referral=referral, envelope=item, nonce=self._entropy(NONCE_BYTES)
             )
-            self._put_case(conn, referral, case)
+            self._put_case(conn, referral, case(self.case(referral)))
             conn.execute(
                 "INSERT OR IGNORE INTO opened VALUES (?, ?, ?, ?, ?)",
                 (item, referral, wrapped, taken.wrapped_digest, taken.digest),

@@ -19,7 +19,7 @@ from exchange.client.vault.cases import VaultCase
 from exchange.client.vault.store import AgencyKeyStore, OwnEpoch, Taken
 from exchange.envelope.errors import SealedRowError
 from exchange.envelope.keys import Dek, EpochKey, RowKey
-from exchange.referral.lifecycle import Side
+from exchange.referral.lifecycle import EventName, Side
 
 KEY = RowKey(b"\x01" * 32)
 ITEM, REFERRAL = "1" * 32, "2" * 32
@@ -48,7 +48,11 @@ def store(path: Path) -> Iterator[AgencyKeyStore]:
 
 
 def _take(store: AgencyKeyStore) -> None:
-    store.take(ITEM, REFERRAL, CASE, Taken(DEK, b"\x04" * 32, "d" * 64))
+    store.take(ITEM, REFERRAL, lambda _: CASE, Taken(DEK, b"\x04" * 32, "d" * 64))
+
+
+def _same(known: VaultCase) -> VaultCase:
+    return known
 
 
 def _bytes(path: Path) -> bytes:
@@ -87,10 +91,24 @@ def test_another_storage_key_opens_nothing(store: AgencyKeyStore, path: Path) ->
 
 def test_the_first_key_of_a_referral_stays(store: AgencyKeyStore) -> None:
     _take(store)
-    store.take("9" * 32, REFERRAL, CASE, Taken(Dek(b"\x06" * 32), b"\x04" * 32, "e" * 64))
+    store.take("9" * 32, REFERRAL, lambda _: CASE, Taken(Dek(b"\x06" * 32), b"\x04" * 32, "e" * 64))
     first = store.taken(ITEM)
     assert first is not None
     assert first.dek == DEK
+
+
+def test_two_acts_at_once_forget_nothing_of_each_other(store: AgencyKeyStore, path: Path) -> None:
+    _take(store)
+    with closing(AgencyKeyStore(path, KEY, secrets.token_bytes)) as other:
+        store.change_case(REFERRAL, lambda known: known.with_sent("7" * 32, accepting="a" * 64))
+        other.change_case(REFERRAL, lambda known: known.with_sent("8" * 32, accepting="b" * 64))
+        store.change_case(REFERRAL, lambda known: known.with_said(EventName.IN_SERVICE))
+        known = other.case(REFERRAL)
+    assert known is not None
+    assert (known.sent, known.acceptances, known.served) == (("7" * 32, "8" * 32), ("a" * 64, "b" * 64), "in-service")
+    with pytest.raises(VaultError) as refused:
+        store.change_case("9" * 32, _same)
+    assert (refused.value.code, store.case("9" * 32)) == ("unknown-referral", None)
 
 
 def test_destroyed_is_gone_from_the_file_and_never_comes_back(store: AgencyKeyStore, path: Path) -> None:
@@ -104,7 +122,11 @@ def test_destroyed_is_gone_from_the_file_and_never_comes_back(store: AgencyKeySt
     for gone in (wrapped, rewrapped):
         assert gone not in _bytes(path)
     assert (store.taken(ITEM), store.case(REFERRAL), list(store.cases())) == (None, None, [])
-    for again in (lambda: _take(store), lambda: store.put_case(REFERRAL, CASE)):
+    for again in (
+        lambda: _take(store),
+        lambda: store.put_case(REFERRAL, CASE),
+        lambda: store.change_case(REFERRAL, _same),
+    ):
         with pytest.raises(VaultError) as refused:
             again()
         assert refused.value.code == "destroyed"

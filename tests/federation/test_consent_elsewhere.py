@@ -1,0 +1,82 @@
+"""Where the keys lie elsewhere the node hands out what is sealed under the same conditions under which one opens."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from support.blind import BlindStory, referred
+from support.federation import Federation, federation
+from support.people import CANARY_NAME
+
+from contracts.vocabulary import WithdrawalForm
+from exchange.client import ProblemError
+from exchange.demo.federation import HELPLINE, SHELTER
+
+
+@pytest_asyncio.fixture
+async def mixed(tmp_path: Path) -> AsyncIterator[Federation]:
+    """A helpline that holds its keys, and a shelter whose keys lie elsewhere."""
+    async with federation(tmp_path, (HELPLINE, SHELTER), blind=(SHELTER,)) as together:
+        yield together
+
+
+async def _disclosed(mixed: Federation) -> BlindStory:
+    story = await referred(mixed, mixed[HELPLINE], mixed[SHELTER])
+    await story.accepted()
+    opened = await story.helps.open(story.id, "disclosure")
+    assert opened.content is not None
+    assert opened.content.preferred_name == CANARY_NAME
+    return story
+
+
+def _asked(mixed: Federation) -> int:
+    return sum(path.endswith("/consent-status") for _, path, _ in mixed.network.posted)
+
+
+async def _withheld(story: BlindStory) -> set[str]:
+    """With which codes the node keeps offer, disclosure and advice back."""
+    codes = set()
+    assert story.helps.vault is not None
+    for work in (
+        story.helps.open(story.id, "offer"),
+        story.helps.open(story.id, "disclosure"),
+        story.helps.vault.contact_advice(story.id),
+    ):
+        with pytest.raises(ProblemError) as refused:
+            await work
+        codes.add(refused.value.problem.code)
+    return codes
+
+
+async def test_after_72_hours_without_a_word_nothing_is_handed_out(mixed: Federation) -> None:
+    story = await _disclosed(mixed)
+    assert _asked(mixed) == 0
+    mixed.clock.pass_by(hours=2)
+    await story.helps.open(story.id, "disclosure")
+    assert _asked(mixed) == 1
+    mixed.leave(HELPLINE)
+    mixed.clock.pass_by(hours=71)
+    await story.helps.open(story.id, "disclosure")
+    mixed.clock.pass_by(hours=2)
+    assert await _withheld(story) == {"consent-not-fresh"}
+
+
+async def test_after_a_known_end_nothing_is_handed_out_although_no_stop_has_come(mixed: Federation) -> None:
+    story = await _disclosed(mixed)
+    await story.asks.client.withdrawals.of_referral(story.id, WithdrawalForm.STOP_SERVICE)
+    mixed.clock.pass_by(hours=2)
+    assert await _withheld(story) == {"consent-ended"}
+
+
+async def test_after_her_no_to_the_service_nothing_is_handed_out(mixed: Federation) -> None:
+    story = await _disclosed(mixed)
+    await story.asks.client.withdrawals.of_referral(story.id, WithdrawalForm.STOP_SERVICE)
+    await mixed.travel()
+    for kind in ("offer", "disclosure"):
+        with pytest.raises(ProblemError) as refused:
+            await story.helps.open(story.id, kind)
+        assert refused.value.problem.code == "consent-ended"
+    assert (await story.helps.client.referrals.read(story.id)).state == "withdrawn"
