@@ -22,13 +22,15 @@ from pydantic import ValidationError
 from exchange.cli.examination import Federation, Finding, bad, ok, warn
 from exchange.envelope.errors import EnvelopeError
 from exchange.envelope.wire import to_base64url
-from exchange.federation.peers import WEEKS_ENOUGH_MS, verified_statements
+from exchange.federation.peers import verified_statements
 from exchange.limits import LIMITS, SECOND_MS
 from exchange.roster import Member, Status
 from exchange.schemas.node import NodeCard
 
 CARD_PATH: Final = "/.well-known/referral-node"
 READY_PATH: Final = "/health/ready"
+WEEKS_ENOUGH_MS: Final = 4 * LIMITS.epoch_ms
+"""Five are published ahead. With fewer an agency that sleeps soon cannot be written to."""
 PATIENCE_S: Final = 5.0
 _OK: Final = 200
 

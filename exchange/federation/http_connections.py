@@ -9,6 +9,8 @@ Rules:
 * Headers and bodies are read up to a cap; what comes above it ends the connection.
 * A connection is used again only if both sides want that, nothing was left over on it, and it did not rest for long.
 * Certificates are verified against the authorities that httpx trusts; the environment says nothing about that.
+* A new connection resumes the TLS session of the one before it, at the same address, if that ended in a whole answer:
+  certificates are most of what a short exchange weighs. After a week at most they are sent and verified again.
 * Nothing is repeated here: whether a request arrived is for the caller to find out.
 """
 
@@ -33,6 +35,8 @@ _OTHER_ADDRESS_AFTER_S: Final = 0.25
 """How long one address of a host is waited for before the next is tried beside it (RFC 8305)."""
 _KEEP_S: Final = 30.0
 """A connection rests here for less time than at the peer, so that no request meets one that was closed meanwhile."""
+_RESUME_S: Final = 7 * 86_400.0
+"""As long as TLS 1.3 lets a session live (RFC 8446, 4.6.1). Counted from when the certificates were verified."""
 _HEAD_BYTES: Final = 64 * 1024
 _HEADERS: Final = 200
 _INFORMATIONAL: Final = range(100, 200)
@@ -84,12 +88,34 @@ class _Address(NamedTuple):
     port: int
 
 
+class _Session(NamedTuple):
+    """What a new connection to the same address may go on from."""
+
+    tls: ssl.SSLSession
+    verified_at: float
+
+
+class _Resuming:
+    """Stands for a context, of which an event loop only asks this; it has no way of its own to hand a session in."""
+
+    def __init__(self, context: ssl.SSLContext, session: ssl.SSLSession | None) -> None:
+        self._context = context
+        self._session = session
+
+    def wrap_bio(
+        self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *, server_side: bool, server_hostname: str | None
+    ) -> ssl.SSLObject:
+        """One connection's TLS, which begins with the session."""
+        return self._context.wrap_bio(incoming, outgoing, server_side, server_hostname, self._session)
+
+
 class HTTPConnections:
     """`Network` over sockets. Belongs to one event loop."""
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         """Connect to nobody yet; `tls` verifies instead of what httpx trusts."""
         self._resting: dict[_Address, list[_Connection]] = {}
+        self._sessions: dict[_Address, _Session] = {}
         self._tls = tls
 
     async def ask(
@@ -120,6 +146,8 @@ class HTTPConnections:
         except BaseException:
             connection.close()
             raise
+        if (session := connection.session()) is not None:
+            self._sessions[address] = session
         if connection.reusable:
             connection.since = time.monotonic()
             self._resting.setdefault(address, []).append(connection)
@@ -144,10 +172,17 @@ class HTTPConnections:
             connection.close()
         return None
 
-    async def _connect(self, address: _Address) -> _Connection:
-        if address.secure and self._tls is None:
+    def _context(self, session: _Session | None) -> ssl.SSLContext:
+        if self._tls is None:
             self._tls = httpx2.create_ssl_context(trust_env=False)
             self._tls.set_alpn_protocols(["http/1.1"])
+        return cast("ssl.SSLContext", _Resuming(self._tls, session.tls if session is not None else None))
+
+    async def _connect(self, address: _Address) -> _Connection:
+        # Taken out: what does not lead to an answer is not tried twice.
+        session = self._sessions.pop(address, None)
+        if session is not None and time.monotonic() - session.verified_at >= _RESUME_S:
+            session = None
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(_CONNECT_S):
@@ -156,7 +191,7 @@ class HTTPConnections:
             _, connection = await loop.create_connection(
                 _Connection,
                 sock=taken,
-                ssl=self._tls if address.secure else None,
+                ssl=self._context(session) if address.secure else None,
                 server_hostname=address.host if address.secure else None,
                 ssl_handshake_timeout=_CONNECT_S if address.secure else None,
             )
@@ -164,6 +199,8 @@ class HTTPConnections:
             raise
         except (OSError, UnicodeError):
             raise NoAnswerError("no-connection") from None
+        resumed = session if connection.resumes else None
+        connection.verified_at = resumed.verified_at if resumed is not None else time.monotonic()
         return connection
 
 
@@ -183,7 +220,10 @@ class _Connection(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.since = 0.0
+        self.verified_at = 0.0
+        """When the certificates were verified: before this connection, where it resumes a session."""
         self._transport: asyncio.Transport | None = None
+        self._tls: ssl.SSLObject | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._answer: asyncio.Future[HTTPAnswer] | None = None
         self._headers: dict[str, str] = {}
@@ -200,6 +240,16 @@ class _Connection(asyncio.Protocol):
             return False
         return self._transport.get_write_buffer_size() == 0
 
+    def session(self) -> _Session | None:
+        """What the next connection may go on from; nothing in clear, or where the other side gives nothing out."""
+        session = self._tls.session if self._tls is not None else None
+        return _Session(session, self.verified_at) if session is not None and session.has_ticket else None
+
+    @property
+    def resumes(self) -> bool:
+        """Whether the other side went on from the session it was offered."""
+        return self._tls is not None and bool(self._tls.session_reused)
+
     async def ask(self, request: bytes, most_bytes: int) -> HTTPAnswer:
         """The whole answer."""
         if self._transport is None:
@@ -215,8 +265,9 @@ class _Connection(asyncio.Protocol):
             self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport."""
+        """Keep the transport, and TLS, which still knows its session when the connection has ended."""
         self._transport = cast("asyncio.Transport", transport)
+        self._tls = transport.get_extra_info("ssl_object")
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nobody may wait for ever."""

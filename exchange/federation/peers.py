@@ -10,7 +10,7 @@ Rules:
   is not known: a statement that comes later revives nothing.
 * A card carries no more statements and revocations than a member has reason to publish.
 * Five weeks are published ahead, so a peer that sleeps can still be written to: fetching is done long before it is
-  needed, again whenever fewer than four weeks are known, and every hour, because a key may have been revoked.
+  needed, and more often, because a key may have been revoked (`use_cases.peer_cards` says when).
 """
 
 from __future__ import annotations
@@ -33,14 +33,13 @@ from exchange.roster import Member, Status
 from exchange.schemas.node import MOST_REVOCATIONS, NodeCard
 from exchange.storage.database import Connection
 from exchange.storage.epochs import StoredEpoch, StoredRevocation, remember_peer_epochs, remember_revocations
+from exchange.storage.outbox import peers_waited_for
 from exchange.storage.peer_leases import sign_of_life
 from exchange.telemetry.logs import get_logger
 from exchange.use_cases.node import Node
+from exchange.use_cases.peer_cards import ASK_EVERY_MS, ASK_QUIET_EVERY_MS, asked_within, read_within
 from exchange.use_cases.peer_epochs import read_peer_epochs
 
-WEEKS_ENOUGH_MS = 4 * LIMITS.epoch_ms
-ASK_EVERY_MS = HOUR_MS
-"""How long a revocation may go unseen while both nodes run."""
 MOST_STATEMENTS = 32
 """On one card. Six weeks are published at a time, and more than one statement for a week where a key was changed."""
 
@@ -156,13 +155,19 @@ async def greet_peers(node: Node, transport: PeerTransport) -> None:
 
 
 async def refresh_peers(node: Node, transport: PeerTransport) -> None:
-    """Fetch the keys of every member of which fewer than four weeks are known, or whose card is an hour old."""
-    at = node.clock()
+    """Fetch the keys of every member that is due.
+
+    Of one for which something lies here the card is at most an hour old, or asked for at every call until it comes. Of
+    the others it is half a day old, and asked for once an hour until it comes.
+    """
+    waited_for = await node.database.read(peers_waited_for)
     for peer in node.world().roster.members.values():
         if peer.agency == node.agency or peer.status is not Status.ACTIVE:
             continue
-        known = await node.database.read(lambda conn, agency=peer.agency: read_peer_epochs(conn, agency))  # type: ignore[misc]
-        ends = max((epoch.not_after for epoch in known.standing(peer).statements), default=0)
-        read_at = node.card_read_at.get(peer.agency, 0)
-        if ends < at + WEEKS_ENOUGH_MS or not read_at <= at < read_at + ASK_EVERY_MS:
+        if peer.agency in waited_for:
+            due = not read_within(node, peer, ASK_EVERY_MS)
+        else:
+            due = not read_within(node, peer, ASK_QUIET_EVERY_MS) and not asked_within(node, peer, HOUR_MS)
+        if due:
             await fetch_peer_keys(node, transport, peer)
+            node.card_asked_at[peer.agency] = node.clock()

@@ -96,6 +96,7 @@ _ANY_OF_KINDS = Prepared(
 )
 _NOT_GONE = text("status IN ('queued', 'held')")
 """As it stands in the index: SQLite finds the index by these words, and reads the whole table where they are bound."""
+_WAITED_FOR = Prepared(select(OUTBOX.c.peer).where(_NOT_GONE).distinct())
 _HELD_HERE = and_(OUTBOX.c.referral == bindparam("the_referral"), OUTBOX.c.status == "held")
 _HELD_OF = Prepared(select(*_COLUMNS).where(_HELD_HERE))
 _DELETE_HELD = Prepared(delete(OUTBOX).where(_HELD_HERE))
@@ -170,6 +171,11 @@ def held_of(conn: Connection, referral: str) -> OutgoingRecord | None:
     """The disclosure that waits for this referral's acceptance."""
     row = _HELD_OF.row(conn, {"the_referral": referral})
     return OutgoingRecord(*row) if row else None
+
+
+def peers_waited_for(conn: Connection) -> frozenset[str]:
+    """Every peer for which something lies here: held until it accepts, or queued until it is there."""
+    return frozenset(agency for (agency,) in _WAITED_FOR.rows(conn, {}))
 
 
 def delete_held(conn: Connection, referral: str) -> int:

@@ -107,6 +107,10 @@ class Node:
     """The key of this week of each peer, verified with that agency key, and when it was looked up."""
     card_read_at: dict[str, int] = field(default_factory=dict)
     """When the card of each peer was last read and found good."""
+    card_asked_at: dict[str, int] = field(default_factory=dict)
+    """When each peer was last asked for it, with whatever success."""
+    asking_for_card: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
+    """Of many that want to seal to one peer one asks, and the others wait for what comes of it."""
 
     @property
     def member(self) -> Member:

@@ -153,15 +153,3 @@ async def test_a_whole_referral_takes_less_than_64_kib_cards_and_tokens_included
     assert (await story.opened("disclosure")).content is not None
     assert 20 * KIB < line.carried <= 64 * KIB
     assert line.lost == 0
-
-
-async def test_a_card_that_has_not_changed_is_not_sent_again(two: Federation) -> None:
-    line = Line(two.network, **BAD)
-    transport = transport_over(two[HELPLINE], line)
-    first = await transport.node_card(two[SHELTER].member)
-    whole = line.carried
-    again = await transport.node_card(two[SHELTER].member)
-    assert again == first
-    assert line.carried - whole <= FROM_HEAD_BYTES < whole
-    # Asked every ten minutes for a day, by a node that has not enough of the peer's keys.
-    assert whole + 144 * (line.carried - whole) <= 500_000

@@ -20,7 +20,7 @@ from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.envelope.epochs import EpochRevocation
 from exchange.envelope.statements import parse_statement
 from exchange.envelope.wire import from_base64url
-from exchange.federation.peers import ASK_EVERY_MS, fetch_peer_keys, refresh_peers
+from exchange.federation.peers import fetch_peer_keys
 from exchange.limits import DAY_MS, HOUR_MS, MINUTE_MS, WEEK_MS
 from exchange.schemas.shapes import from_millis
 from exchange.storage.database import Connection
@@ -174,21 +174,6 @@ async def test_a_process_that_did_not_fetch_the_card_itself_learns_of_it_within_
     node.epoch_memory.update(remembered)  # what another process on this database still remembers
     two.clock.pass_by(seconds=61)
     assert (await current_peer_epoch(node, peer)).key_id not in revoked
-
-
-async def test_every_peer_is_asked_for_its_card_once_an_hour(two: Federation) -> None:
-    one = two[HELPLINE]
-    await refresh_peers(one.node, one.courier._transport)
-    revoked = await revokes(two[SHELTER])
-    await refresh_peers(one.node, one.courier._transport)
-    assert (await current_peer_epoch(one.node, two[SHELTER].member)).key_id in revoked
-    two.clock.pass_by(seconds=ASK_EVERY_MS / 1000)
-    two.leave(SHELTER)
-    await refresh_peers(one.node, one.courier._transport)
-    assert (await current_peer_epoch(one.node, two[SHELTER].member)).key_id in revoked
-    two.come_back(SHELTER)  # it was not heard: the next round asks again
-    await refresh_peers(one.node, one.courier._transport)
-    assert (await current_peer_epoch(one.node, two[SHELTER].member)).key_id not in revoked
 
 
 async def test_a_revocation_is_forgotten_when_no_key_of_its_time_is_left(on_both: Federation) -> None:

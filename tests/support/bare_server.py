@@ -27,12 +27,16 @@ class BareServer:
     url: str = ""
     asked: list[bytes] = field(default_factory=list)
     connections: int = 0
+    resumed: list[bool] = field(default_factory=list)
+    """Of each connection over TLS, whether it went on from an earlier one."""
     open: set[asyncio.StreamWriter] = field(default_factory=set)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, until it ends or there are no more answers."""
         self.connections += 1
         self.open.add(writer)
+        if (tls := writer.get_extra_info("ssl_object")) is not None:
+            self.resumed.append(tls.session_reused)
         try:
             while self.answers and (request := await _request(reader)):
                 self.asked.append(request)
@@ -57,10 +61,12 @@ async def _request(reader: asyncio.StreamReader) -> bytes:
 
 
 @asynccontextmanager
-async def bare_server(answers: Sequence[bytes], *, tls: ssl.SSLContext | None = None) -> AsyncIterator[BareServer]:
+async def bare_server(
+    answers: Sequence[bytes], *, tls: ssl.SSLContext | None = None, port: int = 0
+) -> AsyncIterator[BareServer]:
     """A server on loopback."""
     bare = BareServer(list(answers))
-    server = await asyncio.start_server(bare.serve, "127.0.0.1", 0, ssl=tls)
+    server = await asyncio.start_server(bare.serve, "127.0.0.1", port, ssl=tls)
     bare.url = f"{'https' if tls else 'http'}://localhost:{server.sockets[0].getsockname()[1]}"
     try:
         yield bare

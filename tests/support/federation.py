@@ -79,6 +79,8 @@ class Network(httpx2.AsyncBaseTransport):
         """What one node asks another arrives there, and the answer does not come back."""
         self.posted: list[tuple[int, str, bytes]] = []
         """(port, path, body) of everything that travelled between nodes."""
+        self.cards_asked = 0
+        """How often a node that was there was asked for its card."""
         self.answered: list[bytes] = []
         """The body of every answer to it."""
 
@@ -87,6 +89,7 @@ class Network(httpx2.AsyncBaseTransport):
         if port in self.away or port not in self.apps:
             raise httpx2.ConnectError("away")
         body = await request.aread()
+        self.cards_asked += request.url.path == "/.well-known/referral-node"
         answer = await self.apps[port].handle_async_request(request)
         if request.url.path.startswith("/federation/"):
             self.posted.append((port, request.url.path, body))

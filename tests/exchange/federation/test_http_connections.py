@@ -6,10 +6,11 @@ import asyncio
 import gzip
 import ssl
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+import uvloop
 from support.bare_server import CLOSE, bare_server, certificate
 
 from exchange.federation import http_connections
@@ -309,3 +310,86 @@ async def test_tls_is_never_asked_for_in_clear(connections: HTTPConnections) -> 
         with pytest.raises((NoAnswerError, TimeoutError)):
             await asyncio.wait_for(ask(connections, server.url.replace("http:", "https:")), 5)
         assert server.asked == []
+
+
+LAST = GOOD + CLOSE
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_a_new_connection_resumes_the_session_of_the_one_before(
+    tmp_path: Path, loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    async def go() -> list[bool]:
+        serving, authority = certificate(tmp_path, "localhost")
+        connections = HTTPConnections(ssl.create_default_context(cafile=str(authority)))
+        async with bare_server([LAST] * 3, tls=serving) as server:
+            for _ in range(3):
+                assert (await ask(connections, server.url)).body == b"{}"
+            await connections.close()
+            return server.resumed
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        assert runner.run(go()) == [False, True, True]
+
+
+async def test_after_a_week_certificates_are_verified_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    serving, authority = certificate(tmp_path, "localhost")
+    connections = HTTPConnections(ssl.create_default_context(cafile=str(authority)))
+    async with bare_server([LAST] * 4, tls=serving) as server:
+        await ask(connections, server.url)
+        await ask(connections, server.url)
+        began = time.monotonic()
+        # Resumed twice, it is as old as its first connection.
+        monkeypatch.setattr(http_connections, "time", SevenDaysOn(began))
+        await ask(connections, server.url)
+        await ask(connections, server.url)
+        assert server.resumed == [False, True, False, True]
+    await connections.close()
+
+
+class SevenDaysOn:
+    def __init__(self, began: float) -> None:
+        self.began = began
+
+    def monotonic(self) -> float:
+        return self.began + 7 * 86_400
+
+
+async def test_a_session_leads_to_nobody_else_at_the_same_address(tmp_path: Path) -> None:
+    """Whoever is there now does not have the keys of the session, and has to show certificates."""
+    serving, authority = certificate(tmp_path, "localhost")
+    other, _ = certificate(tmp_path, "another.example")
+    connections = HTTPConnections(ssl.create_default_context(cafile=str(authority)))
+    async with bare_server([LAST], tls=serving) as server:
+        await ask(connections, server.url)
+        port = int(server.url.rpartition(":")[2])
+    async with bare_server([GOOD], tls=other, port=port) as server:
+        with pytest.raises(NoAnswerError, match="no-connection"):
+            await ask(connections, server.url)
+        assert server.asked == []
+    async with bare_server([GOOD], tls=serving, port=port) as server:
+        assert (await ask(connections, server.url)).body == b"{}"
+        assert server.resumed == [False]
+    await connections.close()
+
+
+async def test_a_session_is_not_used_at_another_address(tmp_path: Path) -> None:
+    serving, authority = certificate(tmp_path, "localhost")
+    connections = HTTPConnections(ssl.create_default_context(cafile=str(authority)))
+    async with bare_server([LAST], tls=serving) as one, bare_server([LAST], tls=serving) as other:
+        await ask(connections, one.url)
+        await ask(connections, other.url)
+        assert other.resumed == [False]
+    await connections.close()
+
+
+async def test_a_session_that_led_to_no_answer_is_not_tried_again(tmp_path: Path) -> None:
+    serving, authority = certificate(tmp_path, "localhost")
+    connections = HTTPConnections(ssl.create_default_context(cafile=str(authority)))
+    async with bare_server([LAST, CLOSE, LAST], tls=serving) as server:
+        await ask(connections, server.url)
+        with pytest.raises(NoAnswerError):
+            await ask(connections, server.url)
+        await ask(connections, server.url)
+        assert server.resumed == [False, True, False]
+    await connections.close()

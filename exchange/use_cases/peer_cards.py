@@ -1,0 +1,58 @@
+"""When a peer is asked for its node card: whoever seals or releases must hear of a revoked key within the hour.
+
+Rules:
+
+* Before something is sealed to a peer its card is read, unless this process has read it within the hour. Nobody waits
+  for long: a peer that does not answer in time is as good as away, and then the keys count that are known. It is not
+  waited for again for a while.
+* While an envelope for a peer is held or queued here, the courier asks every hour: what is released, or replaced by her
+  no, is judged by what lies here, and nobody is asked at that moment.
+* All others the courier asks twice a day. A federation is large and most of it is quiet: asked every hour, thirty
+  members cost more of a line than all their referrals.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Final
+
+from exchange.limits import HOUR_MS, MINUTE_MS
+from exchange.roster import Member
+from exchange.use_cases.node import Node
+
+ASK_EVERY_MS: Final = HOUR_MS
+"""How long a revocation may go unseen by whoever seals or releases, while both nodes run."""
+ASK_QUIET_EVERY_MS: Final = 12 * HOUR_MS
+_ASK_AGAIN_MS: Final = 10 * MINUTE_MS
+_WAITED_FOR_S: Final = 5.0
+"""Somebody waits in front of a screen. A line that takes longer is asked about by the courier, which has the time."""
+
+
+async def read_card_again(node: Node, peer: Member) -> bool:
+    """Ask the peer for its card if it was not read within the hour; returns whether something may be known now."""
+    if read_within(node, peer, ASK_EVERY_MS):
+        return False
+    async with node.asking_for_card[peer.agency]:
+        # Otherwise somebody has asked while this one waited, or shortly before.
+        if not read_within(node, peer, ASK_EVERY_MS) and not asked_within(node, peer, _ASK_AGAIN_MS):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_WAITED_FOR_S):
+                    await node.fetch_peer_keys(peer)
+            node.card_asked_at[peer.agency] = node.clock()
+    return True
+
+
+def read_within(node: Node, peer: Member, span_ms: int) -> bool:
+    """Whether this process has read the peer's card, and found it good, so short a time ago."""
+    return _within(node.card_read_at.get(peer.agency, 0), node.clock(), span_ms)
+
+
+def asked_within(node: Node, peer: Member, span_ms: int) -> bool:
+    """Whether this process has asked the peer for its card so short a time ago, with whatever success."""
+    return _within(node.card_asked_at.get(peer.agency, 0), node.clock(), span_ms)
+
+
+def _within(then: int, at: int, span_ms: int) -> bool:
+    # A clock that was put back makes nothing recent that was read in a future.
+    return then <= at < then + span_ms

@@ -1,0 +1,188 @@
+"""When a peer is asked for its card: in time for whoever seals or releases, and seldom where nothing goes on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import httpx2
+import pytest
+from support.federation import Federation
+from support.people import consent_request, referral_request
+from support.stories import begin, travelled
+
+from exchange.demo.federation import HELPLINE, SHELTER
+from exchange.federation.peers import refresh_peers
+from exchange.limits import HOUR_MS, SECOND_MS
+from exchange.use_cases import peer_cards
+from exchange.use_cases.maintain import maintain
+from exchange.use_cases.outgoing import current_peer_epoch
+from exchange.use_cases.own_epochs import revoke_own_epochs
+
+
+async def revokes(two: Federation) -> list[str]:
+    node = two[SHELTER].node
+    return list(await revoke_own_epochs(node, compromised_since=node.clock() - HOUR_MS))
+
+
+async def looks(two: Federation) -> int:
+    """The helpline's courier looks whose card is due; how many were asked and answered."""
+    before = two.network.cards_asked
+    await refresh_peers(two[HELPLINE].node, two[HELPLINE].courier._transport)
+    return two.network.cards_asked - before
+
+
+async def seals(two: Federation) -> str:
+    """The key to which the helpline would seal to the shelter now."""
+    return (await current_peer_epoch(two[HELPLINE].node, two[SHELTER].member)).key_id
+
+
+async def known(two: Federation) -> str:
+    """The same, where nobody may be asked."""
+    two.leave(SHELTER)
+    found = await seals(two)
+    two.come_back(SHELTER)
+    return found
+
+
+async def test_a_peer_for_which_something_is_held_is_asked_every_hour_and_again_until_it_answers(
+    two: Federation,
+) -> None:
+    story = await begin(two)
+    assert (await story.outgoing())["disclosure"] == ["held"]
+    await looks(two)
+    revoked = await revokes(two)
+    two.clock.pass_by(seconds=59 * 60)
+    assert await looks(two) == 0
+    two.clock.pass_by(seconds=60)
+    two.leave(SHELTER)
+    assert await looks(two) == 0
+    two.come_back(SHELTER)
+    assert await looks(two) == 1
+    assert await known(two) not in revoked
+    await story.decides("accepted")
+    flags = await story.flags()
+    assert (flags.disclosed, flags.awaiting_disclosure) == (False, True)
+
+
+async def test_a_peer_for_which_something_is_queued_is_asked_every_hour(on_both: Federation) -> None:
+    """Her no may replace what is queued, and nobody is asked at that moment."""
+    await begin(on_both, travel=False)
+    on_both.clock.pass_by(seconds=3600)
+    assert await looks(on_both) == 1
+
+
+async def test_a_peer_with_which_nothing_goes_on_is_asked_twice_a_day(two: Federation) -> None:
+    asked = []
+    for _ in range(24 * 6):
+        two.clock.pass_by(seconds=600)
+        asked.append(await looks(two))
+    assert sum(asked) == 2
+
+
+async def test_a_quiet_peer_that_does_not_answer_is_asked_again_an_hour_later(two: Federation) -> None:
+    two.clock.pass_by(hours=12)
+    two.leave(SHELTER)
+    assert await looks(two) == 0
+    two.come_back(SHELTER)
+    two.clock.pass_by(seconds=59 * 60)
+    assert await looks(two) == 0
+    two.clock.pass_by(seconds=60)
+    assert await looks(two) == 1
+
+
+async def test_who_refers_after_an_hour_seals_to_no_key_that_was_revoked_meanwhile(on_both: Federation) -> None:
+    """The courier has not asked."""
+    before = on_both.network.cards_asked
+    revoked = await revokes(on_both)
+    await seals(on_both)
+    assert on_both.network.cards_asked == before
+    on_both.clock.pass_by(hours=1)
+    for one in on_both.nodes.values():
+        await maintain(one.node)
+    await begin(on_both)
+    assert on_both.network.cards_asked == before + 1
+    assert travelled(on_both)[-1].header.epoch_key is not None
+    assert {one.header.epoch_key for one in travelled(on_both)}.isdisjoint(revoked)
+
+
+async def test_who_answers_after_an_hour_does_not_either(two: Federation) -> None:
+    story = await begin(two)
+    node = two[HELPLINE].node
+    revoked = list(await revoke_own_epochs(node, compromised_since=node.clock() - HOUR_MS))
+    two.clock.pass_by(hours=1)
+    await story.decides("accepted")
+    (decision,) = [one.header for one in travelled(two) if one.header.kind == "decision"]
+    assert decision.epoch_key is not None
+    assert decision.epoch_key not in revoked
+
+
+async def test_of_many_that_seal_at_once_one_asks_and_all_heed(two: Federation) -> None:
+    revoked = await revokes(two)
+    two.clock.pass_by(hours=1)
+    before = two.network.cards_asked
+    assert not set(await asyncio.gather(*(seals(two) for _ in range(20)))) & set(revoked)
+    assert two.network.cards_asked == before + 1
+
+
+async def test_one_that_hangs_up_while_it_asks_leaves_the_question_to_the_next(two: Federation) -> None:
+    revoked = await revokes(two)
+    two.clock.pass_by(hours=1)
+    impatient = asyncio.create_task(seals(two))
+    await asyncio.sleep(0)
+    next_one = asyncio.create_task(seals(two))
+    impatient.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await impatient
+    assert await next_one not in revoked
+
+
+async def test_to_a_peer_that_is_away_is_sealed_as_before_and_it_is_asked_again_after_ten_minutes(
+    two: Federation,
+) -> None:
+    revoked = await revokes(two)
+    two.clock.pass_by(hours=1)
+    assert await known(two) in revoked
+    two.clock.pass_by(seconds=9 * 60)
+    assert await seals(two) in revoked
+    two.clock.pass_by(seconds=60)
+    assert await seals(two) not in revoked
+
+
+class Silence(httpx2.AsyncBaseTransport):
+    """A peer that takes the question and says nothing."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        del request
+        self.asked += 1
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+@pytest.fixture
+async def silent(two: Federation, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Silence]:
+    monkeypatch.setattr(peer_cards, "_WAITED_FOR_S", 0.3)
+    silence, port = Silence(), two[SHELTER].port
+    there, two.network.apps[port] = two.network.apps[port], silence  # type: ignore[assignment]
+    yield silence
+    two.network.apps[port] = there
+
+
+async def test_who_refers_waits_once_for_a_peer_that_says_nothing(two: Federation, silent: Silence) -> None:
+    two.clock.pass_by(hours=1)
+    client = two[HELPLINE].client()
+    consent = await client.consents.record(consent_request(SHELTER.agency))
+    requests = [referral_request(SHELTER.agency, consent.id) for _ in range(5)]
+    await asyncio.gather(*(client.referrals.send(one) for one in requests))
+    await client.referrals.send(requests[0])
+    assert silent.asked == 1
+
+
+async def test_a_clock_that_was_put_back_asks_again(two: Federation) -> None:
+    revoked = await revokes(two)
+    two.clock.pass_by(seconds=-5)
+    assert await seals(two) not in revoked
+    assert two[HELPLINE].node.clock() + 5 * SECOND_MS > two[HELPLINE].node.card_read_at[SHELTER.agency]
