@@ -122,6 +122,17 @@ async def test_an_answer_under_an_own_referral_to_the_shelters_offer(scene: Scen
     assert (await own.outgoing())["disclosure"] == ["held"]
 
 
+async def test_an_answer_in_the_shelters_name(scene: Scene) -> None:
+    """Who brings it is not who it says it is from; that the signature is not the shelter's is not even asked."""
+    hers = scene.hers[State.RECEIVED]
+    kind, event, content = ANSWERS["accepts"]
+    about = {"referral": hers.id, "in_reply_to": await hers.offer(), "sender": SHELTER.agency}
+    with watched(scene.together[HELPLINE]) as helpline:
+        said = scene.stranger.answer(kind, event, content, **about)
+        await refused(helpline, scene.stranger, said, Refusal(3, "wrong-recipient"))
+    await _nothing_is_released(scene, State.RECEIVED)
+
+
 async def test_the_shelters_own_word_lets_her_name_go(scene: Scene) -> None:
     """It was all that was missing: this is what the stranger was after."""
     hers = await begin(scene.together, priority="emergency")
