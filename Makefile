@@ -1,4 +1,4 @@
-# Everything here needs only python3 (3.11 or newer) and make: the first target makes its own virtual environment.
+# Everything but `javascript` needs only python3 (3.11 or newer) and make: the first target makes its own virtual environment.
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 SECONDS ?= 60
-.PHONY: help demo demoblind test faults check fuzz oracle timing simulate bench badline serve openapi lock clean
+.PHONY: help demo demoblind test faults check fuzz oracle timing simulate mutants javascript bench badline serve openapi lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -52,8 +52,14 @@ oracle: $(STAMP) ## Every question to the shipped contract, asked of Cedar as we
 timing: $(STAMP) ## Whether the time of a refusal tells what its words do not
 	@PYTHONPATH=tests $(BIN)/python -m timing
 
-simulate: $(STAMP) ## N=1000 random histories of four nodes, from SEED=0; SEED alone replays one with its trace
+simulate: $(STAMP) ## N=1000 random histories of two to four nodes, from SEED=0; SEED alone replays one with its trace
 	@PYTHONPATH=tests $(BIN)/python -m simulation $(if $(N),--histories $(N)) $(if $(SEED),--seed $(SEED))
+
+mutants: $(STAMP) ## Whether the simulation notices defects put in on purpose (long)
+	@PYTHONPATH=tests $(BIN)/python -m simulation --mutants -n $(or $(N),1000)
+
+javascript: $(STAMP) ## The implementation in JavaScript; needs node 20.19 and npm, without which `make test` skips it
+	@CI=1 $(BIN)/python -m pytest -p no:xdist -q tests/javascript
 
 bench: $(STAMP) ## What we claim about speed, beside the limit of this machine in the same run
 	@$(BIN)/python -m benchmarks

@@ -1,4 +1,8 @@
-"""One member posts valid and invalid envelopes as fast as it can: it is told to wait, and nobody else notices.
+"""One member posts valid and invalid envelopes as fast as it can: it is told to wait, and nobody else is refused.
+
+The others share a processor with it, and take longer: for about a second, while it uses up its bytes of a minute at
+once, several times as long as alone; afterwards, as long as it goes on asking, up to two or three times
+(`test_how_long_others_take_meanwhile` prints it, docs/faults.md has the last figures).
 
 Rules:
 
@@ -80,7 +84,7 @@ def _full(flooder: LyingPeer, count: int) -> list[bytes]:
     return [batch_of(*(flooder.forward() for _ in range(50))) for _ in range(count)]
 
 
-async def test_it_is_told_to_wait_and_the_others_do_not_notice(three: Federation) -> None:
+async def test_it_is_told_to_wait_and_the_others_arrive(three: Federation) -> None:
     shelter, flooder = three[SHELTER], await LyingPeer.of(three[EMBASSY], three[SHELTER])
     _allow(shelter, A_MINUTE)
     first = await begin(three)

@@ -1,10 +1,12 @@
-"""A client hangs up in the middle of its request, or of the answer to it: nothing is half-done, and it may repeat.
+"""A client, or a peer that delivers, hangs up in the middle of its request or of the answer to it.
+
+Nothing is half-done, and it may repeat.
 
 Rules:
 
 * A request that was not sent whole changes nothing.
-* One that was is done once, whatever became of its answer; the repeat under the same Idempotency-Key is answered with
-  the same bytes.
+* One that was is done once, whatever became of its answer; the repeat (under the same Idempotency-Key where the request
+  has one) is answered with the same bytes, a peer's with the same receipts.
 * The node says nothing about it that is personal, and nothing of it is a failure of the node.
 """
 
@@ -25,7 +27,9 @@ from support.people import CANARIES, consent_request, referral_request
 from support.real_line import as_bytes, real_line
 from support.stories import begin
 
+from contracts.vocabulary import WithdrawalForm
 from exchange.demo.federation import HELPLINE, SHELTER
+from exchange.schemas.inbox import DecisionRequest
 
 
 class HeldError(Exception):
@@ -34,7 +38,7 @@ class HeldError(Exception):
 
 @dataclass(frozen=True)
 class Act:
-    """Something that an agency's software asks of its node."""
+    """Something that an agency's software asks of its node, or a peer's courier of it."""
 
     asks: Callable[[Federation], Awaitable[Callable[[], Awaitable[Any]]]]
     """Brings it so far that it may be asked, and returns how."""
@@ -72,12 +76,48 @@ async def _acknowledge(two: Federation) -> Callable[[], Awaitable[Any]]:
     return lambda: story.helps.inbox.acknowledge(offer, lease.token)
 
 
+async def _decide(two: Federation) -> Callable[[], Awaitable[Any]]:
+    story = await begin(two)
+    offer = await story.offer()
+    return lambda: story.helps.inbox.decide(offer, DecisionRequest(decision="accepted"))
+
+
+async def _release(two: Federation) -> Callable[[], Awaitable[Any]]:
+    story = await begin(two)
+    await story.helps.inbox.decide(await story.offer(), DecisionRequest(decision="accepted"))
+    await two[SHELTER].courier.run_once()
+    assert (await story.outgoing())["disclosure"] == ["held"]
+    return lambda: story.asks.referrals.release(story.id)
+
+
+async def _say_no(two: Federation) -> Callable[[], Awaitable[Any]]:
+    story = await begin(two)
+    await story.decides("accepted")
+    return lambda: story.asks.withdrawals.of_referral(story.id, WithdrawalForm.ERASE)
+
+
+async def _deliver(two: Federation) -> Callable[[], Awaitable[Any]]:
+    """One that is new here and one that is known, and her no about the known one."""
+    known = await begin(two)
+    new = await begin(two, consent=known.consent, travel=False)
+    await known.says_no("stop-service", travel=False)
+    wires = [await new.wire_of("offer"), await known.wire_of("withdrawal")]
+    return lambda: new.post(*wires)
+
+
 _REFERRAL = {"referral": 1, "event": 1, "outbox": 2, "idempotency": 1, "change": 1, "audit": 1}
+# The agency's own name for her is gone with the referral, and what each party owes is on record.
+_HER_NO = {"event": 1, "outbox": 2, "idempotency": 1, "change": 1, "audit": 2, "attestation": 3, "client_code": -1}
+_DELIVERY = {"referral": 1, "event": 2, "inbox": 2, "seen_envelope": 2, "audit": 2}
 ACTS = {
     "hand in": Act(_hand_in, "/v1/referrals", HELPLINE.agency, _REFERRAL | {"client_code": 1}, {}),
     "hand in, sealed": Act(_sealed_hand_in, "/v1/envelopes", HELPLINE.agency, _REFERRAL, {}, blind=True),
     "open": Act(_open, "/v1/inbox/open", SHELTER.agency, {}, {"audit": 1}),
     "acknowledge": Act(_acknowledge, "/acknowledgement", SHELTER.agency, {"audit": 1}, {}),
+    "decide": Act(_decide, "/decision", SHELTER.agency, {"audit": 1, "event": 1, "outbox": 1}, {}),
+    "release": Act(_release, "/release", HELPLINE.agency, {"audit": 1, "change": 1, "event": 1}, {}),
+    "say no": Act(_say_no, "/v1/withdrawals", HELPLINE.agency, _HER_NO, {}),
+    "deliver, as a peer": Act(_deliver, "/federation/v1/envelopes", SHELTER.agency, _DELIVERY, {}),
 }
 
 
@@ -116,7 +156,8 @@ async def test_nothing_is_half_done_and_a_repeat_is_answered_the_same(
         request = head + body
         before = await row_counts(node.node.database)
         async with real_line(two, node) as line:
-            for sent in (len(head) // 2, len(head), len(head) + 1, len(head) + len(body) // 2, len(request) - 1):
+            cuts = (len(head) // 2, len(head), len(head) + 1, len(head) + len(body) // 2, len(request) - 1)
+            for sent in (cut for cut in cuts if cut < len(request)):
                 await line.break_off(request[:sent])
                 assert await _grown(node, before) == {}, f"{sent} bytes of {len(request)} were sent"
             for reads in (0, 1, 20):

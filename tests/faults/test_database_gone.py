@@ -160,6 +160,7 @@ class Case:
 _BOTH_GONE = {"database": "unavailable", "key-store": "unavailable"}
 CASES = [
     pytest.param(Case("sqlite", _files("main", "keys"), _BOTH_GONE), id="sqlite: both files moved away"),
+    pytest.param(Case("sqlite", _files("main"), {"database": "unavailable"}), id="sqlite: main moved away"),
     pytest.param(
         Case("sqlite", _files("keys"), {"key-store": "unavailable"}), id="sqlite: key store moved away"
     ),
@@ -275,7 +276,7 @@ async def test_refuses_then_recovers_unattended(
 
 @pytest.mark.parametrize(
     ("world", "case"),
-    [pytest.param(c.values[0].kind, c.values[0], id=c.id) for c in (CASES[1], CASES[4])],
+    [pytest.param(c.values[0].kind, c.values[0], id=c.id) for c in (CASES[2], CASES[5])],
     indirect=["world"],
 )
 async def test_refuses_then_recovers(world: World, case: Case, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -22,10 +22,11 @@ from support.stories import Story, begin, rows
 
 from contracts.vocabulary import PRIORITY_UNDELIVERED_AFTER_S, Priority
 from exchange.demo.federation import HELPLINE, SHELTER
+from exchange.federation.peers import greet_peers
 from exchange.limits import HOUR_MS, MINUTE_MS, SECOND_MS
 from exchange.schemas.inbox import DecisionRequest, ProgressRequest
 from exchange.storage.referrals import due_for
-from exchange.storage.tables import INBOX, OUTBOX
+from exchange.storage.tables import INBOX, OUTBOX, PEER
 from exchange.use_cases.maintain import destroy_ended, maintain
 
 IN_TIME_MS = 2 * SECOND_MS
@@ -164,6 +165,13 @@ async def _nothing_waits(two: Federation) -> None:
             if not await node.node.database.read(waits):
                 break
             await asyncio.sleep(0.02)
+        else:
+            raise AssertionError("Something still waits after a minute.")
+
+
+async def _next_try(node: TestNode) -> int:
+    """When the schedule of repeats has the node's courier call its one peer again."""
+    return await node.node.database.read(lambda conn: int(conn.execute(select(PEER.c.due_at)).scalar_one()))
 
 
 def _lost(there: list[dict[str, Any]], here: list[dict[str, Any]]) -> int:
@@ -191,9 +199,12 @@ async def test_a_peer_without_a_line(two: Federation, absence: Absence) -> None:
     async with _running(two[HELPLINE]):
         # It has been trying all the time, and would try again in an hour or so.
         await two[HELPLINE].courier.run_once()
+        schedule = [await _next_try(node) for node in two.nodes.values()]
         two.connect(SHELTER)
         async with _running(two[SHELTER]):
             await _nothing_waits(two)
+        # After ten minutes the schedule's own next time is seconds away, and says nothing.
+        assert absence.hours < 1 or two.clock() < min(schedule)
     await _afterwards(two, absence, stories, offers | {"fresh": fresh})
 
 
@@ -222,3 +233,43 @@ async def _afterwards(two: Federation, absence: Absence, stories: dict[str, Stor
         )
     record("peer away", lost=lost, doubled=doubled)
     assert (lost, doubled) == (0, 0)
+
+
+async def _greets(two: Federation, _story: Story) -> None:
+    """The shelter's node was started, or woke from sleep."""
+    await greet_peers(two[SHELTER].node, two[SHELTER].courier._transport)
+
+
+async def _is_greeted(two: Federation, _story: Story) -> None:
+    """The helpline's was, and the shelter answers."""
+    await greet_peers(two[HELPLINE].node, two[HELPLINE].courier._transport)
+
+
+async def _delivers(two: Federation, story: Story) -> None:
+    """The shelter has something to say, which waits for no schedule: it has not called all the time."""
+    await story.helps.inbox.report_progress(await story.offer(), ProgressRequest(state="in-service"))
+    assert await two[SHELTER].courier.run_once() == 1
+
+
+@pytest.mark.parametrize("sign", [_greets, _is_greeted, _delivers])
+async def test_everything_goes_at_the_first_sign_of_life(
+    two: Federation, sign: Callable[[Federation, Story], Awaitable[None]]
+) -> None:
+    """Before it the line alone brings nothing about, and after it the schedule has not come either."""
+    story, stopped = await begin(two), await begin(two)
+    await story.decides("accepted")
+    two.cut_off(SHELTER)
+    await stopped.says_no("stop-service", travel=False)
+    offer = await begin(two, travel=False)
+    for _ in range(13):
+        await two[HELPLINE].courier.run_once()
+        two.clock.pass_by(hours=2)
+    await two[HELPLINE].courier.run_once()
+    two.connect(SHELTER)
+    schedule = await _next_try(two[HELPLINE])
+    assert await two[HELPLINE].courier.run_once() == 0
+    assert (await stopped.outgoing())["withdrawal"] == (await offer.outgoing())["offer"] == ["queued"]
+    await sign(two, story)
+    assert await two[HELPLINE].courier.run_once() == 1
+    assert (await stopped.outgoing())["withdrawal"] == (await offer.outgoing())["offer"] == ["delivered"]
+    assert two.clock() < schedule

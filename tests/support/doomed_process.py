@@ -14,7 +14,8 @@ node's home names a role, a moment and a place; the process of that role kills i
 * the place is a request, such as `POST /v1/referrals`, ids in its path written as `{id}`: `arrived`, `half-answered`
   (status and headers are sent, the body is not) or `answered`.
 
-Every transaction function that a process reached stands in the file `transactions` in the node's home.
+Every transaction function that a process reached stands, behind its role, in the file `transactions` in the node's
+home.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ def doom_file(home: Path) -> Path:
 
 
 def transactions_file(home: Path) -> Path:
-    """Where the transaction functions stand that a node's processes have reached."""
+    """Where the roles and transaction functions stand that a node's processes have reached."""
     return home / "transactions"
 
 
@@ -103,7 +104,7 @@ def _note(place: str) -> None:
     if place not in _REACHED:
         _REACHED.add(place)
         with transactions_file(_home()).open("a", encoding="utf-8") as notes:
-            notes.write(place + "\n")
+            notes.write(f"{_ROLE[0]}|{place}\n")
 
 
 def _watch_commits() -> None:

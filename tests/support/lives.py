@@ -1,7 +1,9 @@
 """The life of one referral between two nodes in processes of their own, of which one may be killed on the way.
 
 A helpline refers a woman to an embassy; the embassy looks, takes over and accepts; her name is released; she says no
-and everything is destroyed (`erased`), or the helpline takes the referral back before an answer (`recalled`).
+and everything is destroyed (`erased`), or she says it at the embassy, which destroys after a day (`blocked`), or in two
+steps while she is served (`stopped`). Or the helpline takes the referral back before an answer (`recalled`), or the
+embassy declines (`declined`).
 
 Every call is made as an agency's own system would: it is repeated, under the same Idempotency-Key, until there is an
 answer; what died is started again, as systemd does. `look` then compares what lies on both sides.
@@ -13,7 +15,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
@@ -25,7 +27,7 @@ from support.node_processes import ONCE, PATIENCE_S, NodeProcesses
 from contracts.vocabulary import Priority, WithdrawalForm
 from exchange.client import AgencyClient, NodeUnreachableError, ProblemError, new_idempotency_key
 from exchange.demo.people import seruni
-from exchange.schemas.inbox import DecisionRequest, InboxItem
+from exchange.schemas.inbox import DecisionRequest, InboxItem, ProgressRequest
 from exchange.schemas.referrals import ReferralRequest
 from exchange.storage.database import Connection
 from exchange.storage.tables import EVENT, INBOX, OUTBOX, REFERRAL, REFERRAL_KEY, SEEN_ENVELOPE
@@ -35,7 +37,17 @@ T = TypeVar("T")
 HELPLINE, EMBASSY = "helpline", "embassy"
 STEPS: Final = {
     "erased": ("hand in", "look", "decide", "release", "say no"),
+    "blocked": ("hand in", "decide", "release", "say no there"),
+    "stopped": ("hand in", "decide", "release", "serve", "stop sharing", "stop service"),
     "recalled": ("hand in", "recall"),
+    "declined": ("hand in", "decline"),
+}
+_STATES: Final = {
+    "erased": "withdrawn",
+    "blocked": "withdrawn",
+    "stopped": "withdrawn",
+    "recalled": "recalled",
+    "declined": "declined",
 }
 _STOPS = {"withdrawal", "erasure-receipt", "recall"}
 
@@ -159,6 +171,7 @@ class Life:
         """A consent is on record; nothing is handed in."""
         now = datetime.now(UTC)
         person = seruni(now)
+        person = replace(person, provisions=tuple(one | {"feedback": "status"} for one in person.provisions))
         consent = await helpline.consents.record(person.consent(now))
         request = person.referral(consent.id).model_copy(update={"priority": priority})
         await embassy.inbox.list()  # a token is there: what dies is the step and nothing before it
@@ -172,7 +185,12 @@ class Life:
             "decide": self._decide,
             "release": self._release,
             "say no": self._say_no,
+            "say no there": self._say_no_there,
+            "serve": self._serve,
+            "stop sharing": self._stop_sharing,
+            "stop service": self._stop_service,
             "recall": self._recall,
+            "decline": self._decline,
         }[name]
         if self.death is None or self.death.step != name:
             await work()
@@ -220,13 +238,7 @@ class Life:
         await self._settles()
 
     async def _say_no(self) -> None:
-        key = self.keys.setdefault("say no", new_idempotency_key())
-
-        async def no() -> Any:
-            return await self.helpline.withdrawals.of_referral(self.referral, WithdrawalForm.ERASE, idempotency_key=key)
-
-        assert await answered(no) == await answered(no)
-        await self._arrives(self.pair.embassy, "withdrawal")
+        await self._says(WithdrawalForm.ERASE, self.helpline, self.pair.embassy)
         for node in self.pair.both:
             await self._arrives(node, "erasure-receipt")
         await self._settles()
@@ -234,6 +246,42 @@ class Life:
         with pytest.raises(ProblemError) as gone:
             await answered(lambda: self.helpline.referrals.send(self.request, idempotency_key=self.keys["hand in"]))
         assert gone.value.problem.code == "answer-destroyed"
+
+    async def _say_no_there(self) -> None:
+        await self._says(WithdrawalForm.ERASE, self.embassy, self.pair.helpline)
+
+    async def _stop_sharing(self) -> None:
+        await self._says(WithdrawalForm.STOP_SHARING, self.helpline, self.pair.embassy)
+
+    async def _stop_service(self) -> None:
+        await self._says(WithdrawalForm.STOP_SERVICE, self.helpline, self.pair.embassy)
+
+    async def _says(self, form: WithdrawalForm, to: AgencyClient, other: NodeProcesses) -> None:
+        """Her no, said to one agency, arrives at the other."""
+        key = self.keys.setdefault(form.value, new_idempotency_key())
+
+        async def no() -> Any:
+            return await to.withdrawals.of_referral(self.referral, form, idempotency_key=key)
+
+        assert await answered(no) == await answered(no)
+        await self._arrives(other, "withdrawal", form.value)
+        await self._settles()
+
+    async def _serve(self) -> None:
+        offer, served = await self._offer(), ProgressRequest(state="in-service")
+        for _ in range(2):
+            act = await answered(lambda: self.embassy.inbox.report_progress(offer.id, served))
+            assert act.referral.state == "in-service"
+        await self._arrives(self.pair.helpline, "progress")
+        await self._settles()
+
+    async def _decline(self) -> None:
+        offer, declined = await self._offer(), DecisionRequest(decision="declined", reason="no-capacity")
+        for _ in range(2):
+            act = await answered(lambda: self.embassy.inbox.decide(offer.id, declined))
+            assert act.referral.state == "declined"
+        await self._arrives(self.pair.helpline, "decision")
+        await self._settles()
 
     async def _recall(self) -> None:
         for _ in range(2):
@@ -252,8 +300,10 @@ class Life:
             page = await answered(lambda: self.embassy.inbox.list(cursor, limit=100))  # noqa: B023 - awaited at once
         raise AssertionError("The offer is not in the inbox.")
 
-    async def _arrives(self, node: NodeProcesses, kind: str) -> None:
+    async def _arrives(self, node: NodeProcesses, kind: str, event: str | None = None) -> None:
         query = select(INBOX.c.id).where(INBOX.c.referral == self.referral, INBOX.c.kind == kind)
+        if event is not None:
+            query = query.where(INBOX.c.event == event)
         await until(lambda: node.look(lambda conn: conn.execute(query).first()) is not None, f"{kind} at {node.agency}")
 
     async def _settles(self) -> None:
@@ -299,12 +349,14 @@ async def live(pair: Pair, ends: str, death: Death | None = None, *, priority: P
 
 
 def _ended_well(found: Found, ends: str, sender: Side, receiver: Side) -> None:
-    """The end itself: her no left nothing, a recall left the offer closed."""
-    if sender.record["state"] != {"erased": "withdrawn", "recalled": "recalled"}[ends]:
+    """The end itself: erasure left nothing, and no other end a disclosure that waits."""
+    if sender.record["state"] != _STATES[ends]:
         found.differs.append(f"ended as {sender.record['state']}")
-    if ends == "recalled":
-        if any(row["status"] == "held" for row in sender.outbox):
-            found.lost.append("the recall: a disclosure is still held")
+    if any(row["status"] == "held" for row in sender.outbox):
+        found.lost.append("the end: a disclosure is still held")
+    if ends == "blocked" and None in (sender.record["blocked_at"], receiver.record["blocked_at"]):
+        found.lost.append("her no: what is to be destroyed is still shown")
+    if ends != "erased":
         return
     for name, side in (("helpline", sender), ("embassy", receiver)):
         left = [row["kind"] for row in side.inbox + side.outbox if row["kind"] not in _STOPS and row["ciphertext"]]

@@ -142,9 +142,10 @@ class NodeProcesses:
         finally:
             doom_file(self.home).unlink()
 
-    def transactions(self) -> set[str]:
-        """Every transaction function that its processes have reached."""
-        return set(transactions_file(self.home).read_text("utf-8").split("\n")) - {""}
+    def transactions(self) -> set[tuple[str, str]]:
+        """Every transaction function that its processes have reached, each behind the role of the process."""
+        lines = transactions_file(self.home).read_text("utf-8").splitlines()
+        return {(role, place) for role, _, place in (line.partition("|") for line in lines)}
 
     def stop(self, *roles: str) -> list[int]:
         """End processes in order; their exit codes."""

@@ -21,17 +21,24 @@ def decided(field: str, outcome: str, stage: str | None = None) -> FieldDecision
 
 
 @pytest.mark.timeout(180)
-def test_the_demo_holds(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("flags", "last"),
+    [
+        pytest.param((), "completed 2 · declined 1 · refused 1 · withdrawn 1", id="four nodes"),
+        pytest.param(("--blind",), "completed 1 · refused 1 · withdrawn 1", id="keys elsewhere"),
+    ],
+)
+def test_the_demo_holds(tmp_path: Path, flags: tuple[str, ...], last: str) -> None:
     variables = os.environ | {"TMPDIR": str(tmp_path), "COLUMNS": "140"}
     done = subprocess.run(
-        [sys.executable, "-c", "from exchange.cli import main; main()", "demo"],
+        [sys.executable, "-c", "from exchange.cli import main; main()", "demo", *flags],
         env=variables,
         capture_output=True,
         check=False,
         text=True,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr
-    assert done.stdout.splitlines()[-1] == "completed 2 · declined 1 · refused 1 · withdrawn 1"
+    assert done.stdout.splitlines()[-1] == last
     assert list(tmp_path.iterdir()) == []
 
 
