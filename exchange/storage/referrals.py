@@ -66,6 +66,12 @@ class ReferralRecord(NamedTuple):
     number: int = 0
     seen: int = 0
     sealed_facts: bytes | None = None
+    known_as: str | None = None
+
+    @property
+    def beside_anothers(self) -> bool:
+        """Whether its peer's id for it is another member's referral here, so that it lies under one of its own."""
+        return self.known_as is not None and self.known_as != self.id
 
 
 class EventRecord(NamedTuple):

@@ -187,7 +187,8 @@ async def sealed_envelope(node: Node, acting: Acting, item: str) -> WireEnvelope
     if row is None or referral is None or not may_see(referral, acting.unit):
         raise not_found()
     header = header_bytes(node, row)
-    if header is None or not may_be_shown(row, referral):
+    # The header names an id that is another member's referral here; `kind` and `event` say all there is.
+    if header is None or referral.beside_anothers or not may_be_shown(row, referral):
         raise destroyed()
     await node.database.write(lambda conn: audit(conn, node, acting, "fetched-sealed", [item]))
     return WireEnvelope(
