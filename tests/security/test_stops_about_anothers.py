@@ -21,7 +21,9 @@ from exchange.client.errors import ProblemError
 from exchange.demo.federation import HELPLINE, LABOUR_OFFICE, SHELTER
 from exchange.envelope.format import Envelope
 from exchange.envelope.kinds import Kind
+from exchange.envelope.wire import read_again
 from exchange.schemas.federation import BatchAnswer
+from exchange.use_cases.arrivals import _alias
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -221,20 +223,49 @@ async def test_erase_is_attested_under_the_id_that_it_named(
     heard = await rows_of(three[LABOUR_OFFICE])
     new = [row for row in heard["inbox"] if row not in before["inbox"] and "'erasure-receipt'" in row]
     assert [sum(f"'{one}'" in row for row in new) for one in (hers, nothing)] == [1, 1]
+
+    # Said again about a tombstone it asks the agency for its word too, and whoever gives it never sees her id.
+    again = stranger.stop(Kind.WITHDRAWAL, referral=hers, event="erase")
+    await stranger.deliver(again)
+    act = await receiver.one.client().inbox.attest_erasure(read_again(again.header)["id"])
+    assert hers not in act.model_dump_json()
+    await three.travel(2)
+    (word,) = [row for row in (await rows_of(three[LABOUR_OFFICE]))["inbox"] if "'erased-by-agency'" in row]
+    assert f"'{hers}'" in word
     assert (await receiver.one.client().referrals.read(hers)).state == "received"
 
 
+async def test_with_keys_elsewhere_no_word_leaves_under_the_id_of_this_node(tmp_path: Path) -> None:
+    """The agency's own software seals by the id that the node shows it; that one must not reach the sender."""
+    async with federation(tmp_path, (HELPLINE, SHELTER, LABOUR_OFFICE), blind=(SHELTER,)) as together:
+        shelter = together[SHELTER]
+        hers = await offered(await LyingPeer.of(together[HELPLINE], shelter))
+        stranger = await LyingPeer.of(together[LABOUR_OFFICE], shelter)
+        erase = [stranger.stop(Kind.WITHDRAWAL, referral=hers, event="erase") for _ in range(2)]
+        assert [one.result for one in await stranger.deliver(*erase)] == ["accepted", "accepted"]
+        client = shelter.client()
+        (item,) = {one.referral for one in (await client.inbox.list()).items if one.sender == stranger.liar.agency}
+        assert item != hers
+        before = (await rows_of(shelter))["outbox"]
+        with pytest.raises(ProblemError) as refused:
+            await shelter.vault(client).attest_erasure(item)
+        assert refused.value.problem.status == 404
+        assert (await rows_of(shelter))["outbox"] == before
+
+
 async def test_the_sender_cannot_name_the_id_under_which_it_lies(
-    receiver: Watched, party: LyingPeer, stranger: LyingPeer
+    three: Federation, receiver: Watched, party: LyingPeer, stranger: LyingPeer
 ) -> None:
-    """Two members' stops about one referral lie under two ids, and neither is what the other could compute."""
-    hers, mine = secrets.token_hex(16), await offered(stranger)
-    await party.deliver(party.stop(Kind.RECALL, referral=mine))
-    await party.deliver(party.forward(referral=hers))
+    """It begins with the same time, so that it lies with its neighbours; the rest is keyed, for each member apart."""
+    hers = await offered(party)
+    aliases = [
+        _alias(node, member, hers)
+        for node in (receiver.one.node, three[HELPLINE].node)
+        for member in (stranger.liar.agency, party.liar.agency)
+    ]
+    assert {one[:12] for one in aliases} == {hers[:12]}
+    assert len({*aliases, hers}) == 5
     before = await receiver.rows()
     await stranger.deliver(stranger.stop(Kind.RECALL, referral=hers))
-    after = await receiver.rows()
-    (row,) = set(after["referral"]) - set(before["referral"])
-    assert f"'{hers}'" in row
-    assert row[2:14] == hers[:12]
-    assert row[2:34] != hers
+    (row,) = set((await receiver.rows())["referral"]) - set(before["referral"])
+    assert row.startswith(f"('{aliases[0]}', '{hers}'")
