@@ -104,6 +104,7 @@ _ATTESTATION_COLUMNS = [ATTESTATION.c[name] for name in AttestationRecord._field
 _INSERT = Prepared(insert(REFERRAL), columns=_NAMES)
 _ROWS = select(*_COLUMNS)
 _LOAD = Prepared(where_listed(_ROWS, REFERRAL.c.id))
+_PEERS = Prepared(where_listed(select(REFERRAL.c.id, REFERRAL.c.peer), REFERRAL.c.id))
 # Locked, and in one order everywhere: on PostgreSQL another process could change them after they were compared. The
 # dialect of SQLite, where writers are serialised, leaves FOR UPDATE out.
 _VERSIONS = Prepared(
@@ -194,6 +195,11 @@ def lock_referrals(conn: Connection, ids: Iterable[str]) -> dict[str, ReferralRe
 def load_referrals(conn: Connection, ids: Iterable[str]) -> dict[str, ReferralRecord]:
     """Those of the referrals that exist, by id."""
     return _by_id(_LOAD.rows(conn, {"the_ids": list(ids)}))
+
+
+def peers_of(conn: Connection, ids: Iterable[str]) -> dict[str, str]:
+    """With whom those of the referrals are that exist; nothing else of them is read."""
+    return dict(_PEERS.rows(conn, {"the_ids": list(ids)}))
 
 
 def _by_id(rows: Iterable[Row]) -> dict[str, ReferralRecord]:

@@ -20,7 +20,7 @@ from exchange.referral.lifecycle import EventName, Side, State
 from exchange.storage.database import Connection
 from exchange.storage.inbox import envelope_ids_in, ids_of_others, recall_answers
 from exchange.storage.outbox import envelope_ids_out
-from exchange.storage.referrals import EventRecord, ReferralRecord, events_of, load_referrals
+from exchange.storage.referrals import EventRecord, ReferralRecord, events_of, load_referrals, peers_of
 from exchange.use_cases.facts import Facts, open_facts
 from exchange.use_cases.node import Node
 from exchange.verification import ParsedItem, ReferralMemory
@@ -98,13 +98,12 @@ async def read_memory(node: Node, peer: str, items: Iterable[ParsedItem]) -> Bat
     def read(conn: Connection) -> BatchMemory:
         envelopes = [item.header.id for item in listed]
         answers, taken = recall_answers(conn, peer, envelopes), ids_of_others(conn, peer, envelopes)
-        found = load_referrals(conn, [*aliases, *aliases.values()])
-        records = {
-            referral: record
-            for referral, alias in aliases.items()
-            if (record := found.get(alias) or found.get(referral)) is not None and record.peer == peer
-        }
-        foreign = frozenset(aliases.keys() & found.keys() - records.keys())
+        peers = peers_of(conn, [*aliases, *aliases.values()])
+        here = {referral: alias if alias in peers else referral for referral, alias in aliases.items()}
+        # The rows in a second statement, and of another's none: that one exists shows in no row that is decoded.
+        found = load_referrals(conn, [one for one in here.values() if peers.get(one) == peer])
+        records = {referral: found[one] for referral, one in here.items() if one in found}
+        foreign = frozenset(aliases.keys() & peers.keys() - records.keys())
         if not records:
             return BatchMemory(answers, aliases, taken=taken, foreign=foreign)
         ids = [record.id for record in records.values()]
