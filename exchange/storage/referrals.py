@@ -66,6 +66,12 @@ class ReferralRecord(NamedTuple):
     number: int = 0
     seen: int = 0
     sealed_facts: bytes | None = None
+    known_as: str | None = None
+
+    @property
+    def beside_anothers(self) -> bool:
+        """Whether its peer's id for it is another member's referral here, so that it lies under one of its own."""
+        return self.known_as is not None and self.known_as != self.id
 
 
 class EventRecord(NamedTuple):
@@ -98,6 +104,7 @@ _ATTESTATION_COLUMNS = [ATTESTATION.c[name] for name in AttestationRecord._field
 _INSERT = Prepared(insert(REFERRAL), columns=_NAMES)
 _ROWS = select(*_COLUMNS)
 _LOAD = Prepared(where_listed(_ROWS, REFERRAL.c.id))
+_PEERS = Prepared(where_listed(select(REFERRAL.c.id, REFERRAL.c.peer), REFERRAL.c.id))
 # Locked, and in one order everywhere: on PostgreSQL another process could change them after they were compared. The
 # dialect of SQLite, where writers are serialised, leaves FOR UPDATE out.
 _VERSIONS = Prepared(
@@ -188,6 +195,11 @@ def lock_referrals(conn: Connection, ids: Iterable[str]) -> dict[str, ReferralRe
 def load_referrals(conn: Connection, ids: Iterable[str]) -> dict[str, ReferralRecord]:
     """Those of the referrals that exist, by id."""
     return _by_id(_LOAD.rows(conn, {"the_ids": list(ids)}))
+
+
+def peers_of(conn: Connection, ids: Iterable[str]) -> dict[str, str]:
+    """With whom those of the referrals are that exist; nothing else of them is read."""
+    return dict(_PEERS.rows(conn, {"the_ids": list(ids)}))
 
 
 def _by_id(rows: Iterable[Row]) -> dict[str, ReferralRecord]:

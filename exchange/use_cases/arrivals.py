@@ -4,7 +4,8 @@ An offer and its recall may stand in the same batch, so each accepted item chang
 database is written once, at the end; if a referral changed there meanwhile, the whole batch is judged again.
 
 A referral with another member than the sender is no memory: it is read no further than an unknown one, so that neither
-the answer nor the time it takes says that it exists.
+the answer nor the time it takes says that it exists. A stop about it leaves what one about an unknown referral leaves,
+a tombstone between the two: here under an id of its own (`_alias`), beside the other member's referral.
 """
 
 from __future__ import annotations
@@ -12,16 +13,20 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from contracts.vocabulary import Purpose
 from exchange.referral.lifecycle import EventName, Side, State
 from exchange.storage.database import Connection
 from exchange.storage.inbox import envelope_ids_in, ids_of_others, recall_answers
 from exchange.storage.outbox import envelope_ids_out
-from exchange.storage.referrals import EventRecord, ReferralRecord, events_of, load_referrals
+from exchange.storage.referrals import EventRecord, ReferralRecord, events_of, load_referrals, peers_of
 from exchange.use_cases.facts import Facts, open_facts
 from exchange.use_cases.node import Node
 from exchange.verification import ParsedItem, ReferralMemory
+
+_TIME_CHARACTERS: Final = 12
+_ID_CHARACTERS: Final = 32
 
 
 @dataclass(slots=True)
@@ -40,13 +45,23 @@ class BatchMemory:
     """Everything that one batch is judged by."""
 
     answers: dict[str, tuple[str, bytes | None]]
+    aliases: Mapping[str, str]
+    """Of each referral that is named: under which id what the sender says of it lies here if its own is another's."""
     known: dict[str, Known] = field(default_factory=dict)
+    """By the id that the sender uses."""
     versions: Mapping[str, int] = field(default_factory=dict)
-    """At which version each referral was read."""
+    """At which version each referral was read, by the id under which it lies here."""
     taken: frozenset[str] = frozenset()
     """Envelope ids that another sender used."""
     foreign: frozenset[str] = frozenset()
-    """Referrals that exist, with another member."""
+    """Referrals that exist, with another member, and of which nothing lies here between the two."""
+
+    def id_here(self, referral: str) -> str:
+        """Under which id the sender's referral of this id lies here, or will."""
+        known = self.known.get(referral)
+        if known is not None:
+            return known.record.id
+        return self.aliases[referral] if referral in self.foreign else referral
 
     def of(self, referral: str) -> ReferralMemory | None:
         """What verification may look at; nothing for an unknown referral and for another member's."""
@@ -78,31 +93,45 @@ class BatchMemory:
 async def read_memory(node: Node, peer: str, items: Iterable[ParsedItem]) -> BatchMemory:
     """Read, in one snapshot, everything that these items are judged by."""
     listed = list(items)
-    referrals = {item.header.referral for item in listed}
+    aliases = {item.header.referral: _alias(node, peer, item.header.referral) for item in listed}
 
     def read(conn: Connection) -> BatchMemory:
-        ids = [item.header.id for item in listed]
-        answers, taken = recall_answers(conn, peer, ids), ids_of_others(conn, peer, ids)
-        found = load_referrals(conn, referrals)
-        records = {record.id: record for record in found.values() if record.peer == peer}
-        foreign = frozenset(found.keys() - records.keys())
+        envelopes = [item.header.id for item in listed]
+        answers, taken = recall_answers(conn, peer, envelopes), ids_of_others(conn, peer, envelopes)
+        peers = peers_of(conn, [*aliases, *aliases.values()])
+        here = {referral: alias if alias in peers else referral for referral, alias in aliases.items()}
+        # The rows in a second statement, and of another's none: that one exists shows in no row that is decoded.
+        found = load_referrals(conn, [one for one in here.values() if peers.get(one) == peer])
+        records = {referral: found[one] for referral, one in here.items() if one in found}
+        foreign = frozenset(aliases.keys() & peers.keys() - records.keys())
         if not records:
-            return BatchMemory(answers, taken=taken, foreign=foreign)
-        events = events_of(conn, records)
+            return BatchMemory(answers, aliases, taken=taken, foreign=foreign)
+        ids = [record.id for record in records.values()]
+        events = events_of(conn, ids)
         sent: dict[str, set[str]] = defaultdict(set)
         received: dict[str, set[str]] = defaultdict(set)
-        for referral, envelope in envelope_ids_out(conn, records):
+        for referral, envelope in envelope_ids_out(conn, ids):
             sent[referral].add(envelope)
-        for referral, envelope in envelope_ids_in(conn, records):
+        for referral, envelope in envelope_ids_in(conn, ids):
             received[referral].add(envelope)
         known = {
-            record.id: Known(record, _facts(node, record), events[record.id], sent[record.id], received[record.id])
-            for record in records.values()
+            referral: Known(record, _facts(node, record), events[record.id], sent[record.id], received[record.id])
+            for referral, record in records.items()
         }
         versions = {record.id: record.version for record in records.values()}
-        return BatchMemory(answers, known, versions, taken, foreign)
+        return BatchMemory(answers, aliases, known, versions, taken, foreign)
 
     return await node.database.read(read)
+
+
+def _alias(node: Node, peer: str, referral: str) -> str:
+    """An id for what this peer says about a referral that has another other party.
+
+    Keyed, so that the peer cannot name it. It begins with the same time, so that it lies in the database where an
+    unknown referral of that id would.
+    """
+    digest = node.storage_key.keyed_digest("referral-alias", f"{referral} {peer}".encode())
+    return referral[:_TIME_CHARACTERS] + digest[: _ID_CHARACTERS - _TIME_CHARACTERS]
 
 
 def _facts(node: Node, record: ReferralRecord) -> Facts | None:

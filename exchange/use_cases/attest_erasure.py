@@ -13,7 +13,7 @@ from exchange.use_cases.acting import Acting
 from exchange.use_cases.cases import again, audit, find_item
 from exchange.use_cases.errors import ConflictError
 from exchange.use_cases.node import Node
-from exchange.use_cases.outgoing import agency_key, make_stop, put_out
+from exchange.use_cases.outgoing import agency_key, make_stop, put_out_stop
 from exchange.use_cases.views import referral_view
 
 
@@ -36,7 +36,7 @@ async def attest_erasure(node: Node, acting: Acting, item: str, _request: Erasur
                 view = referral_view(record, attestations_of(conn, record.id))
                 return ReferralAct(referral=view, repeated=True)
             sealed = make_stop(node, erasure_receipt(Erased.BY_AGENCY), record)
-            put_out(node, conn, sealed)
+            put_out_stop(node, conn, sealed, record)
             record_attestation(conn, record.id, "own-agency", node.clock(), sealed.digest)
             saved = save_referral(conn, record._replace(number=sealed.header.number or record.number))
             audit(conn, node, acting, "erasure-attested", [record.id], sealed.digest)

@@ -32,7 +32,7 @@ from exchange.storage.referrals import (
 from exchange.use_cases.deliver import STOPS
 from exchange.use_cases.facts import open_facts
 from exchange.use_cases.node import Node
-from exchange.use_cases.outgoing import make_stop, put_out
+from exchange.use_cases.outgoing import make_stop, put_out_stop
 from exchange.use_cases.stopping import FORWARDS
 
 
@@ -92,6 +92,6 @@ def attest_if_destroyed(node: Node, conn: Connection, record: ReferralRecord) ->
 
 def _attested(node: Node, conn: Connection, record: ReferralRecord) -> ReferralRecord:
     sealed = make_stop(node, erasure_receipt(Erased.BY_NODE), record)
-    put_out(node, conn, sealed)
+    put_out_stop(node, conn, sealed, record)
     record_attestation(conn, record.id, "own-node", node.clock(), sealed.digest)
     return record._replace(number=sealed.header.number or record.number)

@@ -189,7 +189,8 @@ async def sealed_envelope(node: Node, acting: Acting, item: str) -> WireEnvelope
     if row is None or referral is None or not may_see(referral, acting.unit):
         raise not_found()
     header = header_bytes(node, row)
-    if header is None or not may_be_shown(row, referral):
+    # The header names an id that is another member's referral here; `kind` and `event` say all there is.
+    if header is None or referral.beside_anothers or not may_be_shown(row, referral):
         raise destroyed()
     withheld = (await fresh_words(node, [(row, referral)])).withheld.get(item)
     if withheld is not None:

@@ -89,12 +89,21 @@ def latest_peer_epoch(node: Node, conn: Connection, agency: str) -> EpochStateme
 
 def put_out(node: Node, conn: Connection, sealed: SealedMessage, *, status: str = "queued") -> None:
     """Store an envelope for the courier, with its header sealed at rest."""
+    _store(node, conn, sealed, sealed.header.referral, status)
+
+
+def put_out_stop(node: Node, conn: Connection, sealed: SealedMessage, record: ReferralRecord) -> None:
+    """As `put_out`, for what `make_stop` made of this record: it lies with it, whatever id its header names."""
+    _store(node, conn, sealed, record.id, "queued")
+
+
+def _store(node: Node, conn: Connection, sealed: SealedMessage, referral: str, status: str) -> None:
     header, envelope = sealed.header, sealed.envelope
     enqueue(
         conn,
         OutgoingRecord(
             id=header.id,
-            referral=header.referral,
+            referral=referral,
             peer=header.recipient,
             kind=header.kind.value,
             status=status,
@@ -114,11 +123,11 @@ def put_out(node: Node, conn: Connection, sealed: SealedMessage, *, status: str 
 
 
 def make_stop(node: Node, stop: Stop, record: ReferralRecord, *, in_reply_to: str | None = None) -> SealedMessage:
-    """A stop for the other party of a referral. Needs no keys of the peer and no agency key."""
+    """A stop for the other party of a referral, by the id it knows. Needs no keys of the peer and no agency key."""
     at = node.clock()
     posting = Posting(
         envelope_id=node.timed_id(at),
-        referral=record.id,
+        referral=record.known_as or record.id,
         recipient=record.peer,
         roster=node.world().roster,
         seen=record.seen,

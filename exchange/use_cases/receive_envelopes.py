@@ -11,8 +11,9 @@ Rules:
 * All items are checked, then all are opened, then all are signed for: one step's code stays in the processor's caches
   (`exchange.use_cases.turns`). Of two about one referral the second is judged by what the first has changed.
 * What a peer is told must not tell whether a person is known: an unknown referral and somebody else's look alike. That
-  an id is another's is found last, by an envelope that is right in every other way; a stop about another's referral is
-  signed for, remembered for its repeats, and does nothing.
+  an id is another's is found last, by an envelope that is right in every other way. A stop about another's referral is
+  what one about an unknown referral is, with the same statements and everything that follows from it later: a tombstone
+  between the two, which lies beside the other member's referral and touches nothing of it (`arrivals`).
 """
 
 from __future__ import annotations
@@ -235,7 +236,7 @@ def _opened(checked: CheckedItem, keys: _Keys | None, around: Circumstances) -> 
 def _absorbed(node: Node, opened: _Opened, memory: BatchMemory, around: Circumstances) -> Arrival:
     """What it does, and the receipt for it."""
     item = opened.checked.item
-    disregarded = _is_anothers(item, memory)
+    _refuse_anothers_id(item, memory)
     receipt = DeliveryReceipt(
         envelope=item.header.id,
         digest=item.digest,
@@ -246,7 +247,8 @@ def _absorbed(node: Node, opened: _Opened, memory: BatchMemory, around: Circumst
     )
     signed = sign_statement(receipt, node.node_key.sign)
     given = signed.to_bytes()
-    arrival = Arrival(opened.checked, opened.message, given, leaf_of(signed.body), around.at, disregarded=disregarded)
+    lies_under = memory.id_here(item.header.referral)
+    arrival = Arrival(opened.checked, opened.message, given, leaf_of(signed.body), around.at, lies_under)
     try:
         absorb(node, arrival, memory)
     except TransitionError as error:
@@ -255,15 +257,13 @@ def _absorbed(node: Node, opened: _Opened, memory: BatchMemory, around: Circumst
     return arrival
 
 
-def _is_anothers(item: ParsedItem, memory: BatchMemory) -> bool:
-    """Whether this is a stop about a referral with another member, which stops nothing."""
+def _refuse_anothers_id(item: ParsedItem, memory: BatchMemory) -> None:
     if item.header.id in memory.taken:
         raise VerificationError(8, "id-conflict")
-    if item.header.referral not in memory.foreign:
-        return False
-    if item.header.kind_class is not KindClass.STOP:
+    # A stop passes, whatever stands under that id with somebody else, and once it has the sender has one there too.
+    known = item.header.referral in memory.known
+    if item.header.referral in memory.foreign and not known and item.header.kind_class is not KindClass.STOP:
         raise VerificationError(9, "unknown-referral")
-    return True
 
 
 def _would_know_more(outcomes: Sequence[_Outcome]) -> bool:

@@ -13,7 +13,7 @@ from exchange.storage.referrals import save_referral
 from exchange.use_cases.acting import Acting
 from exchange.use_cases.cases import again, audit, find_item
 from exchange.use_cases.node import Node
-from exchange.use_cases.outgoing import make_stop, put_out
+from exchange.use_cases.outgoing import make_stop, put_out_stop
 from exchange.use_cases.views import referral_view
 
 
@@ -28,7 +28,7 @@ async def refuse_item(node: Node, acting: Acting, item: str, request: RefusalReq
         def commit(conn: Connection) -> ReferralAct:
             _, row, record = find_item(conn, item, acting.unit)
             sealed = make_stop(node, refusal(RefusalCode(request.code)), record, in_reply_to=item)
-            put_out(node, conn, sealed)
+            put_out_stop(node, conn, sealed, record)
             if row.wrapped_key is not None:
                 wipe_item(conn, item)
             saved = save_referral(conn, record._replace(number=sealed.header.number or record.number))

@@ -129,6 +129,9 @@ async def store_sealed_attestation(node: Node, acting: Acting, sealed: AgencySea
         record = load_referral(conn, header.referral)
         if record is None or record.peer != header.recipient or not may_see(record, acting.unit):
             raise not_found()
+        if record.beside_anothers:
+            # Its peer must not learn the id under which it lies here; the agency never had anything of it.
+            raise not_found()
         owed = {entry.party: entry for entry in attestations_of(conn, record.id)}.get("own-agency")
         if owed is None:
             raise ConflictError("nothing-owed", "Nobody asked for the erasure of this referral.")

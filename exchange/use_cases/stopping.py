@@ -13,7 +13,7 @@ from exchange.storage.referrals import EventRecord, ReferralRecord, remove_event
 from exchange.use_cases.answers_that_wait import say_less
 from exchange.use_cases.change_referral import change_referral
 from exchange.use_cases.node import Node
-from exchange.use_cases.outgoing import make_stop, put_out
+from exchange.use_cases.outgoing import make_stop, put_out_stop
 
 ANSWERS: Final = frozenset(kind.value for kind in Kind if class_of(kind) is KindClass.ANSWER)
 FORWARDS: Final = frozenset(kind.value for kind in (Kind.OFFER, Kind.DISCLOSURE, Kind.INFORMATION, Kind.UPDATE))
@@ -52,5 +52,5 @@ def stop_referral(
     if ends_sharing:
         record = take_back(node, conn, record, name)
     changed = change_referral(node, conn, record, what=name.value, events=[event])
-    put_out(node, conn, sealed)
+    put_out_stop(node, conn, sealed, record)
     return changed

@@ -7,7 +7,7 @@ Rules:
 * An answer is an event of the receiving side. Legality is judged by reachability, since events overtake each other; an
   older number is recorded and changes nothing.
 * A stop always counts. About an unknown referral it leaves a tombstone that refuses the later offer; about a referral
-  with another member it is remembered, and nothing else.
+  with another member the same, under an id of its own.
 * Her no deletes at once what has not left yet.
 """
 
@@ -75,15 +75,10 @@ class Arrival:
     receipt: bytes
     leaf: str
     at: int
-    disregarded: bool = False
-    """It is about a referral with another member: signed for, and without any effect."""
+    referral: str
+    """The referral it is about, by the id under which it lies here."""
     made: ReferralRecord | None = None
     """The referral, where this envelope makes it."""
-
-    @property
-    def referral(self) -> str:
-        """The referral it is about."""
-        return self.checked.item.header.referral
 
 
 def absorb(node: Node, arrival: Arrival, memory: BatchMemory) -> None:
@@ -93,8 +88,6 @@ def absorb(node: Node, arrival: Arrival, memory: BatchMemory) -> None:
         TransitionError: the event is not legal.
     """
     header = arrival.checked.item.header
-    if arrival.disregarded:
-        return
     known = memory.known.get(header.referral)
     if known is None:
         facts = _facts_of_offer(arrival) if header.kind is Kind.OFFER else None
@@ -112,7 +105,7 @@ def absorb(node: Node, arrival: Arrival, memory: BatchMemory) -> None:
         memory.known[header.referral] = known
 
 
-def store_arrivals(node: Node, conn: Connection, arrivals: Sequence[tuple[Arrival, ArrivedRecord | None]]) -> None:
+def store_arrivals(node: Node, conn: Connection, arrivals: Sequence[tuple[Arrival, ArrivedRecord]]) -> None:
     """Write a batch: referrals and events in its order, then inbox, memory of the answers, audit.
 
     Args:
@@ -127,13 +120,13 @@ def store_arrivals(node: Node, conn: Connection, arrivals: Sequence[tuple[Arriva
     for arrival, _ in arrivals:
         if arrival.made is not None and arrival.checked.item.header.kind is Kind.OFFER:
             offers.append(arrival)
-        elif not arrival.disregarded:
+        else:
             # A stop may be about an offer in the same batch.
             _make(conn, offers)
             offers = []
             _take_over(node, conn, arrival)
     _make(conn, offers)
-    add_arrived(conn, [row for _, row in arrivals if row is not None])
+    add_arrived(conn, [row for _, row in arrivals])
     remember_answers(conn, [_answer_to(node, arrival) for arrival, _ in arrivals])
     add_audits(conn, [_audit_of(arrival) for arrival, _ in arrivals])
 
@@ -157,9 +150,7 @@ def _answer_to(node: Node, arrival: Arrival) -> GivenAnswer:
 
 
 def _audit_of(arrival: Arrival) -> AuditEntry:
-    header = arrival.checked.item.header
-    action = f"{'disregarded' if arrival.disregarded else 'received'}-{header.kind}"
-    return AuditEntry(arrival.at, action, header.referral, detail=arrival.leaf)
+    return AuditEntry(arrival.at, f"received-{arrival.checked.item.header.kind}", arrival.referral, detail=arrival.leaf)
 
 
 def _changed(node: Node, conn: Connection, arrival: Arrival) -> ReferralRecord:
@@ -185,7 +176,7 @@ def _blank(node: Node, arrival: Arrival, facts: Facts | None) -> ReferralRecord:
     header = arrival.checked.item.header
     respond_by = header.respond_by or arrival.at
     return ReferralRecord(
-        id=header.referral,
+        id=arrival.referral,
         side=Side.RECEIVING.value,
         peer=header.sender,
         sector=(sector_of(facts.purpose) if facts is not None else Sector.OTHER).value,
@@ -196,7 +187,9 @@ def _blank(node: Node, arrival: Arrival, facts: Facts | None) -> ReferralRecord:
         respond_by=respond_by,
         delivered_at=arrival.at,
         seen=header.number or 0,
-        sealed_facts=seal_facts(node, header.referral, facts) if facts is not None else None,
+        sealed_facts=seal_facts(node, arrival.referral, facts) if facts is not None else None,
+        # Also where it is the same: one beside another's is no longer than any other.
+        known_as=header.referral if facts is None else None,
     )
 
 
@@ -288,10 +281,8 @@ def _word(header: Header) -> str | None:
     return header.event
 
 
-def arrived_record(node: Node, arrival: Arrival, key: ReferralKey | None) -> ArrivedRecord | None:
-    """The row of the inbox, sealed before the transaction begins; nothing for what is disregarded."""
-    if arrival.disregarded:
-        return None
+def arrived_record(node: Node, arrival: Arrival, key: ReferralKey | None) -> ArrivedRecord:
+    """The row of the inbox, sealed before the transaction begins."""
     item = arrival.checked.item
     header, envelope = item.header, item.envelope
     is_stop = header.kind_class is KindClass.STOP
@@ -300,13 +291,13 @@ def arrived_record(node: Node, arrival: Arrival, key: ReferralKey | None) -> Arr
         rewrapped = rewrap(
             arrival.message.dek,
             referral_key=key,
-            referral=header.referral,
+            referral=arrival.referral,
             envelope=header.id,
             nonce=node.entropy(NONCE_BYTES),
         )
     return ArrivedRecord(
         id=header.id,
-        referral=header.referral,
+        referral=arrival.referral,
         sender=header.sender,
         kind=header.kind.value,
         event=_word(header),

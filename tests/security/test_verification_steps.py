@@ -205,28 +205,6 @@ async def test_the_answer_does_not_tell_whether_she_is_known(three: Federation, 
         assert b'"accepted"' not in unknown[name][0], name
 
 
-@pytest.mark.parametrize("kind", list(NEVER_OFFERED))
-async def test_a_stop_about_anothers_referral_is_signed_for_and_stops_nothing(
-    three: Federation, receiver: Watched, scene: Scene, kind: str
-) -> None:
-    """As one about a referral that does not exist; so nobody learns which do, and nobody stops another's."""
-    stranger = await LyingPeer.of(three[LABOUR_OFFICE], three[SHELTER])
-    await stranger.token()
-    foreign = stranger.stop(Kind(kind), referral=scene.open, **NEVER_OFFERED[kind])
-    unknown = stranger.stop(Kind(kind), **NEVER_OFFERED[kind])
-    before = await receiver.rows()
-    about_hers, about_nothing = await stranger.deliver(foreign, unknown)
-    assert (about_hers.result, about_nothing.result) == ("accepted", "accepted")
-    assert len(about_hers.receipt or "") == len(about_nothing.receipt or "")
-    after = await receiver.rows()
-    assert [row for row in after["referral"] if scene.open in row] == [
-        row for row in before["referral"] if scene.open in row
-    ]
-    assert not [row for row in set(after["inbox"]) - set(before["inbox"]) if scene.open in row]
-    (again,) = await stranger.deliver(foreign)
-    assert again.receipt == about_hers.receipt
-
-
 async def _heard(receiver: Watched, stranger: LyingPeer, body: bytes) -> tuple[bytes, list[tuple[str, str]], list[str]]:
     await stranger.token()
     with statements_of(receiver.one) as statements:

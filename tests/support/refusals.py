@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import json
 import re
@@ -121,6 +122,16 @@ async def rows_of(one: TestNode) -> Rows:
     main: Rows = await one.node.database.read(dump(METADATA))
     keys: Rows = await one.node.key_store.database.read(dump(KEY_METADATA))
     return main | keys
+
+
+def written(before: Rows, after: Rows) -> dict[str, list[tuple[tuple[str, int], ...]]]:
+    """What was written between the two: of each new or changed row, for every column, what it is and how long."""
+
+    def shape(row: str) -> tuple[tuple[str, int], ...]:
+        values = ast.literal_eval(row)
+        return tuple((type(one).__name__, len(one) if isinstance(one, str | bytes) else 0) for one in values)
+
+    return {table: sorted(shape(row) for row in set(rows) - set(before[table])) for table, rows in after.items()}
 
 
 @contextmanager

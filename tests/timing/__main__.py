@@ -17,28 +17,19 @@ import sys
 import tempfile
 import time
 from bisect import bisect_left, bisect_right
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 from typing import Any, Final
 
 from support.http_world import NOBODYS_ID, SOUTH, Ask, HttpWorld, http_world
+from timing.envelopes import envelope_pairs
+from timing.pair import WARM_UP, Pair, Send
 
 from exchange.envelope.keys import NodeKey
 from exchange.oauth.assertion import make_assertion, token_request
 
 TELLING: Final = 0.1
-Send = Callable[[], Awaitable[tuple[int, str]]]
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two requests that must not be told apart."""
-
-    name: str
-    exists: Send
-    does_not: Send
 
 
 def longer(one: Sequence[float], other: Sequence[float]) -> float:
@@ -53,12 +44,12 @@ async def measure(pair: Pair, samples: int, random: Random) -> tuple[float, floa
     times: dict[str, list[float]] = {"exists": [], "again": [], "does_not": []}
     sends = {"exists": pair.exists, "again": pair.exists, "does_not": pair.does_not}
     said: dict[str, set[tuple[int, str]]] = {name: set() for name in sends}
-    for number in range(samples + 20):
+    for number in range(samples + WARM_UP):
         for name in random.sample(list(sends), len(sends)):
             began = time.process_time_ns()
             answer = await sends[name]()
             took = (time.process_time_ns() - began) / 1000
-            if number >= 20:
+            if number >= WARM_UP:
                 times[name].append(took)
                 said[name].add(answer)
         if number % 50 == 0:
@@ -114,19 +105,26 @@ async def _client(world: HttpWorld) -> Pair:
     return Pair("a client that is registered", ask("north-system"), ask("nobody-system"))
 
 
+async def tells(pair: Pair, samples: int, random: Random) -> bool:
+    """Measure one pair, print it, and return whether it tells."""
+    known, unknown, told, noise = await measure(pair, samples, random)
+    found = abs(told - 0.5) > max(TELLING, 2 * abs(noise - 0.5))
+    mark = "  TELLS" if found else ""
+    print(f"{pair.name:36} {known:6.0f} µs {unknown:6.0f} µs {told:6.3f} {noise:6.3f}{mark}", flush=True)
+    return found
+
+
 async def main(samples: int) -> int:
     """Measure every pair and tell."""
-    random, telling = Random(1), 0
+    random = Random(1)
     print(f"{'what is asked about':36} {'known':>9} {'unknown':>9} {'told':>6} {'noise':>6}")
     with tempfile.TemporaryDirectory(prefix="timing-") as folder:
         async with http_world(Path(folder)) as world:
-            for pair in await pairs(world):
-                known, unknown, told, noise = await measure(pair, samples, random)
-                tells = abs(told - 0.5) > max(TELLING, 2 * abs(noise - 0.5))
-                telling += tells
-                mark = "  TELLS" if tells else ""
-                print(f"{pair.name:36} {known:6.0f} µs {unknown:6.0f} µs {told:6.3f} {noise:6.3f}{mark}", flush=True)
-    return 1 if telling else 0
+            telling = [await tells(pair, samples, random) for pair in await pairs(world)]
+    with tempfile.TemporaryDirectory(prefix="timing-") as folder:
+        async with envelope_pairs(Path(folder), samples) as found:
+            telling += [await tells(pair, samples, random) for pair in found]
+    return 1 if any(telling) else 0
 
 
 if __name__ == "__main__":
