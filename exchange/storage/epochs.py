@@ -55,6 +55,7 @@ _OWN_EPOCHS = Prepared(select(*_OWN).order_by(OWN_EPOCH.c.seq))
 _PUBLISH = Prepared(insert(OWN_EPOCH), columns=_NAMES)
 _FORGET_OWN = Prepared(OWN_EPOCH.delete().where(OWN_EPOCH.c.not_after <= bindparam("the_time")))
 _PEER_EPOCHS = Prepared(select(*_PEER).where(PEER_EPOCH.c.agency == bindparam("the_agency")).order_by(PEER_EPOCH.c.seq))
+_FETCHED_AT = Prepared(select(func.max(PEER_EPOCH.c.fetched_at)).where(PEER_EPOCH.c.agency == bindparam("the_agency")))
 _REMEMBER = Prepared(insert_unless_there(PEER_EPOCH), columns=["agency", "fetched_at", *_NAMES])
 _OTHER = PEER_EPOCH.alias()
 _NEWEST = select(func.max(_OTHER.c.seq)).where(_OTHER.c.agency == PEER_EPOCH.c.agency).scalar_subquery()
@@ -86,6 +87,12 @@ def lock_own_epochs(conn: Connection) -> None:
 def own_epochs(conn: Connection) -> Sequence[StoredEpoch]:
     """Every statement of this agency, oldest first."""
     return [StoredEpoch(*row) for row in _OWN_EPOCHS.rows(conn, {})]
+
+
+def last_new_statement_at(conn: Connection, agency: str) -> int:
+    """When some process of this node last read a card of this peer with something new on it; 0 for never."""
+    row = _FETCHED_AT.row(conn, {"the_agency": agency})
+    return int(row[0] or 0) if row is not None else 0
 
 
 def publish_epochs(conn: Connection, epochs: Iterable[StoredEpoch]) -> None:

@@ -2,7 +2,8 @@
 
 Rules:
 
-* Before something is sealed to a peer its card is read, unless this process has read it within the hour. Nobody waits
+* Before something is sealed to a peer its card is read, unless this process has read it within the hour, or another one
+  has read something new on it, which lies in the database with the revocations that stood beside it. Nobody waits
   for long: a peer that does not answer in time is as good as away, and then the keys count that are known. It is not
   waited for again for a while.
 * While an envelope for a peer is held or queued here, the courier asks every hour: what is released, or replaced by her
@@ -19,6 +20,7 @@ from typing import Final
 
 from exchange.limits import HOUR_MS, MINUTE_MS
 from exchange.roster import Member
+from exchange.storage.epochs import last_new_statement_at
 from exchange.use_cases.node import Node
 
 ASK_EVERY_MS: Final = HOUR_MS
@@ -35,7 +37,13 @@ async def read_card_again(node: Node, peer: Member) -> bool:
         return False
     async with node.asking_for_card[peer.agency]:
         # Otherwise somebody has asked while this one waited, or shortly before.
-        if not read_within(node, peer, ASK_EVERY_MS) and not asked_within(node, peer, _ASK_AGAIN_MS):
+        if read_within(node, peer, ASK_EVERY_MS) or asked_within(node, peer, _ASK_AGAIN_MS):
+            return True
+        # Another process of this node may have read it, as the courier does for a peer that was never written to.
+        new_at = await node.database.read(lambda conn: last_new_statement_at(conn, peer.agency))
+        if _within(new_at, node.clock(), ASK_EVERY_MS):
+            node.card_read_at[peer.agency] = new_at
+        else:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_WAITED_FOR_S):
                     await node.fetch_peer_keys(peer)

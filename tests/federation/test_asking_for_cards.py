@@ -117,6 +117,18 @@ async def test_who_answers_after_an_hour_does_not_either(two: Federation) -> Non
     assert decision.epoch_key not in revoked
 
 
+async def test_what_another_process_of_this_node_has_read_within_the_hour_is_not_asked_for_again(
+    on_both: Federation,
+) -> None:
+    on_both[HELPLINE].node.card_read_at.clear()
+    before = on_both.network.cards_asked
+    await seals(on_both)
+    assert on_both.network.cards_asked == before
+    on_both.clock.pass_by(seconds=3600)
+    await seals(on_both)
+    assert on_both.network.cards_asked == before + 1
+
+
 async def test_of_many_that_seal_at_once_one_asks_and_all_heed(two: Federation) -> None:
     revoked = await revokes(two)
     two.clock.pass_by(hours=1)
