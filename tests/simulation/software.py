@@ -113,10 +113,10 @@ class Software:
         return goes_on
 
     def _starts_again(self) -> None:
+        # The dead run's connection goes with whatever still waits in it: it may read once more, and its next call or
+        # commit ends it.
         self._run = object()
-        dead, self.store = self.store, _Store(self._path, self)
-        if not dead._connection.in_transaction:
-            dead.close()
+        self.store = _Store(self._path, self)
 
     async def act(self, node: Node, work: Callable[[AgencyVault], Awaitable[T]]) -> T:
         """One act of this run.
