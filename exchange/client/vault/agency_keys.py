@@ -24,6 +24,7 @@ from contracts.model import Contract
 from exchange.client.vault.errors import VaultError
 from exchange.client.vault.store import AgencyKeyStore
 from exchange.envelope.errors import KeyFileError
+from exchange.envelope.ids import TAIL_BYTES, timed_id
 from exchange.envelope.key_file import open_keys, read_key_file
 from exchange.envelope.keys import AgencyKey
 from exchange.roster import Member, RosterInvalidError, RosterSnapshot, parse_roster
@@ -76,6 +77,10 @@ class Identity:
     def now(self) -> datetime:
         """The clock as an aware UTC time."""
         return datetime.fromtimestamp(self.clock() / 1000, UTC)
+
+    def timed_id(self, at: int) -> str:
+        """The id of a referral or an envelope made at this moment."""
+        return timed_id(at, self.entropy(TAIL_BYTES))
 
 
 def open_agency_folder(folder: Path, passphrase: str) -> Identity:

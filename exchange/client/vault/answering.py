@@ -20,7 +20,6 @@ from exchange.client.vault.cases import VaultCase
 from exchange.client.vault.errors import VaultError
 from exchange.client.vault.referring import case_of, signers, wire
 from exchange.client.vault.weekly_keys import peer_epoch
-from exchange.envelope.ids import TAIL_BYTES, timed_id
 from exchange.feedback import Answer, Kept, answer, answer_recall
 from exchange.limits import LIMITS
 from exchange.messages import AnswerTerms, Posting, SealedMessage, seal_answer, seal_stop_message
@@ -157,7 +156,7 @@ async def _say(
 
 def _posting(identity: Identity, view: ReferralView, at: int, expires: int, in_reply_to: str | None) -> Posting:
     return Posting(
-        envelope_id=timed_id(at, identity.entropy(TAIL_BYTES)),
+        envelope_id=identity.timed_id(at),
         referral=view.id,
         recipient=view.peer,
         roster=identity.roster,

@@ -24,7 +24,6 @@ from exchange.client.vault.errors import GateRefusedError, VaultError
 from exchange.client.vault.weekly_keys import peer_epoch
 from exchange.disclosure import ClearedLater, DisclosureRequest, Forward, Refused, clear_later
 from exchange.envelope.epochs import EpochStatement, latest_expiry_of_disclosure
-from exchange.envelope.ids import TAIL_BYTES, timed_id
 from exchange.envelope.kinds import Kind
 from exchange.hand_in import Parties
 from exchange.limits import LIMITS
@@ -74,7 +73,7 @@ async def seal(identity: Identity, client: AgencyClient, request: ReferralReques
     if isinstance(cleared, Refused):
         raise refused(cleared)
     epoch = await peer_epoch(identity, client, request.to)
-    referral = timed_id(at, identity.entropy(TAIL_BYTES))
+    referral = identity.timed_id(at)
     sealed = hand_in.seal_both(
         between,
         judged,
@@ -167,7 +166,7 @@ def _posting(
         if expires <= at:
             raise VaultError("plan-unconfirmed", "The contact plan is too old. Confirm it with her first.")
     return Posting(
-        envelope_id=timed_id(at, identity.entropy(TAIL_BYTES)),
+        envelope_id=identity.timed_id(at),
         referral=view.id,
         recipient=view.peer,
         roster=identity.roster,
