@@ -23,17 +23,36 @@ from benchmarks.badline import measure_bad_line
 from benchmarks.idle import measure_idle
 from benchmarks.latency import measure_latency
 from benchmarks.poll import measure_poll
+from benchmarks.postgres import create_database, running_server
 from benchmarks.pure import measure_pure
 from benchmarks.recovery import measure_recovery
 from benchmarks.report import markdown
 from benchmarks.telling import tell
-from benchmarks.throughput import measure_throughput, measure_throughput_on_postgresql
+from benchmarks.throughput import measure_throughput
 from benchmarks.wire import measure_bytes
+from exchange.demo.federation import NewDatabase
+
+
+def measure_on_postgresql(folder: Path) -> dict[str, Any]:
+    """What depends on the database, on a PostgreSQL that is started for it."""
+    with running_server() as server:
+
+        def made(part: str) -> NewDatabase:
+            (folder / part).mkdir()
+            return lambda name: create_database(server, f"{part}-{name}")
+
+        return {
+            "end_to_end": measure_throughput(folder / "end-to-end", "PostgreSQL", made("end-to-end")),
+            "latency": measure_latency(folder / "latency", made("latency")),
+            "poll": measure_poll(folder / "poll", made("poll")),
+            "recovery": measure_recovery(folder / "recovery", made("recovery")),
+        }
+
 
 PARTS: Final[dict[str, Callable[[Path], dict[str, Any]]]] = {
     "pure": lambda _: measure_pure(),
     "end-to-end": measure_throughput,
-    "postgresql": measure_throughput_on_postgresql,
+    "postgresql": measure_on_postgresql,
     "latency": measure_latency,
     "poll": measure_poll,
     "recovery": measure_recovery,

@@ -1,4 +1,4 @@
-"""What a poll costs, however much lies in the inbox: a thousand items, a hundred thousand, a million. On SQLite."""
+"""What a poll costs, however much lies in the inbox: a thousand items, a hundred thousand, a million."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from benchmarks.filling import fill_inbox
 from benchmarks.load import Load, percentiles
 from benchmarks.nodes import Pair, running_pair
 from benchmarks.telling import tell
+from exchange.demo.federation import NewDatabase
 
 SIZES: Final = (1_000, 100_000, 1_000_000)
 POLLS: Final = 200
@@ -28,9 +29,9 @@ def polls(size: int) -> dict[str, str]:
     }
 
 
-def measure_poll(folder: Path) -> dict[str, Any]:
+def measure_poll(folder: Path, new_database: NewDatabase | None = None) -> dict[str, Any]:
     """Percentiles of each kind of poll, by size of the inbox, and how much the median grew from least to most."""
-    with running_pair(folder / "nodes") as pair:
+    with running_pair(folder / "nodes", new_database=new_database) as pair:
         found = asyncio.run(_measure(pair))
     least, most = found[str(SIZES[0])], found[str(SIZES[-1])]
     grew = {name: round(most[name]["p50_ms"] / least[name]["p50_ms"], 2) for name in least}

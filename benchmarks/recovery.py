@@ -10,14 +10,15 @@ from typing import Any, Final
 from benchmarks.load import LONGEST_S, Load
 from benchmarks.nodes import Pair, running_pair
 from benchmarks.telling import tell
+from exchange.demo.federation import NewDatabase
 
 AWAY_S: Final = 30
 COUNT: Final = 300
 
 
-def measure_recovery(folder: Path) -> dict[str, Any]:
+def measure_recovery(folder: Path, new_database: NewDatabase | None = None) -> dict[str, Any]:
     """Seconds from the receiver's first readiness to the first referral opened, and to all delivered."""
-    with running_pair(folder / "nodes") as pair:
+    with running_pair(folder / "nodes", new_database=new_database) as pair:
         found = asyncio.run(_measure(pair))
     tell(
         f"away for {AWAY_S} s with {COUNT} handed in: first opened after {found['first_opened_s']} s, "

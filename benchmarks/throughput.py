@@ -21,8 +21,8 @@ from typing import Any, Final
 from benchmarks.limit import Shelf, bare_server, measure_limit
 from benchmarks.load import Load
 from benchmarks.nodes import Pair, running_pair
-from benchmarks.postgres import create_database, running_server
 from benchmarks.telling import tell
+from exchange.demo.federation import NewDatabase
 
 ROUNDS: Final = 3
 COUNT: Final = 1000
@@ -76,18 +76,10 @@ def medians(rounds: list[dict[str, float]], digits: int = 1) -> dict[str, float]
     return {name: round(statistics.median(one[name] for one in rounds), digits) for name in rounds[0]}
 
 
-def measure_throughput(folder: Path) -> dict[str, Any]:
-    """On SQLite."""
-    return _measure("SQLite", folder, lambda name: f"sqlite:///{folder / name}.db")
-
-
-def measure_throughput_on_postgresql(folder: Path) -> dict[str, Any]:
-    """On a PostgreSQL that is started for it."""
-    with running_server() as server:
-        return _measure("PostgreSQL", folder, lambda name: create_database(server, name))
-
-
-def _measure(database: str, folder: Path, new_database: Callable[[str], str]) -> dict[str, Any]:
+def measure_throughput(
+    folder: Path, database: str = "SQLite", new_database: NewDatabase | None = None
+) -> dict[str, Any]:
+    """All of it, on SQLite files unless another database is named and made."""
     figures = Figures()
     with ExitStack() as stack:
         limit_url = stack.enter_context(bare_server(folder))
