@@ -1,7 +1,8 @@
 """The making of a federation's nodes: homes, keys, first clients, databases.
 
 A test that names no databases gets a copy of a node that was made once in its process, in a home and in files of its
-own: founding writes and flushes two dozen files, which took longer than most tests.
+own: founding writes and flushes two dozen files, which took longer than most tests. Copies have the same keys: a
+test of two federations at once names databases for one of them.
 """
 
 from __future__ import annotations
