@@ -37,7 +37,9 @@ LONG: Final = ("processes", "durability", "simulation", "security", "exchange/de
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes long begins first: in the end no process waits for the one that has a long test left."""
     folders = tuple(Path(__file__).parent / folder for folder in LONG)
-    items.sort(key=lambda item: not any(item.path.is_relative_to(folder) for folder in folders))
+    files = {item.path for item in items}
+    long = {file for file in files if any(file.is_relative_to(folder) for folder in folders)}
+    items.sort(key=lambda item: item.path not in long)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

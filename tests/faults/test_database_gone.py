@@ -22,7 +22,8 @@ import psycopg
 import pytest
 from psycopg import sql
 from sqlalchemy import event, make_url, select
-from support.federation import Federation, TestNode, federation, sqlite_maker
+from support.federation import Federation, TestNode, federation
+from support.founded import sqlite_maker
 from support.ledger import record
 from support.people import consent_request, referral_request
 from support.postgres import Databases, PostgresServer, running_server

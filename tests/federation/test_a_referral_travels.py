@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from support.databases import MakeDatabase
-from support.federation import Federation, TestNode, federation, history_of
+from support.federation import Federation, TestNode, federation
+from support.founded import history_of
 from support.people import CANARY_NAME, consent_request, referral_request
 
 from exchange.demo.federation import HELPLINE, SHELTER

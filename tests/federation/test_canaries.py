@@ -24,7 +24,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from sqlalchemy import create_engine, inspect, text
 from support.databases import MakeDatabase
-from support.federation import Federation, TestNode, federation, history_of
+from support.federation import Federation, TestNode, federation
+from support.founded import history_of
 from support.people import referral_request
 from support.stories import Story, begin, content, her_content, now_of, plan, refusal, rows, said_inside
 

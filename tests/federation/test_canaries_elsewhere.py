@@ -9,7 +9,8 @@ from pathlib import Path
 from sqlalchemy import create_engine, inspect, text
 from support.blind import BlindStory, referred
 from support.databases import MakeDatabase
-from support.federation import Federation, federation, history_of
+from support.federation import Federation, federation
+from support.founded import history_of
 from support.people import CANARIES
 
 from contracts.vocabulary import WithdrawalForm

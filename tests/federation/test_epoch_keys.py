@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 from support.databases import MakeDatabase
-from support.federation import Federation, federation, history_of
+from support.federation import Federation, federation
+from support.founded import history_of
 from support.people import referral_request
 from support.stories import begin, now_of, travelled
 

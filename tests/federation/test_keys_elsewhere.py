@@ -8,7 +8,8 @@ import pytest
 import pytest_asyncio
 from pydantic import SecretStr
 from support.blind import referred
-from support.federation import PASSPHRASE, Federation, federation
+from support.federation import Federation, federation
+from support.founded import PASSPHRASE
 from support.people import CANARY_NAME
 
 from contracts.vocabulary import WithdrawalForm

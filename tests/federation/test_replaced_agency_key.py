@@ -10,7 +10,8 @@ from pathlib import Path
 
 import httpx2
 from pydantic import SecretStr
-from support.federation import PASSPHRASE, Federation, TestNode, federation
+from support.federation import Federation, TestNode, federation
+from support.founded import PASSPHRASE
 from support.networks import OverTransport
 
 from exchange.api.api import build_api

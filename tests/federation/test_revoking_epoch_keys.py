@@ -11,7 +11,8 @@ import httpx2
 import pytest
 from sqlalchemy import delete
 from support.blind import referred
-from support.federation import PASSPHRASE, Federation, TestNode, federation
+from support.federation import Federation, TestNode, federation
+from support.founded import PASSPHRASE
 from support.people import CANARY_NAME, consent_request, referral_request
 from support.stories import Story, begin, content, her_content, now_of, travelled
 

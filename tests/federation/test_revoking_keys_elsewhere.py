@@ -12,7 +12,8 @@ import pytest_asyncio
 from sqlalchemy import delete
 from support.blind import referred
 from support.databases import MakeDatabase
-from support.federation import PASSPHRASE, Federation, TestNode, federation, history_of
+from support.federation import Federation, TestNode, federation
+from support.founded import PASSPHRASE, history_of
 from support.stories import travelled
 
 from exchange.client import ProblemError

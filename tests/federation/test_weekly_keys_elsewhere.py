@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import pytest
 import pytest_asyncio
 from support.blind import Office
-from support.federation import PASSPHRASE, Federation, federation
+from support.federation import Federation, federation
+from support.founded import PASSPHRASE
 from support.people import consent_request, referral_request
 
 from exchange.client import ProblemError

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from support.databases import MakeDatabase
 from support.federation import Federation, federation
+from support.founded import history_of
 
 from exchange.demo.federation import HELPLINE, SHELTER
 
@@ -24,6 +25,9 @@ async def pair(tmp_path: Path) -> AsyncIterator[Federation]:
 async def pair_on_each(tmp_path: Path, make_database: MakeDatabase) -> AsyncIterator[Federation]:
     """A helpline and a shelter, once on each kind of database."""
     with ExitStack() as stack:
-        maker: Callable[[str], str] = lambda _name: stack.enter_context(make_database(None))  # noqa: E731
-        async with federation(tmp_path, (HELPLINE, SHELTER), database=maker) as together:
+
+        def make(name: str) -> str:
+            return stack.enter_context(make_database(history_of(name)))
+
+        async with federation(tmp_path, (HELPLINE, SHELTER), database=make) as together:
             yield together

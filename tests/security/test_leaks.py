@@ -135,7 +135,7 @@ class PostgresFiles:
 
     def files(self) -> Iterator[tuple[str, bytes]]:
         """The write-ahead log as it is, and after a checkpoint everything."""
-        data = self._server.folder / "data"
+        data = self._server.data
         for path in sorted((data / "pg_wal").glob("0*")):
             yield f"server-log {path.name}", path.read_bytes()
         with psycopg.connect(self._server.admin_url, autocommit=True) as connection:

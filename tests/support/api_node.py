@@ -7,6 +7,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
 import httpx2
@@ -16,6 +17,7 @@ from pydantic import BaseModel
 
 from exchange.api import build_api
 from exchange.api.examples import EXAMPLES
+from exchange.api.openapi import agency_document, federation_document
 from exchange.limits import LIMITS, Limits
 from exchange.oauth.access_token import AccessTokenSigner
 from exchange.oauth.clients import ClientKey, PeerClient, RegisteredClient
@@ -200,6 +202,13 @@ _PATH_VALUES = {
     "digest": "6b1f0d3c8e27a95440cb1f6de2703b98c5a44e1790fd62b387c1e05a9d4f8236",
     "agency": PEER,
 }
+
+
+@cache
+def documents() -> dict[str, dict[str, Any]]:
+    """Both OpenAPI documents as the code makes them; once, since every test process needs them to collect its tests."""
+    app = build_api()
+    return {"agency": agency_document(app), "federation": federation_document(app)}
 
 
 def examples_of(documents: Iterable[dict[str, Any]]) -> list[Example]:

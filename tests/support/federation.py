@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import json
 import shutil
-import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -21,6 +20,7 @@ from unittest.mock import patch
 
 import httpx2
 from pydantic import SecretStr
+from support.founded import PASSPHRASE, DatabaseMaker, Made, make
 from support.networks import OverTransport
 
 from contracts.loader import load_contract, shipped_contract
@@ -29,14 +29,13 @@ from exchange.api.api import build_api
 from exchange.api.serving import attach
 from exchange.cli import founding
 from exchange.cli.adopt import sign_adherence
-from exchange.cli.founding import CONTRACTS_NAME, KEYS_NAME, NodePlan, found
+from exchange.cli.founding import CONTRACTS_NAME
 from exchange.cli.profile import read_profile
 from exchange.client import AgencyClient, ClientKey
 from exchange.client.vault import AgencyVault, agency_keys, open_agency_folder
-from exchange.client.vault.agency_keys import AGENCY_KEYS_NAME
 from exchange.demo.federation import FOUR, AgencyPlan
 from exchange.envelope import key_file
-from exchange.envelope.key_file import FLOOR, KdfCost, KeySet, open_keys, read_key_file, seal_keys
+from exchange.envelope.key_file import KdfCost, KeySet, open_keys, read_key_file, seal_keys
 from exchange.federation.courier import Courier
 from exchange.federation.peers import fetch_peer_keys
 from exchange.federation.transport import HTTPTransport
@@ -44,13 +43,9 @@ from exchange.federation.world_files import WorldFiles
 from exchange.roster import Adoption, Member, roster_bytes
 from exchange.settings import Environment, load_settings
 from exchange.startup import open_node
-from exchange.storage.migrate import History, upgrade
 from exchange.telemetry import AccessLog, Telemetry
 from exchange.use_cases.maintain import destroy_ended, maintain
 from exchange.use_cases.node import Node
-
-PASSPHRASE = "synthetic passphrase"
-FIRST_PORT = 47001
 
 
 class Clock:
@@ -219,34 +214,6 @@ class Federation:
             await one.node.refresh_world()
 
 
-DatabaseMaker = Callable[[str], str]
-"""From `<agency>-main` or `<agency>-keys` to the address of a database."""
-
-
-def sqlite_maker(folder: Path) -> DatabaseMaker:
-    """Databases as files, copied from ones that were migrated once."""
-
-    def make(name: str) -> str:
-        file = folder / f"{name}.db"
-        shutil.copyfile(_migrated(history_of(name)), file)
-        file.chmod(0o600)
-        return f"sqlite:///{file}"
-
-    return make
-
-
-def history_of(name: str) -> History:
-    """Which tables the database of this name has."""
-    return History.KEYS if name.endswith("-keys") else History.MAIN
-
-
-@functools.cache
-def _migrated(history: History) -> Path:
-    file = Path(tempfile.mkdtemp(prefix="federation-")) / f"{history.value}.db"
-    upgrade(f"sqlite:///{file}", history)
-    return file
-
-
 _read_contract = functools.cache(load_contract)
 _judged = WorldFiles._judge
 
@@ -299,8 +266,7 @@ async def _federation(
     telemetry: Telemetry | None,
     blind: Sequence[AgencyPlan],
 ) -> AsyncIterator[Federation]:
-    maker = database or sqlite_maker(folder)
-    made = [_make(folder, place, plan, maker, blind=plan in blind) for place, plan in enumerate(plans)]
+    made = [make(folder, place, plan, database, blind=plan in blind) for place, plan in enumerate(plans)]
     _link(made)
     together = Federation(folder, Network(), Clock())
     async with AsyncExitStack() as stack:
@@ -320,51 +286,7 @@ async def _federation(
                 await client.close()
 
 
-@dataclass(slots=True)
-class _Made:
-    plan: AgencyPlan
-    home: Path
-    member: Member
-    port: int
-    database_url: str
-    key_database_url: str
-    agency_home: Path
-    key_file: Path
-
-
-def _make(folder: Path, place: int, plan: AgencyPlan, database: DatabaseMaker, *, blind: bool) -> _Made:
-    home, port = folder / plan.agency, FIRST_PORT + place
-    agency_home = folder / f"{plan.agency}-office" if blind else None
-    urls = database(f"{plan.agency}-main"), database(f"{plan.agency}-keys")
-    made = found(
-        NodePlan(
-            home=home,
-            agency=plan.agency,
-            name=plan.name,
-            kind=plan.kind,
-            country=plan.country,
-            represents=plan.represents,
-            service_types=plan.service_types,
-            public_url=f"http://127.0.0.1:{port}",
-            duty_contact="+00 000 0000 (synthetic)",
-            breach_contact="breach@example.org (synthetic)",
-            told_first=plan.told_first,
-            environment=Environment.DEMO,
-            host="127.0.0.1",
-            port=port,
-            database_url=urls[0],
-            key_database_url=urls[1],
-            actor="w-test",
-            agency_home=agency_home,
-        ),
-        PASSPHRASE,
-        cost=FLOOR,
-    )
-    key_file = home / KEYS_NAME if agency_home is None else agency_home / AGENCY_KEYS_NAME
-    return _Made(plan, home, made.member, port, *urls, agency_home or home, key_file)
-
-
-def _link(made: Sequence[_Made]) -> None:
+def _link(made: Sequence[Made]) -> None:
     data = shipped_contract()
     today = datetime.now(UTC).date()
     contract = _read_contract(data, on=today)
@@ -385,7 +307,7 @@ def _link(made: Sequence[_Made]) -> None:
             shutil.copytree(one.home / CONTRACTS_NAME, one.agency_home / CONTRACTS_NAME, dirs_exist_ok=True)
 
 
-async def _open(stack: AsyncExitStack, made: _Made, together: Federation, telemetry: Telemetry | None) -> TestNode:
+async def _open(stack: AsyncExitStack, made: Made, together: Federation, telemetry: Telemetry | None) -> TestNode:
     settings = load_settings(
         home=made.home,
         public_url=f"http://127.0.0.1:{made.port}",

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from support.databases import MakeDatabase
-from support.federation import Federation, federation, history_of
+from support.federation import Federation, federation
+from support.founded import history_of
 
 from exchange.demo.federation import HELPLINE, SHELTER
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-from support.federation import Federation, TestNode, federation, sqlite_maker
+from support.federation import Federation, TestNode, federation
+from support.founded import sqlite_maker
 from support.people import consent_request, referral_request
 
 from contracts.vocabulary import WithdrawalForm

@@ -12,14 +12,11 @@ from typing import Any
 
 import httpx2
 import pytest
-from support.api_node import CLIENT, NOW, PEER, Bench, Example, examples_of
+from support.api_node import CLIENT, NOW, PEER, Bench, Example, documents, examples_of
 
-from exchange.api import build_api
-from exchange.api.openapi import agency_document, federation_document
 from exchange.oauth.scopes import CLIENT_SCOPES, Scope
 
-_APP = build_api()
-CALLS = examples_of([agency_document(_APP), federation_document(_APP)])
+CALLS = examples_of(documents().values())
 GUARDED = [call for call in CALLS if call.scope is not None]
 PERSONAL = [call for call in GUARDED if call.name not in {"get_contract", "get_roster_mirror"}]
 CREATING = [call for call in CALLS if "Idempotency-Key" in call.headers]

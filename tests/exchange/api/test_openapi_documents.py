@@ -11,15 +11,14 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 from pydantic import BaseModel
+from support.api_node import documents
 
-from exchange.api import build_api
 from exchange.api.examples import EXAMPLES
-from exchange.api.openapi import agency_document, federation_document
 from exchange.cli.openapi import generated, write_openapi
 from exchange.schemas.referrals import SMALLEST_REFERRAL
 
 ROOT = Path(__file__).resolve().parents[3]
-DOCUMENTS = {"agency": agency_document(build_api()), "federation": federation_document(build_api())}
+DOCUMENTS = documents()
 OPERATIONS = [
     pytest.param(document, path, method, described, id=f"{name}-{described['operationId']}")
     for name, document in DOCUMENTS.items()

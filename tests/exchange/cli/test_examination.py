@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -13,11 +12,12 @@ from typing import Any
 
 import httpx2
 import pytest
+from support.homes import copied_home
 
 from exchange.cli.doctor import examine, tell
 from exchange.cli.examination import Federation, Finding, Level, look_at_contracts, read_federation
 from exchange.cli.examining_peers import look_at_network
-from exchange.demo.federation import HELPLINE, SHELTER, MadeNode, make_nodes
+from exchange.demo.federation import HELPLINE, SHELTER, make_nodes
 from exchange.envelope.epochs import published_weeks, state_epoch
 from exchange.envelope.key_file import open_keys, read_key_file
 from exchange.envelope.keys import AgencyKey, EpochKey
@@ -49,22 +49,17 @@ class Made:
 
 
 @pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> list[MadeNode]:
-    """Made once: deriving keys and making tables takes its time."""
-    nodes, _ = make_nodes(tmp_path_factory.mktemp("template"), (SHELTER, HELPLINE), Environment.SANDBOX)
-    return nodes
+def template(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """Made once for all tests."""
+    (shelter, helpline), _ = make_nodes(tmp_path_factory.mktemp("template"), (SHELTER, HELPLINE), Environment.SANDBOX)
+    keys = open_keys(read_key_file(helpline.home / "node.keys"), helpline.passphrase.encode())
+    assert keys.agency is not None
+    return Made(shelter.home, shelter.passphrase, keys.agency)
 
 
 @pytest.fixture
-def made(tmp_path: Path, template: list[MadeNode]) -> Made:
-    shelter, helpline = template
-    home = tmp_path / "node"
-    shutil.copytree(shelter.home, home)
-    config = home / "exchange.toml"
-    config.write_text(config.read_text().replace(str(shelter.home), str(home)))
-    keys = open_keys(read_key_file(helpline.home / "node.keys"), helpline.passphrase.encode())
-    assert keys.agency is not None
-    return Made(home, shelter.passphrase, keys.agency)
+def made(tmp_path: Path, template: Made) -> Made:
+    return replace(template, home=copied_home(template.home, tmp_path / "node"))
 
 
 def bad(findings: list[Finding]) -> list[Finding]:

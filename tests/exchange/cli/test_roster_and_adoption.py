@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import Result
+from support.homes import copied_home
 from typer.testing import CliRunner
 
 from contracts.loader import shipped_contract
@@ -43,9 +44,16 @@ def make(folder: Path, agency: AgencyPlan, environment: Environment = Environmen
     return home
 
 
+@pytest.fixture(scope="module")
+def templates(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("templates")
+    return make(folder, HELPLINE), make(folder, SHELTER)
+
+
 @pytest.fixture
-def homes(tmp_path: Path) -> tuple[Path, Path]:
-    return make(tmp_path, HELPLINE), make(tmp_path, SHELTER)
+def homes(tmp_path: Path, templates: tuple[Path, Path]) -> tuple[Path, Path]:
+    helpline, shelter = (copied_home(home, tmp_path / home.name) for home in templates)
+    return helpline, shelter
 
 
 @pytest.fixture

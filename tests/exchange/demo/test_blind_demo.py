@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from rich.console import Console
-from support.federation import PASSPHRASE, TestNode, federation
+from support.federation import TestNode, federation
+from support.founded import PASSPHRASE
 
 from exchange.client import AgencyClient
 from exchange.client.vault import Identity, open_agency_folder
