@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
 from typing import Annotated, Any, Final, Literal
 
 import pydantic
@@ -91,44 +92,52 @@ class Contract(ContractFile):
 
     digest: Annotated[str, pydantic.StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
-    _ends_at: datetime = pydantic.PrivateAttr()
-    _clearances: dict[tuple[AgencyKind, AgencyKind, ServiceType], Clearance] = pydantic.PrivateAttr()
-    _prohibited: dict[AgencyKind, dict[Field, str]] = pydantic.PrivateAttr()
-
     def model_post_init(self, _context: Any, /) -> None:
         """Builds the index.
 
         Raises:
             ValueError: if two rules match the same sender kind, receiver kind and service.
         """
-        self._ends_at = datetime.combine(self.valid_until + timedelta(days=1), datetime.min.time(), UTC)
-        self._prohibited = {kind: {} for kind in AgencyKind}
+        _ = self.clearances
+
+    # Cached properties, not private attributes: to read one of those takes longer than to look something up in it.
+
+    @cached_property
+    def ends_at(self) -> datetime:
+        """The first moment at which the contract no longer holds: the end of its last day, in UTC."""
+        return datetime.combine(self.valid_until + timedelta(days=1), datetime.min.time(), UTC)
+
+    @cached_property
+    def prohibitions(self) -> dict[AgencyKind, dict[Field, str]]:
+        """Every field that may never go to a kind, with the label of the `never` that says so first."""
+        found: dict[AgencyKind, dict[Field, str]] = {kind: {} for kind in AgencyKind}
         for number, never in enumerate(self.never, start=1):
             for kind in never.to:
                 for field in never.fields:
-                    self._prohibited[kind].setdefault(field, f"never[{number}]")
-        self._clearances = {}
+                    found[kind].setdefault(field, f"never[{number}]")
+        return found
+
+    @cached_property
+    def clearances(self) -> dict[tuple[AgencyKind, AgencyKind, ServiceType], Clearance]:
+        """The one rule that covers sender kind, receiver kind and service, prepared for this receiver."""
+        found: dict[tuple[AgencyKind, AgencyKind, ServiceType], Clearance] = {}
         for rule in self.rules:
             for receiver in rule.to:
-                clearance = clear(rule, receiver, self._prohibited[receiver])
+                clearance = clear(rule, receiver, self.prohibitions[receiver])
                 for triple in ((sender, receiver, service) for sender in rule.from_ for service in rule.service_types):
-                    if self._clearances.setdefault(triple, clearance) is not clearance:
+                    if found.setdefault(triple, clearance) is not clearance:
                         raise ValueError("two rules match the same sender, receiver and service")
-
-    @property
-    def ends_at(self) -> datetime:
-        """The first moment at which the contract no longer holds: the end of its last day, in UTC."""
-        return self._ends_at
+        return found
 
     def clearance(self, sender: AgencyKind, receiver: AgencyKind, service: ServiceType) -> Clearance | None:
         """The one rule that covers the three, prepared for this receiver; nothing if none does."""
-        return self._clearances.get((sender, receiver, service))
+        return self.clearances.get((sender, receiver, service))
 
     def rule_for(self, sender: AgencyKind, receiver: AgencyKind, service: ServiceType) -> Rule | None:
         """The one rule that covers the three; nothing if none does."""
-        clearance = self._clearances.get((sender, receiver, service))
+        clearance = self.clearance(sender, receiver, service)
         return clearance.rule if clearance else None
 
     def prohibited(self, receiver: AgencyKind) -> dict[Field, str]:
         """Every field that may never go to this kind, with the label of the `never` that says so."""
-        return self._prohibited[receiver]
+        return self.prohibitions[receiver]

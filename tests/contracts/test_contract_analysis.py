@@ -94,7 +94,7 @@ def test_the_analysis_does_not_rely_on_the_loader(change: dict[str, object], cod
 def test_an_index_that_forgets_a_prohibition_is_found() -> None:
     rule = load(small()).rules[1].model_copy(update={"disclosure": frozenset({Field.NARRATIVE})})
     contract = unchecked(rules=(rule,))
-    contract._prohibited.update({kind: {} for kind in AgencyKind})
+    contract.prohibitions.update({kind: {} for kind in AgencyKind})
     assert "`never[" in broken(contract)["nevers-hold"]
 
 
