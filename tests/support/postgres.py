@@ -157,13 +157,14 @@ class Databases:
     def __init__(self, admin_url: str) -> None:
         self._admin_url = admin_url
 
-    def create(self, template: str | None = None, *, tablespace: str = "pg_default") -> str:
+    def create(self, template: str | None = None, *, tablespace: str | None = None) -> str:
         """A new database, empty or a copy of the template; returns its address."""
         name = f"test_{secrets.token_hex(6)}"
         copied = sql.SQL(" TEMPLATE {}").format(sql.Identifier(_name(template))) if template else sql.SQL("")
         # The usual way writes every page to the log as well, at several times the cost.
-        how = sql.SQL(" STRATEGY FILE_COPY TABLESPACE {}").format(sql.Identifier(tablespace))
-        self._execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)) + copied + how)
+        how = sql.SQL(" STRATEGY FILE_COPY")
+        where = sql.SQL(" TABLESPACE {}").format(sql.Identifier(tablespace)) if tablespace else sql.SQL("")
+        self._execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)) + copied + how + where)
         return make_url(self._admin_url).set(database=name).render_as_string(hide_password=False)
 
     def make_tablespace(self, name: str, folder: Path) -> None:
