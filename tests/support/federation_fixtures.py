@@ -15,15 +15,15 @@ from exchange.demo.federation import HELPLINE, SHELTER, AgencyPlan
 
 @asynccontextmanager
 async def federation_on(
-    folder: Path, plans: Sequence[AgencyPlan], make_database: MakeDatabase
+    folder: Path, plans: Sequence[AgencyPlan], make_database: MakeDatabase, *, blind: Sequence[AgencyPlan] = ()
 ) -> AsyncIterator[Federation]:
-    """Nodes for these agencies on databases that are made so."""
+    """Nodes for these agencies on databases that are made so; `blind` ones hold no agency key."""
     with ExitStack() as stack:
 
         def make(name: str) -> str:
             return stack.enter_context(make_database(history_of(name)))
 
-        async with federation(folder, plans, database=make) as together:
+        async with federation(folder, plans, database=make, blind=blind) as together:
             yield together
 
 
