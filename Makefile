@@ -33,8 +33,8 @@ demoblind: $(STAMP) ## The same with no agency key on either server: sealed and 
 test: $(STAMP) ## Every test, on SQLite and on a PostgreSQL that it starts itself
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -q
 
-faults: $(STAMP) ## kill -9 everywhere, peers away or answering badly, databases gone, clocks wrong (long)
-	@$(BIN)/python -m pytest -p no:xdist -v -m "" tests/durability tests/faults tests/processes/test_peer_answers_badly.py
+faults: $(STAMP) ## kill -9 everywhere, peers away, lying or answering badly, databases gone, clocks wrong (long)
+	@$(BIN)/python -m pytest -p no:xdist -v -m "" tests/durability tests/faults tests/security tests/processes/test_peer_answers_badly.py
 
 check: $(STAMP) ## Format, lint, types, import arrows, OpenAPI drift
 	$(BIN)/ruff format --check .

@@ -12,6 +12,7 @@ from support.databases import (
     empty_database_url,
     key_store_url,
     make_database,
+    make_on,
 )
 from support.ledger import summary
 from support.postgres import postgres
@@ -23,6 +24,7 @@ __all__ = [
     "empty_database_url",
     "key_store_url",
     "make_database",
+    "make_on",
     "postgres",
 ]
 

@@ -71,7 +71,8 @@ async def answer_recall_request(call: InboxDecider, item_id: ItemId, body: Recal
 async def refuse_inbox_item(call: InboxDecider, item_id: ItemId, body: RefusalBody) -> Response:
     """Refuse an item.
 
-    Your own software could not open or verify it, or found in it what should not have been sent.
+    Your own software could not open or verify it, or found in it what should not have been sent. The same again changes
+    nothing: the sender is told once.
     """
     return render(await refuse_item(call.node, call.acting, item_id, body.value))
 

@@ -25,6 +25,7 @@ from sqlalchemy import Connection, Engine, text
 from exchange.storage.engine import (
     READ_CONNECTIONS,
     SqliteFile,
+    check_room,
     check_writable,
     parse_url,
     postgres_engine,
@@ -170,7 +171,7 @@ class Database:
                 raise for_caller(error) from None
 
     async def ping(self) -> None:
-        """Returns if the database answers, takes writes (tried at most once a second) and has room for them.
+        """Returns if the database answers, takes writes and has room for them (tried at most once a second).
 
         Raises:
             StorageUnavailableError: it does not.
@@ -179,6 +180,8 @@ class Database:
         if self._file is not None:
             self._file.check_room()
         if time.monotonic() - self._written >= _WRITTEN_AGAIN_S:
+            if self._file is None:
+                await self.read(check_room)
             await self.write(check_writable)
             self._written = time.monotonic()
 

@@ -223,6 +223,26 @@ def check_writable(connection: Connection) -> None:
         raise StorageReadOnlyError("The database refuses writes.")
 
 
+_NARROW: Final = text("SELECT set_config('work_mem', '64kB', true), set_config('temp_tablespaces', '', true)")
+"""For this transaction: what takes more memory goes to a temporary file, beside the tables of this database."""
+_HOLD_ROOM: Final = text(
+    f"WITH room AS MATERIALIZED (SELECT repeat('x', 8192) FROM generate_series(1, {ROOM_BYTES // 8192}))"  # noqa: S608
+    " SELECT count(*) FROM room"
+)
+
+
+def check_room(connection: Connection) -> None:
+    """Has the PostgreSQL server hold that much room on the disk of the tables; its log may lie on another one.
+
+    It does not say how much there is. A temporary file is in no log, nobody waits for the disk, and it is gone at once.
+
+    Raises:
+        sqlalchemy.exc.DBAPIError: there is less.
+    """
+    connection.execute(_NARROW)
+    connection.execute(_HOLD_ROOM)
+
+
 _LOOK_AGAIN_S: Final = 0.02
 _WRITE_AGAIN_S: Final = 0.5
 _STILL_SEEN: Final = text(

@@ -173,6 +173,12 @@ def held_of(conn: Connection, referral: str) -> OutgoingRecord | None:
     return OutgoingRecord(*row) if row else None
 
 
+def of_kind(conn: Connection, referral: str, kind: str) -> list[OutgoingRecord]:
+    """Every envelope of this kind that was made for a referral."""
+    query = select(*_COLUMNS).where(OUTBOX.c.referral == referral, OUTBOX.c.kind == kind)
+    return [OutgoingRecord(*row) for row in conn.execute(query)]
+
+
 def peers_waited_for(conn: Connection) -> frozenset[str]:
     """Every peer for which something lies here: held until it accepts, or queued until it is there."""
     return frozenset(agency for (agency,) in _WAITED_FOR.rows(conn, {}))

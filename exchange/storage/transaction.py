@@ -75,15 +75,17 @@ def guard_endings(engine: Engine) -> None:
 class Transaction:
     """A begun transaction on a connection that nobody else uses."""
 
-    __slots__ = ("_connection", "_driver", "_root", "effects")
+    __slots__ = ("_connection", "_driver", "_info", "_root", "effects")
 
     def __init__(self, connection: Connection) -> None:
         """Takes over a connection; on SQLite its BEGIN IMMEDIATE has been executed already."""
         self._connection = connection
         self._driver: Any = connection.connection.driver_connection
         self.effects = Effects()
-        connection.info[_EFFECTS] = self.effects
-        connection.info[_ENDING] = False
+        # Kept: a connection that broke does not give it out any more.
+        self._info = connection.info
+        self._info[_EFFECTS] = self.effects
+        self._info[_ENDING] = False
         self._root = connection.begin()
 
     def run(self, function: TransactionFunction[T], *, alone: bool) -> T:
@@ -114,7 +116,7 @@ class Transaction:
         Raises:
             BatchConflictError: PostgreSQL asks for the whole transaction again; nothing is stored.
         """
-        self._connection.info[_ENDING] = True
+        self._info[_ENDING] = True
         try:
             self._root.commit()
         except Exception as error:
@@ -125,7 +127,7 @@ class Transaction:
 
     def abandon(self) -> None:
         """Rolls back what is not committed. A connection on which that fails is thrown away."""
-        self._connection.info[_ENDING] = True
+        self._info[_ENDING] = True
         try:
             self._root.rollback()
             self._driver.rollback()
@@ -134,8 +136,8 @@ class Transaction:
         self._end()
 
     def _end(self) -> None:
-        self._connection.info.pop(_EFFECTS, None)
-        self._connection.info.pop(_ENDING, None)
+        self._info.pop(_EFFECTS, None)
+        self._info.pop(_ENDING, None)
 
     def _undo(self, error: Exception, *, alone: bool) -> None:
         if is_conflict(error):
@@ -189,5 +191,6 @@ def _effects(connection: Connection) -> Effects:
 
 
 def _refuse_ending(connection: Connection) -> None:
-    if not connection.info.get(_ENDING, True):
+    # Of a connection that broke nothing is left that could be ended.
+    if not connection.invalidated and not connection.info.get(_ENDING, True):
         raise StorageMisuseError("A transaction function must not end the transaction.")

@@ -25,14 +25,16 @@ import sys
 import time
 from asyncio.subprocess import PIPE
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 from sqlalchemy import select
-from support.federation import Federation, TestNode, federation
+from support.databases import POSTGRES_IN_FAULTS, MakeDatabase
+from support.federation import Federation, TestNode
+from support.federation_fixtures import federation_on
 from support.ledger import note, record
 from support.lying_peer import ENVELOPES, LyingPeer, batch_of, row_counts
 from support.real_line import real_line
@@ -52,10 +54,12 @@ FLOOD = 120
 RESERVE = 130_000
 
 
-@pytest.fixture
-async def three(tmp_path: Path) -> AsyncIterator[Federation]:
+@pytest.fixture(params=POSTGRES_IN_FAULTS)
+async def three(
+    request: pytest.FixtureRequest, tmp_path: Path, make_on: Callable[[str], MakeDatabase]
+) -> AsyncIterator[Federation]:
     """A helpline and an embassy, which refer to the same shelter."""
-    async with federation(tmp_path, (HELPLINE, EMBASSY, SHELTER)) as together:
+    async with federation_on(tmp_path, (HELPLINE, EMBASSY, SHELTER), make_on(request.param)) as together:
         yield together
 
 
@@ -333,7 +337,11 @@ async def _due_in_s(node: TestNode) -> float:
 @pytest.mark.faults
 @pytest.mark.parametrize("size", [1, 50], ids=["valid-and-invalid", "full-batches"])
 async def test_how_long_others_take_meanwhile(three: Federation, tmp_path: Path, size: int) -> None:
-    """A printed figure: turns with and without the flood, over real HTTP, from another process, with usual limits."""
+    """None of the others is refused or put off, over real HTTP, from another process, with usual limits.
+
+    How long they take is printed and not judged: with no limit for the flooder at all it was two and a half times as
+    long as alone, with the limit a quarter longer, and from one machine to the next it differs more than that.
+    """
     flooder = await LyingPeer.of(three[EMBASSY], three[SHELTER])
     first = await begin(three)
     bodies = tmp_path / "bodies"
@@ -349,12 +357,16 @@ async def test_how_long_others_take_meanwhile(three: Federation, tmp_path: Path,
             for _ in range(25):
                 story = await begin(three, consent=first.consent, travel=False)
                 begun = time.perf_counter()
-                await three[HELPLINE].courier.run_once()
+                assert await three[HELPLINE].courier.run_once() == 1
                 took["at first" if turn == 1 else "later" if turn % 2 else "alone"].append(time.perf_counter() - begun)
-                assert (await story.opened("offer")).content is not None
+                (arrived,) = await rows(three[SHELTER], INBOX, INBOX.c.referral == story.id)
+                assert (await story.helps.inbox.open(arrived["id"])).content is not None
             if flooding is not None:
                 said, _ = await flooding.communicate(b"")
                 told.update(json.loads(said))
+    assert set(told) <= {"200", "422", "429 with retry-after"}
+    assert size == 1 or told["429 with retry-after"] > 0
+    assert told["200"] > 0
     each = ", ".join(f"{statistics.quantiles(found, n=20)[18] * 1000:.0f} ms {when}" for when, found in took.items())
     answered = " ".join(f"{status}:{count}" for status, count in sorted(told.items()))
     note(f"flooding peer, {size} a batch: delivery of others, p95: {each} ({answered})")

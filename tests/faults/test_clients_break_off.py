@@ -20,7 +20,9 @@ from typing import Any
 import httpx2
 import pytest
 from support.blind import Office
-from support.federation import Federation, TestNode, federation
+from support.databases import POSTGRES_IN_FAULTS, MakeDatabase
+from support.federation import Federation, TestNode
+from support.federation_fixtures import federation_on
 from support.ledger import record
 from support.lying_peer import row_counts
 from support.people import CANARIES, consent_request, referral_request
@@ -145,12 +147,19 @@ async def _grown(node: TestNode, before: dict[str, int]) -> dict[str, int]:
     return {name: after[name] - before[name] for name in after if after[name] != before[name]}
 
 
+@pytest.mark.parametrize("kind", POSTGRES_IN_FAULTS)
 @pytest.mark.parametrize("name", list(ACTS))
 async def test_nothing_is_half_done_and_a_repeat_is_answered_the_same(
-    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    name: str,
+    kind: str,
+    make_on: Callable[[str], MakeDatabase],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     act = ACTS[name]
-    async with federation(tmp_path, (HELPLINE, SHELTER), blind=(HELPLINE,) if act.blind else ()) as two:
+    plans, blind = (HELPLINE, SHELTER), (HELPLINE,) if act.blind else ()
+    async with federation_on(tmp_path, plans, make_on(kind), blind=blind) as two:
         node = two.nodes[act.node]
         head, body = await _kept(two, act, monkeypatch)
         request = head + body

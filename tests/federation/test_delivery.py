@@ -13,6 +13,7 @@ from support.stories import Story, begin, rows, travelled
 from exchange.demo.federation import EMBASSY, HELPLINE, SHELTER
 from exchange.federation.transport import PeerUnreachableError
 from exchange.schemas.federation import ItemAnswer, ResyncRequest
+from exchange.schemas.inbox import RefusalRequest
 from exchange.storage.tables import EVENT, INBOX, REFERRAL
 from exchange.use_cases.node import as_datetime
 from exchange.use_cases.resync import resync
@@ -178,3 +179,15 @@ async def test_a_peer_that_lost_its_disk_gets_every_stop_again_and_the_rest_is_a
     await open_one.travel()
     assert (await stopped.outgoing())["withdrawal"] == ["delivered"]
     await stopped.both_say("withdrawn")
+
+
+async def test_a_refusal_by_the_agencys_own_software_is_sent_once(two: Federation) -> None:
+    """However often it is said: the sender would take two for two, and a client repeats what was not answered."""
+    story = await begin(two)
+    offer = await story.offer()
+    for code in ("cannot-open", "cannot-open", "over-shared"):
+        await story.helps.inbox.refuse(offer, RefusalRequest(code=code))
+    await two.travel()
+    assert await story.outgoing(at=story.receiver) == {"refusal": ["delivered"]}
+    (item,) = await story.items("refusal", at=story.sender)
+    assert item.event == "cannot-open"

@@ -1,33 +1,7 @@
-"""Two nodes for the tests of this folder, on SQLite, and one on each database where a race is looked at."""
+"""Two nodes for the tests of this folder: `pair`, `two` where files are looked at, and `on_both`."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import ExitStack
-from pathlib import Path
+from support.federation_fixtures import on_both, pair, two
 
-import pytest
-from support.databases import MakeDatabase
-from support.federation import Federation, federation
-from support.founded import history_of
-
-from exchange.demo.federation import HELPLINE, SHELTER
-
-
-@pytest.fixture
-async def pair(tmp_path: Path) -> AsyncIterator[Federation]:
-    """A helpline and a shelter."""
-    async with federation(tmp_path, (HELPLINE, SHELTER)) as together:
-        yield together
-
-
-@pytest.fixture
-async def pair_on_each(tmp_path: Path, make_database: MakeDatabase) -> AsyncIterator[Federation]:
-    """A helpline and a shelter, once on each kind of database."""
-    with ExitStack() as stack:
-
-        def make(name: str) -> str:
-            return stack.enter_context(make_database(history_of(name)))
-
-        async with federation(tmp_path, (HELPLINE, SHELTER), database=make) as together:
-            yield together
+__all__ = ["on_both", "pair", "two"]

@@ -119,8 +119,8 @@ async def card(one: TestNode, *epochs: EpochKeyView) -> NodeCard:
     return found.model_copy(update={"epochs": (*found.epochs, *epochs)})
 
 
-async def test_the_largest_number_of_a_statement_is_remembered_on_each_database(pair_on_each: Federation) -> None:
-    one, other = pair_on_each[HELPLINE], pair_on_each[SHELTER]
+async def test_the_largest_number_of_a_statement_is_remembered_on_each_database(on_both: Federation) -> None:
+    one, other = on_both[HELPLINE], on_both[SHELTER]
     transport: PeerTransport = CardOf(await card(other, stated(other, seq=LARGEST_SEQ)))
     assert await fetch_peer_keys(one.node, transport, other.member)
 
@@ -455,8 +455,8 @@ async def test_a_card_with_too_many_revocations_is_not_used(pair: Federation) ->
     assert await fetch_peer_keys(one.node, CardOf(served), other.member)
 
 
-async def test_one_key_revoked_twice_on_a_card_is_kept_once(pair_on_each: Federation) -> None:
-    one, other = pair_on_each[HELPLINE], pair_on_each[SHELTER]
+async def test_one_key_revoked_twice_on_a_card_is_kept_once(on_both: Federation) -> None:
+    one, other = on_both[HELPLINE], on_both[SHELTER]
     first = await card(other)
     key = first.epochs[0].key_id
     twice = (revoked(other, key, seq=LARGEST_SEQ - 1), revoked(other, key, seq=LARGEST_SEQ))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
-from support.federation import Federation, federation
+from support.databases import POSTGRES_IN_FAULTS, MakeDatabase
+from support.federation import Federation
+from support.federation_fixtures import federation_on
 from support.lying_peer import LyingPeer
 from support.people import consent_request, referral_request
 from support.refusals import CANARY, Refusal, refused, watched
@@ -33,10 +35,14 @@ class Scene:
     offer: str
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=POSTGRES_IN_FAULTS)
+async def scene(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    make_on: Callable[[str], MakeDatabase],
+) -> AsyncIterator[Scene]:
     folder: Path = tmp_path_factory.mktemp("lying")
-    async with federation(folder, (HELPLINE, SHELTER)) as together:
+    async with federation_on(folder, (HELPLINE, SHELTER), make_on(request.param)) as together:
         helpline, shelter = together[HELPLINE].client(), together[SHELTER].client()
         provisions = consent_request(SHELTER.agency).model_dump(mode="json")["provisions"]
         quiet = [entry | {"feedback": "decision"} for entry in provisions]

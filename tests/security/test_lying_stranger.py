@@ -8,14 +8,16 @@ same reads of the database. Nothing changes, nothing is released, and nothing go
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
-from support.federation import Federation, federation
+from support.databases import POSTGRES_IN_FAULTS, MakeDatabase
+from support.federation import Federation
+from support.federation_fixtures import federation_on
 from support.lying_peer import LyingPeer, batch_of
 from support.refusals import Refusal, Watched, refused, statements_of, watched
 from support.stories import Story, begin, to_the_labour_office
@@ -41,10 +43,14 @@ class Scene:
     hers: dict[State, Story]
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=POSTGRES_IN_FAULTS)
+async def scene(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    make_on: Callable[[str], MakeDatabase],
+) -> AsyncIterator[Scene]:
     folder: Path = tmp_path_factory.mktemp("stranger")
-    async with federation(folder, (HELPLINE, SHELTER, LABOUR_OFFICE)) as together:
+    async with federation_on(folder, (HELPLINE, SHELTER, LABOUR_OFFICE), make_on(request.param)) as together:
         hers = {state: await begin(together, priority="emergency") for state in AT}
         await hers[State.ACCEPTED].decides("accepted")
         yield Scene(together, await LyingPeer.of(together[LABOUR_OFFICE], together[HELPLINE]), hers)

@@ -26,7 +26,7 @@ from exchange.demo.federation import HELPLINE, LABOUR_OFFICE, SHELTER
 from exchange.envelope.format import Envelope
 from exchange.envelope.kinds import Kind
 from exchange.envelope.wire import read_again
-from exchange.schemas.inbox import DecisionRequest, InboxItem, OpeningRequest
+from exchange.schemas.inbox import DecisionRequest, InboxItem, OpeningRequest, RefusalRequest
 from exchange.storage.database import Connection
 from exchange.storage.tables import INBOX, OUTBOX
 
@@ -98,6 +98,17 @@ async def room(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Room]:
         assert case is not None
         scene = Scene(liar, other, ids[0], ids[1], case.acceptances[0], ids[2], ids[3], {}, offer, others_offer)
         yield Room(together, scene, office)
+
+
+async def test_a_refusal_that_is_said_again_is_sent_once(room: Room) -> None:
+    """The answer to it was lost: the software does not know that it was heard. The sender would take two for two."""
+    lie = INSIDE[0]
+    item = await room.arrived(lie.forge(room.scene))
+    with pytest.raises(RefusedItemError):
+        await room.vault.open(item)
+    for code in (lie.refusal.code, "cannot-open"):
+        await room.office.client.inbox.refuse(item.id, RefusalRequest.model_validate({"code": code}))
+    assert await room.told(item.id) == [lie.refusal.code]
 
 
 @pytest.mark.parametrize("lie", INSIDE, ids=lambda lie: lie.id)

@@ -49,12 +49,12 @@ def _steal(folder: Path) -> None:
             shutil.copyfile(f"{file}{suffix}", f"{folder / 'stolen.db'}{suffix}")
 
 
-async def test_a_backup_of_the_main_database_opens_nothing_after_erasure(pair: Federation, tmp_path: Path) -> None:
-    referral = await disclosed(pair)
-    shelter = pair[SHELTER]
+async def test_a_backup_of_the_main_database_opens_nothing_after_erasure(two: Federation, tmp_path: Path) -> None:
+    referral = await disclosed(two)
+    shelter = two[SHELTER]
     _steal(tmp_path)
-    await pair[HELPLINE].client().withdrawals.of_referral(referral, WithdrawalForm.ERASE)
-    await pair.travel()
+    await two[HELPLINE].client().withdrawals.of_referral(referral, WithdrawalForm.ERASE)
+    await two.travel()
     assert await shelter.node.key_store.get(referral) is None
     backup = Database.open(f"sqlite:///{tmp_path / 'stolen.db'}")
     query = select(INBOX).where(INBOX.c.referral == referral, INBOX.c.rewrapped_key.is_not(None))

@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from support.databases import POSTGRES_IN_FAULTS, MakeDatabase
 from support.federation import Federation, federation
+from support.federation_fixtures import federation_on
 from support.lying_peer import LyingPeer, batch_of
 from support.refusals import Rows, Watched, rows_of, statements_of, watched, written
 
@@ -41,10 +43,14 @@ DECLINE = {"decision": "declined", "reason": "no-capacity"}
 every_stop = pytest.mark.parametrize("stop", list(STOPS))
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def three(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Federation]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=POSTGRES_IN_FAULTS)
+async def three(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    make_on: Callable[[str], MakeDatabase],
+) -> AsyncIterator[Federation]:
     folder: Path = tmp_path_factory.mktemp("stops")
-    async with federation(folder, (HELPLINE, SHELTER, LABOUR_OFFICE)) as together:
+    async with federation_on(folder, (HELPLINE, SHELTER, LABOUR_OFFICE), make_on(request.param)) as together:
         yield together
 
 

@@ -16,7 +16,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from sqlalchemy import select
-from support.federation import Federation, federation
+from support.databases import POSTGRES_IN_FAULTS, MakeDatabase
+from support.federation import Federation
+from support.federation_fixtures import federation_on
 from support.forgeries import Scene
 from support.lies import TABLE, Lie, bodies
 from support.lying_peer import LyingPeer, batch_of
@@ -51,10 +53,14 @@ async def accepting_of(together: Federation, offer: Envelope) -> str:
     return await together[SHELTER].node.database.read(lambda conn: str(conn.execute(query).scalar_one()))
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def three(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Federation]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=POSTGRES_IN_FAULTS)
+async def three(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    make_on: Callable[[str], MakeDatabase],
+) -> AsyncIterator[Federation]:
     folder: Path = tmp_path_factory.mktemp("steps")
-    async with federation(folder, (HELPLINE, SHELTER, LABOUR_OFFICE)) as together:
+    async with federation_on(folder, (HELPLINE, SHELTER, LABOUR_OFFICE), make_on(request.param)) as together:
         yield together
 
 

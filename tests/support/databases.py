@@ -1,7 +1,7 @@
 """Databases for tests, once per kind: `database_url` and `key_store_url` are migrated, `empty_database_url` is not.
 
 A test that asks for any of them runs twice, on SQLite and on PostgreSQL. The migrations run once per test process and
-kind; each test gets a copy.
+kind; each test gets a copy. `make_on` makes databases for what several tests share.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from support.postgres import Databases
 from exchange.storage.migrate import History, upgrade
 
 KINDS: Final = ("sqlite", "postgresql")
+POSTGRES_IN_FAULTS: Final = ("sqlite", pytest.param("postgresql", marks=pytest.mark.faults))
+"""The kinds as parameters, where `make test` has SQLite and `make faults` both."""
 
 MakeDatabase = Callable[[History | None], AbstractContextManager[str]]
 """Makes one more database of the test's kind: `History.MAIN`, `History.KEYS`, or an empty one."""
@@ -34,18 +36,27 @@ def _templates() -> dict[tuple[str, History], str]:
     return {}
 
 
-@pytest.fixture
-def make_database(
-    database_kind: str,
+@pytest.fixture(scope="session")
+def make_on(
     tmp_path_factory: pytest.TempPathFactory,
     _templates: dict[tuple[str, History], str],
     request: pytest.FixtureRequest,
-) -> MakeDatabase:
+) -> Callable[[str], MakeDatabase]:
+    """From a kind to a way to make databases of it."""
+
+    def on(kind: str) -> MakeDatabase:
+        if kind == "sqlite":
+            return lambda history: _sqlite(tmp_path_factory, _templates, history)
+        postgres: Databases = request.getfixturevalue("postgres")
+        return lambda history: _postgresql(postgres, _templates, history)
+
+    return on
+
+
+@pytest.fixture
+def make_database(database_kind: str, make_on: Callable[[str], MakeDatabase]) -> MakeDatabase:
     """A way to make several databases for one test."""
-    if database_kind == "sqlite":
-        return lambda history: _sqlite(tmp_path_factory, _templates, history)
-    postgres: Databases = request.getfixturevalue("postgres")
-    return lambda history: _postgresql(postgres, _templates, history)
+    return make_on(database_kind)
 
 
 @pytest.fixture

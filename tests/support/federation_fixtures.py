@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
-from support.databases import MakeDatabase
+from support.databases import POSTGRES_IN_FAULTS, MakeDatabase
 from support.federation import Federation, federation
 from support.founded import history_of
 
-from exchange.demo.federation import HELPLINE, SHELTER
+from exchange.demo.federation import HELPLINE, SHELTER, AgencyPlan
+
+
+@asynccontextmanager
+async def federation_on(
+    folder: Path, plans: Sequence[AgencyPlan], make_database: MakeDatabase, *, blind: Sequence[AgencyPlan] = ()
+) -> AsyncIterator[Federation]:
+    """Nodes for these agencies on databases that are made so; `blind` ones hold no agency key."""
+    with ExitStack() as stack:
+
+        def make(name: str) -> str:
+            return stack.enter_context(make_database(history_of(name)))
+
+        async with federation(folder, plans, database=make, blind=blind) as together:
+            yield together
 
 
 @pytest.fixture
@@ -24,10 +38,14 @@ async def two(tmp_path: Path) -> AsyncIterator[Federation]:
 @pytest.fixture
 async def on_both(tmp_path: Path, make_database: MakeDatabase) -> AsyncIterator[Federation]:
     """A helpline and a shelter, once on SQLite and once on PostgreSQL."""
-    with ExitStack() as stack:
+    async with federation_on(tmp_path, (HELPLINE, SHELTER), make_database) as together:
+        yield together
 
-        def make(name: str) -> str:
-            return stack.enter_context(make_database(history_of(name)))
 
-        async with federation(tmp_path, (HELPLINE, SHELTER), database=make) as together:
-            yield together
+@pytest.fixture(params=POSTGRES_IN_FAULTS)
+async def pair(
+    request: pytest.FixtureRequest, tmp_path: Path, make_on: Callable[[str], MakeDatabase]
+) -> AsyncIterator[Federation]:
+    """A helpline and a shelter, on SQLite, and in `make faults` on PostgreSQL too."""
+    async with federation_on(tmp_path, (HELPLINE, SHELTER), make_on(request.param)) as together:
+        yield together

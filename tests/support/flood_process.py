@@ -16,9 +16,9 @@ from exchange.federation.http_connections import HTTPConnections, NoAnswerError
 AT_ONCE = 4
 
 
-async def flood(url: str, bodies: list[bytes], token: str) -> Counter[int]:
-    """Status codes, and how often."""
-    told: Counter[int] = Counter()
+async def flood(url: str, bodies: list[bytes], token: str) -> Counter[str]:
+    """Status codes, those that say when to come back apart, and how often each came."""
+    told: Counter[str] = Counter()
     connections = HTTPConnections()
     headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
     over = asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
@@ -30,9 +30,9 @@ async def flood(url: str, bodies: list[bytes], token: str) -> Counter[int]:
                     return
                 try:
                     answer = await connections.ask("POST", url, headers=headers, body=body, most_bytes=1 << 20)
-                    told[answer.status] += 1
+                    told[str(answer.status) + " with retry-after" * ("retry-after" in answer.headers)] += 1
                 except NoAnswerError:
-                    told[0] += 1
+                    told["none"] += 1
 
     await asyncio.gather(*(post(bodies[start::AT_ONCE]) for start in range(AT_ONCE)))
     await connections.close()

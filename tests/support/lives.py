@@ -192,19 +192,7 @@ class Life:
             "recall": self._recall,
             "decline": self._decline,
         }[name]
-        if self.death is None or self.death.step != name:
-            await work()
-            return
-        doomed = self.pair[self.death.node]
-        doomed.doom(self.death.doom)
-        working = asyncio.create_task(work())
-        try:
-            await asyncio.to_thread(doomed.wait_until_killed, self.death.doom.role)
-            await asyncio.to_thread(doomed.start, self.death.doom.role)
-            await working
-        finally:
-            working.cancel()
-            await asyncio.gather(working, return_exceptions=True)
+        await dying(self.pair, self.death, name, work)
 
     async def _hand_in(self) -> None:
         key = self.keys.setdefault("hand in", new_idempotency_key())
@@ -301,19 +289,45 @@ class Life:
         raise AssertionError("The offer is not in the inbox.")
 
     async def _arrives(self, node: NodeProcesses, kind: str, event: str | None = None) -> None:
-        query = select(INBOX.c.id).where(INBOX.c.referral == self.referral, INBOX.c.kind == kind)
-        if event is not None:
-            query = query.where(INBOX.c.event == event)
-        await until(lambda: node.look(lambda conn: conn.execute(query).first()) is not None, f"{kind} at {node.agency}")
+        await arrives(node, self.referral, kind, event)
 
     async def _settles(self) -> None:
-        """Nothing is on its way any more."""
-        query = select(OUTBOX.c.id).where(OUTBOX.c.referral == self.referral, OUTBOX.c.status == "queued")
-        for node in self.pair.both:
-            await until(
-                lambda node=node: node.look(lambda conn: conn.execute(query).first()) is None,  # type: ignore[misc]
-                f"{node.agency} to have delivered everything",
-            )
+        await settles(self.pair, self.referral)
+
+
+async def dying(pair: Pair, death: Death | None, step: str, work: Callable[[], Awaitable[None]]) -> None:
+    """This step; if it is the one, a process dies in it and is started again, while the step goes on."""
+    if death is None or death.step != step:
+        await work()
+        return
+    doomed = pair[death.node]
+    doomed.doom(death.doom)
+    working = asyncio.ensure_future(work())
+    try:
+        await asyncio.to_thread(doomed.wait_until_killed, death.doom.role)
+        await asyncio.to_thread(doomed.start, death.doom.role)
+        await working
+    finally:
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+
+
+async def arrives(node: NodeProcesses, referral: str, kind: str, event: str | None = None) -> None:
+    """Returns when it lies there."""
+    query = select(INBOX.c.id).where(INBOX.c.referral == referral, INBOX.c.kind == kind)
+    if event is not None:
+        query = query.where(INBOX.c.event == event)
+    await until(lambda: node.look(lambda conn: conn.execute(query).first()) is not None, f"{kind} at {node.agency}")
+
+
+async def settles(pair: Pair, referral: str) -> None:
+    """Nothing of it is on its way any more."""
+    query = select(OUTBOX.c.id).where(OUTBOX.c.referral == referral, OUTBOX.c.status == "queued")
+    for node in pair.both:
+        await until(
+            lambda node=node: node.look(lambda conn: conn.execute(query).first()) is None,  # type: ignore[misc]
+            f"{node.agency} to have delivered everything",
+        )
 
 
 async def until(true: Callable[[], bool], what: str) -> None:

@@ -27,6 +27,7 @@ from support.doomed_process import Doom, doom_file, transactions_file
 
 from exchange.cli.profile import read_profile
 from exchange.client import AgencyClient, ClientKey, RetryPolicy
+from exchange.client.vault import Identity, open_agency_folder
 from exchange.demo.federation import LOOPBACK, AgencyPlan, NewDatabase, make_nodes
 from exchange.roster import Member
 from exchange.settings import Environment
@@ -97,6 +98,10 @@ class NodeProcesses:
     nursery: Nursery
     variables: Mapping[str, str] = field(default_factory=dict)
     """Further settings."""
+    office: Path | None = None
+    """The agency's own folder, where the node holds no agency key."""
+    passphrase: str = field(default="", repr=False)
+    """Of the agency key."""
     running: dict[str, int] = field(default_factory=dict)
     """Process ids by role."""
 
@@ -156,12 +161,17 @@ class NodeProcesses:
 
     def client(self, *, retries: RetryPolicy = USUAL, actor: str = "w-test") -> AgencyClient:
         """The agency's own software."""
-        profile = read_profile(self.home)
+        profile = read_profile(self.office or self.home)
         key = ClientKey.load(profile.key_file)
         return AgencyClient(
             profile.url, profile.client_id, key, actor=actor, scopes=profile.scopes, issuer=profile.issuer,
             retries=retries,
         )  # fmt: skip
+
+    def identity(self) -> Identity:
+        """The agency's own keys, where the node holds none."""
+        assert self.office is not None
+        return open_agency_folder(self.office, self.passphrase)
 
     def look(self, read: Callable[[Connection], T], *, database: str = "main") -> T:
         """What stands in one of its databases."""
@@ -203,10 +213,12 @@ def node_processes(
     plans: Sequence[AgencyPlan],
     new_database: NewDatabase | None = None,
     variables: Mapping[str, str] = MappingProxyType({}),
+    *,
+    keys_elsewhere: bool = False,
 ) -> Iterator[list[NodeProcesses]]:
     """Nodes for these agencies that know each other; nothing of them runs yet."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    made, _ = make_nodes(folder, plans, Environment.DEMO, new_database)
+    made, _ = make_nodes(folder, plans, Environment.DEMO, new_database, keys_elsewhere=keys_elsewhere)
     with ExitStack() as stack:
         listeners = [stack.enter_context(_listening(one.port)) for one in made]
         nursery = Nursery(listeners)
@@ -217,7 +229,9 @@ def node_processes(
                 "main": one.variables.get("EXCHANGE_DATABASE_URL", f"sqlite:///{one.home / 'node.db'}"),
                 "keys": one.variables.get("EXCHANGE_KEY_DATABASE_URL", f"sqlite:///{one.home / 'keys.db'}"),
             }
-            node = NodeProcesses(one.plan, one.home, one.member, urls, listener, nursery, variables)
+            node = NodeProcesses(
+                one.plan, one.home, one.member, urls, listener, nursery, variables, one.office, one.passphrase
+            )
             stack.callback(node.stop)
             nodes.append(node)
         yield nodes

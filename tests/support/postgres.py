@@ -100,10 +100,20 @@ class PostgresServer:
     def admin_url(self) -> str:
         return f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
 
-    def start(self) -> None:
+    def own_folder(self, name: str) -> Path:
+        """A folder that the server may use."""
+        made, owner = self.folder / name, self.folder.stat()
+        made.mkdir(0o700)
+        os.chown(made, owner.st_uid, owner.st_gid)
+        return made
+
+    def start(self, *, wal: Path | None = None) -> None:
+        """Start it; the first time its write-ahead log may be put elsewhere, in small files."""
         if not any(self.data.iterdir()):
             # --no-sync: as -F below.
             options = ["-U", "postgres", "-A", "trust", "-E", "utf8", "--locale=C", "--no-sync", "--no-instructions"]
+            if wal is not None:
+                options += ["--waldir", str(wal), "--wal-segsize", "1"]
             subprocess.run([self._binaries / "initdb", "-D", self.data, *options], check=True, **self._as)
         listen = ["-h", "127.0.0.1", "-p", str(self.port), "-k", ""]
         with self._log.open("ab") as log:
@@ -132,6 +142,12 @@ class PostgresServer:
             process.send_signal(signal.SIGINT)
             process.wait(START_TIMEOUT_S)
 
+    def wait_until_ended(self) -> None:
+        """Returns when it has ended by itself."""
+        assert self._process is not None
+        assert self._process.wait(START_TIMEOUT_S) != 0
+        self._process = None
+
     def remove(self) -> None:
         self.stop()
         shutil.rmtree(self.data)
@@ -155,14 +171,20 @@ class Databases:
     def __init__(self, admin_url: str) -> None:
         self._admin_url = admin_url
 
-    def create(self, template: str | None = None) -> str:
+    def create(self, template: str | None = None, *, tablespace: str | None = None) -> str:
         """A new database, empty or a copy of the template; returns its address."""
         name = f"test_{secrets.token_hex(6)}"
         copied = sql.SQL(" TEMPLATE {}").format(sql.Identifier(_name(template))) if template else sql.SQL("")
         # The usual way writes every page to the log as well, at several times the cost.
         how = sql.SQL(" STRATEGY FILE_COPY")
-        self._execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)) + copied + how)
+        where = sql.SQL(" TABLESPACE {}").format(sql.Identifier(tablespace)) if tablespace else sql.SQL("")
+        self._execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)) + copied + how + where)
         return make_url(self._admin_url).set(database=name).render_as_string(hide_password=False)
+
+    def make_tablespace(self, name: str, folder: Path) -> None:
+        """Databases can be put into this folder of the server's."""
+        place = sql.SQL("CREATE TABLESPACE {} LOCATION {}")
+        self._execute(place.format(sql.Identifier(name), sql.Literal(str(folder))))
 
     def drop(self, url: str) -> None:
         self._execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(_name(url))))

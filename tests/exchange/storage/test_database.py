@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,7 @@ from support.postgres import PostgresServer, running_server
 from exchange.storage.database import Database
 from exchange.storage.engine import DatabaseURLError, SqliteFile
 from exchange.storage.errors import (
+    CommitFailedError,
     StorageBusyError,
     StorageFullError,
     StorageReadOnlyError,
@@ -301,6 +303,40 @@ async def test_a_server_that_stops_in_the_middle_of_a_batch_stores_nothing_of_it
             assert all(isinstance(answer, StorageUnavailableError) for answer in answers)
             await asyncio.to_thread(server.start)
             assert await database.read(names) == []
+
+
+def ended(connection: Connection) -> None:
+    """The server ends this session while a statement runs, as it does with all of them where one met a PANIC."""
+    add(connection, "lost")
+    connection.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid()), pg_sleep(5)")
+
+
+def ended_in_the_commit(connection: Connection) -> None:
+    connection.exec_driver_sql(
+        "CREATE FUNCTION end_it() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()), pg_sleep(5); RETURN NULL; END $$"
+    )
+    connection.exec_driver_sql(
+        "CREATE CONSTRAINT TRIGGER end_it AFTER INSERT ON note DEFERRABLE INITIALLY DEFERRED"
+        " FOR EACH ROW EXECUTE FUNCTION end_it()"
+    )
+    add(connection, "lost")
+
+
+@postgresql_only
+@pytest.mark.parametrize("others", [pytest.param(0, id="alone"), pytest.param(3, id="in-a-batch")])
+@pytest.mark.parametrize("when", [ended, ended_in_the_commit])
+async def test_a_session_that_the_server_ends_is_an_outage(
+    empty_database_url: str, when: Callable[[Connection], None], others: int
+) -> None:
+    async with notes(empty_database_url) as database:
+        broken = database.write(when)
+        small = [database.write(partial(add, name=str(n))) for n in range(others)]
+        answers = await asyncio.gather(broken, *small, return_exceptions=True)
+        told = CommitFailedError if when is ended_in_the_commit else StorageUnavailableError
+        assert {type(answer) for answer in answers} == {told}
+        assert await database.read(names) == []
+        assert await database.write(partial(add, name="next")) == "next"
 
 
 def test_those_that_open_a_new_file_at_the_same_time_all_get_it(tmp_path: Path) -> None:
