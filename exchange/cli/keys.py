@@ -95,9 +95,9 @@ def revoke(
         style="green",
     )
     advise(
-        "Other agencies learn of it when their nodes ask for this node's card: before they seal something to you, if "
-        "they have not asked within the hour, and about every hour while they hold something for you. Where this node "
-        "cannot be reached they do not learn of it. Telephone those that may write to you before.\n"
+        "Other agencies learn of it when their nodes ask for this node's card: before they seal or release something "
+        "to you, if they have not asked within the hour, and about every hour while they hold something for you. Where "
+        "this node cannot be reached they do not learn of it. Telephone those that may write to you before.\n"
         "What they hold for you, sealed to a revoked key, is not released: they seal it again.\n"
         f"Everything that was sent to you since {since:%Y-%m-%d %H:%M} UTC, and what is still on its way, must be "
         "taken as read by somebody else. No program can put that right: people go through it, case by case, and decide "

@@ -102,7 +102,7 @@ class Courier:
         """Start to deliver what is due, then do what else must not wait; how long nothing is due."""
         try:
             await self._start_ways()
-            await self._on_time(release_due)
+            self._start_beside("release", self._release_due)
             self._start_beside("destroy", self._destroy_due)
             return await self._wait_ms()
         except StorageUnavailableError:
@@ -250,6 +250,9 @@ class Courier:
             raise
         except Exception as error:  # noqa: BLE001 - one row that cannot be read must not hold back her no to others
             get_logger().error("courier-clock-failed", error_type=type(error).__name__)
+
+    async def _release_due(self) -> None:
+        await release_due(self._node)
 
     async def _destroy_due(self) -> None:
         await destroy_due(self._node)

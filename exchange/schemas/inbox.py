@@ -100,7 +100,8 @@ class OpenedItem(Strict):
     """For answers: the coded decision, progress or request of the receiving agency."""
     digest: Digest
     consent_checked_at: Timestamp | None = None
-    """Of a forward: when the sender's node last said that her consent is live."""
+    """Of a forward: when the sender's node last said that her consent is live.
+    Absent where your own software opened it."""
     verified: bool = True
     """Signature, contract, consent and content were checked."""
 

@@ -42,15 +42,18 @@ _HURRY_STOP = Prepared(
     )
     .values(due_at=bindparam("due_at"))
 )
+_THE_PEER = select(PEER.c.agency).where(PEER.c.agency == bindparam("the_agency"))
+# Who hands in shares it with whoever else does, and with a claim: FOR KEY SHARE excludes FOR UPDATE alone.
+_ANNOUNCE = Prepared(_THE_PEER.with_for_update(read=True, key_share=True))
 # The dialect of SQLite, where writers are serialised, leaves FOR UPDATE out.
-_LOCK = Prepared(select(PEER.c.agency).where(PEER.c.agency == bindparam("the_agency")).with_for_update())
+_LOCK = Prepared(_THE_PEER.with_for_update())
 _HAS_QUEUED = exists().where(OUTBOX.c.peer == PEER.c.agency, IS_QUEUED)
 _DUE = Prepared(
     select(PEER.c.agency)
     .where(and_(PEER.c.due_at <= bindparam("the_time"), PEER.c.lease_until <= bindparam("the_time"), _HAS_QUEUED))
     .order_by(PEER.c.due_at)
     .limit(1)
-    .with_for_update(skip_locked=True)
+    .with_for_update(key_share=True, skip_locked=True)
 )
 _LEASE = Prepared(
     update(PEER)
@@ -138,9 +141,9 @@ def settle_peer(
 
 
 def lock_peer(conn: Connection, agency: str) -> None:
-    """From here to the end of the transaction no other one makes this peer due for a stop.
+    """From here to the end of the transaction nothing new is queued for this peer, and nothing that was is open.
 
-    Who gives a lease back and looks first for what is new, looks after this: a new stop is there by then, or its
+    Who gives a lease back with a wait and looks first for what is new, looks after this: it is there by then, or its
     `hurry` finds the time that is written now.
     """
     _LOCK.row(conn, {"the_agency": agency})
@@ -160,9 +163,10 @@ def hurry(conn: Connection, agency: str, at: int, *, stop: bool = False) -> None
 
     A stop does not wait for a peer either that has put off what is no stop.
     """
-    if stop:
-        # An UPDATE that does not concern the row as it was does not wait for who is about to change it.
-        lock_peer(conn, agency)
+    if conn.dialect.name == "postgresql":
+        # An UPDATE that does not concern the row as it was does not wait for who is about to change it. And who is
+        # about to change it waits for this transaction, which it cannot see before it ends.
+        _ANNOUNCE.row(conn, {"the_agency": agency})
     _HURRY.run(conn, {"the_agency": agency, "due_at": at})
     if stop:
         _HURRY_STOP.run(conn, {"the_agency": agency, "due_at": at})

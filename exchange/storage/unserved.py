@@ -16,7 +16,8 @@ def count_unserved(conn: Connection, peer: str, at: int, *, but: str) -> int:
     Two couriers never count at the same time: the row of the peer is locked to the end of the transaction. On SQLite
     writers are serialised, and the dialect leaves FOR UPDATE out.
     """
-    conn.execute(select(PEER.c.agency).where(PEER.c.agency == peer).with_for_update())
+    # Those who hand in for this peer meanwhile are not waited for.
+    conn.execute(select(PEER.c.agency).where(PEER.c.agency == peer).with_for_update(key_share=True))
     c = REFERRAL.c
     query = select(func.count()).where(c.peer == peer, c.unserved_until > at, c.id != but)
     return conn.execute(query).scalar_one()

@@ -2,12 +2,12 @@
 
 Rules:
 
-* Before something is sealed to a peer its card is read, unless this process has read it within the hour, or another one
-  has read something new on it, which lies in the database with the revocations that stood beside it. Nobody waits
-  for long: a peer that does not answer in time is as good as away, and then the keys count that are known. It is not
-  waited for again for a while.
-* While an envelope for a peer is held or queued here, the courier asks every hour: what is released, or replaced by her
-  no, is judged by what lies here, and nobody is asked at that moment.
+* Before something is sealed or released to a peer its card is read, unless this process has read it within the hour,
+  or another one has read something new on it, which lies in the database with the revocations that stood beside it.
+  Nobody waits for long: a peer that does not answer in time is as good as away, and then the keys count that are
+  known. It is not waited for again for a while, unless it has accepted meanwhile.
+* While an envelope for a peer is held or queued here, the courier asks every hour: what is replaced by her no is judged
+  by what lies here, and nobody is asked at that moment. Nor has a release to wait then.
 * All others the courier asks twice a day. A federation is large and most of it is quiet: asked every hour, thirty
   members cost more of a line than all their referrals.
 """
@@ -31,13 +31,21 @@ _WAITED_FOR_S: Final = 5.0
 """Somebody waits in front of a screen. A line that takes longer is asked about by the courier, which has the time."""
 
 
-async def read_card_again(node: Node, peer: Member) -> bool:
-    """Ask the peer for its card if it was not read within the hour; returns whether something may be known now."""
+async def read_card_again(node: Node, peer: Member, *, heard_at: int = 0) -> bool:
+    """Ask the peer for its card if it was not read within the hour; returns whether something may be known now.
+
+    Args:
+        node: which asks.
+        peer: to be sealed to.
+        heard_at: when the peer was heard of. If it did not answer before that, it is asked all the same.
+    """
     if read_within(node, peer, ASK_EVERY_MS):
         return False
     async with node.asking_for_card[peer.agency]:
         # Otherwise somebody has asked while this one waited, or shortly before.
-        if read_within(node, peer, ASK_EVERY_MS) or asked_within(node, peer, _ASK_AGAIN_MS):
+        if read_within(node, peer, ASK_EVERY_MS):
+            return True
+        if asked_within(node, peer, _ASK_AGAIN_MS) and node.card_asked_at[peer.agency] >= heard_at:
             return True
         # Another process of this node may have read it, as the courier does for a peer that was never written to.
         new_at = await node.database.read(lambda conn: last_new_statement_at(conn, peer.agency))

@@ -6,6 +6,8 @@ Rules:
   emergency are released by the node itself as soon as the acceptance is stored.
 * Roster, receiver's keys, contract, consent and time are checked again, on the names of the fields inside; the node
   cannot read them. Where the agency's own software has sealed it, the node knows no field either, and asks for groups.
+* The receiver's card is read before, unless it was within the hour (`use_cases.peer_cards`): one that was away may
+  accept before anybody here has heard that it revoked the key of what is held.
 * Any check that fails deletes what was held and asks the agency's system for a fresh disclosure. Nothing waits in a
   state in which it might be released later by mistake.
 * The consent's version is repeated inside the transaction: a withdrawal that commits first wins.
@@ -16,6 +18,7 @@ Rules:
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 from contracts.vocabulary import Feedback, Priority, Stage
@@ -41,6 +44,7 @@ from exchange.use_cases.change_referral import change_referral
 from exchange.use_cases.consent_records import opened
 from exchange.use_cases.errors import ConflictError, GoneError
 from exchange.use_cases.node import Node, as_datetime
+from exchange.use_cases.peer_cards import read_card_again
 from exchange.use_cases.peer_epochs import StoredPeerEpochs, read_peer_epochs
 from exchange.use_cases.transitions import HOLDING, next_number
 from exchange.use_cases.views import referral_view
@@ -58,12 +62,21 @@ class _Basis:
 async def release_due(node: Node) -> int:
     """Release everything that an acceptance has made due; returns how many were looked at."""
     due = await node.database.read(lambda conn: due_for(conn, "release", node.clock()))
+    # All at once and before the first, so that no receiver that takes its time is waited for in turn.
+    accepted = {record.peer: record.updated_at for record in sorted(due, key=lambda one: one.updated_at)}
+    await asyncio.gather(*(_hear_of_keys(node, peer, at) for peer, at in accepted.items()))
     for record in due:
         try:
             await again(lambda referral=record.id: _release(node, None, referral))  # type: ignore[misc]
         except (ConflictError, GoneError):
             continue  # somebody else was faster, or it ended meanwhile
     return len(due)
+
+
+async def _hear_of_keys(node: Node, agency: str, accepted_at: int) -> None:
+    peer = node.world().roster.members.get(agency)
+    if peer is not None:
+        await read_card_again(node, peer, heard_at=accepted_at)
 
 
 async def release_disclosure(node: Node, acting: Acting, referral: str) -> ReleaseAnswer:
@@ -87,6 +100,7 @@ async def _release(node: Node, acting: Acting | None, referral: str) -> ReleaseA
         raise ConflictError("nothing-held", "There is no held disclosure. Confirm with her, then send a new one.")
     if not case.accepted() or case.state(node.clock()) in TERMINAL:
         raise ConflictError("not-accepted", "The receiver has not accepted. Nothing is released before that.")
+    await _hear_of_keys(node, record.peer, record.updated_at)
 
     def read(conn: Connection) -> _Basis:
         row = load_consent(conn, record.consent_id or "")

@@ -216,10 +216,11 @@ class BlindOffice:
                     raise ViolationError("leaked", f"a file of the node of {self.agency} holds what opens an envelope")
 
     def check_destroyed(self) -> None:
-        """Of what the node has destroyed no key is left here."""
-        for referral, _ in self.software.store.cases():
+        """Of what the node has destroyed no key is left here, nor of what it does not know and never will."""
+        for referral, case in self.software.store.cases():
             rows = self.software.machine.main.rows("SELECT destroyed_at FROM referral WHERE id = ?", referral)
-            if not rows or rows[0][0] is not None:
+            gone = rows[0][0] is not None if rows else case.forgotten_by(self.software.machine.now())
+            if gone:
                 raise ViolationError("kept", f"the software of {self.agency} keeps the key of a destroyed referral")
 
 

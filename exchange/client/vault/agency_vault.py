@@ -20,10 +20,10 @@ from datetime import datetime
 
 from contracts.vocabulary import Channel
 from exchange.client.agency_client import AgencyClient
-from exchange.client.errors import ProblemError
 from exchange.client.vault import answering, referring
 from exchange.client.vault.agency_keys import Identity
 from exchange.client.vault.contact import contact_advice
+from exchange.client.vault.ending import destroy_ended
 from exchange.client.vault.opening import open_sealed
 from exchange.client.vault.weekly_keys import publish_epochs, revoke_epochs
 from exchange.envelope.kinds import Kind
@@ -40,8 +40,6 @@ from exchange.schemas.inbox import (
 from exchange.schemas.referrals import ForwardAnswer, ReferralCreated, ReferralPreview, ReferralRequest, ReferralView
 from exchange.schemas.sealing import OwnEpochs
 from exchange.schemas.shapes import to_millis
-
-_GONE = 404
 
 
 class AgencyVault:
@@ -81,15 +79,17 @@ class AgencyVault:
     async def refer(self, request: ReferralRequest, *, idempotency_key: str | None = None) -> ReferralCreated:
         """Gate, seal and hand in a referral: the offer is queued, the disclosure held until the receiver accepts.
 
-        To repeat the very act after `NodeUnreachableError`, use `seal` and hand the same envelopes in again.
+        To repeat the very act after `NodeUnreachableError`, use `seal`, and `hand_in` as often as it takes.
         """
-        sealed = await self.seal(request)
-        await self._client.sealing.hand_in(sealed.hand_in, idempotency_key=idempotency_key)
-        return sealed.created
+        return await self.hand_in(await self.seal(request), idempotency_key=idempotency_key)
 
     async def seal(self, request: ReferralRequest) -> referring.SealedReferral:
-        """Gate and seal a referral. It exists when `client.sealing.hand_in` has answered."""
+        """Gate and seal a referral. It exists when `hand_in` has answered."""
         return await referring.seal(self._identity, self._client, request)
+
+    async def hand_in(self, sealed: referring.SealedReferral, *, idempotency_key: str | None = None) -> ReferralCreated:
+        """Hand in what was sealed, within ten minutes; again, it is answered as what is there already."""
+        return await referring.handed_in(self._identity, self._client, sealed, idempotency_key)
 
     async def inform(self, referral: str, content: ReferralContent) -> ForwardAnswer:
         """The fields that the receiver asked for, as far as she agrees."""
@@ -132,14 +132,4 @@ class AgencyVault:
 
     async def destroy_ended(self) -> tuple[str, ...]:
         """Destroy the keys of every referral that the node has destroyed; their ids. Call it daily and after her no."""
-        ended = []
-        for referral, _ in self._identity.store.cases():
-            try:
-                if (await self._client.referrals.read(referral)).flags.destroyed:
-                    ended.append(referral)
-            except ProblemError as refused:
-                if refused.problem.status != _GONE:
-                    raise
-                ended.append(referral)
-        self._identity.store.destroy(ended)
-        return tuple(ended)
+        return await destroy_ended(self._identity, self._client)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from pydantic import BaseModel, ConfigDict
 
 from contracts.vocabulary import Feedback, Purpose
+from exchange.limits import DAY_MS, LIMITS
 from exchange.referral.lifecycle import EventName, Side, State
 from exchange.verification import ReferralMemory
 
+_NEVER_HANDED_IN_MS: Final = DAY_MS
+"""Much longer than `limits.hand_in_within_ms`, so that a clock that is put right meanwhile destroys nothing."""
 _SERVED = frozenset({EventName.IN_SERVICE, EventName.COMPLETED, EventName.FAILED})
 
 
@@ -33,6 +38,10 @@ class VaultCase(BaseModel):
     consent: str | None = None
     subject: str | None = None
     client_code: str | None = None
+    known_since: int = 0
+    """When it was sealed here, or its offer was opened."""
+    handed_in: bool = False
+    """Of one that was sealed here: the node has said that it has it."""
     served: State | None = None
     """What it said last of a service that had begun: what an answer to a recall repeats."""
 
@@ -56,6 +65,19 @@ class VaultCase(BaseModel):
         """The case after this software made one more envelope."""
         acceptances = self.acceptances if accepting is None else (*self.acceptances, accepting)
         return self.model_copy(update={"sent": (*self.sent, envelope), "acceptances": acceptances})
+
+    def with_handed_in(self) -> VaultCase:
+        """The case after the node has said that it has what was sealed."""
+        return self.model_copy(update={"handed_in": True})
+
+    def forgotten_by(self, at: int) -> bool:
+        """Whether a node that knows nothing of it can only have forgotten it, or will never have it.
+
+        What was sealed and not handed in the node takes no more soon after it was made (`hand_in_within_ms`). All else
+        it has had: then it keeps a tombstone, and what is younger it does not show, to another branch, or has lost.
+        """
+        had = self.handed_in or self.side is Side.RECEIVING
+        return at >= self.known_since + (LIMITS.tombstone_ms if had else _NEVER_HANDED_IN_MS)
 
     def with_said(self, event: EventName) -> VaultCase:
         """The case after this software said how it goes."""

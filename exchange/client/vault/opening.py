@@ -88,7 +88,7 @@ async def open_sealed(identity: Identity, client: AgencyClient, item: InboxItem)
     header, digest = message.checked.item.header, message.checked.item.digest
     wrapped = hashlib.sha256(message.checked.item.envelope.wrapped_key).digest()
     taken = Taken(message.dek, wrapped, digest)
-    identity.store.take(item.id, header.referral, lambda known: _case(known, message), taken)
+    identity.store.take(item.id, header.referral, lambda known: _case(known, message, identity.clock()), taken)
     await _tell(identity, client, item, digest)
     return _view(item, message.content, digest)
 
@@ -127,14 +127,14 @@ def verify(identity: Identity, item: InboxItem, wire: WireEnvelope) -> VerifiedM
     return open_item(checked, epoch_key, around)
 
 
-def _case(known: VaultCase | None, message: VerifiedMessage) -> VaultCase:
+def _case(known: VaultCase | None, message: VerifiedMessage, at: int) -> VaultCase:
     header = message.checked.item.header
     if known is not None:
         return known.model_copy(update={"opened": tuple(dict.fromkeys((*known.opened, header.id)))})
-    return _case_of_offer(message, header)
+    return _case_of_offer(message, header, at)
 
 
-def _case_of_offer(message: VerifiedMessage, header: Header) -> VaultCase:
+def _case_of_offer(message: VerifiedMessage, header: Header, at: int) -> VaultCase:
     body, contract = message.body, message.checked.contract
     service = service_of(Purpose(header.purpose or ""))
     rule = None
@@ -151,6 +151,7 @@ def _case_of_offer(message: VerifiedMessage, header: Header) -> VaultCase:
         "feedback": lesser(rule.feedback, body.feedback),
         "opened": (header.id,),
         "client_code": body.content.client_code,
+        "known_since": at,
     }
     return VaultCase.model_validate(members)
 

@@ -5,13 +5,17 @@ Rules:
 * The gate is the node's own code (`exchange.disclosure`), run on the contract that is on file here and on the consent
   record as the node has it now. What it lets through is sealed at this moment, to a key that the receiver has proven.
 * What is needed to verify the receiver's answers is stored before anything is handed in.
+* A receiver knows a survivor under one code, as long as anything of her is kept here: who seals at the same moment, in
+  whichever process, seals again under the code that was stored first.
 * What the gate refuses leaves this machine in no form.
 """
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from functools import partial
+from typing import Final
 
 from consent.client_code import new_client_code
 from consent.receipt import receipt_ends
@@ -36,7 +40,8 @@ from exchange.schemas.federation import WireEnvelope
 from exchange.schemas.referrals import ForwardAnswer, ReferralCreated, ReferralPreview, ReferralRequest, ReferralView
 from exchange.schemas.sealing import EnvelopesRequest
 
-_PREVIEW_CODE = "0000-0000"
+ATTEMPTS: Final = 3
+_PREVIEW_CODE: Final = "0000-0000"
 
 
 async def preview(identity: Identity, client: AgencyClient, request: ReferralRequest) -> ReferralPreview:
@@ -61,12 +66,24 @@ async def seal(identity: Identity, client: AgencyClient, request: ReferralReques
 
     Raises:
         GateRefusedError: contract or consent says no.
-        VaultError: receiver, contract or keys are not known here.
+        VaultError: receiver, contract or keys are not known here; or `changed-meanwhile`.
         ContentInvalidError, ContentTooLargeError: the content cannot be sent as it is.
         ProblemError: the node does not know the consent or the receiver.
     """
     between, consent = parties(identity, request.to), await client.consents.read(request.consent)
-    code = _client_code(identity, consent, request.to)
+    for _ in range(ATTEMPTS):
+        sealed = await _seal_once(identity, client, between, consent, request)
+        if sealed is not None:
+            return sealed
+    raise VaultError("changed-meanwhile", "Others refer her at the same moment. Try again.")
+
+
+async def _seal_once(
+    identity: Identity, client: AgencyClient, between: Parties, consent: ConsentView, request: ReferralRequest
+) -> SealedReferral | None:
+    """Nothing, where the receiver has come to know her under another code meanwhile."""
+    known = identity.store.client_code(consent.subject, request.to)
+    code = known or new_client_code(identity.entropy(8))
     at = identity.clock()
     judged = hand_in.judge(between, request, consent.record, client_code=code, at=at)
     cleared = judged.outcome
@@ -97,14 +114,36 @@ async def seal(identity: Identity, client: AgencyClient, request: ReferralReques
         consent=consent.id,
         subject=consent.subject,
         client_code=code,
+        known_since=at,
     )
-    identity.store.put_case(referral, case)
+    if not identity.store.put_sealed_case(referral, case):
+        return None
     ask = EnvelopesRequest(
         envelopes=tuple(wire(one) for one in both), consent=consent.id, consent_version=consent.version
     )
     held = sealed.held is not None
     created = hand_in.created(between, judged, cleared, referral=referral, client_code=code, held=held)
     return SealedReferral(ask, created)
+
+
+async def handed_in(
+    identity: Identity, client: AgencyClient, sealed: SealedReferral, idempotency_key: str | None
+) -> ReferralCreated:
+    """Hand in, and remember that the node has it.
+
+    Raises:
+        ProblemError: the node refuses it.
+    """
+    await client.sealing.hand_in(sealed.hand_in, idempotency_key=idempotency_key)
+    remember_handed_in(identity, sealed.created.id)
+    return sealed.created
+
+
+def remember_handed_in(identity: Identity, referral: str) -> None:
+    """The node has said that it has it. From now on it is not taken for one that never came."""
+    # Where her no has destroyed it already there is nothing left to remember it with.
+    with contextlib.suppress(VaultError):
+        identity.store.change_case(referral, VaultCase.with_handed_in)
 
 
 async def tell_later(
@@ -229,11 +268,3 @@ def case_of(identity: Identity, referral: str, side: Side) -> VaultCase:
     if case is None or case.side is not side:
         raise VaultError("unknown-referral", "This key store knows no such referral. Open its offer first.")
     return case
-
-
-def _client_code(identity: Identity, consent: ConsentView, receiver: str) -> str:
-    """One receiver knows one woman under one code, as long as anything of her is kept here."""
-    for _, case in identity.store.cases():
-        if (case.side, case.subject, case.peer) == (Side.REFERRING, consent.subject, receiver) and case.client_code:
-            return case.client_code
-    return new_client_code(identity.entropy(8))

@@ -6,7 +6,8 @@ Rules:
 * Every secret in it is sealed under the storage key of the agency's key file, bound to its row: the file alone opens
   nothing.
 * What is stored is durable before a call returns; only then is the node told to drop what it held.
-* What is known of a referral changes in the transaction that reads it: two acts at once forget nothing of each other.
+* What is known of a referral changes in the transaction that reads it: two acts at once forget nothing of each other,
+  and never give one receiver two codes for one survivor.
 * The first key of a referral stays. A destroyed referral never gets another: an envelope that comes back opens nothing.
 * Destroying overwrites the deleted bytes and empties the write-ahead log. What the disk itself keeps of old blocks is
   the disk's: encrypt it.
@@ -27,6 +28,7 @@ from exchange.client.vault.errors import VaultError
 from exchange.envelope.keys import KEY_BYTES, NONCE_BYTES, Dek, EpochKey, ReferralKey, RowKey
 from exchange.envelope.rewrap import rewrap, unwrap_again
 from exchange.envelope.sealed_rows import SealedRows
+from exchange.referral.lifecycle import Side
 
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS referral (id TEXT PRIMARY KEY, wrapped BLOB, sealed_case BLOB);
@@ -107,15 +109,25 @@ class AgencyKeyStore:
             if known is not None:
                 yield referral, known
 
-    def put_case(self, referral: str, case: VaultCase) -> None:
-        """Remember, durably.
+    def client_code(self, subject: str, receiver: str) -> str | None:
+        """The code under which this receiver knows this survivor, as long as a referral says it."""
+        for _, case in self.cases():
+            if (case.side, case.subject, case.peer) == (Side.REFERRING, subject, receiver) and case.client_code:
+                return case.client_code
+        return None
+
+    def put_sealed_case(self, referral: str, case: VaultCase) -> bool:
+        """Remember, durably, what was sealed here, unless the receiver knows her under another code by now.
 
         Raises:
             VaultError: `destroyed`.
         """
         with self._writing() as conn:
+            if self.client_code(case.subject or "", case.peer) not in {None, case.client_code}:
+                return False
             self._referral_key(conn, referral)
             self._put_case(conn, referral, case)
+        return True
 
     def change_case(self, referral: str, change: Callable[[VaultCase], VaultCase]) -> None:
         """Remember what is new of a referral, durably; `change` sees what is known at this moment.

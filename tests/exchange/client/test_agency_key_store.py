@@ -8,8 +8,10 @@ import signal
 import sqlite3
 import stat
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
@@ -19,6 +21,7 @@ from exchange.client.vault.cases import VaultCase
 from exchange.client.vault.store import AgencyKeyStore, OwnEpoch, Taken
 from exchange.envelope.errors import SealedRowError
 from exchange.envelope.keys import Dek, EpochKey, RowKey
+from exchange.limits import DAY_MS, LIMITS
 from exchange.referral.lifecycle import EventName, Side
 
 KEY = RowKey(b"\x01" * 32)
@@ -32,6 +35,10 @@ CASE = VaultCase(
     offer=ITEM,
     feedback=Feedback.STATUS,
     client_code="CANARY-CODE",
+)
+
+SEALED = CASE.model_copy(
+    update={"side": Side.REFERRING, "peer": "rose-house-shelter", "subject": "s" * 32, "client_code": "ONE-CODE"}
 )
 
 
@@ -111,6 +118,44 @@ def test_two_acts_at_once_forget_nothing_of_each_other(store: AgencyKeyStore, pa
     assert (refused.value.code, store.case("9" * 32)) == ("unknown-referral", None)
 
 
+def _seals_at_once(path: Path, at_once: Barrier, code: str) -> bool:
+    with closing(AgencyKeyStore(path, KEY, secrets.token_bytes)) as store:
+        sealed = SEALED.model_copy(update={"client_code": store.client_code("s" * 32, SEALED.peer) or code})
+        at_once.wait()
+        return store.put_sealed_case(secrets.token_hex(16), sealed)
+
+
+def test_of_two_who_seal_at_once_one_seals_again_under_the_others_code(path: Path) -> None:
+    for place in range(10):
+        at_once, file = Barrier(2), path.with_name(f"keys-{place}.db")
+        AgencyKeyStore(file, KEY, secrets.token_bytes).close()
+        with ThreadPoolExecutor(2) as both:
+            done = [both.submit(_seals_at_once, file, at_once, code) for code in ("ONE-CODE", "OTHER-CODE")]
+            assert sorted(one.result() for one in done) == [False, True]
+        with closing(AgencyKeyStore(file, KEY, secrets.token_bytes)) as store:
+            assert [case.client_code for _, case in store.cases()] == [store.client_code("s" * 32, SEALED.peer)]
+
+
+def test_another_survivor_and_another_receiver_have_other_codes(store: AgencyKeyStore) -> None:
+    assert store.put_sealed_case("5" * 32, SEALED)
+    for other in ({"subject": "t" * 32}, {"peer": "example-labour-office"}):
+        case = SEALED.model_copy(update={"client_code": "OTHER-CODE", **other})
+        assert store.client_code(case.subject or "", case.peer) is None
+        assert store.put_sealed_case(secrets.token_hex(16), case)
+    store.destroy(["5" * 32])
+    assert store.client_code("s" * 32, SEALED.peer) is None
+
+
+def test_what_a_node_does_not_know_is_forgotten_late_or_cannot_come() -> None:
+    sealed, tombstone = SEALED.model_copy(update={"known_since": 1000}), 1000 + LIMITS.tombstone_ms
+    assert not sealed.forgotten_by(1000 + LIMITS.hand_in_within_ms)
+    assert sealed.forgotten_by(1000 + DAY_MS)
+    received = CASE.model_copy(update={"known_since": 1000})
+    for had in (sealed.with_handed_in(), received):
+        assert not had.forgotten_by(tombstone - 1)
+        assert had.forgotten_by(tombstone)
+
+
 def test_destroyed_is_gone_from_the_file_and_never_comes_back(store: AgencyKeyStore, path: Path) -> None:
     _take(store)
     with closing(sqlite3.connect(path)) as looking:
@@ -124,7 +169,7 @@ def test_destroyed_is_gone_from_the_file_and_never_comes_back(store: AgencyKeySt
     assert (store.taken(ITEM), store.case(REFERRAL), list(store.cases())) == (None, None, [])
     for again in (
         lambda: _take(store),
-        lambda: store.put_case(REFERRAL, CASE),
+        lambda: store.put_sealed_case(REFERRAL, CASE),
         lambda: store.change_case(REFERRAL, _same),
     ):
         with pytest.raises(VaultError) as refused:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 from collections.abc import AsyncIterator, Callable
 
@@ -10,7 +11,7 @@ import pytest
 from sqlalchemy import Connection, select
 
 from exchange.storage.database import Database
-from exchange.storage.outbox import OutgoingRecord, enqueue, has_queued, load_batch
+from exchange.storage.outbox import OutgoingRecord, enqueue, has_queued, load_batch, queued_ids
 from exchange.storage.peer_leases import PeerLease, claim_peer, hurry, lock_peer, settle_peer, sign_of_life
 from exchange.storage.tables import PEER
 
@@ -140,34 +141,42 @@ async def test_only_stops_are_loaded_where_only_stops_may_go(database: Database)
     assert not await database.read(lambda conn: has_queued(conn, "another", STOPS))
 
 
-@pytest.mark.parametrize("until", [TOLD, None], ids=["the peer has put us off", "it will take something later"])
-@pytest.mark.parametrize("stop_first", [True, False], ids=["the stop is open", "the return of the lease is open"])
-async def test_a_stop_and_the_return_of_a_lease_never_miss_each_other(
-    database: Database, database_url: str, stop_first: bool, until: int | None
+@pytest.mark.parametrize(
+    ("kind", "until"),
+    [
+        pytest.param("recall", TOLD, id="a stop, the peer has put us off"),
+        pytest.param("recall", None, id="a stop, it will take something later"),
+        pytest.param("offer", None, id="no stop, it will take something later"),
+    ],
+)
+@pytest.mark.parametrize("new_first", [True, False], ids=["the new one is open", "the return of the lease is open"])
+async def test_what_is_new_and_the_return_of_a_lease_never_miss_each_other(
+    database: Database, database_url: str, new_first: bool, kind: str, until: int | None
 ) -> None:
-    """Two processes: the second begins while the first has written its stop, or has looked for stops and found none."""
+    """Two processes: the second begins while the first has written what is new, or has looked for it and found none."""
     if until is not None:
         await _put_off(database)
         await _hurry(database, 1000, stop=True)
     lease = await _claim(database, 1000)
     assert lease is not None
+    sent = set(await database.read(lambda conn: queued_ids(conn, SHELTER)))
     reached, commit = threading.Event(), threading.Event()
 
-    def new_stop(conn: Connection, stay_open: Callable[[], None]) -> None:
-        _enqueue(conn, 4, "recall")
-        hurry(conn, SHELTER, 2000, stop=True)
+    def new_one(conn: Connection, stay_open: Callable[[], None]) -> None:
+        _enqueue(conn, 4, kind)
+        hurry(conn, SHELTER, 2000, stop=kind in STOPS)
         stay_open()
 
     def give_back(conn: Connection, stay_open: Callable[[], None]) -> None:
         lock_peer(conn, SHELTER)
-        due_at = 2000 if has_queued(conn, SHELTER, ["recall"]) else TOLD
+        due_at = 2000 if set(queued_ids(conn, SHELTER)) - sent else TOLD
         stay_open()
         told = until is not None
         settle_peer(
             conn, lease, at=0, due_at=due_at, reached=True, carries=1, told_to_wait=told, only_stops_until=until
         )
 
-    first, second = (new_stop, give_back) if stop_first else (give_back, new_stop)
+    first, second = (new_one, give_back) if new_first else (give_back, new_one)
 
     def wait() -> None:
         reached.set()
@@ -186,3 +195,34 @@ async def test_a_stop_and_the_return_of_a_lease_never_miss_each_other(
         commit.set()
         await other.close()
     assert await _due_at(database) == 2000
+
+
+async def test_those_who_hand_in_wait_for_nobody_and_no_claim_waits_for_them(
+    database: Database, database_url: str
+) -> None:
+    """On PostgreSQL, where writers are not serialised: three transactions about one peer are open at once."""
+    if database.dialect != "postgresql":
+        return
+    all_open, commit = threading.Barrier(4, timeout=10), threading.Event()
+
+    def hands_in(conn: Connection, number: int) -> None:
+        _enqueue(conn, number, "offer")
+        hurry(conn, SHELTER, 2000)
+        all_open.wait()
+        assert commit.wait(10)
+
+    others = [Database.open(database_url) for _ in range(3)]
+    handing_in = [
+        asyncio.create_task(asyncio.to_thread(one.write_sync, functools.partial(hands_in, number=number)))
+        for number, one in enumerate(others, start=5)
+    ]
+    try:
+        await asyncio.to_thread(all_open.wait)
+        async with asyncio.timeout(5):
+            assert await _claim(database, 1000) is not None
+    finally:
+        commit.set()
+        await asyncio.gather(*handing_in)
+        for other in others:
+            await other.close()
+    assert len(await database.read(lambda conn: queued_ids(conn, SHELTER))) == 7

@@ -1,0 +1,48 @@
+"""When keys of referrals end on the agency's own machine: what the node has destroyed is destroyed here.
+
+Rules:
+
+* The node says so (`flags.destroyed`). That it knows nothing of a referral proves little: it may be on its way to it,
+  may belong to another branch than the client acts for, or a backup from before it was restored.
+* So what the node does not know is destroyed only where it cannot come any more, or its tombstone must have ended
+  (`VaultCase.forgotten_by`). No other answer destroys anything.
+"""
+
+from __future__ import annotations
+
+from exchange.client.agency_client import AgencyClient
+from exchange.client.errors import ProblemError
+from exchange.client.vault.agency_keys import Identity
+from exchange.client.vault.referring import remember_handed_in
+from exchange.referral.lifecycle import Side
+
+_UNKNOWN = (404, "not-found")
+
+
+async def destroy_ended(identity: Identity, client: AgencyClient) -> tuple[str, ...]:
+    """Destroy the keys of what has ended; their ids.
+
+    Raises:
+        ProblemError: the node refuses to say; nothing was destroyed.
+    """
+    ended = []
+    for referral, case in identity.store.cases():
+        destroyed = await _destroyed(client, referral)
+        if destroyed is None:
+            destroyed = case.forgotten_by(identity.clock())
+        elif not destroyed and case.side is Side.REFERRING and not case.handed_in:
+            remember_handed_in(identity, referral)
+        if destroyed:
+            ended.append(referral)
+    identity.store.destroy(ended)
+    return tuple(ended)
+
+
+async def _destroyed(client: AgencyClient, referral: str) -> bool | None:
+    """Whether the node has destroyed it; nothing where it does not know it, or does not show it."""
+    try:
+        return (await client.referrals.read(referral)).flags.destroyed
+    except ProblemError as refused:
+        if (refused.problem.status, refused.problem.code) != _UNKNOWN:
+            raise
+        return None

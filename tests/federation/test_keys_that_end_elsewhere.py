@@ -1,0 +1,103 @@
+"""Keys on the agency's own machine while others act: what is being handed in, or is not shown, loses none."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from support.blind import Office, referred
+from support.federation import Federation, federation
+from support.people import consent_request, referral_request
+
+from contracts.vocabulary import WithdrawalForm
+from exchange.client import NodeUnreachableError, ProblemError
+from exchange.client.vault import AgencyVault
+from exchange.demo.federation import HELPLINE, SHELTER
+from exchange.schemas.inbox import DecisionRequest
+from exchange.schemas.referrals import ReferralRequest
+
+
+@pytest.fixture
+async def blind(tmp_path: Path) -> AsyncIterator[Federation]:
+    """Two agencies, both with their keys elsewhere."""
+    async with federation(tmp_path, (HELPLINE, SHELTER), blind=(HELPLINE, SHELTER)) as together:
+        yield together
+
+
+async def _asked(office: Office) -> tuple[AgencyVault, ReferralRequest]:
+    assert office.vault is not None
+    consent = await office.client.consents.record(consent_request(SHELTER.agency))
+    return office.vault, referral_request(SHELTER.agency, consent.id)
+
+
+async def test_what_is_being_handed_in_keeps_its_keys(blind: Federation) -> None:
+    asks, helps = Office.of(blind[HELPLINE]), Office.of(blind[SHELTER])
+    vault, request = await _asked(asks)
+    sealed = await vault.seal(request)
+    assert await blind[HELPLINE].vault().destroy_ended() == ()
+    created = await vault.hand_in(sealed)
+    await blind.travel()
+    await helps.open(created.id, "offer")
+    await helps.decide(created.id, DecisionRequest(decision="accepted"))
+    await blind.travel()
+    assert (await asks.open(created.id, "decision")).answer == {"decision": "accepted"}
+
+
+async def test_what_was_never_handed_in_ends_once_the_node_takes_it_no_more(blind: Federation) -> None:
+    vault, request = await _asked(Office.of(blind[HELPLINE]))
+    sealed = await vault.seal(request)
+    blind.clock.pass_by(hours=23)
+    with pytest.raises(ProblemError) as late:
+        await vault.hand_in(sealed)
+    assert (late.value.problem.code, await vault.destroy_ended()) == ("too-old", ())
+    blind.clock.pass_by(hours=1)
+    assert await vault.destroy_ended() == (sealed.created.id,)
+
+
+async def test_a_branch_does_not_destroy_what_it_is_not_shown(blind: Federation) -> None:
+    asks = Office.of(blind[HELPLINE])
+    (one, asked), (other, handed_elsewhere) = await _asked(asks), await _asked(asks)
+    first, second = await one.refer(asked), await other.seal(handed_elsewhere)
+    await asks.client.sealing.hand_in(second.hand_in)
+    assert await one.destroy_ended() == ()
+    blind.clock.pass_by(hours=24 * 30)
+    branch = blind[HELPLINE].vault(asks.client.acting_as("w-test", unit="north"))
+    for referral in (first.id, second.created.id):
+        with pytest.raises(ProblemError) as unseen:
+            await branch._client.referrals.read(referral)
+        assert unseen.value.problem.status == 404
+    assert await branch.destroy_ended() == ()
+
+
+async def test_only_the_nodes_own_word_destroys(blind: Federation) -> None:
+    story = await referred(blind, blind[HELPLINE], blind[SHELTER])
+    await story.helps.open(story.id, "offer")
+    vault = story.helps.vault
+    assert vault is not None
+    blind.leave(SHELTER)
+    with pytest.raises(NodeUnreachableError):
+        await vault.destroy_ended()
+    blind.come_back(SHELTER)
+    assert vault._identity.store.case(story.id) is not None
+    await story.asks.client.withdrawals.of_referral(story.id, WithdrawalForm.ERASE)
+    await blind.travel()
+    assert await vault.destroy_ended() == (story.id,)
+
+
+async def test_two_who_refer_her_at_once_name_her_by_one_code(blind: Federation) -> None:
+    asks = Office.of(blind[HELPLINE])
+    vault, request = await _asked(asks)
+    other = blind[HELPLINE].vault()
+    blind.clock.pass_by(hours=2)
+    # The receiver's card is read again before its keys are told: everybody waits there, with a code in hand.
+    async with blind[HELPLINE].node.asking_for_card[SHELTER.agency]:
+        acts = [asyncio.create_task(one.refer(request)) for one in (vault, other, vault)]
+        await asyncio.sleep(1)
+        assert not any(act.done() for act in acts)
+    made = await asyncio.gather(*acts)
+    assert len({one.client_code for one in made}) == 1
+    assert len({one.id for one in made}) == 3
+    kept = vault._identity.store.cases()
+    assert {(referral, case.client_code) for referral, case in kept} == {(one.id, one.client_code) for one in made}
