@@ -131,7 +131,8 @@ _SENTENCES: Final[dict[str, str]] = {
 def decide(record: ConsentRecord | None, question: ConsentQuestion, at: datetime) -> ConsentPermit | ConsentDeny:
     """What she allows at this moment, or why nothing may go. Never raises."""
     if record is None:
-        return _deny(question, _Refusal("no-consent", "There is no consent record."))
+        sentence = "There is no consent record: record her consent, or check its id."
+        return _deny(question, _Refusal("no-consent", sentence))
     refusal = _not_live(record, at)
     if refusal is not None:
         return _deny(question, refusal)

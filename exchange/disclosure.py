@@ -279,7 +279,8 @@ def _ask_contract(question: _Question) -> policy.Permit | Refused:
         return answer
     reasons = tuple(FieldReason(v.field, v.outcome, v.stage, v.rule, None, v.code, v.sentence) for v in answer.verdicts)
     if question.consent is None and answer.code == "basis-not-allowed":
-        return _refused(question, Refusal("no-consent", "There is no consent record."))
+        sentence = "There is no consent record: record her consent, or check its id."
+        return _refused(question, Refusal("no-consent", sentence))
     return Refused(answer.code, answer.sentence, reasons)
 
 

@@ -63,14 +63,14 @@ FORM: Final = (
         401,
         _SENDER,
         "The access token is not accepted",
-        "It is expired, revoked or not one of this node. Ask for a new one. Tokens live five minutes.",
+        "It is expired, revoked or not of this node. Ask for a new one: it lives five minutes, in a sandbox an hour.",
     ),
     Entry(
         "insufficient-scope",
         403,
         _SENDER,
         "The access token is good for something else",
-        "Ask for a token with the scope that this call names, if your client is registered for it.",
+        "Ask for a token with the scope that is named here. Whoever runs the node registers a client for it.",
     ),
     Entry(
         "unit-not-yours",

@@ -35,6 +35,7 @@ from exchange.oauth.bearer import (
     MalformedTokenRequestError,
     MissingTokenError,
 )
+from exchange.oauth.scopes import Scope
 from exchange.schemas.problems import Problem, ProblemField, Who
 from exchange.storage.errors import CommitFailedError, StorageUnavailableError
 from exchange.use_cases.errors import (
@@ -140,8 +141,9 @@ async def answer(request: Request, error: Exception) -> Response:
         case RefusedRequestError():
             return problem(ENTRIES[error.code], fields=error.fields, headers=error.headers)
         case BearerError():
+            fields = () if error.scope is None else (_scope_field(error.scope),)
             challenge = {"WWW-Authenticate": error.www_authenticate}
-            return problem(ENTRIES[BEARER_ERRORS[type(error)]], headers=challenge)
+            return problem(ENTRIES[BEARER_ERRORS[type(error)]], fields=fields, headers=challenge)
         case StorageUnavailableError():
             certain = not isinstance(error, CommitFailedError)
             return problem(ENTRIES["storage-unavailable" if certain else "storage-commit-failed"])
@@ -154,6 +156,10 @@ async def answer(request: Request, error: Exception) -> Response:
             return _http(request, error)
         case _:
             return problem(ENTRIES["not-json"])  # the client went away: nobody reads this
+
+
+def _scope_field(scope: Scope) -> ProblemField:
+    return ProblemField(path="header.Authorization", code="scope", sentence=f"This call needs the scope `{scope}`.")
 
 
 def _use_case(error: UseCaseError) -> Response:

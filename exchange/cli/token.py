@@ -12,4 +12,4 @@ from exchange.cli.profile import ActorOption, HomeOption
 def token(home: HomeOption = None, actor: ActorOption = None) -> None:
     """Print an access token for a few minutes. Whoever holds it is this client: do not paste it into a chat."""
     typer.echo(ask(home, actor, lambda client: client.access_token()))
-    advise("Good for five minutes.", style="dim")
+    advise("Good for five minutes, in a sandbox for an hour.", style="dim")

@@ -3,8 +3,8 @@
 Rules:
 
 * Everything is marked synthetic; a production node refuses this roster and this contract.
-* Tokens live five minutes, in a sandbox too. What is printed names a curl configuration file per agency, in the
-  sandbox's own folder, in which a fresh token is kept for as long as the sandbox runs.
+* Tokens live an hour here, five minutes everywhere else. What is printed names a curl configuration file per agency, in
+  the sandbox's own folder, in which a fresh token is kept for as long as the sandbox runs.
 """
 
 from __future__ import annotations
@@ -97,10 +97,10 @@ def what_to_paste(federation: RunningFederation, referral: Path, tokens: Mapping
     yield f"{theirs} {shelter.url}/v1/inbox/ITEM"
     yield "# 4. It says yes; her words for the door and her plan arrive as an item of their own."
     yield f'{theirs} {shelter.url}/v1/inbox/ITEM/decision --json \'{{"decision": "accepted"}}\''
-    yield "# The same from the command line:"
-    yield f"exchange send {referral} --home {helpline.home}"
-    yield f"exchange inbox watch --home {shelter.home}"
-    yield f"exchange doctor --home {shelter.home}"
+    yield "# The same from the command line (from the folder of the checkout):"
+    yield f".venv/bin/exchange send {referral} --home {helpline.home}"
+    yield f".venv/bin/exchange inbox watch --home {shelter.home}"
+    yield f".venv/bin/exchange doctor --home {shelter.home}"
     yield ""
     for name, token in tokens.items():
         yield f"{name}'s token, good for an hour:"

@@ -135,7 +135,7 @@ class ReferralContent(ProtectedFields, NeedFields, RoutingFields):
             # Her own members are validated already; of all rules between both, this is the only one.
             if self.needs_fit(routing.service_type):
                 return self.model_copy(update=written.__dict__)
-            problems = (ContentProblem("$", "need-of-another-service"),)
+            problems = (ContentProblem("$.needs", "need-of-another-service"),)
         raise ContentInvalidError(problems)
 
 

@@ -61,10 +61,18 @@ def with_routing(content: ReferralContent, routing: Routing) -> ReferralContent:
         return content.with_routing(routing)
     except ContentInvalidError as error:
         fields = tuple(
-            ProblemField(path=f"content{problem.path.removeprefix('$')}", code=problem.code, sentence=_SET_BY_NODE)
+            ProblemField(
+                path=f"content{problem.path.removeprefix('$')}",
+                code=problem.code,
+                sentence=_SENTENCES.get(problem.code, _NOT_HERE),
+            )
             for problem in error.problems
         )
         raise InvalidError("content-invalid", "Some fields of the content are not valid.", fields=fields) from error
 
 
-_SET_BY_NODE = "The node sets this field itself, or it does not fit the others. Leave it out or correct it."
+_SENTENCES = {
+    "set-by-node": "The node sets this field itself. Leave it out.",
+    "need-of-another-service": "One of the needs does not belong to the requested service (`service_type`).",
+}
+_NOT_HERE = "This value does not fit the others. Correct it, or leave it out."

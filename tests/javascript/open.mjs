@@ -18,9 +18,20 @@ if (keysFile === undefined) {
 }
 
 /** @param {string} path */
-function readJson(path) {
+function readText(path) {
   try {
-    return JSON.parse(readFileSync(path, "utf8"));
+    return readFileSync(path, "utf8");
+  } catch {
+    process.stderr.write(`cannot read ${path}\n`);
+    process.exit(2);
+  }
+}
+
+/** @param {string} path */
+function readJson(path) {
+  const text = readText(path);
+  try {
+    return JSON.parse(text);
   } catch {
     throw new Refusal("malformed");
   }
