@@ -16,7 +16,7 @@ DRAFT_EXAMPLE: Final[dict[str, Any]] = {
         {
             "fields": ["medication_or_mental_health_support"],
             "groups": ["name", "contact", "place"],
-            "agencies": ["harbour-shelter"],
+            "agencies": ["rose-house-shelter"],
             "purposes": ["provide-safe-accommodation"],
             "feedback": "status",
         },

@@ -45,6 +45,8 @@ async def hand_in_envelopes(
     For an agency whose own software seals and signs: any forward, any answer, and the attestation that its copies are
     destroyed. The node reads the header and nothing else. It holds it against roster, contract, consent and the state
     of the referral; an offer makes the referral and is queued, a disclosure is held until the receiver accepts.
+
+    The example shows the form only: real ones are made by `exchange.client.vault`, or as in `tests/javascript`.
     """
     idem = idempotency(request, call.acting.client_id, key, body)
     return created(await hand_in_sealed(call.node, call.acting, body.value, idem))
@@ -57,6 +59,7 @@ async def publish_epoch_statements(call: InboxOpener, body: EpochsBody) -> Respo
 
     Statements that your own software has signed with the agency key; it keeps the private halves. Publish this week and
     the five that follow, so that others can write to you while your machine sleeps. The same again changes nothing.
+    A node that holds its agency's keys refuses it (`keys-here`).
     Where somebody else may have the private halves: revocations of all keys that are listed, those of ended weeks too,
     together with new statements, which have the higher numbers. It happens in one step or not at all.
     """
