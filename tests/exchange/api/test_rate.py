@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -9,7 +10,9 @@ from hypothesis import strategies as st
 from support.api_node import NOW, Bench
 
 from exchange.api import attach
+from exchange.api.bodies import LARGEST_BODY
 from exchange.api.rate import Buckets, ByteBuckets
+from exchange.limits import LIMITS
 
 
 def test_bucket_empties_and_refills() -> None:
@@ -168,3 +171,25 @@ async def test_a_body_is_held_to_what_it_says(api: Bench) -> None:
     async with api.http() as http:
         answer = await http.post("/federation/v1/envelopes", content=_in_pieces(b"{         }"), headers=headers)
     assert (answer.status_code, answer.json()["code"]) == (413, "body-too-large")
+
+
+@pytest.mark.parametrize("peer", [False, True], ids=["client", "peer"])
+async def test_bodies_on_their_way_have_so_much_room(api: Bench, peer: bool) -> None:
+    """Of a client as of a peer; a body that says no length takes as much as it may be."""
+    path = "/federation/v1/resync" if peer else "/v1/inbox/open"
+    headers = {"Authorization": f"Bearer {api.token(peer=peer)}", "Content-Type": "application/json"}
+    headers |= {"Actor": "w-1", "Idempotency-Key": "one"}
+    fit, over = LIMITS.arriving_bytes // LARGEST_BODY, asyncio.Event()
+
+    async def unfinished() -> AsyncIterator[bytes]:
+        yield b"{"
+        await over.wait()
+
+    async with api.http() as http:
+        held = [asyncio.create_task(http.post(path, content=unfinished(), headers=headers)) for _ in range(fit)]
+        await asyncio.sleep(0.2)
+        refused = await http.post(path, content=b"{}", headers=headers)
+        assert (refused.status_code, refused.headers["retry-after"]) == (429, "5")
+        over.set()
+        assert {answer.status_code for answer in await asyncio.gather(*held)} == {400}
+        assert (await http.post(path, content=b"{}", headers=headers)).status_code == 422
