@@ -153,6 +153,9 @@ class Limits:
     not wait behind bulk."""
     peer_reserve_share: int = 32
     """That reserve is this part of a peer's bytes a minute: 256 KiB, thirty stops."""
+    arriving_bytes: int = 8 * KIB * KIB
+    """Bytes of one caller's bodies that are on their way at once before 429: room for a full batch whose line is dead
+    and that is still waited for, and for what a courier tries after it."""
 
     # People.
     code_withdrawal_contest_ms: int = DAY_MS

@@ -34,7 +34,14 @@ _STRING: dict[str, Any] = {"type": "string"}
 @operation(
     Operation(
         described="A token. It lives five minutes; there are no refresh tokens.",
-        problems=("unsupported-media-type", "body-too-large", "too-many-requests", "storage-unavailable", "starting"),
+        problems=(
+            "body-too-slow",
+            "unsupported-media-type",
+            "body-too-large",
+            "too-many-requests",
+            "storage-unavailable",
+            "starting",
+        ),
         media={
             JSON: {
                 "schema": {

@@ -18,6 +18,7 @@ from exchange.api import (
     referrals,
     sealing,
 )
+from exchange.api.arriving import InTime
 from exchange.api.direct import Direct
 from exchange.api.headers import Guard
 from exchange.api.problems import install
@@ -62,7 +63,7 @@ def build_api(node: Node | None = None, *, telemetry: TelemetryConfig | None = N
         # Not `include_router`, which analyses every route once more for each application: these were made, and hold
         # nothing of a node, when their modules were loaded.
         app.router.routes.extend(router.routes)
-    app.middleware_stack = Direct(app.build_middleware_stack(), app.routes)
+    app.middleware_stack = InTime(Direct(app.build_middleware_stack(), app.routes))
     if node is not None:
         attach(app, node)
     return app

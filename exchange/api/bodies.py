@@ -2,7 +2,8 @@
 
 Rules, in this order:
 
-1. The size is capped while the body arrives (413), whatever its declared length.
+1. The size is capped while the body arrives (413), also by its declared length. Of one caller so much is on its way at
+   once (`exchange.api.room`), and each body has its time (`exchange.api.arriving`).
 2. The content type is `application/json`, in UTF-8 (415).
 3. The bytes are one JSON object without a repeated member, `null`, `NaN` or a byte order mark (400): what is absent has
    one spelling.
@@ -20,7 +21,7 @@ from typing import Annotated, Any, Generic, NoReturn, TypeVar
 from fastapi import Depends, Request
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from exchange.api.callers import one_header
+from exchange.api.callers import declared_size, one_header, sender
 from exchange.api.invalid import problem_fields
 from exchange.api.refused import RefusedRequestError
 from exchange.limits import LIMITS
@@ -67,7 +68,7 @@ class JsonBody(Generic[T]):
 
     async def __call__(self, request: Request) -> Parsed[T]:
         """The body of this request."""
-        raw = await read_body(request, LARGEST_BODY)
+        raw = await _senders_body(request, LARGEST_BODY)
         if not raw and self.optional:
             raw = b"{}"
         else:
@@ -88,23 +89,31 @@ async def read_body(request: Request, largest: int) -> bytes:
     Raises:
         RefusedRequestError: they are.
     """
-    declared = request.headers.get("content-length", "0")
-    if declared.isdecimal() and int(declared) > largest:
+    declared = declared_size(request)
+    if declared is not None and declared > largest:
         raise RefusedRequestError("body-too-large")
+    most = largest if declared is None else declared
     parts: list[bytes] = []
     size = 0
     async for part in request.stream():
         size += len(part)
-        if size > largest:
+        if size > most:
             raise RefusedRequestError("body-too-large")
         parts.append(part)
     return b"".join(parts)
 
 
+async def _senders_body(request: Request, largest: int) -> bytes:
+    """The bytes of the body of a proven caller, within the room that it has."""
+    declared, known = declared_size(request), sender(request)
+    with known.room.taken(known.caller, largest if declared is None else min(declared, largest)):
+        return await read_body(request, largest)
+
+
 async def federation_body(request: Request) -> bytes:
     """The bytes of a batch; the use case reads them, strictly."""
     require_json(request)
-    return await read_body(request, LIMITS.batch_bytes)
+    return await _senders_body(request, LIMITS.batch_bytes)
 
 
 def require_json(request: Request) -> None:

@@ -9,10 +9,10 @@ Rules:
 * Every write and every open names a worker: `Actor`, a pseudonymous id, for the record only. `Unit` narrows to a
   branch; a client that is bound to a branch cannot choose another.
 * A client of the agency and the node of a peer are never taken for each other.
+* Whoever was let in leaves a `Sender` behind. A body is read against the room that this caller has, or not at all.
 """
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -20,7 +20,9 @@ from fastapi import Depends, Request
 
 from exchange.api.rate import Buckets
 from exchange.api.refused import RefusedRequestError
+from exchange.api.room import Room
 from exchange.api.serving import Serving, serving
+from exchange.limits import LIMITS
 from exchange.oauth.bearer import Caller, CallerKind, InsufficientScopeError, InvalidTokenError
 from exchange.oauth.scopes import Scope
 from exchange.schemas.problems import ProblemField
@@ -55,9 +57,14 @@ class PeerCall:
 
     node: Node
     agency: str
-    spend: Callable[[int, int | None], None]
-    """Takes so many bytes of what this node looks at for a peer, for a request of so many bytes at most; refuses the
-    call if they are used up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """The proven caller of a request, and the room that its bodies have while they arrive."""
+
+    caller: str
+    room: Room
 
 
 class Right:
@@ -92,6 +99,7 @@ class Right:
         if lacking is not None:
             raise lacking
         within_rate(served.clients, caller.client_id, now)
+        request.state.sender = Sender(caller.client_id, served.client_room)
         return caller
 
 
@@ -135,27 +143,39 @@ class PeerRight(Right):
         if caller.agency is None:
             raise InsufficientScopeError("kind", scope=self.scope)
         within_rate(served.peers, caller.client_id, now)
-
-        def spend(count: int, size: int | None) -> None:
-            _in_time(served.peer_bytes.take(caller.client_id, now=served.node.clock(), count=count, size=size))
-
-        return PeerCall(served.node, caller.agency, spend)
+        request.state.sender = Sender(caller.client_id, served.peer_room)
+        return PeerCall(served.node, caller.agency)
 
 
 class DeliveringRight(PeerRight):
     """The right of every member's node to deliver, while its bytes are not used up: told before a body is read.
 
-    What says that it is small may go on from the reserve. What then came is counted by its own size, whatever was said.
+    A body is counted before it is read, by the size it declares, and as the largest where it declares none. What did
+    not come is not given back: a body that is never finished costs as much as one that is. What says that it is small
+    may go on from the reserve.
     """
 
     async def __call__(self, request: Request) -> PeerCall:
         """The call, if it comes from a member's node that may send more."""
         call = await super().__call__(request)
-        call.spend(0, _declared_size(request))
+        served, size = serving(request), declared_size(request)
+        count = LIMITS.batch_bytes if size is None else min(size, LIMITS.batch_bytes)
+        caller = sender(request).caller
+        _in_time(served.peer_bytes.take(caller, now=served.node.clock(), count=count, size=size))
         return call
 
 
-def _declared_size(request: Request) -> int | None:
+def sender(request: Request) -> Sender:
+    """Who was let in with this request.
+
+    Raises:
+        AttributeError: nobody yet. No route reads a body of somebody that it does not know.
+    """
+    found: Sender = request.state.sender
+    return found
+
+
+def declared_size(request: Request) -> int | None:
     """The size that the server holds the body to; nothing where it comes in pieces until it ends."""
     declared = one_header(request, "content-length")
     if one_header(request, "transfer-encoding") is not None or declared is None:

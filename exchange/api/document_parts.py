@@ -124,6 +124,7 @@ _DESCRIPTIONS: Final = {
     401: "No access token, or no good one.",
     403: "The token, a rule or a consent says no.",
     404: "There is nothing here, or nothing that this caller may see.",
+    408: "The body took too long.",
     409: "What is on record says otherwise.",
     410: "It was destroyed.",
     413: "Too large.",

@@ -36,7 +36,14 @@ ResyncBody = Annotated[Parsed[ResyncRequest], Depends(JsonBody(ResyncRequest))]
     Operation(
         BatchAnswer,
         "One answer an envelope, in the order sent.",
-        problems=("not-json", "repeated-member", "unsupported-media-type", "body-too-large", "invalid-request"),
+        problems=(
+            "not-json",
+            "repeated-member",
+            "unsupported-media-type",
+            "body-too-slow",
+            "body-too-large",
+            "invalid-request",
+        ),
         request_media={
             JSON: {
                 "schema": {"$ref": "#/components/schemas/EnvelopeBatch"},
@@ -55,9 +62,9 @@ async def receive_envelope_batch(call: DeliveringPeer, body: BatchBytes) -> Resp
 
     A peer that has sent more than its share for a minute is told when to go on (429), before anything is looked at. A
     request that declares 32 KiB or less (`Content-Length`) is still taken then, from a small reserve for each peer: her
-    no does not wait behind bulk.
+    no does not wait behind bulk. A request counts as large as it declares, whether it comes whole or not, and as 4 MiB
+    where it declares nothing.
     """
-    call.spend(len(body), len(body))
     answer = await receive_envelopes(call.node, call.agency, body)
     return render(answer, least_bytes=len(answer.answers) * LIMITS.answer_bytes)
 

@@ -93,6 +93,13 @@ FORM: Final = (
         "This address does not take this method",
         "The header Allow lists the methods that it takes.",
     ),
+    Entry(
+        "body-too-slow",
+        408,
+        _SENDER,
+        "The body took too long",
+        "Send it again, in smaller parts where the request can be divided. Nothing of it was stored.",
+    ),
     Entry("body-too-large", 413, _SENDER, "The body is too large", "Send less in one request."),
     Entry(
         "unsupported-media-type",

@@ -214,6 +214,7 @@ def _codes(
             "not-json",
             "repeated-member",
             "null-member",
+            "body-too-slow",
             "body-too-large",
             "unsupported-media-type",
             "invalid-request",

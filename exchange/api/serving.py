@@ -10,6 +10,7 @@ Rules:
 from fastapi import FastAPI, Request
 
 from exchange.api.rate import Buckets, ByteBuckets
+from exchange.api.room import Room
 from exchange.oauth.bearer import BearerVerifier
 from exchange.schemas.problems import Who
 from exchange.use_cases.errors import UnavailableError
@@ -31,6 +32,8 @@ class Serving:
             reserve=limits.peer_bytes_per_minute // limits.peer_reserve_share,
             small=limits.small_request_bytes,
         )
+        self.client_room = Room(limits.arriving_bytes)
+        self.peer_room = Room(limits.arriving_bytes)
 
 
 def attach(app: FastAPI, node: Node) -> None:

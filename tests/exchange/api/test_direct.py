@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from support.api_node import CLIENT, ISSUER, PEER, Bench, bench
 
+from exchange.api.arriving import InTime
 from exchange.api.bodies import LARGEST_BODY
 from exchange.api.direct import HOT, Direct, DirectRoute, NotDirectError
 from exchange.api.examples import EXAMPLES
@@ -130,8 +131,9 @@ class Typed:
     """The application as FastAPI would be it alone."""
 
     def __init__(self, app: FastAPI) -> None:
-        assert isinstance(app.middleware_stack, Direct)
-        self.app, self.inner = app, app.middleware_stack.app
+        assert isinstance(app.middleware_stack, InTime)
+        assert isinstance(app.middleware_stack.app, Direct)
+        self.app, self.inner = app, InTime(app.middleware_stack.app.app)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["app"] = self.app
