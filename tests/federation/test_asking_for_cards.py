@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx2
 import pytest
@@ -11,7 +12,7 @@ from support.federation import Federation
 from support.people import consent_request, referral_request
 from support.stories import begin, travelled
 
-from exchange.demo.federation import HELPLINE, SHELTER
+from exchange.demo.federation import EMBASSY, HELPLINE, LABOUR_OFFICE, SHELTER
 from exchange.federation.peers import refresh_peers
 from exchange.limits import HOUR_MS, SECOND_MS
 from exchange.use_cases import peer_cards
@@ -215,6 +216,27 @@ async def test_where_no_key_is_known_many_wait_once_and_are_told_when_to_try_aga
     two.clock.pass_by(seconds=30)
     await refused()
     assert silent.asked == 2
+
+
+async def test_members_that_say_nothing_keep_no_other_from_being_asked(four: Federation) -> None:
+    node, transport = four[HELPLINE].node, four[HELPLINE].courier._transport
+    *silent, last = [agency for agency in node.world().roster.members if agency != HELPLINE.agency]
+    plans = {plan.agency: plan for plan in (SHELTER, EMBASSY, LABOUR_OFFICE)}
+    apps: dict[int, Any] = {four[plans[agency]].port: Silence() for agency in silent}
+    there = {port: four.network.apps[port] for port in apps}
+    four.network.apps.update(apps)
+    four.clock.pass_by(hours=12)
+    before = node.clock()
+    asking = asyncio.create_task(refresh_peers(node, transport))
+    try:
+        async with asyncio.timeout(5):
+            while node.card_read_at.get(last, 0) < before:  # noqa: ASYNC110 - a node has no event for it
+                await asyncio.sleep(0.01)
+        assert not asking.done()
+    finally:
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        four.network.apps.update(there)
 
 
 async def test_a_clock_that_was_put_back_asks_again(two: Federation) -> None:
