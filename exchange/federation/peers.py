@@ -16,6 +16,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+from typing import Final
 
 from exchange.envelope.epochs import (
     EpochRevocation,
@@ -40,6 +41,8 @@ from exchange.use_cases.node import Node
 from exchange.use_cases.peer_cards import ASK_EVERY_MS, ASK_QUIET_EVERY_MS, asked_within, read_within
 from exchange.use_cases.peer_epochs import read_peer_epochs
 
+_ASKED_AT_A_TIME: Final = 4
+"""So many that are slow may be waited for at once; all at once would be too much for a thin line."""
 MOST_STATEMENTS = 32
 """On one card. Six weeks are published at a time, and more than one statement for a week where a key was changed."""
 
@@ -158,16 +161,22 @@ async def refresh_peers(node: Node, transport: PeerTransport) -> None:
     """Fetch the keys of every member that is due.
 
     Of one for which something lies here the card is at most an hour old, or asked for at every call until it comes. Of
-    the others it is half a day old, and asked for once an hour until it comes.
+    the others it is half a day old, and asked for once an hour until it comes. A few are asked at a time: one that is
+    slow keeps no other waiting.
     """
     waited_for = await node.database.read(peers_waited_for)
-    for peer in node.world().roster.members.values():
-        if peer.agency == node.agency or peer.status is not Status.ACTIVE:
-            continue
-        if peer.agency in waited_for:
-            due = not read_within(node, peer, ASK_EVERY_MS)
-        else:
-            due = not read_within(node, peer, ASK_QUIET_EVERY_MS) and not asked_within(node, peer, HOUR_MS)
-        if due:
+    at_a_time = asyncio.Semaphore(_ASKED_AT_A_TIME)
+
+    async def ask(peer: Member) -> None:
+        async with at_a_time:
             await fetch_peer_keys(node, transport, peer)
             node.card_asked_at[peer.agency] = node.clock()
+
+    def due(peer: Member) -> bool:
+        if peer.agency == node.agency or peer.status is not Status.ACTIVE:
+            return False
+        if peer.agency in waited_for:
+            return not read_within(node, peer, ASK_EVERY_MS)
+        return not read_within(node, peer, ASK_QUIET_EVERY_MS) and not asked_within(node, peer, HOUR_MS)
+
+    await asyncio.gather(*(ask(peer) for peer in node.world().roster.members.values() if due(peer)))

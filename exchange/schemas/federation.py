@@ -80,8 +80,6 @@ class ReceiptStatus(Strict):
     receipt: HexId
     status: Literal["live", "not-live"]
     """`not-live` is also the answer for a receipt that is unknown, or was cut for somebody else."""
-    until: Timestamp | None = None
-    """With `live`: when the consent ends, unless she ends it before."""
 
 
 class ConsentStatusAnswer(Strict):

@@ -7,13 +7,15 @@ Rules:
   node no longer stands behind it.
 * Live: the consent holds now and still lets this receiver be told something for this purpose, and the referral was not
   ended by her no, entered in error or destroyed. After `stop-sharing` what was released stays with the receiver.
+* Of a live one nothing else is said. Until when it lives would be the consent's end, the same for every receiver of it:
+  by that two of them could join what they hold of her.
 * One statement by the node key covers the whole answer, in the order asked, and says when it was made.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Final
 
 from consent.decision import ConsentDeny, ConsentQuestion, decide
@@ -23,7 +25,6 @@ from exchange.envelope.wire import canonical, to_base64url
 from exchange.referral.lifecycle import State
 from exchange.roster import Member
 from exchange.schemas.federation import ConsentStatusAnswer, ConsentStatusRequest, ReceiptStatus
-from exchange.schemas.shapes import from_millis, to_millis
 from exchange.storage.consent_words import CutFor, receipts_of
 from exchange.storage.consents import StoredConsent, load_consent
 from exchange.storage.database import Connection
@@ -48,30 +49,24 @@ async def consent_status(node: Node, peer: str, request: ConsentStatusRequest) -
     answers = []
     for receipt in request.receipts:
         cut = found.get(receipt)
-        until = _live_until(node, receiver, cut, rows.get(cut.consent_id or "")) if cut is not None else None
-        status = ReceiptStatus(receipt=receipt, status="not-live")
-        if until is not None:
-            status = ReceiptStatus(receipt=receipt, status="live", until=from_millis(until))
-        answers.append(status)
+        live = cut is not None and _is_live(node, receiver, cut, rows.get(cut.consent_id or ""))
+        answers.append(ReceiptStatus(receipt=receipt, status="live" if live else "not-live"))
     statement = ConsentStatus(agency=node.agency, recipient=peer, receipts=digest_of(answers), stated_at=node.clock())
     signed = sign_statement(statement, node.node_key.sign).to_bytes()
     return ConsentStatusAnswer(receipts=tuple(answers), statement=to_base64url(signed))
 
 
 def digest_of(answers: Iterable[ReceiptStatus]) -> str:
-    """What the statement covers: SHA-256 of the answers as canonical JSON, with times in milliseconds."""
-    members: Sequence[dict[str, object]] = [
-        {"receipt": one.receipt, "status": one.status} | ({"until": to_millis(one.until)} if one.until else {})
-        for one in answers
-    ]
+    """What the statement covers: SHA-256 of the answers as canonical JSON."""
+    members = [{"receipt": one.receipt, "status": one.status} for one in answers]
     return hashlib.sha256(canonical(members)).hexdigest()
 
 
-def _live_until(node: Node, receiver: Member, cut: CutFor, row: StoredConsent | None) -> int | None:
+def _is_live(node: Node, receiver: Member, cut: CutFor, row: StoredConsent | None) -> bool:
     if cut.gone or cut.state in _ENDED or cut.sealed_facts is None or row is None:
-        return None
+        return False
     if cut.sharing_stopped:
-        return row.expires_at if row.expires_at > node.clock() else None
+        return row.expires_at > node.clock()
     facts = open_facts(node, cut.referral, cut.sealed_facts)
     question = ConsentQuestion(
         agency=receiver.agency,
@@ -82,5 +77,4 @@ def _live_until(node: Node, receiver: Member, cut: CutFor, row: StoredConsent | 
         purpose=facts.purpose,
         fields=_EVERYTHING,
     )
-    verdict = decide(opened(node, row), question, node.now())
-    return None if isinstance(verdict, ConsentDeny) else row.expires_at
+    return not isinstance(decide(opened(node, row), question, node.now()), ConsentDeny)

@@ -18,7 +18,7 @@ from exchange.storage.peer_leases import hurry
 from exchange.storage.referrals import ReferralRecord
 from exchange.storage.transaction import signal
 from exchange.use_cases.node import Node
-from exchange.use_cases.peer_cards import read_card_again
+from exchange.use_cases.peer_cards import ask_for_first_key, read_card_again
 from exchange.use_cases.peer_epochs import read_peer_epochs
 from exchange.use_cases.refusals import keys_elsewhere, peer_keys_unknown
 from exchange.use_cases.transitions import next_number
@@ -52,7 +52,7 @@ async def current_peer_epoch(node: Node, peer: Member) -> EpochStatement:
     """
     found = await _known_epoch(node, peer)
     if found is None:
-        await node.fetch_peer_keys(peer)
+        await ask_for_first_key(node, peer)
     elif not await read_card_again(node, peer):
         return found
     found = await _known_epoch(node, peer)

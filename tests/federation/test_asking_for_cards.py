@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx2
 import pytest
@@ -11,10 +12,11 @@ from support.federation import Federation
 from support.people import consent_request, referral_request
 from support.stories import begin, travelled
 
-from exchange.demo.federation import HELPLINE, SHELTER
+from exchange.demo.federation import EMBASSY, HELPLINE, LABOUR_OFFICE, SHELTER
 from exchange.federation.peers import refresh_peers
 from exchange.limits import HOUR_MS, SECOND_MS
 from exchange.use_cases import peer_cards
+from exchange.use_cases.errors import UnavailableError
 from exchange.use_cases.maintain import maintain
 from exchange.use_cases.outgoing import current_peer_epoch
 from exchange.use_cases.own_epochs import revoke_own_epochs
@@ -191,6 +193,50 @@ async def test_who_refers_waits_once_for_a_peer_that_says_nothing(two: Federatio
     await asyncio.gather(*(client.referrals.send(one) for one in requests))
     await client.referrals.send(requests[0])
     assert silent.asked == 1
+
+
+async def test_where_no_key_is_known_many_wait_once_and_are_told_when_to_try_again(
+    two: Federation, silent: Silence
+) -> None:
+    """By the house's own clock the wait is over soon, however slow the peer; and nothing waits behind it."""
+    two.clock.pass_by(hours=24 * 40)
+    loop = asyncio.get_running_loop()
+
+    async def refused() -> tuple[str, int | None]:
+        with pytest.raises(UnavailableError) as caught:
+            await seals(two)
+        return caught.value.code, caught.value.retry_after
+
+    async with asyncio.timeout(5):
+        assert set(await asyncio.gather(*(refused() for _ in range(20)))) == {("peer-keys-unknown", 30)}
+    assert silent.asked == 1
+    began = loop.time()
+    await refused()
+    assert loop.time() - began < 0.2
+    two.clock.pass_by(seconds=30)
+    await refused()
+    assert silent.asked == 2
+
+
+async def test_members_that_say_nothing_keep_no_other_from_being_asked(four: Federation) -> None:
+    node, transport = four[HELPLINE].node, four[HELPLINE].courier._transport
+    *silent, last = [agency for agency in node.world().roster.members if agency != HELPLINE.agency]
+    plans = {plan.agency: plan for plan in (SHELTER, EMBASSY, LABOUR_OFFICE)}
+    apps: dict[int, Any] = {four[plans[agency]].port: Silence() for agency in silent}
+    there = {port: four.network.apps[port] for port in apps}
+    four.network.apps.update(apps)
+    four.clock.pass_by(hours=12)
+    before = node.clock()
+    asking = asyncio.create_task(refresh_peers(node, transport))
+    try:
+        async with asyncio.timeout(5):
+            while node.card_read_at.get(last, 0) < before:  # noqa: ASYNC110 - a node has no event for it
+                await asyncio.sleep(0.01)
+        assert not asking.done()
+    finally:
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        four.network.apps.update(there)
 
 
 async def test_a_clock_that_was_put_back_asks_again(two: Federation) -> None:

@@ -7,14 +7,18 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from sqlalchemy import select
 from support.federation import Federation
-from support.stories import Story, begin, refusal
+from support.people import consent_request, referral_request
+from support.stories import Story, begin, refusal, to_the_embassy
 
 from exchange.demo.federation import EMBASSY, HELPLINE, SHELTER
 from exchange.envelope.statements import ConsentStatus, parse_statement, sign_statement
 from exchange.envelope.wire import from_base64url, to_base64url
 from exchange.roster import Member
+from exchange.schemas.consents import ConsentRequest
 from exchange.schemas.federation import ConsentStatusAnswer, ReceiptStatus
+from exchange.schemas.referrals import ReferralRequest
 from exchange.schemas.shapes import to_millis
 from exchange.storage.tables import OUTBOX
 from exchange.use_cases.acting import Acting
@@ -156,13 +160,9 @@ async def test_unknown_ended_and_anothers_receipts_are_the_same_answer(four: Fed
     helpline = story.sender.member
     said = await shelter.consent_status(helpline, [live, over, "0" * 32])  # type: ignore[attr-defined]
     assert [one.status for one in said.receipts] == ["live", "not-live", "not-live"]
-    assert {one.model_dump_json(exclude={"receipt"}) for one in said.receipts[1:]} == {
-        '{"status":"not-live","until":null}'
-    }
+    assert {one.model_dump_json(exclude={"receipt"}) for one in said.receipts[1:]} == {'{"status":"not-live"}'}
     strange = await embassy.consent_status(helpline, [live, over, "0" * 32])  # type: ignore[attr-defined]
-    assert {one.model_dump_json(exclude={"receipt"}) for one in strange.receipts} == {
-        '{"status":"not-live","until":null}'
-    }
+    assert {one.model_dump_json(exclude={"receipt"}) for one in strange.receipts} == {'{"status":"not-live"}'}
     statement = parse_statement(ConsentStatus, from_base64url(said.statement, member="statement", longest=4096)).verify(
         helpline.node_key
     )
@@ -172,6 +172,34 @@ async def test_unknown_ended_and_anothers_receipts_are_the_same_answer(four: Fed
         body = json.dumps({"receipts": [f"{number:032x}" for number in range(count)]}).encode()
         found, _ = await shelter._authorized(helpline, "/federation/v1/consent-status", body)  # type: ignore[attr-defined]
         assert found == status
+
+
+async def test_two_receivers_of_one_consent_hear_nothing_that_joins_them(four: Federation) -> None:
+    """What each is told of its own receipt, as it stands on the line: nothing is said to both but that it is live."""
+    client, allowed = (
+        four[HELPLINE].client(),
+        consent_request(SHELTER.agency).model_dump(mode="json", exclude_none=True),
+    )
+    also, wants = to_the_embassy()
+    allowed["provisions"] += also["provisions"]
+    allowed["told_first"] += also["told_first"]
+    consent = await client.consents.record(ConsentRequest.model_validate(allowed))
+    asks = referral_request(SHELTER.agency, consent.id)
+    travels = referral_request(EMBASSY.agency, consent.id).model_dump(mode="json", exclude_none=True) | wants
+    sent = {SHELTER: asks, EMBASSY: ReferralRequest.model_validate(travels)}
+    heard = []
+    for receiver, request in sent.items():
+        referral = (await client.referrals.send(request)).id
+        rows = await four[HELPLINE].node.database.read(
+            lambda conn, referral=referral: conn.execute(select(OUTBOX).where(OUTBOX.c.referral == referral)).all()
+        )
+        ids = [row.consent_receipt for row in rows if row.consent_receipt is not None]
+        transport: Any = four[receiver].courier._transport
+        body = json.dumps({"receipts": ids}).encode()
+        status, said = await transport._authorized(four[HELPLINE].member, "/federation/v1/consent-status", body)
+        assert status == 200
+        heard.append([value for one in json.loads(said)["receipts"] for value in one.values()])
+    assert set(heard[0]) & set(heard[1]) == {"live"}
 
 
 async def _another_key(story: Story, answer: ConsentStatusAnswer) -> dict[str, Any]:

@@ -38,7 +38,7 @@ FEDERATION: Final[dict[type[BaseModel], dict[str, Any]]] = {
     ResyncAnswer: {"stops_queued": 2, "referrals_marked": 5},
     ConsentStatusRequest: {"receipts": [ids.REFERRAL]},
     ConsentStatusAnswer: {
-        "receipts": [{"receipt": ids.REFERRAL, "status": "live", "until": "2027-02-20T00:00:00Z"}],
+        "receipts": [{"receipt": ids.REFERRAL, "status": "live"}],
         "statement": ids.STATEMENT,
     },
     RosterMirror: {"version": 12, "digest": ids.ROSTER, "roster": "eyJ2ZXJzaW9uIjoxMn0"},
