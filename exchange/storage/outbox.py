@@ -125,7 +125,7 @@ _HOLD_BACK = Prepared(
             IS_QUEUED,
             OUTBOX.c.attempted_at.is_(None),
         )
-        .returning(OUTBOX.c.digest),
+        .returning(OUTBOX.c.digest, OUTBOX.c.id, OUTBOX.c.sealed_header),
         OUTBOX.c.digest,
     )
 )
@@ -203,13 +203,18 @@ def give_up(conn: Connection, referral: str, kind: str, at: int) -> None:
     _GIVE_UP.run(conn, {"the_referral": referral, "settled_at": at, "the_ids": [kind]})
 
 
-def hold_back(conn: Connection, referral: str, kind: str, digests: Iterable[str]) -> list[str]:
-    """Delete those of these envelopes that certainly never left, of a kind that `mark_attempted` is told of.
+class HeldBack(NamedTuple):
+    """An envelope that was deleted before it left: what its header said, sealed for its row."""
 
-    Returns their digests.
-    """
+    digest: str
+    id: str
+    sealed_header: bytes
+
+
+def hold_back(conn: Connection, referral: str, kind: str, digests: Iterable[str]) -> list[HeldBack]:
+    """Delete those of these envelopes that certainly never left, of a kind that `mark_attempted` is told of."""
     which = {"the_referral": referral, "the_kind": kind, "the_ids": list(digests)}
-    return [digest for (digest,) in _HOLD_BACK.rows(conn, which)]
+    return [HeldBack(*row) for row in _HOLD_BACK.rows(conn, which)]
 
 
 def mark_attempted(conn: Connection, ids: Iterable[str], at: int) -> frozenset[str]:

@@ -6,6 +6,7 @@ step is judged by.
 
 from __future__ import annotations
 
+from contracts.vocabulary import Purpose
 from exchange.envelope.epochs import EpochStatement
 from exchange.feedback import Answer, Kept
 from exchange.messages import AnswerTerms, Posting, SealedMessage, seal_answer
@@ -17,7 +18,7 @@ from exchange.use_cases.acting import Acting
 from exchange.use_cases.branches import taken_over
 from exchange.use_cases.cases import Case, audit, new_event
 from exchange.use_cases.change_referral import change_referral
-from exchange.use_cases.facts import Facts, seal_facts
+from exchange.use_cases.facts import seal_facts
 from exchange.use_cases.node import Node
 from exchange.use_cases.outgoing import agency_key, current_peer_epoch, put_out, signers
 from exchange.use_cases.views import referral_view
@@ -55,11 +56,18 @@ async def say(
 
 async def _sealed(node: Node, case: Case, word: Answer, event: EventRecord) -> SealedMessage:
     epoch = await current_peer_epoch(node, node.world().roster.member(case.record.peer))
-    return seal_word(node, case.record, case.facts, word, event, epoch)
+    return seal_word(node, case.record, word, event, epoch, offer=case.facts.offer, purpose=case.facts.purpose)
 
 
 def seal_word(
-    node: Node, record: ReferralRecord, facts: Facts, word: Answer, event: EventRecord, epoch: EpochStatement
+    node: Node,
+    record: ReferralRecord,
+    word: Answer,
+    event: EventRecord,
+    epoch: EpochStatement,
+    *,
+    offer: str,
+    purpose: Purpose,
 ) -> SealedMessage:
     """This side's event, sealed to the referring agency: number, `seen` and time are the event's own."""
     posting = Posting(
@@ -71,9 +79,9 @@ def seal_word(
         created=event.at,
         expires=event.at + node.limits.answer_expires_ms,
         number=event.number,
-        in_reply_to=facts.offer,
+        in_reply_to=offer,
     )
-    terms = AnswerTerms(record.contract, facts.purpose)
+    terms = AnswerTerms(record.contract, purpose)
     return seal_answer(word, terms, posting, signers(node), epoch=epoch, entropy=node.entropy)
 
 

@@ -8,6 +8,7 @@ Rules:
 * That the service is over is still told, and not how. An envelope that may say how is deleted, and the same event is
   sealed anew without outcome or reason. Number, `seen` and time stay, so that both nodes compute the same state and the
   referral closes. The id is a fresh one: a courier that has read the old envelope already finds that it is gone.
+* So also where the referral's own data were destroyed meanwhile: what it answers stands in the header of what waited.
 * Sealing needs the agency's keys, and a key of the other agency. Where one is missing the envelope leaves as it was
   sealed: held back, the referral would close on neither node, and its data would be kept without an end.
 """
@@ -17,7 +18,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from contracts.vocabulary import Feedback, Purpose
 from exchange.envelope.kinds import Kind
+from exchange.envelope.wire import read_again
 from exchange.feedback import Answer, answer, over, tells_how
 from exchange.referral.answers import Progress, ProgressContent
 from exchange.referral.lifecycle import EventName
@@ -47,7 +50,7 @@ def say_less(node: Node, conn: Connection, record: ReferralRecord) -> None:
     for kind, names in _HOW_IT_GOES.items():
         digests = [digest for digest, event in told.items() if event.name in names]
         if digests and (unsent := hold_back(conn, record.id, kind.value, digests)):
-            keep_at_home(conn, record.id, unsent)
+            keep_at_home(conn, record.id, [held.digest for held in unsent])
     endings = [event for event in told.values() if event.name in _OVER]
     if endings:
         _say_only_that_it_is_over(node, conn, record, endings)
@@ -56,17 +59,20 @@ def say_less(node: Node, conn: Connection, record: ReferralRecord) -> None:
 def _say_only_that_it_is_over(
     node: Node, conn: Connection, record: ReferralRecord, endings: Sequence[EventRecord]
 ) -> None:
-    if node.keyring is None or record.sealed_facts is None:
+    if node.keyring is None:
         return
-    facts = open_facts(node, record.id, record.sealed_facts)
-    epoch = latest_peer_epoch(node, conn, record.peer) if tells_how(facts.feedback) else None
+    level = open_facts(node, record.id, record.sealed_facts).feedback if record.sealed_facts else Feedback.OUTCOME
+    epoch = latest_peer_epoch(node, conn, record.peer) if tells_how(level) else None
     if epoch is None:
         return
     for event in endings:
-        content = ProgressContent(state=Progress(event.name))
-        word = answer(content, level=facts.feedback, sharing_stopped=True)
-        if isinstance(word, Answer) and (unsent := hold_back(conn, record.id, word.kind.value, [event.digest or ""])):
-            sealed = seal_word(node, record, facts, word, event, epoch)
-            remove_events(conn, record.id, unsent)
+        word = answer(ProgressContent(state=Progress(event.name)), level=level, sharing_stopped=True)
+        if not isinstance(word, Answer):
+            continue
+        for held in hold_back(conn, record.id, word.kind.value, [event.digest or ""]):
+            header = read_again(node.open_row(held.sealed_header, "outbox", "sealed_header", held.id))
+            offer, purpose = header["in_reply_to"], Purpose(header["purpose"])
+            sealed = seal_word(node, record, word, event, epoch, offer=offer, purpose=purpose)
+            remove_events(conn, record.id, [held.digest])
             add_event(conn, event._replace(digest=sealed.digest))
             put_out(node, conn, sealed)

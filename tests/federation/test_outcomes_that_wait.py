@@ -26,6 +26,7 @@ from exchange.schemas.sealing import EnvelopesRequest
 from exchange.storage.outbox import OutgoingRecord
 from exchange.storage.tables import EVENT, OUTBOX, PEER_EPOCH
 from exchange.use_cases import deliver
+from exchange.use_cases.destroy import destroy_referrals
 from exchange.use_cases.maintain import maintain
 from exchange.use_cases.node import Node
 
@@ -89,6 +90,22 @@ async def test_what_has_not_left_says_only_that_it_is_over(
     assert not any(how.encode() in said for how in HOW[state].values())
     sides = [[row for row in await story.rows(EVENT, at=at) if row["name"] == state] for at in on_both.nodes.values()]
     assert sides[0] == sides[1]
+
+
+@pytest.mark.parametrize("state", HOW)
+async def test_nor_where_the_receiver_has_destroyed_what_it_knew_meanwhile(two: Federation, state: str) -> None:
+    """Its time was over before the answer could leave, as where a contract keeps what is closed for some days only."""
+    story = await ended(two, state)
+    before = await waiting(story, state)
+    await destroy_referrals(story.receiver.node, [story.id])
+    assert (await waiting(story, state))["id"] == before["id"]
+    await story.says_no("stop-sharing", travel=False)
+    await story.sender.courier.run_once()
+    await story.travel()
+    assert (await story.opened("progress", at=story.sender)).answer == {"state": state}
+    said = await said_inside(two)
+    assert not any(how.encode() in said for how in HOW[state].values())
+    assert before["id"] not in {one.header.id for one in travelled(two)}
 
 
 async def test_without_her_no_how_it_ended_is_told(two: Federation) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from unittest.mock import patch
 
 from opentelemetry.metrics import NoOpMeter
@@ -45,6 +45,7 @@ from exchange.use_cases.own_epochs import publish_own_epochs
 
 STATEMENTS: Final = StatementLibrary.load()
 MEASUREMENTS: Final = Measurements(NoOpMeter("simulation"))
+T = TypeVar("T")
 
 
 class PowerCutError(StorageUnavailableError):
@@ -176,6 +177,14 @@ class Machine:
     def now(self) -> int:
         """Its clock, Unix milliseconds."""
         return self._true_clock() + self.offset
+
+    def at(self, now: int, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """What it answers when its clock says this."""
+        kept, self.offset = self.offset, self.offset + now - self.now()
+        try:
+            return self.loop.finish(ask())
+        finally:
+            self.offset = kept
 
     @property
     def node(self) -> Node:

@@ -40,7 +40,9 @@ async def test_only_what_certainly_never_left_is_held_back_and_kept_at_home(empt
         await database.write(_four_answers)
 
         def stop(conn: Connection) -> list[str]:
-            unsent = hold_back(conn, REFERRAL, "progress", ANSWERS)
+            held = hold_back(conn, REFERRAL, "progress", ANSWERS)
+            assert [one.sealed_header for one in held] == [b"h"]
+            unsent = [one.digest for one in held]
             keep_at_home(conn, REFERRAL, unsent)
             return unsent
 
