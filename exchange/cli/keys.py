@@ -65,7 +65,7 @@ def attest(
     home: HomeOption = None,
     actor: ActorOption = None,
 ) -> None:
-    """Destroy one referral's keys, and attest that the agency's own copies are gone, on paper too."""
+    """As `exchange inbox destroyed ITEM`, by the referral's id: destroy its keys, attest that all copies are gone."""
 
     async def work(_client: AgencyClient, vault: AgencyVault | None) -> None:
         await _needed(vault).attest_erasure(referral)
@@ -136,5 +136,9 @@ async def _revoke(settings: Settings, compromised_since: int) -> int:
 
 def _needed(vault: AgencyVault | None) -> AgencyVault:
     if vault is None:
-        fail("There are no agency keys in this folder: the node holds them.", code=SET_UP_WRONG)
+        fail(
+            "There are no agency keys in this folder: the node holds them, and does this by itself. "
+            "That your copies are destroyed you attest with `exchange inbox destroyed ITEM`.",
+            code=SET_UP_WRONG,
+        )
     return vault
