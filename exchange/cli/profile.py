@@ -22,6 +22,7 @@ from exchange.oauth.scopes import CLIENT_SCOPES, Scope
 from exchange.settings import DEFAULT_HOME
 
 PROFILE_NAME: Final = "client.toml"
+ACTOR_VARIABLE: Final = "EXCHANGE_ACTOR"
 USER_FOLDER: Final = "~/.config/exchange"
 ACTOR_PATTERN: Final = r"^[A-Za-z0-9._-]{1,64}$"
 
@@ -35,7 +36,7 @@ ActorOption = Annotated[
     str | None,
     typer.Option(
         "--actor",
-        envvar="EXCHANGE_ACTOR",
+        envvar=ACTOR_VARIABLE,
         help="Pseudonymous id of the worker who acts; never a name.",
         show_default=False,
     ),
@@ -91,7 +92,10 @@ def read_profile(home: Path | None) -> Profile:
         if path.is_file():
             return _read(path)
     looked = " and ".join(str(place / PROFILE_NAME) for place in places)
-    raise ClientSetupError(f"No profile: {looked} is not there. Name its folder with --home, or run `exchange init`.")
+    raise ClientSetupError(
+        f"No profile: {looked} is not there. Ask whoever runs your agency's node for the folder with {PROFILE_NAME}, "
+        "and name it with --home. (`exchange init` makes a new node.)"
+    )
 
 
 def open_client(home: Path | None, actor: str | None) -> AgencyClient:
