@@ -1,4 +1,4 @@
-"""What `exchange init` is told, one answer at a time.
+"""What `exchange init` is told, one answer at a time; `exchange client add` looks at the same form of a worker's id.
 
 Rules:
 
