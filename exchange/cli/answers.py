@@ -20,7 +20,7 @@ from rich.prompt import Prompt
 from consent.terms import AgencyId, Country
 from contracts.vocabulary import ServiceType
 from exchange.cli.console import ERR, SET_UP_WRONG, advise, fail
-from exchange.cli.profile import ACTOR_PATTERN
+from exchange.cli.profile import ACTOR_FORM, ACTOR_PATTERN
 from exchange.referral.values import LongName, ShortText
 from exchange.roster import NodeUrl
 
@@ -36,10 +36,7 @@ _FORMS: Final[Mapping[str, tuple[Any, str]]] = {
     "--breach-contact": (LongName, _NAME),
     "--reports-to": (LongName, _NAME),
     "--freedom-of-movement": (ShortText, "one line of at most 200 characters"),
-    "--actor": (
-        Annotated[str, StringConstraints(pattern=ACTOR_PATTERN)],
-        "up to 64 letters, digits, dots, hyphens and underscores, such as w-0009; never a name",
-    ),
+    "--actor": (Annotated[str, StringConstraints(pattern=ACTOR_PATTERN)], ACTOR_FORM),
 }
 
 

@@ -75,6 +75,8 @@ def add(
             fail(str(refused), code=SET_UP_WRONG)
         except StorageError as refused:
             fail(f"{refused} `exchange doctor` says what to do.")
+        except OSError as refused:
+            fail(f"{folder} cannot be made: {refused.strerror}.", code=SET_UP_WRONG)
     say(f"Registered {client_id}.", style="green")
 
 

@@ -68,7 +68,8 @@ def attest(
     """As `exchange inbox destroyed ITEM`, by the referral's id: destroy its keys, attest that all copies are gone."""
 
     async def work(_client: AgencyClient, vault: AgencyVault | None) -> None:
-        await _needed(vault).attest_erasure(referral)
+        otherwise = "The node holds them: use `exchange inbox destroyed ITEM`."
+        await _needed(vault, otherwise=otherwise).attest_erasure(referral)
 
     ask_office(home, actor, work)
     say("Destroyed and attested.", style="green")
@@ -134,11 +135,9 @@ async def _revoke(settings: Settings, compromised_since: int) -> int:
         return len(await revoke_own_epochs(node, compromised_since=compromised_since))
 
 
-def _needed(vault: AgencyVault | None) -> AgencyVault:
+def _needed(
+    vault: AgencyVault | None, *, otherwise: str = "The node holds them, and does this by itself."
+) -> AgencyVault:
     if vault is None:
-        fail(
-            "There are no agency keys in this folder: the node holds them, and does this by itself. "
-            "That your copies are destroyed you attest with `exchange inbox destroyed ITEM`.",
-            code=SET_UP_WRONG,
-        )
+        fail(f"There are no agency keys in this folder. {otherwise}", code=SET_UP_WRONG)
     return vault

@@ -10,6 +10,7 @@ Rules:
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Final
@@ -25,6 +26,7 @@ PROFILE_NAME: Final = "client.toml"
 ACTOR_VARIABLE: Final = "EXCHANGE_ACTOR"
 USER_FOLDER: Final = "~/.config/exchange"
 ACTOR_PATTERN: Final = r"^[A-Za-z0-9._-]{1,64}$"
+ACTOR_FORM: Final = "up to 64 letters, digits, dots, hyphens and underscores, such as w-0009; never a name"
 
 HomeOption = Annotated[
     Path | None,
@@ -105,6 +107,8 @@ def open_client(home: Path | None, actor: str | None) -> AgencyClient:
         ClientSetupError: profile, key or actor cannot be used.
     """
     profile = read_profile(home)
+    if actor and not re.fullmatch(ACTOR_PATTERN, actor):
+        raise ClientSetupError(f"--actor, or {ACTOR_VARIABLE}, is not acceptable: {ACTOR_FORM}.")
     return AgencyClient(
         profile.url,
         profile.client_id,

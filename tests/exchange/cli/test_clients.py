@@ -87,6 +87,13 @@ def test_a_name_is_no_workers_id(home: Path, tmp_path: Path) -> None:
     assert not folder.exists()
 
 
+def test_a_folder_that_cannot_be_made_is_a_sentence(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("kept")
+    refused = run("add", "laptop", "--folder", str(tmp_path / "file"), "--home", str(home), code=2)
+    assert "cannot be made" in refused.output
+    assert "laptop" not in run("list", "--home", str(home)).output
+
+
 @pytest.mark.parametrize("words", [("list",), ("revoke", "laptop"), ("add", "laptop", "--folder", "{}/laptop")])
 @pytest.mark.parametrize(
     "harm",

@@ -247,12 +247,17 @@ def test_the_same_key_and_body_is_the_same_referral(helpline: Laptop) -> None:
         pytest.param(("inbox", "progress", "0" * 32, "eaten"), 2, id="an unknown state"),
         pytest.param(("inbox", "decline", "0" * 32, "--reason", "busy"), 2, id="an unknown reason"),
         pytest.param(("consent", "show", "0" * 32), 1, id="a consent that is not there"),
-        pytest.param(("inbox", "show", "0" * 32, "--actor", "Jane Doe"), 1, id="a name instead of a pseudonym"),
+        pytest.param(("inbox", "show", "0" * 32, "--actor", "Jane Doe"), 2, id="a name instead of a pseudonym"),
+        pytest.param(("inbox", "list", "--actor", "Jané"), 2, id="letters that no header carries"),
+        pytest.param(("inbox", "list", "--actor", "w-1\n"), 2, id="two lines"),
+        pytest.param(("inbox", "destroyed", "0" * 32), 1, id="an item that is not there, destroyed"),
+        pytest.param(("inbox", "recall-answer", "zzzz", "ends"), 1, id="no item to answer"),
+        pytest.param(("keys", "attest", "0" * 32), 2, id="keys that the node holds"),
     ],
 )
 def test_refusals_are_sentences(helpline: Laptop, words: tuple[str, ...], code: int) -> None:
     refused = helpline.run(*words, code=code)
-    assert "Traceback" not in refused.output
+    assert isinstance(refused.exception, SystemExit)
     assert refused.output.strip()
 
 
