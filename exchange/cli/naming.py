@@ -4,8 +4,9 @@ Rules:
 
 * The last characters of an item's id are enough, as long as they are one item's only. (The first ones say when it was
   made, and much is made at the same moment.)
-* A referral may be named by its whole id or by an item that belongs to it. A whole id is taken as it is, without
-  looking into the inbox: her no goes out from a machine that may not read there.
+* A referral may be named by its whole id, or by an item that belongs to it with at least four characters: what cannot
+  be taken back should not follow from a slip of one key. A whole id is taken as it is, without looking into the inbox:
+  her no goes out from a machine that may not read there.
 * What fits nothing, or more than one, is refused with a sentence, and nothing is sent.
 """
 
@@ -19,6 +20,7 @@ from exchange.client import AgencyClient
 from exchange.schemas.inbox import InboxItem
 
 _WHOLE: Final = re.compile(r"[0-9a-f]{32}")
+_LEAST: Final = 4
 
 
 async def item_named(client: AgencyClient, name: str) -> str:
@@ -38,13 +40,13 @@ async def referral_named(client: AgencyClient, name: str) -> str:
     """The whole id of the referral: given so, or as the end of the id of an item that belongs to it."""
     if _WHOLE.fullmatch(name):
         return name
-    found = {item.referral for item in await _ending(client, name)}
-    if len(found) != 1:
+    found = {item.referral for item in await _ending(client, name)} if len(name) >= _LEAST else set()
+    if len(found) > 1:
+        fail("Several referrals have an item that ends so: type more of the id. Nothing was sent.", code=SET_UP_WRONG)
+    if not found:
         fail(
-            "Several referrals have an item that ends so: type more of the id. Nothing was sent."
-            if found
-            else "No item in the inbox ends so, and a referral's id has 32 characters, 0-9 and a-f. Nothing was sent. "
-            "Whole ids: `exchange referrals watch --once`, or `exchange inbox show ITEM --json`.",
+            f"No item in the inbox ends so ({_LEAST} characters or more), and a referral's id has 32 characters, 0-9 "
+            "and a-f. Nothing was sent. Whole ids: `exchange referrals watch --once`, `inbox show ITEM --json`.",
             code=SET_UP_WRONG,
         )
     return found.pop()

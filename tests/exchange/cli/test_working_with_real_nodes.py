@@ -130,6 +130,7 @@ def test_her_no_is_a_new_item_for_the_receiver(helpline: Laptop, shelter: Laptop
 def test_her_no_goes_by_the_end_of_an_items_id(helpline: Laptop, shelter: Laptop) -> None:
     referral = sent(helpline, nobody_known(datetime.now(UTC)))
     offer = item(shelter, referral, "offer")
+    assert "4 characters" in shelter.run("withdraw", "--referral", offer[-3:], "--form", "erase", code=2).output
     assert referral in shelter.run("withdraw", "--referral", offer, "--form", "erase").output
 
 
