@@ -7,13 +7,15 @@ Rules:
 * A secret comes from the environment or from a file of its own (`…_file`), never from `exchange.toml`, so that the
   configuration can be shown to anybody.
 * A node is a production node unless it is told otherwise: a forgotten setting makes it stricter.
-* No error and no `repr` repeats a value.
+* No error and no `repr` repeats a value, but for the absolute path of a file that cannot be read.
 * What is wrong is said as a sentence: who must do what (`insecurities`).
 """
 
 import ipaddress
 import os
+import re
 from collections.abc import Mapping
+from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
@@ -179,13 +181,7 @@ class Settings(BaseSettings):
                 continue
             if values.get(name) is not None:
                 raise ValueError(f"{name} and {name}_file are both set; keep one")
-            try:
-                text = Path(path).expanduser().read_text(encoding="utf-8").strip()
-            except (OSError, ValueError):
-                raise ValueError(f"the file that {name}_file names cannot be read") from None
-            if not text:
-                raise ValueError(f"the file that {name}_file names is empty")
-            values[name] = text
+            values[name] = _secret_in(Path(path).expanduser(), f"{name}_file")
         return values
 
     @model_validator(mode="after")
@@ -221,26 +217,64 @@ def load_settings(**arguments: Any) -> Settings:
         # A default that could not be computed follows from an error that is named already.
         told = [error for error in invalid.errors(include_url=False) if error["type"] != "default_factory_not_called"]
         lines = [f"{_named(error['loc'])}{error['msg'].removeprefix('Value error, ')}." for error in told]
+        config = _config_path(arguments)
+        if any(error["type"] == "missing" for error in told) and not config.is_file():
+            raise SettingsError(
+                f"There is no node in {config.parent} (EXCHANGE_PUBLIC_URL is not set either). "
+                "Name its folder with --home or EXCHANGE_HOME, or make one: exchange init."
+            ) from None
         raise SettingsError("\n".join(lines)) from None
+
+
+def closest_setting(name: str) -> str | None:
+    """The setting that a misspelt name is most likely meant to be."""
+    return next(iter(get_close_matches(name, Settings.model_fields, n=1)), None)
+
+
+def _secret_in(path: Path, setting: str) -> str:
+    # What is no absolute path may be the secret itself, set under the wrong name.
+    file = str(path) if path.is_absolute() else f"the file that {setting} names"
+    try:
+        text = path.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        raise ValueError(f"{setting}: the operator must put a file there: {file} is missing") from None
+    except (OSError, ValueError):
+        raise ValueError(f"{setting}: the operator must let the node's user read {file} as text") from None
+    if not text:
+        raise ValueError(f"{setting}: the operator must fill {file}: it is empty")
+    return text
 
 
 def _named(location: tuple[int | str, ...]) -> str:
     return f"{ENVIRONMENT_PREFIX}{str(location[0]).upper()}: " if location else ""
 
 
-def _file_source(settings_cls: type[BaseSettings], given: Mapping[str, Any]) -> TomlConfigSettingsSource:
-    chosen = os.environ.get(CONFIG_VARIABLE)
+def _config_path(given: Mapping[str, Any]) -> Path:
+    if chosen := os.environ.get(CONFIG_VARIABLE):
+        return Path(chosen).expanduser()
     home = Path(given.get("home") or os.environ.get(f"{ENVIRONMENT_PREFIX}HOME") or DEFAULT_HOME)
-    path = (Path(chosen) if chosen else home / CONFIG_NAME).expanduser()
-    if chosen and not path.is_file():
+    return home.expanduser().absolute() / CONFIG_NAME
+
+
+def _file_source(settings_cls: type[BaseSettings], given: Mapping[str, Any]) -> TomlConfigSettingsSource:
+    path = _config_path(given)
+    if os.environ.get(CONFIG_VARIABLE) and not path.is_file():
         raise SettingsError(f"{CONFIG_VARIABLE} names a file that is not there.")
     try:
         source = TomlConfigSettingsSource(settings_cls, toml_file=path)
-    except (OSError, ValueError):
-        raise SettingsError(f"{path} cannot be read as TOML.") from None
-    for name in SECRETS:
-        if name in source.toml_data:
+    except OSError:
+        raise SettingsError(f"The operator must let the node's user read {path}.") from None
+    except ValueError as wrong:
+        # The parser's own text quotes what stands there.
+        line = re.search(r"at line [0-9]+", str(wrong))
+        raise SettingsError(f"{path} cannot be read as TOML{f': look {line[0]}' if line else ''}.") from None
+    for name in source.toml_data:
+        if name in SECRETS:
             raise SettingsError(f"Remove {name} from {path}: set it in the environment, or name a file in {name}_file.")
+        if name not in Settings.model_fields:
+            meant = closest_setting(name)
+            ask = f"; did you mean `{meant}`?" if meant else "."
+            raise SettingsError(f"`{name}` in {path} is not a setting{ask}")
     return source
 
 

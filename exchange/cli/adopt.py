@@ -45,11 +45,12 @@ def adopt(
     keys = opened_keys(settings)
     if keys.agency is None:
         write_whole(settings.contracts_dir / f"{hashlib.sha256(data).hexdigest()}.yaml", data)
-        fail(
-            "The contract is on file here. The agency key is not on this node: sign with --agency-home on the "
-            "agency's own machine.",
-            code=SET_UP_WRONG,
+        say("The contract is on file here.", style="green")
+        advise(
+            "The agency key is not on this node. Now sign it on the agency's machine: "
+            f"exchange contract adopt {file} --agency-home FOLDER"
         )
+        return
     path = sign_adherence(settings.home, settings.contracts_dir, data, keys.agency.sign, now=int(time.time() * 1000))
     _tell(path)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,8 @@ import typer
 
 from exchange.cli.console import OUT, SET_UP_WRONG, advise, fail, refusals_told, say, table
 from exchange.cli.profile import HomeOption, Profile
+from exchange.client import ClientKey
+from exchange.client.client_key import SEED_BYTES
 from exchange.oauth.scopes import CLIENT_SCOPES, Scope
 from exchange.settings import Settings, load_settings
 
@@ -38,9 +41,11 @@ def add(
     home: HomeOption = None,
 ) -> None:
     """Register a system: with a key made here, carried over in a folder, or with its own public key."""
+    from exchange.cli.answers import accepted
     from exchange.cli.founding import CLIENT_KEY_NAME, add_client, register_client
     from exchange.oauth.clients import ClientKeyError
-    from exchange.storage.errors import IntegrityError
+    from exchange.storage.errors import IntegrityError, StorageError
+    from exchange.storage.versions import ensure_current
 
     if (folder is None) is (public_key is None):
         fail("Give either --folder, for a key made here, or --public-key.", code=SET_UP_WRONG)
@@ -49,25 +54,44 @@ def add(
         settings = load_settings(home=home)
         url = settings.database_url.get_secret_value()
         try:
+            ensure_current(url)
             if public_key is not None:
                 register_client(url, client_id, _read_jwk(public_key), scopes, unit)
             elif folder is not None:
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 profile = Profile(
                     url=settings.public_url,
                     client_id=client_id,
                     key_file=Path(CLIENT_KEY_NAME),
                     scopes=scopes,
-                    actor=actor,
+                    actor=None if actor is None else accepted("--actor", actor),
                     unit=unit,
                 )
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 add_client(url, folder, profile)
                 advise(f"Carry {folder} to the system and delete it here: it holds the private key.")
         except IntegrityError:
             fail(f"There is a client {client_id} already. Revoke it, or choose another name.")
         except ClientKeyError as refused:
             fail(str(refused), code=SET_UP_WRONG)
+        except StorageError as refused:
+            fail(f"{refused} `exchange doctor` says what to do.")
+        except OSError as refused:
+            fail(f"{folder} cannot be made: {refused.strerror}.", code=SET_UP_WRONG)
     say(f"Registered {client_id}.", style="green")
+
+
+@app.command("key")
+def key_(
+    out: Annotated[Path, typer.Option("--out", help="New file for the private half, which never leaves the system.")],
+) -> None:
+    """Make a system's own key, on its machine. The public half is printed, for `client add --public-key`."""
+    key = ClientKey(secrets.token_bytes(SEED_BYTES))
+    with refusals_told():
+        try:
+            key.save(out)
+        except OSError as refused:
+            fail(f"{out} cannot be written: {refused.strerror}.", code=SET_UP_WRONG)
+    typer.echo(json.dumps(key.public_jwk()))
 
 
 @app.command()
@@ -95,20 +119,29 @@ def list_(home: HomeOption = None) -> None:
 @contextmanager
 def _database(home: Path | None) -> Iterator[Database]:
     from exchange.storage.database import Database
+    from exchange.storage.errors import StorageError
+    from exchange.storage.versions import ensure_current
 
     with refusals_told():
         settings: Settings = load_settings(home=home)
-    database = Database.open(settings.database_url.get_secret_value())
+    url = settings.database_url.get_secret_value()
     try:
-        yield database
-    finally:
-        database.close_sync()
+        ensure_current(url)
+        database = Database.open(url)
+        try:
+            yield database
+        finally:
+            database.close_sync()
+    except StorageError as refused:
+        fail(f"{refused} `exchange doctor` says what to do.")
 
 
 def _read_jwk(path: Path) -> dict[str, str]:
     try:
         members = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except OSError:
+        fail(f"{path} cannot be read. `exchange client key` makes a key and prints this half.", code=SET_UP_WRONG)
+    except ValueError:
         fail(f"{path} is not a JSON Web Key.", code=SET_UP_WRONG)
     if not isinstance(members, dict):
         fail(f"{path} is not a JSON Web Key.", code=SET_UP_WRONG)

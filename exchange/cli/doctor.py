@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -17,13 +18,14 @@ from exchange.cli.examination import (
     Finding,
     Level,
     look_at_contracts,
-    look_at_databases,
     look_at_keys,
     look_at_receivers,
     look_at_roster,
     look_at_settings,
+    look_at_variables,
     read_federation,
 )
+from exchange.cli.examining_databases import look_at_databases
 from exchange.cli.passphrase import passphrase_of
 from exchange.cli.profile import HomeOption
 from exchange.limits import SECOND_MS
@@ -50,6 +52,7 @@ def examine(settings: Settings, passphrase: str, *, offline: bool) -> list[Findi
     federation = read_federation(settings)
     findings = [
         *look_at_settings(settings, federation),
+        *look_at_variables(os.environ),
         *look_at_keys(settings, passphrase, federation),
         *look_at_databases(settings),
         *look_at_receivers(settings, round(time.time() * SECOND_MS)),

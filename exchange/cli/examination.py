@@ -10,7 +10,7 @@ Rules:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
@@ -18,12 +18,24 @@ from typing import Final
 
 from contracts.loader import ContractInvalidError, load_contract
 from contracts.model import Contract, ContractStatus
+from exchange.cli.passphrase import AGENCY_PASSPHRASE
+from exchange.cli.profile import ACTOR_VARIABLE
 from exchange.envelope.errors import KeyFileError
 from exchange.envelope.key_file import KeySet, open_keys, read_key_file
 from exchange.insecurities import insecurities
 from exchange.roster import Member, RosterInvalidError, RosterSnapshot, Status, parse_member_card, parse_roster
-from exchange.settings import CARD_NAME, KEYS_NAME, Environment, Settings
+from exchange.settings import (
+    CARD_NAME,
+    CONFIG_VARIABLE,
+    ENVIRONMENT_PREFIX,
+    KEYS_NAME,
+    Environment,
+    Settings,
+    closest_setting,
+)
 
+#: Variables of the command line that are not the node's.
+_NO_SETTINGS: Final = frozenset({CONFIG_VARIABLE, AGENCY_PASSPHRASE, ACTOR_VARIABLE})
 SOON: Final = timedelta(days=60)
 
 
@@ -97,6 +109,18 @@ def look_at_settings(settings: Settings, federation: Federation | Finding) -> It
         yield ok("configuration", f"{settings.environment} node, {settings.public_url}")
 
 
+def look_at_variables(variables: Mapping[str, str]) -> Iterator[Finding]:
+    """Whether a setting is misspelt in the environment, where an unknown name changes nothing and nobody notices."""
+    known = {f"{ENVIRONMENT_PREFIX}{name.upper()}" for name in Settings.model_fields} | _NO_SETTINGS
+    for name in sorted(variables):
+        if name.upper().startswith(ENVIRONMENT_PREFIX) and name.upper() not in known:
+            meant = closest_setting(name.removeprefix(ENVIRONMENT_PREFIX).lower())
+            ask = f"Did you mean {ENVIRONMENT_PREFIX}{meant.upper()}? " if meant else ""
+            yield warn(
+                "configuration", f"{name} is set in the environment and is no setting.", f"{ask}Otherwise unset it."
+            )
+
+
 def look_at_keys(settings: Settings, passphrase: str, federation: Federation | Finding) -> Iterator[Finding]:
     """Whether the key file opens and holds the keys that the federation knows."""
     path = settings.home / KEYS_NAME
@@ -123,21 +147,6 @@ def _same_keys(keys: KeySet, own: Member) -> Iterator[Finding]:
             yield bad("keys", f"The roster lists another {name}.", "Tell the office that keeps the roster at once.")
         else:
             yield ok("keys", f"The {name} is the one in the roster.")
-
-
-def look_at_databases(settings: Settings) -> Iterator[Finding]:
-    """Whether both databases answer and have the tables of this program."""
-    from exchange.storage.errors import StorageError
-    from exchange.storage.versions import History, ensure_current
-
-    urls = {History.MAIN: settings.database_url, History.KEYS: settings.key_database_url}
-    for history, url in urls.items():
-        try:
-            ensure_current(url.get_secret_value(), history)
-        except StorageError as refused:
-            yield bad("databases", f"{history}: {refused}", "Run `exchange migrate`, or start the database server.")
-        else:
-            yield ok("databases", f"{history}: reachable, tables current")
 
 
 def look_at_roster(settings: Settings, federation: Federation) -> Iterator[Finding]:

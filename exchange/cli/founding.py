@@ -4,6 +4,8 @@ Rules:
 
 * The home is a new or an empty folder, for its owner only (0700). Nothing that exists is overwritten.
 * The order leaves nothing half-made that would start: keys, databases, client, and the configuration last.
+* What cannot be made whole is taken back: the files of this run, and the folders that it made. What else lies there
+  stays, and so do the tables of databases that lie elsewhere.
 * The passphrase is never written down here, but where the caller names a file for it.
 * With `agency_home` the agency key is made into a second folder, for the agency's own machine, with the first client:
   the node's home never holds it, nor anything that it could be derived from.
@@ -12,6 +14,7 @@ Rules:
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 import time
@@ -21,7 +24,7 @@ from pathlib import Path
 from typing import Final
 
 from contracts.vocabulary import AgencyKind, ServiceType
-from exchange.cli.profile import Profile, write_profile
+from exchange.cli.profile import PROFILE_NAME, Profile, write_profile
 from exchange.client import ClientKey
 from exchange.client.vault.agency_keys import AGENCY_KEYS_NAME
 from exchange.envelope.key_file import MODERATE, SALT_BYTES, KdfCost, KeySet, create_key_file, seal_keys
@@ -31,12 +34,18 @@ from exchange.roster import Member, ToldFirst, member_card
 from exchange.settings import CARD_NAME, CONFIG_NAME, KEYS_NAME, Environment
 from exchange.storage.access import StoredClient, insert_client
 from exchange.storage.database import Database
+from exchange.storage.errors import IntegrityError, StorageError
 from exchange.storage.migrate import upgrade
 from exchange.storage.versions import History
 
 CLIENT_KEY_NAME: Final = "client.jwk"
 CONTRACTS_NAME: Final = "contracts"
 FIRST_CLIENT: Final = "first-client"
+_DATABASES: Final = ("node.db", "keys.db")
+_MADE: Final = (
+    *(KEYS_NAME, AGENCY_KEYS_NAME, CARD_NAME, CONFIG_NAME, PROFILE_NAME, CLIENT_KEY_NAME),
+    *(f"{name}{end}" for name in _DATABASES for end in ("", "-wal", "-shm")),
+)
 
 
 class FoundingError(Exception):
@@ -94,29 +103,44 @@ def found(
         cost: of the key file's derivation; anything but the default belongs in a demo or a test.
 
     Raises:
-        FoundingError: the folder is not empty.
+        FoundingError: a folder is not empty, or a database cannot be made or is another node's.
         KeyFileError: the passphrase is too short.
-        StorageError: a database cannot be made.
+        StorageError: the main database went away meanwhile.
+        ValueError: no roster would hold this.
     """
-    for folder in filter(None, (plan.home, plan.agency_home)):
+    folders = [folder for folder in (plan.home, plan.agency_home) if folder is not None]
+    for folder in folders:
         _refuse_unless_empty(folder)
-    _make_home(plan.home)
+    if plan.agency_home == plan.home:
+        raise FoundingError("The agency's own folder must be another than the node's. Nothing was made.")
     keys = _fresh_keys()
     member = _member(plan, keys)
+    new = [folder for folder in folders if not folder.exists()]
+    try:
+        return _make(plan, keys, member, (passphrase, agency_passphrase or passphrase), cost)
+    except BaseException:
+        for folder in folders:
+            _take_back(folder, itself=folder in new)
+        raise
+
+
+def _make(plan: NodePlan, keys: KeySet, member: Member, passphrases: tuple[str, str], cost: KdfCost) -> Founded:
+    _make_home(plan.home)
+    passphrase, agency_passphrase = passphrases
     card = member_card(member) + b"\n"
     owner = plan.home
     if plan.agency_home is not None:
         owner = plan.agency_home
         _make_home(owner)
         its_own = KeySet(agency=keys.agency, storage=StorageKey(secrets.token_bytes(KEY_BYTES)))
-        _write_keys(owner / AGENCY_KEYS_NAME, its_own, agency_passphrase or passphrase, cost)
+        _write_keys(owner / AGENCY_KEYS_NAME, its_own, agency_passphrase, cost)
         (owner / CARD_NAME).write_bytes(card)
         keys = KeySet(node=keys.node, storage=keys.storage)
     _write_keys(plan.home / KEYS_NAME, keys, passphrase, cost)
     database_url = plan.database_url or f"sqlite:///{plan.home / 'node.db'}"
-    upgrade(plan.key_database_url or f"sqlite:///{plan.home / 'keys.db'}", History.KEYS)
-    upgrade(database_url, History.MAIN)
-    profile = add_client(
+    _make_tables(plan.key_database_url or f"sqlite:///{plan.home / 'keys.db'}", History.KEYS)
+    _make_tables(database_url, History.MAIN)
+    profile = _first_client(
         database_url,
         owner,
         Profile(
@@ -131,6 +155,40 @@ def found(
     config = plan.home / CONFIG_NAME
     config.write_text(_config(plan), encoding="utf-8")
     return Founded(member, plan.home / CARD_NAME, config, profile)
+
+
+def _make_tables(url: str, history: History) -> None:
+    which, setting = ("key", "key-database-url") if history is History.KEYS else ("main", "database-url")
+    try:
+        upgrade(url, history)
+    except StorageError as refused:
+        variable = f"EXCHANGE_{setting.replace('-', '_').upper()}"
+        raise FoundingError(
+            f"The {which} database cannot be made: {refused} Mend its address (--{setting}-file, or {variable}) and "
+            "run this again; nothing is left of the new home."
+        ) from None
+
+
+def _first_client(database_url: str, folder: Path, profile: Profile) -> Path:
+    try:
+        return add_client(database_url, folder, profile)
+    except IntegrityError:
+        raise FoundingError(
+            "The main database is another node's: it has a first client already. Name one of its own with "
+            "--database-url-file; nothing is left of the new home."
+        ) from None
+
+
+def _take_back(folder: Path, *, itself: bool) -> None:
+    """Remove what this run made, and nothing that has another name."""
+    for name in _MADE:
+        (folder / name).unlink(missing_ok=True)
+    # What is not empty is not this run's alone.
+    with contextlib.suppress(OSError):
+        (folder / CONTRACTS_NAME).rmdir()
+    if itself:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def _write_keys(path: Path, keys: KeySet, passphrase: str, cost: KdfCost) -> None:

@@ -1,14 +1,12 @@
 """`exchange inbox …`: the receiving side, over HTTP. A shelter with one laptop can work with this alone.
 
 Where the agency's keys lie beside the profile (`exchange init --keys-elsewhere`), it opens and seals here.
-
-An item may be named by the last characters of its id, as long as they are one item's only. (The first ones say when it
-was made, and much is made at the same moment.)
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -18,6 +16,7 @@ from contracts.vocabulary import Channel, DeclineReason, FailReason, Outcome
 from contracts.vocabulary import Field as ReferralField
 from exchange.cli.asking import ask, ask_office
 from exchange.cli.console import OUT, SET_UP_WRONG, advise, fail, say, show_json, table
+from exchange.cli.naming import item_named, listed_item
 from exchange.cli.plain_page import DEFAULT_DAYS, LONGEST_DAYS, plain_page
 from exchange.cli.profile import ActorOption, HomeOption
 from exchange.cli.sheet import shortened, show_opened
@@ -30,14 +29,21 @@ from exchange.schemas.inbox import (
     InboxItem,
     OpenedItem,
     ProgressRequest,
+    RecallAnswerRequest,
     ReferralAct,
 )
 
 app = typer.Typer(no_args_is_help=True, help="What arrived for this agency.")
 
-ID_LENGTH: Final = 32
 LONG_POLL_S: Final = float(LIMITS.wait_longest_s)
 ItemArgument = Annotated[str, typer.Argument(help="Id of the item, or its last characters.")]
+
+
+class RecallWord(StrEnum):
+    """What an agency says that is asked for a referral back while it serves her."""
+
+    ENDS = "ends"
+    GOES_ON = "goes-on"
 
 
 @app.command()
@@ -90,7 +96,9 @@ def show(
 @app.command()
 def accept(item: ItemArgument, home: HomeOption = None, actor: ActorOption = None) -> None:
     """Say yes to an offer. Her name and how to reach her follow, if she still agrees."""
-    _decide(item, DecisionRequest(decision="accepted"), home, actor)
+    act = _decide(item, DecisionRequest(decision="accepted"), home, actor)
+    if not act.repeated:
+        advise("Her name and how to reach her come as an item of their own: exchange inbox watch", style="")
 
 
 @app.command()
@@ -138,11 +146,43 @@ def progress(
 
     async def report(client: AgencyClient, vault: AgencyVault | None) -> ReferralAct:
         if vault is not None:
-            listed = await _listed(client, item)
+            listed = await listed_item(client, item)
             return ReferralAct(referral=await vault.report_progress(listed.referral, request))
-        return await client.inbox.report_progress(await _resolve(client, item), request)
+        return await client.inbox.report_progress(await item_named(client, item), request)
 
-    _tell(ask_office(home, actor, report))
+    _tell(ask_office(home, actor, report), f"`{request.state}`")
+
+
+@app.command("recall-answer")
+def recall_answer(
+    item: ItemArgument,
+    word: Annotated[RecallWord, typer.Argument(help="Whether the service ends now, or goes on.")],
+    home: HomeOption = None,
+    actor: ActorOption = None,
+) -> None:
+    """Answer the agency that asks for the referral back while you serve her already. Ask her first."""
+    request = RecallAnswerRequest(agreed=word is RecallWord.ENDS)
+
+    async def answer(client: AgencyClient, vault: AgencyVault | None) -> ReferralAct:
+        if vault is not None:
+            listed = await listed_item(client, item)
+            return ReferralAct(referral=await vault.answer_recall(listed.referral, request))
+        return await client.inbox.answer_recall(await item_named(client, item), request)
+
+    _tell(ask_office(home, actor, answer), f"that the service {word}")
+
+
+@app.command()
+def destroyed(item: ItemArgument, home: HomeOption = None, actor: ActorOption = None) -> None:
+    """Attest that your agency's own copies of the referral are destroyed, on paper too. Only after it is true."""
+
+    async def attest(client: AgencyClient, vault: AgencyVault | None) -> ReferralAct:
+        if vault is not None:
+            listed = await listed_item(client, item)
+            return ReferralAct(referral=await vault.attest_erasure(listed.referral))
+        return await client.inbox.attest_erasure(await item_named(client, item))
+
+    _tell(ask_office(home, actor, attest), "that your copies are destroyed")
 
 
 @app.command("print")
@@ -164,7 +204,7 @@ def ack(item: ItemArgument, home: HomeOption = None, actor: ActorOption = None) 
     """Taken over: the item is no longer new."""
 
     async def acknowledge(client: AgencyClient) -> InboxItem:
-        return await client.inbox.acknowledge(await _resolve(client, item))
+        return await client.inbox.acknowledge(await item_named(client, item))
 
     say(_line(ask(home, actor, acknowledge)), style="green")
 
@@ -182,9 +222,9 @@ def advice(
 
     async def asked(client: AgencyClient, vault: AgencyVault | None) -> ContactAdvice:
         if vault is not None:
-            listed = await _listed(client, item)
+            listed = await listed_item(client, item)
             return await vault.contact_advice(listed.referral, channel=channel, at=moment)
-        return await client.inbox.contact_advice(await _resolve(client, item), channel=channel, at=moment)
+        return await client.inbox.contact_advice(await item_named(client, item), channel=channel, at=moment)
 
     answer = ask_office(home, actor, asked)
     say(answer.sentence, style="green" if answer.may_contact else "bold red")
@@ -200,42 +240,27 @@ def advice(
         say(f"  Next: {answer.next_window_from:%Y-%m-%d %H:%M} to {answer.next_window_to:%H:%M} UTC")
 
 
-def _decide(item: str, request: DecisionRequest, home: Path | None, actor: str | None) -> None:
+def _decide(item: str, request: DecisionRequest, home: Path | None, actor: str | None) -> ReferralAct:
     async def decide(client: AgencyClient, vault: AgencyVault | None) -> ReferralAct:
         if vault is not None:
-            listed = await _listed(client, item)
+            listed = await listed_item(client, item)
             return ReferralAct(referral=await vault.decide(listed.referral, request))
-        return await client.inbox.decide(await _resolve(client, item), request)
+        return await client.inbox.decide(await item_named(client, item), request)
 
-    _tell(ask_office(home, actor, decide))
+    act = ask_office(home, actor, decide)
+    _tell(act, f"`{request.decision}`")
+    return act
 
 
 async def _open(client: AgencyClient, vault: AgencyVault | None, item: str) -> OpenedItem:
     if vault is not None:
-        return await vault.open(await _listed(client, item))
-    return await client.inbox.open(await _resolve(client, item))
+        return await vault.open(await listed_item(client, item))
+    return await client.inbox.open(await item_named(client, item))
 
 
-async def _resolve(client: AgencyClient, item: str) -> str:
-    """The whole id that ends so."""
-    if len(item) == ID_LENGTH:
-        return item
-    return (await _listed(client, item)).id
-
-
-async def _listed(client: AgencyClient, item: str) -> InboxItem:
-    """The one item whose id ends so."""
-    found = [listed async for listed in client.inbox.pages() if listed.id.endswith(item)]
-    if len(found) != 1:
-        fail("No item ends so." if not found else "Several items end so: type more of the id.")
-    return found[0]
-
-
-def _tell(act: ReferralAct) -> None:
+def _tell(act: ReferralAct, what: str) -> None:
     said = "was on record already" if act.repeated else "is on record and on its way"
-    say(f"The referral is {act.referral.state}; this {said}.", style="green")
-    if act.referral.state == "accepted" and not act.repeated:
-        advise("Her name and how to reach her come as an item of their own: exchange inbox watch", style="")
+    say(f"The referral is {act.referral.state}; {what} {said}.", style="green")
 
 
 def _line(item: InboxItem) -> str:

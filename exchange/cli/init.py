@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -16,7 +17,7 @@ from exchange.cli.passphrase import AGENCY_PASSPHRASE
 from exchange.settings import DEFAULT_HOME, SHORTEST_PASSPHRASE, Environment
 
 if TYPE_CHECKING:
-    from exchange.cli.founding import NodePlan
+    from exchange.cli.founding import Founded, NodePlan
 
 _PASSPHRASE_VARIABLE: Final = "EXCHANGE_PASSPHRASE"  # noqa: S105 - the name of a variable
 _ELSEWHERE_HELP = "New folder for the agency's own machine: the agency key goes there, and this node reads nothing."
@@ -40,7 +41,7 @@ def init(
     freedom_of_movement: Annotated[str, typer.Option(help="Whether she can leave when she wants.")] = _USUAL_FREEDOM,
     requires_documents: Annotated[bool, typer.Option(help="Whether she is asked for papers.")] = False,
     host: Annotated[str, typer.Option(help="Address to listen on; TLS is the proxy's in front.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8080,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8080,
     actor: Annotated[str | None, typer.Option(help="Pseudonymous worker id of the first profile.")] = None,
     environment: Annotated[Environment, typer.Option(help="What it is for.")] = Environment.PRODUCTION,
     passphrase_file: Annotated[Path | None, typer.Option(help="File that holds the passphrase.")] = None,
@@ -53,38 +54,42 @@ def init(
     key_database_url_file: Annotated[Path | None, typer.Option(help=_URL_FILE_HELP.format("key"))] = None,
 ) -> None:
     """Make a node: home, keys, databases, first client, configuration, and the card for the federation's roster."""
+    from exchange.cli.answers import accepted, ask, told, told_services
     from exchange.cli.founding import NodePlan
     from exchange.roster import ToldFirst
 
+    if represents is not None and kind not in {None, AgencyKind.EMBASSY}:
+        fail("--represents is for embassies only. Nothing was made.", code=SET_UP_WRONG)
+    told_first = ToldFirst(
+        reports_to=tuple(accepted("--reports-to", one) for one in reports_to or ()),
+        freedom_of_movement=accepted("--freedom-of-movement", freedom_of_movement),
+        requires_documents=requires_documents,
+    )
     files = {
         "passphrase_file": passphrase_file,
         "database_url_file": database_url_file,
         "key_database_url_file": key_database_url_file,
     }
-    told_first = ToldFirst(
-        reports_to=tuple(reports_to or ()),
-        freedom_of_movement=freedom_of_movement,
-        requires_documents=requires_documents,
-    )
-    agency = agency or _ask("Id of the agency (small letters, digits, hyphens)", "--agency")
-    kind = kind or AgencyKind(_ask("Kind", "--kind", choices=[kind.value for kind in AgencyKind]))
+    agency = told("--agency", agency, "Id of the agency (small letters, digits, hyphens)")
+    kind = kind or AgencyKind(ask("Kind", "--kind", choices=[kind.value for kind in AgencyKind]))
     plan = NodePlan(
         home=home.expanduser().absolute(),
         agency=agency,
-        name=name or _ask("Name of the agency", "--name"),
+        name=told("--name", name, "Name of the agency"),
         kind=kind,
-        country=country or _ask("Country where it works (ISO 3166-1, such as MY)", "--country"),
-        represents=represents
-        or (_ask("Which country it represents", "--represents") if kind is AgencyKind.EMBASSY else None),
-        service_types=tuple(service or _ask_services()),
-        public_url=public_url or _ask("https address at which others will reach this node", "--public-url"),
-        duty_contact=duty_contact or _ask("Duty line of the agency", "--duty-contact"),
-        breach_contact=breach_contact or _ask("Whom to tell about a breach", "--breach-contact"),
+        country=told("--country", country, "Country where it works (ISO 3166-1, such as MY)"),
+        represents=told("--represents", represents, "Which country it represents")
+        if kind is AgencyKind.EMBASSY
+        else None,
+        service_types=told_services(service),
+        public_url=told("--public-url", public_url, "https address at which others will reach this node"),
+        duty_contact=told("--duty-contact", duty_contact, "Duty line of the agency"),
+        breach_contact=told("--breach-contact", breach_contact, "Whom to tell about a breach"),
         told_first=told_first,
         environment=environment,
         host=host,
         port=port,
-        actor=actor,
+        actor=None if actor is None else accepted("--actor", actor),
         agency_home=keys_elsewhere.expanduser().absolute() if keys_elsewhere is not None else None,
         database_url=_secret(database_url_file, "EXCHANGE_DATABASE_URL"),
         key_database_url=_secret(key_database_url_file, "EXCHANGE_KEY_DATABASE_URL"),
@@ -92,7 +97,8 @@ def init(
     )
     _make(
         plan,
-        _secret(passphrase_file, _PASSPHRASE_VARIABLE) or _new_passphrase("this node's keys"),
+        _secret(passphrase_file, _PASSPHRASE_VARIABLE)
+        or _new_passphrase("this node's keys", "--passphrase-file", _PASSPHRASE_VARIABLE),
         _agency_passphrase(keys_elsewhere, agency_passphrase_file),
     )
 
@@ -101,7 +107,9 @@ def _agency_passphrase(keys_elsewhere: Path | None, file: Path | None) -> str | 
     """Another one than the node's: who knows that one must not open the agency's keys."""
     if keys_elsewhere is None:
         return None
-    return _secret(file, AGENCY_PASSPHRASE) or _new_passphrase("the agency's own keys")
+    return _secret(file, AGENCY_PASSPHRASE) or _new_passphrase(
+        "the agency's own keys", "--agency-passphrase-file", AGENCY_PASSPHRASE
+    )
 
 
 def _make(plan: NodePlan, passphrase: str, agency_passphrase: str | None) -> None:
@@ -115,15 +123,25 @@ def _make(plan: NodePlan, passphrase: str, agency_passphrase: str | None) -> Non
         made = found(plan, passphrase, agency_passphrase=agency_passphrase)
     except (FoundingError, ClientSetupError) as refused:
         fail(str(refused), code=SET_UP_WRONG)
-    except StorageError:
-        fail("A database cannot be made: look at its address. Remove the new home and run this again.")
+    except StorageError as refused:
+        fail(f"The main database cannot be used: {refused} Nothing is left of the new home.", code=SET_UP_WRONG)
+    except OSError as refused:
+        fail(f"{refused.filename or plan.home} cannot be made: {refused.strerror}.", code=SET_UP_WRONG)
     except ValueError:
-        # Pydantic's error names what was typed; the sentence names what to look at.
-        fail("Agency, name, country, services, contacts or address are not acceptable.", code=SET_UP_WRONG)
+        # Each answer alone was looked at before; Pydantic's error would name what was typed.
+        fail("These answers do not fit together; plain http is for a sandbox on this machine.", code=SET_UP_WRONG)
+    _tell(plan, made)
+
+
+def _tell(plan: NodePlan, made: Founded) -> None:
+    from exchange.cli.roster import key_ids
+
     say(f"Made the node of {made.member.agency} in {plan.home}.", style="bold green")
     say("\nIts card, for the office that keeps the federation's roster (it holds no secret):\n")
     typer.echo(made.card.read_text(encoding="utf-8"))
+    sign = [f"exchange contract adopt FILE --home {plan.home}"]
     if plan.agency_home is not None:
+        sign.append(f"and on the agency's machine: exchange contract adopt FILE --agency-home {plan.agency_home}")
         advise(
             f"The agency key is in {plan.agency_home} and nowhere else. Move that folder to the agency's own machine "
             "now; this server must not keep it. It is left out of backups, but for agency.keys.",
@@ -131,45 +149,33 @@ def _make(plan: NodePlan, passphrase: str, agency_passphrase: str | None) -> Non
         )
     advise(
         "Next:\n"
-        f"  1. Hand over {made.card}; tell the digest of its keys by telephone.\n"
+        f"  1. Hand over {made.card}; tell the ids of its keys by telephone:\n"
+        f"     {key_ids(made.member)}\n"
         f"  2. Put the roster you get back at {plan.home / 'roster.json'}.\n"
-        "  3. Read the contract with your director, then: exchange contract adopt FILE\n"
+        f"  3. Read the contract with your director, then: {', '.join(sign)}\n"
         f"  4. exchange doctor --home {plan.home}\n"
         f"  5. exchange serve --home {plan.home}",
         style="",
     )
 
 
-def _ask(question: str, flag: str, choices: list[str] | None = None) -> str:
-    if not sys.stdin.isatty():
-        fail(f"Nobody is here to answer: give {flag}.", code=SET_UP_WRONG)
-    answer = Prompt.ask(question, choices=choices, console=ERR)
-    return answer.strip() if answer else _ask(question, flag, choices)
-
-
-def _ask_services() -> list[ServiceType]:
-    known = ", ".join(service.value for service in ServiceType)
-    words = _ask(f"Services it offers, separated by commas ({known})", "--service").split(",")
-    try:
-        return [ServiceType(word.strip()) for word in words if word.strip()]
-    except ValueError:
-        fail("One of these services is not in the vocabulary.", code=SET_UP_WRONG)
-
-
 def _secret(path: Path | None, variable: str) -> str | None:
     if path is None:
         return os.environ.get(variable) or None
     try:
-        return path.read_text(encoding="utf-8").strip()
-    except OSError:
+        text = path.read_text(encoding="utf-8").strip()
+        open_to_others = path.stat().st_mode & stat.S_IRWXO
+    except (OSError, ValueError):
         fail(f"{path} cannot be read.", code=SET_UP_WRONG)
+    if open_to_others:
+        # `exchange serve` would refuse it (`open-secret`), and by then it may have been read.
+        fail(f"Run `chmod o-rwx {path}`: other users can read a secret. Nothing was made.", code=SET_UP_WRONG)
+    return text or fail(f"{path} is empty. Nothing was made.", code=SET_UP_WRONG)
 
 
-def _new_passphrase(of: str) -> str:
+def _new_passphrase(of: str, flag: str, variable: str) -> str:
     if not sys.stdin.isatty():
-        fail(
-            f"Nobody is here to type a passphrase: give --passphrase-file or {_PASSPHRASE_VARIABLE}.", code=SET_UP_WRONG
-        )
+        fail(f"Nobody is here to type the passphrase of {of}: give {flag} or {variable}.", code=SET_UP_WRONG)
     typed = Prompt.ask(f"New passphrase for {of} (nobody can recover it)", password=True, console=ERR)
     if Prompt.ask("Again", password=True, console=ERR) != typed:
         fail("The two differ; nothing was made.", code=SET_UP_WRONG)

@@ -1,10 +1,13 @@
-"""Reading a request from a file or from standard input, without repeating what it says when it is wrong."""
+"""Reading a request from a file or from standard input, without repeating what it says when it is wrong.
+
+A member that is not known is told by where it stands and which ones may stand there, never by its name.
+"""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -25,11 +28,41 @@ def read_request(path: Path, model: type[ModelT]) -> ModelT:
         return model.model_validate_json(data)
     except ValidationError as invalid:
         for error in invalid.errors(include_input=False, include_context=False, include_url=False):
-            # An unknown member's name was made up by whoever wrote the file: it is not repeated.
-            place = ".".join(str(part) for part in error["loc"]) if error["type"] != "extra_forbidden" else "a member"
-            advise(f"  {place or 'the file'}: {_sentence(error['type'], error['msg'])}", style="red")
+            advise(f"  {_told(model, error['type'], error['loc'], error['msg'])}", style="red")
         fail("The request is not valid; nothing was sent.", code=SET_UP_WRONG)
 
 
-def _sentence(kind: str, message: str) -> str:
-    return "no such member in this request" if kind == "extra_forbidden" else message.removeprefix("Value error, ")
+def _told(model: type[BaseModel], kind: str, loc: tuple[int | str, ...], message: str) -> str:
+    if kind != "extra_forbidden":
+        return f"{_joined(loc) or 'the file'}: {message.removeprefix('Value error, ')}"
+    # An unknown member's name was made up by whoever wrote the file: it may say something about her.
+    known = ", ".join(_members_at(model, loc[:-1]))
+    return f"{_joined(loc[:-1]) or 'the file'}: a member that is not known here" + (
+        f"; known are {known}" if known else ""
+    )
+
+
+def _joined(loc: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in loc)
+
+
+def _members_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+    """The members that this place of the request may have; none where it is not one model's."""
+    inner = model
+    for part in loc:
+        if isinstance(part, int):
+            continue
+        field = next((one for name, one in inner.model_fields.items() if part in {name, one.alias}), None)
+        within = _model_in(field.annotation) if field is not None else None
+        if within is None:
+            return []
+        inner = within
+    return [one.alias or name for name, one in inner.model_fields.items()]
+
+
+def _model_in(annotation: object) -> type[BaseModel] | None:
+    """The one model that an annotation speaks of, such as that of `tuple[Dependant, ...] | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    found = {inner for argument in get_args(annotation) if (inner := _model_in(argument)) is not None}
+    return found.pop() if len(found) == 1 else None

@@ -65,10 +65,11 @@ def attest(
     home: HomeOption = None,
     actor: ActorOption = None,
 ) -> None:
-    """Destroy one referral's keys, and attest that the agency's own copies are gone, on paper too."""
+    """As `exchange inbox destroyed ITEM`, by the referral's id: destroy its keys, attest that all copies are gone."""
 
     async def work(_client: AgencyClient, vault: AgencyVault | None) -> None:
-        await _needed(vault).attest_erasure(referral)
+        otherwise = "The node holds them: use `exchange inbox destroyed ITEM`."
+        await _needed(vault, otherwise=otherwise).attest_erasure(referral)
 
     ask_office(home, actor, work)
     say("Destroyed and attested.", style="green")
@@ -134,7 +135,9 @@ async def _revoke(settings: Settings, compromised_since: int) -> int:
         return len(await revoke_own_epochs(node, compromised_since=compromised_since))
 
 
-def _needed(vault: AgencyVault | None) -> AgencyVault:
+def _needed(
+    vault: AgencyVault | None, *, otherwise: str = "The node holds them, and does this by itself."
+) -> AgencyVault:
     if vault is None:
-        fail("There are no agency keys in this folder: the node holds them.", code=SET_UP_WRONG)
+        fail(f"There are no agency keys in this folder. {otherwise}", code=SET_UP_WRONG)
     return vault

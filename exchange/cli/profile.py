@@ -10,6 +10,7 @@ Rules:
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Final
@@ -22,8 +23,10 @@ from exchange.oauth.scopes import CLIENT_SCOPES, Scope
 from exchange.settings import DEFAULT_HOME
 
 PROFILE_NAME: Final = "client.toml"
+ACTOR_VARIABLE: Final = "EXCHANGE_ACTOR"
 USER_FOLDER: Final = "~/.config/exchange"
 ACTOR_PATTERN: Final = r"^[A-Za-z0-9._-]{1,64}$"
+ACTOR_FORM: Final = "up to 64 letters, digits, dots, hyphens and underscores, such as w-0009; never a name"
 
 HomeOption = Annotated[
     Path | None,
@@ -35,7 +38,7 @@ ActorOption = Annotated[
     str | None,
     typer.Option(
         "--actor",
-        envvar="EXCHANGE_ACTOR",
+        envvar=ACTOR_VARIABLE,
         help="Pseudonymous id of the worker who acts; never a name.",
         show_default=False,
     ),
@@ -91,7 +94,10 @@ def read_profile(home: Path | None) -> Profile:
         if path.is_file():
             return _read(path)
     looked = " and ".join(str(place / PROFILE_NAME) for place in places)
-    raise ClientSetupError(f"No profile: {looked} is not there. Name its folder with --home, or run `exchange init`.")
+    raise ClientSetupError(
+        f"No profile: {looked} is not there. Ask whoever runs your agency's node for the folder with {PROFILE_NAME}, "
+        "and name it with --home. (`exchange init` makes a new node.)"
+    )
 
 
 def open_client(home: Path | None, actor: str | None) -> AgencyClient:
@@ -101,6 +107,8 @@ def open_client(home: Path | None, actor: str | None) -> AgencyClient:
         ClientSetupError: profile, key or actor cannot be used.
     """
     profile = read_profile(home)
+    if actor and not re.fullmatch(ACTOR_PATTERN, actor):
+        raise ClientSetupError(f"--actor, or {ACTOR_VARIABLE}, is not acceptable: {ACTOR_FORM}.")
     return AgencyClient(
         profile.url,
         profile.client_id,

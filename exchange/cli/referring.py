@@ -12,11 +12,14 @@ from contracts.vocabulary import WithdrawalForm
 from exchange.cli.asking import ask, ask_office
 from exchange.cli.console import OUT, REFUSED, SET_UP_WRONG, advise, fail, say, show_json, table
 from exchange.cli.input import read_request
+from exchange.cli.naming import consent_named, referral_named
 from exchange.cli.profile import ActorOption, HomeOption
 from exchange.client import AgencyClient
 from exchange.client.vault import AgencyVault
 from exchange.schemas.referrals import (
+    DisclosureRequest,
     FieldDecision,
+    ForwardAnswer,
     ReferralCreated,
     ReferralPreview,
     ReferralRequest,
@@ -107,9 +110,33 @@ def recall(referral: ReferralArgument, home: HomeOption = None, actor: ActorOpti
     _show_view(act.referral)
 
 
+@app.command()
+def disclosure(
+    referral: ReferralArgument,
+    file: Annotated[
+        Path, typer.Argument(help='{"content": {…}} as JSON, as in a referral; - for standard input.', allow_dash=True)
+    ],
+    home: HomeOption = None,
+    actor: ActorOption = None,
+) -> None:
+    """Hand in a fresh disclosure in place of the one that is gone, after the plan was confirmed with her again."""
+    request = read_request(file, DisclosureRequest)
+
+    async def replace(client: AgencyClient, vault: AgencyVault | None) -> ForwardAnswer:
+        if vault is not None:
+            return await vault.replace_disclosure(referral, request.content)
+        return await client.referrals.replace_disclosure(referral, request.content)
+
+    answer = ask_office(home, actor, replace)
+    decisions_table("Field by field", answer.fields)
+    _show_view(answer.referral)
+
+
 def withdraw(
     form: Annotated[WithdrawalForm, typer.Option(help="Which form her no takes; she chooses.")],
-    referral: Annotated[str | None, typer.Option(help="Her no to this referral.")] = None,
+    referral: Annotated[
+        str | None, typer.Option(help="Her no to this referral: its id, or the last characters of an item of it.")
+    ] = None,
     consent: Annotated[str | None, typer.Option(help="Her no to everything under this consent.")] = None,
     home: HomeOption = None,
     actor: ActorOption = None,
@@ -118,8 +145,8 @@ def withdraw(
 
     async def no(client: AgencyClient) -> WithdrawalAnswer:
         if referral is not None:
-            return await client.withdrawals.of_referral(referral, form)
-        return await client.withdrawals.of_consent(consent or "", form)
+            return await client.withdrawals.of_referral(await referral_named(client, referral), form)
+        return await client.withdrawals.of_consent(consent_named(consent or ""), form)
 
     if (referral is None) is (consent is None):
         fail("Give either --referral or --consent.", code=SET_UP_WRONG)
@@ -172,7 +199,10 @@ def _show_view(view: ReferralView) -> None:
     if view.flags.awaiting_confirmation:
         advise(f"Accepted. Confirm with her, then: exchange referrals release {view.id}")
     if view.flags.awaiting_disclosure:
-        advise("The held disclosure is gone: confirm the plan with her and hand in a fresh one.")
+        advise(
+            "The held disclosure is gone. Confirm the plan with her, then hand in a fresh one: "
+            f"exchange referrals disclosure {view.id} FILE"
+        )
     for attestation in view.attestations:
         done = f"attested {attestation.done_at:%Y-%m-%d %H:%M} UTC" if attestation.done_at else "owed"
         say(f"  destruction by {attestation.party}: {done}")

@@ -40,9 +40,10 @@ async def _tell_everybody(settings: Settings, since: datetime) -> int:
     unreached = 0
     async with open_node(settings) as node:
         transport = HTTPTransport(node.agency, node.node_key, node.limits, node.clock)
-        for peer in node.world().roster.members.values():
-            if peer.agency == node.agency:
-                continue
+        peers = [peer for peer in node.world().roster.members.values() if peer.agency != node.agency]
+        if not peers:
+            say("No other agency is in the roster: there is nobody to ask.")
+        for peer in peers:
             try:
                 answer = await transport.resync(peer, body)
             except PeerUnreachableError as error:

@@ -18,7 +18,7 @@ from typing import Annotated, Final
 
 import typer
 
-from exchange.cli.console import OUT, SET_UP_WRONG, fail, refusals_told, say, table
+from exchange.cli.console import OUT, SET_UP_WRONG, advise, fail, refusals_told, say, table
 from exchange.cli.profile import HomeOption
 from exchange.envelope.errors import StatementError
 from exchange.envelope.keys import key_id
@@ -46,9 +46,14 @@ def card(home: HomeOption = None) -> None:
         settings = load_settings(home=home)
     path = settings.home / CARD_NAME
     try:
-        typer.echo(path.read_text(encoding="utf-8").rstrip("\n"))
+        data = path.read_bytes()
     except OSError:
         fail(f"{path} is not there: run `exchange init` first.", code=SET_UP_WRONG)
+    member = _card_in(data.strip())
+    if member is None:
+        fail(f"{path} is damaged: restore it from where you keep it.", code=SET_UP_WRONG)
+    typer.echo(data.decode().rstrip("\n"))
+    advise(f"To be told by telephone: {key_ids(member)}", style="")
 
 
 @app.command()
@@ -61,12 +66,13 @@ def add(
         settings = load_settings(home=home)
     roster = _read(settings) if settings.roster_path.exists() else None
     members = dict(roster.members) if roster else {}
-    statements = []
+    statements, added_cards = [], []
     for file in files:
         data = file.read_bytes().strip()
         member = _card_in(data)
         if member is not None:
             members[member.agency] = member
+            added_cards.append(member)
         else:
             statements.append((file, data))
     adoptions = roster.contracts if roster else _NOTHING
@@ -75,6 +81,8 @@ def add(
     written = _assembled(roster, members, adoptions)
     write_whole(settings.roster_path, written)
     say(f"Wrote version {parse_roster(written).version} of {settings.roster_path}.", style="green")
+    for added in added_cards:
+        advise(f"Compare by telephone: {added.agency}: {key_ids(added)}", style="")
 
 
 @app.command()
@@ -103,6 +111,11 @@ def show(home: HomeOption = None) -> None:
         for agency in sorted(adoption.members):
             signed = "signed" if agency in adoption.adherence else "NOT SIGNED"
             say(f"  {agency}: {signed}")
+
+
+def key_ids(member: Member) -> str:
+    """What two people compare by telephone, so that nobody exchanged the keys on the way."""
+    return f"agency key {key_id(member.agency_key)}, node key {key_id(member.node_key)}"
 
 
 def write_whole(path: Path, data: bytes) -> None:

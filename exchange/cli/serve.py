@@ -15,6 +15,7 @@ Rules:
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import socket
@@ -164,10 +165,22 @@ def serve(
     supervisor = Supervisor(settings.host, settings.port, settings.workers, os.environ | variables, typed)
     try:
         supervisor.start()
-    except OSError:
-        fail(f"The address {settings.host}:{settings.port} is taken or not of this machine: set EXCHANGE_PORT.")
+    except OSError as refused:
+        fail(f"{why_not_bound(settings, refused)} Nothing was started.", code=SET_UP_WRONG)
     say(f"Serving {settings.public_url} on {settings.host}:{settings.port}, stop with Ctrl-C or SIGTERM.")
     raise typer.Exit(watch(supervisor))
+
+
+def why_not_bound(settings: Settings, refused: OSError) -> str:
+    """What keeps this node from listening where it should, and which setting to look at."""
+    address = f"{settings.host}:{settings.port}"
+    if refused.errno == errno.EADDRINUSE:
+        return f"{address} is taken, perhaps by this very node. Stop what listens there, or set EXCHANGE_PORT."
+    if refused.errno == errno.EADDRNOTAVAIL or isinstance(refused, socket.gaierror):
+        return f"{settings.host} is no address of this machine: set EXCHANGE_HOST."
+    if refused.errno == errno.EACCES:
+        return f"This user may not listen on {address}: set EXCHANGE_PORT to one above 1023."
+    return f"The node cannot listen on {address}: look at EXCHANGE_HOST and EXCHANGE_PORT."
 
 
 def holds_agency_key(settings: Settings) -> bool:

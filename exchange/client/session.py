@@ -120,7 +120,13 @@ class Session:
 
 
 def keyed(call: Call, idempotency_key: str | None) -> Call:
-    """The call as an act that creates something: under the caller's key, or a fresh one."""
+    """The call as an act that creates something: under the caller's key, or a fresh one.
+
+    Raises:
+        ClientSetupError: no header carries this key.
+    """
+    if idempotency_key is not None and not (idempotency_key.isascii() and idempotency_key.isprintable()):
+        raise ClientSetupError("An idempotency key has 1 to 128 visible characters of ASCII.")
     return replace(call, idempotency_key=idempotency_key or new_idempotency_key())
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -114,6 +116,47 @@ def test_what_is_wrong_is_found(made: Made, harm: Callable[[Made], object], subj
     found = bad(made.findings())
     assert any(finding.subject == subject and advice in finding.what_to_do for finding in found), found
     assert all(finding.what_to_do for finding in found)
+
+
+@pytest.mark.parametrize("name", ["database_url", "key_database_url"])
+@pytest.mark.parametrize(
+    ("url", "advice"),
+    [
+        pytest.param(
+            "CANARY", "Mend the address in EXCHANGE_{}, or in the file that EXCHANGE_{}_FILE", id="no address"
+        ),
+        pytest.param("sqlite:///{home}/missing/x.db", "Make its folder", id="no folder"),
+        pytest.param("sqlite:///{home}/empty.db", "exchange migrate", id="old"),
+        pytest.param("sqlite:///{home}/other.db", "database of its own in EXCHANGE_{}", id="something else's"),
+        pytest.param("sqlite:///{home}/card.json", "EXCHANGE_{} ", id="no database"),
+        pytest.param("postgresql://u:CANARY@127.0.0.1:1/x", "Start the database server", id="no server"),
+    ],
+)
+def test_each_cause_of_a_bad_database_has_its_advice(made: Made, name: str, url: str, advice: str) -> None:
+    with closing(sqlite3.connect(made.home / "other.db")) as other:
+        other.execute("CREATE TABLE something (x)")
+    found = bad(made.findings(**{name: url.format(home=made.home)}))
+    (said,) = [finding for finding in found if finding.subject == "databases"]
+    assert advice.replace("{}", name.upper()) in said.what_to_do
+    assert "CANARY" not in said.sentence + said.what_to_do
+
+
+def test_exchanged_databases_are_found(made: Made) -> None:
+    main, keys = (f"sqlite:///{made.home}/{name}" for name in ("keys.db", "node.db"))
+    found = bad(made.findings(database_url=main, key_database_url=keys))
+    assert sum("exchanged" in finding.what_to_do for finding in found if finding.subject == "databases") == 2
+
+
+def test_a_misspelt_variable_is_found_and_its_value_not_told(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("EXCHANGE_DATABSE_URL", "EXCHANGE_ZZZZ", "EXCHANGE_ACTOR", "EXCHANGE_LOG_LEVEL"):
+        monkeypatch.setenv(name, "CANARY")
+    found = [finding for finding in made.findings(log_level="info") if "environment and is no" in finding.sentence]
+    assert [(finding.level, finding.sentence.split()[0]) for finding in found] == [
+        (Level.WARN, "EXCHANGE_DATABSE_URL"),
+        (Level.WARN, "EXCHANGE_ZZZZ"),
+    ]
+    assert "EXCHANGE_DATABASE_URL?" in found[0].what_to_do
+    assert "CANARY" not in str(found)
 
 
 def test_a_wrong_passphrase_is_found(made: Made) -> None:

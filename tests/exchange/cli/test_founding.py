@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import stat
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +20,7 @@ from exchange.cli.founding import FoundingError, NodePlan, found
 from exchange.demo.search import find_key
 from exchange.envelope.errors import KeyFileError
 from exchange.envelope.key_file import FLOOR, open_keys, read_key_file
+from exchange.envelope.keys import key_id
 from exchange.roster import ToldFirst, parse_member_card
 from exchange.settings import Environment, load_settings
 from exchange.storage.versions import History, ensure_current
@@ -156,15 +161,17 @@ def test_a_short_passphrase_is_refused(tmp_path: Path) -> None:
 def test_plans_that_no_roster_would_hold(tmp_path: Path, wrong: dict[str, str]) -> None:
     with pytest.raises(ValueError, match=r".") as told:
         found(replace(a_plan(tmp_path / "node"), **wrong), PASSPHRASE, cost=FLOOR)  # type: ignore[arg-type]
-    assert not (tmp_path / "node" / "exchange.toml").exists()
+    assert not (tmp_path / "node").exists()
     assert "Rose House" not in str(told.value)
 
 
-def init(home: Path, *more: str, passphrase: str | None = PASSPHRASE) -> Result:
+def init(home: Path, *more: str, passphrase: str | None = PASSPHRASE, other: str | None = None) -> Result:
     words = ["init", "--home", str(home), "--agency", "rose-house-shelter", "--name", "Rose House", "--kind", "shelter"]
     words += ["--country", "MY", "--service", "safe-accommodation", "--public-url", "https://node.example"]
     words += ["--duty-contact", "+00 000", "--breach-contact", "breach@example.org", *more]
-    return CliRunner().invoke(app, words, env={"EXCHANGE_PASSPHRASE": passphrase})
+    return CliRunner().invoke(
+        app, words, env={"EXCHANGE_PASSPHRASE": passphrase, "EXCHANGE_AGENCY_PASSPHRASE": other, "COLUMNS": "400"}
+    )
 
 
 def test_init_prints_the_card_and_what_comes_next(tmp_path: Path) -> None:
@@ -174,22 +181,125 @@ def test_init_prints_the_card_and_what_comes_next(tmp_path: Path) -> None:
     assert "exchange doctor" in made.output
     assert PASSPHRASE not in made.output
 
+    assert f"exchange contract adopt FILE --home {tmp_path / 'node'}" in made.output
+    card = parse_member_card((tmp_path / "node" / "card.json").read_bytes().strip())
+    for key in (card.agency_key, card.node_key):
+        assert key_id(key) in made.stderr
+        assert key_id(key) in CliRunner().invoke(app, ["roster", "card", "--home", str(tmp_path / "node")]).stderr
+
 
 @pytest.mark.parametrize(
     ("more", "passphrase", "sentence"),
     [
         pytest.param((), None, "--passphrase-file", id="nobody is here to type a passphrase"),
         pytest.param((), "short", "at least 16", id="a short passphrase"),
-        pytest.param(("--country", "Malaysia"), PASSPHRASE, "not acceptable", id="a country that is no code"),
+        pytest.param(("--agency", "CANARY House"), PASSPHRASE, "--agency is not acceptable: 2 to 63", id="no id"),
+        pytest.param(("--agency", ""), PASSPHRASE, "--agency is not acceptable", id="an empty id"),
+        pytest.param(("--name", "CANARY\nHouse"), PASSPHRASE, "--name is not acceptable: one line", id="two lines"),
+        pytest.param(("--country", "CANARY"), PASSPHRASE, "--country is not acceptable: two capital", id="no country"),
+        pytest.param(("--public-url", "https://CANARY/x"), PASSPHRASE, "--public-url is not acceptable", id="a path"),
+        pytest.param(("--public-url", "http://127.0.0.1"), PASSPHRASE, "plain http", id="no TLS in production"),
+        pytest.param(("--duty-contact", " "), PASSPHRASE, "--duty-contact is not acceptable", id="a blank contact"),
+        pytest.param(("--reports-to", "x" * 121), PASSPHRASE, "--reports-to is not acceptable", id="a long one"),
+        pytest.param(("--actor", "CANARY Doe"), PASSPHRASE, "--actor is not acceptable", id="a name as actor"),
+        pytest.param(("--port", "0"), PASSPHRASE, "--port", id="no port"),
         pytest.param(("--kind", "embassy"), PASSPHRASE, "--represents", id="an embassy of nobody"),
+        pytest.param(("--represents", "ID"), PASSPHRASE, "embassies only", id="a shelter that represents a country"),
         pytest.param(("--kind", "bank"), PASSPHRASE, "bank", id="an unknown kind"),
+        pytest.param(("--passphrase-file", "/nowhere"), PASSPHRASE, "/nowhere cannot be read", id="no such file"),
+        pytest.param(("--keys-elsewhere", "{}"), PASSPHRASE, "--agency-passphrase-file", id="no second passphrase"),
     ],
 )
-def test_init_refuses(tmp_path: Path, more: tuple[str, ...], passphrase: str | None, sentence: str) -> None:
+def test_init_refuses_names_the_flag_and_makes_nothing(
+    tmp_path: Path, more: tuple[str, ...], passphrase: str | None, sentence: str
+) -> None:
+    more = tuple(word.replace("{}", str(tmp_path / "office")) for word in more)
     refused = init(tmp_path / "node", *more, passphrase=passphrase)
     assert refused.exit_code == 2
     assert sentence in refused.output
-    assert not (tmp_path / "node" / "exchange.toml").exists()
+    assert "CANARY" not in refused.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_with_keys_elsewhere_the_other_missing_passphrase_is_named_too(tmp_path: Path) -> None:
+    refused = init(tmp_path / "node", "--keys-elsewhere", str(tmp_path / "office"), passphrase=None)
+    assert "give --passphrase-file" in refused.output
+
+
+@pytest.mark.parametrize("flag", ["--passphrase-file", "--database-url-file", "--key-database-url-file"])
+@pytest.mark.parametrize(("mode", "text"), [(0o604, "x" * 20), (0o600, "\n")], ids=["others can read it", "empty"])
+def test_a_secret_file_that_the_node_would_refuse_is_refused_now(
+    tmp_path: Path, flag: str, mode: int, text: str
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text(text)
+    secret.chmod(mode)
+    refused = init(tmp_path / "node", flag, str(secret))
+    assert refused.exit_code == 2
+    assert str(secret) in refused.output
+    assert "Nothing was made" in refused.output
+    assert not (tmp_path / "node").exists()
+
+
+@pytest.mark.parametrize("which", ["main", "key"])
+@pytest.mark.parametrize("url", ["CANARY", "sqlite:////nowhere/x.db"], ids=["no address", "no folder"])
+def test_the_database_that_cannot_be_made_is_named_and_nothing_stays(tmp_path: Path, which: str, url: str) -> None:
+    flag = "--database-url-file" if which == "main" else "--key-database-url-file"
+    secret, home = tmp_path / "secret", tmp_path / "node"
+    secret.write_text(url)
+    secret.chmod(0o600)
+    refused = init(home, flag, str(secret), "--keys-elsewhere", str(tmp_path / "office"), other=OTHER)
+    assert refused.exit_code == 2
+    assert f"The {which} database cannot be made" in refused.output
+    assert flag in refused.output
+    assert "CANARY" not in refused.output
+    assert [path.name for path in tmp_path.iterdir()] == ["secret"]
+
+
+def test_only_what_has_a_name_of_this_program_is_taken_back(tmp_path: Path) -> None:
+    home = tmp_path / "node"
+    home.mkdir()
+    plan = replace(
+        a_plan(home), key_database_url=f"sqlite:///{home / 'others.db'}", database_url="sqlite:////nowhere/x"
+    )
+    with pytest.raises(FoundingError, match="main database"):
+        found(plan, PASSPHRASE, cost=FLOOR)
+    assert {path.name.split("-")[0] for path in home.iterdir()} == {"others.db"}
+
+
+def test_a_database_with_another_nodes_client_is_refused_and_nothing_stays(tmp_path: Path, home: Path) -> None:
+    plan = replace(a_plan(tmp_path / "node"), database_url=f"sqlite:///{home / 'node.db'}")
+    with pytest.raises(FoundingError, match="another node's"):
+        found(plan, PASSPHRASE, cost=FLOOR)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_folder_is_not_both(tmp_path: Path) -> None:
+    with pytest.raises(FoundingError, match="another than"):
+        found(replace(a_plan(tmp_path / "node"), agency_home=tmp_path / "node"), PASSPHRASE, cost=FLOOR)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_typed_answer_that_will_not_do_is_asked_for_again(tmp_path: Path) -> None:
+    """At a terminal, where somebody can type."""
+    words = ["init", "--home", str(tmp_path / "node"), "--name", "Rose House", "--kind", "shelter"]
+    words += ["--public-url", "https://node.example", "--duty-contact", "+00 000", "--breach-contact", "b@example.org"]
+    main, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from exchange.cli import main; main()", *words],
+        stdin=terminal,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=os.environ | {"EXCHANGE_PASSPHRASE": PASSPHRASE, "COLUMNS": "400"},
+    )
+    os.close(terminal)
+    os.write(main, b"Rose House\nrose-house\nMalaysia\nMY\nbeds\n,\nsafe-accommodation\n")
+    said, _ = process.communicate(timeout=60)
+    os.close(main)
+    assert process.returncode == 0, said.decode()
+    assert said.count(b"not acceptable") == 2
+    assert said.count(b"not in the vocabulary") == 1
+    assert parse_member_card((tmp_path / "node" / "card.json").read_bytes().strip()).agency == "rose-house"
 
 
 def test_init_asks_nobody_when_nobody_is_there(tmp_path: Path) -> None:

@@ -2,31 +2,41 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from click.testing import Result
+from support.node_processes import until
 from typer.testing import CliRunner
 
 from exchange.cli.application import app
-from exchange.demo.federation import SHELTER, RunningNode, running_federation
+from exchange.demo.federation import HELPLINE, SHELTER, RunningFederation, RunningNode, running_federation
+from exchange.demo.people import melati
 
 
 @pytest.fixture(scope="module")
-def shelter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningNode]:
-    """A shelter's node, and the folder of its own machine."""
-    with running_federation(tmp_path_factory.mktemp("nodes") / "f", (SHELTER,), keys_elsewhere=True) as federation:
-        yield federation[SHELTER]
+def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningFederation]:
+    """Two nodes, and the folders of their agencies' own machines."""
+    folder = tmp_path_factory.mktemp("nodes") / "f"
+    with running_federation(folder, (HELPLINE, SHELTER), keys_elsewhere=True) as federation:
+        yield federation
 
 
-def run(shelter: RunningNode, *words: str, home: Path | None = None, code: int = 0) -> Result:
+@pytest.fixture
+def shelter(both: RunningFederation) -> RunningNode:
+    return both[SHELTER]
+
+
+def run(shelter: RunningNode, *words: str, home: Path | None = None, code: int = 0, typed: str | None = None) -> Result:
     variables = {
         "EXCHANGE_HOME": str(home or shelter.office),
         "EXCHANGE_AGENCY_PASSPHRASE": shelter.passphrase,
         "COLUMNS": "400",
     }
-    result = CliRunner().invoke(app, list(words), env=variables)
+    result = CliRunner().invoke(app, list(words), env=variables, input=typed)
     assert result.exit_code == code, result.output
     return result
 
@@ -57,3 +67,51 @@ def test_not_since_a_time_that_cannot_be(shelter: RunningNode, since: str) -> No
     before = published_here(shelter)
     run(shelter, "keys", "revoke", "--since", since, code=1)
     assert published_here(shelter) == before
+
+
+def test_a_recall_is_answered_a_fresh_disclosure_handed_in_and_copies_are_attested(both: RunningFederation) -> None:
+    helpline, shelter, her = both[HELPLINE], both[SHELTER], melati(datetime.now(UTC))
+    for agency in (helpline, shelter):
+        run(agency, "keys", "publish")
+    consent = her.consent(datetime.now(UTC)).model_dump_json(exclude_none=True)
+    recorded = run(helpline, "consent", "record", "-", typed=consent).output.split()[1]
+    request = her.referral(recorded).model_dump_json(exclude_none=True, by_alias=True)
+    referral = json.loads(run(helpline, "send", "-", "--json", typed=request).stdout)["id"]
+    offer = arrived(shelter, "offer")
+    run(shelter, "inbox", "show", offer)
+    run(shelter, "inbox", "waitlist", offer)
+    stands(helpline, referral, "waitlisted")
+    run(shelter, "inbox", "accept", offer)
+    assert "exchange referrals disclosure" in stands(helpline, referral, "accepted")
+    run(helpline, "referrals", "disclosure", referral, "-", typed=json.dumps({"content": her.content}))
+    run(shelter, "inbox", "show", arrived(shelter, "disclosure"))
+    assert "no-recall" in run(shelter, "inbox", "recall-answer", offer, "ends", code=1).output
+    assert "nothing-owed" in run(shelter, "inbox", "destroyed", offer, code=1).output
+    run(shelter, "inbox", "progress", offer, "in-service")
+    stands(helpline, referral, "in-service")
+    run(helpline, "referrals", "recall", referral)
+    arrived(shelter, "recall")
+    assert "goes-on is on record" in run(shelter, "inbox", "recall-answer", offer, "goes-on").output
+    run(helpline, "withdraw", "--referral", referral, "--form", "erase")
+    arrived(shelter, "withdrawal")
+    assert "copies are destroyed is on record" in run(shelter, "inbox", "destroyed", offer).output
+
+
+def arrived(shelter: RunningNode, kind: str) -> str:
+    """The item of this kind, once it is there."""
+
+    def found() -> str | None:
+        lines = [line.split() for line in run(shelter, "inbox", "watch", "--once").stdout.splitlines()]
+        return next((words[3] for words in lines if words[5].split("/")[0] == kind), None)
+
+    return until(found, f"the {kind} to arrive")
+
+
+def stands(helpline: RunningNode, referral: str, state: str) -> str:
+    """What is shown of the referral, once it is so."""
+
+    def shown() -> str | None:
+        said = run(helpline, "referrals", "show", referral).output
+        return said if state in said else None
+
+    return until(shown, f"the referral to be {state}")

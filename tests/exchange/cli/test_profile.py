@@ -71,7 +71,7 @@ def test_home_wins_over_the_users_folder(tmp_path: Path, monkeypatch: pytest.Mon
 def test_no_profile_is_a_sentence(tmp_path: Path) -> None:
     refused = CliRunner().invoke(app, ["token", "--home", str(tmp_path)])
     assert refused.exit_code == 2
-    assert "exchange init" in refused.output
+    assert "Ask whoever runs your agency's node for the folder" in refused.output
 
 
 def test_an_address_in_the_open_is_refused(tmp_path: Path) -> None:

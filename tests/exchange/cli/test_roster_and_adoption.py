@@ -18,13 +18,19 @@ from exchange.cli.application import app
 from exchange.cli.founding import NodePlan, found
 from exchange.demo.federation import HELPLINE, SHELTER, AgencyPlan
 from exchange.envelope.key_file import FLOOR
-from exchange.roster import parse_roster
+from exchange.envelope.keys import key_id
+from exchange.roster import parse_member_card, parse_roster
 from exchange.settings import Environment
 
 PASSPHRASE = "a long enough passphrase"
 
 
-def make(folder: Path, agency: AgencyPlan, environment: Environment = Environment.SANDBOX) -> Path:
+def make(
+    folder: Path,
+    agency: AgencyPlan,
+    environment: Environment = Environment.SANDBOX,
+    agency_home: Path | None = None,
+) -> Path:
     home = folder / agency.agency
     url = "https://node.example" if environment is Environment.PRODUCTION else "http://127.0.0.1:1"
     plan = NodePlan(
@@ -39,6 +45,7 @@ def make(folder: Path, agency: AgencyPlan, environment: Environment = Environmen
         told_first=agency.told_first,
         service_types=agency.service_types,
         environment=environment,
+        agency_home=agency_home,
     )
     found(plan, PASSPHRASE, cost=FLOOR)
     return home
@@ -86,6 +93,39 @@ def test_two_agencies_become_a_federation(homes: tuple[Path, Path], contract: Pa
     shown = run(homes[0], "roster", "show").output
     assert "SYNTHETIC" in shown
     assert f"{SHELTER.agency}: signed" in shown
+
+
+def test_a_node_without_the_agency_key_puts_the_contract_in_place_and_says_where_to_sign(
+    tmp_path: Path, contract: Path
+) -> None:
+    office = tmp_path / "office"
+    home = make(tmp_path, SHELTER, agency_home=office)
+    done = run(home, "contract", "adopt", str(contract))
+    assert done.exit_code == 0, done.output
+    assert "sign it on the agency's machine" in done.stderr
+    assert [path.read_bytes() for path in (home / "contracts").iterdir()] == [shipped_contract()]
+    assert not (home / "adherence").exists()
+    signed = CliRunner().invoke(
+        app,
+        ["contract", "adopt", str(contract), "--agency-home", str(office)],
+        env={"EXCHANGE_AGENCY_PASSPHRASE": PASSPHRASE},
+    )
+    assert signed.exit_code == 0, signed.output
+    assert list((office / "adherence").iterdir())
+
+
+def test_the_ids_of_both_keys_are_told_where_a_card_is_added(homes: tuple[Path, Path]) -> None:
+    done = run(homes[0], "roster", "add", str(homes[1] / "card.json"))
+    member = parse_member_card((homes[1] / "card.json").read_bytes().strip())
+    assert f"agency key {key_id(member.agency_key)}, node key {key_id(member.node_key)}" in done.stderr
+
+
+@pytest.mark.parametrize("text", ["", "CANARY", "{}"])
+def test_a_damaged_card_is_not_printed(homes: tuple[Path, Path], text: str) -> None:
+    (homes[0] / "card.json").write_text(text)
+    refused = run(homes[0], "roster", "card")
+    assert refused.exit_code == 2
+    assert "CANARY" not in refused.output
 
 
 def test_every_change_is_a_new_version(homes: tuple[Path, Path]) -> None:

@@ -108,6 +108,21 @@ def test_an_address_that_is_taken_starts_nothing() -> None:
     assert supervisor.children == []
 
 
+def test_an_address_that_is_taken_is_said_so(shelter: MadeNode) -> None:
+    with socket.create_server((LOOPBACK, 0)) as taken:
+        port = str(taken.getsockname()[1])
+        refused = CliRunner().invoke(app, ["serve", "--home", str(shelter.home)], env={"EXCHANGE_PORT": port})
+    assert refused.exit_code == 2
+    assert f":{port} is taken" in refused.output
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "2001:db8::1", "no-host.invalid"])
+def test_an_address_of_another_machine_is_said_so(shelter: MadeNode, host: str) -> None:
+    refused = CliRunner().invoke(app, ["serve", "--home", str(shelter.home)], env={"EXCHANGE_HOST": host})
+    assert refused.exit_code == 2
+    assert f"{host} is no address of this machine: set EXCHANGE_HOST" in refused.output
+
+
 @pytest.mark.parametrize(
     ("variables", "sentence"),
     [

@@ -9,6 +9,7 @@ import pytest
 from support.scripted_node import KEY, ScriptedNode
 
 from exchange.client import AgencyClient, ClientKey, ClientSetupError
+from exchange.client.session import Call, keyed
 
 
 @pytest.mark.parametrize(
@@ -105,3 +106,9 @@ def test_files_that_are_no_key(tmp_path: Path, text: str) -> None:
 def test_missing_key_file(tmp_path: Path) -> None:
     with pytest.raises(ClientSetupError):
         ClientKey.load(tmp_path / "none.jwk")
+
+
+@pytest.mark.parametrize("key", ["ü", "a\nb", "a\x00"])
+def test_a_key_that_no_header_carries_is_refused(key: str) -> None:
+    with pytest.raises(ClientSetupError, match="idempotency key"):
+        keyed(Call("POST", "/v1/referrals"), key)

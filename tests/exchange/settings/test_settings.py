@@ -101,6 +101,74 @@ def test_files_that_are_refused(tmp_path: Path, text: str) -> None:
         load_settings()
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        pytest.param(
+            "databse_url_file = 1", ("`databse_url_file` in ", "did you mean `database_url_file`?"), id="near"
+        ),
+        pytest.param("zzzz = 1", ("`zzzz` in ", "is not a setting."), id="far"),
+        pytest.param(f'port = 1\nhost = "{CANARY}', ("cannot be read as TOML: look at line 3.",), id="open string"),
+        pytest.param(f"port = 1\nhost = {CANARY}", ("look at line 3.",), id="no string"),
+        pytest.param("port =", ("cannot be read as TOML",), id="cut off"),
+        pytest.param("\udcff", ("cannot be read as TOML",), id="no text"),
+    ],
+)
+def test_what_is_wrong_in_the_file_is_told_with_its_place(tmp_path: Path, text: str, told: tuple[str, ...]) -> None:
+    written = f'public_url = "{URL}"\n{text}\n'
+    (tmp_path / "exchange.toml").write_bytes(written.encode("utf-8", "surrogateescape"))
+    with pytest.raises(SettingsError) as refused:
+        load_settings()
+    for words in (str(tmp_path / "exchange.toml"), *told):
+        assert words in str(refused.value)
+    assert CANARY not in str(refused.value)
+
+
+def test_where_no_node_is_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for home in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(SettingsError) as refused:
+            load_settings(home=home)
+        assert f"There is no node in {home} " in str(refused.value)
+        assert "--home" in str(refused.value)
+    monkeypatch.delenv("EXCHANGE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(SettingsError, match=f"no node in {tmp_path}/.referral-exchange "):
+        load_settings()
+
+
+def test_a_file_without_an_address_is_a_node_that_lacks_one(tmp_path: Path) -> None:
+    write_config(tmp_path, "port = 1\n")
+    with pytest.raises(SettingsError, match="EXCHANGE_PUBLIC_URL: Field required"):
+        load_settings()
+
+
+@pytest.mark.parametrize("name", SECRETS)
+@pytest.mark.parametrize(
+    ("file", "told"),
+    [
+        pytest.param("missing", "put a file there: {} is missing", id="missing"),
+        pytest.param("folder", "let the node's user read {} as text", id="a folder"),
+        pytest.param("binary", "let the node's user read {} as text", id="no text"),
+        pytest.param("empty", "fill {}: it is empty", id="empty"),
+    ],
+)
+def test_a_secret_file_that_is_no_use_is_named_with_what_to_do(tmp_path: Path, name: str, file: str, told: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "binary").write_bytes(b"\xff")
+    (tmp_path / "empty").write_text("\n")
+    with pytest.raises(SettingsError) as refused:
+        load_settings(public_url=URL, **{f"{name}_file": tmp_path / file})
+    assert f"{name}_file: the operator must {told.format(tmp_path / file)}." in str(refused.value)
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_a_secret_in_the_place_of_its_file_is_not_repeated(name: str) -> None:
+    for value in (CANARY, f"postgresql://user:{CANARY}@host/name"):
+        with pytest.raises(SettingsError, match=f"{name}_file: the operator must") as refused:
+            load_settings(public_url=URL, **{f"{name}_file": value})
+        assert CANARY not in str(refused.value)
+
+
 @pytest.mark.parametrize("name", SECRETS)
 def test_a_secret_does_not_stand_in_the_file(tmp_path: Path, name: str) -> None:
     write_config(tmp_path, f'public_url = "{URL}"\n{name} = "{CANARY}"\n')

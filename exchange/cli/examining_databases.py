@@ -1,0 +1,59 @@
+"""What `exchange doctor` says about the two databases: one advice for each cause.
+
+Rules:
+
+* No address is repeated: it may hold a password. The setting that holds it is named.
+* A cause that is not known gets the advice to look at the address and at the server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from exchange.cli.examination import Finding, bad, ok
+from exchange.settings import Settings
+from exchange.storage.engine import DatabaseURLError
+from exchange.storage.errors import (
+    DatabaseNewerError,
+    DatabaseOlderError,
+    MigrationError,
+    StorageBusyError,
+    StorageError,
+    StorageFullError,
+    StorageReadOnlyError,
+)
+from exchange.storage.versions import History, ensure_current
+
+_SETTING: Final[Mapping[History, str]] = {
+    History.MAIN: "EXCHANGE_DATABASE_URL",
+    History.KEYS: "EXCHANGE_KEY_DATABASE_URL",
+}
+_ADVICE: Final[Mapping[type[StorageError], str]] = {
+    DatabaseURLError: "Mend the address in {setting}, or in the file that {setting}_FILE names.",
+    DatabaseOlderError: "Stop the node, then run `exchange migrate`.",
+    DatabaseNewerError: "Update the program; or the addresses of the two databases were exchanged ({setting}).",
+    MigrationError: "Give the node a database of its own in {setting}: this one is of something else.",
+    StorageFullError: "Make room on its disk.",
+    StorageReadOnlyError: "Let the node write there: it may be a standby, or a file of another user.",
+    StorageBusyError: "Look for what holds it; then ask again.",
+}
+_NO_FILE: Final = (
+    "Make its folder and let the node's user write there, or mend the address in {setting} (or {setting}_FILE)."
+)
+_NO_SERVER: Final = "Start the database server; look at host, port, role and password in {setting} (or {setting}_FILE)."
+
+
+def look_at_databases(settings: Settings) -> Iterator[Finding]:
+    """Whether both databases answer and have the tables of this program."""
+    urls = {History.MAIN: settings.database_url, History.KEYS: settings.key_database_url}
+    for history, secret in urls.items():
+        url = secret.get_secret_value()
+        try:
+            ensure_current(url, history)
+        except StorageError as refused:
+            otherwise = _NO_FILE if url.startswith("sqlite") else _NO_SERVER
+            advice = _ADVICE.get(type(refused), otherwise)
+            yield bad("databases", f"{history}: {refused}", advice.format(setting=_SETTING[history]))
+        else:
+            yield ok("databases", f"{history}: reachable, tables current")
