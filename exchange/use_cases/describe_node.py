@@ -42,8 +42,7 @@ async def node_card(node: Node, *, revocations: bool = False) -> NodeCard:
     world, me = node.world(), node.member
     epochs, revoked = await node.database.read(lambda conn: (own_epochs(conn), epoch_revocations(conn, node.agency)))
     at = node.clock()
-    # Of each week the newest, oldest first: nobody seals to an earlier one, and a card holds no more than so many.
-    living = {row.not_before: row for row, _ in signed(EpochStatement, epochs, me.agency_key) if row.not_after > at}
+    living = [row for row, _ in signed(EpochStatement, epochs, me.agency_key) if row.not_after > at]
     gone = [row for row, _ in signed(EpochRevocation, revoked, me.agency_key) if row.forget_at > at]
     return NodeCard(
         agency=me.agency,
@@ -53,7 +52,7 @@ async def node_card(node: Node, *, revocations: bool = False) -> NodeCard:
         vocabularies=(VOCABULARY_VERSION,),
         agency_key=to_base64url(me.agency_key),
         node_key=to_base64url(node.node_key.public),
-        epochs=tuple(epoch_view(row) for row in living.values()),
+        epochs=tuple(epoch_view(row) for row in living),
         contracts=tuple(sorted(world.contracts)),
         roster_version=world.roster.version,
         roster_digest=world.roster.digest,

@@ -184,19 +184,6 @@ async def test_the_same_bytes_are_answered_again_and_others_under_the_same_id_ar
     assert await desk.refuses(_offer(id=NOBODY, referral=taken)(desk, request)) == "id-conflict"
 
 
-async def test_what_a_branch_has_handed_in_is_shown_to_no_other_one(desk: Desk) -> None:
-    north, south = (desk.office.client.acting_as("w-test", unit=unit) for unit in ("north", "south"))
-    consent = await north.consents.record(consent_request(SHELTER.agency))
-    sealed = await desk.office.node.vault(north).seal(referral_request(SHELTER.agency, consent.id))
-    request = sealed.hand_in
-    first = await north.sealing.hand_in(request)
-    assert (await north.sealing.hand_in(request)).envelopes == first.envelopes
-    for again in (request, _offer(priority="emergency")(desk, request)):
-        with pytest.raises(ProblemError) as hidden:
-            await south.sealing.hand_in(again)
-        assert (hidden.value.problem.status, hidden.value.problem.code) == (404, "not-found")
-
-
 async def test_after_erasure_the_same_bytes_make_nothing_under_any_key(desk: Desk) -> None:
     request, client = (await desk.sealed()).hand_in, desk.office.client
     first = await client.sealing.hand_in(request, idempotency_key="before-erasure")

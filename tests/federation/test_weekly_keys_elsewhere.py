@@ -20,11 +20,10 @@ from exchange.envelope.epochs import EpochStatement, Week, state_epoch, week_of
 from exchange.envelope.keys import AgencyKey, EpochKey
 from exchange.envelope.statements import parse_statement, sign_statement
 from exchange.envelope.wire import from_base64url, to_base64url
-from exchange.federation.peers import fetch_peer_keys
 from exchange.limits import LIMITS
 from exchange.schemas.node import EpochKeyView, PeerKeys
 from exchange.schemas.sealing import EpochsRequest
-from exchange.use_cases.describe_node import node_card, readiness
+from exchange.use_cases.describe_node import readiness
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 WEEK = LIMITS.epoch_ms
@@ -216,16 +215,3 @@ async def test_a_node_that_substitutes_keys_gets_nothing_sealed(scene: Scene, mo
     monkeypatch.setattr(client.federation, "peer_keys", says)
     with pytest.raises(VaultError):
         await vault.refer(referral_request(SHELTER.agency, consent.id))
-
-
-async def test_however_often_keys_are_replaced_others_take_the_card(scene: Scene) -> None:
-    """A machine that is lost, and one more, and another: each time every week gets a new key."""
-    assert scene.office.vault is not None
-    peer, me = scene.together[SHELTER], scene.together[HELPLINE]
-    for _ in range(7):
-        scene.identity.store._connection.execute("DELETE FROM epoch")
-        await scene.office.vault.publish_epochs(replace=True)
-    card = await node_card(me.node, revocations=True)
-    assert [epoch.not_before for epoch in card.epochs] == sorted({epoch.not_before for epoch in card.epochs})
-    assert max(epoch.seq for epoch in card.epochs) == await scene.highest()
-    assert await fetch_peer_keys(peer.node, peer.courier._transport, peer.node.world().roster.member(me.agency))

@@ -33,8 +33,6 @@ class VaultCase(BaseModel):
     """Ids of the envelopes that this software made for the referral."""
     opened: tuple[str, ...] = ()
     """Ids of those that it opened."""
-    numbers: dict[str, int] = {}
-    """The sender's numbers of plans that were opened, by envelope; a disclosure's stood in its release statement."""
     acceptances: tuple[str, ...] = ()
     """Digests of its own accepting decisions: a release statement has to name one."""
     consent: str | None = None

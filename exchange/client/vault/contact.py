@@ -1,8 +1,8 @@
 """May she be contacted, asked on the agency's own machine: the newest plan for a referral, and no when in doubt.
 
 The same rules as a node that holds keys (`exchange.use_cases.open_items`): after her no, a recall or an error nobody is
-advised to contact her; the plan with the highest number counts, whichever arrived last. The numbers are those that were
-verified when a plan was opened first. A plan that the node withholds because of her consent is no plan.
+advised to contact her; the plan with the highest number counts, whichever arrived last. A plan that the node withholds
+because of her consent is no plan.
 """
 
 from __future__ import annotations
@@ -17,8 +17,12 @@ from exchange.client.vault.agency_keys import Identity
 from exchange.client.vault.errors import VaultError
 from exchange.client.vault.opening import open_sealed
 from exchange.envelope.kinds import Kind
+from exchange.envelope.statements import ReleaseStatement, parse_statement
+from exchange.envelope.wire import from_base64url, read_again
+from exchange.limits import LIMITS
 from exchange.referral.contact_plan import SafeContact
 from exchange.referral.lifecycle import State
+from exchange.schemas.federation import WireEnvelope
 from exchange.schemas.inbox import ContactAdvice
 
 PLANS: Final = frozenset({Kind.DISCLOSURE.value, Kind.UPDATE.value, Kind.INFORMATION.value})
@@ -43,6 +47,7 @@ async def contact_advice(
         if item.referral != referral or item.kind not in PLANS or item.status == "destroyed":
             continue
         try:
+            number = _number(await client.inbox.sealed(item.id))
             content = (await open_sealed(identity, client, item)).content
         except ProblemError as refused:
             if refused.problem.code not in _WITHHELD:
@@ -50,8 +55,6 @@ async def contact_advice(
             withheld = refused
             continue
         plan = content.safe_contact if content is not None else None
-        case = identity.store.case(referral)
-        number = case.numbers.get(item.id, 0) if case is not None else 0
         if plan is not None and (newest is None or number > newest[0]):
             newest = number, plan
     if newest is None:
@@ -59,3 +62,12 @@ async def contact_advice(
             raise withheld
         raise VaultError("no-plan", "No contact plan has arrived. Do not contact her; ask the referring agency.")
     return ContactAdvice.of(newest[1], channel, at or identity.now())
+
+
+def _number(wire: WireEnvelope) -> int:
+    """The sender's number; a disclosure's stands in its release statement. Both were verified when it was opened."""
+    if wire.release is not None:
+        raw = from_base64url(wire.release, member="release", longest=LIMITS.statement_bytes)
+        return parse_statement(ReleaseStatement, raw).unverified.number
+    header = from_base64url(wire.header, member="header", longest=LIMITS.header_bytes)
+    return int(read_again(header).get("number", 0))

@@ -8,9 +8,7 @@ Rules:
   What another roster or an unopened offer may explain is not refused, and raises.
 * A key is stored durably before the node is told to drop the sender's. If this program dies in between, the node still
   has it, and opening begins anew.
-* Opened once, an item opens again from the key store, and only as exactly the envelope that was verified. Id, referral,
-  sender and kind under which the node lists it are compared with its header every time: a node that lies shows nobody
-  one survivor's content as another's.
+* Opened once, an item opens again from the key store, and only as exactly the envelope that was verified.
 """
 
 from __future__ import annotations
@@ -31,7 +29,7 @@ from exchange.envelope.format import Envelope, signed_input
 from exchange.envelope.header import Header
 from exchange.envelope.kinds import Kind, KindClass, class_of
 from exchange.envelope.open import decrypt
-from exchange.envelope.wire import from_base64url, read_again
+from exchange.envelope.wire import from_base64url
 from exchange.limits import LIMITS
 from exchange.messages import ForwardBody
 from exchange.referral.lifecycle import Side
@@ -103,7 +101,7 @@ def verify(identity: Identity, item: InboxItem, wire: WireEnvelope) -> VerifiedM
     """
     parsed = parse_item(wire.model_dump(exclude_none=True))
     header, at = parsed.header, to_millis(item.received_at)
-    if (header.id, header.referral, header.sender, header.kind.value) != _listed(item):
+    if (header.id, header.referral, header.sender) != (item.id, item.referral, item.sender):
         raise VerificationError(3, "wrong-recipient")
     roster = identity.roster
     around = Circumstances(
@@ -129,21 +127,11 @@ def verify(identity: Identity, item: InboxItem, wire: WireEnvelope) -> VerifiedM
     return open_item(checked, epoch_key, around)
 
 
-def _listed(item: InboxItem) -> tuple[str, str, str, str]:
-    """What the node says that an envelope is."""
-    return item.id, item.referral, item.sender, item.kind
-
-
 def _case(known: VaultCase | None, message: VerifiedMessage, at: int) -> VaultCase:
-    header, release = message.checked.item.header, message.checked.release
-    if known is None:
-        return _case_of_offer(message, header, at)
-    number = release.number if release is not None else header.number or 0
-    update = {
-        "opened": tuple(dict.fromkeys((*known.opened, header.id))),
-        "numbers": {**known.numbers, header.id: number},
-    }
-    return known.model_copy(update=update)
+    header = message.checked.item.header
+    if known is not None:
+        return known.model_copy(update={"opened": tuple(dict.fromkeys((*known.opened, header.id)))})
+    return _case_of_offer(message, header, at)
 
 
 def _case_of_offer(message: VerifiedMessage, header: Header, at: int) -> VaultCase:
@@ -182,9 +170,6 @@ def _opened_again(item: InboxItem, wire: WireEnvelope, taken: Taken) -> OpenedIt
         signed = signed_input(header, taken.wrapped_digest, hashlib.sha256(ciphertext).digest())
         if hashlib.sha256(signed).hexdigest() != taken.digest:
             raise VaultError("changed-at-node", "The node gives out another envelope than the one you opened.")
-        members = read_again(header)
-        if tuple(members[name] for name in ("id", "referral", "from", "kind")) != _listed(item):
-            raise VaultError("changed-at-node", "The node lists an envelope as something else than you opened.")
         content = decrypt(Envelope(header, b"", ciphertext, b""), taken.dek)
     except EnvelopeError as error:
         raise VaultError("changed-at-node", "The node gives out another envelope than the one you opened.") from error
