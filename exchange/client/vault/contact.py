@@ -36,7 +36,7 @@ async def contact_advice(
 
     Raises:
         VaultError: `no-plan`, or `plan-missing`: then she is not contacted. Or an item does not verify.
-        ProblemError: `consent-ended`, `consent-not-fresh`: every plan is withheld; then she is not contacted either.
+        ProblemError: `consent-ended`, `consent-not-fresh`: her newest plan is withheld; then no contact either.
     """
     if (await client.referrals.read(referral)).state in _NO_CONTACT:
         raise VaultError("no-plan", "She said no, or the referral was taken back. Do not contact her.")
