@@ -53,7 +53,13 @@ async def hand_in_envelopes(
 
 
 @router.put("/v1/epochs")
-@operation(Operation(OwnEpochs, "The keys are published.", problems=("keys-here", "epoch-went-back", "epochs-differ")))
+@operation(
+    Operation(
+        OwnEpochs,
+        "The keys are published.",
+        problems=("keys-here", "epoch-went-back", "epochs-differ", "epochs-too-many"),
+    )
+)
 async def publish_epoch_statements(call: InboxOpener, body: EpochsBody) -> Response:
     """Publish weekly keys.
 

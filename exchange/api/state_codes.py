@@ -449,5 +449,12 @@ STATE: Final = (
         "The revocations are not of all weekly keys that are published, or a week has no new one",
         "Read what is published. Revoke all of it and nothing else, and make a new key for each week that is not over.",
     ),
+    Entry(
+        "epochs-too-many",
+        409,
+        _SENDER,
+        "More weekly keys would stand than peers read from one card",
+        "Revoke all that are published, with new ones in the same request: `exchange keys revoke` on your own machine.",
+    ),
 )
 """What states, records and sizes refuse."""

@@ -31,7 +31,7 @@ from exchange.envelope.wire import from_base64url
 from exchange.federation.transport import PeerTransport, PeerUnreachableError
 from exchange.limits import HOUR_MS, LIMITS
 from exchange.roster import Member, Status
-from exchange.schemas.node import MOST_REVOCATIONS, NodeCard
+from exchange.schemas.node import MOST_REVOCATIONS, MOST_STATEMENTS, NodeCard
 from exchange.storage.database import Connection
 from exchange.storage.epochs import StoredEpoch, StoredRevocation, remember_peer_epochs, remember_revocations
 from exchange.storage.outbox import peers_waited_for
@@ -43,8 +43,6 @@ from exchange.use_cases.peer_epochs import read_peer_epochs
 
 _ASKED_AT_A_TIME: Final = 4
 """So many that are slow may be waited for at once; all at once would be too much for a thin line."""
-MOST_STATEMENTS = 32
-"""On one card. Six weeks are published at a time, and more than one statement for a week where a key was changed."""
 
 
 async def fetch_peer_keys(node: Node, transport: PeerTransport, peer: Member) -> bool:

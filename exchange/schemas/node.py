@@ -9,6 +9,8 @@ from pydantic import Field
 from contracts.vocabulary import AgencyKind
 from exchange.schemas.shapes import AgencyId, Digest, Strict, Timestamp
 
+MOST_STATEMENTS: Final = 32
+"""On one card. Six weeks are published at a time, and more than one statement for a week where a key was changed."""
 MOST_REVOCATIONS: Final = 64
 """On one card, the newest: of nine times at which an agency revoked its seven keys within nine weeks."""
 

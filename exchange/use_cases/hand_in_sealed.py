@@ -6,6 +6,7 @@ Rules:
   (`sealed_forwards`); an answer and an attestation, what the state of the referral allows (`sealed_answer`).
 * An offer makes the referral and is queued; a disclosure is held until the acceptance; all else is queued.
 * Handed in again, the same bytes are answered as what they are: already here. Other bytes under one id are refused.
+* A branch is not told that another has a referral: what it may not see is not here, whatever the bytes are.
 * No content reaches this node, and no refusal repeats anything of what was sent.
 """
 
@@ -20,10 +21,12 @@ from exchange.storage.errors import IntegrityError
 from exchange.storage.outbox import digests_out
 from exchange.storage.referrals import ReferralRecord, load_referral
 from exchange.use_cases.acting import Acting
+from exchange.use_cases.branches import may_see
 from exchange.use_cases.cases import again
 from exchange.use_cases.errors import ConflictError, GoneError, InvalidError
 from exchange.use_cases.idempotency import Idempotency, Keep, Stored, once
 from exchange.use_cases.node import Node
+from exchange.use_cases.refusals import not_found
 from exchange.use_cases.release_disclosure import release_disclosure
 from exchange.use_cases.sealed_answer import store_sealed_answer, store_sealed_attestation
 from exchange.use_cases.sealed_checks import AgencySealed, check_sealed
@@ -46,7 +49,7 @@ async def hand_in_sealed(
 
     async def work(keep: Keep) -> EnvelopesAnswer:
         sealed = tuple([await check_sealed(node, wire) for wire in request.envelopes])
-        known = await _handed_in_before(node, sealed)
+        known = await _handed_in_before(node, acting, sealed)
         if known is not None:
             return known
         answer = await again(lambda: _store(node, acting, request, sealed, keep))
@@ -77,7 +80,7 @@ async def _store(
     return await store_sealed_attestation(node, acting, first, keep)
 
 
-async def _handed_in_before(node: Node, sealed: tuple[AgencySealed, ...]) -> EnvelopesAnswer | None:
+async def _handed_in_before(node: Node, acting: Acting, sealed: tuple[AgencySealed, ...]) -> EnvelopesAnswer | None:
     wanted = {one.header.id: one.message.digest for one in sealed}
     first = sealed[0]
 
@@ -85,6 +88,8 @@ async def _handed_in_before(node: Node, sealed: tuple[AgencySealed, ...]) -> Env
         return digests_out(conn, wanted), load_referral(conn, first.header.referral)
 
     found, record = await node.database.read(read)
+    if record is not None and not may_see(record, acting.unit):
+        raise not_found()
     if any(wanted[envelope] != digest for envelope, digest in found.items()):
         raise _id_taken()
     if record is None or found.keys() != wanted.keys():

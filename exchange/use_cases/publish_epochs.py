@@ -10,6 +10,8 @@ Rules:
 * `seq` rises with every statement and revocation ever published here, those of one request in this order: revocations,
   statements. Who learns of the new statements alone seals to the new keys. One that does not rise is refused, and with
   it the whole request.
+* No more stand at a time, those of ended weeks too, than peers read from one card and than one revocation can take.
+  None is left off the card or dropped for a new one: somebody may have sealed to it. Revoking makes room.
 * The same statements and revocations again are no error and change nothing.
 * What an agency key that was replaced has signed is not published, as it is not on the card. Its numbers stay used.
 * A node that holds its agency's keys makes its own statements and takes none.
@@ -23,6 +25,7 @@ from exchange.envelope.epochs import EpochRevocation, EpochStatement, check_epoc
 from exchange.envelope.statements import parse_statement
 from exchange.envelope.wire import from_base64url
 from exchange.limits import LIMITS
+from exchange.schemas.node import MOST_STATEMENTS
 from exchange.schemas.sealing import EpochsRequest, OwnEpochs
 from exchange.storage.database import Connection
 from exchange.storage.epochs import (
@@ -49,7 +52,7 @@ async def take_epochs(node: Node, acting: Acting, request: EpochsRequest) -> Own
     Raises:
         EnvelopeError: something is malformed, not signed by the agency key, not about a week, or its key is unusable.
         InvalidError: `epoch-of-another`, `epoch-over`, `from-the-future`, or `too-old`.
-        ConflictError: `keys-here`, `epoch-went-back`, or `epochs-differ`.
+        ConflictError: `keys-here`, `epoch-went-back`, `epochs-differ`, or `epochs-too-many`.
     """
     if node.keyring is not None:
         raise ConflictError("keys-here", "This node holds the agency's keys and publishes its weekly keys itself.")
@@ -69,7 +72,10 @@ async def take_epochs(node: Node, acting: Acting, request: EpochsRequest) -> Own
             audit(conn, node, acting, "epoch-revoked", [row.key_id for row in doomed])
         publish_epochs(conn, fresh)
         audit(conn, node, acting, "epoch-published", [row.key_id for row in fresh])
-        return own_epochs(conn)
+        rows = own_epochs(conn)
+        if fresh:
+            _check_peers_read_them(_standing(node, rows))
+        return rows
 
     return _published(node, await node.database.write(commit))
 
@@ -124,6 +130,15 @@ def _check_all_are_replaced(
         raise ConflictError(
             "epochs-differ",
             "Revoke every key that is listed and no other, and publish a new one for each week that is not over.",
+        )
+
+
+def _check_peers_read_them(standing: Sequence[StoredEpoch]) -> None:
+    if len(standing) > MOST_STATEMENTS:
+        raise ConflictError(
+            "epochs-too-many",
+            "Too many weekly keys are published, and peers would not read the card. Revoke them all on the agency's "
+            "own machine, `exchange keys revoke`: it publishes new ones in the same step.",
         )
 
 

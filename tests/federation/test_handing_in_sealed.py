@@ -16,7 +16,7 @@ from support.resealing import header_of, resealed
 
 from contracts.vocabulary import Field, WithdrawalForm
 from exchange.client import ProblemError
-from exchange.client.vault import GateRefusedError, Identity, VaultError
+from exchange.client.vault import AgencyVault, GateRefusedError, Identity, VaultError
 from exchange.client.vault.referring import SealedReferral
 from exchange.demo.federation import HELPLINE, LABOUR_OFFICE, SHELTER
 from exchange.envelope.keys import AgencyKey
@@ -182,6 +182,21 @@ async def test_the_same_bytes_are_answered_again_and_others_under_the_same_id_ar
     assert await desk.refuses(_offer(priority="emergency")(desk, request)) == "id-conflict"
     taken = header_of(request.envelopes[0]).referral
     assert await desk.refuses(_offer(id=NOBODY, referral=taken)(desk, request)) == "id-conflict"
+
+
+async def test_a_branch_is_not_told_of_anothers_referral_by_handing_in_its_bytes(desk: Desk) -> None:
+    north, south = [desk.office.client.acting_as("w-branch", unit) for unit in ("north", "south")]
+    consent = await north.consents.record(consent_request(SHELTER.agency))
+    request = (await AgencyVault(desk.identity, north).seal(referral_request(SHELTER.agency, consent.id))).hand_in
+    first = await north.sealing.hand_in(request)
+    others = _offer(priority="emergency")(desk, request)
+    fresh_id = _offer(id=NOBODY, referral=first.referral.id)(desk, request)
+    for again in (request, others, fresh_id):
+        with pytest.raises(ProblemError) as refused:
+            await south.sealing.hand_in(again)
+        assert (refused.value.problem.status, refused.value.problem.code) == (404, "not-found")
+    for client in (north, desk.office.client):
+        assert (await client.sealing.hand_in(request)).referral.id == first.referral.id
 
 
 async def test_after_erasure_the_same_bytes_make_nothing_under_any_key(desk: Desk) -> None:

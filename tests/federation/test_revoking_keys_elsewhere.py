@@ -106,17 +106,44 @@ async def test_what_is_held_for_a_revoked_key_is_not_released(pair: Federation) 
     assert (flags.disclosed, flags.awaiting_disclosure) == (False, True)
 
 
+def on_a_new_machine(pair: Federation, folder: Path) -> AgencyVault:
+    """The shelter's software after its machine was lost: the same agency key, and no weekly key."""
+    shelter = pair[SHELTER]
+    folder.mkdir(mode=0o700)
+    for name in (AGENCY_KEYS_NAME, "roster.json"):
+        (folder / name).write_bytes((shelter.agency_home / name).read_bytes())
+        (folder / name).chmod(0o600)
+    return AgencyVault(replace(open_agency_folder(folder, PASSPHRASE), clock=pair.clock), shelter.client())
+
+
+async def test_whoever_publishes_again_and_again_stays_readable_for_its_peers(pair: Federation, tmp_path: Path) -> None:
+    for place in range(4):
+        vault = on_a_new_machine(pair, tmp_path / f"machine-{place}")
+        await vault.publish_epochs(replace=True)
+        vault.close()
+    sealed_to = await learns(pair)
+    before = await rows(pair[SHELTER])
+    assert len(before[0]) == 30
+    last = on_a_new_machine(pair, tmp_path / "machine-4")
+    with pytest.raises(ProblemError) as refused:
+        await last.publish_epochs(replace=True)
+    assert refused.value.problem.code == "epochs-too-many"
+    assert await rows(pair[SHELTER]) == before
+    assert await learns(pair) == sealed_to
+    assert len(await last.revoke_epochs(compromised_since=from_millis(pair.clock() - HOUR_MS))) == 30
+    assert (await last.publish_epochs()).weeks_ahead == 5
+    new = await learns(pair)
+    assert new != sealed_to
+    assert last._identity.store.epoch_key(new) is not None
+    last.close()
+
+
 async def test_a_new_machine_revokes_what_the_lost_one_has_made(pair: Federation, tmp_path: Path) -> None:
     shelter = pair[SHELTER]
     pair.clock.pass_by(hours=24 * 7)
     await shelter.vault().publish_epochs()
     lost = {row.key_id for row in (await rows(shelter))[0]}
-    new = tmp_path / "new-machine"
-    new.mkdir(mode=0o700)
-    for name in (AGENCY_KEYS_NAME, "roster.json"):
-        (new / name).write_bytes((shelter.agency_home / name).read_bytes())
-        (new / name).chmod(0o600)
-    vault = AgencyVault(replace(open_agency_folder(new, PASSPHRASE), clock=pair.clock), shelter.client())
+    vault = on_a_new_machine(pair, tmp_path / "new-machine")
     assert set(await vault.revoke_epochs(compromised_since=from_millis(pair.clock() - HOUR_MS))) == lost
     assert len(lost) == 7
     assert (await vault.publish_epochs()).weeks_ahead == 5

@@ -25,13 +25,13 @@ from exchange.envelope.keys import key_id as key_id_of
 from exchange.envelope.kinds import Kind
 from exchange.envelope.statements import sign_statement
 from exchange.envelope.wire import from_base64url, read_again, to_base64url
-from exchange.federation.peers import MOST_STATEMENTS, fetch_peer_keys
+from exchange.federation.peers import fetch_peer_keys
 from exchange.federation.transport import HTTPTransport, PeerTransport, PeerUnreachableError
 from exchange.limits import DAY_MS, WEEK_MS
 from exchange.roster import Member
 from exchange.schemas.federation import BatchAnswer, ResyncRequest
 from exchange.schemas.inbox import DecisionRequest
-from exchange.schemas.node import MOST_REVOCATIONS, EpochKeyView, NodeCard
+from exchange.schemas.node import MOST_REVOCATIONS, MOST_STATEMENTS, EpochKeyView, NodeCard
 from exchange.schemas.shapes import from_millis
 from exchange.storage import node_keyring
 from exchange.storage.epochs import epoch_revocations, peer_epochs

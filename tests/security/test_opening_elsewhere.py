@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -20,11 +20,13 @@ from support.forgeries import Scene
 from support.lies import TABLE, Lie
 from support.lying_peer import LyingPeer
 
+from contracts.vocabulary import Priority
 from exchange.client import NodeUnreachableError, ProblemError
 from exchange.client.vault import AgencyVault, DoubtfulItemError, Identity, RefusedItemError, VaultError
 from exchange.demo.federation import HELPLINE, LABOUR_OFFICE, SHELTER
 from exchange.envelope.format import Envelope
 from exchange.envelope.kinds import Kind
+from exchange.envelope.statements import ReleaseStatement, parse_statement, sign_statement
 from exchange.envelope.wire import read_again
 from exchange.schemas.inbox import DecisionRequest, InboxItem, OpeningRequest, RefusalRequest
 from exchange.storage.database import Connection
@@ -73,7 +75,23 @@ class Room:
 
         return await self.office.node.node.database.read(read)
 
-    async def tampers(self, item: str, **values: bytes) -> None:
+    async def woman(self) -> str:
+        """Another woman's referral, offered and accepted."""
+        referral = secrets.token_hex(16)
+        await self.arrived(self.scene.liar.forward(referral=referral))
+        await self.office.open(referral, "offer")
+        await self.office.decide(referral, DecisionRequest(decision="accepted"))
+        return referral
+
+    async def disclosed(self, referral: str, who_initiates: str, **changes: Any) -> InboxItem:
+        """A disclosure with a contact plan, released and arrived."""
+        case, liar = self.identity.store.case(referral), self.scene.liar
+        assert case is not None
+        plan = {"safe_contact": {"who_initiates": who_initiates}}
+        envelope = liar.forward(Kind.DISCLOSURE, plan, referral=referral, groups=("contact",))
+        return await self.arrived(liar.released(envelope, case.acceptances[0], **changes))
+
+    async def tampers(self, item: str, **values: Any) -> None:
         """Somebody who has the server changes what lies there."""
         change = update(INBOX).where(INBOX.c.id == item).values(**values)
         await self.office.node.node.database.write(lambda conn: conn.execute(change).rowcount)
@@ -154,6 +172,61 @@ async def test_what_was_opened_is_given_out_unchanged_or_not_at_all(room: Room) 
         await room.vault.open(item)
     assert changed.value.code == "changed-at-node"
     assert await room.told(item.id) == []
+
+
+LISTED: dict[str, dict[str, Any]] = {
+    "another-referral": {"referral": "e" * 32},
+    "another-sender": {"sender": LABOUR_OFFICE.agency},
+    "another-kind": {"kind": "information"},
+    "another-event": {"event": "accepted"},
+    "another-priority": {"priority": Priority.ROUTINE},
+    "another-purpose": {"purpose": None},
+}
+
+
+@pytest.mark.parametrize("name", LISTED)
+async def test_an_item_is_shown_as_what_its_header_says_at_every_open(room: Room, name: str) -> None:
+    item = await room.arrived(room.scene.liar.forward())
+    assert item.priority not in {None, Priority.ROUTINE}
+    lied = item.model_copy(update=LISTED[name])
+    with pytest.raises(DoubtfulItemError) as doubtful:
+        await room.vault.open(lied)
+    assert doubtful.value.step == 3
+    first = await room.vault.open(item)
+    with pytest.raises(VaultError) as changed:
+        await room.vault.open(lied)
+    assert changed.value.code == "changed-at-node"
+    assert await room.vault.open(item) == first
+
+
+async def test_one_womans_plan_is_not_anothers(room: Room) -> None:
+    one, other = await room.woman(), await room.woman()
+    hers, others = await room.disclosed(one, "survivor"), await room.disclosed(other, "neither")
+    codes = [(await room.vault.contact_advice(referral)).code for referral in (one, other)]
+    assert codes == ["she-initiates", "nobody-initiates"]
+    await room.tampers(hers.id, referral=other)
+    await room.tampers(others.id, status="destroyed")
+    with pytest.raises(VaultError) as changed:
+        await room.vault.contact_advice(other)
+    assert changed.value.code == "changed-at-node"
+
+
+async def test_the_node_does_not_say_which_plan_is_the_newest(room: Room) -> None:
+    referral, liar = await room.woman(), room.scene.liar
+    old = await room.disclosed(referral, "survivor")
+    plan, more = {"safe_contact": {"who_initiates": "neither"}}, {"stage": "disclosure", "groups": ("contact",)}
+    new = await room.arrived(
+        liar.forward(Kind.UPDATE, plan, referral=referral, number=liar.liar.node.clock() + 1000, **more)
+    )
+    assert (await room.vault.contact_advice(referral)).code == "nobody-initiates"
+    release = parse_statement(ReleaseStatement, (await room.row(old.id)).release).unverified
+    higher = sign_statement(replace(release, number=2**52), lambda _: bytes(64))
+    await room.tampers(old.id, release=higher.to_bytes())
+    assert (await room.vault.contact_advice(referral)).code == "nobody-initiates"
+    await room.tampers(new.id, status="destroyed")
+    with pytest.raises(VaultError) as missing:
+        await room.vault.contact_advice(referral)
+    assert missing.value.code == "plan-missing"
 
 
 async def test_a_forward_is_not_refused_before_its_offer_was_opened(room: Room) -> None:

@@ -33,6 +33,8 @@ class VaultCase(BaseModel):
     """Ids of the envelopes that this software made for the referral."""
     opened: tuple[str, ...] = ()
     """Ids of those that it opened."""
+    plans: dict[str, int] = {}
+    """Of those with a contact plan inside the sender's number, by id, as it was verified."""
     acceptances: tuple[str, ...] = ()
     """Digests of its own accepting decisions: a release statement has to name one."""
     consent: str | None = None
@@ -65,6 +67,12 @@ class VaultCase(BaseModel):
         """The case after this software made one more envelope."""
         acceptances = self.acceptances if accepting is None else (*self.acceptances, accepting)
         return self.model_copy(update={"sent": (*self.sent, envelope), "acceptances": acceptances})
+
+    def with_opened(self, envelope: str, *, plan_number: int | None) -> VaultCase:
+        """The case after this software opened one more envelope. A number that is known stays."""
+        opened = tuple(dict.fromkeys((*self.opened, envelope)))
+        plans = self.plans if plan_number is None else {envelope: plan_number} | self.plans
+        return self.model_copy(update={"opened": opened, "plans": plans})
 
     def with_handed_in(self) -> VaultCase:
         """The case after the node has said that it has what was sealed."""

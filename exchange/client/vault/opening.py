@@ -9,6 +9,9 @@ Rules:
 * A key is stored durably before the node is told to drop the sender's. If this program dies in between, the node still
   has it, and opening begins anew.
 * Opened once, an item opens again from the key store, and only as exactly the envelope that was verified.
+* From whom an item is, about which referral, of what kind and how urgent, says its header, which is signed and under
+  the digest. An item that the node lists as anything else is not shown, at the first open or at a later one.
+* The numbers of the contact plans are kept here: which plan is the newest is no word of the node's.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from exchange.client.vault.store import Taken
 from exchange.disclosure import lesser
 from exchange.envelope.errors import EnvelopeError
 from exchange.envelope.format import Envelope, signed_input
-from exchange.envelope.header import Header
+from exchange.envelope.header import Header, parse_header
 from exchange.envelope.kinds import Kind, KindClass, class_of
 from exchange.envelope.open import decrypt
 from exchange.envelope.wire import from_base64url
@@ -101,7 +104,7 @@ def verify(identity: Identity, item: InboxItem, wire: WireEnvelope) -> VerifiedM
     """
     parsed = parse_item(wire.model_dump(exclude_none=True))
     header, at = parsed.header, to_millis(item.received_at)
-    if (header.id, header.referral, header.sender) != (item.id, item.referral, item.sender):
+    if not _is_listed_as(header, item):
         raise VerificationError(3, "wrong-recipient")
     roster = identity.roster
     around = Circumstances(
@@ -127,10 +130,15 @@ def verify(identity: Identity, item: InboxItem, wire: WireEnvelope) -> VerifiedM
     return open_item(checked, epoch_key, around)
 
 
+def _is_listed_as(header: Header, item: InboxItem) -> bool:
+    said = (header.id, header.referral, header.sender, header.kind, header.event, header.purpose, header.priority)
+    return said == (item.id, item.referral, item.sender, item.kind, item.event, item.purpose, item.priority)
+
+
 def _case(known: VaultCase | None, message: VerifiedMessage, at: int) -> VaultCase:
     header = message.checked.item.header
     if known is not None:
-        return known.model_copy(update={"opened": tuple(dict.fromkeys((*known.opened, header.id)))})
+        return known.with_opened(header.id, plan_number=_plan_number(message))
     return _case_of_offer(message, header, at)
 
 
@@ -156,6 +164,14 @@ def _case_of_offer(message: VerifiedMessage, header: Header, at: int) -> VaultCa
     return VaultCase.model_validate(members)
 
 
+def _plan_number(message: VerifiedMessage) -> int | None:
+    """The sender's number of the contact plan inside, if there is one; a disclosure has it in its release statement."""
+    header, release = message.checked.item.header, message.checked.release
+    if header.kind is Kind.OFFER or message.body is None or message.body.content.safe_contact is None:
+        return None
+    return release.number if release is not None else header.number
+
+
 async def _tell(identity: Identity, client: AgencyClient, item: InboxItem, digest: str) -> None:
     """The key is safe here: the node may drop the sender's."""
     case = identity.store.case(item.referral)
@@ -170,6 +186,8 @@ def _opened_again(item: InboxItem, wire: WireEnvelope, taken: Taken) -> OpenedIt
         signed = signed_input(header, taken.wrapped_digest, hashlib.sha256(ciphertext).digest())
         if hashlib.sha256(signed).hexdigest() != taken.digest:
             raise VaultError("changed-at-node", "The node gives out another envelope than the one you opened.")
+        if not _is_listed_as(parse_header(header), item):
+            raise VaultError("changed-at-node", "The node lists this item as another than the one you opened.")
         content = decrypt(Envelope(header, b"", ciphertext, b""), taken.dek)
     except EnvelopeError as error:
         raise VaultError("changed-at-node", "The node gives out another envelope than the one you opened.") from error

@@ -10,6 +10,8 @@ Rules:
   here than the one that the node has, as after a restore from its backup.
 * Revoked is every key that the node lists with this agency's signature, whichever machine has made it. The new ones are
   stored before, and go in the same request. No revocation is signed for a key that the node cannot prove to be ours.
+* A key of ours that the node hides is not revoked. This store cannot tell it from one that never was published, or was
+  revoked before, and a node that hides it could keep its revocation from the peers as well.
 * The private halves of replaced and revoked keys stay until their time ends: what is on its way can still be opened.
 * A peer's statements are verified under the agency key that the roster here lists, and `seq` never goes back.
 * The node's proof shows that the peer's agency signed these keys, and by which roster the node acts. It does not show
