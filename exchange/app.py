@@ -8,14 +8,15 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from exchange.api.api import build_api
-from exchange.api.serving import attach, detach
+from exchange.api.serving import Serving, attach, detach
 from exchange.federation.http_connections import Network
 from exchange.settings import Settings
 from exchange.startup import begin_telemetry, open_node
 from exchange.telemetry import AccessLog
+from exchange.telemetry.measurements import Measurements
 
 
-def create_app(settings: Settings, *, network: Network | None = None) -> AccessLog:
+def create_app(settings: Settings, *, network: Network | None = None) -> Application:
     """The application of a node; the node is opened when the server starts it.
 
     Args:
@@ -35,4 +36,19 @@ def create_app(settings: Settings, *, network: Network | None = None) -> AccessL
                 detach(app)
 
     app.router.lifespan_context = lifespan
-    return AccessLog(app, measurements=telemetry.measurements)
+    return Application(app, telemetry.measurements)
+
+
+class Application(AccessLog):
+    """A node's application, for a server that tells it before it stops."""
+
+    def __init__(self, app: FastAPI, measurements: Measurements) -> None:
+        """Take the application whose node is opened by its lifespan."""
+        super().__init__(app, measurements=measurements)
+        self._state = app.state
+
+    def let_go(self) -> None:
+        """The server is about to stop: who waits for news is answered now, with what is there."""
+        served = getattr(self._state, "serving", None)
+        if isinstance(served, Serving):
+            served.node.database.wake.let_go()

@@ -21,6 +21,7 @@ from exchange.cli.plain_page import DEFAULT_DAYS, LONGEST_DAYS, plain_page
 from exchange.cli.profile import ActorOption, HomeOption
 from exchange.cli.sheet import shortened, show_opened
 from exchange.client import AgencyClient
+from exchange.client.patience import patiently
 from exchange.client.vault import AgencyVault
 from exchange.limits import LIMITS
 from exchange.schemas.inbox import (
@@ -52,17 +53,28 @@ def watch(
     home: HomeOption = None,
     actor: ActorOption = None,
 ) -> None:
-    """Show every new item as it arrives, without its content, until stopped."""
+    """Show every new item as it arrives, without its content, until stopped. A node that is away is waited for."""
+    missing = False
+
+    def away() -> None:
+        nonlocal missing
+        missing = True
+        advise(f"{datetime.now(UTC):%H:%M} UTC: the node does not answer. Nothing is lost; I keep trying.")
 
     async def follow(client: AgencyClient) -> None:
+        nonlocal missing
+        # A wrong address or a revoked client is told at once; only later it is an outage.
         page = await client.inbox.list(status="new")
         while True:
             for item in page.items:
                 say(_line(item), style="bold red" if item.priority == "emergency" else "")
             if once and not page.items:
                 return
-            wait_s = 0.0 if once else LONG_POLL_S
-            page = await client.inbox.list(page.next_cursor, status="new", wait_s=wait_s)
+            cursor, wait_s = page.next_cursor, 0.0 if once else LONG_POLL_S
+            page = await patiently(lambda: client.inbox.list(cursor, status="new", wait_s=wait_s), away=away)  # noqa: B023
+            if missing:
+                missing = False
+                advise(f"{datetime.now(UTC):%H:%M} UTC: the node answers again.", style="green")
 
     ask(home, actor, follow)
 

@@ -52,15 +52,23 @@ def run_api(settings: Settings, listener: socket.socket) -> None:
     from exchange.app import create_app
     from exchange.telemetry import UVICORN_OPTIONS
 
+    app = create_app(settings)
+
+    class Server(uvicorn.Server):
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            # Otherwise it waits for those who wait for news, and breaks them off in the end.
+            app.let_go()
+            await super().shutdown(sockets)
+
     config = uvicorn.Config(
-        create_app(settings),
+        app,
         lifespan="on",
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=list(settings.trusted_proxies),
         timeout_graceful_shutdown=SHUTDOWN_S,
         **UVICORN_OPTIONS,
     )
-    server = uvicorn.Server(config)
+    server = Server(config)
     collect_rarely()
     server.run(sockets=[listener])
     if not server.started:

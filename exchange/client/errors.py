@@ -31,7 +31,10 @@ class TokenRefusedError(ClientError):
     """The node gave no token: the client is unknown or revoked, its key is another one, or a scope is not its own."""
 
     def __init__(self, code: str) -> None:
-        super().__init__(f"The node gave this client no token ({code}).")
+        super().__init__(
+            f"The node gave this client no token ({code}): its key is not registered there, was revoked, or lacks the "
+            "right. Call whoever runs your node."
+        )
         self.code = code
 
 
@@ -39,7 +42,7 @@ class NodeUnreachableError(ClientError):
     """The node did not answer. A request that creates something may be repeated with the same `idempotency_key`."""
 
     def __init__(self, idempotency_key: str | None = None) -> None:
-        super().__init__("The node does not answer.")
+        super().__init__("The node does not answer. Nothing is lost: try again, or call whoever runs your node.")
         self.idempotency_key = idempotency_key
 
 

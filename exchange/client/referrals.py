@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from exchange.client.connection import ANSWER_TIMEOUT_S
+from exchange.client.patience import patiently
 from exchange.client.session import Call, Session, checked_id, keyed
 from exchange.limits import LIMITS
 from exchange.referral.contact_plan import SafeContact
@@ -67,9 +68,12 @@ class Referrals:
     async def watch(
         self, cursor: str | None = None, *, wait_s: float = LIMITS.wait_longest_s
     ) -> AsyncIterator[ReferralChange]:
-        """Every change from here on, without end. Keep `change.cursor` to go on after a restart."""
+        """Every change from here on, without end. Keep `change.cursor` to go on after a restart.
+
+        A node that is away or busy is asked again for as long as it takes.
+        """
         while True:
-            page = await self.changes(cursor, wait_s=wait_s)
+            page = await patiently(lambda: self.changes(cursor, wait_s=wait_s))  # noqa: B023 - awaited here
             for change in page.items:
                 yield change
             cursor = page.next_cursor

@@ -17,7 +17,7 @@ from enum import Enum
 from typing import Final
 
 TOO_MANY: Final = 429
-_REPEATABLE: Final = frozenset({TOO_MANY, 502, 503, 504})
+REPEATABLE: Final = frozenset({TOO_MANY, 502, 503, 504})
 
 
 class Repeat(Enum):
@@ -47,7 +47,7 @@ class RetryPolicy:
         self, repeat: Repeat, attempt: int, status: int, retry_after: str | None, draw: Callable[[], float]
     ) -> float | None:
         """Seconds to wait before the next try, or nothing when this answer stands."""
-        allowed = _REPEATABLE if repeat is Repeat.HARMLESS else frozenset({TOO_MANY})
+        allowed = REPEATABLE if repeat is Repeat.HARMLESS else frozenset({TOO_MANY})
         if status not in allowed or attempt >= self.attempts:
             return None
         if retry_after is None or not (retry_after.isascii() and retry_after.isdigit()):

@@ -7,6 +7,8 @@ Rules:
   item comes again, here or at another poller: a crash loses nothing.
 * Between items the node is long-polled, so that a new item arrives at once and an idle poller costs nearly nothing.
 * From time to time the list is read again from its beginning, for items that somebody leased and did not finish.
+* A node that is away or busy is asked again for as long as it takes: an update of the node ends no watch. What waiting
+  does not mend ends it: a client that was revoked, a right that is missing, another program in the node's place.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from exchange.client.errors import ProblemError
+from exchange.client.patience import patiently
 from exchange.schemas.inbox import InboxItem, Lease, OpenedItem
 
 if TYPE_CHECKING:
@@ -65,9 +68,9 @@ async def watch_inbox(
     cursor: str | None = None
     began = clock()
     while True:
-        page = await inbox.list(cursor, status="new", wait_s=wait_s)
+        page = await patiently(lambda: inbox.list(cursor, status="new", wait_s=wait_s))  # noqa: B023 - awaited here
         for item in page.items:
-            lease = await _win(inbox, item.id, lease_s)
+            lease = await patiently(lambda: _win(inbox, item.id, lease_s))  # noqa: B023 - awaited here
             if lease is not None:
                 yield HeldItem(inbox, item, lease)
         cursor = page.next_cursor or cursor

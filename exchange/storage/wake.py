@@ -6,6 +6,7 @@ Rules:
 * A signal carries its name and nothing else; whoever wakes looks into the database.
 * Signals between processes may get lost (a process killed between its commit and its signal), so nobody waits without
   a timeout, and looks again when it ends.
+* A process that is about to end lets go: who waits is woken, and nobody waits any more (`ending`).
 
 Between look and wait nothing is missed with a mark:
 
@@ -31,6 +32,8 @@ class Wake:
         self._counts: dict[str, int] = dict.fromkeys(SIGNALS, 0)
         self._waiting: dict[str, set[asyncio.Future[None]]] = {name: set() for name in SIGNALS}
         self._heard: set[SignalName] = set()
+        self.ending = False
+        """This process is about to end: answer with what is there."""
 
     def mark(self, name: SignalName) -> int:
         """How often `name` was signalled; take it before looking into the database."""
@@ -75,6 +78,11 @@ class Wake:
         names = tuple(names)
         self.wake(names)
         self._channel.send(names)
+
+    def let_go(self) -> None:
+        """Wakes everybody for good: this process is about to end."""
+        self.ending = True
+        self.wake(SIGNALS)
 
     async def close(self) -> None:
         """Stops listening. Who still waits is woken, finds the database closed, and ends."""

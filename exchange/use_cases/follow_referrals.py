@@ -51,7 +51,7 @@ async def list_changes(node: Node, cursor: str | None, wait: float, unit: str | 
         mark = node.database.wake.mark("changes")
         rows = await node.database.read(lambda conn: referrals.list_changes(conn, after, PAGE, unit))
         left = deadline - time.monotonic()
-        if rows or left <= 0:
+        if rows or left <= 0 or node.database.wake.ending:
             break
         await node.database.wake.wait("changes", min(left, 1.0), since=mark)
     items = tuple(

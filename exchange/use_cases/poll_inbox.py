@@ -3,7 +3,7 @@
 Rules:
 
 * The cursor never skips an item whose transaction commits late.
-* A long-poll answers as soon as something is there, and at its end with an empty page.
+* A long-poll answers as soon as something is there, and at its end, or when the node stops, with an empty page.
 * Two pollers never both handle an item: it is leased, and a lease that was lost cannot acknowledge.
 """
 
@@ -71,7 +71,7 @@ async def list_inbox(
         mark = node.database.wake.mark("inbox")
         rows, referrals = await node.database.read(read)
         left = deadline - time.monotonic()
-        if rows or left <= 0:
+        if rows or left <= 0 or node.database.wake.ending:
             break
         # On PostgreSQL a late committer may hide a row for a moment without a further signal.
         await node.database.wake.wait("inbox", min(left, 1.0), since=mark)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -15,8 +18,10 @@ from support.node_processes import _ready, until
 from typer.testing import CliRunner
 
 from exchange.cli.application import app
+from exchange.cli.profile import open_client
 from exchange.cli.serve import Supervisor
 from exchange.demo.federation import HELPLINE, LOOPBACK, SHELTER, MadeNode, make_nodes
+from exchange.schemas.inbox import InboxPage
 from exchange.settings import Environment
 
 PATIENCE_S = 30.0
@@ -24,6 +29,12 @@ PATIENCE_S = 30.0
 
 def children_of(pid: int) -> list[psutil.Process]:
     return psutil.Process(pid).children()
+
+
+async def a_long_poll(node: MadeNode) -> InboxPage:
+    """Asks for news for as long as may be, and once only."""
+    async with open_client(node.home, "w-0009") as client:
+        return await client.inbox.list(status="new", wait_s=25)
 
 
 def gone(processes: list[psutil.Process]) -> bool:
@@ -62,9 +73,19 @@ def test_told_to_stop_it_stops_its_children(shelter: MadeNode, tmp_path: Path) -
     assert "running and ready" in CliRunner().invoke(app, ["doctor", "--home", str(shelter.home)]).output
     children = children_of(process.pid)
     assert len(children) == 2
-    process.send_signal(signal.SIGTERM)
+    with ThreadPoolExecutor() as poller:
+        waits = poller.submit(asyncio.run, a_long_poll(shelter))
+        api = next(child for child in children if "courier" not in child.cmdline())
+        established = lambda: any(one.status == "ESTABLISHED" for one in api.net_connections("tcp"))  # noqa: E731
+        until(lambda: established() or None, "the poll to arrive")
+        time.sleep(0.5)
+        assert not waits.done()
+        process.send_signal(signal.SIGTERM)
+        # Who waits for news is answered with what is there, and is not what the node waits for.
+        assert waits.result(PATIENCE_S).items == ()
     assert process.wait(PATIENCE_S) == 0
     assert gone(children)
+    assert "error" not in (tmp_path / "log").read_text().lower()
 
 
 def test_a_child_that_ends_by_itself_is_named_and_ends_the_node(shelter: MadeNode, tmp_path: Path) -> None:

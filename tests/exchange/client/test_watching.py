@@ -9,7 +9,7 @@ import httpx2
 import pytest
 from support.scripted_node import ScriptedNode, json_answer, problem
 
-from exchange.client import HeldItem, ProblemError
+from exchange.client import HeldItem, ProblemError, patience
 from exchange.client.watching import watch_inbox
 
 INBOX = "/v1/inbox"
@@ -147,3 +147,34 @@ async def test_changes_are_followed_without_end() -> None:
                 break
     assert cursors == ["c1", "c2", "c3"]
     assert [dict(request.url.params).get("cursor") for request in node.asked] == [None, "c1", "c2"]
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "FIRST_PAUSE_S", 0.001)
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(
+    "outage",
+    [
+        pytest.param(httpx2.ConnectError("refused"), id="no-answer"),
+        pytest.param(problem(503, "starting", retry_after=0), id="starting"),
+        pytest.param(problem(429, "too-many-requests", retry_after=0), id="too-many-requests"),
+        pytest.param(httpx2.Response(502, content=b"<html>"), id="a-proxy"),
+    ],
+)
+async def test_a_node_that_is_away_ends_no_watch(outage: httpx2.Response | Exception) -> None:
+    """Longer than the tries of one call: the node was updated, or its line is down."""
+    node = a_node(**{INBOX: [*[outage] * 9, page(item(FIRST), cursor="after-1")]})
+    assert await take(node, 1) == [FIRST]
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(("status", "code"), [(403, "insufficient-scope"), (404, "not-found"), (500, "internal-error")])
+async def test_what_waiting_does_not_mend_ends_a_watch(status: int, code: str) -> None:
+    node = a_node(**{INBOX: [problem(status, code)]})
+    with pytest.raises(ProblemError) as refused:
+        await take(node, 1)
+    assert refused.value.problem.code == code
+    assert len(node.requests(INBOX)) == 1
