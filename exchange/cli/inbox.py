@@ -5,6 +5,7 @@ Where the agency's keys lie beside the profile (`exchange init --keys-elsewhere`
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -33,6 +34,7 @@ from exchange.schemas.inbox import (
     RecallAnswerRequest,
     ReferralAct,
 )
+from exchange.schemas.referrals import ReferralView
 
 app = typer.Typer(no_args_is_help=True, help="What arrived for this agency.")
 
@@ -156,13 +158,14 @@ def progress(
     except ValueError:
         fail("The state is scheduled, not-reached, not-arrived, in-service, completed or failed.", code=SET_UP_WRONG)
 
-    async def report(client: AgencyClient, vault: AgencyVault | None) -> ReferralAct:
-        if vault is not None:
-            listed = await listed_item(client, item)
-            return ReferralAct(referral=await vault.report_progress(listed.referral, request))
-        return await client.inbox.report_progress(await item_named(client, item), request)
-
-    _tell(ask_office(home, actor, report), f"`{request.state}`")
+    _act(
+        item,
+        home,
+        actor,
+        f"`{request.state}`",
+        node=lambda client, named: client.inbox.report_progress(named, request),
+        office=lambda vault, referral: vault.report_progress(referral, request),
+    )
 
 
 @app.command("recall-answer")
@@ -174,27 +177,27 @@ def recall_answer(
 ) -> None:
     """Answer the agency that asks for the referral back while you serve her already. Ask her first."""
     request = RecallAnswerRequest(agreed=word is RecallWord.ENDS)
-
-    async def answer(client: AgencyClient, vault: AgencyVault | None) -> ReferralAct:
-        if vault is not None:
-            listed = await listed_item(client, item)
-            return ReferralAct(referral=await vault.answer_recall(listed.referral, request))
-        return await client.inbox.answer_recall(await item_named(client, item), request)
-
-    _tell(ask_office(home, actor, answer), f"that the service {word}")
+    _act(
+        item,
+        home,
+        actor,
+        f"that the service {word}",
+        node=lambda client, named: client.inbox.answer_recall(named, request),
+        office=lambda vault, referral: vault.answer_recall(referral, request),
+    )
 
 
 @app.command()
 def destroyed(item: ItemArgument, home: HomeOption = None, actor: ActorOption = None) -> None:
     """Attest that your agency's own copies of the referral are destroyed, on paper too. Only after it is true."""
-
-    async def attest(client: AgencyClient, vault: AgencyVault | None) -> ReferralAct:
-        if vault is not None:
-            listed = await listed_item(client, item)
-            return ReferralAct(referral=await vault.attest_erasure(listed.referral))
-        return await client.inbox.attest_erasure(await item_named(client, item))
-
-    _tell(ask_office(home, actor, attest), "that your copies are destroyed")
+    _act(
+        item,
+        home,
+        actor,
+        "that your copies are destroyed",
+        node=lambda client, named: client.inbox.attest_erasure(named),
+        office=lambda vault, referral: vault.attest_erasure(referral),
+    )
 
 
 @app.command("print")
@@ -253,26 +256,42 @@ def advice(
 
 
 def _decide(item: str, request: DecisionRequest, home: Path | None, actor: str | None) -> ReferralAct:
-    async def decide(client: AgencyClient, vault: AgencyVault | None) -> ReferralAct:
-        if vault is not None:
-            listed = await listed_item(client, item)
-            return ReferralAct(referral=await vault.decide(listed.referral, request))
-        return await client.inbox.decide(await item_named(client, item), request)
+    return _act(
+        item,
+        home,
+        actor,
+        f"`{request.decision}`",
+        node=lambda client, named: client.inbox.decide(named, request),
+        office=lambda vault, referral: vault.decide(referral, request),
+    )
 
-    act = ask_office(home, actor, decide)
-    _tell(act, f"`{request.decision}`")
-    return act
+
+def _act(
+    item: str,
+    home: Path | None,
+    actor: str | None,
+    what: str,
+    *,
+    node: Callable[[AgencyClient, str], Awaitable[ReferralAct]],
+    office: Callable[[AgencyVault, str], Awaitable[ReferralView]],
+) -> ReferralAct:
+    """Says something of an item's referral, sealed by the node, or here where the agency's keys are; and tells it."""
+
+    async def act(client: AgencyClient, vault: AgencyVault | None) -> ReferralAct:
+        if vault is not None:
+            return ReferralAct(referral=await office(vault, (await listed_item(client, item)).referral))
+        return await node(client, await item_named(client, item))
+
+    done = ask_office(home, actor, act)
+    said = "was on record already" if done.repeated else "is on record and on its way"
+    say(f"The referral is {done.referral.state}; {what} {said}.", style="green")
+    return done
 
 
 async def _open(client: AgencyClient, vault: AgencyVault | None, item: str) -> OpenedItem:
     if vault is not None:
         return await vault.open(await listed_item(client, item))
     return await client.inbox.open(await item_named(client, item))
-
-
-def _tell(act: ReferralAct, what: str) -> None:
-    said = "was on record already" if act.repeated else "is on record and on its way"
-    say(f"The referral is {act.referral.state}; {what} {said}.", style="green")
 
 
 def _line(item: InboxItem) -> str:

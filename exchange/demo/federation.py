@@ -19,7 +19,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -58,6 +58,25 @@ class AgencyPlan:
     service_types: tuple[ServiceType, ...]
     told_first: ToldFirst
     represents: str | None = None
+
+    def node(self, home: Path, port: int, environment: Environment) -> NodePlan:
+        """What its node shall be, on loopback, with databases in its home unless others are named."""
+        return NodePlan(
+            home=home,
+            agency=self.agency,
+            name=self.name,
+            kind=self.kind,
+            country=self.country,
+            represents=self.represents,
+            service_types=self.service_types,
+            public_url=f"http://{LOOPBACK}:{port}",
+            duty_contact="+00 000 0000 (synthetic)",
+            breach_contact="breach@example.org (synthetic)",
+            told_first=self.told_first,
+            environment=environment,
+            host=LOOPBACK,
+            port=port,
+        )
 
 
 HELPLINE: Final = AgencyPlan(
@@ -251,21 +270,8 @@ def _found(
     urls = (new_database(f"{plan.agency}-main"), new_database(f"{plan.agency}-keys")) if new_database else (None, None)
     databases = {"EXCHANGE_DATABASE_URL": urls[0], "EXCHANGE_KEY_DATABASE_URL": urls[1]}
     made = found(
-        NodePlan(
-            home=home,
-            agency=plan.agency,
-            name=plan.name,
-            kind=plan.kind,
-            country=plan.country,
-            represents=plan.represents,
-            service_types=plan.service_types,
-            public_url=f"http://{LOOPBACK}:{port}",
-            duty_contact="+00 000 0000 (synthetic)",
-            breach_contact="breach@example.org (synthetic)",
-            told_first=plan.told_first,
-            environment=environment,
-            host=LOOPBACK,
-            port=port,
+        replace(
+            plan.node(home, port, environment),
             database_url=urls[0],
             key_database_url=urls[1],
             secret_files={"passphrase_file": secret_file},

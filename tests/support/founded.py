@@ -12,12 +12,12 @@ import functools
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from support.homes import copied_home
 
-from exchange.cli.founding import KEYS_NAME, NodePlan, found
+from exchange.cli.founding import KEYS_NAME, found
 from exchange.client.vault.agency_keys import AGENCY_KEYS_NAME
 from exchange.demo.federation import AgencyPlan
 from exchange.envelope.key_file import FLOOR
@@ -106,21 +106,8 @@ def _make(folder: Path, place: int, plan: AgencyPlan, database: DatabaseMaker, *
     agency_home = folder / f"{plan.agency}-office" if blind else None
     urls = database(f"{plan.agency}-main"), database(f"{plan.agency}-keys")
     made = found(
-        NodePlan(
-            home=home,
-            agency=plan.agency,
-            name=plan.name,
-            kind=plan.kind,
-            country=plan.country,
-            represents=plan.represents,
-            service_types=plan.service_types,
-            public_url=f"http://127.0.0.1:{port}",
-            duty_contact="+00 000 0000 (synthetic)",
-            breach_contact="breach@example.org (synthetic)",
-            told_first=plan.told_first,
-            environment=Environment.DEMO,
-            host="127.0.0.1",
-            port=port,
+        replace(
+            plan.node(home, port, Environment.DEMO),
             database_url=urls[0],
             key_database_url=urls[1],
             actor="w-test",
