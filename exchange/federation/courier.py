@@ -13,6 +13,8 @@ Rules:
 * A batch is filled by bytes, as many as the line has shown that it carries in time (`use_cases.line`).
 * A lease is kept for as long as a slow line works on it.
 * It is woken by commits; it never relies on being woken.
+* Whatever goes to a member, its card was asked for as if it were sealed now (`use_cases.peer_cards`): who watches the
+  line does not tell her no by a question that is missing.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from typing import Any, Final
 from exchange.federation.peers import greet_peers, refresh_peers
 from exchange.federation.transport import HTTPTransport, PeerTransport, PeerUnreachableError
 from exchange.limits import MINUTE_MS, SECOND_MS
-from exchange.roster import Member, UnknownMemberError
+from exchange.roster import Member, Status, UnknownMemberError
 from exchange.schemas.federation import BatchAnswer
 from exchange.storage.errors import StorageUnavailableError
 from exchange.storage.peer_leases import PeerLease
@@ -37,6 +39,7 @@ from exchange.use_cases.destroy import destroy_due
 from exchange.use_cases.line import Line
 from exchange.use_cases.maintain import destroy_ended, maintain
 from exchange.use_cases.node import Node
+from exchange.use_cases.peer_cards import read_card_again
 from exchange.use_cases.release_disclosure import release_due
 
 WAYS: Final = 16
@@ -195,6 +198,8 @@ class Courier:
         """
         node = self._node
         peer = node.world().roster.member(lease.agency)
+        if peer.status is Status.ACTIVE:
+            await read_card_again(node, peer)
         batch = await load_next(node, lease, line, 0)
         if batch is None:
             await give_back(node, lease, line, reached=True, retry_after_ms=None)

@@ -33,12 +33,18 @@ from exchange.limits import HOUR_MS, LIMITS
 from exchange.roster import Member, Status
 from exchange.schemas.node import MOST_REVOCATIONS, MOST_STATEMENTS, NodeCard
 from exchange.storage.database import Connection
-from exchange.storage.epochs import StoredEpoch, StoredRevocation, remember_peer_epochs, remember_revocations
+from exchange.storage.epochs import (
+    StoredEpoch,
+    StoredRevocation,
+    note_card_read,
+    remember_peer_epochs,
+    remember_revocations,
+)
 from exchange.storage.outbox import peers_waited_for
 from exchange.storage.peer_leases import sign_of_life
 from exchange.telemetry.logs import get_logger
 from exchange.use_cases.node import Node
-from exchange.use_cases.peer_cards import ASK_EVERY_MS, ASK_QUIET_EVERY_MS, asked_within, read_within
+from exchange.use_cases.peer_cards import ASK_EVERY_MS, ASK_QUIET_EVERY_MS, asked_within, note_asked, read_within
 from exchange.use_cases.peer_epochs import read_peer_epochs
 
 _ASKED_AT_A_TIME: Final = 4
@@ -71,8 +77,9 @@ async def fetch_peer_keys(node: Node, transport: PeerTransport, peer: Member) ->
     ]
 
     def commit(conn: Connection) -> None:
-        remember_peer_epochs(conn, peer.agency, rows, at)
+        remember_peer_epochs(conn, peer.agency, rows)
         remember_revocations(conn, peer.agency, revoked)
+        note_card_read(conn, peer.agency, at)
 
     await node.database.write(commit)
     node.card_read_at[peer.agency] = at
@@ -168,7 +175,7 @@ async def refresh_peers(node: Node, transport: PeerTransport) -> None:
     async def ask(peer: Member) -> None:
         async with at_a_time:
             await fetch_peer_keys(node, transport, peer)
-            node.card_asked_at[peer.agency] = node.clock()
+            await note_asked(node, peer)
 
     def due(peer: Member) -> bool:
         if peer.agency == node.agency or peer.status is not Status.ACTIVE:

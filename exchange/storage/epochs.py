@@ -1,4 +1,4 @@
-"""Epoch statements and revocations: this agency's own as published, and peers' as fetched and verified."""
+"""Epoch statements and revocations: this agency's own as published, and peers' as fetched and verified, and when."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Delete, Table, bindparam, func, insert, liter
 
 from exchange.storage.prepared import Prepared
 from exchange.storage.statements import insert_or_replace, insert_unless_there
-from exchange.storage.tables import EPOCH_REVOCATION, OWN_EPOCH, PEER_EPOCH
+from exchange.storage.tables import EPOCH_REVOCATION, OWN_EPOCH, PEER_CARD, PEER_EPOCH
 
 
 class StoredEpoch(NamedTuple):
@@ -29,6 +29,13 @@ class StoredRevocation(NamedTuple):
     seq: int
     forget_at: int
     statement: bytes
+
+
+class CardTimes(NamedTuple):
+    """When a peer's card was last read and found good, and when it was last asked for; 0 for never."""
+
+    read_at: int
+    asked_at: int
 
 
 KEPT: Final = 64
@@ -55,8 +62,12 @@ _OWN_EPOCHS = Prepared(select(*_OWN).order_by(OWN_EPOCH.c.seq))
 _PUBLISH = Prepared(insert(OWN_EPOCH), columns=_NAMES)
 _FORGET_OWN = Prepared(OWN_EPOCH.delete().where(OWN_EPOCH.c.not_after <= bindparam("the_time")))
 _PEER_EPOCHS = Prepared(select(*_PEER).where(PEER_EPOCH.c.agency == bindparam("the_agency")).order_by(PEER_EPOCH.c.seq))
-_FETCHED_AT = Prepared(select(func.max(PEER_EPOCH.c.fetched_at)).where(PEER_EPOCH.c.agency == bindparam("the_agency")))
-_REMEMBER = Prepared(insert_unless_there(PEER_EPOCH), columns=["agency", "fetched_at", *_NAMES])
+_CARD_TIMES = Prepared(
+    select(*(PEER_CARD.c[name] for name in CardTimes._fields)).where(PEER_CARD.c.agency == bindparam("the_agency"))
+)
+_CARD_READ = Prepared(insert_or_replace(PEER_CARD, ["read_at"]), columns=["agency", "read_at"])
+_CARD_ASKED = Prepared(insert_or_replace(PEER_CARD, ["asked_at"]), columns=["agency", "asked_at"])
+_REMEMBER = Prepared(insert_unless_there(PEER_EPOCH), columns=["agency", *_NAMES])
 _OTHER = PEER_EPOCH.alias()
 _NEWEST = select(func.max(_OTHER.c.seq)).where(_OTHER.c.agency == PEER_EPOCH.c.agency).scalar_subquery()
 _FORGET_PEER = Prepared(
@@ -89,10 +100,20 @@ def own_epochs(conn: Connection) -> Sequence[StoredEpoch]:
     return [StoredEpoch(*row) for row in _OWN_EPOCHS.rows(conn, {})]
 
 
-def last_new_statement_at(conn: Connection, agency: str) -> int:
-    """When some process of this node last read a card of this peer with something new on it; 0 for never."""
-    row = _FETCHED_AT.row(conn, {"the_agency": agency})
-    return int(row[0] or 0) if row is not None else 0
+def card_times(conn: Connection, agency: str) -> CardTimes:
+    """When some process of this node last read this peer's card, and asked for it."""
+    row = _CARD_TIMES.row(conn, {"the_agency": agency})
+    return CardTimes(*row) if row is not None else CardTimes(0, 0)
+
+
+def note_card_read(conn: Connection, agency: str, at: int) -> None:
+    """This peer's card was read and found good."""
+    _CARD_READ.run(conn, {"agency": agency, "read_at": at})
+
+
+def note_card_asked(conn: Connection, agency: str, at: int) -> None:
+    """This peer was asked for its card, with whatever success."""
+    _CARD_ASKED.run(conn, {"agency": agency, "asked_at": at})
 
 
 def publish_epochs(conn: Connection, epochs: Iterable[StoredEpoch]) -> None:
@@ -110,9 +131,9 @@ def peer_epochs(conn: Connection, agency: str) -> Sequence[StoredEpoch]:
     return [StoredEpoch(*row) for row in _PEER_EPOCHS.rows(conn, {"the_agency": agency})]
 
 
-def remember_peer_epochs(conn: Connection, agency: str, epochs: Iterable[StoredEpoch], at: int) -> None:
+def remember_peer_epochs(conn: Connection, agency: str, epochs: Iterable[StoredEpoch]) -> None:
     """Keep a peer's verified statements, the newest of them; one that is known already stays as it is."""
-    _REMEMBER.run_each(conn, [{"agency": agency, "fetched_at": at} | epoch._asdict() for epoch in epochs])
+    _REMEMBER.run_each(conn, [{"agency": agency} | epoch._asdict() for epoch in epochs])
     _TOO_MANY_STATEMENTS.run(conn, {"the_agency": agency})
 
 

@@ -367,7 +367,17 @@ class PeerEpochRow(SQLModel, table=True):
     not_before: int = Field(sa_type=BigInteger)
     not_after: int = Field(sa_type=BigInteger)
     statement: bytes = Field(sa_type=LargeBinary)
-    fetched_at: int = Field(sa_type=BigInteger)
+
+
+class PeerCardRow(SQLModel, table=True):
+    """When a peer was asked for its card: whichever process of this node has, the others need not."""
+
+    __tablename__ = "peer_card"
+    agency: str = Field(primary_key=True)
+    read_at: int = Field(default=0, sa_type=BigInteger)
+    """When a card of it was last read and found good."""
+    asked_at: int = Field(default=0, sa_type=BigInteger)
+    """When it was last asked, with whatever success."""
 
 
 class OwnEpochRow(SQLModel, table=True):
@@ -439,6 +449,7 @@ CHANGE: Final = METADATA.tables["change"]
 ATTESTATION: Final = METADATA.tables["attestation"]
 PEER: Final = METADATA.tables["peer"]
 PEER_EPOCH: Final = METADATA.tables["peer_epoch"]
+PEER_CARD: Final = METADATA.tables["peer_card"]
 OWN_EPOCH: Final = METADATA.tables["own_epoch"]
 EPOCH_REVOCATION: Final = METADATA.tables["epoch_revocation"]
 AUDIT: Final = METADATA.tables["audit"]

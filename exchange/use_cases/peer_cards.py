@@ -2,11 +2,13 @@
 
 Rules:
 
-* Before something is sealed or released to a peer its card is read, unless this process has read it within the hour,
-  or another one has read something new on it, which lies in the database with the revocations that stood beside it.
-  Nobody waits for long: a peer that does not answer in time is as good as away, and then the keys count that are
-  known. It is not waited for again for a while, unless it has accepted meanwhile. Where no key is known nobody seals,
-  and whoever comes within that while is told at once to try again later.
+* Before something is sealed or released to a peer its card is read, unless a process of this node has read it within
+  the hour. Nobody waits for long: a peer that does not answer in time is as good as away, and then the keys count that
+  are known. It is not waited for again for a while, unless it has accepted meanwhile. Where no key is known nobody
+  seals, and whoever comes within that while is told at once to try again later.
+* Before something goes to a peer that needs no key, her no as well, the courier asks likewise: on the line a question
+  goes before what is sealed, and what came without one would be known for a no. Here her no holds from the moment it is
+  written down; it reaches the peer as late as what is sealed would.
 * While an envelope for a peer is held or queued here, the courier asks every hour: what is replaced by her no is judged
   by what lies here, and nobody is asked at that moment. Nor has a release to wait then.
 * All others the courier asks twice a day. A federation is large and most of it is quiet: asked every hour, thirty
@@ -21,7 +23,7 @@ from typing import Final
 
 from exchange.limits import HOUR_MS, MINUTE_MS, SECOND_MS
 from exchange.roster import Member
-from exchange.storage.epochs import last_new_statement_at
+from exchange.storage.epochs import card_times, note_card_asked
 from exchange.use_cases.node import Node
 
 ASK_EVERY_MS: Final = HOUR_MS
@@ -45,18 +47,20 @@ async def read_card_again(node: Node, peer: Member, *, heard_at: int = 0) -> boo
     if read_within(node, peer, ASK_EVERY_MS):
         return False
     async with node.asking_for_card[peer.agency]:
-        # Otherwise somebody has asked while this one waited, or shortly before.
-        if read_within(node, peer, ASK_EVERY_MS):
+        # Otherwise somebody has asked while this one waited, or shortly before, in this process or another one.
+        if _asked_lately(node, peer, heard_at):
             return True
-        if asked_within(node, peer, _ASK_AGAIN_MS) and node.card_asked_at[peer.agency] >= heard_at:
-            return True
-        # Another process of this node may have read it, as the courier does for a peer that was never written to.
-        new_at = await node.database.read(lambda conn: last_new_statement_at(conn, peer.agency))
-        if _within(new_at, node.clock(), ASK_EVERY_MS):
-            node.card_read_at[peer.agency] = new_at
-        else:
+        times = await node.database.read(lambda conn: card_times(conn, peer.agency))
+        node.card_read_at[peer.agency], node.card_asked_at[peer.agency] = times
+        if not _asked_lately(node, peer, heard_at):
             await _ask(node, peer)
     return True
+
+
+def _asked_lately(node: Node, peer: Member, heard_at: int) -> bool:
+    if read_within(node, peer, ASK_EVERY_MS):
+        return True
+    return asked_within(node, peer, _ASK_AGAIN_MS) and node.card_asked_at[peer.agency] >= heard_at
 
 
 async def ask_for_first_key(node: Node, peer: Member) -> None:
@@ -73,7 +77,14 @@ async def _ask(node: Node, peer: Member) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_WAITED_FOR_S):
             await node.fetch_peer_keys(peer)
-    node.card_asked_at[peer.agency] = node.clock()
+    await note_asked(node, peer)
+
+
+async def note_asked(node: Node, peer: Member) -> None:
+    """The peer was asked for its card, with whatever success: the other processes of this node need not."""
+    at = node.clock()
+    node.card_asked_at[peer.agency] = at
+    await node.database.write(lambda conn: note_card_asked(conn, peer.agency, at), durable=False)
 
 
 def read_within(node: Node, peer: Member, span_ms: int) -> bool:

@@ -167,6 +167,7 @@ ELSEWHERE: Final = {
     "engine.check_writable",  # `/health/ready` asks whether it could write, and changes nothing
     "deliver.renew.<lambda>",  # the lease of a batch that takes long; one that is not kept ends by itself
     "peers.fetch_peer_keys.commit",  # asked for again
+    "peer_cards.note_asked.<lambda>",  # the same
     "receive_envelopes._commit.<lambda>",  # a sign of life
     "peers.greet_peers.greet.<lambda>",  # the same
     "authenticate.remember_jti.commit",  # a token that nobody got; another one is asked for

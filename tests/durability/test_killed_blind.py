@@ -137,6 +137,7 @@ ELSEWHERE: Final = {
     "authenticate.remember_jti.commit",
     "engine.check_writable",
     "peers.fetch_peer_keys.commit",
+    "peer_cards.note_asked.<lambda>",
     "receive_envelopes._commit.<lambda>",
     "record_consent.record_consent.work.commit",
     "publish_epochs.take_epochs.commit",  # before the lives; the same statements again change nothing

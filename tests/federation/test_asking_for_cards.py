@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import httpx2
 import pytest
-from support.federation import Federation
+from support.federation import CARD_PATH, Federation
 from support.people import consent_request, referral_request
-from support.stories import begin, travelled
+from support.stories import Story, begin, travelled
 
+from contracts.vocabulary import WithdrawalForm
 from exchange.demo.federation import EMBASSY, HELPLINE, LABOUR_OFFICE, SHELTER
 from exchange.federation.peers import refresh_peers
 from exchange.limits import HOUR_MS, SECOND_MS
+from exchange.roster import Member, Status
+from exchange.schemas.inbox import DecisionRequest
 from exchange.use_cases import peer_cards
 from exchange.use_cases.errors import UnavailableError
 from exchange.use_cases.maintain import maintain
@@ -244,3 +247,119 @@ async def test_a_clock_that_was_put_back_asks_again(two: Federation) -> None:
     two.clock.pass_by(seconds=-5)
     assert await seals(two) not in revoked
     assert two[HELPLINE].node.clock() + 5 * SECOND_MS > two[HELPLINE].node.card_read_at[SHELTER.agency]
+
+
+_ENVELOPES = "/federation/v1/envelopes"
+
+
+async def _refers_again(story: Story) -> None:
+    request = referral_request(story.receiver.agency, story.consent)
+    await story.asks.referrals.send(request)
+
+
+async def _decides(story: Story) -> None:
+    await story.helps.inbox.decide(await story.offer(), DecisionRequest.model_validate({"decision": "accepted"}))
+
+
+async def _recalls(story: Story) -> None:
+    await story.asks.referrals.recall(story.id)
+
+
+async def _was_a_mistake(story: Story) -> None:
+    await story.asks.referrals.enter_in_error(story.id)
+
+
+async def _says_no_to_all(story: Story) -> None:
+    await story.asks.withdrawals.of_consent(story.consent, WithdrawalForm.ERASE)
+
+
+def _says_no(form: WithdrawalForm, *, to_the_receiver: bool = False) -> Callable[[Story], Awaitable[None]]:
+    async def said(story: Story) -> None:
+        await story.says_no(form, by=story.receiver if to_the_receiver else None, travel=False)
+
+    return said
+
+
+WHAT_GOES = {
+    "a referral": _refers_again,
+    "an answer": _decides,
+    "a recall": _recalls,
+    "a mistake taken back": _was_a_mistake,
+    "stop sharing": _says_no(WithdrawalForm.STOP_SHARING),
+    "erase": _says_no(WithdrawalForm.ERASE),
+    "erase, said to the receiver": _says_no(WithdrawalForm.ERASE, to_the_receiver=True),
+    "her whole consent": _says_no_to_all,
+}
+
+
+ANSWERED = {"an answer", "erase", "her whole consent"}
+
+
+@pytest.mark.parametrize("what", WHAT_GOES)
+async def test_on_the_line_everything_looks_alike_to_whoever_asks_for_the_card_first(
+    two: Federation, what: str
+) -> None:
+    """Her no needs no key of the peer, and still is not told from a referral by a question that is missing."""
+    story = await begin(two)
+    await story.offer()
+    for hours in (0, 1):
+        two.clock.pass_by(hours=hours)
+        two.network.paths.clear()
+        await (WHAT_GOES[what] if hours else _refers_again)(story)
+        await story.travel()
+        paths = [path for path in two.network.paths if path in {CARD_PATH, _ENVELOPES}]
+        # Her name follows an acceptance, an attestation what she wants erased: the other side asks in its turn.
+        ways = 2 if hours and what in ANSWERED else 1
+        assert paths == ([CARD_PATH] * hours + [_ENVELOPES]) * ways
+
+
+async def test_another_process_of_the_node_need_not_ask_again(on_both: Federation) -> None:
+    """The API process asks before it seals; the courier, which knows nothing of it, looks into the database."""
+    helpline = on_both[HELPLINE].node
+    story = await begin(on_both)
+    on_both.clock.pass_by(hours=1)
+    await seals(on_both)
+    helpline.card_read_at.clear()
+    helpline.card_asked_at.clear()
+    before = on_both.network.cards_asked
+    await story.asks.referrals.enter_in_error(story.id)
+    await story.travel()
+    assert on_both.network.cards_asked == before
+
+
+async def test_her_no_holds_at_once_and_reaches_a_peer_that_keeps_its_card_to_itself(
+    two: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As late as a referral would, and asked in vain it is not asked again each time."""
+    monkeypatch.setattr(peer_cards, "_WAITED_FOR_S", 0.3)
+    helpline, asked = two[HELPLINE].node, []
+
+    async def in_vain(peer: Member) -> None:
+        asked.append(peer.agency)
+        await asyncio.Event().wait()
+
+    helpline.fetch_peer_keys = in_vain
+    story, later = await begin(two), await begin(two)
+    two.clock.pass_by(hours=1)
+    await story.says_no(WithdrawalForm.ERASE, travel=False)
+    assert ((await story.views())[0].state.value, asked) == ("withdrawn", [])
+    await story.travel()
+    await story.both_say("withdrawn")
+    await later.says_no(WithdrawalForm.ERASE)
+    await later.both_say("withdrawn")
+    assert asked == [SHELTER.agency]
+
+
+async def test_a_suspended_member_is_told_her_no_and_not_asked(two: Federation) -> None:
+    """Nothing else goes to it, so there is nothing to be told from."""
+    story = await begin(two)
+
+    def suspend(member: Member) -> Member:
+        return member.model_copy(update={"status": Status.SUSPENDED}) if member.agency == SHELTER.agency else member
+
+    await two.new_roster(member=suspend)
+    two.clock.pass_by(hours=1)
+    before = two.network.cards_asked
+    await story.says_no(WithdrawalForm.STOP_SHARING)
+    assert two.network.posted[-1][0] == two[SHELTER].port
+    assert two.network.cards_asked == before

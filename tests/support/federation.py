@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
+from typing import Final
 from unittest.mock import patch
 
 import httpx2
@@ -62,6 +63,9 @@ class Clock:
         self.offset += int((hours * 3600 + seconds) * 1000)
 
 
+CARD_PATH: Final = "/.well-known/referral-node"
+
+
 class Network(httpx2.AsyncBaseTransport):
     """The way between the nodes: by port, to an application; or nowhere, where a node is away."""
 
@@ -74,17 +78,22 @@ class Network(httpx2.AsyncBaseTransport):
         """What one node asks another arrives there, and the answer does not come back."""
         self.posted: list[tuple[int, str, bytes]] = []
         """(port, path, body) of everything that travelled between nodes."""
-        self.cards_asked = 0
-        """How often a node that was there was asked for its card."""
+        self.paths: list[str] = []
+        """Of every request that reached a node, in their order."""
         self.answered: list[bytes] = []
         """The body of every answer to it."""
+
+    @property
+    def cards_asked(self) -> int:
+        """How often a node that was there was asked for its card."""
+        return self.paths.count(CARD_PATH)
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         port = request.url.port or 0
         if port in self.away or port not in self.apps:
             raise httpx2.ConnectError("away")
         body = await request.aread()
-        self.cards_asked += request.url.path == "/.well-known/referral-node"
+        self.paths.append(request.url.path)
         answer = await self.apps[port].handle_async_request(request)
         if request.url.path.startswith("/federation/"):
             self.posted.append((port, request.url.path, body))
