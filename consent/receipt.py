@@ -37,7 +37,9 @@ from contracts.vocabulary import (
 
 SCHEMA_VERSION: Final = "ISO/IEC TS 27560:2023"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_DAY_MS: Final = 86_400_000
+_SECOND_MS, _MINUTE_MS, _HOUR_MS, _DAY_MS = 1_000, 60_000, 3_600_000, 86_400_000
+_UNITS: Final = ((_DAY_MS, _HOUR_MS), (_HOUR_MS, _MINUTE_MS), (_MINUTE_MS, _SECOND_MS))
+"""To which a receipt's end is rounded, and how long a receipt must last then."""
 _encode: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode
 _ID: Final = re.compile(r"[0-9a-f]{32}")
 _WITHDRAWAL_METHOD: Final = (
@@ -137,12 +139,12 @@ def cut_receipt(
 def receipt_ends(consent_ends: datetime, at: datetime) -> int:
     """When a receipt cut at this moment expires (Unix milliseconds): nothing sealed under it may live longer.
 
-    The last midnight (UTC) before the consent ends, except on its last day: the exact end would let two receivers join
-    records.
+    The last midnight (UTC) before the consent ends, on its last day the last full hour, then the last full minute: the
+    exact end would let two receivers join records. None of them if it is so near that nothing would arrive in time.
     """
     issued, end = _millis(at), _millis(consent_ends)
-    last_midnight = end - end % _DAY_MS
-    return last_midnight if last_midnight > issued else end
+    rounded = ((end - end % unit, least) for unit, least in _UNITS)
+    return next((moment for moment, least in rounded if moment >= issued + least), end)
 
 
 def receipt_for_her(

@@ -320,7 +320,7 @@ STATE: Final = (
         "consent-missing",
         422,
         _SENDER,
-        "An offer names no consent",
+        "No consent, or no version of it, is named",
         "Name the consent record, and the version of it that your software has looked at.",
     ),
     Entry(

@@ -20,7 +20,8 @@ class EnvelopesRequest(Strict):
     consent: HexId | None = None
     """With an offer: the consent record under which her data may move."""
     consent_version: int | None = Field(default=None, ge=1)
-    """With an offer: the version of that record which the software has looked at. Another one is a conflict."""
+    """With an offer and whatever else tells about her: the version of the consent record that the software has held the
+    fields against. Another one is a conflict: she may have taken something back."""
 
 
 class HandedIn(Strict):

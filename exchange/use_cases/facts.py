@@ -30,7 +30,8 @@ class Facts(BaseModel):
     subject: str | None = None
     held_fields: tuple[Field, ...] = ()
     held_groups: tuple[Group, ...] = ()
-    """Instead of `held_fields`, where the agency's own software sealed the disclosure: all that its header says."""
+    """Where the agency's own software sealed the disclosure: what its header says. `held_fields` are then all that may
+    be inside."""
     accepting: str | None = None
     """Digest of the answer that accepted."""
     own_word: str | None = None

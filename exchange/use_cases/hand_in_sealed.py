@@ -74,7 +74,7 @@ async def _store(
     if len(sealed) > 1:
         raise InvalidError("not-together", "With an offer comes at most the disclosure of the same referral.")
     if first.header.kind_class is KindClass.FORWARD:
-        return await store_sealed_later(node, acting, first, keep)
+        return await store_sealed_later(node, acting, first, request.consent_version, keep)
     if first.header.kind_class is KindClass.ANSWER:
         return await store_sealed_answer(node, acting, first, keep)
     return await store_sealed_attestation(node, acting, first, keep)

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 from contracts.vocabulary import Feedback, Priority, Stage
 from exchange.disclosure import Refused, still_allowed
-from exchange.disclosure_groups import groups_allowed
+from exchange.disclosure_groups import GroupsQuestion, groups_still_allowed
 from exchange.envelope.header import parse_header
 from exchange.envelope.statements import ReleaseStatement, sign_statement
 from exchange.envelope.wire import MAX_INTEGER
@@ -134,16 +134,17 @@ def _refusal(node: Node, case: Case, basis: _Basis) -> tuple[str, str] | None:
     sender = world.roster.member(node.agency)
     consent = opened(node, basis.consent)
     if facts.held_groups:
-        outcome = groups_allowed(
+        question = GroupsQuestion(
             sender,
             receiver,
             facts.service,
             Stage.DISCLOSURE,
-            facts.held_groups,
+            frozenset(facts.held_groups),
             contract,
             consent,
             as_datetime(at),
         )
+        outcome = groups_still_allowed(question, frozenset(facts.held_fields))
     else:
         outcome = still_allowed(sender, receiver, facts.service, facts.held_fields, contract, consent, as_datetime(at))
     node.measurements.decided(

@@ -3,7 +3,8 @@
 Rules:
 
 * The consent lies here and is live; the version that the software looked at is the present one, and is repeated in the
-  transaction that stores the envelope.
+  transaction that stores the envelope. The software ran the gate on the fields, which the node cannot: under another
+  version it may have come out otherwise.
 * The contract is in force, and lets at least one field of every group go at this stage; and so does she.
 * The cut-down receipt is signed by the agency, covers the header, names the class of the consent's own basis, and ends
   no later than a receipt cut now would. What follows an offer does not outlive the consent either.
@@ -14,14 +15,15 @@ from __future__ import annotations
 from consent.receipt import receipt_ends
 from consent.record import ConsentRecord
 from contracts.model import Contract
-from contracts.vocabulary import BasisClass, Group, Purpose, ServiceType, Stage, basis_class, service_of
+from contracts.vocabulary import BasisClass, Field, Group, Purpose, ServiceType, Stage, basis_class, service_of
 from exchange.disclosure import Allowed, Refused
-from exchange.disclosure_groups import groups_allowed
+from exchange.disclosure_groups import GroupsQuestion, groups_allowed, may_be_inside
 from exchange.envelope.header import Header
 from exchange.envelope.kinds import Kind
 from exchange.envelope.receipts import check_receipt
-from exchange.use_cases.errors import ForbiddenError
+from exchange.use_cases.errors import ForbiddenError, InvalidError
 from exchange.use_cases.node import Node, as_datetime
+from exchange.use_cases.refusals import changed_meanwhile
 from exchange.use_cases.sealed_checks import AgencySealed, expires_too_late
 
 
@@ -37,25 +39,30 @@ def service_named(header: Header) -> ServiceType:
     return service
 
 
-def judge_sealed(node: Node, sealed: AgencySealed, contract: Contract, consent: ConsentRecord | None) -> Allowed:
+def judge_sealed(
+    node: Node, sealed: AgencySealed, contract: Contract, consent: ConsentRecord | None, version: int | None
+) -> Allowed:
     """What contract and consent say together.
 
+    Args:
+        node: which holds the consent.
+        sealed: the envelope.
+        contract: under which it goes.
+        consent: as it stands now.
+        version: of the consent that the software has looked at.
+
     Raises:
+        InvalidError: `consent-missing`, the version was not named.
+        ConflictError: `changed-meanwhile`, the consent has another version now.
         ForbiddenError: they say no, or the receipt says something else than her consent.
         ReceiptError: the receipt does not cover the envelope.
     """
+    if version is None:
+        raise InvalidError("consent-missing", "Name the version of the consent that the fields were held against.")
+    if consent is not None and consent.version != version:
+        raise changed_meanwhile()
     header, at = sealed.header, node.clock()
-    groups = frozenset(Group(group) for group in header.groups)
-    outcome = groups_allowed(
-        node.member,
-        sealed.receiver,
-        service_named(header),
-        Stage(header.stage or ""),
-        groups,
-        contract,
-        consent,
-        as_datetime(at),
-    )
+    outcome = groups_allowed(_question(node, sealed, contract, consent))
     if isinstance(outcome, Refused) or consent is None:
         # Fields are not named: the software sent groups, and has the fields itself.
         refusal = outcome if isinstance(outcome, Refused) else Refused("no-consent", "There is no consent record.", ())
@@ -70,3 +77,22 @@ def judge_sealed(node: Node, sealed: AgencySealed, contract: Contract, consent: 
     if header.kind is not Kind.OFFER and header.expires > ends:
         raise expires_too_late()
     return outcome
+
+
+def fields_at_most(node: Node, sealed: AgencySealed, contract: Contract, consent: ConsentRecord) -> tuple[Field, ...]:
+    """What may be inside, as far as this node can tell: a release looks whether all of it may still go."""
+    return tuple(sorted(may_be_inside(_question(node, sealed, contract, consent))))
+
+
+def _question(node: Node, sealed: AgencySealed, contract: Contract, consent: ConsentRecord | None) -> GroupsQuestion:
+    header = sealed.header
+    return GroupsQuestion(
+        sender=node.member,
+        receiver=sealed.receiver,
+        service=service_named(header),
+        stage=Stage(header.stage or ""),
+        groups=frozenset(Group(group) for group in header.groups),
+        contract=contract,
+        consent=consent,
+        at=node.now(),
+    )

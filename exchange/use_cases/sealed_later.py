@@ -15,7 +15,8 @@ from __future__ import annotations
 from typing import Final
 
 from consent.record import ConsentRecord
-from contracts.vocabulary import Group, Stage
+from contracts.model import Contract
+from contracts.vocabulary import Field, Group, Stage
 from exchange.envelope.header import Header
 from exchange.envelope.kinds import Kind
 from exchange.referral.lifecycle import TERMINAL, Side, State
@@ -36,13 +37,15 @@ from exchange.use_cases.node import Node
 from exchange.use_cases.outgoing import put_out
 from exchange.use_cases.sealed_answer import check_belongs
 from exchange.use_cases.sealed_checks import AgencySealed
-from exchange.use_cases.sealed_forwards import judge_sealed
+from exchange.use_cases.sealed_forwards import fields_at_most, judge_sealed
 from exchange.use_cases.sealed_views import handed_in
 
 SERVED: Final = frozenset({Kind.INFORMATION, Kind.UPDATE, Kind.DISCLOSURE})
 
 
-async def store_sealed_later(node: Node, acting: Acting, sealed: AgencySealed, keep: Keep) -> EnvelopesAnswer:
+async def store_sealed_later(
+    node: Node, acting: Acting, sealed: AgencySealed, consent_version: int | None, keep: Keep
+) -> EnvelopesAnswer:
     """Store one forward about a referral that exists.
 
     Raises:
@@ -56,9 +59,10 @@ async def store_sealed_later(node: Node, acting: Acting, sealed: AgencySealed, k
     case = await read_case(node, header.referral, Side.REFERRING, acting.unit)
     await check_belongs(node, case, header)
     await _check_state(node, case, header)
-    consent = await _judged(node, case, sealed)
+    contract, consent = await _judged(node, case, sealed, consent_version)
     if header.kind is Kind.DISCLOSURE:
-        return await node.database.write(lambda conn: _hold(node, conn, acting, case, consent, sealed, keep))
+        fields = fields_at_most(node, sealed, contract, consent)
+        return await node.database.write(lambda conn: _hold(node, conn, acting, case, consent, sealed, fields, keep))
     return await node.database.write(lambda conn: _queue(node, conn, acting, case, consent, sealed, keep))
 
 
@@ -85,16 +89,18 @@ async def _check_state(node: Node, case: Case, header: Header) -> None:
             raise ConflictError("nothing-asked", "The receiver has not asked for information.")
 
 
-async def _judged(node: Node, case: Case, sealed: AgencySealed) -> ConsentRecord:
+async def _judged(
+    node: Node, case: Case, sealed: AgencySealed, consent_version: int | None
+) -> tuple[Contract, ConsentRecord]:
     record, world = case.record, node.world()
     contract = world.contracts.get(record.contract)
     if contract is None or not world.in_force(record.contract, node.agency, record.peer, node.now()):
         raise ForbiddenError("contract-not-in-force", "The contract of this referral is no longer in force.")
     consent = opened(node, await node.database.read(lambda conn: load_consent(conn, record.consent_id or "")))
-    judge_sealed(node, sealed, contract, consent)
+    judge_sealed(node, sealed, contract, consent, consent_version)
     if consent is None:
         raise ForbiddenError("no-consent", "There is no consent record.")
-    return consent
+    return contract, consent
 
 
 def _queue(
@@ -130,13 +136,14 @@ def _hold(
     case: Case,
     consent: ConsentRecord,
     sealed: AgencySealed,
+    fields: tuple[Field, ...],
     keep: Keep,
 ) -> EnvelopesAnswer:
     guard_consent(conn, consent.id, consent.version)
     delete_held(conn, case.record.id)
     put_out(node, conn, sealed.message, status="held")
     groups = tuple(Group(group) for group in sealed.header.groups)
-    facts = case.facts.model_copy(update={"held_fields": (), "held_groups": groups})
+    facts = case.facts.model_copy(update={"held_fields": fields, "held_groups": groups})
     # `confirm` and not `held`: an acceptance that is here already must not release it before this call says so.
     hold = "confirm" if case.accepted() else "held"
 

@@ -30,9 +30,8 @@ from exchange.use_cases.facts import Facts, seal_facts
 from exchange.use_cases.idempotency import Keep
 from exchange.use_cases.node import Node
 from exchange.use_cases.outgoing import put_out
-from exchange.use_cases.refusals import changed_meanwhile
 from exchange.use_cases.sealed_checks import AgencySealed, expires_too_late
-from exchange.use_cases.sealed_forwards import judge_sealed, service_named
+from exchange.use_cases.sealed_forwards import fields_at_most, judge_sealed, service_named
 from exchange.use_cases.sealed_views import handed_in
 
 _TOGETHER = ("referral", "recipient", "contract", "purpose")
@@ -49,18 +48,16 @@ async def store_sealed_referral(
         IntegrityError: the referral or one of the envelopes exists.
     """
     offer, held = sealed[0], _together(sealed)
-    if request.consent is None or request.consent_version is None:
+    if request.consent is None:
         raise InvalidError("consent-missing", "Name the consent under which her data may move, and its version.")
     consent_id = request.consent
     between = parties(node, offer.header.recipient)
     if between.contract.digest != offer.header.contract:
         raise ForbiddenError("contract-not-in-force", "Seal it under the contract that is in force between you now.")
     consent = opened(node, await node.database.read(lambda conn: usable_consent(conn, consent_id, acting.unit)))
-    if consent is not None and consent.version != request.consent_version:
-        raise changed_meanwhile()
-    allowed = judge_sealed(node, offer, between.contract, consent)
+    allowed = judge_sealed(node, offer, between.contract, consent, request.consent_version)
     if held is not None:
-        judge_sealed(node, held, between.contract, consent)
+        judge_sealed(node, held, between.contract, consent, request.consent_version)
     if consent is None:
         raise ForbiddenError("no-consent", "There is no consent record.")
     _check_clocks(allowed, offer, held)
@@ -128,6 +125,7 @@ def _record(
         retention_expired_s=rule.retention.expired_s,
         retention_closed_s=rule.retention.closed_s,
         subject=consent.subject,
+        held_fields=fields_at_most(node, held, between.contract, consent) if held is not None else (),
         held_groups=tuple(Group(group) for group in held.header.groups) if held is not None else (),
     )
     return ReferralRecord(

@@ -108,9 +108,22 @@ def test_two_receivers_see_no_common_moment_of_the_consents_end() -> None:
     assert earlier.expires == receipt.expires
 
 
-def test_on_the_last_day_a_receipt_ends_with_the_consent() -> None:
-    end = datetime(2026, 11, 23, 18, 0, tzinfo=UTC)
-    assert cut(replace(permitted(), expires_at=end)).expires == int(end.timestamp() * 1000)
+@pytest.mark.parametrize(
+    ("cut_at", "ends"),
+    [
+        pytest.param("2026-11-22T22:30:00", "2026-11-23T00:00:00", id="the-day-before"),
+        pytest.param("2026-11-22T23:00:00.001", "2026-11-23T18:00:00", id="no-hour-before-midnight"),
+        pytest.param("2026-11-23T17:59:00", "2026-11-23T18:00:00", id="the-last-day"),
+        pytest.param("2026-11-23T17:59:00.001", "2026-11-23T18:23:00", id="no-minute-before-the-hour"),
+        pytest.param("2026-11-23T18:22:59", "2026-11-23T18:23:00", id="the-last-hour"),
+        pytest.param("2026-11-23T18:22:59.001", "2026-11-23T18:23:42.123", id="the-last-minute"),
+    ],
+)
+def test_near_its_end_a_receipt_tells_no_more_of_it_than_it_has_to(cut_at: str, ends: str) -> None:
+    """Rounded down, but never so far that nothing would arrive in time."""
+    consent_ends = datetime.fromisoformat("2026-11-23T18:23:42.123+00:00")
+    receipt = cut(replace(permitted(), expires_at=consent_ends), at=datetime.fromisoformat(f"{cut_at}+00:00"))
+    assert datetime.fromtimestamp(receipt.expires / 1000, UTC) == datetime.fromisoformat(f"{ends}+00:00")
 
 
 def test_her_copy_has_the_fields_of_the_standard() -> None:

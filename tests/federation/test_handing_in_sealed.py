@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from support.lying_peer import row_counts
 from support.people import consent_request, referral_request
 from support.resealing import header_of, resealed
 
-from contracts.vocabulary import Field, WithdrawalForm
+from contracts.vocabulary import Field, Group, WithdrawalForm, fields_of
 from exchange.client import ProblemError
 from exchange.client.vault import AgencyVault, GateRefusedError, Identity, VaultError
 from exchange.client.vault.referring import SealedReferral
@@ -23,7 +24,7 @@ from exchange.envelope.keys import AgencyKey
 from exchange.limits import HOUR_MS, MINUTE_MS
 from exchange.referral.content import ReferralContent
 from exchange.schemas.inbox import DecisionRequest
-from exchange.schemas.sealing import EnvelopesRequest
+from exchange.schemas.sealing import EnvelopesAnswer, EnvelopesRequest
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 NOBODY = "f" * 32
@@ -56,8 +57,8 @@ class Desk:
         assert await row_counts(node.database) == before
         return refused.value.problem.code
 
-    async def story(self) -> BlindStory:
-        return await referred(self.together, self.office.node, self.shelter.node)
+    async def story(self, **consent: Any) -> BlindStory:
+        return await referred(self.together, self.office.node, self.shelter.node, **consent)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -139,6 +140,7 @@ OFFERS = {
     "to-another-week": (_offer(epoch_key=NOBODY), "epoch-key-differs"),
     "under-another-contract": (_offer(contract="a" * 64), "contract-not-in-force"),
     "without-consent": (_request(consent=None), "consent-missing"),
+    "without-its-version": (_request(consent_version=None), "consent-missing"),
     "with-an-unknown-consent": (_request(consent=NOBODY), "no-consent"),
     "with-another-version": (_request(consent_version=9), "changed-meanwhile"),
     "sealed-to-one-and-addressed-to-another": (_offer(recipient="example-labour-office"), "epoch-key-differs"),
@@ -233,10 +235,26 @@ async def test_content_is_refused_where_the_keys_are_elsewhere(desk: Desk) -> No
     assert fresh.value.problem.code == "keys-elsewhere"
 
 
-async def test_a_release_runs_the_gate_again_on_groups(desk: Desk) -> None:
-    story = await desk.story()
+@pytest.mark.parametrize(
+    ("groups", "without", "discloses"),
+    [
+        pytest.param({"need", "safety", "health", "name", "contact"}, set(), True, id="nothing-less"),
+        pytest.param({"need", "safety", "name", "contact"}, set(), True, id="what-cannot-be-inside"),
+        pytest.param({"need", "safety"}, set(), False, id="groups"),
+        pytest.param({"need", "safety", "health", "name", "contact"}, {Field.MEETING_POINT}, False, id="one-field"),
+    ],
+)
+async def test_a_release_runs_the_gate_again_on_groups(
+    desk: Desk, groups: set[str], without: set[Field], discloses: bool
+) -> None:
+    """What she has taken back may be inside: the node sees no more than that something else of its group may go."""
+    places = fields_of(Group.PLACE)
+    line = json.loads(consent_request(SHELTER.agency).model_dump_json())["provisions"][0]
+    line |= {"groups": ["need", "safety", "health", "name", "contact"], "fields": sorted(places)}
+    story = await desk.story(provisions=[line])
     record = await desk.office.client.consents.read(await _consent_of(desk, story))
-    less = [line.model_copy(update={"groups": frozenset({"need", "safety"})}) for line in record.record.provisions]
+    changes = {"groups": frozenset(groups), "fields": frozenset(places) - without}
+    less = [one.model_copy(update=changes) for one in record.record.provisions]
     await desk.office.client.consents.narrow(record.id, tuple(less))
     await desk.shelter.decide(story.id, DecisionRequest(decision="accepted"))
     await desk.together.travel()
@@ -244,7 +262,7 @@ async def test_a_release_runs_the_gate_again_on_groups(desk: Desk) -> None:
     if view.flags.awaiting_confirmation:
         await desk.office.client.referrals.release(story.id)
         view = await desk.office.client.referrals.read(story.id)
-    assert (view.flags.disclosed, view.flags.awaiting_disclosure) == (False, True)
+    assert (view.flags.disclosed, view.flags.awaiting_disclosure) == (discloses, not discloses)
 
 
 async def _consent_of(desk: Desk, story: BlindStory) -> str:
@@ -275,6 +293,29 @@ async def test_a_fresh_disclosure_is_held_and_goes_at_once_after_the_acceptance(
     with pytest.raises(ProblemError) as twice:
         await desk.office.vault.replace_disclosure(story.id, content)
     assert twice.value.problem.code == "already-disclosed"
+
+
+@pytest.mark.parametrize(("version", "code"), [(None, "consent-missing"), (1, None), (2, "changed-meanwhile")])
+async def test_what_is_told_later_names_the_consent_that_was_looked_at(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, version: int | None, code: str | None
+) -> None:
+    """She may take a field back between the gate, which the software runs, and the node."""
+    story, client, refused = await desk.story(), desk.office.client, []
+    hand_in = client.sealing.hand_in
+
+    async def another_version(request: EnvelopesRequest) -> EnvelopesAnswer:
+        assert request.consent_version == 1
+        changed = request.model_copy(update={"consent_version": version})
+        try:
+            return await hand_in(changed)
+        except ProblemError as error:
+            refused.append(error.problem.code)
+            return await hand_in(request)
+
+    monkeypatch.setattr(client.sealing, "hand_in", another_version)
+    content = referral_request(SHELTER.agency, NOBODY).content
+    await AgencyVault(desk.identity, client).replace_disclosure(story.id, content)
+    assert refused == [one for one in [code] if one is not None]
 
 
 async def test_information_answers_a_question_and_a_new_plan_follows_an_old_one(desk: Desk) -> None:

@@ -7,6 +7,7 @@ what happens once, and it happens through the one or the other.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from support.federation import Federation, TestNode
 from support.people import consent_request, referral_request
@@ -84,10 +85,10 @@ class BlindStory:
         await self.together.travel()
 
 
-async def referred(together: Federation, sender: TestNode, receiver: TestNode) -> BlindStory:
-    """A referral whose offer has arrived."""
+async def referred(together: Federation, sender: TestNode, receiver: TestNode, **consent: Any) -> BlindStory:
+    """A referral whose offer has arrived; `consent` are changes of the consent record."""
     asks, helps = Office.of(sender), Office.of(receiver)
-    consent = await asks.client.consents.record(consent_request(receiver.agency))
-    created = await asks.refer(referral_request(receiver.agency, consent.id))
+    recorded = await asks.client.consents.record(consent_request(receiver.agency, **consent))
+    created = await asks.refer(referral_request(receiver.agency, recorded.id))
     await together.travel()
     return BlindStory(together, asks, helps, created)

@@ -159,9 +159,10 @@ async def tell_later(
     contract, service = identity.contracts.get(case.contract), service_of(case.purpose)
     if contract is None or service is None:
         raise VaultError("no-contract", "The contract of this referral is not on file here.")
-    consent = (await client.consents.read(case.consent or "")).record
+    read = await client.consents.read(case.consent or "")
     view = await client.referrals.read(referral)
-    asked = DisclosureRequest(between.sender, between.receiver, service, content, contract, consent, identity.now())
+    consent, at = read.record, identity.now()
+    asked = DisclosureRequest(between.sender, between.receiver, service, content, contract, consent, at)
     outcome = clear_later(asked, kind, accepted=kind is Kind.DISCLOSURE or _accepted(view))
     if isinstance(outcome, Refused):
         raise refused(outcome)
@@ -179,7 +180,8 @@ async def tell_later(
             entropy=identity.entropy,
         )
         identity.store.change_case(referral, partial(VaultCase.with_sent, envelope=sealed.header.id))
-        answer = await client.sealing.hand_in(EnvelopesRequest(envelopes=(wire(sealed),)))
+        ask = EnvelopesRequest(envelopes=(wire(sealed),), consent_version=read.version)
+        answer = await client.sealing.hand_in(ask)
         view = answer.referral
     return ForwardAnswer(referral=view, fields=hand_in.field_decisions(outcome.reasons))
 

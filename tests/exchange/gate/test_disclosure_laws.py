@@ -44,7 +44,7 @@ from contracts.vocabulary import (
     purpose_for,
 )
 from exchange.disclosure import Allowed, Cleared, DisclosureRequest, Refused, clear, clear_later, still_allowed
-from exchange.disclosure_groups import groups_allowed
+from exchange.disclosure_groups import GroupsQuestion, groups_allowed, groups_still_allowed, may_be_inside
 from exchange.envelope.kinds import Kind
 
 CLINIC = member("open-clinic", kind=AgencyKind.HEALTH, service_types=[ServiceType.HEALTH_CARE])
@@ -147,9 +147,8 @@ def test_a_prohibition_never_adds_a_field(asked: DisclosureRequest, field: Field
     assert field not in sent(after)
 
 
-@settings(max_examples=100, deadline=None)
-@given(requests(), st.data())
-def test_narrowing_consent_never_adds_a_field(asked: DisclosureRequest, data: st.DataObject) -> None:
+def _narrowed(asked: DisclosureRequest, data: st.DataObject) -> DisclosureRequest:
+    """The same, after she has taken something back."""
     assert asked.consent is not None
     kept = []
     for one in asked.consent.provisions:
@@ -158,8 +157,13 @@ def test_narrowing_consent_never_adds_a_field(asked: DisclosureRequest, data: st
         if groups or fields:
             narrower = one.model_copy(update={"groups": frozenset(groups), "fields": frozenset(fields)})
             kept.append(narrower)
-    narrowed = asked.consent.model_copy(update={"provisions": tuple(kept)})
-    assert sent(clear(changed(asked, consent=narrowed))) <= sent(clear(asked))
+    return changed(asked, consent=asked.consent.model_copy(update={"provisions": tuple(kept)}))
+
+
+@settings(max_examples=100, deadline=None)
+@given(requests(), st.data())
+def test_narrowing_consent_never_adds_a_field(asked: DisclosureRequest, data: st.DataObject) -> None:
+    assert sent(clear(_narrowed(asked, data))) <= sent(clear(asked))
 
 
 @settings(max_examples=60, deadline=None)
@@ -208,20 +212,36 @@ def test_a_later_word_never_says_more_than_the_referral_could(asked: DisclosureR
         assert accepted or not told & IDENTIFYING
 
 
+def _groups_of(asked: DisclosureRequest, stage: Stage, groups: Iterable[Group]) -> GroupsQuestion:
+    return GroupsQuestion(
+        asked.sender,
+        asked.receiver,
+        asked.service,
+        stage,
+        frozenset(groups),
+        asked.contract,
+        asked.consent,
+        asked.at,
+    )
+
+
 @settings(max_examples=100, deadline=None)
 @given(requests(), st.sampled_from(sorted(Group)))
 def test_the_gate_on_groups_lets_through_what_was_cleared_and_no_group_of_which_nothing_may_go(
     asked: DisclosureRequest, group: Group
 ) -> None:
+    def question(stage: Stage, groups: Iterable[Group]) -> GroupsQuestion:
+        return _groups_of(asked, stage, groups)
+
     def ask(stage: Stage, groups: Iterable[Group]) -> object:
-        return groups_allowed(
-            asked.sender, asked.receiver, asked.service, stage, groups, asked.contract, asked.consent, asked.at
-        )
+        return groups_allowed(question(stage, groups))
 
     result = clear(asked)
     if isinstance(result, Cleared):
         for forward in filter(None, (result.offer, result.disclosure)):
             assert isinstance(ask(forward.stage, forward.groups), Allowed)
+            inside = forward.content.fields_present()
+            assert inside <= may_be_inside(question(forward.stage, forward.groups))
     stage = Stage.DISCLOSURE
     may_go = any(
         isinstance(one, Allowed) and one.reasons[0].stage in {Stage.DISCLOSURE, Stage.NAMED}
@@ -232,3 +252,26 @@ def test_the_gate_on_groups_lets_through_what_was_cleared_and_no_group_of_which_
     )
     if group is not Group.ROUTING:
         assert isinstance(ask(stage, [group]), Allowed) is may_go
+
+
+@settings(max_examples=100, deadline=None)
+@given(requests(), st.data())
+def test_of_what_is_held_sealed_nothing_goes_that_she_has_taken_back(
+    asked: DisclosureRequest, data: st.DataObject
+) -> None:
+    """Groups are all that the node sees; another field of the group may still go."""
+    result = clear(asked)
+    if not isinstance(result, Cleared) or result.disclosure is None:
+        return
+    held, later = result.disclosure, _narrowed(asked, data)
+    could = may_be_inside(_groups_of(asked, held.stage, held.groups))
+    assert isinstance(groups_still_allowed(_groups_of(asked, held.stage, held.groups), could), Allowed)
+    assert isinstance(groups_still_allowed(_groups_of(asked, held.stage, held.groups), frozenset()), Refused)
+    if isinstance(groups_still_allowed(_groups_of(later, held.stage, held.groups), could), Allowed):
+        for field in held.content.fields_present():
+            assert isinstance(
+                still_allowed(
+                    later.sender, later.receiver, later.service, [field], later.contract, later.consent, later.at
+                ),
+                Allowed,
+            )
