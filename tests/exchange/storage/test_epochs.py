@@ -38,7 +38,7 @@ def test_of_more_revocations_than_an_honest_card_shows_the_newest_are_kept(datab
 def test_of_more_statements_than_an_honest_card_shows_the_newest_are_kept(database_url: str) -> None:
     database = Database.open(database_url)
     rows = [StoredEpoch(f"{number:032x}", number, 1, 2, b"signed") for number in range(1, 2 * KEPT + 1)]
-    database.write_sync(lambda conn: remember_peer_epochs(conn, PEER, rows, 0))
+    database.write_sync(lambda conn: remember_peer_epochs(conn, PEER, rows))
     kept = database.read_sync(lambda conn: peer_epochs(conn, PEER))
     database.close_sync()
     assert [row.seq for row in kept] == list(range(KEPT + 1, 2 * KEPT + 1))
