@@ -90,8 +90,8 @@ async def renew_consent_of_survivor(call: ConsentsWriter, consent_id: ConsentId,
 async def narrow_consent_of_survivor(call: ConsentsWriter, consent_id: ConsentId, body: ProvisionsBody) -> Response:
     """Narrow a consent.
 
-    Replaces the list of what she allows by a narrower one. It can take away and never add. Held disclosures that are
-    no longer covered are deleted.
+    Replaces the list of what she allows by a narrower one. It can take away and never add. What waits to leave and may
+    hold more is destroyed, and told in the list of changes; what is held is judged when it is released.
     """
     return render(await narrow_consent(call.node, call.acting, consent_id, body.value))
 

@@ -179,6 +179,12 @@ def of_kind(conn: Connection, referral: str, kind: str) -> list[OutgoingRecord]:
     return [OutgoingRecord(*row) for row in conn.execute(query)]
 
 
+def queued_of(conn: Connection, referral: str) -> list[OutgoingRecord]:
+    """Everything about a referral that waits to leave."""
+    query = select(*_COLUMNS).where(OUTBOX.c.referral == referral, OUTBOX.c.status == "queued").order_by(OUTBOX.c.seq)
+    return [OutgoingRecord(*row) for row in conn.execute(query)]
+
+
 def peers_waited_for(conn: Connection) -> frozenset[str]:
     """Every peer for which something lies here: held until it accepts, or queued until it is there."""
     return frozenset(agency for (agency,) in _WAITED_FOR.rows(conn, {}))

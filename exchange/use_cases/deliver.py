@@ -34,8 +34,6 @@ from exchange.storage.database import Connection
 from exchange.storage.outbox import (
     OutgoingRecord,
     Settlement,
-    delete_queued,
-    give_up,
     has_queued,
     load_batch,
     mark_attempted,
@@ -43,8 +41,9 @@ from exchange.storage.outbox import (
 )
 from exchange.storage.outbox import settle as settle_envelopes
 from exchange.storage.peer_leases import PeerLease, claim_peer, lock_peer, next_due, renew_lease, settle_peer
-from exchange.storage.referrals import ReferralRecord, remove_events
+from exchange.storage.referrals import ReferralRecord
 from exchange.telemetry.logs import get_logger
+from exchange.use_cases.barring import bar
 from exchange.use_cases.change_referral import change_by_id, change_each
 from exchange.use_cases.line import Line
 from exchange.use_cases.node import Node
@@ -114,7 +113,7 @@ async def load_next(node: Node, lease: PeerLease, line: Line, after: int) -> Bat
         return None
     barred = [item for _, item in rows if not _may_go(node, item)]
     if barred:
-        await node.database.write(lambda conn: _bar(node, conn, barred))
+        await node.database.write(lambda conn: bar(node, conn, barred))
     items = await _on_their_way(node, [item for _, item in rows if item not in barred])
     if not items:
         return await load_next(node, lease, line, rows[-1][0])
@@ -125,24 +124,6 @@ def _may_go(node: Node, item: OutgoingRecord) -> bool:
     """Whether the standing of both members lets it pass now, hours or days after the gate has."""
     members = node.world().roster
     return standing_allows(members.member(node.agency), members.member(item.peer), class_of(Kind(item.kind)))
-
-
-def _bar(node: Node, conn: Connection, items: Sequence[OutgoingRecord]) -> None:
-    for item in items:
-        if class_of(Kind(item.kind)) is KindClass.ANSWER:
-            give_up(conn, item.referral, item.kind, node.clock())
-            never_left = []
-        else:
-            never_left = delete_queued(conn, item.referral, [item.kind])
-        taken_back = remove_events(conn, item.referral, never_left) if item.kind == Kind.DISCLOSURE else 0
-
-        def adjust(record: ReferralRecord, kind: str = item.kind, taken_back: int = taken_back) -> ReferralRecord:
-            if kind == Kind.DISCLOSURE:
-                disclosed_at = None if taken_back else record.disclosed_at
-                return record._replace(hold="awaiting-disclosure", disclosed_at=disclosed_at)
-            return record._replace(undeliverable=True)
-
-        change_by_id(node, conn, item.referral, what=f"{item.kind}-barred", adjust=adjust)
 
 
 async def _on_their_way(node: Node, items: list[OutgoingRecord]) -> list[OutgoingRecord]:

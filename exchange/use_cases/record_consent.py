@@ -16,6 +16,7 @@ from exchange.storage.access import add_audit
 from exchange.storage.consents import StaleConsentError, insert_consent, save_consent, subject_exists
 from exchange.storage.database import Connection
 from exchange.use_cases.acting import Acting
+from exchange.use_cases.barring import bar_what_she_took_back
 from exchange.use_cases.consent_records import consent_view, read_record, stored
 from exchange.use_cases.errors import InvalidError
 from exchange.use_cases.idempotency import Idempotency, Keep, Stored, once
@@ -94,7 +95,7 @@ async def renew_consent(node: Node, acting: Acting, consent_id: str, request: Re
 
 
 async def narrow_consent(node: Node, acting: Acting, consent_id: str, request: ProvisionsRequest) -> ConsentView:
-    """She allows less than before; it can take away and never add.
+    """She allows less than before; it can take away and never add. What waits to leave and may hold more is destroyed.
 
     Raises:
         NotFoundError, ConflictError, InvalidError: there is none, it has ended, or something would be added.
@@ -121,6 +122,7 @@ async def _change(
 
     def commit(conn: Connection) -> None:
         save_consent(conn, stored(node, changed, unit), read_version=record.version)
+        bar_what_she_took_back(node, conn, record, changed)
         _audit(conn, node, acting, action, consent_id)
 
     try:

@@ -1,136 +1,112 @@
-"""The sender takes a referral back, or somebody says that it should never have been."""
+"""She allows less than before: what waits to leave and may hold more does not leave, and a worker is told."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 import pytest
 from support.federation import Federation
-from support.people import CANARIES
-from support.stories import begin, refusal, said_inside
+from support.stories import Story, begin, content, now_of, safe_contact
 
+from contracts.vocabulary import Group
 from exchange.demo.federation import HELPLINE, SHELTER
-from exchange.schemas.inbox import DecisionRequest, RecallAnswerRequest
+from exchange.schemas.inbox import DecisionRequest
+from exchange.use_cases.release_disclosure import release_due
+
+_ALL = {Group.NEED, Group.SAFETY, Group.HEALTH, Group.NAME, Group.CONTACT, Group.PLACE}
 
 
-async def test_recalled_before_it_left_the_offer_never_leaves(two: Federation) -> None:
-    story = await begin(two, travel=False)
-    act = await story.asks.referrals.recall(story.id)
-    assert act.referral.state == "recalled"
+async def allows(story: Story, groups: set[Group]) -> None:
+    record = (await story.asks.consents.read(story.consent)).record
+    less = [line.model_copy(update={"groups": frozenset(groups)}) for line in record.provisions]
+    await story.asks.consents.narrow(story.consent, tuple(less))
+
+
+async def _offers(_two: Federation, _story: Story) -> None:
+    """It waits since the beginning."""
+
+
+async def _releases(two: Federation, story: Story) -> None:
     await story.travel()
-    assert story.kinds_posted() == ["recall"]
-    await story.both_say("recalled")
-    assert (await story.outgoing()) == {"recall": ["delivered"]}
-    assert not await story.items("offer")
+    await _accepted(two, story)
+    await release_due(two[HELPLINE].node)
 
 
-async def test_recalled_before_acceptance_the_held_disclosure_is_deleted(two: Federation) -> None:
-    story = await begin(two)
-    await story.asks.referrals.recall(story.id)
-    assert "disclosure" not in await story.outgoing()
-    await story.travel()
-    await story.both_say("recalled")
-    assert (await refusal(story.decides("accepted"))).code == "state-forbids"
-    inside = await said_inside(two)
-    assert not any(word.encode() in inside for word in CANARIES)
-
-
-async def test_an_acceptance_that_crossed_the_recall_releases_nothing(two: Federation) -> None:
-    story = await begin(two)
-    await story.asks.referrals.recall(story.id)
+async def _accepted(two: Federation, story: Story) -> None:
+    """The helpline has heard it, and has not sent anything yet."""
     await story.helps.inbox.decide(await story.offer(), DecisionRequest(decision="accepted"))
+    await two[SHELTER].courier.run_once()
+
+
+async def _informs(two: Federation, story: Story) -> None:
     await story.travel()
-    await story.both_say("recalled")
-    assert "disclosure" not in story.kinds_posted()
-    assert not (await story.flags()).disclosed
+    await story.decides("information-requested", fields=["party"])
+    two.cut_off(SHELTER)
+    await story.asks.referrals.send_information(
+        story.id, content(party={"adults": 1, "dependants": [], "infant_or_pregnant": False})
+    )
 
 
-async def test_recalled_after_acceptance(two: Federation) -> None:
-    story = await begin(two)
+async def _changes_the_plan(two: Federation, story: Story) -> None:
+    await story.travel()
     await story.decides("accepted")
-    await story.asks.referrals.recall(story.id)
+    two.cut_off(SHELTER)
+    await story.asks.referrals.update_safe_contact(story.id, safe_contact(now_of(two)))
+
+
+WAITS: dict[str, tuple[Callable[[Federation, Story], Awaitable[None]], str, set[Group], set[Group]]] = {
+    "an offer": (_offers, "offer", {Group.NEED}, {Group.NAME, Group.CONTACT, Group.PLACE}),
+    "her name": (_releases, "disclosure", {Group.NAME}, {Group.HEALTH}),
+    "information": (_informs, "information", {Group.NEED}, {Group.NAME}),
+    "a changed plan": (_changes_the_plan, "update", {Group.CONTACT}, {Group.HEALTH}),
+}
+"""What waits, its kind, what she takes back of it, and what cannot be inside."""
+
+
+@pytest.mark.parametrize("what", WAITS)
+async def test_what_waits_and_may_hold_what_she_took_back_is_destroyed_and_told(two: Federation, what: str) -> None:
+    waits, kind, taken_back, _ = WAITS[what]
+    story = await begin(two, travel=False)
+    await waits(two, story)
+    assert (await story.outgoing())[kind][-1] == "queued"
+    await allows(story, _ALL - taken_back)
+    assert "queued" not in (await story.outgoing()).get(kind, [])
+    assert (await story.changes())[-1] == f"{kind}-barred"
+    flags = await story.flags()
+    assert (flags.undeliverable, flags.awaiting_disclosure) == (kind != "disclosure", kind == "disclosure")
+    assert not flags.disclosed or kind == "update"
+    two.connect(SHELTER)
     await story.travel()
-    await story.both_say("recalled")
-    assert (await refusal(story.reports("in-service"))).code == "state-forbids"
-    assert (await story.asks.referrals.recall(story.id)).repeated
+    assert kind not in story.kinds_posted()
 
 
-@pytest.mark.parametrize(
-    ("agreed", "state"),
-    [pytest.param(True, "recalled", id="the-service-stops"), pytest.param(False, "in-service", id="it-continues")],
-)
-async def test_in_service_the_receiver_is_asked_and_answers(two: Federation, agreed: bool, state: str) -> None:
+@pytest.mark.parametrize("what", WAITS)
+async def test_what_holds_nothing_of_it_arrives(two: Federation, what: str) -> None:
+    waits, kind, _, elsewhere = WAITS[what]
+    story = await begin(two, travel=False)
+    await waits(two, story)
+    await allows(story, _ALL - elsewhere)
+    two.connect(SHELTER)
+    await story.travel()
+    assert (await story.opened(kind)).content is not None
+
+
+async def test_of_an_offer_of_which_nothing_may_go_nothing_goes(two: Federation) -> None:
+    story = await begin(two, travel=False)
+    await allows(story, {Group.HEALTH})
+    await story.travel()
+    assert story.kinds_posted() == []
+
+
+async def test_what_may_have_arrived_is_not_sent_again_and_stays_on_record(two: Federation) -> None:
     story = await begin(two)
-    await story.decides("accepted")
-    await story.reports("in-service")
-    offer = await story.offer()
-    early = await refusal(story.helps.inbox.answer_recall(offer, RecallAnswerRequest(agreed=agreed)))
-    assert early.code == "no-recall"
-    await story.asks.referrals.recall(story.id)
-    await story.travel()
-    await story.both_say("recall-requested")
-    await story.helps.inbox.answer_recall(offer, RecallAnswerRequest(agreed=agreed))
-    await story.travel()
-    await story.both_say(state)
-    if not agreed:
-        await story.reports("completed")
-        await story.both_say("completed")
-
-
-async def test_in_service_that_crossed_the_recall_is_asked_all_the_same(two: Federation) -> None:
-    story = await begin(two)
-    await story.decides("accepted")
-    two.leave(HELPLINE)
-    await story.reports("in-service")
-    two.leave(SHELTER)
-    two.come_back(HELPLINE)
-    act = await story.asks.referrals.recall(story.id)
-    assert act.referral.state == "recalled"
-    two.come_back(SHELTER)
-    two.clock.pass_by(seconds=10)
-    await story.travel()
-    await story.both_say("recall-requested")
-
-
-async def test_a_completed_referral_is_not_recalled(two: Federation) -> None:
-    story = await begin(two)
-    await story.decides("accepted")
-    await story.reports("in-service", "completed")
-    assert (await refusal(story.asks.referrals.recall(story.id))).code == "state-forbids"
-    await story.both_say("completed")
-
-
-async def test_entered_in_error_by_the_referring_side(two: Federation) -> None:
-    story = await begin(two)
-    act = await story.asks.referrals.enter_in_error(story.id)
-    assert act.referral.state == "entered-in-error"
-    assert "disclosure" not in await story.outgoing()
-    await story.travel()
-    await story.both_say("entered-in-error")
-    assert (await refusal(story.decides("accepted"))).code == "state-forbids"
-
-
-async def test_entered_in_error_by_the_receiving_side(two: Federation) -> None:
-    story = await begin(two)
-    await story.helps.inbox.enter_in_error(await story.offer())
-    await story.travel()
-    await story.both_say("entered-in-error")
-    assert "disclosure" not in await story.outgoing()
-    assert (await story.helps.inbox.enter_in_error(await story.offer())).repeated
-
-
-async def test_an_error_is_declared_even_after_the_end(two: Federation) -> None:
-    story = await begin(two)
-    await story.decides("accepted")
-    await story.reports("in-service", "completed")
-    await story.helps.inbox.enter_in_error(await story.offer())
-    await story.travel()
-    await story.both_say("entered-in-error")
-
-
-async def test_her_no_weighs_more_than_an_error_and_an_error_more_than_a_recall(two: Federation) -> None:
-    story = await begin(two)
-    await story.asks.referrals.recall(story.id)
-    await story.asks.referrals.enter_in_error(story.id)
-    await story.travel()
-    await story.both_say("entered-in-error")
-    await story.says_no("stop-service")
-    await story.both_say("withdrawn")
+    await _accepted(two, story)
+    two.network.answers_lost = True
+    await two.travel(rounds=1)
+    two.network.answers_lost = False
+    assert (await story.outgoing())["disclosure"] == ["queued"]
+    posted = len(story.kinds_posted())
+    await allows(story, _ALL - {Group.NAME})
+    await story.later(hours=1)
+    assert "disclosure" not in story.kinds_posted()[posted:]
+    assert (await story.flags()).disclosed

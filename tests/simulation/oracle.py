@@ -158,6 +158,8 @@ class Oracle:
             raise ViolationError("leaked", f"nobody asked for this {envelope.kind}")
         if not any(self._covered(one, envelope, fields, content) for one in mine):
             raise ViolationError("leaked", f"{envelope.kind} holds more than was permitted: {sorted(fields)}")
+        if not any(self._still_covered(one, envelope, fields) for one in mine):
+            raise ViolationError("leaked", f"{envelope.kind} leaves after she took something back: {sorted(fields)}")
         self._check_groups(envelope, content)
         if envelope.kind == "disclosure":
             self._check_released(envelope, mine)
@@ -181,6 +183,19 @@ class Oracle:
             if fields <= permitted(agreement, sender, receiver, allowed, stage=stage, at=at):
                 return True
         return False
+
+    def _still_covered(self, one: HandIn, envelope: Opened, fields: frozenset[str]) -> bool:
+        """Whether a version that may count while it leaves allows what is inside, however long its time is over."""
+        agreement, stage = self.cast.agreement(envelope.header["contract"]), envelope.header["stage"]
+        sender, receiver = self.cast.agency(one.sender), self.cast.agency(one.receiver)
+        return any(
+            fields <= permitted(agreement, sender, receiver, allowed, stage=stage, at=allowed.given_at)
+            for allowed in (
+                version.allowed
+                for version in self.consents[one.sender, one.consent]
+                if version.ends >= self.step_begins
+            )
+        )
 
     def _consents(self, one: HandIn, envelope: Opened) -> Iterator[tuple[Allowed, int]]:
         """Every version that counted when this was handed in; for a disclosure, when it was released."""

@@ -178,9 +178,14 @@ class Reckoning:
         if str(view.state) in {"withdrawn", "recalled", "expired", "entered-in-error"}:
             return
         missing = self.oracle.undelivered.may_be_missing(case.sender, case.receiver, case.id, "offer", case.made)
-        if missing and view.flags.undeliverable:
+        if (missing or self._less_than_before(case)) and view.flags.undeliverable:
             return
         raise ViolationError("lost", "an offer did not arrive, and its sender was not told")
+
+    def _less_than_before(self, case: Case) -> bool:
+        """Whether she has taken something back: an offer that waited then, and may have held it, was destroyed."""
+        first, *later = self.oracle.consents[case.sender, case.consent.id]
+        return any(version.allowed.provisions != first.allowed.provisions for version in later)
 
     def check_destroyed(self) -> None:
         """Everything has ended long ago: only tombstones are left, on both sides."""

@@ -1,0 +1,91 @@
+"""What waits and must not leave any more: its receiver was suspended, or she allows less than before.
+
+Rules:
+
+* It is destroyed here and told (`…-barred`, `undeliverable`, or `awaiting_disclosure`): a worker telephones, or hands
+  in what may still go.
+* A disclosure that was put on its way may have arrived although no receipt came: it is not sent again, and the release
+  stays on record. Of one that never left the release is taken back.
+* When she allows less, every forward under her consent that waits is looked at in the same transaction. It stays if all
+  that may have been inside by the earlier version may still go by the new one. What is inside is sealed to its
+  receiver, also where this node made it: its groups are all that can be judged.
+* What is held for an acceptance is judged when it is released, and not here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from consent.record import ConsentRecord
+from contracts.vocabulary import Group, Stage
+from exchange.disclosure import Refused
+from exchange.disclosure_groups import GroupsQuestion, groups_allowed, may_be_inside
+from exchange.envelope.header import parse_header
+from exchange.envelope.kinds import Kind, KindClass, class_of
+from exchange.storage.database import Connection
+from exchange.storage.outbox import OutgoingRecord, delete_queued, give_up, queued_of
+from exchange.storage.referrals import ReferralRecord, referrals_of_consent, remove_events
+from exchange.use_cases.change_referral import change_by_id
+from exchange.use_cases.facts import Facts, open_facts
+from exchange.use_cases.node import Node
+
+
+def bar(node: Node, conn: Connection, items: Iterable[OutgoingRecord]) -> None:
+    """Destroy these, and others of their kind that wait for the same referral, and tell this agency's system."""
+    for item in items:
+        if class_of(Kind(item.kind)) is KindClass.ANSWER:
+            give_up(conn, item.referral, item.kind, node.clock())
+            never_left = []
+        else:
+            never_left = delete_queued(conn, item.referral, [item.kind])
+        taken_back = remove_events(conn, item.referral, never_left) if item.kind == Kind.DISCLOSURE else 0
+
+        def adjust(record: ReferralRecord, kind: str = item.kind, taken_back: int = taken_back) -> ReferralRecord:
+            if kind == Kind.DISCLOSURE:
+                disclosed_at = None if taken_back else record.disclosed_at
+                return record._replace(hold="awaiting-disclosure", disclosed_at=disclosed_at)
+            return record._replace(undeliverable=True)
+
+        change_by_id(node, conn, item.referral, what=f"{item.kind}-barred", adjust=adjust)
+
+
+def bar_what_she_took_back(node: Node, conn: Connection, before: ConsentRecord, after: ConsentRecord) -> None:
+    """She allows less than before: nothing leaves that may hold what she has taken back."""
+    for record in referrals_of_consent(conn, before.id):
+        if record.sealed_facts is None:
+            continue
+        facts = open_facts(node, record.id, record.sealed_facts)
+        waiting = [item for item in queued_of(conn, record.id) if class_of(Kind(item.kind)) is KindClass.FORWARD]
+        bar(node, conn, [item for item in waiting if _may_say_more(node, record, facts, item, before, after)])
+
+
+def _may_say_more(
+    node: Node,
+    record: ReferralRecord,
+    facts: Facts,
+    item: OutgoingRecord,
+    before: ConsentRecord,
+    after: ConsentRecord,
+) -> bool:
+    """Whether it may hold something that the earlier version let go and the new one does not."""
+    world = node.world()
+    contract, receiver = world.contracts.get(record.contract), world.roster.members.get(record.peer)
+    if contract is None or receiver is None:
+        return True
+    header = parse_header(node.open_row(item.sealed_header or b"", "outbox", "sealed_header", item.id))
+    then, now = (
+        GroupsQuestion(
+            sender=node.member,
+            receiver=receiver,
+            service=facts.service,
+            stage=Stage(header.stage or ""),
+            groups=frozenset(Group(group) for group in header.groups),
+            contract=contract,
+            consent=consent,
+            at=node.now(),
+        )
+        for consent in (before, after)
+    )
+    if isinstance(groups_allowed(now), Refused) and not isinstance(groups_allowed(then), Refused):
+        return True
+    return not may_be_inside(then) <= may_be_inside(now)
