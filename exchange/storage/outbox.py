@@ -180,9 +180,9 @@ def of_kind(conn: Connection, referral: str, kind: str) -> list[OutgoingRecord]:
 
 
 def queued_of(conn: Connection, referral: str) -> list[OutgoingRecord]:
-    """Everything about a referral that waits to leave."""
-    query = select(*_COLUMNS).where(OUTBOX.c.referral == referral, OUTBOX.c.status == "queued").order_by(OUTBOX.c.seq)
-    return [OutgoingRecord(*row) for row in conn.execute(query)]
+    """Everything about a referral that waits to leave; it does so to the end of the transaction."""
+    queued = select(*_COLUMNS).where(OUTBOX.c.referral == referral, OUTBOX.c.status == "queued")
+    return [OutgoingRecord(*row) for row in conn.execute(queued.order_by(OUTBOX.c.id).with_for_update())]
 
 
 def peers_waited_for(conn: Connection) -> frozenset[str]:

@@ -64,7 +64,8 @@ WAITS: dict[str, tuple[Callable[[Federation, Story], Awaitable[None]], str, set[
 
 
 @pytest.mark.parametrize("what", WAITS)
-async def test_what_waits_and_may_hold_what_she_took_back_is_destroyed_and_told(two: Federation, what: str) -> None:
+async def test_what_waits_and_may_hold_what_she_took_back_is_destroyed_and_told(on_both: Federation, what: str) -> None:
+    two = on_both
     waits, kind, taken_back, _ = WAITS[what]
     story = await begin(two, travel=False)
     await waits(two, story)
