@@ -8,7 +8,8 @@ Rules:
   stays on record. Of one that never left the release is taken back.
 * When she allows less, every forward under her consent that waits is looked at in the same transaction. It stays if all
   that may have been inside by the earlier version may still go by the new one. What is inside is sealed to its
-  receiver, also where this node made it: its groups are all that can be judged.
+  receiver, also where this node made it: its groups are all that can be judged. Nor does it stay where nothing can be
+  judged now, because the receiver is suspended or the contract has ended: it would leave when that is over.
 * What is held for an acceptance is judged when it is released, and not here.
 """
 
@@ -86,6 +87,6 @@ def _may_say_more(
         )
         for consent in (before, after)
     )
-    if isinstance(groups_allowed(now), Refused) and not isinstance(groups_allowed(then), Refused):
+    if any(isinstance(groups_allowed(question), Refused) for question in (then, now)):
         return True
     return not may_be_inside(then) <= may_be_inside(now)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 
 from consent.errors import ConsentInvalidError, ConsentTransitionError
 from consent.lifecycle import narrow, renew
@@ -101,7 +102,12 @@ async def narrow_consent(node: Node, acting: Acting, consent_id: str, request: P
         NotFoundError, ConflictError, InvalidError: there is none, it has ended, or something would be added.
     """
     return await _change(
-        node, acting, consent_id, "consent-narrowed", lambda record, at: narrow(record, request.provisions, at=at)
+        node,
+        acting,
+        consent_id,
+        "consent-narrowed",
+        lambda record, at: narrow(record, request.provisions, at=at),
+        beside=partial(bar_what_she_took_back, node),
     )
 
 
@@ -111,6 +117,7 @@ async def _change(
     consent_id: str,
     action: str,
     step: Callable[[ConsentRecord, datetime], ConsentRecord],
+    beside: Callable[[Connection, ConsentRecord, ConsentRecord], None] = lambda _conn, _before, _after: None,
 ) -> ConsentView:
     record, unit = await read_record(node, consent_id, acting.unit)
     try:
@@ -122,7 +129,7 @@ async def _change(
 
     def commit(conn: Connection) -> None:
         save_consent(conn, stored(node, changed, unit), read_version=record.version)
-        bar_what_she_took_back(node, conn, record, changed)
+        beside(conn, record, changed)
         _audit(conn, node, acting, action, consent_id)
 
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 
 import pytest
 from support.federation import Federation
@@ -10,6 +11,7 @@ from support.stories import Story, begin, content, now_of, safe_contact
 
 from contracts.vocabulary import Group
 from exchange.demo.federation import HELPLINE, SHELTER
+from exchange.roster import Status
 from exchange.schemas.inbox import DecisionRequest
 from exchange.use_cases.release_disclosure import release_due
 
@@ -111,3 +113,19 @@ async def test_what_may_have_arrived_is_not_sent_again_and_stays_on_record(two: 
     await story.later(hours=1)
     assert "disclosure" not in story.kinds_posted()[posted:]
     assert (await story.flags()).disclosed
+
+
+@pytest.mark.parametrize("back", [True, False], ids=["taken back", "renewed"])
+async def test_what_waits_for_a_suspended_member_is_judged_as_well(two: Federation, back: bool) -> None:
+    """Nothing may go to it now; once it is active again what she took back meanwhile must not leave."""
+    story = await begin(two, travel=False)
+    standing = {SHELTER.agency: Status.SUSPENDED}
+    await two.new_roster(member=lambda one: one.model_copy(update={"status": standing.get(one.agency, one.status)}))
+    if back:
+        await allows(story, _ALL - {Group.NEED})
+    else:
+        await story.asks.consents.renew(story.consent, now_of(two) + timedelta(days=80))
+    await two.new_roster(member=lambda one: one.model_copy(update={"status": Status.ACTIVE}))
+    await story.travel()
+    assert story.kinds_posted() == ([] if back else ["offer"])
+    assert (await story.flags()).undeliverable is back
