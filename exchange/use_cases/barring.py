@@ -16,11 +16,11 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from consent.record import ConsentRecord
-from contracts.vocabulary import Group, Stage
 from exchange.disclosure import Refused
-from exchange.disclosure_groups import GroupsQuestion, groups_allowed, may_be_inside
+from exchange.disclosure_groups import groups_allowed, may_be_inside
 from exchange.envelope.header import parse_header
 from exchange.envelope.kinds import Kind, KindClass, class_of
 from exchange.storage.database import Connection
@@ -29,6 +29,7 @@ from exchange.storage.referrals import ReferralRecord, referrals_of_consent, rem
 from exchange.use_cases.change_referral import change_by_id
 from exchange.use_cases.facts import Facts, open_facts
 from exchange.use_cases.node import Node
+from exchange.use_cases.sealed_forwards import question_about
 
 
 def bar(node: Node, conn: Connection, items: Iterable[OutgoingRecord]) -> None:
@@ -74,19 +75,8 @@ def _may_say_more(
     if contract is None or receiver is None:
         return True
     header = parse_header(node.open_row(item.sealed_header or b"", "outbox", "sealed_header", item.id))
-    then, now = (
-        GroupsQuestion(
-            sender=node.member,
-            receiver=receiver,
-            service=facts.service,
-            stage=Stage(header.stage or ""),
-            groups=frozenset(Group(group) for group in header.groups),
-            contract=contract,
-            consent=consent,
-            at=node.now(),
-        )
-        for consent in (before, after)
-    )
+    then = question_about(node, header, receiver, facts.service, contract, before)
+    now = replace(then, consent=after)
     if any(isinstance(groups_allowed(question), Refused) for question in (then, now)):
         return True
     return not may_be_inside(then) <= may_be_inside(now)

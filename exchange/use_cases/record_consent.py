@@ -117,7 +117,7 @@ async def _change(
     consent_id: str,
     action: str,
     step: Callable[[ConsentRecord, datetime], ConsentRecord],
-    beside: Callable[[Connection, ConsentRecord, ConsentRecord], None] = lambda _conn, _before, _after: None,
+    beside: Callable[[Connection, ConsentRecord, ConsentRecord], None] | None = None,
 ) -> ConsentView:
     record, unit = await read_record(node, consent_id, acting.unit)
     try:
@@ -129,7 +129,8 @@ async def _change(
 
     def commit(conn: Connection) -> None:
         save_consent(conn, stored(node, changed, unit), read_version=record.version)
-        beside(conn, record, changed)
+        if beside is not None:
+            beside(conn, record, changed)
         _audit(conn, node, acting, action, consent_id)
 
     try:

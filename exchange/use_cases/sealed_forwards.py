@@ -21,6 +21,7 @@ from exchange.disclosure_groups import GroupsQuestion, groups_allowed, may_be_in
 from exchange.envelope.header import Header
 from exchange.envelope.kinds import Kind
 from exchange.envelope.receipts import check_receipt
+from exchange.roster import Member
 from exchange.use_cases.errors import ForbiddenError, InvalidError
 from exchange.use_cases.node import Node, as_datetime
 from exchange.use_cases.refusals import changed_meanwhile
@@ -85,11 +86,22 @@ def fields_at_most(node: Node, sealed: AgencySealed, contract: Contract, consent
 
 
 def _question(node: Node, sealed: AgencySealed, contract: Contract, consent: ConsentRecord | None) -> GroupsQuestion:
-    header = sealed.header
+    return question_about(node, sealed.header, sealed.receiver, service_named(sealed.header), contract, consent)
+
+
+def question_about(
+    node: Node,
+    header: Header,
+    receiver: Member,
+    service: ServiceType,
+    contract: Contract,
+    consent: ConsentRecord | None,
+) -> GroupsQuestion:
+    """May what this header names go now?"""
     return GroupsQuestion(
         sender=node.member,
-        receiver=sealed.receiver,
-        service=service_named(header),
+        receiver=receiver,
+        service=service,
         stage=Stage(header.stage or ""),
         groups=frozenset(Group(group) for group in header.groups),
         contract=contract,
