@@ -14,6 +14,7 @@ from benchmarks.telling import tell
 from consent.lifecycle import record_consent
 from consent.record import ConsentDraft
 from consent.statements import StatementLibrary
+from contracts.canonical_json import canonical
 from contracts.decision import Question, decide
 from contracts.loader import load_contract, shipped_contract
 from contracts.vocabulary import AgencyKind, Basis, Priority, ServiceType
@@ -23,7 +24,6 @@ from exchange.envelope.header import parse_header
 from exchange.envelope.keys import AgencyKey, EpochKey
 from exchange.envelope.open import check_signature, decrypt, unwrap
 from exchange.envelope.seal import seal
-from exchange.envelope.wire import canonical
 from exchange.limits import LIMITS
 from exchange.referral.content import ReferralContent, Routing
 from exchange.roster import Member, ToldFirst

@@ -15,7 +15,6 @@ Rules:
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -24,6 +23,7 @@ from typing import Any, Final, NamedTuple
 from consent.decision import ConsentPermit
 from consent.errors import ReceiptError
 from consent.record import ConsentRecord, Provision
+from contracts.canonical_json import canonical
 from contracts.vocabulary import (
     FIELD_SPECS,
     BasisClass,
@@ -40,7 +40,6 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND_MS, _MINUTE_MS, _HOUR_MS, _DAY_MS = 1_000, 60_000, 3_600_000, 86_400_000
 _UNITS: Final = ((_DAY_MS, _HOUR_MS), (_HOUR_MS, _MINUTE_MS), (_MINUTE_MS, _SECOND_MS))
 """To which a receipt's end is rounded, and how long a receipt must last then."""
-_encode: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode
 _ID: Final = re.compile(r"[0-9a-f]{32}")
 _WITHDRAWAL_METHOD: Final = (
     "Tell anyone at this agency, in any words. You do not have to write it or say why. You choose: nothing more is "
@@ -84,7 +83,7 @@ class CutReceipt(NamedTuple):
             "issued": self.issued,
             "expires": self.expires,
         }
-        return _encode(body).encode("ascii")
+        return canonical(body)
 
 
 def cut_receipt(

@@ -13,7 +13,6 @@ Rules:
 
 from __future__ import annotations
 
-import json
 from datetime import datetime, timedelta
 from typing import Annotated, Final, Self
 
@@ -35,13 +34,13 @@ from consent.terms import (
     Sha256,
     StatementId,
 )
+from contracts.canonical_json import canonical
 from contracts.vocabulary import AgeBand, AgencyKind, Basis, Feedback, Field, Group, Purpose, WithdrawalForm
 
 DEFAULT_LIFE: Final = timedelta(days=90)
 LONGEST_LIFE: Final = timedelta(days=365)
 WARNING_BEFORE: Final = timedelta(days=14)
 MAX_PROVISIONS: Final = 50
-_encode: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode
 LIVE_STATES: Final = frozenset({ConsentState.GIVEN, ConsentState.RENEWED})
 
 
@@ -188,7 +187,7 @@ class ConsentRecord(ConsentTerms):
     def to_json_bytes(self) -> bytes:
         """The record as canonical JSON, for sealed storage. Equal records give equal bytes."""
         dumped = self.model_dump(mode="json", exclude_none=True)
-        return _encode(dumped).encode("ascii")
+        return canonical(dumped)
 
     @classmethod
     def from_json_bytes(cls, data: bytes) -> Self:

@@ -39,12 +39,13 @@ from pydantic import Field as Described
 from pydantic_core import PydanticCustomError
 
 from consent.terms import AgencyId, Country, Sha256
+from contracts.canonical_json import canonical
 from contracts.vocabulary import AgencyKind, ServiceType
 from contracts.vocabulary.term import Term
 from exchange.envelope.errors import MalformedError, StatementError, TooLargeError
 from exchange.envelope.kinds import KindClass
 from exchange.envelope.statements import Adherence, parse_statement
-from exchange.envelope.wire import canonical, from_base64url, parse_object, to_base64url
+from exchange.envelope.wire import from_base64url, parse_object, to_base64url
 from exchange.referral.canonical import problems_of
 from exchange.referral.errors import ContentProblem
 from exchange.referral.values import Codes, Day, LongName, ShortText, Yes

@@ -12,6 +12,7 @@ from fastapi import Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
+from exchange.schemas.shapes import written
 from exchange.use_cases.idempotency import Stored
 
 JSON: Final = "application/json"
@@ -30,7 +31,7 @@ def render(
     least_bytes: int = 0,
 ) -> Response:
     """An answer for this caller, now; what is shorter than `least_bytes` is filled with spaces."""
-    body = answer.model_dump_json(exclude_none=True, by_alias=True).encode().ljust(least_bytes)
+    body = written(answer).ljust(least_bytes)
     return Response(body, status_code=status, headers=dict(headers or {}), media_type=media_type)
 
 
@@ -41,7 +42,7 @@ def to_json(document: Mapping[str, Any]) -> bytes:
 
 def created(stored: Stored[T]) -> Response:
     """201 for something new, 200 for the same answer again."""
-    return render(stored.answer, status=200 if stored.repeated else _CREATED)
+    return Response(stored.body, status_code=200 if stored.repeated else _CREATED, media_type=JSON)
 
 
 def revalidated(request: Request, body: bytes, *, media_type: str = JSON, max_age: int = 0) -> Response:

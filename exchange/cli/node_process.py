@@ -49,6 +49,7 @@ def run_api(settings: Settings, listener: socket.socket) -> None:
     """Answer requests on a socket that is bound already, until told to stop."""
     import uvicorn
 
+    from exchange.api.one_write import OneWrite
     from exchange.app import create_app
     from exchange.telemetry import UVICORN_OPTIONS
 
@@ -63,6 +64,7 @@ def run_api(settings: Settings, listener: socket.socket) -> None:
     config = uvicorn.Config(
         app,
         lifespan="on",
+        http=OneWrite,
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=list(settings.trusted_proxies),
         timeout_graceful_shutdown=SHUTDOWN_S,

@@ -13,12 +13,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
+from contracts.canonical_json import canonical
 from contracts.vocabulary import VOCABULARY_VERSION, BasisClass, Group, Priority, Purpose
 from exchange.envelope.errors import MalformedError, TooLargeError, UnknownSuiteError, UnknownVocabularyError
 from exchange.envelope.kinds import ERASED_BY_NODE, HIDDEN_REFUSALS, SHAPES, Kind, KindClass, Shape, SignedBy, class_of
 from exchange.envelope.wire import (
     SIGNATURE_BYTES,
-    canonical,
     from_base64url,
     is_agency,
     is_code,

@@ -25,6 +25,7 @@ from typing import Any, Final
 from nacl.pwhash import argon2id
 from nacl.secret import Aead
 
+from contracts.canonical_json import canonical
 from exchange.envelope.errors import KeyFileError, KeyFileFault, KeyUnusableError, MalformedError, TooLargeError
 from exchange.envelope.keys import (
     KEY_BYTES,
@@ -37,7 +38,7 @@ from exchange.envelope.keys import (
     StorageKey,
 )
 from exchange.envelope.tags import Tag, framed
-from exchange.envelope.wire import canonical, from_base64url, is_positive, parse_canonical, to_base64url
+from exchange.envelope.wire import from_base64url, is_positive, parse_canonical, to_base64url
 
 FORMAT: Final = "referral-exchange-keys/v1"
 SHORTEST_PASSPHRASE: Final = 12

@@ -17,12 +17,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Generic, Self, TypeVar
 
+from contracts.canonical_json import canonical
 from exchange.envelope.errors import BadSignatureError, MalformedError, StatementError, StatementFault, TooLargeError
 from exchange.envelope.format import SIGNATURE_BYTES
 from exchange.envelope.keys import verify as verify_signature
 from exchange.envelope.tags import Tag, framed
 from exchange.envelope.wire import (
-    canonical,
     from_base64url,
     is_agency,
     is_digest,

@@ -16,6 +16,7 @@ import json
 import re
 from typing import Any, Final, NoReturn
 
+from contracts.canonical_json import canonical
 from exchange.envelope.errors import MalformedError, TooLargeError
 
 MAX_INTEGER: Final = 2**53 - 1
@@ -39,16 +40,10 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return members
 
 
-_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode
 _decode = json.JSONDecoder(parse_float=_no_float, parse_constant=_no_float).decode
 _decode_strictly = json.JSONDecoder(
     parse_float=_no_float, parse_constant=_no_float, object_pairs_hook=_no_duplicates
 ).decode
-
-
-def canonical(value: object) -> bytes:
-    """The only bytes that stand for this JSON value."""
-    return _encode(value).encode("ascii")
 
 
 def parse_canonical(data: bytes, *, longest: int) -> dict[str, Any]:

@@ -11,11 +11,11 @@ Rules:
 
 from __future__ import annotations
 
-import json
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from contracts.canonical_json import canonical
 from exchange.referral.errors import ContentInvalidError, ContentProblem
 
 _RENAMED = {
@@ -24,8 +24,6 @@ _RENAMED = {
     "enum": "unknown-term",
     "literal_error": "unknown-term",
 }
-
-_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode
 
 
 class SealedModel(BaseModel):
@@ -48,7 +46,7 @@ class SealedContent(SealedModel):
     def to_bytes(self) -> bytes:
         """The canonical JSON of this content. Equal contents give equal bytes."""
         members = self.model_dump(mode="json", by_alias=True, exclude_none=True)
-        return _encode(members).encode("ascii")
+        return canonical(members)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:

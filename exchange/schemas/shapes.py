@@ -43,3 +43,8 @@ def from_millis(at: int) -> datetime:
 def to_millis(at: datetime) -> int:
     """The integer Unix millisecond of an aware time."""
     return round(at.timestamp() * 1000)
+
+
+def written(answer: BaseModel) -> bytes:
+    """An answer as it is sent. Absent members are left out; nothing is ever null."""
+    return answer.model_dump_json(exclude_none=True, by_alias=True).encode()

@@ -19,9 +19,10 @@ from collections.abc import Iterable
 from typing import Final
 
 from consent.decision import ConsentDeny, ConsentQuestion, decide
+from contracts.canonical_json import canonical
 from contracts.vocabulary import Field
 from exchange.envelope.statements import ConsentStatus, sign_statement
-from exchange.envelope.wire import canonical, to_base64url
+from exchange.envelope.wire import to_base64url
 from exchange.referral.lifecycle import State
 from exchange.roster import Member
 from exchange.schemas.federation import ConsentStatusAnswer, ConsentStatusRequest, ReceiptStatus

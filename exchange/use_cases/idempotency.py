@@ -16,6 +16,7 @@ from typing import Generic, TypeVar
 
 from pydantic import BaseModel
 
+from exchange.schemas.shapes import written
 from exchange.storage.access import StoredAnswer, load_answer, store_answer
 from exchange.storage.database import Connection
 from exchange.storage.errors import IntegrityError
@@ -40,6 +41,8 @@ class Stored(Generic[T]):
     """An answer that is durable."""
 
     answer: T
+    body: bytes
+    """As it is sent: the same bytes each time."""
     repeated: bool
 
 
@@ -75,7 +78,7 @@ async def once(
     digest = node.storage_key.keyed_digest("idempotency", idem.body)
     row = f"{idem.client_id}/{idem.key}"
 
-    async def earlier() -> T | None:
+    async def earlier() -> Stored[T] | None:
         def read(conn: Connection) -> StoredAnswer | None:
             found = load_answer(conn, idem.client_id, idem.key)
             if found is None and beside is not None:
@@ -96,19 +99,28 @@ async def once(
                 "This request was carried out before. Its referral has been destroyed since, and the answer with it. "
                 "Nothing was done this time.",
             )
-        return model.model_validate_json(node.open_row(found.sealed_answer, "idempotency", "sealed_answer", row))
+        answer = model.model_validate_json(node.open_row(found.sealed_answer, "idempotency", "sealed_answer", row))
+        return Stored(answer, written(answer), repeated=True)
+
+    kept: tuple[BaseModel, bytes] | None = None
 
     def keep(conn: Connection, answer: BaseModel, referral: str | None) -> None:
-        sealed = node.seal_row(answer.model_dump_json().encode(), "idempotency", "sealed_answer", row)
+        nonlocal kept
+        body = written(answer)
+        kept = (answer, body)
+        sealed = node.seal_row(body, "idempotency", "sealed_answer", row)
         expires = node.clock() + node.limits.idempotency_ms
         store_answer(conn, idem.client_id, idem.key, StoredAnswer(digest, _CREATED, referral, sealed), expires)
 
     if (known := await earlier()) is not None:
-        return Stored(known, repeated=True)
+        return known
     try:
-        return Stored(await work(keep), repeated=False)
+        answer = await work(keep)
     except IntegrityError:
         # Another request with this key committed first; anything else that clashed is no repeat.
         if (known := await earlier()) is None:
             raise
-        return Stored(known, repeated=True)
+        return known
+    # Work that finds itself done before answers without keeping anything.
+    body = kept[1] if kept is not None and kept[0] is answer else written(answer)
+    return Stored(answer, body, repeated=False)

@@ -24,9 +24,10 @@ from support.lying_peer import LyingPeer, batch_of
 from support.mutations import Mutations
 from support.replacing import replace
 
+from contracts.canonical_json import canonical
 from exchange.envelope.format import Envelope
 from exchange.envelope.kinds import Kind, KindClass, SignedBy, class_of
-from exchange.envelope.wire import canonical, read_again
+from exchange.envelope.wire import read_again
 from exchange.oauth.scopes import Scope
 from exchange.schemas.federation import BatchAnswer
 

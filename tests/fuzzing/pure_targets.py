@@ -32,6 +32,7 @@ from vectors.statement_cases import CHEAP, PASSPHRASE, sample_statements
 
 from consent.errors import StatementInvalidError
 from consent.statements.library import read_statement
+from contracts.canonical_json import canonical
 from contracts.loader import ContractInvalidError, load_contract, shipped_contract
 from contracts.question_file import QuestionInvalidError, read_question
 from contracts.vocabulary import Basis, Feedback
@@ -46,7 +47,7 @@ from exchange.envelope.rewrap import rewrap, unwrap_again
 from exchange.envelope.seal import seal
 from exchange.envelope.sealed_rows import SealedRows
 from exchange.envelope.statements import Adherence, parse_statement, sign_statement
-from exchange.envelope.wire import canonical, from_base64url, to_base64url
+from exchange.envelope.wire import from_base64url, to_base64url
 from exchange.feedback import read_answer
 from exchange.messages import ForwardBody
 from exchange.oauth.assertion import make_assertion

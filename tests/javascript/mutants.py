@@ -12,13 +12,13 @@ from support.replacing import replace
 from vectors.samples import AGENCY, EPOCH, NODE, sample_envelope
 from vectors.statement_cases import sample_statements
 
+from contracts.canonical_json import canonical
 from exchange.envelope.errors import BadSignatureError, EnvelopeError
 from exchange.envelope.format import Envelope, check_on_the_wire, parse_envelope, parse_header
 from exchange.envelope.keys import EpochKey
 from exchange.envelope.kinds import Kind, KindClass, SignedBy
 from exchange.envelope.open import check_signature, decrypt, unwrap
 from exchange.envelope.statements import parse_statement
-from exchange.envelope.wire import canonical
 
 Case = dict[str, Any]
 KEYS: Final = {

@@ -90,7 +90,7 @@ class Pending:
     agency: str
     what: str
     call: Callable[[], Awaitable[None]]
-    answer: str | None = None
+    answer: bytes | None = None
     """What was answered first."""
     first_at: int = 0
     """When it was made first, by the node's clock."""
@@ -182,7 +182,7 @@ class Office:
             if stored is None:
                 pending.done = pending.done or self.alive(agency)
                 return
-            said = stored.answer.model_dump_json()
+            said = stored.body
             pending.done = True
             if pending.answer is None:
                 pending.answer = said

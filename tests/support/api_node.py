@@ -24,6 +24,7 @@ from exchange.oauth.clients import ClientKey, PeerClient, RegisteredClient
 from exchange.oauth.scopes import CLIENT_SCOPES, Scope
 from exchange.oauth.server import TokenServer
 from exchange.schemas import consents, federation, inbox, node, referrals, sealing
+from exchange.schemas.shapes import written
 from exchange.use_cases.idempotency import Stored
 
 ISSUER = "https://helpline.example"
@@ -153,7 +154,7 @@ def _answering(made: Bench, name: str, model: type[BaseModel], *, stored: bool) 
         if made.failure is not None:
             raise made.failure
         answer = model.model_validate(EXAMPLES[model])
-        return Stored(answer, made.repeated) if stored else answer
+        return Stored(answer, written(answer), made.repeated) if stored else answer
 
     return use_case
 

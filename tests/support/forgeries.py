@@ -12,11 +12,12 @@ from support.lying_peer import LyingPeer
 from support.refusals import CANARY
 from support.replacing import replace
 
+from contracts.canonical_json import canonical
 from exchange.envelope.format import Envelope
 from exchange.envelope.keys import Dek
 from exchange.envelope.kinds import Kind
 from exchange.envelope.seal import assemble, wrap_dek
-from exchange.envelope.wire import canonical, read_again
+from exchange.envelope.wire import read_again
 from exchange.limits import DAY_MS, MINUTE_MS
 
 ED25519_ORDER = 2**252 + 27742317777372353535851937790883648493

@@ -52,11 +52,12 @@ from support.forgeries import (
 from support.refusals import CANARY, Refusal
 from support.replacing import replace
 
+from contracts.canonical_json import canonical
 from contracts.vocabulary import Basis
 from exchange.envelope.keys import Dek
 from exchange.envelope.kinds import Kind
 from exchange.envelope.seal import wrap_dek
-from exchange.envelope.wire import canonical, to_base64url
+from exchange.envelope.wire import to_base64url
 from exchange.limits import DAY_MS, HOUR_MS
 
 

@@ -16,6 +16,7 @@ from sqlalchemy import func, select
 from support.federation import TestNode
 from support.replacing import replace
 
+from contracts.canonical_json import canonical
 from contracts.vocabulary import VOCABULARY_VERSION, Basis, Feedback
 from exchange.envelope.epochs import EpochStatement
 from exchange.envelope.format import Envelope
@@ -25,7 +26,7 @@ from exchange.envelope.kinds import Kind, KindClass, SignedBy, class_of
 from exchange.envelope.receipts import sign_receipt
 from exchange.envelope.seal import STOP_FILLER_BYTES, seal, seal_stop
 from exchange.envelope.statements import ReleaseStatement, sign_statement
-from exchange.envelope.wire import canonical, read_again
+from exchange.envelope.wire import read_again
 from exchange.limits import DAY_MS, HOUR_MS
 from exchange.messages import ForwardBody
 from exchange.oauth.assertion import make_assertion, token_request

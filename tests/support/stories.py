@@ -17,6 +17,7 @@ from support.federation import Federation, TestNode
 from support.people import consent_request, referral_request
 from support.replacing import replace
 
+from contracts.canonical_json import canonical
 from contracts.vocabulary import WithdrawalForm
 from exchange.client import AgencyClient
 from exchange.client.errors import ProblemError
@@ -27,7 +28,7 @@ from exchange.envelope.keys import KEY_BYTES, NONCE_BYTES
 from exchange.envelope.kinds import Kind, KindClass, class_of
 from exchange.envelope.open import decrypt
 from exchange.envelope.seal import seal
-from exchange.envelope.wire import canonical, to_base64url
+from exchange.envelope.wire import to_base64url
 from exchange.referral.contact_plan import SafeContact
 from exchange.referral.content import ReferralContent
 from exchange.schemas.federation import BatchAnswer

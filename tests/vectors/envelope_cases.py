@@ -25,11 +25,12 @@ from vectors.samples import (
     wrap_deterministically,
 )
 
+from contracts.canonical_json import canonical
 from exchange.envelope.format import Envelope, encode_header
 from exchange.envelope.keys import Dek
 from exchange.envelope.kinds import Kind, KindClass
 from exchange.envelope.seal import Sign, pad
-from exchange.envelope.wire import canonical, to_base64url
+from exchange.envelope.wire import to_base64url
 
 Case = dict[str, Any]
 OK: Final = "success"

@@ -26,6 +26,7 @@ from vectors.samples import (
     sample_release,
 )
 
+from contracts.canonical_json import canonical
 from exchange.envelope.epochs import EpochRevocation, EpochStatement, Week, state_epoch, week_of
 from exchange.envelope.format import Header
 from exchange.envelope.key_file import KdfCost, KeySet, seal_keys
@@ -43,7 +44,7 @@ from exchange.envelope.statements import (
     sign_statement,
 )
 from exchange.envelope.tags import Tag, framed
-from exchange.envelope.wire import canonical, parse_canonical, to_base64url
+from exchange.envelope.wire import parse_canonical, to_base64url
 
 Case = dict[str, Any]
 OK: Final = "success"

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from support.replacing import replace
 from vectors.samples import CREATED, DEK, sample_header, sample_receipt
 
+from contracts.canonical_json import canonical
 from contracts.vocabulary import Group, Purpose
 from exchange.envelope.errors import EnvelopeError, MalformedError
 from exchange.envelope.header import encode_header, parse_header
 from exchange.envelope.kinds import SHAPES, Kind, KindClass, SignedBy
-from exchange.envelope.wire import canonical, parse_canonical
+from exchange.envelope.wire import parse_canonical
 from exchange.limits import LIMITS
 
 KINDS = [pytest.param(kind, id=kind.value) for kind in Kind]
