@@ -44,11 +44,11 @@ from contracts.vocabulary import (
 )
 from contracts.vocabulary.terms import Purpose
 from exchange.envelope.errors import EnvelopeError
-from exchange.envelope.format import Envelope, check_on_the_wire, parse_envelope
+from exchange.envelope.format import Envelope, check_on_the_wire, digest_of, parse_envelope
 from exchange.envelope.header import Header, parse_header
-from exchange.envelope.keys import Dek, EpochKey, key_id
+from exchange.envelope.keys import Dek, EpochKey, key_id, verify
 from exchange.envelope.kinds import Kind, KindClass, SignedBy
-from exchange.envelope.open import check_signature, decrypt_committed
+from exchange.envelope.open import decrypt_committed
 from exchange.envelope.receipts import check_receipt
 from exchange.envelope.statements import ReleaseStatement, parse_statement
 from exchange.feedback import may_travel, read_answer, says_event
@@ -124,6 +124,8 @@ class ParsedItem:
 
     envelope: Envelope
     header: Header
+    signed: bytes
+    """What the signature covers."""
     digest: str
 
 
@@ -162,7 +164,8 @@ def parse_item(value: object) -> ParsedItem:
         check_on_the_wire(envelope, header)
     except EnvelopeError as error:
         raise VerificationError(error.step or 2, error.code) from error
-    return ParsedItem(envelope, header, envelope.digest())
+    signed = envelope.signed_input()
+    return ParsedItem(envelope, header, signed, digest_of(signed))
 
 
 def check_addresses(item: ParsedItem, around: Circumstances) -> None:
@@ -185,8 +188,9 @@ def check_item(item: ParsedItem, memory: ReferralMemory | None, around: Circumst
     header = item.header
     _check_times(header, around)
     sender = _check_sender(header, around)
+    key = sender.agency_key if header.signed_by is SignedBy.AGENCY else sender.node_key
     try:
-        check_signature(item.envelope, sender.agency_key if header.signed_by is SignedBy.AGENCY else sender.node_key)
+        verify(key, item.signed, item.envelope.signature)
     except EnvelopeError as error:
         raise VerificationError(8, error.code) from error
     release = _check_referral(item, memory, sender, around)

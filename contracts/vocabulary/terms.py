@@ -447,6 +447,9 @@ _GUARDIAN_BASES: Final = frozenset(
         Basis.CASEWORKER_BEST_INTEREST,
     }
 )
+_SERVICES: Final[dict[Purpose, ServiceType]] = {
+    purpose: ServiceType(purpose.removeprefix("provide-")) for purpose in Purpose if purpose is not Purpose.STATISTICS
+}
 LOCAL_DECLINE_REASONS: Final = frozenset({DeclineReason.DUPLICATE, DeclineReason.CONFLICT_OF_INTEREST})
 """Reasons that would tell a peer whether a person is known: they stay at home and travel as `other`."""
 
@@ -475,4 +478,4 @@ def purpose_for(service: ServiceType) -> Purpose:
 
 def service_of(purpose: Purpose) -> ServiceType | None:
     """The service a purpose provides; nothing for `statistics`."""
-    return None if purpose is Purpose.STATISTICS else ServiceType(purpose.removeprefix("provide-"))
+    return _SERVICES.get(purpose)

@@ -35,6 +35,7 @@ __all__ = [
     "SignedBy",
     "check_on_the_wire",
     "commitment_in",
+    "digest_of",
     "encode_header",
     "parse_envelope",
     "parse_header",
@@ -62,6 +63,11 @@ def signed_input(header: bytes, wrapped_key_digest: bytes, ciphertext_digest: by
     return framed(Tag.ENVELOPE, header, wrapped_key_digest, ciphertext_digest)
 
 
+def digest_of(signed: bytes) -> str:
+    """The digest of the envelope with this signed input: its SHA-256, in hexadecimal."""
+    return hashlib.sha256(signed).hexdigest()
+
+
 class Envelope(NamedTuple):
     """One sealed message, as it lies and as it travels. Well-formed in its lengths; nothing else is proven."""
 
@@ -79,8 +85,8 @@ class Envelope(NamedTuple):
         )
 
     def digest(self) -> str:
-        """SHA-256 of the signed input, in hexadecimal: the name of exactly these bytes."""
-        return hashlib.sha256(self.signed_input()).hexdigest()
+        """The name of exactly these bytes."""
+        return digest_of(self.signed_input())
 
     def to_json(self) -> dict[str, str]:
         """The JSON members."""

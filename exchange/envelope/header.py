@@ -60,7 +60,7 @@ class HeaderReceipt(NamedTuple):
 
     def signing_body(self) -> bytes:
         """The canonical JSON that the issuer's agency key signs: everything but the signature."""
-        members = self.members()
+        members = self._asdict()
         del members["signature"]
         return canonical(members)
 

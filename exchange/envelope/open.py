@@ -79,10 +79,9 @@ def unpad(padded: bytes) -> bytes:
     Raises:
         PaddingError: the mark is missing, something else stands behind it, or the size is not the smallest.
     """
-    marked = padded.rstrip(b"\x00")
-    if not marked.endswith(PADDING_MARK):
+    content, mark, zeros = padded.rpartition(PADDING_MARK)
+    if not mark or zeros != bytes(len(zeros)):
         raise PaddingError
-    content = marked[:-1]
     fitting = next((size for size in LIMITS.padding_bytes if len(content) < size), None)
     if fitting != len(padded):
         raise PaddingError

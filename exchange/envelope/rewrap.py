@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from nacl.bindings import crypto_aead_xchacha20poly1305_ietf_encrypt
 from nacl.secret import Aead
 
 from exchange.envelope.errors import KeyUnusableError, SealedRowError
@@ -27,8 +28,9 @@ def rewrap(dek: Dek, *, referral_key: ReferralKey, referral: str, envelope: str,
     """The data key of one envelope, wrapped under the key of its referral; `nonce` is 24 fresh random bytes."""
     if len(nonce) != NONCE_BYTES:
         raise SealedRowError
-    sealed = Aead(referral_key.secret_bytes()).encrypt(dek.secret_bytes(), _bound(referral, envelope), nonce)
-    return VERSION + bytes(sealed)
+    bound = _bound(referral, envelope)
+    sealed = crypto_aead_xchacha20poly1305_ietf_encrypt(dek.secret_bytes(), bound, nonce, referral_key.secret_bytes())
+    return VERSION + nonce + sealed
 
 
 def unwrap_again(rewrapped: bytes, *, referral_key: ReferralKey, referral: str, envelope: str) -> Dek:

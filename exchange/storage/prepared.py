@@ -115,7 +115,7 @@ class _Text:
         given: Parameters = {**self._fixed, **parameters} if self._fixed else parameters
         if self._to_driver:
             given = {**given, **{name: convert(given[name]) for name, convert in self._to_driver.items()}}
-        return given if self._names is None else [given[name] for name in self._names]
+        return given if self._names is None else list(map(given.__getitem__, self._names))
 
     def converted(self, row: Row) -> Row:
         """The row with the values that Core promises."""

@@ -21,7 +21,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any, Final, NamedTuple, TypeVar
 
 from exchange.envelope.errors import MalformedError, TooLargeError
@@ -141,7 +141,8 @@ def _circumstances(node: Node, peer: str) -> Circumstances:
         peer=peer,
         roster=world.roster,
         contract_of=world.contracts.get,
-        in_force=lambda digest, other: world.in_force(digest, node.agency, other, now),
+        # Of all items of a batch the same is asked, about one moment.
+        in_force=cache(lambda digest, other: world.in_force(digest, node.agency, other, now)),
         limits=node.limits,
         at=at,
     )
