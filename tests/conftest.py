@@ -1,5 +1,7 @@
 """Fixtures that every test folder may use; they live in tests/support. Nothing here is timed: machines differ."""
 
+import gc
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -34,6 +36,21 @@ settings.load_profile("untimed")
 
 LONG: Final = ("processes", "durability", "simulation", "security", "exchange/demo", "exchange/cli")
 """Folders with tests of many seconds."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Look for reference cycles seldom, and never among what was imported: that took a sixth of a test process's time.
+
+    What is left open in a cycle is still a failure, at the latest when the session ends.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.set_threshold(50_000)
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
