@@ -17,7 +17,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from support.node_processes import NodeProcesses, node_processes
+from support.node_processes import NURSERY, NodeProcesses, node_processes
 
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.roster import parse_roster, roster_bytes
@@ -123,7 +123,7 @@ CASES = [
 def test_says_who_must_do_what(node: NodeProcesses, tmp_path: Path, spoil: Spoil, word: str) -> None:
     home, variables = _spoiled(node, tmp_path, spoil)
     log = tmp_path / "log"
-    code = node.nursery.wait(node.nursery.start(["exchange", "serve"], variables, log))
+    code = NURSERY.wait(NURSERY.start(["exchange", "serve"], variables, log))
     _refused(code, log.read_text("utf-8"), word, home)
 
 

@@ -29,7 +29,7 @@ import httpx2
 import psycopg
 import pytest
 from sqlalchemy import create_engine, select, text
-from support.node_processes import NodeProcesses, node_processes
+from support.node_processes import NURSERY, NodeProcesses, node_processes
 from support.otlp import ReceivedTelemetry, collecting
 from support.people import consent_request, referral_request
 from support.postgres import Databases, PostgresServer, _binaries, running_server
@@ -294,7 +294,7 @@ def abort(places: Places, leaks: Leaks) -> None:
         doomed, node.running = dict(node.running), {}
         for pid in doomed.values():
             os.kill(pid, signal.SIGABRT)
-            leaks.exit_codes.append(node.nursery.wait(pid))
+            leaks.exit_codes.append(NURSERY.wait(pid))
         leaks.cores += [path for folder in (Path.cwd(), node.home) for path in folder.glob("core*") if path.is_file()]
 
 

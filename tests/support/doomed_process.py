@@ -1,9 +1,10 @@
 """Processes of nodes that kill themselves at a point a test chose.
 
 `python -m support.doomed_process` imports the program once and then forks: a process that has to start often starts
-in a moment. It reads one JSON object a line, `{"start": [role, …], "environment": …, "log": …}` or `{"wait": pid}`,
-and answers with a process id, or with the exit code once there is one. `["exchange", command, …]` instead of a role
-starts the command line.
+in a moment. Its standard input is a socket, on which it reads one JSON object a line, `{"start": [role], "environment":
+…, "log": …}` or `{"wait": pid}`, and answers with a process id, or with the exit code once there is one. A socket that
+listens comes along with the order to start an API process. `["exchange", command, …]` instead of a role starts the
+command line.
 
 Each process of a node is `exchange.cli.node_process` with additions that exist in tests only. The file `doom` in the
 node's home names a role, a moment and a place; the process of that role kills itself there, which nothing can catch:
@@ -21,10 +22,12 @@ home.
 from __future__ import annotations
 
 import functools
+import gc
 import json
 import os
 import re
 import signal
+import socket
 import sys
 import traceback
 from collections.abc import Awaitable, Callable
@@ -56,6 +59,8 @@ CALLS: Final[dict[str, tuple[type, str]]] = {
 _ID = re.compile(r"[0-9a-f]{32}")
 _ROLE: list[str] = []
 _REACHED: set[str] = set()
+_INPUTS: dict[int, int] = {}
+"""The other end of each process's standard input."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,22 +190,25 @@ def _prepare() -> None:
     exchange.startup.LIMITS = replace(LIMITS, lease_default_s=1)  # type: ignore[misc]
 
 
-def _start(order: dict[str, Any]) -> int:
+def _start(order: dict[str, Any], listeners: list[int]) -> int:
     """Fork a process of a node; its standard input stays open as long as this process lives."""
     reading, writing = os.pipe()
     child = os.fork()
     if child:
-        os.close(reading)
+        for descriptor in (reading, *listeners):
+            os.close(descriptor)
         os.write(writing, b"\n")
+        _INPUTS[child] = writing
         return child
     try:
         log = os.open(order["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         for target, source in ((0, reading), (1, log), (2, log)):
             os.dup2(source, target)
-        os.close(writing)
+        for descriptor in (reading, writing, log, *_INPUTS.values()):
+            os.close(descriptor)
         os.environ.clear()
         os.environ.update(order["environment"])
-        os._exit(_run(order["start"]))
+        os._exit(_run([*order["start"], *map(str, listeners)]))
     finally:
         # A forked process never goes back into the loop it came from.
         os._exit(1)
@@ -231,15 +239,27 @@ def _run(arguments: list[str]) -> int:
 
 def _ended(child: int) -> int | None:
     found, status = os.waitpid(child, os.WNOHANG)
-    return os.waitstatus_to_exitcode(status) if found else None
+    if not found:
+        return None
+    os.close(_INPUTS.pop(child))
+    return os.waitstatus_to_exitcode(status)
 
 
 def _obey() -> None:
-    for line in sys.stdin:
-        order = json.loads(line)
-        answer = _start(order) if "start" in order else _ended(order["wait"])
-        sys.stdout.write(json.dumps(answer) + "\n")
-        sys.stdout.flush()
+    # What was imported is looked through for cycles by none of the forked processes, and so is shared by all of them.
+    gc.freeze()
+    line = socket.socket(fileno=0)
+    received, listeners = b"", list[int]()
+    while True:
+        data, sent, _, _ = socket.recv_fds(line, 1 << 16, 1)
+        if not data:
+            return
+        received, listeners = received + data, listeners + sent
+        if received.endswith(b"\n"):
+            order = json.loads(received)
+            answer = _start(order, listeners) if "start" in order else _ended(order["wait"])
+            line.sendall(f"{json.dumps(answer)}\n".encode())
+            received, listeners = b"", list[int]()
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ answered when it is back. Everything is stopped by the process ids that were sta
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import signal
@@ -20,7 +21,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import Table, func, select
 from support.doomed_process import Doom, doom_file, transactions_file
@@ -43,15 +44,20 @@ T = TypeVar("T")
 
 
 class Nursery:
-    """The process that forks the processes of nodes, started when it is needed; see `support.doomed_process`."""
+    """The process that forks the processes of nodes, started when it is needed; see `support.doomed_process`.
 
-    def __init__(self, listeners: Sequence[socket.socket]) -> None:
-        self._listeners = listeners
-        self._process: subprocess.Popen[str] | None = None
+    There is one for each test process: it imports the program once. It ends with the test process.
+    """
 
-    def start(self, arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> int:
-        """A process of a node; its id."""
-        answer: int = self._ask({"start": arguments, "environment": environment, "log": str(log)})
+    def __init__(self) -> None:
+        self._line: socket.socket | None = None
+
+    def start(
+        self, arguments: Sequence[str], environment: Mapping[str, str], log: Path, listener: socket.socket | None = None
+    ) -> int:
+        """A process of a node, which may get a socket that listens; its id."""
+        order = {"start": arguments, "environment": environment, "log": str(log)}
+        answer: int = self._ask(order, [] if listener is None else [listener.fileno()])
         return answer
 
     def wait(self, child: int) -> int:
@@ -64,25 +70,39 @@ class Nursery:
 
     def close(self) -> None:
         """End it; what it forked has ended before, or ends with it."""
-        if self._process is not None:
-            with self._process as process:
-                process.communicate()
+        if self._line is not None:
+            self._line.close()
+            self._process.wait()
+            self._line = None
 
-    def _ask(self, order: Mapping[str, object]) -> Any:
-        if self._process is None:
+    def _ask(self, order: Mapping[str, object], descriptors: Sequence[int] = ()) -> Any:
+        if self._line is None:
+            self._line = self._begin()
+        unsent = f"{json.dumps(order)}\n".encode()
+        sent = socket.send_fds(self._line, [unsent], descriptors) if descriptors else 0
+        self._line.sendall(unsent[sent:])
+        answer = b""
+        while not answer.endswith(b"\n"):
+            answer += self._line.recv(4096) or _ended_early()
+        return json.loads(answer)
+
+    def _begin(self) -> socket.socket:
+        ours, its = socket.socketpair()
+        with its:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "support.doomed_process"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                pass_fds=[listener.fileno() for listener in self._listeners],
+                stdin=its,
                 env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"},
-                text=True,
             )
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(order) + "\n")
-        self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())
+        return ours
+
+
+def _ended_early() -> bytes:
+    raise AssertionError("The process that forks the processes of nodes has ended; what it said stands above.")
+
+
+NURSERY: Final = Nursery()
+atexit.register(NURSERY.close)
 
 
 @dataclass(slots=True)
@@ -95,7 +115,6 @@ class NodeProcesses:
     urls: Mapping[str, str]
     """`main` and `keys`."""
     listener: socket.socket
-    nursery: Nursery
     variables: Mapping[str, str] = field(default_factory=dict)
     """Further settings."""
     office: Path | None = None
@@ -113,8 +132,8 @@ class NodeProcesses:
     def start(self, *roles: str) -> None:
         """Start the API process, the courier, or (nothing named) both; the API answers when this returns."""
         for role in roles or ("api", "courier"):
-            arguments = [role, str(self.listener.fileno())] if role == "api" else [role]
-            self.running[role] = self.nursery.start(arguments, self.environment(), self.home / "node.log")
+            listener = self.listener if role == "api" else None
+            self.running[role] = NURSERY.start([role], self.environment(), self.home / "node.log", listener)
         self.wait_until_ready()
 
     def wait_until_ready(self) -> None:
@@ -143,7 +162,7 @@ class NodeProcesses:
         """Returns when the process has died as it was told to, and is not doomed any more."""
         child = self.running.pop(role)
         try:
-            assert self.nursery.wait(child) == -signal.SIGKILL
+            assert NURSERY.wait(child) == -signal.SIGKILL
         finally:
             doom_file(self.home).unlink()
 
@@ -157,7 +176,7 @@ class NodeProcesses:
         stopped = [self.running.pop(role) for role in roles or tuple(self.running)]
         for child in stopped:
             os.kill(child, signal.SIGTERM)
-        return [self.nursery.wait(child) for child in stopped]
+        return [NURSERY.wait(child) for child in stopped]
 
     def client(self, *, retries: RetryPolicy = USUAL, actor: str = "w-test") -> AgencyClient:
         """The agency's own software."""
@@ -221,17 +240,13 @@ def node_processes(
     made, _ = make_nodes(folder, plans, Environment.DEMO, new_database, keys_elsewhere=keys_elsewhere)
     with ExitStack() as stack:
         listeners = [stack.enter_context(_listening(one.port)) for one in made]
-        nursery = Nursery(listeners)
-        stack.callback(nursery.close)
         nodes = []
         for one, listener in zip(made, listeners, strict=True):
             urls = {
                 "main": one.variables.get("EXCHANGE_DATABASE_URL", f"sqlite:///{one.home / 'node.db'}"),
                 "keys": one.variables.get("EXCHANGE_KEY_DATABASE_URL", f"sqlite:///{one.home / 'keys.db'}"),
             }
-            node = NodeProcesses(
-                one.plan, one.home, one.member, urls, listener, nursery, variables, one.office, one.passphrase
-            )
+            node = NodeProcesses(one.plan, one.home, one.member, urls, listener, variables, one.office, one.passphrase)
             stack.callback(node.stop)
             nodes.append(node)
         yield nodes
