@@ -1,6 +1,7 @@
 """Fixtures that every test folder may use; they live in tests/support. Nothing here is timed: machines differ."""
 
 import gc
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -17,6 +18,7 @@ from support.databases import (
     make_on,
 )
 from support.ledger import summary
+from support.memory import memory
 from support.postgres import postgres
 
 __all__ = [
@@ -36,6 +38,16 @@ settings.load_profile("untimed")
 
 LONG: Final = ("processes", "durability", "simulation", "security", "exchange/demo", "exchange/cli")
 """Folders with tests of many seconds."""
+
+
+ROOM: Final = 6 << 30
+"""Bytes. What tests write is a gigabyte, beside a PostgreSQL for each test process."""
+
+
+def pytest_configure() -> None:
+    """Homes and databases lie in memory, if there is room: on a disk a test of nodes waits a third of its time."""
+    if (folder := memory(ROOM)) is not None:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(folder))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -26,6 +26,7 @@ import psycopg
 import pytest
 from psycopg import sql
 from sqlalchemy import make_url
+from support.memory import memory
 
 START_TIMEOUT_S: Final = 20.0
 # A test's data need not survive a power cut; synchronous_commit stays as in production.
@@ -33,7 +34,6 @@ _FLAGS: Final = (
     *("-F", "-c", "full_page_writes=off", "-c", "max_connections=150", "-c", "shared_buffers=32MB"),
     *("-c", "max_wal_size=256MB"),  # the files may lie in memory
 )
-_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - only `mkdtemp` makes something there
 _ROOM: Final = 2 << 30
 """Bytes. A test process makes some dozens of databases of eight million, and two test processes run at a time."""
 
@@ -55,8 +55,7 @@ def _binaries() -> Path:
 
 def _new_data_folder() -> Path:
     """In memory, where a machine has that: every test makes and drops databases, which costs a sixth there."""
-    roomy = _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free >= _ROOM
-    return Path(tempfile.mkdtemp(prefix="exchange-postgres-", dir=_MEMORY if roomy else None))
+    return Path(tempfile.mkdtemp(prefix="exchange-postgres-", dir=memory(_ROOM)))
 
 
 def _reachable_by_others(path: Path) -> bool:
