@@ -12,13 +12,14 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
-from support.node_processes import ONCE, PATIENCE_S, NodeProcesses, _ready, node_processes, until
+from support.node_processes import ONCE, PATIENCE_S, NodeProcesses, _ready, listening, node_processes, until
 from support.postgres import Databases
 
 from exchange.client import AgencyClient, ClientError, ProblemError, new_idempotency_key
@@ -31,11 +32,11 @@ REFERRALS, CLIENTS, POLLERS = 200, 8, 4
 
 
 @contextmanager
-def serving(node: NodeProcesses, workers: int) -> Iterator[subprocess.Popen[bytes]]:
+def serving(node: NodeProcesses) -> Iterator[subprocess.Popen[bytes]]:
     """`exchange serve`; ended by its own process id."""
     with (node.home / "serve.log").open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-c", "from exchange.cli import main; main()", "serve", "--workers", str(workers)],
+            [sys.executable, "-c", "from exchange.cli import main; main()", "serve", "--workers", "2"],
             env=node.environment(),
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -50,36 +51,37 @@ def serving(node: NodeProcesses, workers: int) -> Iterator[subprocess.Popen[byte
 
 @dataclass
 class Both:
-    """A helpline and a shelter, and the processes that serve them."""
+    """A helpline and a shelter, and how the helpline was started."""
 
     helpline: NodeProcesses
     shelter: NodeProcesses
-    stack: ExitStack
-    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    serve: subprocess.Popen[bytes]
 
-    def serve(self, workers: int = 2) -> None:
-        """Start both; they are ready when this returns."""
-        self.processes = [self.stack.enter_context(serving(node, workers)) for node in (self.helpline, self.shelter)]
-        for node in (self.helpline, self.shelter):
-            until(lambda node=node: _ready(node.member.node_url) or None, f"{node.agency} ready")  # type: ignore[misc]
+    async def stop(self) -> list[int]:
+        """SIGTERM to both at once; the exit codes."""
+        self.serve.send_signal(signal.SIGTERM)
+        codes = await asyncio.to_thread(self.shelter.stop)
+        return [*codes, await asyncio.to_thread(self.serve.wait, PATIENCE_S)]
 
-    def tell_to_stop(self) -> None:
-        """SIGTERM to both."""
-        for process in self.processes:
-            process.send_signal(signal.SIGTERM)
+
+def forked(node: NodeProcesses, *roles: str) -> None:
+    """These processes of a node; its port is closed when they end, as with `exchange serve`."""
+    with listening(urlsplit(node.member.node_url).port or 0) as node.listener:
+        node.start(*roles)
 
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory, postgres: Databases) -> Iterator[Both]:
     """On PostgreSQL, serving."""
     new_database: Callable[[str], str] = lambda _name: postgres.create()  # noqa: E731
-    folder = tmp_path_factory.mktemp("workers") / "nodes"
-    with node_processes(folder, (HELPLINE, SHELTER), new_database) as (helpline, shelter), ExitStack() as stack:
+    folder, two = tmp_path_factory.mktemp("workers") / "nodes", {"EXCHANGE_WORKERS": "2"}
+    with node_processes(folder, (HELPLINE, SHELTER), new_database, two) as (helpline, shelter):
         for node in (helpline, shelter):
-            node.listener.close()  # the port is theirs to bind
-        made = Both(helpline, shelter, stack)
-        made.serve()
-        yield made
+            node.listener.close()
+        with serving(helpline) as serve:
+            forked(shelter, "api 1", "api 2", "courier")
+            until(lambda: _ready(helpline.member.node_url) or None, "the helpline ready")
+            yield Both(helpline, shelter, serve)
 
 
 async def requests(client: AgencyClient, count: int) -> list[ReferralRequest]:
@@ -200,12 +202,12 @@ async def test_a_stop_loses_nothing(both: Both) -> None:
 
     clients = [asyncio.create_task(insist()) for _ in range(4)]
     await asyncio.wait_for(begun.wait(), PATIENCE_S)
-    both.tell_to_stop()
-    codes = [await asyncio.to_thread(process.wait, PATIENCE_S) for process in both.processes]
-    assert codes == [0, 0]
+    # An API process has stopped in order when it ends by the signal that it was sent.
+    assert await both.stop() == [-signal.SIGTERM, -signal.SIGTERM, 0, 0]
     await asyncio.gather(*clients, return_exceptions=True)
     assert answered
-    both.serve(workers=1)  # only what lies in the databases counts now
+    for node in (helpline, shelter):
+        forked(node)  # only what lies in the databases counts now
     async with helpline.client() as client:
         repeated = {key: (await client.referrals.send(request, idempotency_key=key)).id for key, request in asked}
     assert {key: repeated[key] for key in answered} == answered

@@ -169,6 +169,7 @@ def _watch_requests() -> None:
 
             await app(scope, receive, sent)
 
+        answer.let_go = app.let_go  # type: ignore[attr-defined]
         return answer
 
     exchange.app.create_app = watched

@@ -130,15 +130,19 @@ class NodeProcesses:
         return self.plan.agency
 
     def start(self, *roles: str) -> None:
-        """Start the API process, the courier, or (nothing named) both; the API answers when this returns."""
+        """Start the API process, the courier, or (nothing named) both; the API answers when this returns.
+
+        Several API processes are told apart by a number, as in `api 2`.
+        """
         for role in roles or ("api", "courier"):
-            listener = self.listener if role == "api" else None
-            self.running[role] = NURSERY.start([role], self.environment(), self.home / "node.log", listener)
+            kind = role.split()[0]
+            listener = self.listener if kind == "api" else None
+            self.running[role] = NURSERY.start([kind], self.environment(), self.home / "node.log", listener)
         self.wait_until_ready()
 
     def wait_until_ready(self) -> None:
         """Returns when the API answers."""
-        if "api" in self.running:
+        if any(role.startswith("api") for role in self.running):
             until(lambda: _ready(self.member.node_url) or None, f"{self.agency} ready; see {self.home / 'node.log'}")
 
     def environment(self) -> dict[str, str]:
@@ -239,7 +243,7 @@ def node_processes(
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     made, _ = make_nodes(folder, plans, Environment.DEMO, new_database, keys_elsewhere=keys_elsewhere)
     with ExitStack() as stack:
-        listeners = [stack.enter_context(_listening(one.port)) for one in made]
+        listeners = [stack.enter_context(listening(one.port)) for one in made]
         nodes = []
         for one, listener in zip(made, listeners, strict=True):
             urls = {
@@ -253,7 +257,8 @@ def node_processes(
 
 
 @contextmanager
-def _listening(port: int) -> Iterator[socket.socket]:
+def listening(port: int) -> Iterator[socket.socket]:
+    """A socket for a node's processes, which they share."""
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((LOOPBACK, port))
