@@ -1,5 +1,6 @@
 """Fixtures that every test folder may use; they live in tests/support. Nothing here is timed: machines differ."""
 
+import functools
 import gc
 import os
 from collections.abc import Iterator
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+import typer.testing
 from hypothesis import HealthCheck, settings
 from support.databases import (
     _templates,
@@ -34,6 +36,8 @@ __all__ = [
 
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
+# A process builds the command line once; tests call a thousand commands in one, and building took half of their time.
+typer.testing._get_command = functools.cache(typer.testing._get_command)
 
 
 LONG: Final = ("processes", "durability", "simulation", "security", "exchange/demo", "exchange/cli")
