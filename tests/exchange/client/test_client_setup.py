@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import ssl
 from pathlib import Path
 
 import pytest
 from support.scripted_node import KEY, ScriptedNode
 
 from exchange.client import AgencyClient, ClientKey, ClientSetupError
+from exchange.client.connection import _trusts_nobody
 from exchange.client.session import Call, keyed
 
 
@@ -26,6 +28,12 @@ from exchange.client.session import Call, keyed
 def test_addresses_that_could_be_overheard(url: str) -> None:
     with pytest.raises(ClientSetupError):
         AgencyClient(url, "case-system", KEY)
+
+
+def test_where_there_is_no_tls_no_certificate_would_do() -> None:
+    context = _trusts_nobody()
+    assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
+    assert context.get_ca_certs() == []
 
 
 @pytest.mark.parametrize(
