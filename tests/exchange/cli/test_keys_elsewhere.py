@@ -9,28 +9,33 @@ from pathlib import Path
 
 import pytest
 from click.testing import Result
-from support.node_processes import until
+from support.node_processes import NodeProcesses, node_processes, until
+from support.real_nodes import TwoNodes
 from typer.testing import CliRunner
 
 from exchange.cli.application import app
-from exchange.demo.federation import HELPLINE, SHELTER, RunningFederation, RunningNode, running_federation
+from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.demo.people import melati
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningFederation]:
+def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoNodes]:
     """Two nodes, and the folders of their agencies' own machines."""
     folder = tmp_path_factory.mktemp("nodes") / "f"
-    with running_federation(folder, (HELPLINE, SHELTER), keys_elsewhere=True) as federation:
-        yield federation
+    with node_processes(folder, (HELPLINE, SHELTER), keys_elsewhere=True) as nodes:
+        for node in nodes:
+            node.start()
+        yield {node.plan: node for node in nodes}
 
 
 @pytest.fixture
-def shelter(both: RunningFederation) -> RunningNode:
+def shelter(both: TwoNodes) -> NodeProcesses:
     return both[SHELTER]
 
 
-def run(shelter: RunningNode, *words: str, home: Path | None = None, code: int = 0, typed: str | None = None) -> Result:
+def run(
+    shelter: NodeProcesses, *words: str, home: Path | None = None, code: int = 0, typed: str | None = None
+) -> Result:
     variables = {
         "EXCHANGE_HOME": str(home or shelter.office),
         "EXCHANGE_AGENCY_PASSPHRASE": shelter.passphrase,
@@ -41,7 +46,7 @@ def run(shelter: RunningNode, *words: str, home: Path | None = None, code: int =
     return result
 
 
-def published_here(shelter: RunningNode) -> list[str]:
+def published_here(shelter: NodeProcesses) -> list[str]:
     """The weekly keys that the folder has, the lowest number first."""
     identity = shelter.identity()
     try:
@@ -50,7 +55,7 @@ def published_here(shelter: RunningNode) -> list[str]:
         identity.store.close()
 
 
-def test_weekly_keys_are_revoked_where_they_are(shelter: RunningNode) -> None:
+def test_weekly_keys_are_revoked_where_they_are(shelter: NodeProcesses) -> None:
     run(shelter, "keys", "publish")
     first = published_here(shelter)
     said = run(shelter, "keys", "revoke", "--since", "2026-01-02T03:04:05").output
@@ -63,13 +68,13 @@ def test_weekly_keys_are_revoked_where_they_are(shelter: RunningNode) -> None:
 
 
 @pytest.mark.parametrize("since", ["2999-01-01T00:00:00", "1970-01-01T00:00:00"], ids=["future", "never"])
-def test_not_since_a_time_that_cannot_be(shelter: RunningNode, since: str) -> None:
+def test_not_since_a_time_that_cannot_be(shelter: NodeProcesses, since: str) -> None:
     before = published_here(shelter)
     run(shelter, "keys", "revoke", "--since", since, code=1)
     assert published_here(shelter) == before
 
 
-def test_a_recall_is_answered_a_fresh_disclosure_handed_in_and_copies_are_attested(both: RunningFederation) -> None:
+def test_a_recall_is_answered_a_fresh_disclosure_handed_in_and_copies_are_attested(both: TwoNodes) -> None:
     helpline, shelter, her = both[HELPLINE], both[SHELTER], melati(datetime.now(UTC))
     for agency in (helpline, shelter):
         run(agency, "keys", "publish")
@@ -97,7 +102,7 @@ def test_a_recall_is_answered_a_fresh_disclosure_handed_in_and_copies_are_attest
     assert "copies are destroyed is on record" in run(shelter, "inbox", "destroyed", offer).output
 
 
-def arrived(shelter: RunningNode, kind: str) -> str:
+def arrived(shelter: NodeProcesses, kind: str) -> str:
     """The item of this kind, once it is there."""
 
     def found() -> str | None:
@@ -107,7 +112,7 @@ def arrived(shelter: RunningNode, kind: str) -> str:
     return until(found, f"the {kind} to arrive")
 
 
-def stands(helpline: RunningNode, referral: str, state: str) -> str:
+def stands(helpline: NodeProcesses, referral: str, state: str) -> str:
     """What is shown of the referral, once it is so."""
 
     def shown() -> str | None:
