@@ -25,7 +25,6 @@ from exchange.cli.examination import (
     look_at_variables,
     read_federation,
 )
-from exchange.cli.examining_databases import look_at_databases
 from exchange.cli.passphrase import passphrase_of
 from exchange.cli.profile import HomeOption
 from exchange.limits import SECOND_MS
@@ -49,6 +48,8 @@ def doctor(
 
 def examine(settings: Settings, passphrase: str, *, offline: bool) -> list[Finding]:
     """Every finding, in the order in which a person would repair."""
+    from exchange.cli.examining_databases import look_at_databases
+
     federation = read_federation(settings)
     findings = [
         *look_at_settings(settings, federation),

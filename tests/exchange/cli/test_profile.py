@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -79,3 +81,8 @@ def test_an_address_in_the_open_is_refused(tmp_path: Path) -> None:
     write_profile(tmp_path, PROFILE.model_copy(update={"url": "http://node.example"}))
     with pytest.raises(ClientSetupError, match="https"):
         open_client(tmp_path, None)
+
+
+def test_a_command_loads_neither_a_database_nor_a_server() -> None:
+    code = "import sys, exchange.cli.application; sys.exit(bool({'sqlalchemy', 'fastapi'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[3], check=False).returncode == 0
