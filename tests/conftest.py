@@ -44,13 +44,9 @@ LONG: Final = ("processes", "durability", "simulation", "security", "exchange/de
 """Folders with tests of many seconds."""
 
 
-ROOM: Final = 6 << 30
-"""Bytes. What tests write is a gigabyte, beside a PostgreSQL for each test process."""
-
-
 def pytest_configure() -> None:
     """Homes and databases lie in memory, if there is room: on a disk a test of nodes waits a third of its time."""
-    if (folder := memory(ROOM)) is not None:
+    if (folder := memory()) is not None:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(folder))
 
 

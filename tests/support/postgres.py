@@ -34,8 +34,6 @@ _FLAGS: Final = (
     *("-F", "-c", "full_page_writes=off", "-c", "max_connections=150", "-c", "shared_buffers=32MB"),
     *("-c", "max_wal_size=256MB"),  # the files may lie in memory
 )
-_ROOM: Final = 2 << 30
-"""Bytes. A test process makes some dozens of databases of eight million, and two test processes run at a time."""
 
 
 class NoPostgresError(Exception):
@@ -55,7 +53,7 @@ def _binaries() -> Path:
 
 def _new_data_folder() -> Path:
     """In memory, where a machine has that: every test makes and drops databases, which costs a sixth there."""
-    return Path(tempfile.mkdtemp(prefix="exchange-postgres-", dir=memory(_ROOM)))
+    return Path(tempfile.mkdtemp(prefix="exchange-postgres-", dir=memory()))
 
 
 def _reachable_by_others(path: Path) -> bool:
