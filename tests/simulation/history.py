@@ -14,21 +14,24 @@ from __future__ import annotations
 import functools
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final
 
 from simulation.blind import BlindOffice, blind_among
 from simulation.desk import Desk
-from simulation.federations import CASTS, cast_of, without, world_of
+from simulation.federations import CASTS, cast_of
+from simulation.listening import Listener
 from simulation.machines import Machine
-from simulation.network import Answer, Letter, Question, Watch
-from simulation.office import DAY, Case, Office
+from simulation.network import Answer, Letter, Question
+from simulation.office import DAY, Office
+from simulation.officers import Officers
 from simulation.opened import FORWARDS
 from simulation.oracle import Oracle, ViolationError
+from simulation.people import People, Temper
 from simulation.playground import Playground
 from simulation.reckoning import Reckoning
-from simulation.undelivered import Standing
+from simulation.weather import CALM, Weather
 from simulation.words import Words
 
 from exchange.federation.peers import greet_peers, refresh_peers
@@ -39,57 +42,9 @@ from exchange.use_cases.release_disclosure import release_due
 
 SECOND: Final = 1000
 HOUR: Final = 3600 * SECOND
-FORMS: Final = ("stop-sharing", "stop-sharing", "stop-service", "erase")
-DECISIONS: Final = ("accepted",) * 6 + ("declined", "waitlisted", "redirected", "information-requested")
 _WAITING: Final = """
     SELECT 1 FROM outbox WHERE status = 'queued' UNION SELECT 1 FROM referral WHERE hold = 'release-due' LIMIT 1
 """
-# What was taken back before its receipt came (her no, a member that was suspended) is no longer there, and not said to
-# be live: it may have arrived, and its sender does not stand behind it.
-_UNCHANGED: Final = """
-    SELECT outbox.consent_receipt FROM outbox JOIN referral ON referral.id = outbox.referral
-    WHERE outbox.consent_receipt IS NOT NULL
-    AND referral.closed_at IS NULL AND referral.destroyed_at IS NULL AND referral.blocked_at IS NULL
-"""
-PROGRESS: Final = ("scheduled", "not-reached", "not-arrived", "in-service", "in-service", "completed", "failed")
-
-
-@dataclass(frozen=True, slots=True)
-class Weather:
-    """How rough one history is."""
-
-    lost: float
-    doubled: float
-    held_back: float
-    deaths: float
-    wrong_clocks: bool
-    cuts: float
-
-    @classmethod
-    def of(cls, chance: random.Random) -> Weather:
-        """Some histories are calm."""
-        if chance.random() < 0.25:
-            return cls(0.0, 0.0, 0.1, 0.0, wrong_clocks=False, cuts=0.0)
-        rough = chance.choice([0.3, 1.0, 1.0, 2.0])
-        return cls(0.15 * rough, 0.12 * rough, 0.3, 0.03 * rough, wrong_clocks=chance.random() < 0.5, cuts=0.08 * rough)
-
-
-CALM: Final = Weather(0.0, 0.0, 0.0, 0.0, wrong_clocks=False, cuts=0.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Temper:
-    """What people are like in one history."""
-
-    her_no: float
-    """How often she says no: seldom enough in most histories for a service to come to its end."""
-    her_less: float
-    """How often she allows less while the receiver has not been told who she is."""
-
-    @classmethod
-    def of(cls, chance: random.Random) -> Temper:
-        """Some say no at once."""
-        return cls(chance.choice([0.01, 0.01, 0.03, 0.06, 0.3]), chance.choice([0.0, 0.05, 0.3]))
 
 
 @dataclass(slots=True)
@@ -123,13 +78,6 @@ def play(ground: Playground, seed: int) -> Outcome:
     return Outcome(seed, violation, history.lines, oracle.judged, len(history.office.cases), history.deaths)
 
 
-@dataclass(slots=True)
-class _Roster:
-    version: int = 1
-    suspended: str | None = None
-    second: bool = False
-
-
 class History:
     """The scheduler of one seed."""
 
@@ -139,20 +87,19 @@ class History:
         self.network = ground.network
         self.chance = random.Random(f"history {seed}")
         self.cast = cast_of(self.chance.randrange(CASTS))
-        self.count = self.chance.choice([2, 2, 2, 2, 2, 2, 3, 3, 4])
+        count = self.chance.choice([2, 2, 2, 2, 2, 2, 3, 3, 4])
         self.weather = Weather.of(self.chance)
-        self.temper = Temper.of(self.chance)
+        temper = Temper.of(self.chance)
         self.oracle = Oracle(self.cast, ground.private_half)
         self.words = Words(self.oracle)
-        watch = Watch(self._leaves, self._answered, self._heard)
-        blind = blind_among(list(ground.machines)[: self.count], seed)
-        self.machines = ground.begin(self.cast, self.count, seed, watch, blind)
+        self.officers = Officers(self.cast, self.chance, self.trace)
+        listener = Listener(self.oracle, self.words, self.loop, self.officers.standing)
+        blind = blind_among(list(ground.machines)[:count], seed)
+        self.machines = ground.begin(self.cast, count, seed, listener.watch(), blind)
+        self.officers.machines = self.machines
         self.names = list(self.machines)
         self.lines: list[str] = []
         self.deaths = 0
-        self.roster = _Roster()
-        self.published = {1: _Roster()}
-        """What the officers decided, by the roster's version."""
         self.blind = {
             name: BlindOffice(
                 ground.softwares[name], self.oracle, self.words, random.Random(f"workers {name} {seed}"), self.trace
@@ -162,6 +109,7 @@ class History:
         self.oracle.blind = frozenset(blind)
         self.office = Office(self.chance, self.cast, self.oracle, self.machines, self.trace, self.blind)
         self.desk = Desk(self.office, self.chance, self.words)
+        self.people = People(temper, self.desk, self.cast, self.names, self.chance)
         self.couriers: set[str] = set()
         for machine in self.machines.values():
             machine.dies = self._dies
@@ -174,9 +122,9 @@ class History:
     def play(self) -> None:
         """All of it."""
         first = self.chance.sample(self.names, 2)
-        self._step([lambda: self.office.records_consent(first[0], self._others(first[0]))])
+        self._step([lambda: self.office.records_consent(first[0], self.people.others(first[0]))])
         for _ in range(self.chance.choice([1, 1, 2])):
-            self._step([self._referral])
+            self._step([self.people.referral])
         self._good_days()
         for _ in range(self.chance.randint(8, 24)):
             self._check_failures()
@@ -198,7 +146,7 @@ class History:
         rough, self.weather = self.weather, CALM
         for _ in range(self.chance.choice([0, 0, 1, 2, 3, 4, 6])):
             for case in self.office.cases:
-                way = self._next_step(case)
+                way = self.people.next_step(case)
                 if way is not None:
                     self._step([way])
             self._round()
@@ -207,7 +155,7 @@ class History:
     def _last_words(self) -> None:
         """How it goes was said and has not left, and she stops sharing: few histories come to that by themselves."""
         for case in self.office.cases:
-            if self._disclosed(case) and not self._over(case) and self.chance.random() < 0.5:
+            if self.people.disclosed(case) and not self.people.over(case) and self.chance.random() < 0.5:
                 state = self.chance.choice(["in-service", "completed", "failed", "failed"])
                 self._step([functools.partial(self.desk.reports, case, state)])
                 self._step([functools.partial(self.office.says_no, case.receiver, "stop-sharing", case, None)])
@@ -241,15 +189,11 @@ class History:
             self._trouble()
 
     def _work(self) -> None:
-        ways = self._ways()
+        ways = self.people.ways()
         if ways:
             self._step(ways)
         else:
             self._pump()
-
-    def _ways(self) -> list[Callable[[], Awaitable[None]]]:
-        found = (self._some_work() for _ in range(self.chance.choice([1, 1, 1, 2, 3])))
-        return [way for way in found if way is not None]
 
     def _step(self, ways: list[Callable[[], Awaitable[None]]]) -> None:
         """Start these, and let everything run that can."""
@@ -270,7 +214,7 @@ class History:
         ends = self.oracle.passes()
         for name, machine in self.machines.items():
             self.oracle.clocks[name].append((begins, ends, machine.now()))
-            self.oracle.undelivered.standings[name].append((begins, self._standing(machine)))
+            self.oracle.undelivered.standings[name].append((begins, self.officers.standing(machine)))
             if machine.process is not None and not machine.process.alive:
                 self.deaths += 1
                 self.oracle.deaths[name].append(ends)
@@ -285,114 +229,6 @@ class History:
                 raise error
             raise ViolationError("failed", f"{type(error).__name__}: {error}")
 
-    # What people do.
-
-    def _some_work(self) -> Callable[[], Awaitable[None]] | None:
-        office, chance = self.office, self.chance
-        usable = [one for one in office.consents if not one.withdrawn]
-        if not usable or (len(usable) < 3 and chance.random() < 0.03):
-            name = chance.choice(self.names)
-            return lambda: office.records_consent(name, self._others(name))
-        if len(office.cases) < 4 and chance.random() < (0.9 if not office.cases else 0.1):
-            return self._referral
-        if not office.cases:
-            return None
-        case = chance.choice(office.cases)
-        kind = chance.random()
-        if kind < self.temper.her_no:
-            return self._her_no(case)
-        if kind < self.temper.her_no + 0.12:
-            return chance.choice([self._receiver_work, self._sender_work])(case)
-        return self._next_step(case)
-
-    def _next_step(self, case: Case) -> Callable[[], Awaitable[None]] | None:
-        """What a sensible worker would do now; nothing where she waits for the other side."""
-        desk, office, chance = self.desk, self.office, self.chance
-        if desk.offer_of(case) is None:
-            return None
-        arrived, disclosed = self.oracle.arrived, self._disclosed(case)
-        if not disclosed and office.settled(case.consent) and chance.random() < self.temper.her_less:
-            return lambda: office.narrows(case.consent)
-        words = case.said.get(case.receiver, [])
-        if self._over(case) and chance.random() < 0.8:
-            return None
-        if "accepted" not in words:
-            decision = chance.choice(DECISIONS)
-            return lambda: desk.decides(case, decision)
-        if all(one.header.get("event") != "accepted" for one in arrived.get((case.sender, case.id), [])):
-            return None
-        if not disclosed:
-            return (lambda: office.releases(case)) if chance.random() < 0.5 else None
-        if chance.random() < 0.4:
-            return self._sender_work(case)
-        states = [state for state in PROGRESS if state not in words]
-        state = chance.choice(states) if states else "completed"
-        return lambda: desk.reports(case, state)
-
-    def _disclosed(self, case: Case) -> bool:
-        """Whether the receiver has her name."""
-        return any(one.kind == "disclosure" for one in self.oracle.arrived.get((case.receiver, case.id), []))
-
-    def _over(self, case: Case) -> bool:
-        """Whether a sensible worker would still do something."""
-        stopped = any(self.oracle.stopped.get((agency, case.id)) for agency in (case.sender, case.receiver))
-        return stopped or not {"declined", "redirected"}.isdisjoint(case.said.get(case.receiver, []))
-
-    def _her_no(self, case: Case) -> Callable[[], Awaitable[None]]:
-        form, who = self.chance.choice(FORMS), self.chance.random()
-        if who < 0.25:
-            return lambda: self.office.says_no(case.receiver, form, case, None)
-        if who < 0.45:
-            return lambda: self.office.says_no(case.sender, form, None, case.consent)
-        return lambda: self.office.says_no(case.sender, form, case, None)
-
-    async def _referral(self) -> None:
-        usable = [one for one in self.office.consents if not one.withdrawn]
-        ways = [(consent, other) for consent in usable for other in self._others(consent.agency)]
-        possible = [way for way in ways if self.cast.may_refer(way[0].agency, way[1])]
-        if ways:
-            # A worker who tries what no contract allows is refused; most of them know.
-            consent, other = self.chance.choice(possible if possible and self.chance.random() < 0.9 else ways)
-            await self.office.refers(consent, other)
-
-    def _receiver_work(self, case: Case) -> Callable[[], Awaitable[None]]:
-        """Anything, sensible or not."""
-        desk, chance = self.desk, self.chance
-        decision, state = chance.choice(DECISIONS), chance.choice(PROGRESS)
-        return chance.choice(
-            [
-                lambda: desk.decides(case, decision),
-                lambda: desk.reports(case, state),
-                lambda: desk.looks(case.receiver),
-                lambda: desk.looks(case.receiver),
-                lambda: desk.answers_recall(case),
-                lambda: desk.errs(case),
-                lambda: desk.attests(case),
-            ]
-        )
-
-    def _sender_work(self, case: Case) -> Callable[[], Awaitable[None]]:
-        """Anything, sensible or not."""
-        office, chance, consent = self.office, self.chance, case.consent
-        changes = office.narrows if chance.random() < 0.7 else office.renews
-        earlier = chance.choice(office.pending)
-        return chance.choice(
-            [
-                lambda: office.releases(case),
-                lambda: office.tells(case, "disclosure"),
-                lambda: office.tells(case, "update"),
-                lambda: office.tells(case, "information"),
-                lambda: office.recalls(case),
-                lambda: office.errs(case),
-                lambda: self.desk.looks(case.sender),
-                lambda: changes(consent) if office.settled(consent) else _nothing(),
-                earlier.call,
-            ]
-        )
-
-    def _others(self, name: str) -> list[str]:
-        return [other for other in self.names if other != name]
-
     def _reads_again(self) -> None:
         """After some time somebody opens what came long ago, perhaps two at once, and she may say no meanwhile."""
         arrived = self.oracle.arrived.items()
@@ -405,7 +241,7 @@ class History:
             self.desk.begins_to_read(agency, list(dict.fromkeys([item, self.chance.choice(others)])))
             self._step([])
         if self.chance.random() < 0.2:
-            self._step([self._her_no(self.chance.choice(self.office.cases))] if self.office.cases else [])
+            self._step([self.people.her_no(self.chance.choice(self.office.cases))] if self.office.cases else [])
         self._letters()
         self._letters()
 
@@ -418,7 +254,11 @@ class History:
             if self.network.under_way and self.office.cases and self.chance.random() < 0.3:
                 # What is said while something is on its way is what is most easily overlooked.
                 case = self.chance.choice(self.office.cases)
-                self._step([self._her_no(case)] if self.chance.random() < self.temper.her_no else self._ways())
+                self._step(
+                    [self.people.her_no(case)]
+                    if self.chance.random() < self.people.temper.her_no
+                    else self.people.ways()
+                )
             for _ in range(self.chance.choice([0, 2, 4, 6])):
                 self._one_letter()
 
@@ -524,30 +364,11 @@ class History:
             machine.offset = self.chance.randrange(-50 * SECOND, 50 * SECOND)
             self.trace(f"{name} clock {machine.offset}")
         elif kind < 0.8:
-            self._new_roster()
+            self.officers.publish()
         elif machine.process is not None:
             self.trace(f"{name} asks for cards")
             process = machine.process
             self._step([_once(machine.run(refresh_peers(process.node, process.courier._transport)))])
-
-    def _new_roster(self) -> None:
-        """The officers publish; some machines have it at once, others when they look."""
-        roster = self.roster
-        if self.chance.random() < 0.5:
-            roster.suspended = None if roster.suspended else self.chance.choice(self.names)
-        else:
-            roster.second = True
-        roster.version += 1
-        self.published[roster.version] = replace(roster)
-        self.trace(f"roster {roster.version} suspended={roster.suspended} second={roster.second}")
-        world = world_of(self.cast, self.count, roster.version, roster.suspended, roster.second)
-        for machine in self.machines.values():
-            machine.newest = lambda: world
-            if self.chance.random() < 0.6:
-                machine.world = world
-        if self.chance.random() < 0.1:
-            late = self.machines[self.chance.choice(self.names)]
-            late.world = without(world, self.cast.agreements[1].contract.digest)
 
     def _dies(self, point: str) -> bool:
         if self.weather.deaths and self.chance.random() < self.weather.deaths:
@@ -562,13 +383,7 @@ class History:
         self.trace("the end")
         self.weather = CALM
         self.network.cut.clear()
-        roster = self.roster
-        if roster.suspended is not None:
-            roster.suspended, roster.version = None, roster.version + 1
-            self.published[roster.version] = replace(roster)
-        world = world_of(self.cast, self.count, roster.version, None, roster.second)
-        for machine in self.machines.values():
-            machine.world, machine.newest = world, lambda: world
+        self.officers.end_well()
         self._all_awake()
         for call in [one.call for one in self.office.pending if not one.done]:
             self._step([call])
@@ -620,33 +435,6 @@ class History:
         self._deliver_all()
         self._round(clocks=True)
 
-    def _leaves(self, sender: Machine, receiver: Machine, body: bytes) -> None:
-        # Not raised here: a courier goes on with its other peers, whatever one of them answers.
-        try:
-            self.oracle.leaves(sender.agency, receiver.agency, body, self._standing(sender).at)
-        except ViolationError as error:
-            self.loop.failures.append(error)
-
-    def _answered(self, letter: Letter) -> None:
-        receiver, answer = letter.receiver, letter.answer
-        if isinstance(answer, BatchAnswer):
-            self.oracle.answered(receiver.agency, letter.body, answer, self._standing(receiver))
-        elif isinstance(letter, Question) and answer is not None:
-            unchanged = frozenset(row[0] for row in receiver.main.rows(_UNCHANGED))
-            self.words.states(
-                receiver.agency, letter.sender.agency, letter.receipts, answer, receiver.now(), unchanged=unchanged
-            )
-
-    def _heard(self, question: Question, meant: str) -> None:
-        asker, answer = question.sender, question.answer
-        if isinstance(answer, ConsentStatusAnswer):
-            self.words.heard(asker.agency, asker.process, (meant, question.receipts), answer, asker.now())
-
-    def _standing(self, machine: Machine) -> Standing:
-        assert machine.world is not None
-        published = self.published[machine.world.roster.version]
-        return Standing(machine.now(), published.suspended, published.second)
-
 
 def _results(answer: Answer) -> list[str]:
     if isinstance(answer, ConsentStatusAnswer):
@@ -663,10 +451,6 @@ def _once(task: Any) -> Callable[[], Awaitable[None]]:
 
 async def _as_coroutine(way: Callable[[], Awaitable[None]]) -> None:
     await way()
-
-
-async def _nothing() -> None:
-    pass
 
 
 def _never(_point: str) -> bool:
