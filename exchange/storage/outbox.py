@@ -201,12 +201,12 @@ def delete_queued(conn: Connection, referral: str, kinds: Iterable[str]) -> list
     return [digest for digest, attempted_at in rows if attempted_at is None]
 
 
-def give_up(conn: Connection, referral: str, kind: str, at: int) -> None:
-    """What is queued of this kind does not leave any more: its bodies are destroyed.
+def give_up(conn: Connection, referral: str, kinds: Iterable[str], at: int) -> None:
+    """What is queued of these kinds does not leave any more: its bodies are destroyed.
 
     The ids stay: it may have arrived although no receipt came, and what replies to it is no stranger.
     """
-    _GIVE_UP.run(conn, {"the_referral": referral, "settled_at": at, "the_ids": [kind]})
+    _GIVE_UP.run(conn, {"the_referral": referral, "settled_at": at, "the_ids": list(kinds)})
 
 
 class HeldBack(NamedTuple):

@@ -36,7 +36,7 @@ def bar(node: Node, conn: Connection, items: Iterable[OutgoingRecord]) -> None:
     """Destroy these, and others of their kind that wait for the same referral, and tell this agency's system."""
     for item in items:
         if class_of(Kind(item.kind)) is KindClass.ANSWER:
-            give_up(conn, item.referral, item.kind, node.clock())
+            give_up(conn, item.referral, [item.kind], node.clock())
             never_left = []
         else:
             never_left = delete_queued(conn, item.referral, [item.kind])

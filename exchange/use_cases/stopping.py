@@ -8,7 +8,7 @@ from exchange.envelope.kinds import Kind, KindClass, class_of
 from exchange.referral.lifecycle import EventName
 from exchange.stops import Stop
 from exchange.storage.database import Connection
-from exchange.storage.outbox import delete_queued
+from exchange.storage.outbox import delete_queued, give_up
 from exchange.storage.referrals import EventRecord, ReferralRecord, remove_events
 from exchange.use_cases.answers_that_wait import say_less
 from exchange.use_cases.change_referral import change_referral
@@ -24,11 +24,13 @@ def take_back(node: Node, conn: Connection, record: ReferralRecord, name: EventN
 
     A disclosure that was put on its way may have arrived although no receipt came: it is not sent again, and the
     release stays on record. Where she ends the service no answer leaves any more either: feedback is disclosure too.
-    Where she only stops sharing, what waits says less or stays at home (`answers_that_wait`).
+    Of a question the id stays: it may have arrived, and have been answered already. Where she only stops sharing, what
+    waits says less or stays at home (`answers_that_wait`).
     """
     if name is EventName.STOP_SHARING:
         say_less(node, conn, record)
     if name in {EventName.STOP_SERVICE, EventName.ERASE}:
+        give_up(conn, record.id, [Kind.INFORMATION_REQUEST.value], node.clock())
         delete_queued(conn, record.id, ANSWERS)
     unsent = delete_queued(conn, record.id, FORWARDS)
     if unsent and remove_events(conn, record.id, unsent) and record.disclosed_at is not None:

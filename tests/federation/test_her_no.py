@@ -379,3 +379,27 @@ async def test_nothing_is_told_about_a_withdrawn_referral(two: Federation) -> No
     await story.says_no("stop-service")
     problem = await refusal(story.asks.referrals.send_information(story.id, content(preferred_name=CANARY_NAME)))
     assert problem.code == "state-forbids"
+
+
+async def test_what_answers_a_question_that_was_given_up_comes_too_late(
+    on_both: Federation,
+) -> None:
+    two = on_both
+    story = await begin(two)
+    await (await begin(two)).decides("accepted")  # the shelter has a token, and knows the helpline's card
+    await story.helps.inbox.decide(
+        await story.offer(), DecisionRequest(decision="information-requested", fields=["party"])
+    )
+    two.network.answers_lost = True
+    await story.receiver.courier.run_once()
+    two.network.answers_lost = False
+    party = {"adults": 1, "dependants": [], "infant_or_pregnant": False}
+    await story.asks.referrals.send_information(story.id, content(party=party))
+    await story.says_no("stop-service", by=story.receiver, travel=False)
+    await two[HELPLINE].courier.run_once()
+    (information,) = [row for row in await story.outbox_rows() if row["kind"] == "information"]
+    assert (information["status"], information["problem"]) == ("refused", "not-legal")
+    (question,) = [row for row in await story.outbox_rows(at=story.receiver) if row["kind"] == "information-request"]
+    assert (question["status"], question["ciphertext"], question["sealed_header"]) == ("deleted", None, None)
+    await story.later(hours=1)
+    await story.both_say("withdrawn")
