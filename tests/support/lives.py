@@ -59,6 +59,8 @@ class Death:
     node: str
     doom: Doom
     step: str
+    alone: bool = False
+    """The node's courier would do the same, and may be quicker: it rests until the API process has died."""
 
 
 @dataclass
@@ -301,11 +303,14 @@ async def dying(pair: Pair, death: Death | None, step: str, work: Callable[[], A
         await work()
         return
     doomed = pair[death.node]
+    resting = ("courier",) if death.alone else ()
+    if resting:
+        await asyncio.to_thread(doomed.stop, *resting)
     doomed.doom(death.doom)
     working = asyncio.ensure_future(work())
     try:
         await asyncio.to_thread(doomed.wait_until_killed, death.doom.role)
-        await asyncio.to_thread(doomed.start, death.doom.role)
+        await asyncio.to_thread(doomed.start, death.doom.role, *resting)
         await working
     finally:
         working.cancel()
