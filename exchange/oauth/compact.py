@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from contracts.canonical_json import canonical
+
 Sign = Callable[[bytes], bytes]
 SEGMENTS = 3
 
@@ -34,7 +36,7 @@ class Compact:
 
 def write_compact(header: Mapping[str, Any], claims: Mapping[str, Any], sign: Sign) -> str:
     """Sign header and claims and join them."""
-    signing_input = f"{_encode(_to_json(header))}.{_encode(_to_json(claims))}"
+    signing_input = f"{_encode(canonical(header))}.{_encode(canonical(claims))}"
     return f"{signing_input}.{_encode(sign(signing_input.encode('ascii')))}"
 
 
@@ -54,10 +56,6 @@ def read_compact(text: str, *, at_most: int) -> Compact:
         signing_input=f"{header}.{claims}".encode("ascii"),
         signature=_decode(signature),
     )
-
-
-def _to_json(value: Mapping[str, Any]) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode("ascii")
 
 
 def _encode(data: bytes) -> str:
