@@ -95,7 +95,7 @@ async def issue_token(request: Request) -> Response:
     answer = served.node.token_server.issue(form, client, now=now)
     if isinstance(answer, TokenResponse):
         buckets = served.peers if isinstance(client, PeerClient) else served.clients
-        within_rate(buckets, answer.used_jti.client_id, now)
+        await within_rate(served, buckets, answer.used_jti.client_id, now)
         try:
             await remember_jti(served.node, answer.used_jti, peer=isinstance(client, PeerClient))
         except ConflictError:

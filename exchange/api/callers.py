@@ -98,7 +98,7 @@ class Right:
             raise InvalidTokenError("standing")
         if lacking is not None:
             raise lacking
-        within_rate(served.clients, caller.client_id, now)
+        await within_rate(served, served.clients, caller.client_id, now)
         request.state.sender = Sender(caller.client_id, served.client_room)
         return caller
 
@@ -142,7 +142,7 @@ class PeerRight(Right):
         caller = served.verifier.verify(one_header(request, "authorization"), self.scope, now=now, standing=standing)
         if caller.agency is None:
             raise InsufficientScopeError("kind", scope=self.scope)
-        within_rate(served.peers, caller.client_id, now)
+        await within_rate(served, served.peers, caller.client_id, now)
         request.state.sender = Sender(caller.client_id, served.peer_room)
         return PeerCall(served.node, caller.agency)
 
@@ -161,7 +161,8 @@ class DeliveringRight(PeerRight):
         served, size = serving(request), declared_size(request)
         count = LIMITS.batch_bytes if size is None else min(size, LIMITS.batch_bytes)
         caller = sender(request).caller
-        _in_time(served.peer_bytes.take(caller, now=served.node.clock(), count=count, size=size))
+        wait = served.peer_bytes.take(caller, now=served.node.clock(), count=count, size=size)
+        await _in_time(served, caller, wait)
         return call
 
 
@@ -183,17 +184,18 @@ def declared_size(request: Request) -> int | None:
     return int(declared) if _LENGTH.fullmatch(declared) is not None else None
 
 
-def within_rate(buckets: Buckets, caller: str, now: int) -> None:
+async def within_rate(served: Serving, buckets: Buckets, caller: str, now: int) -> None:
     """Refuse a proven caller that has used up its rate.
 
     Raises:
         RefusedRequestError: with the seconds to wait.
     """
-    _in_time(buckets.take(caller, now=now))
+    await _in_time(served, caller, buckets.take(caller, now=now))
 
 
-def _in_time(wait: int | None) -> None:
+async def _in_time(served: Serving, caller: str, wait: int | None) -> None:
     if wait is not None:
+        await served.refusals.turn(caller)
         raise RefusedRequestError("too-many-requests", headers={"Retry-After": str(wait)})
 
 

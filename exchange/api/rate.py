@@ -10,14 +10,20 @@ Rules:
 * Only proven callers have a bucket: nobody can use up another one's by naming it.
 * Of bytes there is a reserve, a bucket of its own: a small request is taken from it when the others are used up, and a
   large one never. It is all that a caller gains by making its requests small.
+* Of one caller's refusals one is told every `REFUSED_EVERY_S`, over however many connections it asks: who does not wait
+  as it was told is made to, and the others have the processor. A single refusal is told at once, and none later than
+  `REFUSED_WITHIN_S`.
 """
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections import OrderedDict
 
 REMEMBERED = 4096
+REFUSED_EVERY_S = 0.02
+REFUSED_WITHIN_S = 1.0
 _MINUTE_MS = 60_000
 
 
@@ -78,3 +84,21 @@ class ByteBuckets:
             return wait
         sooner = self._reserve.take(caller, now=now, count=count)
         return None if sooner is None else min(wait, sooner)
+
+
+class Refusals:
+    """When refused callers hear that they are."""
+
+    def __init__(self, *, remembered: int = REMEMBERED) -> None:
+        """Nobody was refused yet."""
+        self._remembered = remembered
+        self._next: OrderedDict[str, float] = OrderedDict()
+
+    async def turn(self, caller: str) -> None:
+        """Return when it is time to tell the caller."""
+        now = asyncio.get_running_loop().time()
+        turn = max(now, self._next.pop(caller, now))
+        self._next[caller] = min(turn + REFUSED_EVERY_S, now + REFUSED_WITHIN_S)
+        if len(self._next) > self._remembered:
+            self._next.popitem(last=False)
+        await asyncio.sleep(turn - now)

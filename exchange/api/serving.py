@@ -9,7 +9,7 @@ Rules:
 
 from fastapi import FastAPI, Request
 
-from exchange.api.rate import Buckets, ByteBuckets
+from exchange.api.rate import Buckets, ByteBuckets, Refusals
 from exchange.api.room import Room
 from exchange.oauth.bearer import BearerVerifier
 from exchange.schemas.problems import Who
@@ -32,6 +32,7 @@ class Serving:
             reserve=limits.peer_bytes_per_minute // limits.peer_reserve_share,
             small=limits.small_request_bytes,
         )
+        self.refusals = Refusals()
         self.client_room = Room(limits.arriving_bytes)
         self.peer_room = Room(limits.arriving_bytes)
 

@@ -26,6 +26,7 @@ from exchange.schemas.federation import ConsentStatusAnswer
 from exchange.storage.database import Database
 from exchange.storage.key_store import KeyStore
 from exchange.telemetry.measurements import Measurements
+from exchange.use_cases.precedence import Precedence
 from exchange.use_cases.turns import Turns
 
 HAND_IN_TURNS: Final = 16
@@ -101,6 +102,8 @@ class Node:
     """How many referrals are made before a look at which are stored already."""
     receiving: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
     """Of each member one batch is worked on at a time: whoever sends many at once waits for itself."""
+    precedence: Precedence = field(default_factory=Precedence)
+    """A small delivery goes before the slices of a large one."""
     consent_asked_again: dict[str, int] = field(default_factory=dict)
     """When a peer that did not answer about consents may be asked again."""
     epoch_memory: dict[tuple[str, bytes], tuple[EpochStatement, int]] = field(default_factory=dict)

@@ -9,7 +9,7 @@ Rules:
   is for what this node does not know yet: it reads the roster again once first.
 * A bad item never fails its batch.
 * All items are checked, then all are opened, then all are signed for: one step's code stays in the processor's caches
-  (`exchange.use_cases.turns`). Of two about one referral the second is judged by what the first has changed.
+  (`exchange.use_cases.turns`). A large batch gives way to small ones (`exchange.use_cases.precedence`). Of two about one referral the second is judged by what the first has changed.
 * What a peer is told must not tell whether a person is known: an unknown referral and somebody else's look alike. That
   an id is another's is found last, by an envelope that is right in every other way. A stop about another's referral is
   what one about an unknown referral is, with the same statements and everything that follows from it later: a tombstone
@@ -18,8 +18,7 @@ Rules:
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, Final, NamedTuple, TypeVar
@@ -54,8 +53,8 @@ from exchange.verification import (
     parse_item,
 )
 
-YIELD_EVERY: Final = 6
-"""Steps (three of them an item) between two turns of the event loop: a full batch must not hold up the others."""
+SMALL: Final = 6
+"""So many envelopes are a small delivery; a larger one gives way after as many steps of a kind, four of them each."""
 ATTEMPTS: Final = 4
 LATER_S: Final = 30
 PROBLEM_BASE: Final = "https://referral-exchange.example/problems#"
@@ -88,10 +87,14 @@ async def receive_envelopes(node: Node, peer: str, body: bytes) -> BatchAnswer:
     """
     values = _envelopes(node, body)
     async with node.receiving[peer]:
-        return await _receive(node, peer, [_parsed(value) for value in values])
+        if len(values) > SMALL:
+            return await _receive(node, peer, values)
+        with node.precedence.small():
+            return await _receive(node, peer, values)
 
 
-async def _receive(node: Node, peer: str, parsed: Sequence[ParsedItem | VerificationError]) -> BatchAnswer:
+async def _receive(node: Node, peer: str, values: Sequence[Any]) -> BatchAnswer:
+    parsed = [_parsed(value) async for value in _in_slices(node, values)]
     for _ in range(ATTEMPTS):
         around = _circumstances(node, peer)
         memory = await read_memory(node, peer, [item for item in parsed if isinstance(item, ParsedItem)])
@@ -158,10 +161,10 @@ async def _judge(
         place: item for place, item in enumerate(parsed) if isinstance(item, VerificationError)
     }
     for group in _about_different_referrals(parsed):
-        checked = await _each(group, found, lambda item: _checked(item, memory, around))
+        checked = await _each(node, group, found, lambda item: _checked(item, memory, around))
         keys = await _epoch_keys(node, checked.values())
-        opened = await _each(checked, found, partial(_opened, keys=keys, around=around))
-        found |= await _each(opened, found, lambda item: _absorbed(node, item, memory, around))
+        opened = await _each(node, checked, found, partial(_opened, keys=keys, around=around))
+        found |= await _each(node, opened, found, lambda item: _absorbed(node, item, memory, around))
     return [found[place] for place in range(len(parsed))]
 
 
@@ -181,12 +184,20 @@ def _about_different_referrals(parsed: Sequence[ParsedItem | VerificationError])
     yield group
 
 
+async def _in_slices(node: Node, items: Iterable[Before]) -> AsyncIterator[Before]:
+    """One after the other, and a look at what others want after every few."""
+    for count, item in enumerate(items):
+        if count and count % SMALL == 0:
+            await node.precedence.give_way()
+        yield item
+
+
 async def _each(
-    items: Mapping[int, Before], found: dict[int, _Outcome], step: Callable[[Before], After | _Repeat]
+    node: Node, items: Mapping[int, Before], found: dict[int, _Outcome], step: Callable[[Before], After | _Repeat]
 ) -> dict[int, After]:
     """One step for all of them; whom it refuses, or answers from memory, is found and goes no further."""
     left: dict[int, After] = {}
-    for count, (place, item) in enumerate(items.items(), start=1):
+    async for place, item in _in_slices(node, items.items()):
         try:
             done = step(item)
         except VerificationError as error:
@@ -196,8 +207,6 @@ async def _each(
                 found[place] = done
             else:
                 left[place] = done
-        if count % YIELD_EVERY == 0:
-            await asyncio.sleep(0)
     return left
 
 
@@ -287,7 +296,10 @@ async def _commit(node: Node, peer: str, outcomes: Sequence[_Outcome], versions:
     fresh = {arrival.referral: node.fresh_referral_key() for arrival in arrivals if arrival.message is not None}
     keys = await node.key_store.put_many(fresh, at=at) if fresh else {}
 
-    stored = [(arrival, arrived_record(node, arrival, keys.get(arrival.referral))) for arrival in arrivals]
+    stored = [
+        (arrival, arrived_record(node, arrival, keys.get(arrival.referral)))
+        async for arrival in _in_slices(node, arrivals)
+    ]
 
     def commit(conn: Connection) -> None:
         guard_versions(conn, versions)

@@ -1,6 +1,7 @@
 """Posts the same batches over and over, from a process of its own, until its standard input ends; then says what came.
 
-Usage: python -m support.flood_process URL FOLDER, with the token on the first line of standard input.
+Usage: python -m support.flood_process URL FOLDER, with the token on the first line of standard input. It says "ready"
+on a line, and begins.
 """
 
 from __future__ import annotations
@@ -41,4 +42,7 @@ async def flood(url: str, bodies: list[bytes], token: str) -> Counter[str]:
 
 if __name__ == "__main__":
     read = [path.read_bytes() for path in sorted(Path(sys.argv[2]).iterdir())]
-    sys.stdout.write(json.dumps(asyncio.run(flood(sys.argv[1], read, sys.stdin.readline().strip()))))
+    token = sys.stdin.readline().strip()
+    sys.stdout.write('"ready"\n')
+    sys.stdout.flush()
+    sys.stdout.write(json.dumps(asyncio.run(flood(sys.argv[1], read, token))))

@@ -62,7 +62,8 @@ async def _until(so: Callable[[], bool]) -> None:
 async def real_line(together: Federation, node: TestNode) -> AsyncIterator[RealLine]:
     """Serve this node on a port of its own."""
     app: Any = together.network.apps[node.port].app
-    with socket.socket() as listener:
+    # Named as TCP, as one is that a process inherits: asyncio sends at once on no other.
+    with socket.socket(proto=socket.IPPROTO_TCP) as listener:
         listener.bind(("127.0.0.1", 0))
         line = RealLine(listener.getsockname()[1])
 

@@ -11,7 +11,7 @@ from support.api_node import NOW, Bench
 
 from exchange.api import attach
 from exchange.api.bodies import LARGEST_BODY
-from exchange.api.rate import Buckets, ByteBuckets
+from exchange.api.rate import REFUSED_EVERY_S, REFUSED_WITHIN_S, Buckets, ByteBuckets, Refusals
 from exchange.limits import LIMITS
 
 
@@ -60,6 +60,39 @@ def test_never_more_than_a_burst_and_the_rate(per_minute: int, asked: list[tuple
         allowed += count if buckets.take("a", now=now, count=count) is None else 0
     # One more than there is left, once.
     assert allowed <= per_minute + now * per_minute / 60_000 + max(count for _, count in asked)
+
+
+async def test_refusals_of_one_caller_come_one_after_the_other_and_nobody_elses_wait() -> None:
+    refusals, loop = Refusals(), asyncio.get_running_loop()
+    begun = loop.time()
+
+    async def told(caller: str) -> float:
+        await refusals.turn(caller)
+        return loop.time() - begun
+
+    mine = [asyncio.create_task(told("a")) for _ in range(6)]
+    another = asyncio.create_task(told("b"))
+    took = await asyncio.gather(*mine)
+    assert all(at >= number * REFUSED_EVERY_S * 0.9 for number, at in enumerate(took))
+    assert took[0] < REFUSED_EVERY_S
+    assert await another < REFUSED_EVERY_S
+
+
+async def test_no_refusal_waits_longer_than_it_may() -> None:
+    refusals, loop = Refusals(), asyncio.get_running_loop()
+    begun = loop.time()
+    await asyncio.gather(*(refusals.turn("a") for _ in range(500)))
+    assert REFUSED_WITHIN_S * 0.9 <= loop.time() - begun < REFUSED_WITHIN_S + 2
+
+
+async def test_a_caller_that_was_forgotten_is_told_at_once() -> None:
+    refusals, loop = Refusals(remembered=1), asyncio.get_running_loop()
+    for _ in range(3):
+        await refusals.turn("a")
+    await refusals.turn("b")
+    begun = loop.time()
+    await refusals.turn("a")
+    assert loop.time() - begun < REFUSED_EVERY_S
 
 
 def _used_up() -> ByteBuckets:
