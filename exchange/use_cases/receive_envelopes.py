@@ -9,7 +9,8 @@ Rules:
   is for what this node does not know yet: it reads the roster again once first.
 * A bad item never fails its batch.
 * All items are checked, then all are opened, then all are signed for: one step's code stays in the processor's caches
-  (`exchange.use_cases.turns`). A large batch gives way to small ones (`exchange.use_cases.precedence`). Of two about one referral the second is judged by what the first has changed.
+  (`exchange.use_cases.turns`). Of two about one referral the second is judged by what the first has changed.
+* A large batch gives way to small ones (`exchange.use_cases.precedence`).
 * What a peer is told must not tell whether a person is known: an unknown referral and somebody else's look alike. That
   an id is another's is found last, by an envelope that is right in every other way. A stop about another's referral is
   what one about an unknown referral is, with the same statements and everything that follows from it later: a tombstone
