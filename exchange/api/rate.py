@@ -10,9 +10,9 @@ Rules:
 * Only proven callers have a bucket: nobody can use up another one's by naming it.
 * Of bytes there is a reserve, a bucket of its own: a small request is taken from it when the others are used up, and a
   large one never. It is all that a caller gains by making its requests small.
-* Of one caller's refusals one is told every `REFUSED_EVERY_S`, over however many connections it asks: who does not wait
-  as it was told is made to, and the others have the processor. A single refusal is told at once, and none later than
-  `REFUSED_WITHIN_S`.
+* Of one caller's refusals one is told every `REFUSED_EVERY_S`: who does not wait as it was told is made to, and the
+  others have the processor. A single one is told at once, and so are those for which the caller would wait
+  `REFUSED_WITHIN_S` and more: what waits has a connection and a part of a body in memory, and is bounded.
 """
 
 from __future__ import annotations
@@ -98,7 +98,8 @@ class Refusals:
         """Return when it is time to tell the caller."""
         now = asyncio.get_running_loop().time()
         turn = max(now, self._next.pop(caller, now))
-        self._next[caller] = min(turn + REFUSED_EVERY_S, now + REFUSED_WITHIN_S)
+        late = turn - now >= REFUSED_WITHIN_S
+        self._next[caller] = turn if late else turn + REFUSED_EVERY_S
         if len(self._next) > self._remembered:
             self._next.popitem(last=False)
-        await asyncio.sleep(turn - now)
+        await asyncio.sleep(0 if late else turn - now)
