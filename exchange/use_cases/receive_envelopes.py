@@ -55,7 +55,9 @@ from exchange.verification import (
 )
 
 SMALL: Final = 6
-"""So many envelopes are a small delivery; a larger one gives way after as many steps of a kind, four of them each."""
+"""So many envelopes are a small delivery; a larger one gives way after as many of them, at each of the costly steps."""
+LIGHT: Final = 18
+"""And after so many at the light ones: parsing them, and making their rows."""
 ATTEMPTS: Final = 4
 LATER_S: Final = 30
 PROBLEM_BASE: Final = "https://referral-exchange.example/problems#"
@@ -95,7 +97,7 @@ async def receive_envelopes(node: Node, peer: str, body: bytes) -> BatchAnswer:
 
 
 async def _receive(node: Node, peer: str, values: Sequence[Any]) -> BatchAnswer:
-    parsed = [_parsed(value) async for value in _in_slices(node, values)]
+    parsed = [_parsed(value) async for value in _in_slices(node, values, LIGHT)]
     for _ in range(ATTEMPTS):
         around = _circumstances(node, peer)
         memory = await read_memory(node, peer, [item for item in parsed if isinstance(item, ParsedItem)])
@@ -185,10 +187,10 @@ def _about_different_referrals(parsed: Sequence[ParsedItem | VerificationError])
     yield group
 
 
-async def _in_slices(node: Node, items: Iterable[Before]) -> AsyncIterator[Before]:
+async def _in_slices(node: Node, items: Iterable[Before], few: int = SMALL) -> AsyncIterator[Before]:
     """One after the other, and a look at what others want after every few."""
     for count, item in enumerate(items):
-        if count and count % SMALL == 0:
+        if count and count % few == 0:
             await node.precedence.give_way()
         yield item
 
@@ -299,7 +301,7 @@ async def _commit(node: Node, peer: str, outcomes: Sequence[_Outcome], versions:
 
     stored = [
         (arrival, arrived_record(node, arrival, keys.get(arrival.referral)))
-        async for arrival in _in_slices(node, arrivals)
+        async for arrival in _in_slices(node, arrivals, LIGHT)
     ]
 
     def commit(conn: Connection) -> None:
