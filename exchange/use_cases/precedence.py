@@ -7,19 +7,27 @@ Rules:
 
 * Large work gives way between two slices: everybody who is ready has a turn, and small work that has begun is done
   first.
-* It waits so long and no longer, slice by slice: it may become slow, and never stands still.
+* It waits `SLICE_WAITS_S` for one slice and `WAITS_S` in all, and then for nobody: small work without end, which costs
+  its maker little, makes large work a tenth of a second slower, and no more.
+* What has been done counts from the beginning of the work to its end, whatever its steps are about.
 * Small work that is behind large work, such as another delivery of the same member, has not begun.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Final
+from typing import Final, TypeVar
 
-LONGEST_S: Final = 0.02
-"""How long one slice of large work waits for small work: some forty of them are a full batch."""
+SLICE_WAITS_S: Final = 0.02
+WAITS_S: Final = 0.1
+SLICE: Final = 18
+"""What is done between two times of giving way: so many light steps, or a third as many costly ones."""
+LIGHT: Final = 1
+COSTLY: Final = 3
+
+Item = TypeVar("Item")
 
 
 class Precedence:
@@ -31,21 +39,48 @@ class Precedence:
         self._done = asyncio.Event()
 
     @contextmanager
-    def small(self) -> Iterator[None]:
-        """While this lasts, large work waits."""
+    def small(self) -> Iterator[Slices]:
+        """While this lasts, large work waits. It has no slices itself."""
         self._small += 1
         try:
-            yield
+            yield Slices(None)
         finally:
             self._small -= 1
             if not self._small:
                 self._done.set()
 
-    async def give_way(self) -> None:
-        """Return when it is large work's turn again."""
+    def large(self) -> Slices:
+        """The slices of one large work."""
+        return Slices(self)
+
+    async def give_way(self, at_most_s: float) -> float:
+        """Return when it is large work's turn again, with the seconds for which small work was waited for."""
         await asyncio.sleep(0)
-        if self._small:
-            self._done.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(LONGEST_S):
-                    await self._done.wait()
+        if not self._small or at_most_s <= 0:
+            return 0.0
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        self._done.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(at_most_s):
+                await self._done.wait()
+        return loop.time() - begun
+
+
+class Slices:
+    """How much of one work was done since others had a turn, and how long it may still wait for them."""
+
+    def __init__(self, precedence: Precedence | None) -> None:
+        """Take to whom it gives way; nobody where it is small."""
+        self._precedence = precedence
+        self._done = 0
+        self._left_s = WAITS_S
+
+    async def of(self, items: Iterable[Item], cost: int = COSTLY) -> AsyncIterator[Item]:
+        """One item after the other, and a look at what others want when a slice is done."""
+        for item in items:
+            if self._done >= SLICE and self._precedence is not None:
+                self._done = 0
+                self._left_s -= await self._precedence.give_way(min(SLICE_WAITS_S, self._left_s))
+            yield item
+            self._done += cost

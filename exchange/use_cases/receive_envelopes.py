@@ -19,7 +19,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, Final, NamedTuple, TypeVar
@@ -41,6 +41,7 @@ from exchange.use_cases.arrivals import BatchMemory, read_memory
 from exchange.use_cases.errors import InvalidError, UnavailableError
 from exchange.use_cases.errors import TooLargeError as BatchTooLargeError
 from exchange.use_cases.node import Node
+from exchange.use_cases.precedence import LIGHT, Slices
 from exchange.use_cases.store_arrival import Arrival, absorb, arrived_record, store_arrivals
 from exchange.verification import (
     CheckedItem,
@@ -55,9 +56,7 @@ from exchange.verification import (
 )
 
 SMALL: Final = 6
-"""So many envelopes are a small delivery; a larger one gives way after as many of them, at each of the costly steps."""
-LIGHT: Final = 18
-"""And after so many at the light ones: parsing them, and making their rows."""
+"""So many envelopes are a small delivery."""
 ATTEMPTS: Final = 4
 LATER_S: Final = 30
 PROBLEM_BASE: Final = "https://referral-exchange.example/problems#"
@@ -91,21 +90,21 @@ async def receive_envelopes(node: Node, peer: str, body: bytes) -> BatchAnswer:
     values = _envelopes(node, body)
     async with node.receiving[peer]:
         if len(values) > SMALL:
-            return await _receive(node, peer, values)
-        with node.precedence.small():
-            return await _receive(node, peer, values)
+            return await _receive(node, peer, values, node.precedence.large())
+        with node.precedence.small() as slices:
+            return await _receive(node, peer, values, slices)
 
 
-async def _receive(node: Node, peer: str, values: Sequence[Any]) -> BatchAnswer:
-    parsed = [_parsed(value) async for value in _in_slices(node, values, LIGHT)]
+async def _receive(node: Node, peer: str, values: Sequence[Any], slices: Slices) -> BatchAnswer:
+    parsed = [_parsed(value) async for value in slices.of(values, LIGHT)]
     for _ in range(ATTEMPTS):
         around = _circumstances(node, peer)
         memory = await read_memory(node, peer, [item for item in parsed if isinstance(item, ParsedItem)])
-        outcomes = await _judge(node, parsed, memory, around)
+        outcomes = await _judge(node, parsed, memory, around, slices)
         if _would_know_more(outcomes) and await _know_more(node):
             continue
         try:
-            await _commit(node, peer, outcomes, memory.versions)
+            await _commit(node, peer, outcomes, memory.versions, slices)
         except (StaleReferralError, IntegrityError):
             # A referral changed, or the same envelope came twice at the same time: judge again with what is there now.
             continue
@@ -158,16 +157,20 @@ _Outcome = Arrival | _Repeat | VerificationError
 
 
 async def _judge(
-    node: Node, parsed: Sequence[ParsedItem | VerificationError], memory: BatchMemory, around: Circumstances
+    node: Node,
+    parsed: Sequence[ParsedItem | VerificationError],
+    memory: BatchMemory,
+    around: Circumstances,
+    slices: Slices,
 ) -> list[_Outcome]:
     found: dict[int, _Outcome] = {
         place: item for place, item in enumerate(parsed) if isinstance(item, VerificationError)
     }
     for group in _about_different_referrals(parsed):
-        checked = await _each(node, group, found, lambda item: _checked(item, memory, around))
+        checked = await _each(slices, group, found, lambda item: _checked(item, memory, around))
         keys = await _epoch_keys(node, checked.values())
-        opened = await _each(node, checked, found, partial(_opened, keys=keys, around=around))
-        found |= await _each(node, opened, found, lambda item: _absorbed(node, item, memory, around))
+        opened = await _each(slices, checked, found, partial(_opened, keys=keys, around=around))
+        found |= await _each(slices, opened, found, lambda item: _absorbed(node, item, memory, around))
     return [found[place] for place in range(len(parsed))]
 
 
@@ -187,20 +190,12 @@ def _about_different_referrals(parsed: Sequence[ParsedItem | VerificationError])
     yield group
 
 
-async def _in_slices(node: Node, items: Iterable[Before], few: int = SMALL) -> AsyncIterator[Before]:
-    """One after the other, and a look at what others want after every few."""
-    for count, item in enumerate(items):
-        if count and count % few == 0:
-            await node.precedence.give_way()
-        yield item
-
-
 async def _each(
-    node: Node, items: Mapping[int, Before], found: dict[int, _Outcome], step: Callable[[Before], After | _Repeat]
+    slices: Slices, items: Mapping[int, Before], found: dict[int, _Outcome], step: Callable[[Before], After | _Repeat]
 ) -> dict[int, After]:
     """One step for all of them; whom it refuses, or answers from memory, is found and goes no further."""
     left: dict[int, After] = {}
-    async for place, item in _in_slices(node, items.items()):
+    async for place, item in slices.of(items.items()):
         try:
             done = step(item)
         except VerificationError as error:
@@ -290,7 +285,9 @@ async def _know_more(node: Node) -> bool:
     return node.world() is not before
 
 
-async def _commit(node: Node, peer: str, outcomes: Sequence[_Outcome], versions: Mapping[str, int]) -> None:
+async def _commit(
+    node: Node, peer: str, outcomes: Sequence[_Outcome], versions: Mapping[str, int], slices: Slices
+) -> None:
     arrivals = [outcome for outcome in outcomes if isinstance(outcome, Arrival)]
     at = node.clock()
     if not arrivals:
@@ -301,7 +298,7 @@ async def _commit(node: Node, peer: str, outcomes: Sequence[_Outcome], versions:
 
     stored = [
         (arrival, arrived_record(node, arrival, keys.get(arrival.referral)))
-        async for arrival in _in_slices(node, arrivals, LIGHT)
+        async for arrival in slices.of(arrivals, LIGHT)
     ]
 
     def commit(conn: Connection) -> None:

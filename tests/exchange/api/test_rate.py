@@ -7,12 +7,13 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.api_node import NOW, Bench
+from support.api_node import CLIENT, CLIENT_SEED, ISSUER, NOW, Bench
 
 from exchange.api import attach
 from exchange.api.bodies import LARGEST_BODY
 from exchange.api.rate import REFUSED_EVERY_S, REFUSED_WITHIN_S, Buckets, ByteBuckets, Refusals
 from exchange.limits import LIMITS
+from exchange.oauth.assertion import make_assertion, sign_with_seed, token_request
 
 
 def test_bucket_empties_and_refills() -> None:
@@ -70,12 +71,11 @@ async def test_refusals_of_one_caller_come_one_after_the_other_and_nobody_elses_
         await refusals.turn(caller)
         return loop.time() - begun
 
-    mine = [asyncio.create_task(told("a")) for _ in range(6)]
+    mine = [asyncio.create_task(told("a")) for _ in range(20)]
     another = asyncio.create_task(told("b"))
     took = await asyncio.gather(*mine)
     assert all(at >= number * REFUSED_EVERY_S * 0.9 for number, at in enumerate(took))
-    assert took[0] < REFUSED_EVERY_S
-    assert await another < REFUSED_EVERY_S
+    assert await another < took[-1]
 
 
 async def test_so_many_refusals_wait_and_no_more() -> None:
@@ -83,21 +83,22 @@ async def test_so_many_refusals_wait_and_no_more() -> None:
     refusals, loop = Refusals(), asyncio.get_running_loop()
     begun = loop.time()
     told = [asyncio.create_task(refusals.turn("a")) for _ in range(500)]
-    await asyncio.sleep(0.001)
-    waiting = sum(not one.done() for one in told)
-    assert waiting <= REFUSED_WITHIN_S / REFUSED_EVERY_S + 1
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    waiting, most = sum(not one.done() for one in told), REFUSED_WITHIN_S / REFUSED_EVERY_S
+    assert most * 0.8 <= waiting <= most + 1
     await asyncio.gather(*told)
-    assert (waiting - 2) * REFUSED_EVERY_S * 0.9 <= loop.time() - begun < REFUSED_WITHIN_S + 2
+    assert (waiting - 1) * REFUSED_EVERY_S * 0.9 <= loop.time() - begun
 
 
 async def test_a_caller_that_was_forgotten_is_told_at_once() -> None:
-    refusals, loop = Refusals(remembered=1), asyncio.get_running_loop()
-    for _ in range(3):
-        await refusals.turn("a")
+    refusals = Refusals(remembered=1)
+    waiting = [asyncio.create_task(refusals.turn("a")) for _ in range(40)]
+    await asyncio.sleep(0)
     await refusals.turn("b")
-    begun = loop.time()
     await refusals.turn("a")
-    assert loop.time() - begun < REFUSED_EVERY_S
+    assert not waiting[-1].done()
+    await asyncio.gather(*waiting)
 
 
 def _used_up() -> ByteBuckets:
@@ -164,6 +165,38 @@ async def test_429_says_when(api: Bench, peer: bool) -> None:
         assert answers[2].json()["code"] == "too-many-requests"
         api.node.now = NOW + 30_000
         assert (await http.get(path, headers=headers)).status_code == 200
+
+
+REFUSING = {
+    "/v1/inbox": {"client_requests_per_minute": 1},
+    "/oauth/token": {"client_requests_per_minute": 1},
+    "/federation/v1/roster": {"peer_requests_per_minute": 1},
+    "/federation/v1/envelopes": {"peer_bytes_per_minute": 1},
+}
+
+
+@pytest.mark.parametrize("path", list(REFUSING))
+async def test_refusals_come_one_after_the_other_wherever_they_are_said(api: Bench, path: str) -> None:
+    api.node.limits = replace(api.node.limits, **REFUSING[path])
+    attach(api.app, api.node)  # type: ignore[arg-type]
+    authorized = {"Authorization": f"Bearer {api.token(peer=path.startswith('/federation'))}"}
+
+    async def ask() -> int:
+        if path == "/oauth/token":
+            assertion = make_assertion(CLIENT, ISSUER, sign_with_seed(CLIENT_SEED), now=api.node.now)
+            answer = await http.post(path, data=token_request(assertion, "inbox:read"))
+        elif path.endswith("envelopes"):
+            large = b" " * (api.node.limits.small_request_bytes + 1)
+            answer = await http.post(path, content=large, headers={**authorized, "Content-Type": "application/json"})
+        else:
+            answer = await http.get(path, headers=authorized)
+        return answer.status_code
+
+    async with api.http() as http:
+        assert await ask() == 200
+        begun = asyncio.get_running_loop().time()
+        assert await asyncio.gather(*(ask() for _ in range(10))) == [429] * 10
+        assert asyncio.get_running_loop().time() - begun >= 9 * REFUSED_EVERY_S * 0.9
 
 
 async def test_unproven_callers_use_up_nobodys_bucket(api: Bench) -> None:
