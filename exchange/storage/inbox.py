@@ -41,7 +41,10 @@ class ArrivedRecord(NamedTuple):
 _COLUMNS = [INBOX.c[name] for name in ArrivedRecord._fields]
 _NO_BODY = dict.fromkeys(["sealed_header", "rewrapped_key", "wrapped_key", "ciphertext", "signature", "release"])
 _ID_PLACE = 1 + _COLUMNS.index(INBOX.c.id)
-_LOAD = Prepared(where_listed(select(INBOX.c.seq, *_COLUMNS), INBOX.c.id))
+_ROWS = select(INBOX.c.seq, *_COLUMNS)
+_SEEN = _ROWS.join(REFERRAL, REFERRAL.c.id == INBOX.c.referral).where(in_sight(bindparam("the_unit")))
+_LOAD = Prepared(where_listed(_ROWS, INBOX.c.id))
+_LOAD_IN_SIGHT = Prepared(where_listed(_SEEN, INBOX.c.id))
 _ANSWERS = Prepared(
     where_listed(
         select(SEEN_ENVELOPE.c.id, SEEN_ENVELOPE.c.digest, SEEN_ENVELOPE.c.answer).where(
@@ -107,9 +110,13 @@ def list_urgent(conn: Connection, *, limit: int, unit: str | None) -> Sequence[t
     return [(row[0], ArrivedRecord(*row[1:])) for row in rows]
 
 
-def load_arrived(conn: Connection, ids: Iterable[str]) -> dict[str, tuple[int, ArrivedRecord]]:
-    """Those of the items that exist, with their sequence numbers, by id."""
-    rows = _LOAD.rows(conn, {"the_ids": list(ids)})
+def load_arrived(conn: Connection, ids: Iterable[str], unit: str | None = None) -> dict[str, tuple[int, ArrivedRecord]]:
+    """Those of the items that exist, with their sequence numbers, by id; for a branch, those that it may see.
+
+    What a branch may not see is not read: that takes as long as what does not exist.
+    """
+    asked = {"the_ids": list(ids)}
+    rows = _LOAD.rows(conn, asked) if unit is None else _LOAD_IN_SIGHT.rows(conn, {**asked, "the_unit": unit})
     return {row[_ID_PLACE]: (row[0], ArrivedRecord(*row[1:])) for row in rows}
 
 

@@ -97,6 +97,11 @@ class AttestationRecord(NamedTuple):
     digest: str | None = None
 
 
+def in_sight(unit: str | BindParameter[str]) -> ColumnElement[bool]:
+    """What a branch may see: its own, and what arrived and nobody has taken over yet."""
+    return or_(REFERRAL.c.unit == unit, and_(REFERRAL.c.unit.is_(None), REFERRAL.c.side == "receiving"))
+
+
 _NAMES = ReferralRecord._fields
 _COLUMNS = [REFERRAL.c[name] for name in _NAMES]
 _EVENT_COLUMNS = [EVENT.c[name] for name in EventRecord._fields]
@@ -104,6 +109,7 @@ _ATTESTATION_COLUMNS = [ATTESTATION.c[name] for name in AttestationRecord._field
 _INSERT = Prepared(insert(REFERRAL), columns=_NAMES)
 _ROWS = select(*_COLUMNS)
 _LOAD = Prepared(where_listed(_ROWS, REFERRAL.c.id))
+_LOAD_IN_SIGHT = Prepared(where_listed(_ROWS.where(in_sight(bindparam("the_unit"))), REFERRAL.c.id))
 _PEERS = Prepared(where_listed(select(REFERRAL.c.id, REFERRAL.c.peer), REFERRAL.c.id))
 # Locked, and in one order everywhere: on PostgreSQL another process could change them after they were compared. The
 # dialect of SQLite, where writers are serialised, leaves FOR UPDATE out.
@@ -163,11 +169,6 @@ _DUE_FOR: Final[Mapping[str, Prepared]] = {
 }
 
 
-def in_sight(unit: str | BindParameter[str]) -> ColumnElement[bool]:
-    """What a branch may see: its own, and what arrived and nobody has taken over yet."""
-    return or_(REFERRAL.c.unit == unit, and_(REFERRAL.c.unit.is_(None), REFERRAL.c.side == "receiving"))
-
-
 def insert_referral(conn: Connection, record: ReferralRecord) -> None:
     """A new referral.
 
@@ -177,9 +178,9 @@ def insert_referral(conn: Connection, record: ReferralRecord) -> None:
     _INSERT.run(conn, record._asdict())
 
 
-def load_referral(conn: Connection, referral: str) -> ReferralRecord | None:
-    """The referral, or nothing."""
-    return load_referrals(conn, [referral]).get(referral)
+def load_referral(conn: Connection, referral: str, unit: str | None = None) -> ReferralRecord | None:
+    """The referral, or nothing; as `load_referrals`."""
+    return load_referrals(conn, [referral], unit).get(referral)
 
 
 def lock_referral(conn: Connection, referral: str) -> ReferralRecord | None:
@@ -192,9 +193,14 @@ def lock_referrals(conn: Connection, ids: Iterable[str]) -> dict[str, ReferralRe
     return _by_id(_LOCK.rows(conn, {"the_ids": list(ids)}))
 
 
-def load_referrals(conn: Connection, ids: Iterable[str]) -> dict[str, ReferralRecord]:
-    """Those of the referrals that exist, by id."""
-    return _by_id(_LOAD.rows(conn, {"the_ids": list(ids)}))
+def load_referrals(conn: Connection, ids: Iterable[str], unit: str | None = None) -> dict[str, ReferralRecord]:
+    """Those of the referrals that exist, by id; for a branch, those that it may see.
+
+    What a branch may not see is not read: that takes as long as what does not exist.
+    """
+    if unit is None:
+        return _by_id(_LOAD.rows(conn, {"the_ids": list(ids)}))
+    return _by_id(_LOAD_IN_SIGHT.rows(conn, {"the_ids": list(ids), "the_unit": unit}))
 
 
 def peers_of(conn: Connection, ids: Iterable[str]) -> dict[str, str]:

@@ -56,7 +56,8 @@ async def read_case(node: Node, referral: str, side: Side, unit: str | None) -> 
     """
 
     def read(conn: Connection) -> tuple[ReferralRecord | None, list[EventRecord]]:
-        return load_referral(conn, referral), events_of(conn, [referral])[referral]
+        found = load_referral(conn, referral, unit)
+        return found, events_of(conn, [referral])[referral] if found is not None else []
 
     record, events = await node.database.read(read)
     if record is None or record.side != side or not may_see(record, unit):
@@ -72,9 +73,8 @@ def find_item(conn: Connection, item: str, unit: str | None) -> tuple[int, Arriv
     Raises:
         NotFoundError: there is no such item, or this branch may not see it.
     """
-    found = load_arrived(conn, [item])
-    # Read in either case: the time of a 404 does not tell an item of another branch from one that does not exist.
-    record = load_referral(conn, found[item][1].referral if item in found else item)
+    found = load_arrived(conn, [item], unit)
+    record = load_referral(conn, found[item][1].referral, unit) if item in found else None
     if item not in found or record is None or not may_see(record, unit):
         raise not_found()
     return *found[item], record

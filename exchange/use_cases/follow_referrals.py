@@ -27,7 +27,9 @@ async def read_referral(node: Node, referral: str, unit: str | None) -> Referral
     """
 
     def read(conn: Connection) -> tuple[ReferralRecord | None, list[EventRecord], list[AttestationRecord]]:
-        record = referrals.load_referral(conn, referral)
+        record = referrals.load_referral(conn, referral, unit)
+        if record is None:
+            return None, [], []
         return record, referrals.events_of(conn, [referral])[referral], referrals.attestations_of(conn, referral)
 
     record, events, attestations = await node.database.read(read)

@@ -75,10 +75,10 @@ async def open_items(node: Node, acting: Acting, ids: Sequence[str]) -> OpenedIt
     wanted = list(dict.fromkeys(ids))[: node.limits.open_items]
 
     def read(conn: Connection) -> tuple[Found, dict[str, ReferralRecord]]:
-        found = load_arrived(conn, wanted)
-        # Asked in either case, and no key is fetched for what another branch holds: the time of a 404 must not tell
-        # an item that one may not see from one that does not exist.
-        referrals = load_referrals(conn, {found[item][1].referral if item in found else item for item in wanted})
+        # What another branch holds is not read, and no key is fetched for it: the time of a 404 must not tell an item
+        # that one may not see from one that does not exist.
+        found = load_arrived(conn, wanted, acting.unit)
+        referrals = load_referrals(conn, {row.referral for _, row in found.values()}, acting.unit)
         seen = {name: record for name, record in referrals.items() if may_see(record, acting.unit)}
         return {item: one for item, one in found.items() if one[1].referral in seen}, seen
 
@@ -180,8 +180,8 @@ async def sealed_envelope(node: Node, acting: Acting, item: str) -> WireEnvelope
     """
 
     def read(conn: Connection) -> tuple[Found, dict[str, ReferralRecord]]:
-        found = load_arrived(conn, [item])
-        return found, load_referrals(conn, [found[item][1].referral if item in found else item])
+        found = load_arrived(conn, [item], acting.unit)
+        return found, load_referrals(conn, {row.referral for _, row in found.values()}, acting.unit)
 
     found, referrals = await node.database.read(read)
     row = found[item][1] if item in found else None

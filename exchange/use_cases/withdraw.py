@@ -107,7 +107,7 @@ async def _withdraw(node: Node, acting: Acting, request: WithdrawalRequest, keep
 def _concerned(conn: Connection, request: WithdrawalRequest, unit: str | None) -> list[ReferralRecord]:
     if request.consent is not None:
         return referrals_of_consent(conn, request.consent)
-    record = load_referral(conn, request.referral or "")
+    record = load_referral(conn, request.referral or "", unit)
     if record is None or not may_see(record, unit):
         raise not_found()
     return [record]
