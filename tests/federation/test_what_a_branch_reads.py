@@ -1,0 +1,46 @@
+"""What a branch may not see is not read: otherwise the time of a 404 tells it (`make timing` measures that)."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import Connection, update
+from support.federation import Federation, TestNode
+from support.stories import begin, rows
+
+from exchange.demo.federation import HELPLINE, SHELTER
+from exchange.storage.inbox import load_arrived
+from exchange.storage.referrals import load_referral, load_referrals
+from exchange.storage.tables import INBOX, REFERRAL
+
+
+async def _of_branch(node: TestNode, unit: str | None) -> None:
+    def hold(conn: Connection) -> None:
+        conn.execute(update(REFERRAL).values(unit=unit))
+
+    await node.node.database.write(hold)
+
+
+@pytest.mark.parametrize(
+    ("held_by", "asked_by", "sender_sees", "receiver_sees"),
+    [
+        pytest.param("north", None, True, True, id="whole-agency"),
+        pytest.param("north", "north", True, True, id="its-own"),
+        pytest.param("north", "south", False, False, id="anothers"),
+        pytest.param(None, "south", False, True, id="nobodys-yet"),
+        pytest.param(None, None, True, True, id="nobodys-and-whole-agency"),
+    ],
+)
+async def test_what_is_read(
+    two: Federation, held_by: str | None, asked_by: str | None, sender_sees: bool, receiver_sees: bool
+) -> None:
+    story = await begin(two)
+    (arrived,) = await rows(two[SHELTER], INBOX)
+    for agency, sees in ((HELPLINE, sender_sees), (SHELTER, receiver_sees)):
+        node = two[agency]
+        await _of_branch(node, held_by)
+        found = await node.node.database.read(lambda conn: load_referrals(conn, [story.id], asked_by))
+        assert (story.id in found) is sees
+        one = await node.node.database.read(lambda conn: load_referral(conn, story.id, asked_by))
+        assert (one is not None) is sees
+    items = await two[SHELTER].node.database.read(lambda conn: load_arrived(conn, [arrived["id"]], asked_by))
+    assert (arrived["id"] in items) is receiver_sees
