@@ -42,9 +42,9 @@ _COLUMNS = [INBOX.c[name] for name in ArrivedRecord._fields]
 _NO_BODY = dict.fromkeys(["sealed_header", "rewrapped_key", "wrapped_key", "ciphertext", "signature", "release"])
 _ID_PLACE = 1 + _COLUMNS.index(INBOX.c.id)
 _ROWS = select(INBOX.c.seq, *_COLUMNS)
-_SEEN = _ROWS.join(REFERRAL, REFERRAL.c.id == INBOX.c.referral).where(in_sight(bindparam("the_unit")))
+_ROWS_IN_SIGHT = _ROWS.join(REFERRAL, REFERRAL.c.id == INBOX.c.referral).where(in_sight(bindparam("the_unit")))
 _LOAD = Prepared(where_listed(_ROWS, INBOX.c.id))
-_LOAD_IN_SIGHT = Prepared(where_listed(_SEEN, INBOX.c.id))
+_LOAD_IN_SIGHT = Prepared(where_listed(_ROWS_IN_SIGHT, INBOX.c.id))
 _ANSWERS = Prepared(
     where_listed(
         select(SEEN_ENVELOPE.c.id, SEEN_ENVELOPE.c.digest, SEEN_ENVELOPE.c.answer).where(
@@ -64,11 +64,9 @@ _FORGET_ANSWERS = Prepared(SEEN_ENVELOPE.delete().where(SEEN_ENVELOPE.c.expires_
 
 def _page(status: str | None, *, branch: bool, urgent: bool = False) -> Both[Select[Any]]:
     """A page of the list. The status stands in the statement: a plan for any value could not use its own index."""
-    page = select(INBOX.c.seq, *_COLUMNS).limit(bindparam("most", type_=Integer()))
+    page = (_ROWS_IN_SIGHT if branch else _ROWS).limit(bindparam("most", type_=Integer()))
     if status is not None:
         page = page.where(text(f"inbox.status = '{status}'"))
-    if branch:
-        page = page.join(REFERRAL, REFERRAL.c.id == INBOX.c.referral).where(in_sight(bindparam("the_unit")))
     if urgent:
         page = page.where(INBOX.c.respond_by.is_not(None)).order_by(INBOX.c.respond_by, INBOX.c.seq)
         return Both(page, page)

@@ -9,7 +9,8 @@ Rules:
   an item or answers an offer first has the referral from then on, with everything that still comes for it.
 * Her no under a consent reaches every referral made under it, in whichever branch it lies.
 
-Lists follow the same rules in SQL (`exchange.storage.referrals.in_sight`).
+What is read for a branch follows the same rules in SQL (`exchange.storage.referrals.in_sight`), so that what it may not
+see takes no longer than what does not exist.
 """
 
 from __future__ import annotations

@@ -14,7 +14,6 @@ from exchange.storage.database import Connection
 from exchange.storage.inbox import ArrivedRecord, load_arrived
 from exchange.storage.referrals import EventRecord, ReferralRecord, StaleReferralError, events_of, load_referral
 from exchange.use_cases.acting import Acting
-from exchange.use_cases.branches import may_see
 from exchange.use_cases.errors import ConflictError
 from exchange.use_cases.facts import Facts, open_facts
 from exchange.use_cases.node import Node
@@ -60,7 +59,7 @@ async def read_case(node: Node, referral: str, side: Side, unit: str | None) -> 
         return found, events_of(conn, [referral])[referral] if found is not None else []
 
     record, events = await node.database.read(read)
-    if record is None or record.side != side or not may_see(record, unit):
+    if record is None or record.side != side:
         raise not_found()
     if record.sealed_facts is None:
         raise destroyed()
@@ -75,7 +74,7 @@ def find_item(conn: Connection, item: str, unit: str | None) -> tuple[int, Arriv
     """
     found = load_arrived(conn, [item], unit)
     record = load_referral(conn, found[item][1].referral, unit) if item in found else None
-    if item not in found or record is None or not may_see(record, unit):
+    if record is None:
         raise not_found()
     return *found[item], record
 

@@ -9,7 +9,6 @@ from exchange.schemas.shapes import from_millis
 from exchange.storage import referrals
 from exchange.storage.database import Connection
 from exchange.storage.referrals import AttestationRecord, EventRecord, ReferralRecord
-from exchange.use_cases.branches import may_see
 from exchange.use_cases.node import Node
 from exchange.use_cases.poll_inbox import read_cursor
 from exchange.use_cases.refusals import not_found
@@ -33,7 +32,7 @@ async def read_referral(node: Node, referral: str, unit: str | None) -> Referral
         return record, referrals.events_of(conn, [referral])[referral], referrals.attestations_of(conn, referral)
 
     record, events, attestations = await node.database.read(read)
-    if record is None or not may_see(record, unit):
+    if record is None:
         raise not_found()
     if record.closed_at is None:
         # An expiry is computed, not sent: it holds from its moment on, whether or not the clock-keeper came by.

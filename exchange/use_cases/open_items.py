@@ -34,7 +34,6 @@ from exchange.storage.database import Connection
 from exchange.storage.inbox import ArrivedRecord, items_of, load_arrived, mark_opened
 from exchange.storage.referrals import ReferralRecord, load_referral, load_referrals
 from exchange.use_cases.acting import Acting
-from exchange.use_cases.branches import may_see
 from exchange.use_cases.cases import audit, referral_of_item
 from exchange.use_cases.consent_freshness import fresh_words, has_ended
 from exchange.use_cases.errors import ConflictError
@@ -79,8 +78,7 @@ async def open_items(node: Node, acting: Acting, ids: Sequence[str]) -> OpenedIt
         # that one may not see from one that does not exist.
         found = load_arrived(conn, wanted, acting.unit)
         referrals = load_referrals(conn, {row.referral for _, row in found.values()}, acting.unit)
-        seen = {name: record for name, record in referrals.items() if may_see(record, acting.unit)}
-        return {item: one for item, one in found.items() if one[1].referral in seen}, seen
+        return {item: one for item, one in found.items() if one[1].referral in referrals}, referrals
 
     found, referrals = await node.database.read(read)
     visible = {
@@ -186,7 +184,7 @@ async def sealed_envelope(node: Node, acting: Acting, item: str) -> WireEnvelope
     found, referrals = await node.database.read(read)
     row = found[item][1] if item in found else None
     referral = referrals.get(row.referral) if row is not None else None
-    if row is None or referral is None or not may_see(referral, acting.unit):
+    if row is None or referral is None:
         raise not_found()
     header = header_bytes(node, row)
     # The header names an id that is another member's referral here; `kind` and `event` say all there is.

@@ -30,7 +30,7 @@ from exchange.storage.referrals import (
 )
 from exchange.use_cases.acting import Acting
 from exchange.use_cases.answering import repeated
-from exchange.use_cases.branches import may_see, taken_over
+from exchange.use_cases.branches import taken_over
 from exchange.use_cases.cases import Case, audit, new_event, read_case
 from exchange.use_cases.change_referral import change_referral
 from exchange.use_cases.errors import ConflictError, ForbiddenError, InvalidError
@@ -126,8 +126,8 @@ async def store_sealed_attestation(node: Node, acting: Acting, sealed: AgencySea
         raise InvalidError("kind-not-supported", "Stops have calls of their own: this node makes and signs them.")
 
     def commit(conn: Connection) -> EnvelopesAnswer:
-        record = load_referral(conn, header.referral)
-        if record is None or record.peer != header.recipient or not may_see(record, acting.unit):
+        record = load_referral(conn, header.referral, acting.unit)
+        if record is None or record.peer != header.recipient:
             raise not_found()
         if record.beside_anothers:
             # Its peer must not learn the id under which it lies here; the agency never had anything of it.

@@ -36,7 +36,6 @@ from exchange.storage.referrals import (
     referrals_of_consent,
 )
 from exchange.use_cases.acting import Acting
-from exchange.use_cases.branches import may_see
 from exchange.use_cases.cases import again, audit
 from exchange.use_cases.consent_records import read_record, stored
 from exchange.use_cases.destroy import attest_if_destroyed, destroy_due
@@ -108,7 +107,7 @@ def _concerned(conn: Connection, request: WithdrawalRequest, unit: str | None) -
     if request.consent is not None:
         return referrals_of_consent(conn, request.consent)
     record = load_referral(conn, request.referral or "", unit)
-    if record is None or not may_see(record, unit):
+    if record is None:
         raise not_found()
     return [record]
 
