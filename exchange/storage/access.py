@@ -137,14 +137,4 @@ def add_audit(
     detail: str | None = None,
 ) -> None:
     """One line of the local record: ids and stable codes only."""
-    _ADD_AUDIT.run(
-        conn,
-        {
-            "at": at,
-            "action": action,
-            "subject_id": subject_id,
-            "client_id": client_id,
-            "actor": actor,
-            "detail": detail,
-        },
-    )
+    _ADD_AUDIT.run(conn, (at, action, subject_id, client_id, actor, detail))

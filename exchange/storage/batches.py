@@ -54,12 +54,12 @@ def insert_referrals(conn: Connection, records: Iterable[ReferralRecord]) -> Non
     Raises:
         sqlalchemy.exc.IntegrityError: one of the ids exists.
     """
-    _REFERRALS.run_each(conn, [row._asdict() for row in records])
+    _REFERRALS.run_each(conn, records)
 
 
 def add_events(conn: Connection, events: Iterable[EventRecord]) -> None:
     """Record events; one that is on record already stays as it is."""
-    _EVENTS.run_each(conn, [row._asdict() for row in events])
+    _EVENTS.run_each(conn, events)
 
 
 def add_arrived(conn: Connection, items: Iterable[ArrivedRecord]) -> None:
@@ -68,7 +68,7 @@ def add_arrived(conn: Connection, items: Iterable[ArrivedRecord]) -> None:
     Raises:
         sqlalchemy.exc.IntegrityError: one of the ids was used before.
     """
-    _ARRIVED.run_each(conn, [row._asdict() for row in items])
+    _ARRIVED.run_each(conn, items)
 
 
 def remember_answers(conn: Connection, answers: Iterable[GivenAnswer]) -> None:
@@ -77,9 +77,9 @@ def remember_answers(conn: Connection, answers: Iterable[GivenAnswer]) -> None:
     Raises:
         sqlalchemy.exc.IntegrityError: another delivery of one of these envelopes was first.
     """
-    _ANSWERS.run_each(conn, [row._asdict() for row in answers])
+    _ANSWERS.run_each(conn, answers)
 
 
 def add_audits(conn: Connection, entries: Iterable[AuditEntry]) -> None:
     """Lines of the local record."""
-    _AUDIT.run_each(conn, [row._asdict() for row in entries])
+    _AUDIT.run_each(conn, entries)

@@ -118,7 +118,7 @@ def note_card_asked(conn: Connection, agency: str, at: int) -> None:
 
 def publish_epochs(conn: Connection, epochs: Iterable[StoredEpoch]) -> None:
     """Add statements of this agency, after `lock_own_epochs`."""
-    _PUBLISH.run_each(conn, [epoch._asdict() for epoch in epochs])
+    _PUBLISH.run_each(conn, epochs)
 
 
 def forget_own_epochs(conn: Connection, before: int) -> None:

@@ -134,7 +134,7 @@ _HAS_EXPIRED = Prepared(select(OUTBOX.c.id).where(_NOT_GONE, OUTBOX.c.expires_at
 
 def enqueue(conn: Connection, item: OutgoingRecord) -> None:
     """Store an envelope as `queued` or `held`, and make sure the courier knows the peer."""
-    _ENQUEUE.run(conn, item._asdict())
+    _ENQUEUE.run(conn, item)
     # What is held follows an offer, which was queued for the same peer.
     if item.status == "queued":
         _KNOW_PEER.run(conn, {"agency": item.peer, "due_at": 0})

@@ -7,16 +7,19 @@ Rules:
 
 * A statement is a constant; what varies is a bound parameter. Names of parameters that are no column begin with `the_`.
 * Names, order, types and defaults are those that SQLAlchemy compiled. A parameter that a call leaves out is a mistake.
+* Parameters are given by name, or as a row: the values of the columns of an INSERT, in the order in which these were
+  named. The driver of SQLite takes values by place, and a row gets there without a detour over its names.
 * An error of the driver is raised as SQLAlchemy would raise it, without values; a connection that is broken is dropped.
 * The transaction is the connection's: nothing here begins or ends one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, Final, NoReturn
 
-from sqlalchemy import Connection, Dialect, LargeBinary
+from sqlalchemy import Boolean, Connection, Dialect, LargeBinary
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql import Executable
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -24,8 +27,8 @@ from sqlalchemy.types import TypeEngine
 
 from exchange.storage.statements import Both
 
-Parameters = Mapping[str, Any]
 Row = tuple[Any, ...]
+Parameters = Mapping[str, Any] | Row
 _Convert = Callable[[Any], Any]
 
 
@@ -84,6 +87,9 @@ class _Text:
             for parameter, name in compiled.bind_names.items()
             if (convert := _to_driver(parameter.type, dialect)) is not None
         }
+        self._columns: Final = tuple(columns or ())
+        self._constants: Final = tuple(self._fixed.values())
+        self._in_place: Final = _in_place((*self._columns, *self._fixed), self._names, self._to_driver)
         self._from_driver: Final[list[tuple[int, _Convert]]] = [
             (place, convert)
             for place, column in enumerate(getattr(statement, "exported_columns", ()))
@@ -112,7 +118,13 @@ class _Text:
         return cursor
 
     def _bound(self, parameters: Parameters) -> Any:
-        given: Parameters = {**self._fixed, **parameters} if self._fixed else parameters
+        if isinstance(parameters, tuple):
+            if len(parameters) != len(self._columns):
+                raise TypeError("a row has as many values as its statement has columns")
+            if self._in_place is not None:
+                return self._in_place((*parameters, *self._constants))
+            parameters = dict(zip(self._columns, parameters, strict=False))
+        given: Mapping[str, Any] = {**self._fixed, **parameters} if self._fixed else parameters
         if self._to_driver:
             given = {**given, **{name: convert(given[name]) for name, convert in self._to_driver.items()}}
         return given if self._names is None else list(map(given.__getitem__, self._names))
@@ -142,9 +154,18 @@ class _Text:
         raise raised from error
 
 
+def _in_place(
+    given: Sequence[str], names: Sequence[str] | None, to_driver: Mapping[str, _Convert]
+) -> Callable[[Row], Row] | None:
+    """Puts the values of a row, and the fixed ones behind them, where the driver wants them, if it takes them so."""
+    if names is None or len(names) < 2 or not set(names) <= set(given) or not to_driver.keys().isdisjoint(given):  # noqa: PLR2004 - of one name itemgetter makes no row
+        return None
+    return itemgetter(*map(given.index, names))
+
+
 def _to_driver(type_: TypeEngine[Any], dialect: Dialect) -> _Convert | None:
-    if dialect.name == "sqlite" and isinstance(type_, LargeBinary):
-        return None  # The driver takes bytes as they are.
+    if dialect.name == "sqlite" and isinstance(type_, LargeBinary | Boolean):
+        return None  # The driver takes bytes and booleans as they are.
     return type_.dialect_impl(dialect).bind_processor(dialect)
 
 

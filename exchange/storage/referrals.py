@@ -175,7 +175,7 @@ def insert_referral(conn: Connection, record: ReferralRecord) -> None:
     Raises:
         sqlalchemy.exc.IntegrityError: the id exists.
     """
-    _INSERT.run(conn, record._asdict())
+    _INSERT.run(conn, record)
 
 
 def load_referral(conn: Connection, referral: str, unit: str | None = None) -> ReferralRecord | None:
@@ -267,7 +267,7 @@ def guard_versions(conn: Connection, versions: Mapping[str, int]) -> None:
 
 def add_event(conn: Connection, event: EventRecord) -> None:
     """Record an event; one that is on record already stays as it is."""
-    _ADD_EVENT.run(conn, event._asdict())
+    _ADD_EVENT.run(conn, event)
 
 
 def remove_events(conn: Connection, referral: str, digests: Iterable[str]) -> int:
@@ -291,12 +291,12 @@ def events_of(conn: Connection, referrals: Iterable[str]) -> dict[str, list[Even
 
 def add_change(conn: Connection, referral: str, what: str, at: int) -> None:
     """Tell the referring agency's cursor that a referral changed."""
-    _ADD_CHANGE.run(conn, {"referral": referral, "what": what, "at": at})
+    _ADD_CHANGE.run(conn, (referral, what, at))
 
 
 def add_changes(conn: Connection, referrals: Iterable[str], what: str, at: int) -> None:
     """As `add_change`, the same for many."""
-    _ADD_CHANGE.run_each(conn, [{"referral": referral, "what": what, "at": at} for referral in referrals])
+    _ADD_CHANGE.run_each(conn, [(referral, what, at) for referral in referrals])
 
 
 def list_changes(

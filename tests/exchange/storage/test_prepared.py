@@ -71,6 +71,40 @@ async def test_booleans_are_booleans(database: Database) -> None:
     assert await database.write(work) == (True, False, "none")
 
 
+async def test_a_row_is_what_its_names_would_be(database: Database) -> None:
+    columns = ["unit", "id", "state", "subject", "version", "expires_at", "updated_at", "sealed_record"]
+    add = Prepared(insert(CONSENT), columns=columns)
+    load = Prepared(select(*(CONSENT.c[name] for name in columns)))
+    row = (None, "a", "given", "s", 1, 2**40, 2, b"\0x")
+    other = ("north", "b", "given", "t", 3, 4, 5, None)
+
+    def work(conn: Connection) -> Any:
+        add.run(conn, row)
+        add.run_each(conn, [other])
+        return sorted(load.rows(conn, {}), key=lambda found: str(found[1]))
+
+    assert await database.write(work) == [row, other]
+
+
+async def test_a_row_with_booleans_and_defaults(database: Database) -> None:
+    columns = ["undeliverable", "state", "id", "side", "peer", "sector", "contract"]
+    times = ["created_at", "updated_at", "respond_by"]
+    add = Prepared(insert(REFERRAL), columns=[*columns, *times])
+    load = Prepared(select(REFERRAL.c.undeliverable, REFERRAL.c.resend, REFERRAL.c.hold, REFERRAL.c.peer))
+
+    def work(conn: Connection) -> Any:
+        add.run(conn, (True, "t", "r", "s", "p", "x", "c", 1, 2, 3))
+        return load.row(conn, {})
+
+    assert await database.write(work) == (True, False, "none", "p")
+
+
+@pytest.mark.parametrize("row", [("x", "what"), ("x", "what", 1, 2)])
+async def test_a_row_of_another_length_is_a_mistake(database: Database, row: tuple[Any, ...]) -> None:
+    with pytest.raises(TypeError, match="as many values"):
+        await database.write(lambda conn: _LISTED.run(conn, row))
+
+
 async def test_rows_that_were_changed_are_counted(database: Database) -> None:
     def work(conn: Connection) -> list[int]:
         _INSERT.run(conn, consent("a"))
