@@ -47,6 +47,7 @@ from contracts.vocabulary import (
     ServiceType,
     Stage,
     ceiling,
+    groups_of,
     purpose_for,
 )
 from exchange.disclosure_conditions import (
@@ -83,6 +84,8 @@ class Forward:
     receiver: Member
     purpose: Purpose
     content: ReferralContent
+    fields: frozenset[Field]
+    """What the content says something about."""
     groups: frozenset[Group]
     contract_digest: str
     consent_id: str
@@ -176,7 +179,7 @@ def clear(request: DisclosureRequest) -> Cleared | Refused:
     disclosure = _forward(request, allowed, Kind.DISCLOSURE, Stage.DISCLOSURE)
     return Cleared(
         allowed.rule, allowed.feedback, allowed.consent, allowed.reasons, offer=offer,
-        disclosure=disclosure if disclosure.content.fields_present() else None,
+        disclosure=disclosure if disclosure.fields else None,
     )  # fmt: skip
 
 
@@ -197,7 +200,7 @@ def clear_later(request: DisclosureRequest, kind: Kind, *, accepted: bool) -> Cl
     if kind is Kind.DISCLOSURE:
         stages.remove(Stage.OFFER)
     made = (_forward(request, allowed, kind, stage) for stage in stages)
-    forwards = tuple(forward for forward in made if forward.content.fields_present() - ROUTING_FIELDS)
+    forwards = tuple(forward for forward in made if forward.fields - ROUTING_FIELDS)
     if not forwards:
         sentence = "None of these fields may be told to this agency now. Nothing was sent."
         return Refused("nothing-allowed", sentence, allowed.reasons)
@@ -323,15 +326,18 @@ def _reason(question: _Question, rule: policy.FieldVerdict, consent: consents.Co
 
 def _forward(request: DisclosureRequest, allowed: Allowed, kind: Kind, stage: Stage) -> Forward:
     stages = TRAVEL_TOGETHER[stage]
-    going = [reason.field for reason in allowed.reasons if reason.outcome == "allowed" and reason.stage in stages]
-    content = request.content.only(going)
+    # The gate was asked about the fields that are there, so each of these is in the content.
+    going = frozenset(
+        [reason.field for reason in allowed.reasons if reason.outcome == "allowed" and reason.stage in stages]
+    )
     return Forward(
         kind=kind,
         stage=stage,
         receiver=request.receiver,
         purpose=allowed.consent.purpose,
-        content=content,
-        groups=content.groups(),
+        content=request.content.only(going),
+        fields=going,
+        groups=groups_of(going),
         contract_digest=request.contract.digest,
         consent_id=allowed.consent.consent_id,
         consent_version=allowed.consent.version,

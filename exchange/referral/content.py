@@ -13,7 +13,6 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Self
@@ -27,10 +26,8 @@ from contracts.vocabulary import (
     VOCABULARY_VERSION,
     CareWindow,
     Field,
-    Group,
     Priority,
     ServiceType,
-    groups_of,
     needs_for,
 )
 from exchange.referral.canonical import problems_of
@@ -102,16 +99,12 @@ class ReferralContent(ProtectedFields, NeedFields, RoutingFields):
         held = self.__dict__
         return frozenset([field for name, field in _NAMED if held[name] is not None])
 
-    def groups(self) -> frozenset[Group]:
-        """The groups of its fields: what the header of an envelope has to say about it."""
-        return groups_of(self.fields_present())
-
-    def only(self, fields: Iterable[Field]) -> Self:
+    def only(self, fields: frozenset[Field]) -> Self:
         """This content without every field that is not listed."""
         # Not validated again: of members that agree, fewer agree too.
-        held, listed = self.__dict__, frozenset(fields)
+        held = self.__dict__
         return self.model_copy(
-            update={name: None for name, field in _NAMED if field not in listed and held[name] is not None}
+            update={name: None for name, field in _NAMED if field not in fields and held[name] is not None}
         )
 
     def with_routing(self, routing: Routing) -> Self:

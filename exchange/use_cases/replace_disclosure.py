@@ -68,7 +68,7 @@ def _held(node: Node, record: ReferralRecord, case: Case, told: Told) -> Referra
     (forward,) = told.cleared.forwards
     facts = case.facts.model_copy(
         update={
-            "held_fields": tuple(sorted(forward.content.fields_present())),
+            "held_fields": tuple(sorted(forward.fields)),
         }
     )
     # `confirm` and not `held`: an acceptance that is here already must not release it before this call says so.

@@ -206,7 +206,7 @@ def _record(
         retention_expired_s=cleared.rule.retention.expired_s,
         retention_closed_s=cleared.rule.retention.closed_s,
         subject=making.subject,
-        held_fields=tuple(sorted(disclosure.content.fields_present())) if disclosure is not None else (),
+        held_fields=tuple(sorted(disclosure.fields)) if disclosure is not None else (),
     )
     hold = "held" if held is not None else "awaiting-disclosure" if disclosure is not None else "none"
     return ReferralRecord(

@@ -41,6 +41,7 @@ from contracts.vocabulary import (
     WithdrawalForm,
     ceiling,
     fields_of,
+    groups_of,
     purpose_for,
 )
 from exchange.disclosure import Allowed, Cleared, DisclosureRequest, Refused, clear, clear_later, still_allowed
@@ -241,6 +242,7 @@ def test_the_gate_on_groups_lets_through_what_was_cleared_and_no_group_of_which_
         for forward in filter(None, (result.offer, result.disclosure)):
             assert isinstance(ask(forward.stage, forward.groups), Allowed)
             inside = forward.content.fields_present()
+            assert (forward.fields, forward.groups) == (inside, groups_of(inside))
             assert inside <= may_be_inside(question(forward.stage, forward.groups))
     stage = Stage.DISCLOSURE
     may_go = any(

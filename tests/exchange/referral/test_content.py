@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from contracts.vocabulary import ROUTING_FIELDS, CareWindow, Field, Group, Priority, ServiceType
+from contracts.vocabulary import ROUTING_FIELDS, CareWindow, Field, Priority, ServiceType
 from exchange.referral.content import (
     CONTENT_EXAMPLE,
     ContentInvalidError,
@@ -63,7 +63,6 @@ def test_a_content_survives_being_written_and_read() -> None:
 def test_only_keeps_nothing_else() -> None:
     content = ReferralContent.model_validate(CONTENT_EXAMPLE).only({Field.NEEDS, Field.LEGAL_NAME})
     assert content.fields_present() == {Field.NEEDS}
-    assert content.groups() == {Group.NEED}
 
 
 def test_printing_shows_no_value() -> None:
