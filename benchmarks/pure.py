@@ -66,7 +66,7 @@ def _envelope() -> dict[str, float]:
             sign=agency.sign,
             dek=os.urandom(32),
             nonce=os.urandom(24),
-        )
+        ).envelope
 
     wire = sealing().to_json()
 
@@ -93,7 +93,7 @@ def envelope_bytes() -> dict[str, int]:
                     sign=agency.sign,
                     dek=os.urandom(32),
                     nonce=os.urandom(24),
-                ).to_json()
+                ).envelope.to_json()
             )
         )
         for bucket in LIMITS.padding_bytes

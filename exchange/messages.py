@@ -211,14 +211,14 @@ def seal_stop_message(stop: Stop, posting: Posting, signers: Signers, *, entropy
         event=stop.term.value if stop.term is not None else None,
     )
     sign = (_agency_key(signers) if by_agency else _node_key(signers)).sign
-    envelope = seal_stop(header, sign=sign, filler=entropy(STOP_FILLER_BYTES))
-    return SealedMessage(envelope, header, envelope.digest())
+    envelope, digest = seal_stop(header, sign=sign, filler=entropy(STOP_FILLER_BYTES))
+    return SealedMessage(envelope, header, digest)
 
 
 def _sealed(
     header: Header, body: bytes, epoch: EpochStatement, agency_key: AgencyKey, entropy: Entropy
 ) -> SealedMessage:
-    envelope = seal(
+    envelope, digest = seal(
         header,
         body,
         epoch_public=epoch.public,
@@ -226,7 +226,7 @@ def _sealed(
         dek=entropy(KEY_BYTES),
         nonce=entropy(NONCE_BYTES),
     )
-    return SealedMessage(envelope, header, envelope.digest())
+    return SealedMessage(envelope, header, digest)
 
 
 def _common(posting: Posting, signers: Signers, kind: Kind, signed_by: SignedBy) -> dict[str, Any]:

@@ -17,13 +17,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from nacl.bindings import crypto_aead_xchacha20poly1305_ietf_encrypt
 from nacl.public import PublicKey, SealedBox
 
 from exchange.envelope.errors import ContentTooLargeError, KeyUnusableError, MalformedError
-from exchange.envelope.format import CIPHERTEXT_BYTES, WRAPPED_KEY_BYTES, Envelope, Header, encode_header
+from exchange.envelope.format import CIPHERTEXT_BYTES, WRAPPED_KEY_BYTES, Envelope, Header, digest_of, encode_header
 from exchange.envelope.keys import KEY_BYTES, NACL_REFUSALS, NONCE_BYTES, Dek, key_id
 from exchange.envelope.kinds import KindClass
 from exchange.limits import LIMITS
@@ -34,6 +34,13 @@ PADDING_MARK: Final = b"\x80"
 
 Sign = Callable[[bytes], bytes]
 """Signs a message: `AgencyKey.sign` or `NodeKey.sign`."""
+
+
+class Sealed(NamedTuple):
+    """An envelope that was made here, and its digest: both come from the bytes that were signed."""
+
+    envelope: Envelope
+    digest: str
 
 
 def pad(content: bytes) -> bytes:
@@ -64,7 +71,7 @@ def wrap_dek(dek: Dek, epoch_public: bytes) -> bytes:
         raise KeyUnusableError from error
 
 
-def seal(header: Header, content: bytes, *, epoch_public: bytes, sign: Sign, dek: bytes, nonce: bytes) -> Envelope:
+def seal(header: Header, content: bytes, *, epoch_public: bytes, sign: Sign, dek: bytes, nonce: bytes) -> Sealed:
     """A forward or an answer, sealed and signed.
 
     Args:
@@ -86,7 +93,7 @@ def seal(header: Header, content: bytes, *, epoch_public: bytes, sign: Sign, dek
     return assemble(header, content, wrapped_key=wrap_dek(key, epoch_public), sign=sign, dek=key, nonce=nonce)
 
 
-def assemble(header: Header, content: bytes, *, wrapped_key: bytes, sign: Sign, dek: Dek, nonce: bytes) -> Envelope:
+def assemble(header: Header, content: bytes, *, wrapped_key: bytes, sign: Sign, dek: Dek, nonce: bytes) -> Sealed:
     """Steps 1, 2, 4 and 5, around a data key that is already wrapped: test vectors need it so. Otherwise use `seal`."""
     if header.kind_class is KindClass.STOP:
         raise MalformedError("kind")
@@ -98,7 +105,7 @@ def assemble(header: Header, content: bytes, *, wrapped_key: bytes, sign: Sign, 
     return _signed(head, wrapped_key, ciphertext, sign)
 
 
-def seal_stop(header: Header, *, sign: Sign, filler: bytes) -> Envelope:
+def seal_stop(header: Header, *, sign: Sign, filler: bytes) -> Sealed:
     """A stop: complete in its header, around random filler that nobody opens.
 
     Args:
@@ -117,8 +124,10 @@ def seal_stop(header: Header, *, sign: Sign, filler: bytes) -> Envelope:
     return _signed(encode_header(header), wrapped_key, ciphertext, sign)
 
 
-def _signed(head: bytes, wrapped_key: bytes, ciphertext: bytes, sign: Sign) -> Envelope:
-    return Envelope(head, wrapped_key, ciphertext, sign(Envelope(head, wrapped_key, ciphertext, b"").signed_input()))
+def _signed(head: bytes, wrapped_key: bytes, ciphertext: bytes, sign: Sign) -> Sealed:
+    unsigned = Envelope(head, wrapped_key, ciphertext, b"")
+    signed = unsigned.signed_input()
+    return Sealed(unsigned._replace(signature=sign(signed)), digest_of(signed))
 
 
 @lru_cache(maxsize=256)

@@ -137,7 +137,7 @@ def _round_trip(content: bytes) -> None:
         sign=AGENCY.sign,
         dek=DEK.secret_bytes(),
         nonce=NONCE,
-    )
+    ).envelope
     parsed = parse_envelope(envelope.to_json())
     assert decrypt(parsed, unwrap(parsed, EPOCH)) == content
 

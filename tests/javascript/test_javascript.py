@@ -100,7 +100,7 @@ def test_what_is_sealed_here_and_now_opens_there(tmp_path: Path) -> None:
         sign=agency.sign,
         dek=secrets.token_bytes(32),
         nonce=secrets.token_bytes(24),
-    ).to_json()
+    ).envelope.to_json()
     keys = {
         "agency_public": agency.public.hex(),
         "node_public": own.public.hex(),

@@ -77,7 +77,7 @@ def wrapped_wrongly(scene: Scene) -> Envelope:
     wrapped = wrap_dek(Dek(secrets.token_bytes(32)), scene.liar.epoch.public)
     body = secrets.token_bytes(10)
     dek, nonce = Dek(secrets.token_bytes(32)), secrets.token_bytes(24)
-    return assemble(header, body, wrapped_key=wrapped, sign=scene.liar.agency_key.sign, dek=dek, nonce=nonce)
+    return assemble(header, body, wrapped_key=wrapped, sign=scene.liar.agency_key.sign, dek=dek, nonce=nonce).envelope
 
 
 def forge_wrapped(scene: Scene, wrapped: bytes) -> Envelope:

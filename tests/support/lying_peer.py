@@ -144,7 +144,7 @@ class LyingPeer:
             sign=self.agency_key.sign,
             dek=secrets.token_bytes(32),
             nonce=secrets.token_bytes(24),
-        )
+        ).envelope
 
     def forward(
         self,
@@ -168,7 +168,7 @@ class LyingPeer:
         """A stop."""
         header = self.header(kind, **changes)
         sign = self.agency_key.sign if header.signed_by is SignedBy.AGENCY else self.liar.node.node_key.sign
-        return seal_stop(header, sign=sign, filler=secrets.token_bytes(STOP_FILLER_BYTES))
+        return seal_stop(header, sign=sign, filler=secrets.token_bytes(STOP_FILLER_BYTES)).envelope
 
     def released(self, envelope: Envelope, accepting: str, **changes: Any) -> Envelope:
         """A disclosure with its release statement, by the liar's node key unless another `sign` is given."""

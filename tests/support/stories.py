@@ -259,7 +259,7 @@ class Story:
             sign=maker.keyring.agency_key.sign,
             dek=maker.entropy(KEY_BYTES),
             nonce=maker.entropy(NONCE_BYTES),
-        )
+        ).envelope
         return made.to_json()
 
     async def item_digest(self, kind: str, *, at: TestNode | None = None) -> str:

@@ -127,12 +127,12 @@ def sample_envelope(kind: Kind, content: bytes = CONTENT, *, sign: Sign | None =
     """An envelope of this kind; a disclosure comes with its release statement."""
     header = sample_header(kind, **changes)
     if header.kind_class is KindClass.STOP:
-        return seal_stop(header, sign=sign or NODE.sign, filler=fixed_bytes("filler", STOP_FILLER_BYTES))
+        return seal_stop(header, sign=sign or NODE.sign, filler=fixed_bytes("filler", STOP_FILLER_BYTES)).envelope
     wrapped_key = wrap_deterministically(DEK, EPOCH.public)
-    envelope = assemble(header, content, wrapped_key=wrapped_key, sign=sign or AGENCY.sign, dek=DEK, nonce=NONCE)
+    sealed = assemble(header, content, wrapped_key=wrapped_key, sign=sign or AGENCY.sign, dek=DEK, nonce=NONCE)
     if kind is not Kind.DISCLOSURE:
-        return envelope
-    return replace(envelope, release=sample_release(envelope.digest()))
+        return sealed.envelope
+    return replace(sealed.envelope, release=sample_release(sealed.digest))
 
 
 def sample_release(disclosure: str) -> bytes:

@@ -51,8 +51,9 @@ def opened(envelope: Envelope, epoch_key: EpochKey = EPOCH) -> bytes:
 def test_what_is_sealed_opens(content: bytes, private: bytes, dek: bytes, nonce: bytes) -> None:
     epoch = EpochKey(private)
     header = sample_header(Kind.OFFER, epoch_key=epoch.key_id)
-    envelope = seal(header, content, epoch_public=epoch.public, sign=AGENCY.sign, dek=dek, nonce=nonce)
+    envelope, digest = seal(header, content, epoch_public=epoch.public, sign=AGENCY.sign, dek=dek, nonce=nonce)
     assert opened(envelope, epoch) == content
+    assert digest == envelope.digest()
     assert len(envelope.ciphertext) in CIPHERTEXT_BYTES
 
 
