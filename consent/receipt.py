@@ -37,6 +37,7 @@ from contracts.vocabulary import (
 
 SCHEMA_VERSION: Final = "ISO/IEC TS 27560:2023"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND: Final = timedelta(milliseconds=1)
 _SECOND_MS, _MINUTE_MS, _HOUR_MS, _DAY_MS = 1_000, 60_000, 3_600_000, 86_400_000
 _UNITS: Final = ((_DAY_MS, _HOUR_MS), (_HOUR_MS, _MINUTE_MS), (_MINUTE_MS, _SECOND_MS))
 """To which a receipt's end is rounded, and how long a receipt must last then."""
@@ -276,4 +277,4 @@ def _written(moment: datetime) -> str:
 
 def _millis(moment: datetime) -> int:
     """Whole milliseconds, rounded down: an end never moves later."""
-    return (moment - _EPOCH) // timedelta(milliseconds=1)
+    return (moment - _EPOCH) // _MILLISECOND

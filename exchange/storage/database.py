@@ -52,6 +52,8 @@ T = TypeVar("T")
 
 _SYNC_ATTEMPTS = 3
 _WRITTEN_AGAIN_S = 1.0
+_SEEN_S = 0.005
+"""A read that follows another so soon does not look again whether the file is still there."""
 
 
 class Database:
@@ -205,7 +207,7 @@ class Database:
         self._refuse_if_closed()
         try:
             if self._file is not None:
-                self._file.check()
+                self._file.check(unless_seen_s=_SEEN_S)
             if self._reader is None:
                 self._reader = self._read_engine.connect()
             return _in_one_snapshot(self._reader, function)

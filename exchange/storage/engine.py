@@ -13,6 +13,7 @@ Reading connections cannot write on either database.
 
 from __future__ import annotations
 
+import math
 import os
 import sqlite3
 import time
@@ -92,14 +93,23 @@ class SqliteFile:
             self._identity = self._look()
         except OSError as error:
             raise StorageUnavailableError("The database file cannot be opened.") from error
+        self._seen = -math.inf
 
     @classmethod
     def at(cls, url: URL) -> SqliteFile:
         """The file that a parsed address names."""
         return cls(Path(str(url.database)).absolute())
 
-    def check(self) -> None:
-        """Refuses to go on with a file that was removed or replaced: its rows would be lost with the last process."""
+    def check(self, *, unless_seen_s: float = 0.0) -> None:
+        """Refuses to go on with a file that was removed or replaced: its rows would be lost with the last process.
+
+        Args:
+            unless_seen_s: who reads may trust a look that is so recent; who writes never does.
+        """
+        now = time.monotonic()
+        if now - self._seen < unless_seen_s:
+            return
+        self._seen = -math.inf
         try:
             found = self._look()
         except OSError as error:
@@ -107,6 +117,7 @@ class SqliteFile:
         if found != self._identity:
             self._identity = found
             raise StorageUnavailableError("The database file was replaced.")
+        self._seen = now
 
     def check_room(self) -> None:
         """Refuses where the disk is as good as full: small transactions may still fit, and the next one does not."""
@@ -155,7 +166,7 @@ class SqliteFile:
             connection.close()
 
     def _look(self) -> tuple[int, int]:
-        found = os.stat(self._name)  # noqa: PTH116 - before every read; a path takes as long again as the question
+        found = os.stat(self._name)  # noqa: PTH116 - before every commit; a path takes as long again as the question
         return found.st_dev, found.st_ino
 
 
