@@ -44,8 +44,7 @@ from contracts.vocabulary import (
 _FEEDBACK_ORDER: Final = tuple(Feedback)
 
 
-@dataclass(frozen=True, slots=True)
-class ConsentQuestion:
+class ConsentQuestion(NamedTuple):
     """May these fields go to this agency for this purpose?"""
 
     agency: str
@@ -76,8 +75,7 @@ class ConsentVerdict(NamedTuple):
     sentence: str
 
 
-@dataclass(frozen=True, slots=True)
-class ConsentPermit:
+class ConsentPermit(NamedTuple):
     """She allowed `fields`, and nothing else, to this agency for this purpose."""
 
     consent_id: str

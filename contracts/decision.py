@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from contracts.clearance import Clearance
 from contracts.model import Contract, Obligations, Rule
@@ -28,8 +28,7 @@ _NO_GROUPS: Final[frozenset[Group]] = frozenset()
 _RANK: Final = {field: rank for rank, field in enumerate(Field)}
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(NamedTuple):
     """Who asks to send what to whom, for which service and on which basis."""
 
     sender: AgencyKind
@@ -39,8 +38,7 @@ class Question:
     fields: frozenset[Field]
 
 
-@dataclass(frozen=True, slots=True)
-class Permit:
+class Permit(NamedTuple):
     """A rule covers the question. The three sets hold only requested fields; the rest is withheld and named."""
 
     rule: Rule

@@ -112,8 +112,7 @@ class FieldReason(NamedTuple):
     sentence: str
 
 
-@dataclass(frozen=True, slots=True)
-class DisclosureRequest:
+class DisclosureRequest(NamedTuple):
     """Who would like to tell whom what, for which service."""
 
     sender: Member

@@ -7,8 +7,8 @@ agency's own software, that does the same (`exchange.client.vault`). Both seal w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from consent.receipt import receipt_ends
 from consent.record import ConsentRecord
@@ -28,8 +28,7 @@ from exchange.schemas.shapes import from_millis
 WithRouting = Callable[[ReferralContent, Routing], ReferralContent]
 
 
-@dataclass(frozen=True, slots=True)
-class Parties:
+class Parties(NamedTuple):
     """Who refers to whom, under what."""
 
     roster: RosterSnapshot
@@ -38,8 +37,7 @@ class Parties:
     contract: Contract
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
+class Judged(NamedTuple):
     """The gate's word on a request, with the clocks it was asked under."""
 
     outcome: Cleared | Refused
@@ -47,8 +45,7 @@ class Judged:
     respond_by: int
 
 
-@dataclass(frozen=True, slots=True)
-class Sealed:
+class Sealed(NamedTuple):
     """Both envelopes of one referral; without a disclosure where nothing identifies her, or it would be too old."""
 
     offer: SealedMessage

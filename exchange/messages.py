@@ -44,8 +44,7 @@ _BODY: Final = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class ForwardBody:
+class ForwardBody(NamedTuple):
     """What is inside a forward: her data, the exact basis, and how much may be reported back."""
 
     basis: Basis

@@ -28,7 +28,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from contracts.decision import Deny, Question, clearance_for, permitted_groups
 from contracts.model import Contract
@@ -82,8 +82,7 @@ def later(step: int, code: str) -> VerificationError:
     return VerificationError(step, code, who=Who.NODE, final=False)
 
 
-@dataclass(frozen=True, slots=True)
-class ReferralMemory:
+class ReferralMemory(NamedTuple):
     """What this node knows of a referral with the sender before it looks at an envelope about it."""
 
     side: Side
@@ -118,8 +117,7 @@ class Circumstances:
     at: int
 
 
-@dataclass(frozen=True, slots=True)
-class ParsedItem:
+class ParsedItem(NamedTuple):
     """Steps 1, 2 and 5 hold."""
 
     envelope: Envelope
@@ -129,8 +127,7 @@ class ParsedItem:
     digest: str
 
 
-@dataclass(frozen=True, slots=True)
-class CheckedItem:
+class CheckedItem(NamedTuple):
     """Steps 1 to 12 hold. Only `check_item` makes one."""
 
     item: ParsedItem
@@ -142,8 +139,7 @@ class CheckedItem:
     """Of the referral, for an answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class VerifiedMessage:
+class VerifiedMessage(NamedTuple):
     """Steps 1 to 17 hold. Only `open_item` makes one."""
 
     checked: CheckedItem
@@ -338,7 +334,7 @@ def _check_groups(header: Header, sender: Member, contract: Contract, around: Ci
     )
     if not allowed:
         raise VerificationError(12, "no-rule")
-    if not set(header.groups) <= {group.value for group in allowed}:
+    if not allowed.issuperset(header.groups):
         raise VerificationError(12, "over-shared")
 
 
@@ -392,7 +388,7 @@ def _check_content(checked: CheckedItem, content: bytes, around: Circumstances) 
     if _contradicts(body.content, header):
         raise VerificationError(16, "content-invalid")
     fields = body.content.fields_present()
-    if {group.value for group in groups_of(fields)} != set(header.groups):
+    if groups_of(fields) != set(header.groups):
         raise VerificationError(16, "groups-differ")
     service = service_of(Purpose(header.purpose)) if header.purpose else None
     if contract is None or service is None or header.receipt is None:

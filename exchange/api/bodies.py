@@ -15,8 +15,7 @@ The exact bytes are kept beside the model: the digest under an `Idempotency-Key`
 
 import json
 import re
-from dataclasses import dataclass
-from typing import Annotated, Any, Generic, NoReturn, TypeVar
+from typing import Annotated, Any, Generic, NamedTuple, NoReturn, TypeVar
 
 from fastapi import Depends, Request
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -37,8 +36,7 @@ _DEEPEST = 32
 T = TypeVar("T", bound=BaseModel)
 
 
-@dataclass(frozen=True, slots=True)
-class Parsed(Generic[T]):
+class Parsed(NamedTuple, Generic[T]):
     """A body, read, and the bytes it was read from."""
 
     value: T

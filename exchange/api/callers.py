@@ -13,8 +13,7 @@ Rules:
 """
 
 import re
-from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from fastapi import Depends, Request
 
@@ -34,8 +33,7 @@ PSEUDONYM = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _LENGTH = re.compile(r"[0-9]{1,9}")
 
 
-@dataclass(frozen=True, slots=True)
-class ClientCall:
+class ClientCall(NamedTuple):
     """A call of one of this agency's systems that changes nothing and opens nothing."""
 
     node: Node
@@ -43,24 +41,21 @@ class ClientCall:
     unit: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class ActingCall:
+class ActingCall(NamedTuple):
     """A call of one of this agency's systems on behalf of a worker."""
 
     node: Node
     acting: Acting
 
 
-@dataclass(frozen=True, slots=True)
-class PeerCall:
+class PeerCall(NamedTuple):
     """A call of another agency's node."""
 
     node: Node
     agency: str
 
 
-@dataclass(frozen=True, slots=True)
-class Sender:
+class Sender(NamedTuple):
     """The proven caller of a request, and the room that its bodies have while they arrive."""
 
     caller: str

@@ -264,35 +264,13 @@ def _check_times(members: dict[str, Any], kind: Kind, kind_class: KindClass) -> 
 
 
 def _header_from(members: dict[str, Any], kind: Kind) -> Header:
-    get = members.get
-    return Header(
-        id=members["id"],
-        kind=kind,
-        referral=members["referral"],
-        sender=members["from"],
-        recipient=members["to"],
-        signed_by=_SIGNERS[members["signed_by"]],
-        signing_key=members["signing_key"],
-        vocabulary=members["vocabulary"],
-        roster_version=members["roster_version"],
-        roster_digest=members["roster_digest"],
-        seen=members["seen"],
-        created=members["created"],
-        expires=members["expires"],
-        suite=members["suite"],
-        epoch_key=get("epoch_key"),
-        contract=get("contract"),
-        purpose=get("purpose"),
-        stage=get("stage"),
-        groups=tuple(get("groups", ())),
-        event=get("event"),
-        number=get("number"),
-        priority=get("priority"),
-        respond_by=get("respond_by"),
-        receipt=_receipt_from(members["receipt"]) if "receipt" in members else None,
-        dek_commitment=get("dek_commitment"),
-        in_reply_to=get("in_reply_to"),
-    )
+    written = members | {
+        "kind": kind,
+        "signed_by": _SIGNERS[members["signed_by"]],
+        "groups": tuple(members.get("groups", ())),
+        "receipt": _receipt_from(members["receipt"]) if "receipt" in members else None,
+    }
+    return Header._make(map(written.get, _MEMBERS))
 
 
 def _check_receipt(members: object) -> bytes:
@@ -309,14 +287,5 @@ def _check_receipt(members: object) -> bytes:
 
 def _receipt_from(members: dict[str, Any]) -> HeaderReceipt:
     signature = _check_receipt(members)
-    return HeaderReceipt(
-        receipt_id=members["receipt_id"],
-        issuer=members["issuer"],
-        recipient=members["recipient"],
-        purpose=members["purpose"],
-        groups=tuple(members["groups"]),
-        basis=members["basis"],
-        issued=members["issued"],
-        expires=members["expires"],
-        signature=signature,
-    )
+    written = members | {"groups": tuple(members["groups"]), "signature": signature}
+    return HeaderReceipt._make(map(written.__getitem__, HeaderReceipt._fields))

@@ -13,9 +13,8 @@ Rules:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 from pydantic import ConfigDict, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
@@ -56,8 +55,7 @@ CONTENT_EXAMPLE: Final[dict[str, Any]] = {
 _NAMED: Final = tuple((field.value, field) for field in Field)
 
 
-@dataclass(frozen=True, slots=True)
-class Routing:
+class Routing(NamedTuple):
     """What the sending node writes into every offer."""
 
     client_code: str
@@ -116,9 +114,7 @@ class ReferralContent(ProtectedFields, NeedFields, RoutingFields):
         own = self.fields_present() & ROUTING_FIELDS
         if own:
             raise ContentInvalidError(ContentProblem(f"$.{field.value}", "set-by-node") for field in sorted(own))
-        members = {name: getattr(routing, name) for name in Routing.__dataclass_fields__}
-        members["exercise"] = routing.exercise or None
-        members["vocabulary_version"] = VOCABULARY_VERSION
+        members = routing._asdict() | {"exercise": routing.exercise or None, "vocabulary_version": VOCABULARY_VERSION}
         problems: tuple[ContentProblem, ...] = ()
         try:
             written = RoutingFields.model_validate(members)

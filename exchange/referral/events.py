@@ -11,9 +11,8 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 from contracts.vocabulary import WithdrawalForm
 from contracts.vocabulary.term import Term
@@ -75,8 +74,7 @@ class EventName(Term):
     ENTERED_IN_ERROR = "entered-in-error"
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """One event of one side."""
 
     side: Side

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from pydantic import BaseModel
 
@@ -27,8 +26,7 @@ T = TypeVar("T", bound=BaseModel)
 _CREATED = 201
 
 
-@dataclass(frozen=True, slots=True)
-class Idempotency:
+class Idempotency(NamedTuple):
     """The key of one write, with the body it came with."""
 
     client_id: str
@@ -36,8 +34,7 @@ class Idempotency:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Stored(Generic[T]):
+class Stored(NamedTuple, Generic[T]):
     """An answer that is durable."""
 
     answer: T

@@ -10,7 +10,6 @@ Rules:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from consent.client_code import new_client_code
@@ -56,8 +55,7 @@ class _Known(NamedTuple):
     code: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Making:
+class _Making(NamedTuple):
     """Everything that is known once the gate has let a referral through."""
 
     referral: str

@@ -89,8 +89,7 @@ def sent(result: Cleared | Refused) -> frozenset[Field]:
 
 
 def changed(asked: DisclosureRequest, **changes: Any) -> DisclosureRequest:
-    members = {name: getattr(asked, name) for name in DisclosureRequest.__dataclass_fields__}
-    return DisclosureRequest(**(members | changes))
+    return asked._replace(**changes)
 
 
 @cache
