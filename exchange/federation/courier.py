@@ -179,16 +179,16 @@ class Courier:
             holding.cancel()
             await asyncio.gather(holding, return_exceptions=True)
 
-    async def _post(self, peer: Member, line: Line, body: bytes) -> BatchAnswer:
+    async def _post(self, peer: Member, line: Line, batch: Batch) -> BatchAnswer:
         """One batch; the line learns from it."""
         started = self._seconds()
         try:
-            answer = await self._transport.post_envelopes(peer, body)
+            answer = await self._transport.post_envelopes(peer, batch.body)
         except PeerUnreachableError as error:
             if error.code != "busy":
-                line.failed(len(body))
+                line.failed(len(batch.body))
             raise
-        line.answered(len(body), self._seconds() - started)
+        line.answered(len(batch.body), self._seconds() - started, len(batch.items))
         return answer
 
     async def _deliver(self, lease: PeerLease, line: Line) -> None:
@@ -211,7 +211,7 @@ class Courier:
         try:
             while batch is not None:
                 sent.update(item.id for item in batch.items)
-                answer = await self._post(peer, line, batch.body)
+                answer = await self._post(peer, line, batch)
                 if settling is not None:
                     waits.append(await settling or 0)
                 answered, settling = (batch, answer), None

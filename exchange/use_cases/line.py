@@ -9,6 +9,7 @@ Rules:
 4. What was not answered was too much: a quarter of it comes next. One envelope always goes, whatever its size.
 5. Where answers come within `NEAR_S`, another request costs nothing, and a batch is a few envelopes: the peer stores
    and opens the first ones while the next are made. With full batches each side waits for the other one in turn.
+   While batches come out as large as that, more is waiting, and full ones take less of everybody's time.
 6. A request has `exchange_s` seconds. What cannot be made smaller than one envelope gets more of them.
 """
 
@@ -39,14 +40,15 @@ class Line:
         self.used = False
         """Whether an answer has come over it since it was taken up."""
 
-    def answered(self, sent: int, took_s: float) -> None:
-        """A request of so many bytes was answered after so many seconds."""
+    def answered(self, sent: int, took_s: float, envelopes: int) -> None:
+        """A request of so many bytes, which held so many envelopes, was answered after so many seconds."""
         self.used = True
         would_carry = int(sent * AIM_S / max(took_s, _QUICKEST_S))
         trusted = would_carry if took_s > AIM_S else max(self.carries, would_carry)
         self.carries = min(trusted, self._limits.batch_bytes)
         most = self._limits.batch_envelopes
-        self.envelopes = min(NEAR_ENVELOPES, most) if took_s <= NEAR_S else most
+        few = took_s <= NEAR_S and envelopes < NEAR_ENVELOPES
+        self.envelopes = min(NEAR_ENVELOPES, most) if few else most
 
     def failed(self, sent: int) -> None:
         """A request of so many bytes got no answer."""

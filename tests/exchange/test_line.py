@@ -27,7 +27,7 @@ SMALL = 7 * KIB
 )
 def test_after_an_answer(known: int | None, sent: int, took_s: float, carries: int) -> None:
     line = Line(known)
-    line.answered(sent, took_s)
+    line.answered(sent, took_s, 1)
     assert line.carries == carries
 
 
@@ -51,19 +51,25 @@ def test_a_line_that_nobody_knows_begins_small() -> None:
 
 
 @pytest.mark.parametrize(
-    ("took_s", "envelopes"),
+    ("answers", "envelopes"),
     [
         pytest.param([], LIMITS.batch_envelopes, id="nobody knows"),
-        pytest.param([NEAR_S], NEAR_ENVELOPES, id="near"),
-        pytest.param([NEAR_S + 0.01], LIMITS.batch_envelopes, id="far"),
-        pytest.param([0.02, 4], LIMITS.batch_envelopes, id="it got worse"),
-        pytest.param([4, 0.02], NEAR_ENVELOPES, id="it got better"),
+        pytest.param([(NEAR_S, 1)], NEAR_ENVELOPES, id="near"),
+        pytest.param([(NEAR_S + 0.01, 1)], LIMITS.batch_envelopes, id="far"),
+        pytest.param([(0.02, 1), (4, 1)], LIMITS.batch_envelopes, id="it got worse"),
+        pytest.param([(4, 1), (0.02, 1)], NEAR_ENVELOPES, id="it got better"),
+        pytest.param([(0.02, NEAR_ENVELOPES - 1)], NEAR_ENVELOPES, id="nothing waits behind it"),
+        pytest.param([(0.02, NEAR_ENVELOPES)], LIMITS.batch_envelopes, id="more waits"),
+        pytest.param([(0.02, LIMITS.batch_envelopes)], LIMITS.batch_envelopes, id="much more waits"),
+        pytest.param([(0.02, LIMITS.batch_envelopes), (0.02, 3)], NEAR_ENVELOPES, id="nothing waits any more"),
     ],
 )
-def test_a_near_line_gets_few_envelopes_at_once(took_s: list[float], envelopes: int) -> None:
+def test_a_near_line_gets_few_envelopes_at_once_unless_more_wait(
+    answers: list[tuple[float, int]], envelopes: int
+) -> None:
     line = Line(None)
-    for seconds in took_s:
-        line.answered(SMALL, seconds)
+    for seconds, held in answers:
+        line.answered(SMALL, seconds, held)
     assert line.envelopes == envelopes
 
 
@@ -95,7 +101,7 @@ def test_whatever_was_believed_a_steady_line_ends_with_batches_that_arrive_in_ti
         if needs(sent) > exchange_s(sent):
             line.failed(sent)
         else:
-            line.answered(sent, needs(sent))
+            line.answered(sent, needs(sent), 1)
     sent = max(SMALL, line.carries)
     assert needs(sent) <= exchange_s(sent)
     # And it is used: either it carries all there is, or a batch takes about as long as is aimed at.
