@@ -76,24 +76,16 @@ class KeyStore:
 
     async def put_many(self, keys: Mapping[str, ReferralKey], *, at: int) -> dict[str, ReferralKey]:
         """The keys that stand for these referrals, durable: an older key of a referral wins over the given one."""
-        standing = await self.get_many(keys)
-        rows = [
-            {"referral": referral, "wrapped": self._wrap(REFERRAL_KEY, referral, key.secret_bytes()), "created_at": at}
-            for referral, key in keys.items()
-            if referral not in standing
-        ]
-        if not rows:
-            return standing
-        missing = [str(row["referral"]) for row in rows]
+        mine = {referral: self._wrap(REFERRAL_KEY, referral, key.secret_bytes()) for referral, key in keys.items()}
+        rows = [{"referral": referral, "wrapped": wrapped, "created_at": at} for referral, wrapped in mine.items()]
 
         def store(connection: Connection) -> dict[str, bytes]:
             _insert_new(connection, REFERRAL_KEY, rows)
-            return _select_wrapped(connection, missing)
+            return _select_wrapped(connection, list(mine))
 
         stored = await self.database.write(store)
-        mine = {str(row["referral"]): row["wrapped"] for row in rows}
-        others = {referral: wrapped for referral, wrapped in stored.items() if wrapped != mine[referral]}
-        return standing | {referral: keys[referral] for referral in stored.keys() - others} | self._unwrap_all(others)
+        older = {referral: wrapped for referral, wrapped in stored.items() if wrapped != mine[referral]}
+        return {referral: keys[referral] for referral in stored.keys() - older} | self._unwrap_all(older)
 
     async def get_many(self, referrals: Iterable[str]) -> dict[str, ReferralKey]:
         """The keys of these referrals, as far as there are any."""

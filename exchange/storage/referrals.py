@@ -198,9 +198,12 @@ def load_referrals(conn: Connection, ids: Iterable[str], unit: str | None = None
 
     What a branch may not see is not read: that takes as long as what does not exist.
     """
+    wanted = list(ids)
+    if not wanted:
+        return {}
     if unit is None:
-        return _by_id(_LOAD.rows(conn, {"the_ids": list(ids)}))
-    return _by_id(_LOAD_IN_SIGHT.rows(conn, {"the_ids": list(ids), "the_unit": unit}))
+        return _by_id(_LOAD.rows(conn, {"the_ids": wanted}))
+    return _by_id(_LOAD_IN_SIGHT.rows(conn, {"the_ids": wanted, "the_unit": unit}))
 
 
 def peers_of(conn: Connection, ids: Iterable[str]) -> dict[str, str]:

@@ -51,7 +51,7 @@ class PipeChannel:
 
     def __init__(self, database: Path) -> None:
         self._folder = database.with_name(database.name + "-wake")
-        self._pipes: dict[Path, int] = {}
+        self._pipes: dict[str, int] = {}
 
     def listen(self, wake: Wakeful, name: SignalName) -> None:
         """Creates this process's pipe for the signal and reads it whenever something arrives."""
@@ -62,7 +62,7 @@ class PipeChannel:
         # Open for both directions: a pipe whose last writer closed would report end-of-file for ever.
         descriptor = os.open(unopened, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         # Visible only now, since a sender removes a pipe that nobody has open.
-        self._pipes[unopened.rename(self._folder / own)] = descriptor
+        self._pipes[str(unopened.rename(self._folder / own))] = descriptor
 
         def receive() -> None:
             with contextlib.suppress(BlockingIOError):
@@ -79,7 +79,7 @@ class PipeChannel:
         endings = tuple(f".{name}" for name in names)
         try:
             pipes = [
-                Path(entry.path)
+                entry.path
                 for entry in os.scandir(self._folder)
                 if entry.name.endswith(endings) and not entry.name.startswith(".")
             ]
@@ -95,22 +95,26 @@ class PipeChannel:
         for pipe, descriptor in pipes.items():
             asyncio.get_running_loop().remove_reader(descriptor)
             os.close(descriptor)
-            pipe.unlink(missing_ok=True)
+            _remove(pipe)
 
 
-def _write(pipe: Path) -> None:
+def _write(pipe: str) -> None:
     try:
         descriptor = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         # Nobody has it open: its process was killed.
-        with contextlib.suppress(OSError):
-            pipe.unlink()
+        _remove(pipe)
         return
     try:
         with contextlib.suppress(OSError):  # Full: its reader has more than enough to wake for.
             os.write(descriptor, _SIGN)
     finally:
         os.close(descriptor)
+
+
+def _remove(pipe: str) -> None:
+    with contextlib.suppress(OSError):
+        Path(pipe).unlink()
 
 
 class NotifyChannel:
