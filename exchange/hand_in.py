@@ -45,7 +45,7 @@ class Judged(NamedTuple):
     respond_by: int
 
 
-class Sealed(NamedTuple):
+class SealedPair(NamedTuple):
     """Both envelopes of one referral; without a disclosure where nothing identifies her, or it would be too old."""
 
     offer: SealedMessage
@@ -121,7 +121,7 @@ def seal_both(
     held_expires: int,
     epoch: EpochStatement,
     entropy: Callable[[int], bytes],
-) -> Sealed:
+) -> SealedPair:
     """Offer and disclosure, sealed to the receiver at the same moment.
 
     Raises:
@@ -154,7 +154,7 @@ def seal_both(
     )
     # A plan that is no longer confirmed, or a key near its end, leaves nothing to hold: it is asked for later.
     if cleared.disclosure is None or held_expires <= at:
-        return Sealed(offer, None)
+        return SealedPair(offer, None)
     held = seal_forward(
         cleared.disclosure,
         cleared.consent,
@@ -164,7 +164,7 @@ def seal_both(
         epoch=epoch,
         entropy=entropy,
     )
-    return Sealed(offer, held)
+    return SealedPair(offer, held)
 
 
 def field_decisions(reasons: Iterable[FieldReason]) -> tuple[FieldDecision, ...]:

@@ -24,6 +24,7 @@ from sqlalchemy import Connection, Engine, text
 
 from exchange.storage.engine import (
     READ_CONNECTIONS,
+    FileIdentity,
     SqliteFile,
     check_room,
     check_writable,
@@ -67,6 +68,7 @@ class Database:
         self._channel = channel
         self._file = file
         self._reader: Connection | None = None
+        self._reader_file: FileIdentity | None = None
         self._readers = ThreadPoolExecutor(READ_CONNECTIONS, thread_name_prefix="read") if file is None else None
         self._closed = False
         self._written = -_WRITTEN_AGAIN_S
@@ -131,7 +133,7 @@ class Database:
         for _ in range(_SYNC_ATTEMPTS):
             try:
                 if self._file is not None:
-                    self._file.check()
+                    self._file.check(None)
                 effects = execute_in_this_thread(self._write_engine, [job], self._channel.announce)
             except BatchConflictError:
                 continue
@@ -206,11 +208,7 @@ class Database:
     def _read_here(self, function: Callable[[Connection], T]) -> T:
         self._refuse_if_closed()
         try:
-            if self._file is not None:
-                self._file.check(unless_seen_s=_SEEN_S)
-            if self._reader is None:
-                self._reader = self._read_engine.connect()
-            return _in_one_snapshot(self._reader, function)
+            return _in_one_snapshot(self._this_reader(), function)
         except Exception as error:  # noqa: BLE001 - for_caller keeps the programming errors as they are
             if as_unavailable(error) is not None or (self._reader is not None and self._reader.in_transaction()):
                 self._forget_reader()
@@ -223,8 +221,17 @@ class Database:
         except Exception as error:  # noqa: BLE001 - for_caller keeps the programming errors as they are
             raise for_caller(error) from None
 
+    def _this_reader(self) -> Connection:
+        """The connection on which reads run here, if it is still to the file that lies there."""
+        found = self._file.check(self._reader_file, unless_seen_s=_SEEN_S) if self._file is not None else None
+        if self._reader is None:
+            self._reader = self._read_engine.connect()
+            # Looked at again: it may have been replaced while it was opened.
+            self._reader_file = self._file.check(found) if self._file is not None else None
+        return self._reader
+
     def _forget_reader(self) -> None:
-        reader, self._reader = self._reader, None
+        reader, self._reader, self._reader_file = self._reader, None, None
         if reader is not None:
             with contextlib.suppress(Exception):
                 reader.close()

@@ -78,6 +78,10 @@ def parse_url(url: str) -> URL:
     raise DatabaseURLError(message) from None
 
 
+FileIdentity = tuple[int, int]
+"""Device and inode."""
+
+
 class SqliteFile:
     """The file of a SQLite database, and the question whether it is still the one that was opened."""
 
@@ -90,34 +94,40 @@ class SqliteFile:
             # on it in this process, and then two connections throw each other's log away.
             with suppress(FileExistsError):
                 os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-            self._identity = self._look()
+            self._seen = self._look()
         except OSError as error:
             raise StorageUnavailableError("The database file cannot be opened.") from error
-        self._seen = -math.inf
+        self._seen_at = -math.inf
 
     @classmethod
     def at(cls, url: URL) -> SqliteFile:
         """The file that a parsed address names."""
         return cls(Path(str(url.database)).absolute())
 
-    def check(self, *, unless_seen_s: float = 0.0) -> None:
-        """Refuses to go on with a file that was removed or replaced: its rows would be lost with the last process.
+    def check(self, opened: FileIdentity | None, *, unless_seen_s: float = 0.0) -> FileIdentity:
+        """Which file lies there now. Who holds a connection to another one must not go on with it.
+
+        The rows of a file that was removed or replaced are lost with the last process that has it open. Each connection
+        is compared by whoever holds it: of two that hold one, neither learns from what the other was told.
 
         Args:
+            opened: the file to which the caller's connection is; nothing where it has none.
             unless_seen_s: who reads may trust a look that is so recent; who writes never does.
+
+        Raises:
+            StorageUnavailableError: there is none, or it is another one. The connection is to be dropped.
         """
         now = time.monotonic()
-        if now - self._seen < unless_seen_s:
-            return
-        self._seen = -math.inf
-        try:
-            found = self._look()
-        except OSError as error:
-            raise StorageUnavailableError("The database file is gone.") from error
-        if found != self._identity:
-            self._identity = found
+        if not 0 <= now - self._seen_at < unless_seen_s:
+            try:
+                self._seen = self._look()
+            except OSError as error:
+                self._seen_at = -math.inf
+                raise StorageUnavailableError("The database file is gone.") from error
+            self._seen_at = now
+        if opened not in {None, self._seen}:
             raise StorageUnavailableError("The database file was replaced.")
-        self._seen = now
+        return self._seen
 
     def check_room(self) -> None:
         """Refuses where the disk is as good as full: small transactions may still fit, and the next one does not."""
@@ -143,7 +153,7 @@ class SqliteFile:
 
     def carry_log(self) -> None:
         """Carries what it can of the write-ahead log into the file, and holds nobody up."""
-        self.check()
+        self.check(None)
         with closing(self.connect()) as connection:
             connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
@@ -153,7 +163,7 @@ class SqliteFile:
         Raises:
             StorageBusyError: somebody read for so long that it could not be cut.
         """
-        self.check()
+        self.check(None)
         connection = self.connect()
         deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
         try:
@@ -165,7 +175,7 @@ class SqliteFile:
         finally:
             connection.close()
 
-    def _look(self) -> tuple[int, int]:
+    def _look(self) -> FileIdentity:
         found = os.stat(self._name)  # noqa: PTH116 - before every commit; a path takes as long again as the question
         return found.st_dev, found.st_ino
 

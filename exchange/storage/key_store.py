@@ -27,6 +27,7 @@ from sqlalchemy import Connection, Integer, Table, bindparam, delete, select
 from exchange.envelope.keys import NONCE_BYTES, EpochKey, ReferralKey, RowKey
 from exchange.envelope.sealed_rows import SealedRows
 from exchange.storage.database import Database
+from exchange.storage.errors import StorageBusyError
 from exchange.storage.prepared import Prepared
 from exchange.storage.statements import insert_unless_there, where_listed
 from exchange.storage.tables import EPOCH_PRIVATE, REFERRAL_KEY
@@ -75,7 +76,11 @@ class KeyStore:
         self._unfinished = {REFERRAL_KEY.name, EPOCH_PRIVATE.name}
 
     async def put_many(self, keys: Mapping[str, ReferralKey], *, at: int) -> dict[str, ReferralKey]:
-        """The keys that stand for these referrals, durable: an older key of a referral wins over the given one."""
+        """The keys that stand for these referrals, durable: an older key of a referral wins over the given one.
+
+        Raises:
+            StorageBusyError: one that stood there was destroyed at this moment, and nothing else stands.
+        """
         mine = {referral: self._wrap(REFERRAL_KEY, referral, key.secret_bytes()) for referral, key in keys.items()}
         rows = [{"referral": referral, "wrapped": wrapped, "created_at": at} for referral, wrapped in mine.items()]
 
@@ -84,6 +89,8 @@ class KeyStore:
             return _select_wrapped(connection, list(mine))
 
         stored = await self.database.write(store)
+        if stored.keys() != mine.keys():
+            raise StorageBusyError("Keys of these referrals are being destroyed; try again.")
         older = {referral: wrapped for referral, wrapped in stored.items() if wrapped != mine[referral]}
         return {referral: keys[referral] for referral in stored.keys() - older} | self._unwrap_all(older)
 

@@ -21,7 +21,7 @@ from typing import Any, Final, ParamSpec, Protocol, TypeVar
 
 from sqlalchemy import Connection, Engine
 
-from exchange.storage.engine import BUSY_TIMEOUT_MS, WRITE_CONNECTIONS, SqliteFile
+from exchange.storage.engine import BUSY_TIMEOUT_MS, WRITE_CONNECTIONS, FileIdentity, SqliteFile
 from exchange.storage.errors import (
     BatchConflictError,
     BatchLostError,
@@ -120,6 +120,8 @@ class SqliteLane:
         self._file = file
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="commit")
         self._connection: Connection | None = None
+        self._opened: FileIdentity | None = None
+        """The file to which the connection is."""
         self._durable = True
         self._disk_s = math.inf
         self._quick_s = _QUICK_S
@@ -152,19 +154,23 @@ class SqliteLane:
         return transaction.effects
 
     def _timed_commit(self, transaction: Transaction) -> None:
+        # What changed nothing does not wait for the disk, and says nothing about it.
+        waits = self._durable and transaction.changes_something
         started = time.monotonic()
         try:
             _commit(transaction)
         finally:
-            if self._durable:
+            if waits:
                 self._disk_s = time.monotonic() - started
 
     async def _begin(self, durable: bool) -> Transaction:
         if self._connection is not None and self._connection.invalidated:
             self._discard()
-        self._file.check()
+        found = self._file.check(self._opened)
         if self._connection is None:
             self._connection = self._engine.connect()
+            # Looked at again: it may have been replaced while it was opened.
+            self._opened = self._file.check(found)
             _driver(self._connection).execute("PRAGMA busy_timeout=0")
             self._durable = True
         if durable != self._durable:
@@ -175,7 +181,7 @@ class SqliteLane:
         return Transaction(self._connection)
 
     def _discard(self) -> None:
-        connection, self._connection = self._connection, None
+        connection, self._connection, self._opened = self._connection, None, None
         if connection is not None:
             with contextlib.suppress(Exception):
                 connection.close()

@@ -119,8 +119,8 @@ class _Text:
 
     def _bound(self, parameters: Parameters) -> Any:
         if isinstance(parameters, tuple):
-            if len(parameters) != len(self._columns):
-                raise TypeError("a row has as many values as its statement has columns")
+            if len(parameters) != len(self._columns) or getattr(parameters, "_fields", self._columns) != self._columns:
+                raise TypeError("a row has the values of its statement's columns, in their order")
             if self._in_place is not None:
                 return self._in_place((*parameters, *self._constants))
             parameters = dict(zip(self._columns, parameters, strict=False))

@@ -75,12 +75,13 @@ def guard_endings(engine: Engine) -> None:
 class Transaction:
     """A begun transaction on a connection that nobody else uses."""
 
-    __slots__ = ("_connection", "_driver", "_info", "_root", "effects")
+    __slots__ = ("_changes", "_connection", "_driver", "_info", "_root", "effects")
 
     def __init__(self, connection: Connection) -> None:
         """Takes over a connection; on SQLite its BEGIN IMMEDIATE has been executed already."""
         self._connection = connection
         self._driver: Any = connection.connection.driver_connection
+        self._changes: int = getattr(self._driver, "total_changes", -1)
         self.effects = Effects()
         # Kept: a connection that broke does not give it out any more.
         self._info = connection.info
@@ -109,6 +110,11 @@ class Transaction:
             self._undo(error, alone=alone)
             raise
         return result
+
+    @property
+    def changes_something(self) -> bool:
+        """Whether a row is another one than before; on PostgreSQL, where nobody counts, always."""
+        return self._changes < 0 or self._changes != self._driver.total_changes
 
     def commit(self) -> None:
         """Makes the batch durable.

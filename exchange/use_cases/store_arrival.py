@@ -287,7 +287,9 @@ def arrived_record(node: Node, arrival: Arrival, key: ReferralKey | None) -> Arr
     header, envelope = item.header, item.envelope
     is_stop = header.kind_class is KindClass.STOP
     rewrapped = None
-    if arrival.message is not None and key is not None:
+    if arrival.message is not None:
+        if key is None:
+            raise LookupError("what was opened is kept under its referral's key, or not at all")
         rewrapped = rewrap(
             arrival.message.dek,
             referral_key=key,

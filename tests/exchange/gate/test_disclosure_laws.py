@@ -207,7 +207,8 @@ def test_a_later_word_never_says_more_than_the_referral_could(asked: DisclosureR
     first = clear(asked)
     later = clear_later(asked, Kind.INFORMATION, accepted=accepted)
     if not isinstance(later, Refused):
-        told = frozenset().union(*(forward.content.fields_present() for forward in later.forwards))
+        assert all(forward.fields == forward.content.fields_present() for forward in later.forwards)
+        told = frozenset().union(*(forward.fields for forward in later.forwards))
         assert told <= sent(first)
         assert accepted or not told & IDENTIFYING
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import sqlite3
 import stat
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -238,6 +241,50 @@ async def test_a_file_that_was_removed_is_refused_and_never_replaced_by_an_empty
         away.rename(file)
         assert await database.write(partial(add, name="3")) == "3"
         assert await database.read(names) == ["1", "3"]
+
+
+def restore(url: str) -> None:
+    """As an operator would who does not stop the node first: another file, with the rows of this moment."""
+    file = file_of(url)
+    copy = file.with_suffix(".copy")
+    with closing(sqlite3.connect(file)) as old, closing(sqlite3.connect(copy)) as new:
+        old.backup(new)
+        new.execute("PRAGMA journal_mode=WAL")
+    for rest in ("-wal", "-shm"):
+        file.with_name(file.name + rest).unlink(missing_ok=True)
+    copy.replace(file)
+
+
+@sqlite_only
+@pytest.mark.parametrize(
+    "first",
+    [
+        pytest.param(lambda database: database.carry_log(), id="who carries the log"),
+        pytest.param(lambda database: database.read(names), id="a reader"),
+        pytest.param(lambda database: database.write(partial(add, name="lost")), id="a writer"),
+        pytest.param(lambda database: database.ping(), id="who asks how it is"),
+    ],
+)
+async def test_nothing_is_written_to_a_file_that_was_replaced_whoever_noticed_it_first(
+    empty_database_url: str, first: Callable[[Database], Awaitable[object]]
+) -> None:
+    async with notes(empty_database_url) as database:
+        await database.write(partial(add, name="1"))
+        assert await database.read(names) == ["1"]
+        restore(empty_database_url)
+        with contextlib.suppress(StorageUnavailableError):
+            await first(database)
+        stored = []
+        for name in ("2", "3"):
+            # Refused once, by whoever still holds the old one; what is not refused is there.
+            with contextlib.suppress(StorageUnavailableError):
+                stored.append(await database.write(partial(add, name=name)))
+        with contextlib.suppress(StorageUnavailableError):
+            await database.read(names)
+        assert await database.read(names) == ["1", *stored]
+        assert "3" in stored
+        with closing(sqlite3.connect(file_of(empty_database_url))) as anybody:
+            assert [name for (name,) in anybody.execute("SELECT id FROM note ORDER BY 1")] == ["1", *stored]
 
 
 @sqlite_only

@@ -12,12 +12,13 @@ from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import Connection, insert, make_url, select, text, update
+from sqlalchemy import Connection, Table, delete, insert, make_url, select, text, update
 from support.databases import MakeDatabase
 
 from exchange.envelope.errors import SealedRowError
 from exchange.envelope.keys import EpochKey, ReferralKey, RowKey
 from exchange.storage import engine as engine_module
+from exchange.storage import key_store as key_store_module
 from exchange.storage.database import Database
 from exchange.storage.errors import StorageBusyError, StorageUnavailableError
 from exchange.storage.key_store import SWEEP_PAGE, EpochPrivate, KeyStore
@@ -77,6 +78,25 @@ async def test_of_two_keys_at_the_same_moment_both_callers_get_the_same(key_stor
                 here.put_many({referral(n): key(1)}, at=NOW), there.put_many({referral(n): key(11)}, at=NOW)
             )
             assert one == other == await here.get_many([referral(n)])
+
+
+@pytest.mark.parametrize("database_kind", ["postgresql"])
+async def test_a_key_that_is_destroyed_while_it_is_found_is_none_that_stands(
+    key_store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with key_store(key_store_url) as here, key_store(key_store_url) as there:
+        await there.put_many({referral(1): key(1)}, at=NOW)
+        insert_new = key_store_module._insert_new
+
+        def found_and_gone(connection: Connection, table: Table, rows: Sequence[Any]) -> None:
+            insert_new(connection, table, rows)
+            there.database.write_sync(lambda conn: conn.execute(delete(REFERRAL_KEY)) and None)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(key_store_module, "_insert_new", found_and_gone)
+            with pytest.raises(StorageBusyError):
+                await here.put_many({referral(1): key(11)}, at=NOW)
+        assert await here.put_many({referral(1): key(12)}, at=NOW) == {referral(1): key(12)}
 
 
 async def test_no_key_is_stored_as_it_is(key_store_url: str) -> None:

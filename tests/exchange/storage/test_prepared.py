@@ -101,7 +101,7 @@ async def test_a_row_with_booleans_and_defaults(database: Database) -> None:
 
 @pytest.mark.parametrize("row", [("x", "what"), ("x", "what", 1, 2)])
 async def test_a_row_of_another_length_is_a_mistake(database: Database, row: tuple[Any, ...]) -> None:
-    with pytest.raises(TypeError, match="as many values"):
+    with pytest.raises(TypeError, match="in their order"):
         await database.write(lambda conn: _LISTED.run(conn, row))
 
 

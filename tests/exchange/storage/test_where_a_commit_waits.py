@@ -45,3 +45,9 @@ async def test_a_commit_goes_to_a_thread_unless_it_is_alone_and_the_disk_was_qui
         await database.write(partial(add, name="10"), durable=False)
         await write(11)
         assert here[-1] is False
+        takes_s = 0.02
+        await write(12)
+        takes_s = 0.0
+        await database.write(lambda _connection: None)
+        await write(13)
+        assert here[-1] is False
