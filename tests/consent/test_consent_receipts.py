@@ -1,7 +1,6 @@
 """Her copy, the receiver's copy, and the codes that cannot be joined."""
 
 import json
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -95,7 +94,7 @@ def test_the_receipt_reveals_nothing_of_the_rest() -> None:
 
 @pytest.mark.parametrize("basis", list(Basis))
 def test_only_the_class_of_the_basis_travels(basis: Basis) -> None:
-    receipt = cut(replace(permitted(), basis=basis))
+    receipt = cut(permitted()._replace(basis=basis))
     assert receipt.basis is basis_class(basis)
     assert json.loads(receipt.signing_body())["basis"] in set(BasisClass)
 
@@ -104,7 +103,7 @@ def test_two_receivers_see_no_common_moment_of_the_consents_end() -> None:
     receipt = cut()
     assert receipt.expires % 86_400_000 == 0
     assert receipt.expires < permitted().expires_at.timestamp() * 1000
-    earlier = cut(replace(permitted(), expires_at=permitted().expires_at - timedelta(hours=1, seconds=7)))
+    earlier = cut(permitted()._replace(expires_at=permitted().expires_at - timedelta(hours=1, seconds=7)))
     assert earlier.expires == receipt.expires
 
 
@@ -122,7 +121,7 @@ def test_two_receivers_see_no_common_moment_of_the_consents_end() -> None:
 def test_near_its_end_a_receipt_tells_no_more_of_it_than_it_has_to(cut_at: str, ends: str) -> None:
     """Rounded down, but never so far that nothing would arrive in time."""
     consent_ends = datetime.fromisoformat("2026-11-23T18:23:42.123+00:00")
-    receipt = cut(replace(permitted(), expires_at=consent_ends), at=datetime.fromisoformat(f"{cut_at}+00:00"))
+    receipt = cut(permitted()._replace(expires_at=consent_ends), at=datetime.fromisoformat(f"{cut_at}+00:00"))
     assert datetime.fromtimestamp(receipt.expires / 1000, UTC) == datetime.fromisoformat(f"{ends}+00:00")
 
 
