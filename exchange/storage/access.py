@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam, insert, null, select, update
@@ -32,6 +32,17 @@ class StoredAnswer(NamedTuple):
     sealed_answer: bytes | None
 
 
+class AuditEntry(NamedTuple):
+    """One line of the local record: ids and stable codes only."""
+
+    at: int
+    action: str
+    subject_id: str
+    client_id: str | None = None
+    actor: str | None = None
+    detail: str | None = None
+
+
 _CLIENT_COLUMNS = [OAUTH_CLIENT.c[name] for name in StoredClient._fields]
 _LOAD_CLIENT = Prepared(select(*_CLIENT_COLUMNS).where(OAUTH_CLIENT.c.client_id == bindparam("the_client")))
 _FORGET_USED = tuple(
@@ -47,7 +58,7 @@ _STORE_ANSWER = Prepared(insert(IDEMPOTENCY), columns=IDEMPOTENCY.c.keys())
 _WIPE_ANSWERS = Prepared(
     update(IDEMPOTENCY).where(IDEMPOTENCY.c.referral == bindparam("the_referral")).values(sealed_answer=null())
 )
-_ADD_AUDIT = Prepared(insert(AUDIT), columns=["at", "action", "subject_id", "client_id", "actor", "detail"])
+_ADD_AUDIT = Prepared(insert(AUDIT), columns=AuditEntry._fields)
 
 
 def insert_client(conn: Connection, client: StoredClient) -> None:
@@ -137,4 +148,9 @@ def add_audit(
     detail: str | None = None,
 ) -> None:
     """One line of the local record: ids and stable codes only."""
-    _ADD_AUDIT.run(conn, (at, action, subject_id, client_id, actor, detail))
+    _ADD_AUDIT.run(conn, AuditEntry(at, action, subject_id, client_id, actor, detail))
+
+
+def add_audits(conn: Connection, entries: Iterable[AuditEntry]) -> None:
+    """As `add_audit`, for many."""
+    _ADD_AUDIT.run_each(conn, entries)

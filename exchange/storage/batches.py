@@ -17,7 +17,7 @@ from exchange.storage.inbox import ArrivedRecord
 from exchange.storage.prepared import Prepared
 from exchange.storage.referrals import EventRecord, ReferralRecord
 from exchange.storage.statements import insert_listed, insert_unless_there
-from exchange.storage.tables import AUDIT, EVENT, INBOX, REFERRAL, SEEN_ENVELOPE
+from exchange.storage.tables import EVENT, INBOX, REFERRAL, SEEN_ENVELOPE
 
 
 class GivenAnswer(NamedTuple):
@@ -30,22 +30,10 @@ class GivenAnswer(NamedTuple):
     expires_at: int
 
 
-class AuditEntry(NamedTuple):
-    """One line of the local record: ids and stable codes only."""
-
-    at: int
-    action: str
-    subject_id: str
-    client_id: str | None = None
-    actor: str | None = None
-    detail: str | None = None
-
-
 _REFERRALS: Final = Prepared(insert(REFERRAL), columns=ReferralRecord._fields)
 _EVENTS: Final = Prepared(insert_unless_there(EVENT), columns=EventRecord._fields)
 _ARRIVED: Final = Prepared(insert_listed(INBOX), columns=ArrivedRecord._fields)
 _ANSWERS: Final = Prepared(insert(SEEN_ENVELOPE), columns=GivenAnswer._fields)
-_AUDIT: Final = Prepared(insert(AUDIT), columns=AuditEntry._fields)
 
 
 def insert_referrals(conn: Connection, records: Iterable[ReferralRecord]) -> None:
@@ -78,8 +66,3 @@ def remember_answers(conn: Connection, answers: Iterable[GivenAnswer]) -> None:
         sqlalchemy.exc.IntegrityError: another delivery of one of these envelopes was first.
     """
     _ANSWERS.run_each(conn, answers)
-
-
-def add_audits(conn: Connection, entries: Iterable[AuditEntry]) -> None:
-    """Lines of the local record."""
-    _AUDIT.run_each(conn, entries)

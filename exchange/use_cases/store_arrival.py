@@ -33,11 +33,10 @@ from exchange.envelope.kinds import ERASED_BY_NODE, Kind, KindClass
 from exchange.envelope.rewrap import rewrap
 from exchange.referral.lifecycle import EventName, Side, State, check_received
 from exchange.stops import RefusalCode
+from exchange.storage.access import AuditEntry, add_audits
 from exchange.storage.batches import (
-    AuditEntry,
     GivenAnswer,
     add_arrived,
-    add_audits,
     add_events,
     insert_referrals,
     remember_answers,
