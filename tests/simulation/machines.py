@@ -128,6 +128,12 @@ class Disk:
         """What lies there now."""
         return self.eye.execute(query, values).fetchall()
 
+    def close(self) -> None:
+        """Give the file back; no process may have it open."""
+        self.eye.close()
+        for engine in self._engines:
+            engine.dispose()
+
 
 @dataclass(slots=True, eq=False)
 class Process:
@@ -264,6 +270,12 @@ class Machine:
             database._writer._lane._discard()
             database._forget_reader()
         self.process = None
+
+    def close(self) -> None:
+        """End the process and give both files back."""
+        self.bury()
+        self.main.close()
+        self.secret.close()
 
     def _around(self, process: Process, name: str) -> Callable[[Callable[[], Any]], Any]:
         def around(commit: Callable[[], Any]) -> Any:

@@ -59,10 +59,10 @@ class Playground:
 
     def close(self) -> None:
         """Give the memory back."""
-        for machine in self.machines.values():
-            machine.bury()
         for software in self.softwares.values():
             software.close()
+        for machine in self.machines.values():
+            machine.close()
         self.loop.run_until_complete(self.loop.shutdown_asyncgens())
         self.loop.close()
         configure_logging(level="warning")

@@ -68,10 +68,12 @@ class Software:
         self._run: object = object()
         self._world: World | None = None
         self._keys = 0
+        self._dead: list[_Store] = []
         self.store = _Store(self._path, self)
 
     def begin_anew(self, seed: object) -> None:
         """A fresh history: the weekly keys lie here and not on the node, and nothing else does."""
+        self._close_the_dead()
         self.dies, self._world, self._keys = _never, None, 0
         self._chance = random.Random(f"software {self.agency} {seed}")
         conn = self.store._connection
@@ -89,7 +91,13 @@ class Software:
 
     def close(self) -> None:
         """Give the file back."""
+        self._close_the_dead()
         self.store.close()
+
+    def _close_the_dead(self) -> None:
+        for store in self._dead:
+            store.close()
+        self._dead.clear()
 
     def random_bytes(self, count: int) -> bytes:
         """From the seed."""
@@ -113,8 +121,9 @@ class Software:
         return goes_on
 
     def _starts_again(self) -> None:
-        # The dead run's connection goes with whatever still waits in it: it may read once more, and its next call or
-        # commit ends it.
+        # The dead run's connection stays open for whatever still waits in it: it may read once more, and its next call
+        # or commit ends it.
+        self._dead.append(self.store)
         self._run = object()
         self.store = _Store(self._path, self)
 
