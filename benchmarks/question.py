@@ -29,6 +29,17 @@ from exchange.limits import LIMITS
 from exchange.roster import parse_roster
 from exchange.startup import clock
 
+_USES: Final = (
+    "digital_signature",
+    "content_commitment",
+    "key_encipherment",
+    "data_encipherment",
+    "key_agreement",
+    "key_cert_sign",
+    "crl_sign",
+    "encipher_only",
+    "decipher_only",
+)
 _HOST: Final = "localhost"
 _READ_BYTES: Final = 65536
 _ENDS_WITHIN_S: Final = 0.3
@@ -81,16 +92,23 @@ async def measure_question(node: Node, folder: Path) -> Question:
 class _Anew:
     """A network that remembers nothing: each question is the first."""
 
-    def __init__(self, tls: ssl.SSLContext) -> None:
+    def __init__(self, tls: Callable[[], ssl.SSLContext]) -> None:
         self._tls = tls
 
     async def ask(
-        self, method: str, url: str, *, headers: Mapping[str, str], body: bytes, most_bytes: int
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes,
+        most_bytes: int,
+        public: bool = False,
     ) -> HTTPAnswer:
         """Ask once, and hang up."""
         connections = HTTPConnections(self._tls)
         try:
-            return await connections.ask(method, url, headers=headers, body=body, most_bytes=most_bytes)
+            return await connections.ask(method, url, headers=headers, body=body, most_bytes=most_bytes, public=public)
         finally:
             await connections.close()
 
@@ -129,8 +147,8 @@ async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pas
         writer.close()
 
 
-def _chain(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """The server's side of TLS with two certificates, and the client's, which knows who signed the second."""
+def _chain(folder: Path) -> tuple[ssl.SSLContext, Callable[[], ssl.SSLContext]]:
+    """The server's side of TLS with two certificates; what makes the client's, which knows who signed the second."""
     keys = {name: ec.generate_private_key(ec.SECP256R1()) for name in ("root", "authority", _HOST)}
     root = _certificate("root", "root", keys)
     chain = [_certificate(_HOST, "authority", keys), _certificate("authority", "root", keys)]
@@ -143,12 +161,13 @@ def _chain(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     )
     serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     serving.load_cert_chain(written, secret)
-    trusted = ssl.create_default_context(cadata=root.public_bytes(serialization.Encoding.PEM).decode())
-    return serving, trusted
+    signed_by = root.public_bytes(serialization.Encoding.PEM).decode()
+    return serving, lambda: ssl.create_default_context(cadata=signed_by)
 
 
 def _certificate(name: str, by: str, keys: dict[str, ec.EllipticCurvePrivateKey]) -> x509.Certificate:
     now = dt.datetime.now(dt.UTC)
+    may = dict.fromkeys(_USES, False) | ({"digital_signature": True} if name == _HOST else {"key_cert_sign": True})
     subject, issuer = (x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, one)]) for one in (name, by))
     return (
         x509.CertificateBuilder()
@@ -160,5 +179,8 @@ def _certificate(name: str, by: str, keys: dict[str, ec.EllipticCurvePrivateKey]
         .not_valid_after(now + dt.timedelta(days=1))
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
         .add_extension(x509.BasicConstraints(ca=name != _HOST, path_length=None), critical=True)
+        .add_extension(x509.KeyUsage(**may), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(keys[name].public_key()), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(keys[by].public_key()), critical=False)
         .sign(keys[by], hashes.SHA256())
     )

@@ -11,6 +11,8 @@ Rules:
 * Certificates are verified against the authorities that httpx trusts; the environment says nothing about that.
 * A new connection resumes the TLS session of the one before it, at the same address, if that ended in a whole answer:
   certificates are most of what a short exchange weighs. After a week at most they are sent and verified again.
+* What is public anyway is asked for with a short hello, without the keys of a kilobyte each way that keep a recorded
+  line closed to the computers of later; it passes on any connection. Everything else never passes on a short one.
 * Nothing is repeated here: whether a request arrived is for the caller to find out.
 """
 
@@ -20,7 +22,7 @@ import asyncio
 import socket
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol, cast
 from urllib.parse import urlsplit
@@ -39,6 +41,8 @@ _RESUME_S: Final = 7 * 86_400.0
 """As long as TLS 1.3 lets a session live (RFC 8446, 4.6.1). Counted from when the certificates were verified."""
 _HEAD_BYTES: Final = 64 * 1024
 _HEADERS: Final = 200
+_SHORT_GROUP: Final = "X25519"
+"""The one key agreement of a short hello (RFC 8446, 4.2.7): every server that has the long ones has it inside them."""
 _INFORMATIONAL: Final = range(100, 200)
 
 
@@ -68,9 +72,16 @@ class Network(Protocol):
     """Port: how a request reaches another node. Over sockets, or in memory for tests."""
 
     async def ask(
-        self, method: str, url: str, *, headers: Mapping[str, str], body: bytes, most_bytes: int
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes,
+        most_bytes: int,
+        public: bool = False,
     ) -> HTTPAnswer:
-        """Ask once.
+        """Ask once; `public` where question and answer are everybody's to read.
 
         Raises:
             NoAnswerError: there was no answer, or one that is larger than `most_bytes`.
@@ -86,6 +97,8 @@ class _Address(NamedTuple):
     secure: bool
     host: str
     port: int
+    short: bool
+    """Whether its hello was short: not for what must stay secret."""
 
 
 class _Session(NamedTuple):
@@ -112,14 +125,22 @@ class _Resuming:
 class HTTPConnections:
     """`Network` over sockets. Belongs to one event loop."""
 
-    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
-        """Connect to nobody yet; `tls` verifies instead of what httpx trusts."""
+    def __init__(self, tls: Callable[[], ssl.SSLContext] | None = None) -> None:
+        """Connect to nobody yet; `tls` makes what verifies, instead of what httpx trusts."""
         self._resting: dict[_Address, list[_Connection]] = {}
         self._sessions: dict[_Address, _Session] = {}
-        self._tls = tls
+        self._make_tls = tls if tls is not None else _trusting
+        self._contexts: dict[bool, ssl.SSLContext] = {}
 
     async def ask(
-        self, method: str, url: str, *, headers: Mapping[str, str], body: bytes, most_bytes: int
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes,
+        most_bytes: int,
+        public: bool = False,
     ) -> HTTPAnswer:
         """Ask once, on a connection that rests or a new one; who gives up waiting ends the connection.
 
@@ -129,6 +150,7 @@ class HTTPConnections:
             headers: beside `host` and `content-length`.
             body: empty for none.
             most_bytes: how much of a body is read.
+            public: whether question and answer are everybody's to read, today and later.
 
         Raises:
             NoAnswerError: see there.
@@ -137,20 +159,21 @@ class HTTPConnections:
         """
         parts = urlsplit(url)
         secure = parts.scheme == "https"
-        address = _Address(secure, parts.hostname or "", parts.port or (443 if secure else 80))
+        long = _Address(secure, parts.hostname or "", parts.port or (443 if secure else 80), short=False)
+        address = long._replace(short=secure and public)
         target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
         request = _request(method, target, parts.netloc, headers, body)
-        connection = self._rested(address) or await self._connect(address)
+        connection = (public and self._rested(long)) or self._rested(address) or await self._connect(address)
         try:
             answer = await connection.ask(request, most_bytes)
         except BaseException:
             connection.close()
             raise
         if (session := connection.session()) is not None:
-            self._sessions[address] = session
+            self._sessions[connection.address] = session
         if connection.reusable:
             connection.since = time.monotonic()
-            self._resting.setdefault(address, []).append(connection)
+            self._resting.setdefault(connection.address, []).append(connection)
         else:
             connection.close()
         return answer
@@ -172,36 +195,52 @@ class HTTPConnections:
             connection.close()
         return None
 
-    def _context(self, session: _Session | None) -> ssl.SSLContext:
-        if self._tls is None:
-            self._tls = httpx2.create_ssl_context(trust_env=False)
-            self._tls.set_alpn_protocols(["http/1.1"])
-        return cast("ssl.SSLContext", _Resuming(self._tls, session.tls if session is not None else None))
+    def _context(self, short: bool, session: _Session | None) -> ssl.SSLContext:
+        context = self._contexts.get(short)
+        if context is None:
+            context = self._contexts[short] = self._make_tls()
+            if short:
+                context.set_ecdh_curve(_SHORT_GROUP)
+        return cast("ssl.SSLContext", _Resuming(context, session.tls if session is not None else None))
 
     async def _connect(self, address: _Address) -> _Connection:
+        try:
+            return await self._connected(address)
+        except (ssl.SSLError, ConnectionResetError) as error:
+            if not address.short or isinstance(error, ssl.SSLCertVerificationError):
+                raise NoAnswerError("no-connection") from None
+        except TimeoutError:
+            raise
+        except (OSError, UnicodeError):
+            raise NoAnswerError("no-connection") from None
+        # A server that has other groups only.
+        return await self._connect(address._replace(short=False))
+
+    async def _connected(self, address: _Address) -> _Connection:
         # Taken out: what does not lead to an answer is not tried twice.
         session = self._sessions.pop(address, None)
         if session is not None and time.monotonic() - session.verified_at >= _RESUME_S:
             session = None
         loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(_CONNECT_S):
-                places = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
-                taken = await start_connection(places, happy_eyeballs_delay=_OTHER_ADDRESS_AFTER_S)
-            _, connection = await loop.create_connection(
-                _Connection,
-                sock=taken,
-                ssl=self._context(session) if address.secure else None,
-                server_hostname=address.host if address.secure else None,
-                ssl_handshake_timeout=_CONNECT_S if address.secure else None,
-            )
-        except TimeoutError:
-            raise
-        except (OSError, UnicodeError):
-            raise NoAnswerError("no-connection") from None
+        async with asyncio.timeout(_CONNECT_S):
+            places = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+            taken = await start_connection(places, happy_eyeballs_delay=_OTHER_ADDRESS_AFTER_S)
+        _, connection = await loop.create_connection(
+            lambda: _Connection(address),
+            sock=taken,
+            ssl=self._context(address.short, session) if address.secure else None,
+            server_hostname=address.host if address.secure else None,
+            ssl_handshake_timeout=_CONNECT_S if address.secure else None,
+        )
         resumed = session if connection.resumes else None
         connection.verified_at = resumed.verified_at if resumed is not None else time.monotonic()
         return connection
+
+
+def _trusting() -> ssl.SSLContext:
+    context = httpx2.create_ssl_context(trust_env=False)
+    context.set_alpn_protocols(["http/1.1"])
+    return context
 
 
 def _request(method: str, target: str, host: str, headers: Mapping[str, str], body: bytes) -> bytes:
@@ -218,7 +257,8 @@ def _request(method: str, target: str, host: str, headers: Mapping[str, str], bo
 class _Connection(asyncio.Protocol):
     """One connection, and the answer that is being read on it."""
 
-    def __init__(self) -> None:
+    def __init__(self, address: _Address) -> None:
+        self.address = address
         self.since = 0.0
         self.verified_at = 0.0
         """When the certificates were verified: before this connection, where it resumes a session."""

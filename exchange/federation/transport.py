@@ -165,7 +165,7 @@ class HTTPTransport:
         """
         tag, known = self._cards.get(peer.agency, (None, None))
         asked = {"if-none-match": tag} if tag is not None else None
-        status, answer = await self._send("GET", peer.node_url + _CARD, headers=asked)
+        status, answer = await self._send("GET", peer.node_url + _CARD, headers=asked, public=True)
         if status == _NOT_MODIFIED and known is not None:
             return known
         if status != _OK:
@@ -209,13 +209,24 @@ class HTTPTransport:
         return token.access_token
 
     async def _send(
-        self, method: str, url: str, *, body: bytes = b"", headers: Mapping[str, str] | None = None
+        self,
+        method: str,
+        url: str,
+        *,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        public: bool = False,
     ) -> tuple[int, bytes]:
         try:
             # This bounds the whole exchange; in between a line may be silent for long.
             async with asyncio.timeout(exchange_s(len(body))):
                 answer = await self._network.ask(
-                    method, url, headers={**_HEADERS, **(headers or {})}, body=body, most_bytes=_ANSWER_BYTES
+                    method,
+                    url,
+                    headers={**_HEADERS, **(headers or {})},
+                    body=body,
+                    most_bytes=_ANSWER_BYTES,
+                    public=public,
                 )
         except TimeoutError:
             raise PeerUnreachableError("timeout") from None

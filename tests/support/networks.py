@@ -19,9 +19,17 @@ class OverTransport:
         self._transport = transport
 
     async def ask(
-        self, method: str, url: str, *, headers: Mapping[str, str], body: bytes, most_bytes: int
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes,
+        most_bytes: int,
+        public: bool = False,
     ) -> HTTPAnswer:
         """Ask once."""
+        del public
         request = httpx2.Request(method, url, headers=dict(headers), content=body)
         found = bytearray()
         try:

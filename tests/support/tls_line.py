@@ -6,7 +6,7 @@ import asyncio
 import socket
 import ssl
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from email.utils import formatdate
 from pathlib import Path
@@ -26,7 +26,7 @@ _READ_BYTES = 65536
 class TLSLine:
     """`exchange.federation.http_connections.Network`, of one node, to others that are served here."""
 
-    def __init__(self, tls: ssl.SSLContext, relays: Mapping[int, int], carried: Counter[int]) -> None:
+    def __init__(self, tls: Callable[[], ssl.SSLContext], relays: Mapping[int, int], carried: Counter[int]) -> None:
         self._connections = HTTPConnections(tls)
         self._relays = relays
         self._carried = carried
@@ -34,14 +34,23 @@ class TLSLine:
         """How often, by the port in the roster."""
 
     async def ask(
-        self, method: str, url: str, *, headers: Mapping[str, str], body: bytes, most_bytes: int
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes,
+        most_bytes: int,
+        public: bool = False,
     ) -> HTTPAnswer:
         """Ask once."""
         parts = urlsplit(url)
         assert parts.port is not None
         self.asked[parts.port] += 1
         there = parts._replace(scheme="https", netloc=f"localhost:{self._relays[parts.port]}").geturl()
-        return await self._connections.ask(method, there, headers=headers, body=body, most_bytes=most_bytes)
+        return await self._connections.ask(
+            method, there, headers=headers, body=body, most_bytes=most_bytes, public=public
+        )
 
     @property
     def carried(self) -> int:
@@ -56,7 +65,7 @@ class TLSLine:
 class TLSLines:
     """Every node of a federation, served."""
 
-    def __init__(self, tls: ssl.SSLContext) -> None:
+    def __init__(self, tls: Callable[[], ssl.SSLContext]) -> None:
         self._tls = tls
         self.relays: dict[int, int] = {}
         self.carried: Counter[int] = Counter()
@@ -71,7 +80,7 @@ class TLSLines:
 async def tls_lines(together: Federation, folder: Path) -> AsyncIterator[TLSLines]:
     """Serve every node over TLS, each behind a relay that counts."""
     _, authority = certificate(folder, "localhost")
-    lines = TLSLines(ssl.create_default_context(cafile=str(authority)))
+    lines = TLSLines(lambda: ssl.create_default_context(cafile=str(authority)))
     async with AsyncExitStack() as stack:
         for node in together.nodes.values():
             app: Any = together.network.apps[node.port].app

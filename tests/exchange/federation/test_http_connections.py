@@ -28,8 +28,8 @@ async def connections() -> AsyncIterator[HTTPConnections]:
     await made.close()
 
 
-async def ask(connections: HTTPConnections, url: str, body: bytes = b"{}") -> HTTPAnswer:
-    return await connections.ask("POST", url + "/p", headers={"x": "1"}, body=body, most_bytes=MOST)
+async def ask(connections: HTTPConnections, url: str, body: bytes = b"{}", *, public: bool = False) -> HTTPAnswer:
+    return await connections.ask("POST", url + "/p", headers={"x": "1"}, body=body, most_bytes=MOST, public=public)
 
 
 ANSWERS = [
@@ -280,7 +280,7 @@ async def test_a_header_that_would_be_another_is_not_sent(connections: HTTPConne
 
 async def test_tls_with_a_certificate_that_is_trusted(tmp_path: Path) -> None:
     serving, authority = certificate(tmp_path, "localhost")
-    connections = HTTPConnections(ssl.create_default_context(cafile=str(authority)))
+    connections = HTTPConnections(lambda: ssl.create_default_context(cafile=str(authority)))
     async with bare_server([GOOD, GOOD], tls=serving) as server:
         assert (await ask(connections, server.url)).body == b"{}"
         assert (await ask(connections, server.url)).body == b"{}"
@@ -297,7 +297,7 @@ async def test_tls_with_a_certificate_that_is_trusted(tmp_path: Path) -> None:
 )
 async def test_tls_with_a_certificate_that_is_not(tmp_path: Path, host: str, known: bool) -> None:
     serving, authority = certificate(tmp_path, host)
-    connections = HTTPConnections(ssl.create_default_context(cafile=str(authority)) if known else None)
+    connections = HTTPConnections((lambda: ssl.create_default_context(cafile=str(authority))) if known else None)
     async with bare_server([GOOD], tls=serving) as server:
         with pytest.raises(NoAnswerError, match="no-connection"):
             await ask(connections, server.url)
@@ -321,7 +321,7 @@ def test_a_new_connection_resumes_the_session_of_the_one_before(
 ) -> None:
     async def go() -> list[bool]:
         serving, authority = certificate(tmp_path, "localhost")
-        connections = HTTPConnections(ssl.create_default_context(cafile=str(authority)))
+        connections = HTTPConnections(lambda: ssl.create_default_context(cafile=str(authority)))
         async with bare_server([LAST] * 3, tls=serving) as server:
             for _ in range(3):
                 assert (await ask(connections, server.url)).body == b"{}"
@@ -334,7 +334,7 @@ def test_a_new_connection_resumes_the_session_of_the_one_before(
 
 async def test_after_a_week_certificates_are_verified_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     serving, authority = certificate(tmp_path, "localhost")
-    connections = HTTPConnections(ssl.create_default_context(cafile=str(authority)))
+    connections = HTTPConnections(lambda: ssl.create_default_context(cafile=str(authority)))
     async with bare_server([LAST] * 4, tls=serving) as server:
         await ask(connections, server.url)
         await ask(connections, server.url)
@@ -359,7 +359,7 @@ async def test_a_session_leads_to_nobody_else_at_the_same_address(tmp_path: Path
     """Whoever is there now does not have the keys of the session, and has to show certificates."""
     serving, authority = certificate(tmp_path, "localhost")
     other, _ = certificate(tmp_path, "another.example")
-    connections = HTTPConnections(ssl.create_default_context(cafile=str(authority)))
+    connections = HTTPConnections(lambda: ssl.create_default_context(cafile=str(authority)))
     async with bare_server([LAST], tls=serving) as server:
         await ask(connections, server.url)
         port = int(server.url.rpartition(":")[2])
@@ -375,7 +375,7 @@ async def test_a_session_leads_to_nobody_else_at_the_same_address(tmp_path: Path
 
 async def test_a_session_is_not_used_at_another_address(tmp_path: Path) -> None:
     serving, authority = certificate(tmp_path, "localhost")
-    connections = HTTPConnections(ssl.create_default_context(cafile=str(authority)))
+    connections = HTTPConnections(lambda: ssl.create_default_context(cafile=str(authority)))
     async with bare_server([LAST], tls=serving) as one, bare_server([LAST], tls=serving) as other:
         await ask(connections, one.url)
         await ask(connections, other.url)
@@ -385,7 +385,7 @@ async def test_a_session_is_not_used_at_another_address(tmp_path: Path) -> None:
 
 async def test_a_session_that_led_to_no_answer_is_not_tried_again(tmp_path: Path) -> None:
     serving, authority = certificate(tmp_path, "localhost")
-    connections = HTTPConnections(ssl.create_default_context(cafile=str(authority)))
+    connections = HTTPConnections(lambda: ssl.create_default_context(cafile=str(authority)))
     async with bare_server([LAST, CLOSE, LAST], tls=serving) as server:
         await ask(connections, server.url)
         with pytest.raises(NoAnswerError):
@@ -393,3 +393,92 @@ async def test_a_session_that_led_to_no_answer_is_not_tried_again(tmp_path: Path
         await ask(connections, server.url)
         assert server.resumed == [False, True, False]
     await connections.close()
+
+
+async def test_what_is_secret_never_passes_where_the_hello_was_short(tmp_path: Path) -> None:
+    serving, authority = certificate(tmp_path, "localhost")
+    connections = HTTPConnections(lambda: ssl.create_default_context(cafile=str(authority)))
+    async with bare_server([GOOD] * 4, tls=serving) as server:
+        await ask(connections, server.url, public=True)
+        await ask(connections, server.url, public=True)
+        assert server.connections == 1
+        await ask(connections, server.url)
+        assert server.connections == 2
+        assert server.resumed == [False, False]
+        await ask(connections, server.url, public=True)  # passes anywhere: also where the hello was long
+        assert server.connections == 2
+    await connections.close()
+
+
+async def test_a_session_that_began_shortly_leads_to_short_ones_only(tmp_path: Path) -> None:
+    serving, authority = certificate(tmp_path, "localhost")
+    connections = HTTPConnections(lambda: ssl.create_default_context(cafile=str(authority)))
+    async with bare_server([LAST] * 4, tls=serving) as server:
+        for public in (True, True, False, False):
+            await ask(connections, server.url, public=public)
+        assert server.resumed == [False, True, False, True]
+    await connections.close()
+
+
+async def test_a_server_without_the_group_of_a_short_hello_gets_a_long_one(tmp_path: Path) -> None:
+    serving, authority = certificate(tmp_path, "localhost")
+    serving.set_ecdh_curve("prime256v1")
+    connections = HTTPConnections(lambda: ssl.create_default_context(cafile=str(authority)))
+    async with bare_server([LAST] * 2, tls=serving) as server:
+        assert (await ask(connections, server.url, public=True)).body == b"{}"
+        assert (await ask(connections, server.url, public=True)).body == b"{}"
+    await connections.close()
+
+
+async def test_a_certificate_that_is_not_trusted_is_looked_at_once(tmp_path: Path) -> None:
+    serving, _ = certificate(tmp_path, "localhost")
+    hellos: list[str | None] = []
+    serving.sni_callback = lambda _tls, name, _context: hellos.append(name)
+    connections = HTTPConnections()
+    async with bare_server([GOOD], tls=serving) as server:
+        with pytest.raises(NoAnswerError, match="no-connection"):
+            await ask(connections, server.url, public=True)
+    await connections.close()
+    assert hellos == ["localhost"]
+
+
+@pytest.mark.parametrize("public", [True, False], ids=["public", "secret"])
+async def test_a_short_hello_offers_one_key_agreement(connections: HTTPConnections, public: bool) -> None:
+    hellos: list[bytes] = []
+
+    async def hear(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        hellos.append(await record(reader))
+        writer.close()
+        await writer.wait_closed()
+
+    server = await asyncio.start_server(hear, "127.0.0.1", 0)
+    async with server:
+        with pytest.raises(NoAnswerError):
+            await ask(connections, f"https://localhost:{server.sockets[0].getsockname()[1]}", public=public)
+    groups = supported_groups(hellos[0])
+    assert groups == [X25519] if public else len(groups) > 1
+
+
+X25519 = 29
+SUPPORTED_GROUPS = 10
+
+
+async def record(reader: asyncio.StreamReader) -> bytes:
+    head = await reader.readexactly(5)
+    return await reader.readexactly(int.from_bytes(head[3:]))
+
+
+def supported_groups(hello: bytes) -> list[int]:
+    """The ids in a ClientHello, in order (RFC 8446, 4.1.2 and 4.2.7)."""
+    at = 4 + 2 + 32
+    at += 1 + hello[at]
+    at += 2 + int.from_bytes(hello[at : at + 2])
+    at += 1 + hello[at]
+    at += 2
+    while at < len(hello):
+        kind, length = int.from_bytes(hello[at : at + 2]), int.from_bytes(hello[at + 2 : at + 4])
+        if kind == SUPPORTED_GROUPS:
+            listed = hello[at + 6 : at + 4 + length]
+            return [int.from_bytes(listed[one : one + 2]) for one in range(0, len(listed), 2)]
+        at += 4 + length
+    return []
