@@ -84,7 +84,7 @@ class People:
             return lambda: office.narrows(case.consent)
         words = case.said.get(case.receiver, [])
         if self.over(case) and chance.random() < 0.8:
-            return None
+            return (lambda: desk.attests(case)) if chance.random() < 0.2 else None
         if "accepted" not in words:
             decision = chance.choice(DECISIONS)
             return lambda: desk.decides(case, decision)
