@@ -11,9 +11,9 @@ Rules:
 * Certificates are verified against the authorities that httpx trusts; the environment says nothing about that.
 * A new connection resumes the TLS session of the one before it, at the same address, if that ended in a whole answer:
   certificates are most of what a short exchange weighs. After a week at most they are sent and verified again.
-* What is public anyway is asked for with a short hello, without the keys of a kilobyte each way that keep a recorded
-  line closed to the computers of later; it passes on any connection. Everything else never passes on a short one.
-* Nothing is repeated here: whether a request arrived is for the caller to find out.
+* What is public anyway is asked for on connections of its own with a short hello, without the keys of a kilobyte each
+  way that keep a recorded line closed to the computers of later. Everything else never passes there.
+* No request is repeated here: whether one arrived is for the caller to find out.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ _RESUME_S: Final = 7 * 86_400.0
 """As long as TLS 1.3 lets a session live (RFC 8446, 4.6.1). Counted from when the certificates were verified."""
 _HEAD_BYTES: Final = 64 * 1024
 _HEADERS: Final = 200
-_SHORT_GROUP: Final = "X25519"
-"""The one key agreement of a short hello (RFC 8446, 4.2.7): every server that has the long ones has it inside them."""
+_SHORT_GROUP: Final = "prime256v1"
+"""The one key agreement of a short hello: secp256r1, which every server must have (RFC 8446, 9.1)."""
 _INFORMATIONAL: Final = range(100, 200)
 
 
@@ -159,11 +159,11 @@ class HTTPConnections:
         """
         parts = urlsplit(url)
         secure = parts.scheme == "https"
-        long = _Address(secure, parts.hostname or "", parts.port or (443 if secure else 80), short=False)
-        address = long._replace(short=secure and public)
+        port = parts.port or (443 if secure else 80)
+        address = _Address(secure, parts.hostname or "", port, short=secure and public)
         target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
         request = _request(method, target, parts.netloc, headers, body)
-        connection = (public and self._rested(long)) or self._rested(address) or await self._connect(address)
+        connection = self._rested(address) or await self._connect(address)
         try:
             answer = await connection.ask(request, most_bytes)
         except BaseException:
@@ -198,9 +198,10 @@ class HTTPConnections:
     def _context(self, short: bool, session: _Session | None) -> ssl.SSLContext:
         context = self._contexts.get(short)
         if context is None:
-            context = self._contexts[short] = self._make_tls()
+            context = self._make_tls()
             if short:
                 context.set_ecdh_curve(_SHORT_GROUP)
+            self._contexts[short] = context
         return cast("ssl.SSLContext", _Resuming(context, session.tls if session is not None else None))
 
     async def _connect(self, address: _Address) -> _Connection:
@@ -221,6 +222,7 @@ class HTTPConnections:
         session = self._sessions.pop(address, None)
         if session is not None and time.monotonic() - session.verified_at >= _RESUME_S:
             session = None
+        tls = self._context(address.short, session) if address.secure else None
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(_CONNECT_S):
             places = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
@@ -228,7 +230,7 @@ class HTTPConnections:
         _, connection = await loop.create_connection(
             lambda: _Connection(address),
             sock=taken,
-            ssl=self._context(address.short, session) if address.secure else None,
+            ssl=tls,
             server_hostname=address.host if address.secure else None,
             ssl_handshake_timeout=_CONNECT_S if address.secure else None,
         )
