@@ -13,6 +13,8 @@ Rules:
 """
 
 import re
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Annotated, NamedTuple
 
 from fastapi import Depends, Request
@@ -53,6 +55,8 @@ class PeerCall(NamedTuple):
 
     node: Node
     agency: str
+    refused: Callable[[], Awaitable[None]]
+    """Returns when it is time to tell this caller that the whole request is refused."""
 
 
 class Sender(NamedTuple):
@@ -139,7 +143,7 @@ class PeerRight(Right):
             raise InsufficientScopeError("kind", scope=self.scope)
         await within_rate(served, served.peers, caller.client_id, now)
         request.state.sender = Sender(caller.client_id, served.peer_room)
-        return PeerCall(served.node, caller.agency)
+        return PeerCall(served.node, caller.agency, partial(served.refusals.turn, caller.client_id))
 
 
 class DeliveringRight(PeerRight):

@@ -22,6 +22,7 @@ from exchange.schemas.federation import (
 )
 from exchange.use_cases.consent_status import consent_status
 from exchange.use_cases.describe_node import roster_mirror
+from exchange.use_cases.errors import InvalidError, TooLargeError
 from exchange.use_cases.receive_envelopes import receive_envelopes
 from exchange.use_cases.resync import resync
 
@@ -65,7 +66,11 @@ async def receive_envelope_batch(call: DeliveringPeer, body: BatchBytes) -> Resp
     no does not wait behind bulk. A request counts as large as it declares, whether it comes whole or not, and as 4 MiB
     where it declares nothing.
     """
-    answer = await receive_envelopes(call.node, call.agency, body)
+    try:
+        answer = await receive_envelopes(call.node, call.agency, body)
+    except (InvalidError, TooLargeError):
+        await call.refused()
+        raise
     return render(answer, least_bytes=len(answer.answers) * LIMITS.answer_bytes)
 
 

@@ -13,7 +13,8 @@ Rules:
 * Every member has its own: what one uses up another one still has.
 * Of each member one batch is worked on at a time, a few envelopes between two turns of the others, and none while a
   small delivery of another one is on its way.
-* Who asks again instead of waiting hears so slowly: its refusals come one after the other, as long as few are waiting.
+* Who asks again instead of waiting hears so slowly: its refusals come one after the other, as long as few are waiting;
+  so do those of what is no batch at all.
 * Our own courier, told to wait, does not call before its time, except with her no, until that is put off too.
 """
 
@@ -41,7 +42,7 @@ from support.lying_peer import ENVELOPES, LyingPeer, batch_of, row_counts
 from support.real_line import real_line
 from support.stories import Story, begin, rows
 
-from exchange.api.rate import Buckets, ByteBuckets
+from exchange.api.rate import REFUSED_EVERY_S, Buckets, ByteBuckets
 from exchange.demo.federation import EMBASSY, HELPLINE, SHELTER
 from exchange.limits import LIMITS
 from exchange.storage.tables import INBOX, OUTBOX, PEER
@@ -168,6 +169,28 @@ async def test_of_each_member_one_batch_is_worked_on_at_a_time(
     assert [answer.result for (answer,) in answers] == ["accepted"] * 12
     assert max(count for moment in together for count in moment.values()) == 1
     assert {EMBASSY.agency: 1, HELPLINE.agency: 1} in together
+
+
+@pytest.mark.parametrize("body", [b"{" * 2000, b'{"envelopes":[]}'], ids=["no JSON", "no batch"])
+async def test_what_is_no_batch_is_refused_one_after_the_other(three: Federation, body: bytes) -> None:
+    """Nobody else waits for that: neither another member, nor one of the flooder's own that is a batch."""
+    flooder = await LyingPeer.of(three[EMBASSY], three[SHELTER])
+    other = await LyingPeer.of(three[HELPLINE], three[SHELTER])
+    loop, told = asyncio.get_running_loop(), list[float]()
+    begun = loop.time()
+
+    async def wrong() -> None:
+        assert (await flooder.post(body)).status_code == 422
+        told.append(loop.time() - begun)
+
+    wrongs = [asyncio.create_task(wrong()) for _ in range(12)]
+    for peer in (other, flooder):
+        (answer,) = await peer.deliver(peer.forward())
+        assert answer.result == "accepted"
+    arrived = loop.time() - begun
+    await asyncio.gather(*wrongs)
+    assert max(told) >= 11 * REFUSED_EVERY_S * 0.9
+    assert arrived < max(told)
 
 
 async def test_a_small_delivery_goes_before_what_is_left_of_a_full_batch(
