@@ -69,7 +69,9 @@ async def receive_envelope_batch(call: DeliveringPeer, body: BatchBytes) -> Resp
     try:
         answer = await receive_envelopes(call.node, call.agency, body)
     except (InvalidError, TooLargeError):
-        await call.refused()
+        # A large one would wait in memory, and uses up the caller's bytes soon enough.
+        if len(body) <= call.node.limits.small_request_bytes:
+            await call.refused()
         raise
     return render(answer, least_bytes=len(answer.answers) * LIMITS.answer_bytes)
 

@@ -10,10 +10,10 @@ Rules:
 * Only proven callers have a bucket: nobody can use up another one's by naming it.
 * Of bytes there is a reserve, a bucket of its own: a small request is taken from it when the others are used up, and a
   large one never. It is all that a caller gains by making its requests small.
-* Of one caller's refusals for its rate, and of a peer's batches that are none, one is told every `REFUSED_EVERY_S`: who
-  does not wait as it was told is made to, and the others have the processor. A single one is told at once, and so are
-  those for which the caller would wait `REFUSED_WITHIN_S` and more: what waits has a connection and a part of a body in
-  memory, and is bounded.
+* Of one caller's refusals for its rate, and of a peer's small batches that are none, one is told every
+  `REFUSED_EVERY_S`: who does not wait as it was told is made to, and the others have the processor. A single one is
+  told at once, and so are those for which the caller would wait `REFUSED_WITHIN_S` and more: what waits has a
+  connection and a small body, or a part of one, in memory, and is bounded.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ from support.lying_peer import ENVELOPES, LyingPeer, batch_of, row_counts
 from support.real_line import real_line
 from support.stories import Story, begin, rows
 
-from exchange.api.rate import REFUSED_EVERY_S, Buckets, ByteBuckets
+from exchange.api.rate import REFUSED_EVERY_S, Buckets, ByteBuckets, Refusals
 from exchange.demo.federation import EMBASSY, HELPLINE, SHELTER
 from exchange.limits import LIMITS
 from exchange.storage.tables import INBOX, OUTBOX, PEER
@@ -191,6 +191,22 @@ async def test_what_is_no_batch_is_refused_one_after_the_other(three: Federation
     await asyncio.gather(*wrongs)
     assert max(told) >= 11 * REFUSED_EVERY_S * 0.9
     assert arrived < max(told)
+
+
+async def test_a_large_body_does_not_wait_in_memory_to_be_refused(
+    three: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flooder, turns = await LyingPeer.of(three[EMBASSY], three[SHELTER]), Counter[str]()
+
+    async def turn(_refusals: Refusals, caller: str) -> None:
+        turns[caller] += 1
+
+    monkeypatch.setattr(Refusals, "turn", turn)
+    small = LIMITS.small_request_bytes
+    assert (await flooder.post(b"{" * (small + 1))).status_code == 422
+    assert turns.total() == 0
+    assert (await flooder.post(b"{" * small)).status_code == 422
+    assert turns.total() == 1
 
 
 async def test_a_small_delivery_goes_before_what_is_left_of_a_full_batch(
