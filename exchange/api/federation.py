@@ -22,7 +22,7 @@ from exchange.schemas.federation import (
 )
 from exchange.use_cases.consent_status import consent_status
 from exchange.use_cases.describe_node import roster_mirror
-from exchange.use_cases.errors import InvalidError, TooLargeError
+from exchange.use_cases.errors import InvalidError
 from exchange.use_cases.receive_envelopes import receive_envelopes
 from exchange.use_cases.resync import resync
 
@@ -68,7 +68,7 @@ async def receive_envelope_batch(call: DeliveringPeer, body: BatchBytes) -> Resp
     """
     try:
         answer = await receive_envelopes(call.node, call.agency, body)
-    except (InvalidError, TooLargeError):
+    except InvalidError:
         # A large one would wait in memory, and uses up the caller's bytes soon enough.
         if len(body) <= call.node.limits.small_request_bytes:
             await call.refused()

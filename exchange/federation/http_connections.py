@@ -11,8 +11,8 @@ Rules:
 * Certificates are verified against the authorities that httpx trusts; the environment says nothing about that.
 * A new connection resumes the TLS session of the one before it, at the same address, if that ended in a whole answer:
   certificates are most of what a short exchange weighs. After a week at most they are sent and verified again.
-* What is public anyway is asked for on connections of its own with a short hello, without the keys of a kilobyte each
-  way that keep a recorded line closed to the computers of later. Everything else never passes there.
+* Where a hello carries keys of a kilobyte each way, which keep a recorded line closed to the computers of later, what
+  is public anyway is asked for with a short one, on connections of its own. Everything else never passes there.
 * No request is repeated here: whether one arrived is for the caller to find out.
 """
 
@@ -41,6 +41,8 @@ _RESUME_S: Final = 7 * 86_400.0
 """As long as TLS 1.3 lets a session live (RFC 8446, 4.6.1). Counted from when the certificates were verified."""
 _HEAD_BYTES: Final = 64 * 1024
 _HEADERS: Final = 200
+_LONG_HELLOS: Final = ssl.OPENSSL_VERSION_INFO >= (3, 5)
+"""Whether they carry X25519MLKEM768 here. Where they do not, a second connection would cost more than it saves."""
 _SHORT_GROUP: Final = "prime256v1"
 """The one key agreement of a short hello: secp256r1, which every server must have (RFC 8446, 9.1)."""
 _INFORMATIONAL: Final = range(100, 200)
@@ -160,7 +162,7 @@ class HTTPConnections:
         parts = urlsplit(url)
         secure = parts.scheme == "https"
         port = parts.port or (443 if secure else 80)
-        address = _Address(secure, parts.hostname or "", port, short=secure and public)
+        address = _Address(secure, parts.hostname or "", port, short=secure and public and _LONG_HELLOS)
         target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
         request = _request(method, target, parts.netloc, headers, body)
         connection = self._rested(address) or await self._connect(address)

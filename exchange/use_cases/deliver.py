@@ -55,7 +55,7 @@ _HELD_BACK_BY_HER_NO: Final = frozenset(
 _LATER_AT_LEAST_MS: Final = SECOND_MS
 _LATER_AT_MOST_MS: Final = 3600 * SECOND_MS
 _RECEIPTS_AT_A_TIME: Final = 8
-"""Checking one takes a twentieth of a millisecond, and a look at what else goes on a third of that."""
+"""Checking one takes a twentieth of a millisecond."""
 _UNUSABLE_AGAIN_MS: Final = 3 * SECOND_MS
 """A peer that answered too little, or signed for something else, is asked again after this long."""
 

@@ -395,6 +395,26 @@ async def test_a_session_that_led_to_no_answer_is_not_tried_again(tmp_path: Path
     await connections.close()
 
 
+@pytest.fixture
+def _long_hellos(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with OpenSSL 3.5 and newer."""
+    monkeypatch.setattr(http_connections, "_LONG_HELLOS", True)
+
+
+async def test_where_no_hello_is_long_a_connection_is_for_everything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_connections, "_LONG_HELLOS", False)
+    serving, authority = certificate(tmp_path, "localhost")
+    connections = HTTPConnections(lambda: ssl.create_default_context(cafile=str(authority)))
+    async with bare_server([GOOD] * 2, tls=serving) as server:
+        await ask(connections, server.url, public=True)
+        await ask(connections, server.url)
+        assert server.connections == 1
+    await connections.close()
+
+
+@pytest.mark.usefixtures("_long_hellos")
 async def test_what_is_secret_never_passes_where_the_hello_was_short(tmp_path: Path) -> None:
     serving, authority = certificate(tmp_path, "localhost")
     connections = HTTPConnections(lambda: ssl.create_default_context(cafile=str(authority)))
@@ -410,6 +430,7 @@ async def test_what_is_secret_never_passes_where_the_hello_was_short(tmp_path: P
     await connections.close()
 
 
+@pytest.mark.usefixtures("_long_hellos")
 async def test_a_session_that_began_shortly_leads_to_short_ones_only(tmp_path: Path) -> None:
     serving, authority = certificate(tmp_path, "localhost")
     connections = HTTPConnections(lambda: ssl.create_default_context(cafile=str(authority)))
@@ -420,6 +441,7 @@ async def test_a_session_that_began_shortly_leads_to_short_ones_only(tmp_path: P
     await connections.close()
 
 
+@pytest.mark.usefixtures("_long_hellos")
 async def test_a_server_without_the_group_of_a_short_hello_gets_a_long_one(tmp_path: Path) -> None:
     serving, authority = certificate(tmp_path, "localhost")
     serving.set_ecdh_curve("X25519")
@@ -434,6 +456,7 @@ async def test_a_server_without_the_group_of_a_short_hello_gets_a_long_one(tmp_p
     await connections.close()
 
 
+@pytest.mark.usefixtures("_long_hellos")
 async def test_a_certificate_that_is_not_trusted_is_looked_at_once(tmp_path: Path) -> None:
     serving, _ = certificate(tmp_path, "localhost")
     hellos: list[str | None] = []
@@ -446,6 +469,7 @@ async def test_a_certificate_that_is_not_trusted_is_looked_at_once(tmp_path: Pat
     assert hellos == ["localhost"]
 
 
+@pytest.mark.usefixtures("_long_hellos")
 @pytest.mark.parametrize("public", [True, False], ids=["public", "secret"])
 async def test_a_short_hello_offers_one_key_agreement(connections: HTTPConnections, public: bool) -> None:
     hellos: list[bytes] = []
