@@ -12,7 +12,7 @@ Rules:
 * A new connection resumes the TLS session of the one before it, at the same address, if that ended in a whole answer:
   certificates are most of what a short exchange weighs. After a week at most they are sent and verified again.
 * Where a hello carries keys of a kilobyte each way, which keep a recorded line closed to the computers of later, what
-  is public anyway is asked for with a short one, on connections of its own. Everything else never passes there.
+  is public anyway can be asked for with a short one, on connections of its own. Everything else never passes there.
 * No request is repeated here: whether one arrived is for the caller to find out.
 """
 
@@ -83,7 +83,7 @@ class Network(Protocol):
         most_bytes: int,
         public: bool = False,
     ) -> HTTPAnswer:
-        """Ask once; `public` where question and answer are everybody's to read.
+        """Ask once; `public` where question and answer are everybody's to read, and nothing else follows soon.
 
         Raises:
             NoAnswerError: there was no answer, or one that is larger than `most_bytes`.

@@ -165,7 +165,8 @@ class HTTPTransport:
         """
         tag, known = self._cards.get(peer.agency, (None, None))
         asked = {"if-none-match": tag} if tag is not None else None
-        status, answer = await self._send("GET", peer.node_url + _CARD, headers=asked, public=True)
+        # What follows the first question of a process is seldom for a card, and goes over the same connection.
+        status, answer = await self._send("GET", peer.node_url + _CARD, headers=asked, public=tag is not None)
         if status == _NOT_MODIFIED and known is not None:
             return known
         if status != _OK:

@@ -32,6 +32,8 @@ class TLSLine:
         self._carried = carried
         self.asked: Counter[int] = Counter()
         """How often, by the port in the roster."""
+        self.public: list[bool] = []
+        """Of each question, whether it might have a short hello."""
 
     async def ask(
         self,
@@ -47,6 +49,7 @@ class TLSLine:
         parts = urlsplit(url)
         assert parts.port is not None
         self.asked[parts.port] += 1
+        self.public.append(public)
         there = parts._replace(scheme="https", netloc=f"localhost:{self._relays[parts.port]}").geturl()
         return await self._connections.ask(
             method, there, headers=headers, body=body, most_bytes=most_bytes, public=public
