@@ -1,12 +1,10 @@
-"""HTTP/1.1 to other nodes: connections that are kept, one request at a time on each. Framing is llhttp's (`httptools`).
+"""HTTP/1.1 to other nodes: connections that are kept, one request at a time on each.
 
 The courier speaks to few peers, again and again, and waits for each answer; a general client costs it two fifths of
 its time (`docs/performance.md`).
 
 Rules:
 
-* An answer says where it ends, by its length or in chunks. One that ends with its connection may be cut, and is none.
-* Headers and bodies are read up to a cap; what comes above it ends the connection.
 * A connection is used again only if both sides want that, nothing was left over on it, and it did not rest for long.
 * Certificates are verified against the authorities that httpx trusts; the environment says nothing about that.
 * A new connection resumes the TLS session of the one before it, at the same address, if that ended in a whole answer:
@@ -23,13 +21,15 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Final, NamedTuple, Protocol, cast
+from typing import Final, Protocol, cast
 from urllib.parse import urlsplit
 
-import httptools
 import httpx2
 from aiohappyeyeballs import start_connection
+
+from exchange.federation.http_answers import Address, Connection, HTTPAnswer, NoAnswerError, Session
+
+__all__ = ["HTTPAnswer", "HTTPConnections", "Network", "NoAnswerError"]
 
 _CONNECT_S: Final = 20.0
 """Over two seconds each way a connection takes four, and a packet that was lost comes again three seconds later."""
@@ -39,35 +39,10 @@ _KEEP_S: Final = 30.0
 """A connection rests here for less time than at the peer, so that no request meets one that was closed meanwhile."""
 _RESUME_S: Final = 7 * 86_400.0
 """As long as TLS 1.3 lets a session live (RFC 8446, 4.6.1). Counted from when the certificates were verified."""
-_HEAD_BYTES: Final = 64 * 1024
-_HEADERS: Final = 200
 _LONG_HELLOS: Final = ssl.OPENSSL_VERSION_INFO >= (3, 5)
 """Whether they carry X25519MLKEM768 here. Where they do not, a second connection would cost more than it saves."""
 _SHORT_GROUP: Final = "prime256v1"
 """The one key agreement of a short hello: secp256r1, which every server must have (RFC 8446, 9.1)."""
-_INFORMATIONAL: Final = range(100, 200)
-
-
-class NoAnswerError(Exception):
-    """There was no answer that can be used. Whatever was asked may or may not have arrived.
-
-    Attributes:
-        code: `no-connection` or `bad-answer`; never a text of the other side's.
-    """
-
-    def __init__(self, code: str) -> None:
-        super().__init__(code)
-        self.code = code
-
-
-@dataclass(frozen=True, slots=True)
-class HTTPAnswer:
-    """A whole answer."""
-
-    status: int
-    headers: Mapping[str, str]
-    """Names in lower case; what came several times, with commas between."""
-    body: bytes
 
 
 class Network(Protocol):
@@ -93,23 +68,6 @@ class Network(Protocol):
         """Give connections back."""
 
 
-class _Address(NamedTuple):
-    """Where a connection goes."""
-
-    secure: bool
-    host: str
-    port: int
-    short: bool
-    """Whether its hello was short: not for what must stay secret."""
-
-
-class _Session(NamedTuple):
-    """What a new connection to the same address may go on from."""
-
-    tls: ssl.SSLSession
-    verified_at: float
-
-
 class _Resuming:
     """Stands for a context, of which an event loop only asks this; it has no way of its own to hand a session in."""
 
@@ -129,8 +87,8 @@ class HTTPConnections:
 
     def __init__(self, tls: Callable[[], ssl.SSLContext] | None = None) -> None:
         """Connect to nobody yet; `tls` makes what verifies, instead of what httpx trusts."""
-        self._resting: dict[_Address, list[_Connection]] = {}
-        self._sessions: dict[_Address, _Session] = {}
+        self._resting: dict[Address, list[Connection]] = {}
+        self._sessions: dict[Address, Session] = {}
         self._make_tls = tls if tls is not None else _trusting
         self._contexts: dict[bool, ssl.SSLContext] = {}
 
@@ -162,7 +120,7 @@ class HTTPConnections:
         parts = urlsplit(url)
         secure = parts.scheme == "https"
         port = parts.port or (443 if secure else 80)
-        address = _Address(secure, parts.hostname or "", port, short=secure and public and _LONG_HELLOS)
+        address = Address(secure, parts.hostname or "", port, short=secure and public and _LONG_HELLOS)
         target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
         request = _request(method, target, parts.netloc, headers, body)
         connection = self._rested(address) or await self._connect(address)
@@ -187,7 +145,7 @@ class HTTPConnections:
                 connection.close()
         self._resting.clear()
 
-    def _rested(self, address: _Address) -> _Connection | None:
+    def _rested(self, address: Address) -> Connection | None:
         """The one that was used last; those that rested for too long are closed."""
         resting = self._resting.get(address, [])
         while resting:
@@ -197,7 +155,7 @@ class HTTPConnections:
             connection.close()
         return None
 
-    def _context(self, short: bool, session: _Session | None) -> ssl.SSLContext:
+    def _context(self, short: bool, session: Session | None) -> ssl.SSLContext:
         context = self._contexts.get(short)
         if context is None:
             context = self._make_tls()
@@ -206,7 +164,7 @@ class HTTPConnections:
             self._contexts[short] = context
         return cast("ssl.SSLContext", _Resuming(context, session.tls if session is not None else None))
 
-    async def _connect(self, address: _Address) -> _Connection:
+    async def _connect(self, address: Address) -> Connection:
         try:
             return await self._connected(address)
         except (ssl.SSLError, ConnectionResetError) as error:
@@ -219,7 +177,7 @@ class HTTPConnections:
         # A server that has other groups only.
         return await self._connect(address._replace(short=False))
 
-    async def _connected(self, address: _Address) -> _Connection:
+    async def _connected(self, address: Address) -> Connection:
         # Taken out: what does not lead to an answer is not tried twice.
         session = self._sessions.pop(address, None)
         if session is not None and time.monotonic() - session.verified_at >= _RESUME_S:
@@ -230,7 +188,7 @@ class HTTPConnections:
             places = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
             taken = await start_connection(places, happy_eyeballs_delay=_OTHER_ADDRESS_AFTER_S)
         _, connection = await loop.create_connection(
-            lambda: _Connection(address),
+            lambda: Connection(address),
             sock=taken,
             ssl=tls,
             server_hostname=address.host if address.secure else None,
@@ -256,124 +214,3 @@ def _request(method: str, target: str, host: str, headers: Mapping[str, str], bo
         # A line break in one would be a header of its own. The value is not repeated.
         raise ValueError("not a header")
     return "\r\n".join([*lines, "", ""]).encode("ascii") + body
-
-
-class _Connection(asyncio.Protocol):
-    """One connection, and the answer that is being read on it."""
-
-    def __init__(self, address: _Address) -> None:
-        self.address = address
-        self.since = 0.0
-        self.verified_at = 0.0
-        """When the certificates were verified: before this connection, where it resumes a session."""
-        self._transport: asyncio.Transport | None = None
-        self._tls: ssl.SSLObject | None = None
-        self._parser = httptools.HttpResponseParser(self)
-        self._answer: asyncio.Future[HTTPAnswer] | None = None
-        self._headers: dict[str, str] = {}
-        self._header_count = 0
-        self._body = bytearray()
-        self._head_bytes = 0
-        self._most_bytes = 0
-        self._keep = True
-
-    @property
-    def reusable(self) -> bool:
-        """Whether another request may go over it: never behind one that was answered without being read."""
-        if not self._keep or self._transport is None or self._transport.is_closing():
-            return False
-        return self._transport.get_write_buffer_size() == 0
-
-    def session(self) -> _Session | None:
-        """What the next connection may go on from; nothing in clear, or where the other side gives nothing out."""
-        session = self._tls.session if self._tls is not None else None
-        return _Session(session, self.verified_at) if session is not None and session.has_ticket else None
-
-    @property
-    def resumes(self) -> bool:
-        """Whether the other side went on from the session it was offered."""
-        return self._tls is not None and bool(self._tls.session_reused)
-
-    async def ask(self, request: bytes, most_bytes: int) -> HTTPAnswer:
-        """The whole answer."""
-        if self._transport is None:
-            raise NoAnswerError("no-connection")
-        self._most_bytes = most_bytes
-        self._answer = asyncio.get_running_loop().create_future()
-        self._transport.write(request)
-        return await self._answer
-
-    def close(self) -> None:
-        """Hang up at once, whatever is still to be written."""
-        if self._transport is not None:
-            self._transport.abort()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport, and TLS, which still knows its session when the connection has ended."""
-        self._transport = cast("asyncio.Transport", transport)
-        self._tls = transport.get_extra_info("ssl_object")
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Nobody may wait for ever."""
-        del exc
-        self._transport = None
-        self._fail("no-connection")
-
-    def eof_received(self) -> None:
-        """Whoever says nothing more has not answered, even if it still reads."""
-        self._fail("no-connection")
-        self.close()
-
-    def data_received(self, data: bytes) -> None:
-        """Read on; what nobody asked for ends the connection."""
-        if self._answer is None or self._answer.done():
-            self._keep = False
-            self.close()
-            return
-        self._head_bytes += len(data)
-        try:
-            self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            self._fail("no-connection")
-        if self._head_bytes - len(self._body) > _HEAD_BYTES and not self._answer.done():
-            self._fail("bad-answer")
-
-    def on_message_begin(self) -> None:
-        """A second answer to one request is none."""
-        if self._answer is None or self._answer.done():
-            self._keep = False
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """One header; joined with its namesakes."""
-        self._header_count += 1
-        if self._header_count > _HEADERS:
-            self._fail("bad-answer")
-            return
-        key, text = name.decode("latin-1").lower(), value.decode("latin-1")
-        self._headers[key] = f"{self._headers[key]}, {text}" if key in self._headers else text
-
-    def on_body(self, body: bytes) -> None:
-        """A piece of the body."""
-        if self._parser.get_status_code() in _INFORMATIONAL:
-            return
-        self._body += body
-        if len(self._body) > self._most_bytes:
-            self._fail("bad-answer")
-
-    def on_message_complete(self) -> None:
-        """The whole answer is there, unless it only says that one will come."""
-        status, headers, body = self._parser.get_status_code(), self._headers, bytes(self._body)
-        self._headers, self._header_count, self._body = {}, 0, bytearray()
-        if status in _INFORMATIONAL:
-            return
-        self._keep = self._keep and self._parser.should_keep_alive()
-        self._head_bytes = 0
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_result(HTTPAnswer(status, headers, body))
-        else:
-            self._keep = False
-
-    def _fail(self, code: str) -> None:
-        self._keep = False
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(NoAnswerError(code))

@@ -9,7 +9,7 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exchange.federation.http_connections import HTTPAnswer, NoAnswerError, _Address, _Connection
+from exchange.federation.http_answers import Address, Connection, HTTPAnswer, NoAnswerError
 
 GOOD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
 BASES = [
@@ -22,7 +22,7 @@ BASES = [
     b"HTTP/1.0 200 OK\r\n\r\n{}",
 ]
 MOST = 64
-NOWHERE = _Address(secure=False, host="localhost", port=1, short=False)
+NOWHERE = Address(secure=False, host="localhost", port=1, short=False)
 
 
 class Wire(asyncio.Transport):
@@ -57,7 +57,7 @@ def read(answer: bytes, cuts: Sequence[int]) -> tuple[HTTPAnswer | str, bool]:
     """What comes of it in these pieces, the connection ending after the last; and whether it would be used again."""
 
     async def go() -> tuple[HTTPAnswer | str, bool]:
-        connection, wire = _Connection(NOWHERE), Wire()
+        connection, wire = Connection(NOWHERE), Wire()
         connection.connection_made(wire)
         asking = asyncio.ensure_future(connection.ask(b"", MOST))
         await asyncio.sleep(0)
