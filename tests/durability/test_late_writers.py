@@ -1,4 +1,4 @@
-"""A cursor on PostgreSQL never skips a row whose transaction commits late.
+"""A cursor on PostgreSQL never skips a row whose transaction commits late: of the inbox, and of the list of changes.
 
 Sequence numbers are handed out before the commit: number 8 may be there while 7 is not. A reader that went on behind 8
 would never see 7.
@@ -18,6 +18,7 @@ from exchange.storage.database import Database
 from exchange.storage.engine import parse_url
 from exchange.storage.inbox import ArrivedRecord, list_arrived
 from exchange.storage.migrate import History, upgrade
+from exchange.storage.referrals import ReferralRecord, add_change, insert_referral, list_changes
 
 
 @pytest.fixture
@@ -29,12 +30,40 @@ def url(postgres: Databases) -> Iterator[str]:
     postgres.drop(made)
 
 
-def _item(name: str) -> ArrivedRecord:
-    return ArrivedRecord(
-        id=name, referral=name, sender="s", kind="offer", event=None, digest=name, status="new", received_at=0,
-        respond_by=None, sealed_header=None, rewrapped_key=None, wrapped_key=None, ciphertext=None, signature=None,
-        release=None,
-    )  # fmt: skip
+class _Inbox:
+    """What arrived."""
+
+    def add(self, conn: Connection, name: str) -> None:
+        item = ArrivedRecord(
+            id=name, referral=name, sender="s", kind="offer", event=None, digest=name, status="new", received_at=0,
+            respond_by=None, sealed_header=None, rewrapped_key=None, wrapped_key=None, ciphertext=None, signature=None,
+            release=None,
+        )  # fmt: skip
+        add_arrived(conn, [item])
+
+    def after(self, conn: Connection, seq: int) -> list[tuple[int, str]]:
+        return [(at, item.id) for at, item in list_arrived(conn, after=seq, limit=50, status=None, unit=None)]
+
+
+class _Changes:
+    """What the agency's own referrals have become."""
+
+    def add(self, conn: Connection, name: str) -> None:
+        insert_referral(conn, ReferralRecord(name, "referring", "p", "s", "c", "sent", 0, 0, 0))
+        add_change(conn, name, "sent", 0)
+
+    def after(self, conn: Connection, seq: int) -> list[tuple[int, str]]:
+        return [(at, referral.id) for at, _, _, referral in list_changes(conn, seq, 50, None)]
+
+
+_Listed = _Inbox | _Changes
+
+
+@pytest.fixture(params=[_Inbox, _Changes], ids=["inbox", "changes"])
+def listed(request: pytest.FixtureRequest) -> _Listed:
+    """What is listed by a cursor."""
+    made: _Listed = request.param()
+    return made
 
 
 @contextmanager
@@ -50,32 +79,31 @@ def _writer(url: str) -> Iterator[Connection]:
 class _Reader:
     """Follows the cursor, page by page, and remembers what it saw."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, listed: _Listed) -> None:
         self._database = database
+        self._listed = listed
         self._after = 0
         self.seen: list[str] = []
 
     async def read(self) -> list[str]:
-        rows = await self._database.read(
-            lambda conn: list_arrived(conn, after=self._after, limit=50, status=None, unit=None)
-        )
-        fresh = [item.id for _, item in rows]
+        rows = await self._database.read(lambda conn: self._listed.after(conn, self._after))
+        fresh = [name for _, name in rows]
         self._after = rows[-1][0] if rows else self._after
         self.seen += fresh
         return fresh
 
 
 @pytest.mark.parametrize("ends", ["commits", "rolls back"])
-async def test_the_cursor_waits_for_the_earlier_transaction(url: str, ends: str) -> None:
+async def test_the_cursor_waits_for_the_earlier_transaction(url: str, listed: _Listed, ends: str) -> None:
     database = Database.open(url)
-    reader = _Reader(database)
+    reader = _Reader(database, listed)
     try:
-        await database.write(lambda conn: add_arrived(conn, [_item("before")]))
+        await database.write(lambda conn: listed.add(conn, "before"))
         assert await reader.read() == ["before"]
         with _writer(url) as late:
-            add_arrived(late, [_item("late")])
+            listed.add(late, "late")
             for name in ("after-1", "after-2"):
-                await database.write(lambda conn, name=name: add_arrived(conn, [_item(name)]))  # type: ignore[misc]
+                await database.write(lambda conn, name=name: listed.add(conn, name))  # type: ignore[misc]
                 assert await reader.read() == []
             if ends == "commits":
                 late.commit()
@@ -88,13 +116,13 @@ async def test_the_cursor_waits_for_the_earlier_transaction(url: str, ends: str)
         await database.close()
 
 
-async def test_two_late_writers_that_commit_in_the_other_order(url: str) -> None:
+async def test_two_late_writers_that_commit_in_the_other_order(url: str, listed: _Listed) -> None:
     database = Database.open(url)
-    reader = _Reader(database)
+    reader = _Reader(database, listed)
     try:
         with _writer(url) as first, _writer(url) as second:
-            add_arrived(first, [_item("first")])
-            add_arrived(second, [_item("second")])
+            listed.add(first, "first")
+            listed.add(second, "second")
             second.commit()
             assert await reader.read() == []
             first.commit()
