@@ -5,13 +5,22 @@ from __future__ import annotations
 import json
 from typing import Final
 
+import pytest
 from support.federation import Federation
+from support.lying_peer import ENVELOPES
 from support.stories import begin, content, now_of, safe_contact, travelled
+from vectors.samples import sample_envelope
 
+from exchange.demo.federation import HELPLINE, SHELTER
+from exchange.envelope.header import parse_header
+from exchange.envelope.kinds import SHAPES, Kind, KindClass
 from exchange.limits import LIMITS
+from exchange.messages import SealedMessage
 from exchange.schemas.inbox import RecallAnswerRequest
+from exchange.use_cases.outgoing import put_out
 
 _AROUND: Final = len('{"envelopes":[]}')
+SEALED: Final = [kind for kind in Kind if SHAPES[kind].kind_class is not KindClass.STOP]
 _PARTY: Final = {"adults": 1, "dependants": [], "infant_or_pregnant": False}
 
 
@@ -62,6 +71,20 @@ async def test_nobody_on_the_line_can_tell_her_no_from_her_name(two: Federation)
     batches = [(body, answer) for body, answer in posts if b'"envelopes"' in body[:_AROUND]]
     assert {in_envelopes(body) for body, _ in batches} == {LIMITS.wire_bytes[0]}
     assert {len(answer) / len(json.loads(answer)["answers"]) for _, answer in batches} == {LIMITS.answer_bytes}
+
+
+@pytest.mark.parametrize("place", range(len(LIMITS.padding_bytes)), ids=[f"{size}" for size in LIMITS.padding_bytes])
+@pytest.mark.parametrize("kind", SEALED)
+async def test_every_kind_is_filled_to_the_length_of_its_size(two: Federation, kind: Kind, place: int) -> None:
+    """As the courier sends it; what its receiver thinks of it does not matter here."""
+    helpline = two[HELPLINE]
+    parties = {"sender": helpline.agency, "recipient": two[SHELTER].agency}
+    envelope = sample_envelope(kind, bytes(LIMITS.padding_bytes[place] - 1), **parties)
+    sealed = SealedMessage(envelope, parse_header(envelope.header), envelope.digest())
+    await helpline.node.database.write(lambda conn: put_out(helpline.node, conn, sealed))
+    await helpline.courier.run_once()
+    (body,) = [body for _, path, body in two.network.posted if path == ENVELOPES]
+    assert in_envelopes(body) == LIMITS.wire_bytes[place]
 
 
 async def test_nor_an_envelope_that_was_refused_from_one_that_was_taken(two: Federation) -> None:
