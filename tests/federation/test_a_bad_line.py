@@ -1,11 +1,15 @@
-"""Over 32 kbit/s with two seconds each way, and after a week away: batches are what the line carries.
+"""Over 32 kbit/s with two seconds each way, with every tenth packet lost too, and after a week away: batches are what
+the line carries.
 
-The line is a model in front of the real applications: time is counted, not waited for.
+The line is a model in front of the real applications: time is counted, not waited for. Of a lost packet it has what TCP
+makes of it: it comes a round trip later, and counts again.
 """
 
 from __future__ import annotations
 
 import json
+import math
+import random
 from dataclasses import dataclass, field
 
 import httpx2
@@ -24,6 +28,7 @@ from exchange.schemas.referrals import ReferralCreated
 from exchange.storage.tables import INBOX, PEER
 from exchange.use_cases.line import AIM_S, exchange_s
 
+PACKET_BYTES = 1400
 FROM_HEAD_BYTES = 400
 """About what request line, headers, and those of the answer come to."""
 
@@ -35,6 +40,9 @@ class Line(httpx2.AsyncBaseTransport):
     behind: httpx2.AsyncBaseTransport
     bytes_a_s: float
     one_way_s: float
+    loss: float = 0
+    """Of so many packets."""
+    chance: random.Random = field(default_factory=lambda: random.Random(7))  # noqa: S311 - a line that is bad in the same way each time
     now_s: float = 0
     batches: list[tuple[int, float]] = field(default_factory=list)
     """(envelopes, seconds) of every batch that was answered."""
@@ -49,7 +57,9 @@ class Line(httpx2.AsyncBaseTransport):
         answer = await self.behind.handle_async_request(request)
         content = await answer.aread()
         size = FROM_HEAD_BYTES + len(body) + len(content)
-        took = 2 * self.one_way_s + size / self.bytes_a_s
+        again = self._comes_again(size)
+        size += again * PACKET_BYTES
+        took = 2 * self.one_way_s * (1 + again) + size / self.bytes_a_s
         longest = exchange_s(len(body))
         self.now_s += min(took, longest)
         self.carried += size
@@ -59,6 +69,14 @@ class Line(httpx2.AsyncBaseTransport):
         if request.url.path.endswith("/envelopes"):
             self.batches.append((len(json.loads(body)["envelopes"]), took))
         return httpx2.Response(answer.status_code, headers=answer.headers, content=content)
+
+    def _comes_again(self, size: int) -> int:
+        """How often a packet of so many bytes is lost; one that comes again can be lost again."""
+        again = 0
+        left = math.ceil(size / PACKET_BYTES)
+        while left := sum(self.chance.random() < self.loss for _ in range(left)):
+            again += left
+        return again
 
 
 def transport_over(node: TestNode, line: Line) -> HTTPTransport:
@@ -92,17 +110,21 @@ async def carries(together: Federation) -> int:
 
 
 BAD = {"bytes_a_s": 4 * KIB, "one_way_s": 2.0}
+LOSSY = BAD | {"loss": 0.1}
+on_bad_lines = pytest.mark.parametrize("bad", [BAD, LOSSY], ids=["slow", "slow, a tenth lost"])
 GOOD = {"bytes_a_s": 4 * KIB * KIB, "one_way_s": 0.15}
 
 
-async def test_on_a_bad_line_no_batch_takes_longer_than_it_may(two: Federation) -> None:
-    line = Line(two.network, **BAD)
+@on_bad_lines
+async def test_on_a_bad_line_no_batch_takes_longer_than_it_may(two: Federation, bad: dict[str, float]) -> None:
+    line = Line(two.network, **bad)
     courier = courier_over(two[HELPLINE], line)
     await hand_in(two, 24)
     await until_all_arrived(two, courier, 24)
     assert line.lost == 0
     assert 1 < max(count for count, _ in line.batches) < LIMITS.batch_envelopes
-    assert max(took for _, took in line.batches) < 2 * AIM_S
+    # Where packets are lost too, it is enough that it ends in time.
+    assert max(took for _, took in line.batches) < (exchange_s(0) if line.loss else 2 * AIM_S)
 
 
 async def test_on_a_good_line_the_second_batch_is_full(two: Federation) -> None:
@@ -126,8 +148,9 @@ async def test_a_line_that_got_worse_gets_smaller_batches_until_they_arrive(two:
     assert await carries(two) < LIMITS.batch_bytes / 10
 
 
-async def test_after_a_week_away_everything_arrives_in_batches_that_fit(two: Federation) -> None:
-    line = Line(two.network, **BAD)
+@on_bad_lines
+async def test_after_a_week_away_everything_arrives_in_batches_that_fit(two: Federation, bad: dict[str, float]) -> None:
+    line = Line(two.network, **bad)
     courier = courier_over(two[HELPLINE], line)
     handed_in = await hand_in(two, 12)
     await until_all_arrived(two, courier, 12)
@@ -140,11 +163,14 @@ async def test_after_a_week_away_everything_arrives_in_batches_that_fit(two: Fed
     two.come_back(SHELTER)
     await until_all_arrived(two, courier, 24)
     assert line.lost == 0
-    assert max(took for _, took in line.batches) < 2 * AIM_S
+    assert max(took for _, took in line.batches) < (exchange_s(0) if line.loss else 2 * AIM_S)
 
 
-async def test_a_whole_referral_takes_less_than_64_kib_cards_and_tokens_included(two: Federation) -> None:
-    line = Line(two.network, **BAD)
+@on_bad_lines
+async def test_a_whole_referral_takes_less_than_64_kib_cards_and_tokens_included(
+    two: Federation, bad: dict[str, float]
+) -> None:
+    line = Line(two.network, **bad)
     for here, there in ((HELPLINE, SHELTER), (SHELTER, HELPLINE)):
         assert await fetch_peer_keys(two[here].node, transport_over(two[here], line), two[there].member)
         two[here].courier = courier_over(two[here], line)
