@@ -29,7 +29,9 @@ class StoredConsent(NamedTuple):
 
 
 _COLUMNS = [CONSENT.c[name] for name in StoredConsent._fields]
-_LOAD = Prepared(select(*_COLUMNS).where(CONSENT.c.id == bindparam("the_id")))
+_ROW = select(*_COLUMNS).where(CONSENT.c.id == bindparam("the_id"))
+_LOAD = Prepared(_ROW)
+_LOAD_OF_BRANCH = Prepared(_ROW.where(CONSENT.c.unit == bindparam("the_unit")))
 _SAME = select(CONSENT.c.id).where(CONSENT.c.id == bindparam("the_id"), CONSENT.c.version == bindparam("the_version"))
 # On PostgreSQL a withdrawal that commits first is seen, and one that comes later waits.
 _GUARD = Prepared(Both(_SAME, _SAME.with_for_update(read=True)))
@@ -46,9 +48,13 @@ def insert_consent(conn: Connection, row: StoredConsent) -> None:
     conn.execute(insert(CONSENT), row._asdict())
 
 
-def load_consent(conn: Connection, consent_id: str) -> StoredConsent | None:
-    """The consent, or nothing."""
-    row = _LOAD.row(conn, {"the_id": consent_id})
+def load_consent(conn: Connection, consent_id: str, unit: str | None = None) -> StoredConsent | None:
+    """The consent, or nothing; for a branch, if it is one of its own.
+
+    What a branch may not use is not read: that takes as long as what does not exist.
+    """
+    asked = {"the_id": consent_id}
+    row = _LOAD.row(conn, asked) if unit is None else _LOAD_OF_BRANCH.row(conn, {**asked, "the_unit": unit})
     return StoredConsent(*row) if row else None
 
 

@@ -81,7 +81,7 @@ _PAGES: Final = {
 _URGENT: Final = {branch: Prepared(_page("new", branch=branch, urgent=True)) for branch in (False, True)}
 
 
-def recall_answers(conn: Connection, sender: str, ids: Iterable[str]) -> dict[str, tuple[str, bytes | None]]:
+def recall_answers(conn: Connection, sender: str, ids: Iterable[str]) -> dict[str, tuple[str, bytes]]:
     """What was answered before, as digest and bytes, by envelope id."""
     rows = _ANSWERS.rows(conn, {"the_sender": sender, "the_ids": list(ids)})
     return {envelope: (digest, answer) for envelope, digest, answer in rows}

@@ -44,7 +44,7 @@ class Known:
 class BatchMemory:
     """Everything that one batch is judged by."""
 
-    answers: dict[str, tuple[str, bytes | None]]
+    answers: dict[str, tuple[str, bytes]]
     aliases: Mapping[str, str]
     """Of each referral that is named: under which id what the sender says of it lies here if its own is another's."""
     known: dict[str, Known] = field(default_factory=dict)

@@ -9,14 +9,13 @@ Rules:
   an item or answers an offer first has the referral from then on, with everything that still comes for it.
 * Her no under a consent reaches every referral made under it, in whichever branch it lies.
 
-What is read for a branch follows the same rules in SQL (`exchange.storage.referrals.in_sight`), so that what it may not
-see takes no longer than what does not exist.
+What is read for a branch follows the same rules in SQL (`exchange.storage.referrals.in_sight`, and `load_consent`), so
+that what it may not see takes no longer than what does not exist.
 """
 
 from __future__ import annotations
 
 from exchange.referral.lifecycle import Side
-from exchange.storage.consents import StoredConsent
 from exchange.storage.referrals import ReferralRecord
 
 
@@ -25,11 +24,6 @@ def may_see(record: ReferralRecord, unit: str | None) -> bool:
     if unit is None or record.unit == unit:
         return True
     return record.unit is None and record.side == Side.RECEIVING
-
-
-def may_use(consent: StoredConsent, unit: str | None) -> bool:
-    """Whether a branch, or the whole agency where none is named, may see and use this consent."""
-    return unit is None or consent.unit == unit
 
 
 def taken_over(record: ReferralRecord, unit: str | None) -> ReferralRecord:

@@ -6,8 +6,6 @@ from consent.record import ConsentRecord, warns
 from exchange.schemas.consents import ConsentView
 from exchange.schemas.shapes import to_millis
 from exchange.storage.consents import StoredConsent, load_consent
-from exchange.storage.database import Connection
-from exchange.use_cases.branches import may_use
 from exchange.use_cases.node import Node
 from exchange.use_cases.refusals import not_found
 
@@ -33,19 +31,13 @@ def opened(node: Node, row: StoredConsent | None) -> ConsentRecord | None:
     return ConsentRecord.from_sealed_bytes(node.open_row(row.sealed_record, "consent", "sealed_record", row.id))
 
 
-def usable_consent(conn: Connection, consent_id: str, unit: str | None) -> StoredConsent | None:
-    """The row, if there is one and this branch may use it."""
-    row = load_consent(conn, consent_id)
-    return row if row is not None and may_use(row, unit) else None
-
-
 async def read_record(node: Node, consent_id: str, unit: str | None) -> tuple[ConsentRecord, str | None]:
     """The record as it is now, and the branch to which it belongs.
 
     Raises:
         NotFoundError: there is none, or this branch may not see it.
     """
-    row = await node.database.read(lambda conn: usable_consent(conn, consent_id, unit))
+    row = await node.database.read(lambda conn: load_consent(conn, consent_id, unit))
     record = opened(node, row)
     if row is None or record is None:
         raise not_found()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from exchange import hand_in
 from exchange.schemas.referrals import ReferralPreview, ReferralRequest
+from exchange.storage.consents import load_consent
 from exchange.use_cases.clearance import judge, parties
-from exchange.use_cases.consent_records import opened, usable_consent
+from exchange.use_cases.consent_records import opened
 from exchange.use_cases.node import Node
 from exchange.use_cases.outgoing import agency_key
 
@@ -23,7 +24,7 @@ async def preview_referral(node: Node, request: ReferralRequest, unit: str | Non
     """
     agency_key(node)
     between = parties(node, request.to)
-    consent = opened(node, await node.database.read(lambda conn: usable_consent(conn, request.consent, unit)))
+    consent = opened(node, await node.database.read(lambda conn: load_consent(conn, request.consent, unit)))
     at = node.clock()
     judged = judge(node, between, request, consent, client_code=_PREVIEW_CODE, at=at)
     return hand_in.preview(between, judged, at)

@@ -216,8 +216,7 @@ def _checked(item: ParsedItem, memory: BatchMemory, around: Circumstances) -> Ch
         digest, answer = seen
         if digest != item.digest:
             raise VerificationError(8, "id-conflict")
-        if answer is not None:
-            return _Repeat(answer)
+        return _Repeat(answer)
     return check_item(item, memory.of(item.header.referral), around)
 
 

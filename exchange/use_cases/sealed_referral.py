@@ -17,14 +17,14 @@ from exchange.envelope.kinds import Kind
 from exchange.referral import clocks
 from exchange.referral.lifecycle import EventName, Side, State
 from exchange.schemas.sealing import EnvelopesAnswer, EnvelopesRequest
-from exchange.storage.consents import guard_consent
+from exchange.storage.consents import guard_consent, load_consent
 from exchange.storage.database import Connection
 from exchange.storage.referrals import EventRecord, ReferralRecord, add_change, add_event, insert_referral
 from exchange.storage.transaction import signal
 from exchange.use_cases.acting import Acting
 from exchange.use_cases.cases import audit
 from exchange.use_cases.clearance import Parties, parties
-from exchange.use_cases.consent_records import opened, usable_consent
+from exchange.use_cases.consent_records import opened
 from exchange.use_cases.errors import ConflictError, ForbiddenError, InvalidError
 from exchange.use_cases.facts import Facts, seal_facts
 from exchange.use_cases.idempotency import Keep
@@ -54,7 +54,7 @@ async def store_sealed_referral(
     between = parties(node, offer.header.recipient)
     if between.contract.digest != offer.header.contract:
         raise ForbiddenError("contract-not-in-force", "Seal it under the contract that is in force between you now.")
-    consent = opened(node, await node.database.read(lambda conn: usable_consent(conn, consent_id, acting.unit)))
+    consent = opened(node, await node.database.read(lambda conn: load_consent(conn, consent_id, acting.unit)))
     allowed = judge_sealed(node, offer, between.contract, consent, request.consent_version)
     if held is not None:
         judge_sealed(node, held, between.contract, consent, request.consent_version)

@@ -29,6 +29,7 @@ from exchange.storage.consents import (
     StoredConsent,
     client_code,
     guard_consent,
+    load_consent,
     read_client_code,
 )
 from exchange.storage.database import Connection
@@ -36,7 +37,7 @@ from exchange.storage.referrals import EventRecord, ReferralRecord, add_change, 
 from exchange.storage.transaction import signal
 from exchange.use_cases.acting import Acting
 from exchange.use_cases.clearance import Judged, Parties, judge, parties
-from exchange.use_cases.consent_records import opened, usable_consent
+from exchange.use_cases.consent_records import opened
 from exchange.use_cases.errors import ForbiddenError, TooLargeError
 from exchange.use_cases.facts import Facts, seal_facts
 from exchange.use_cases.idempotency import Idempotency, Keep, Stored, once
@@ -81,7 +82,7 @@ async def send_referral(
     """
 
     def known(conn: Connection) -> _Known:
-        row = usable_consent(conn, request.consent, acting.unit)
+        row = load_consent(conn, request.consent, acting.unit)
         return _Known(row, read_client_code(conn, row.subject, request.to) if row is not None else None)
 
     found: list[_Known] = []

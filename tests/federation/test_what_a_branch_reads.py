@@ -8,14 +8,16 @@ from support.federation import Federation, TestNode
 from support.stories import begin, rows
 
 from exchange.demo.federation import HELPLINE, SHELTER
+from exchange.storage.consents import load_consent
 from exchange.storage.inbox import load_arrived
 from exchange.storage.referrals import load_referral, load_referrals
-from exchange.storage.tables import INBOX, REFERRAL
+from exchange.storage.tables import CONSENT, INBOX, REFERRAL
 
 
 async def _of_branch(node: TestNode, unit: str | None) -> None:
     def hold(conn: Connection) -> None:
-        conn.execute(update(REFERRAL).values(unit=unit))
+        for table in (REFERRAL, CONSENT):
+            conn.execute(update(table).values(unit=unit))
 
     await node.node.database.write(hold)
 
@@ -42,5 +44,9 @@ async def test_what_is_read(
         assert (story.id in found) is sees
         one = await node.node.database.read(lambda conn: load_referral(conn, story.id, asked_by))
         assert (one is not None) is sees
+    # A consent is nobody's to find: what the whole agency recorded for itself is no branch's.
+    mine = asked_by is None or asked_by == held_by
+    consent = await two[HELPLINE].node.database.read(lambda conn: load_consent(conn, story.consent, asked_by))
+    assert (consent is not None) is mine
     items = await two[SHELTER].node.database.read(lambda conn: load_arrived(conn, [arrived["id"]], asked_by))
     assert (arrived["id"] in items) is receiver_sees
