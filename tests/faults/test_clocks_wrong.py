@@ -3,8 +3,8 @@
 While a clock is wrong nothing passes between the two nodes: assertions and tokens are good for minutes, and both sides
 refuse. So nothing that has expired is taken by a node that is behind, and nothing is refused for good by one that is
 ahead. The log names it (`clocks-differ`, with the peer), `exchange doctor` does too (test_examination.py), and who
-handed in an offer is told in time that it is not delivered. When the clock is right again everything arrives; what was
-dated two hours ahead waits until that time has come.
+handed in an offer is told that it is not delivered, as where a peer is away (test_peer_away.py). When the clock is
+right again everything arrives; what was dated two hours ahead waits until that time has come.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ from email.utils import format_datetime
 
 import httpx2
 import pytest
+from structlog.testing import CapturingLogger
 from support.federation import Federation
 from support.ledger import record
 from support.stories import PHONE, begin, now_of, safe_contact
 
 from contracts.vocabulary import Channel
 from exchange.demo.federation import HELPLINE, SHELTER, AgencyPlan
+from exchange.federation import courier
 from exchange.federation.transport import PeerUnreachableError
 from exchange.limits import HOUR_MS
 from exchange.referral.contact_plan import advice
@@ -60,7 +62,9 @@ def _answers_are_dated(two: Federation) -> None:
 
 
 @pytest.mark.parametrize(("wrong", "hours"), CASES)
-async def test_nothing_passes_and_nothing_is_lost(two: Federation, wrong: AgencyPlan, hours: float) -> None:
+async def test_nothing_passes_and_nothing_is_lost(
+    two: Federation, wrong: AgencyPlan, hours: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _answers_are_dated(two)
     two.clock.pass_by(hours=3)  # the contract has been in force since this midnight, also for a clock that is behind
     # Given long enough ago to be no consent of tomorrow to a node that is behind.
@@ -74,7 +78,13 @@ async def test_nothing_passes_and_nothing_is_lost(two: Federation, wrong: Agency
     new = await begin(two, travel=False, priority="routine", consent=decided.consent)
     await decided.helps.inbox.decide(offer, DecisionRequest(decision="accepted"))
     await stopped.says_no("stop-service", travel=False)
-    await two.travel()
+    log = CapturingLogger()
+    with monkeypatch.context() as patched:
+        patched.setattr(courier, "get_logger", lambda: log)
+        await two.travel()
+    said = [(call.args, call.kwargs) for call in log.calls]
+    for node in two.nodes.values():
+        assert (("peer-not-reached",), {"peer": node.agency, "code": "clocks-differ"}) in said
     assert await new.items("offer") == []
     assert await stopped.items("withdrawal") == []
     assert await decided.items("decision", at=two[HELPLINE]) == []
