@@ -1,4 +1,6 @@
-"""kill -9 of every process of two nodes, at every point of a referral's life. Lost: 0. Doubled: 0.
+"""kill -9 of every process of two nodes, at every kind of point of a referral's life, in one step of it at least.
+
+Lost: 0. Doubled: 0.
 
 A point is named in the code's own terms: a transaction function (`before` it is asked for, `during`: executed and not
 committed, `after`: committed and nobody was told), a call of the courier, or a request (`arrived`, `half-answered`,

@@ -55,7 +55,7 @@ ABSENCES = [
     ),
     pytest.param(
         Absence(
-            23.5,
+            24.5,
             frozenset({"emergency", "urgent", "routine"}),
             frozenset(),
             _SAME | {"accepted": "accepted", "unheard": "received"},

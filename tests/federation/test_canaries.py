@@ -256,7 +256,12 @@ async def test_no_planted_word_is_found_anywhere_while_the_referral_lives(watche
     assert not any(word.encode() in inside for word in REFUSED.values())
     # In its own row, and in the answer that is kept for a repeat.
     assert (await kept_by(story.sender)).count(story.created.client_code.encode()) == 2
-    assert '"event"' in watched.logs.getvalue() or watched.spans.get_finished_spans()
+    # A search in nothing finds nothing.
+    heard = dict(said(watched))
+    assert b'"event"' in heard["logs"]
+    assert heard["spans"]
+    assert heard["metrics"]
+    assert watched.problems
 
 
 async def test_no_planted_word_is_found_anywhere_after_destruction(watched: Watched) -> None:

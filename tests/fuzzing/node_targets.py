@@ -95,7 +95,8 @@ class NodeFuzzer:
         header = self._header(kind)
         envelope = self._sealed(kind, header)
         if self.random.random() < 0.4:
-            members = self.mutations.value(read_again(envelope.header))
+            unknown = {CANARY: CANARY} if self.random.random() < 0.2 else {}
+            members = self.mutations.value(read_again(envelope.header) | unknown)
             envelope = replace(envelope, header=_written(members))
         sign = self.liar.liar.node.node_key.sign if _by_node(envelope.header) else self.liar.agency_key.sign
         envelope = replace(envelope, signature=sign(envelope.signed_input()))

@@ -105,9 +105,11 @@ async def test_what_is_no_batch_is_a_problem_document(receiver: Watched, scene: 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/json; charset=utf-16", "", "application/jsonx"])
 async def test_1_another_content_type_is_not_read(receiver: Watched, scene: Scene, content_type: str) -> None:
     await scene.liar.token()
+    before = await receiver.rows()
     receiver.forget_log()
     answer = await scene.liar.post(batch_of(scene.liar.forward()), **{"content-type": content_type})
     check_problem(receiver, answer, "unsupported-media-type", [CANARY])
+    assert await receiver.rows() == before
 
 
 @pytest.mark.parametrize("status", [Status.SUSPENDED, Status.LEFT])

@@ -8,7 +8,8 @@ Not in the table, because no envelope can bring them about from outside:
 * 4 is no refusal: a repeat gets the first answer again. 18 and 19 refuse nothing either: a lost answer is tested beside
   the table, a failed commit in tests/durability/test_failing_commit.py.
 * 7 `unknown-sender`, `synthetic-mixed` and `not-in-good-standing`, and 10 `contract-not-in-force`: they depend on the
-  roster, and are tested with other rosters beside the table. A sender that is in no roster gets no token either.
+  roster, and are tested with other rosters beside the table. A sender that is in no roster gets no token either, so a
+  node never says `unknown-sender`; the agency's own software does (test_a_node_that_lets_lies_through.py).
 * 9 `not-released`: what has no release statement is refused at 2 already.
 * 13 to 17 at a node without keys: its client does them, and refuses by an envelope (tests of the takeover).
 * 17 codes of the contract other than `over-shared` and `basis-differs`: step 12 has asked the same contract before.
