@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -15,7 +16,8 @@ from support.people import CANARY_NAME
 from contracts.vocabulary import WithdrawalForm
 from exchange.client import ProblemError
 from exchange.demo.federation import HELPLINE, SHELTER
-from exchange.schemas.inbox import ProgressRequest
+from exchange.referral.content import ReferralContent
+from exchange.schemas.inbox import DecisionRequest, ProgressRequest, RecallAnswerRequest
 from exchange.settings import load_settings
 from exchange.startup import check_start
 
@@ -90,3 +92,39 @@ async def test_a_node_says_at_its_start_whether_it_holds_the_agency_key(mixed: F
             key_database_url=SecretStr(databases["keys"]),
         )
         assert check_start(settings) is (one.agency_home == one.home)
+
+
+async def test_what_only_the_agencys_software_can_make_or_open_is_refused_by_both_nodes(tmp_path: Path) -> None:
+    """Each call that would need the agency's keys, by somebody who does not know that they are elsewhere."""
+    async with federation(tmp_path, (HELPLINE, SHELTER), blind=(HELPLINE, SHELTER)) as together:
+        story = await referred(together, together[HELPLINE], together[SHELTER])
+        asks, helps = story.asks.client, story.helps.client
+        offer = await story.helps.item(story.id, "offer")
+        served = ProgressRequest(state="in-service")
+        plan = ReferralContent.model_validate({"safe_contact": {"who_initiates": "survivor"}})
+        assert plan.safe_contact is not None
+
+        async def is_refused(call: Awaitable[object]) -> None:
+            with pytest.raises(ProblemError) as refused:
+                await call
+            assert (refused.value.problem.status, refused.value.problem.code) == (409, "keys-elsewhere")
+
+        await story.helps.open(story.id, "offer")
+        await is_refused(helps.inbox.open(offer.id))
+        await is_refused(helps.inbox.open_many([offer.id]))
+        await is_refused(helps.inbox.contact_advice(offer.id))
+        await is_refused(helps.inbox.decide(offer.id, DecisionRequest(decision="accepted")))
+        await is_refused(helps.inbox.attest_erasure(offer.id))
+        await is_refused(asks.referrals.replace_disclosure(story.id, plan))
+        await story.helps.decide(story.id, DecisionRequest(decision="information-requested", fields=["party"]))
+        await together.travel()
+        await is_refused(asks.referrals.send_information(story.id, plan))
+        await story.accepted()
+        await is_refused(asks.referrals.update_safe_contact(story.id, plan.safe_contact))
+        await is_refused(helps.inbox.report_progress(offer.id, served))
+        await story.helps.report(story.id, served)
+        await together.travel()
+        await asks.referrals.recall(story.id)
+        await together.travel()
+        recall = await story.helps.item(story.id, "recall")
+        await is_refused(helps.inbox.answer_recall(recall.id, RecallAnswerRequest(agreed=False)))
