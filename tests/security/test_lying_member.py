@@ -11,7 +11,7 @@ import httpx2
 import pytest
 from sqlalchemy import func, select
 from support.federation import Federation, TestNode
-from support.lying_peer import LyingPeer, batch_of, row_counts
+from support.lying_peer import LyingPeer
 from support.networks import OverTransport
 from support.people import consent_request, referral_request
 
@@ -27,7 +27,7 @@ from exchange.envelope.statements import sign_statement
 from exchange.envelope.wire import from_base64url, read_again, to_base64url
 from exchange.federation.peers import fetch_peer_keys
 from exchange.federation.transport import HTTPTransport, PeerTransport, PeerUnreachableError
-from exchange.limits import DAY_MS, WEEK_MS
+from exchange.limits import WEEK_MS
 from exchange.roster import Member
 from exchange.schemas.federation import BatchAnswer, ResyncRequest
 from exchange.schemas.inbox import DecisionRequest
@@ -35,7 +35,6 @@ from exchange.schemas.node import MOST_REVOCATIONS, MOST_STATEMENTS, EpochKeyVie
 from exchange.schemas.shapes import from_millis
 from exchange.storage import node_keyring
 from exchange.storage.epochs import epoch_revocations, peer_epochs
-from exchange.storage.inbox import forget_answers
 from exchange.storage.tables import AUDIT, CHANGE, INBOX, METADATA
 from exchange.use_cases.describe_node import node_card, peer_keys
 from exchange.use_cases.errors import UnavailableError
@@ -269,28 +268,6 @@ async def test_a_plan_that_was_overtaken_is_not_the_plan(pair: Federation) -> No
     assert [one.result for one in await liar.deliver(newer, older)] == ["accepted"] * 2
     newest = await shelter.client().inbox.contact_advice(item)
     assert newest.code == "nobody-initiates"
-
-
-@pytest.mark.parametrize("days", [0, 20, 31, 60])
-async def test_a_replay_is_stored_once_in_its_window_and_never_after_it(pair: Federation, days: int) -> None:
-    """Also when the memory of the delivery has ended: the envelope has too."""
-    liar = await LyingPeer.of(pair[HELPLINE], pair[SHELTER])
-    node = pair[SHELTER].node
-    body = batch_of(liar.forward())
-    first = await liar.post(body)
-    before = await row_counts(node.database)
-    pair.clock.pass_by(hours=24 * days)
-    await node.database.write(lambda conn: forget_answers(conn, node.clock()))
-    again = await liar.post(body)
-    remembered = days * DAY_MS < node.limits.dedupe_at_least_ms
-    if remembered:
-        assert again.content == first.content
-    else:
-        (answer,) = BatchAnswer.model_validate_json(again.content).answers
-        assert answer.problem is not None
-        assert (answer.result, answer.problem.code) == ("refused", "expired")
-    after = await row_counts(node.database)
-    assert (after["inbox"], after["referral"], after["event"]) == (before["inbox"], before["referral"], before["event"])
 
 
 async def test_an_old_number_is_on_record_and_changes_nothing(pair: Federation) -> None:
