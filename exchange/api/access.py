@@ -15,8 +15,9 @@ from exchange.api.rendering import JSON, revalidated, to_json
 from exchange.api.serving import serving
 from exchange.oauth.clients import PeerClient
 from exchange.oauth.metadata import METADATA_PATH, TOKEN_PATH, server_metadata
-from exchange.oauth.server import Form, TokenResponse, replayed, unverified_client_id
+from exchange.oauth.server import Form, OAuthError, TokenResponse, replayed, unverified_client_id
 from exchange.schemas.node import NodeCard
+from exchange.telemetry.logs import get_logger
 from exchange.use_cases.authenticate import load_client, remember_jti
 from exchange.use_cases.describe_node import node_card
 from exchange.use_cases.errors import ConflictError
@@ -100,6 +101,11 @@ async def issue_token(request: Request) -> Response:
             await remember_jti(served.node, answer.used_jti, peer=isinstance(client, PeerClient))
         except ConflictError:
             answer = replayed()
+    if isinstance(answer, OAuthError):
+        # The caller hears that it failed; why is for whoever runs the node.
+        reason = answer.reason.replace("_", "-")
+        served.node.measurements.refused(place="token", code=reason)
+        get_logger().info("token.refused", reason=reason)
     return JSONResponse(dict(answer.body), status_code=answer.status, headers=dict(answer.headers))
 
 

@@ -52,7 +52,7 @@ class ClientKey:
 
     def public_jwk(self) -> dict[str, str]:
         """What is registered at the node."""
-        return {"kty": "OKP", "crv": "Ed25519", "x": _encode(self.public), "alg": "Ed25519", "use": "sig"}
+        return {"kty": "OKP", "crv": "Ed25519", "x": _encode(self.public), "use": "sig"}
 
     def save(self, path: Path) -> None:
         """Write the private key to a new file that only its owner can read.

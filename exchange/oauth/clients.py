@@ -2,7 +2,8 @@
 
 Rules:
 
-* A client of the agency proves itself with Ed25519, with ES256, or with RS256 and a key of at least 3072 bits.
+* A client of the agency proves itself with Ed25519, with ES256, or with RS256 and a key of at least 3072 bits. It may
+  call the first EdDSA, which is what RFC 8037 called it and many libraries still do (RFC 9864).
 * A peer proves itself with the Ed25519 node key that stands in the roster, and with nothing else.
 * Only public keys come in. A private or symmetric key, another curve, or a short RSA key is refused when the client is
   registered and again each time it is read back, so a weak key in a database cannot be used.
@@ -32,6 +33,7 @@ _KEY_ID = re.compile(r"[A-Za-z0-9._~-]{1,64}")
 _KEY_TYPES: Mapping[str, type[OKPKey] | type[ECKey] | type[RSAKey]] = {"OKP": OKPKey, "EC": ECKey, "RSA": RSAKey}
 _PUBLIC_MEMBERS = {"OKP": {"crv", "x"}, "EC": {"crv", "x", "y"}, "RSA": {"n", "e"}}
 _DESCRIPTIVE_MEMBERS = {"kty", "use", "key_ops", "alg", "kid"}
+_OLD_NAMES: Mapping[str, str] = {"EdDSA": "Ed25519"}
 
 
 class ClientKeyError(ValueError):
@@ -45,6 +47,8 @@ class ClientKey:
     algorithm: str
     key: Key = field(repr=False)
     kid: str | None = None
+    ed25519: bytes | None = field(default=None, repr=False)
+    """The 32 bytes of an Ed25519 key."""
 
     @classmethod
     def from_jwk(cls, jwk: Mapping[str, Any]) -> Self:
@@ -64,9 +68,10 @@ class ClientKey:
             raise ClientKeyError("A key id is 1 to 64 letters, digits, dots, dashes, tildes or underscores.")
         bare = {name: value for name, value in jwk.items() if name == "kty" or name in _PUBLIC_MEMBERS[kind]}
         algorithm, key = _import_public_key(kind, bare)
-        if jwk.get("alg", algorithm) != algorithm or jwk.get("use", "sig") != "sig":
+        if named_today(jwk.get("alg", algorithm)) != algorithm or jwk.get("use", "sig") != "sig":
             raise ClientKeyError(f"This key can only be registered for signatures with {algorithm}.")
-        return cls(algorithm=algorithm, key=key, kid=kid)
+        ed25519 = _base64url(bare["x"]) if kind == "OKP" else None
+        return cls(algorithm=algorithm, key=key, kid=kid, ed25519=ed25519)
 
     @classmethod
     def from_ed25519(cls, public_key: bytes) -> Self:
@@ -75,6 +80,11 @@ class ClientKey:
             raise ClientKeyError("An Ed25519 public key has 32 bytes.")
         coordinate = base64.urlsafe_b64encode(public_key).rstrip(b"=").decode("ascii")
         return cls.from_jwk({"kty": "OKP", "crv": "Ed25519", "x": coordinate})
+
+
+def named_today(algorithm: object) -> object:
+    """A signature algorithm by the one name it has here; what is none stays as it is."""
+    return _OLD_NAMES.get(algorithm, algorithm) if isinstance(algorithm, str) else algorithm
 
 
 def _import_public_key(kind: str, bare: dict[str, Any]) -> tuple[str, Key]:
@@ -103,7 +113,11 @@ def _acceptable_rsa(bare: Mapping[str, Any]) -> bool:
 
 
 def _base64url_integer(text: str) -> int:
-    return int.from_bytes(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), "big")
+    return int.from_bytes(_base64url(text), "big")
+
+
+def _base64url(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
 
 @dataclass(frozen=True, slots=True)

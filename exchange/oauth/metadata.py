@@ -24,5 +24,5 @@ def server_metadata(issuer: str) -> Mapping[str, Any]:
         "response_types_supported": [],
         "scopes_supported": [scope.value for scope in Scope],
         "token_endpoint_auth_methods_supported": [AUTH_METHOD],
-        "token_endpoint_auth_signing_alg_values_supported": ["Ed25519", "ES256", "RS256"],
+        "token_endpoint_auth_signing_alg_values_supported": ["Ed25519", "EdDSA", "ES256", "RS256"],
     }

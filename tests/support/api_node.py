@@ -13,6 +13,7 @@ from typing import Any
 import httpx2
 import pytest
 from fastapi import FastAPI
+from opentelemetry.metrics import NoOpMeter
 from pydantic import BaseModel
 
 from exchange.api import build_api
@@ -25,6 +26,7 @@ from exchange.oauth.scopes import CLIENT_SCOPES, Scope
 from exchange.oauth.server import TokenServer
 from exchange.schemas import consents, federation, inbox, node, referrals, sealing
 from exchange.schemas.shapes import written
+from exchange.telemetry.measurements import Measurements
 from exchange.use_cases.idempotency import Stored
 
 ISSUER = "https://helpline.example"
@@ -48,6 +50,7 @@ class StandIn:
     issuer: str = ISSUER
     limits: Limits = LIMITS
     token_server: TokenServer = field(default_factory=lambda: TokenServer(ISSUER, TOKEN_SEED))
+    measurements: Measurements = field(default_factory=lambda: Measurements(NoOpMeter("bench")))
     now: int = NOW
 
     def clock(self) -> int:

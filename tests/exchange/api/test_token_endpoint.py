@@ -4,11 +4,18 @@ from urllib.parse import urlencode
 
 import httpx2
 import pytest
-from support.api_node import CLIENT, CLIENT_SEED, ISSUER, PEER, PEER_SEED, Bench
+from structlog.testing import CapturingLogger
+from support.api_node import CLIENT, CLIENT_SEED, ISSUER, NOW, PEER, PEER_SEED, Bench
 
+from exchange.api import access
 from exchange.oauth.assertion import ASSERTION_TYPE, make_assertion, sign_with_seed
+from exchange.telemetry.allowed import CODE
 
 FORM = "application/x-www-form-urlencoded"
+
+
+def made_for(issuer: str, client: str = CLIENT) -> str:
+    return make_assertion(client, issuer, sign_with_seed(CLIENT_SEED), now=NOW)
 
 
 def form(api: Bench, **changes: str) -> list[tuple[str, str]]:
@@ -69,6 +76,26 @@ async def test_refusals_have_the_form_of_rfc_6749(api: Bench, changes: dict[str,
     assert (answer.status_code, answer.json()["error"]) == (status, error)
     assert answer.headers["cache-control"] == "no-store"
     assert "CANARY" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        pytest.param({"client_assertion": "CANARY"}, "malformed", id="garbage-assertion"),
+        pytest.param({"scope": "CANARY"}, "invalid-scope", id="unknown-scope"),
+        pytest.param({"client_assertion": made_for("https://node.other.example")}, "audience", id="another-server"),
+        pytest.param({"client_assertion": made_for(ISSUER, "nobody")}, "unknown-client", id="unknown-client"),
+    ],
+)
+async def test_whoever_runs_the_node_reads_why(
+    api: Bench, monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], reason: str
+) -> None:
+    log = CapturingLogger()
+    monkeypatch.setattr(access, "get_logger", lambda: log)
+    answer = await ask(api, form(api, **changes))
+    assert not answer.is_success
+    assert [(call.args, call.kwargs) for call in log.calls] == [(("token.refused",), {"reason": reason})]
+    assert CODE(reason)
 
 
 async def test_unknown_client_and_revoked_client_look_alike(api: Bench) -> None:

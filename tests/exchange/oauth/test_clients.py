@@ -53,7 +53,8 @@ def test_a_private_key_is_refused_and_not_repeated(request: pytest.FixtureReques
         pytest.param({"kty": ["OKP"]}, id="kind-is-a-list"),
         pytest.param({"x": "AAAA"}, id="too-few-bytes"),
         pytest.param({"x": 7}, id="coordinate-is-a-number"),
-        pytest.param({"alg": "EdDSA"}, id="for-another-algorithm"),
+        pytest.param({"alg": "Ed448"}, id="for-another-algorithm"),
+        pytest.param({"alg": ["EdDSA"]}, id="for-a-list-of-algorithms"),
         pytest.param({"use": "enc"}, id="for-encryption"),
         pytest.param({"kid": "no spaces please"}, id="key-id-with-spaces"),
         pytest.param({"x5u": "https://keys.evil.example"}, id="points-elsewhere"),
@@ -143,6 +144,6 @@ def test_the_metadata_names_what_is_accepted_and_no_key() -> None:
     assert document["issuer"] == ISSUER
     assert document["token_endpoint"] == f"{ISSUER}/oauth/token"
     assert document["token_endpoint_auth_methods_supported"] == ["private_key_jwt"]
-    assert document["token_endpoint_auth_signing_alg_values_supported"] == ["Ed25519", "ES256", "RS256"]
+    assert document["token_endpoint_auth_signing_alg_values_supported"] == ["Ed25519", "EdDSA", "ES256", "RS256"]
     assert not {"jwks_uri", "jwks", "registration_endpoint", "authorization_endpoint"} & set(document)
     assert json.loads(json.dumps(document)) == document

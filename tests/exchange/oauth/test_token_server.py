@@ -15,6 +15,7 @@ from support.token_requests import CLIENT, ISSUER, NOW, NOW_S, PEER, Signer, bas
 
 from exchange.oauth.assertion import make_assertion, sign_with_seed, token_request
 from exchange.oauth.clients import PeerClient, RegisteredClient
+from exchange.oauth.compact import read_compact, write_compact
 from exchange.oauth.scopes import CLIENT_SCOPES, Scope
 from exchange.oauth.server import OAuthError, TokenResponse, TokenServer, replayed, unverified_client_id
 
@@ -60,8 +61,11 @@ def test_the_token_says_who_and_what_and_no_more(server: TokenServer, client: Re
     }
 
 
+@pytest.mark.filterwarnings("ignore:EdDSA is deprecated")
 @pytest.mark.parametrize("typ", [None, "JWT", "client-authentication+jwt"])
-@pytest.mark.parametrize(("key", "algorithm"), [("ed25519", "Ed25519"), ("p256", "ES256"), ("rsa3072", "RS256")])
+@pytest.mark.parametrize(
+    ("key", "algorithm"), [("ed25519", "Ed25519"), ("ed25519", "EdDSA"), ("p256", "ES256"), ("rsa3072", "RS256")]
+)
 def test_an_agency_may_use_what_its_library_can(
     server: TokenServer, request: pytest.FixtureRequest, key: str, algorithm: str, typ: str | None
 ) -> None:
@@ -69,6 +73,12 @@ def test_an_agency_may_use_what_its_library_can(
     client = RegisteredClient.from_jwks(CLIENT, jwks_of(private), CLIENT_SCOPES)
     assertion = Signer(CLIENT, private, algorithm, typ).sign()
     assert isinstance(server.issue(form_with(assertion), client, now=NOW), TokenResponse)
+
+
+def test_a_peer_has_one_name_for_its_algorithm(server: TokenServer, peer: PeerClient, node_key: SigningKey) -> None:
+    made = read_compact(make_assertion(PEER, ISSUER, sign_with_seed(bytes(node_key)), now=NOW), at_most=8192)
+    renamed = write_compact({**made.header, "alg": "EdDSA"}, made.claims, sign_with_seed(bytes(node_key)))
+    refused(server.issue(list(token_request(renamed, "federation").items()), peer, now=NOW), "algorithm-or-key")
 
 
 def test_the_sdk_and_the_courier_make_what_the_server_takes(
@@ -172,7 +182,7 @@ def test_a_public_key_is_not_a_shared_secret(
         refused(server.issue(form_with(f"{unsigned_part}.{base64url(mac)}"), client, now=NOW), "algorithm-or-key")
 
 
-@pytest.mark.parametrize("algorithm", ["ES384", "PS256", "RS384", "EdDSA", "Ed448", "HS512"])
+@pytest.mark.parametrize("algorithm", ["ES384", "PS256", "RS384", "Ed448", "HS512"])
 def test_a_header_cannot_choose_another_algorithm(
     server: TokenServer, client: RegisteredClient, signer: Signer, algorithm: str
 ) -> None:
