@@ -80,7 +80,11 @@ def check_assertion(assertion: str, client: RegisteredClient | PeerClient | None
     read = _read(assertion)
     claims = read.claims
     known = client if client is not None and client.active else None
-    _check_signature(assertion, read, known)
+    try:
+        _check_signature(assertion, read, known)
+    except AssertionRefusedError:
+        if known is not None:
+            raise
     if known is None:
         raise AssertionRefusedError("unknown-client")
     _check_names(claims, known.client_id, issuer)
