@@ -84,6 +84,7 @@ async def test_no_word_and_no_key_is_on_a_blind_node(tmp_path: Path, make_databa
                 return found + [row for url in urls for row in _rows(url)]
 
             wire = [("wire", body) for _, _, body in together.network.posted]
+            wire += [("answer", body) for body in together.network.answered]
             offices = [place for one in together.nodes.values() for place in _files(one.agency_home)]
             assert _found(servers() + wire + offices, words + keys) == []
             # What is looked for is found where it is: her words in what the shelter's software opens.
