@@ -121,7 +121,7 @@ STATE: Final = (
         409,
         _SENDER,
         "The state of the referral forbids this step",
-        "Read the referral: somebody else may have acted first.",
+        "Read the referral: somebody else may have acted first. A decision stands; a service ends by its progress.",
     ),
     Entry(
         "not-your-move",
@@ -234,13 +234,6 @@ STATE: Final = (
         _SENDER,
         "Somebody else is handling this item",
         "Take another item, or wait until the lease ends.",
-    ),
-    Entry(
-        "already-decided",
-        409,
-        _SENDER,
-        "Another decision is on record",
-        "The first decision stands. To end the service report its progress.",
     ),
     Entry(
         "not-live",
