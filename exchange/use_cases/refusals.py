@@ -38,7 +38,11 @@ def not_found() -> NotFoundError:
 
 def destroyed() -> GoneError:
     """Its content was destroyed."""
-    return GoneError("destroyed", "The content of this referral was destroyed. Nothing of it can be shown.")
+    return GoneError(
+        "destroyed",
+        "The content of this referral was destroyed: nothing of it can be shown or changed any more. Where she asked "
+        "for erasure, destroy your own copies too, then attest that. Otherwise nothing has to be done.",
+    )
 
 
 def changed_meanwhile() -> ConflictError:
