@@ -89,8 +89,16 @@ def list_(home: HomeOption = None, actor: ActorOption = None) -> None:
     async def collect(client: AgencyClient) -> list[InboxItem]:
         return [item async for item in client.inbox.pages() if item.status != "destroyed"]
 
+    # A space instead of the stroke: a narrow screen breaks the cell there and not within a word.
     rows = [
-        (shortened(item), f"{item.received_at:%Y-%m-%d %H:%M}", item.sender, what_it_is(item), item.state, item.status)
+        (
+            shortened(item),
+            f"{item.received_at:%Y-%m-%d %H:%M}",
+            item.sender,
+            what_it_is(item).replace("/", " "),
+            item.state,
+            item.status,
+        )
         for item in ask(home, actor, collect)
     ]
     OUT.print(table("Inbox (UTC)", ("item", "received", "from", "what", "referral is", "status"), rows))

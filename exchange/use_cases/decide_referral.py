@@ -62,7 +62,7 @@ def _content(request: DecisionRequest) -> DecisionContent | InformationRequestCo
         return InformationRequestContent(fields=request.fields)
     except ValidationError as error:
         sentence = "Name one to twenty fields, each once, and only such as an agency can be asked for."
-        raise _invalid(ProblemField(path="fields", code="invalid", sentence=sentence)) from error
+        raise _invalid(ProblemField(path="fields", code="cannot-be-asked", sentence=sentence)) from error
 
 
 def _wrong(request: DecisionRequest) -> Iterator[ProblemField]:
@@ -70,7 +70,7 @@ def _wrong(request: DecisionRequest) -> Iterator[ProblemField]:
     for member, decision in _BELONGS.items():
         is_there, is_due = bool(getattr(request, member)), request.decision == decision
         if is_due and not is_there:
-            yield ProblemField(path=member, code="missing", sentence=f"`{decision}` needs `{member}`.")
+            yield ProblemField(path=member, code="needed-here", sentence=f"`{decision}` needs `{member}`.")
         if is_there and not is_due:
             sentence = f"`{member}` belongs to `{decision}`, and only there."
             yield ProblemField(path=member, code="misplaced", sentence=sentence)

@@ -178,7 +178,7 @@ async def acknowledge_item(node: Node, acting: Acting, item: str, lease: str | N
 def _leased(lease: str | None) -> ConflictError:
     if lease is None:
         sentence = "This item is leased. Send the token of your lease in `lease`, or wait until the lease ends."
-        code, place = "missing", "The item is leased, and no token of a lease was sent."
+        code, place = "lease-needed", "The item is leased, and no token of a lease was sent."
     else:
         sentence = (
             "This item is leased, and not under the token that was sent: your lease has ended, or the token is "

@@ -73,18 +73,20 @@ async def test_the_same_decision_again_is_no_conflict_and_another_one_is(two: Fe
 @pytest.mark.parametrize(
     ("said", "wrong"),
     [
-        pytest.param({"decision": "declined"}, {("reason", "missing")}, id="no-without-a-reason"),
-        pytest.param({"decision": "redirected"}, {("suggested_service", "missing")}, id="elsewhere-without-where"),
-        pytest.param({"decision": "information-requested"}, {("fields", "missing")}, id="question-without-a-question"),
+        pytest.param({"decision": "declined"}, {("reason", "needed-here")}, id="no-without-a-reason"),
+        pytest.param({"decision": "redirected"}, {("suggested_service", "needed-here")}, id="elsewhere-without-where"),
+        pytest.param(
+            {"decision": "information-requested"}, {("fields", "needed-here")}, id="question-without-a-question"
+        ),
         pytest.param({"decision": "accepted", "reason": "no-capacity"}, {("reason", "misplaced")}, id="yes-and-no"),
         pytest.param(
             {"decision": "declined", "suggested_service": "legal-aid"},
-            {("reason", "missing"), ("suggested_service", "misplaced")},
+            {("reason", "needed-here"), ("suggested_service", "misplaced")},
             id="two-things-wrong",
         ),
         pytest.param(
             {"decision": "information-requested", "fields": ["narrative"]},
-            {("fields", "invalid")},
+            {("fields", "cannot-be-asked")},
             id="never-asked-for",
         ),
     ],

@@ -72,7 +72,7 @@ async def test_of_two_pollers_one_gets_the_item(on_both: Federation) -> None:
     without = await refusal(story.helps.inbox.acknowledge(item))
     anothers = await refusal(story.helps.inbox.acknowledge(item, "0" * 32))
     assert [without.code, anothers.code] == ["leased", "leased"]
-    assert [(one.path, one.code) for one in without.fields] == [("lease", "missing")]
+    assert [(one.path, one.code) for one in without.fields] == [("lease", "lease-needed")]
     assert [(one.path, one.code) for one in anothers.fields] == [("lease", "not-the-lease")]
     assert "0" * 32 not in anothers.model_dump_json()
     assert leases[0].token not in anothers.model_dump_json()
