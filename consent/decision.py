@@ -197,7 +197,11 @@ def _covering(record: ConsentRecord, question: ConsentQuestion) -> dict[int, Pro
             )
     lines = {index: line for index, line in lines.items() if _means(line, question)}
     if not lines:
-        return _Refusal("recipient-not-covered", "She did not agree that this agency is told anything.")
+        return _Refusal(
+            "recipient-not-covered",
+            "She did not agree that this agency is told anything. Compare the agency's id in her consent with the "
+            "receiver's first: one that is misspelt covers nobody.",
+        )
     lines = {index: line for index, line in lines.items() if _may_cross(line, question)}
     if not lines:
         return _Refusal(

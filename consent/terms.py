@@ -61,7 +61,9 @@ class DeterminationReason(Term):
 def _written_moment(value: object) -> object:
     if isinstance(value, datetime) or (isinstance(value, str) and _RFC3339.fullmatch(value)):
         return value
-    raise ValueError("must be an RFC 3339 date and time with an offset, such as 2026-11-23T02:10:00Z")
+    raise PydanticCustomError(
+        "wrong_form", "must be an RFC 3339 date and time with an offset, such as 2026-11-23T02:10:00Z"
+    )
 
 
 def _utc(value: datetime) -> datetime:

@@ -6,24 +6,24 @@ Rules, in this order:
    once (`exchange.api.room`), and each body has its time (`exchange.api.arriving`).
 2. The content type is `application/json`, in UTF-8 (415).
 3. The bytes are one JSON object without a repeated member, `null`, `NaN` or a byte order mark (400): what is absent has
-   one spelling.
+   one spelling (`exchange.api.spelling`).
 4. The model reads the same bytes: unknown members, wrong types and unknown terms are refused (422), each with path and
    code. Neither a submitted value nor a name that the sender made up is repeated.
 
 The exact bytes are kept beside the model: the digest under an `Idempotency-Key` is a digest of what was sent.
 """
 
-import json
 import re
-from typing import Annotated, Any, Generic, NamedTuple, NoReturn, TypeVar
+from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 
 from fastapi import Depends, Request
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from exchange.api.callers import declared_size, one_header, sender
 from exchange.api.invalid import problem_fields
-from exchange.api.refused import RefusedRequestError
-from exchange.limits import LIMITS
+from exchange.api.refused import RefusedRequestError, about_header
+from exchange.api.spelling import check_spelling
+from exchange.limits import KIB, LIMITS
 from exchange.schemas.problems import ProblemField
 from exchange.use_cases.idempotency import Idempotency
 
@@ -31,7 +31,6 @@ LARGEST_BODY = 256 * 1024
 """Of any request of the agency's own systems: four times the largest content, since JSON may escape it."""
 IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,128}")
 _JSON = re.compile(r"application/json(\s*;\s*charset=\"?utf-8\"?)?", re.IGNORECASE)
-_DEEPEST = 32
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -71,7 +70,7 @@ class JsonBody(Generic[T]):
             raw = b"{}"
         else:
             require_json(request)
-        check_spelling(raw)
+        check_spelling(raw, self.model)
         fields: tuple[ProblemField, ...]
         try:
             return Parsed(self.model.model_validate_json(raw, strict=self._strict or None), raw)
@@ -89,16 +88,21 @@ async def read_body(request: Request, largest: int) -> bytes:
     """
     declared = declared_size(request)
     if declared is not None and declared > largest:
-        raise RefusedRequestError("body-too-large")
+        raise _too_large(largest)
     most = largest if declared is None else declared
     parts: list[bytes] = []
     size = 0
     async for part in request.stream():
         size += len(part)
         if size > most:
-            raise RefusedRequestError("body-too-large")
+            raise _too_large(largest)
         parts.append(part)
     return b"".join(parts)
+
+
+def _too_large(largest: int) -> RefusedRequestError:
+    detail = f"The body of this request has at most {largest // KIB} KiB. Send less in one request."
+    return RefusedRequestError("body-too-large", detail=detail)
 
 
 async def _senders_body(request: Request, largest: int) -> bytes:
@@ -120,55 +124,16 @@ def require_json(request: Request) -> None:
         raise RefusedRequestError("unsupported-media-type")
 
 
-def check_spelling(raw: bytes) -> None:
-    """Refuse bytes that are not one JSON object with every member once."""
-    if raw.count(b"{") + raw.count(b"[") > _DEEPEST:
-        _check_depth(raw)
-    try:
-        members = json.loads(raw.decode("utf-8"), object_pairs_hook=_once_each, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
-        members = None
-    if not isinstance(members, dict):
-        raise RefusedRequestError("not-json")
-
-
-def _check_depth(raw: bytes) -> None:
-    """A cheap upper bound: brackets in strings count too, and no honest string holds this many in a row."""
-    depth = deepest = 0
-    for byte in raw:
-        if byte in b"{[":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif byte in b"}]":
-            depth -= 1
-    if deepest > _DEEPEST:
-        raise RefusedRequestError("not-json")
-
-
-def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise RefusedRequestError("repeated-member")
-    if None in members.values():
-        raise RefusedRequestError("null-member")
-    return members
-
-
-def _no_constant(_text: str) -> NoReturn:
-    raise ValueError("not a JSON number")
-
-
 class IdempotencyHeader:
     """A dependency: the key under which a repeat of this request gets the same answer."""
 
     async def __call__(self, request: Request) -> str:
         """The key, required."""
         key = one_header(request, "idempotency-key")
-        place = ProblemField(path="header.Idempotency-Key", code="header", sentence="Look at this header.")
         if key is None:
-            raise RefusedRequestError("header-missing", fields=(place,))
+            raise about_header("header-missing", "Idempotency-Key")
         if IDEMPOTENCY_KEY.fullmatch(key) is None:
-            raise RefusedRequestError("header-invalid", fields=(place,))
+            raise about_header("header-invalid", "Idempotency-Key")
         return key
 
 

@@ -20,13 +20,12 @@ from typing import Annotated, NamedTuple
 from fastapi import Depends, Request
 
 from exchange.api.rate import Buckets
-from exchange.api.refused import RefusedRequestError
+from exchange.api.refused import RefusedRequestError, about_header
 from exchange.api.room import Room
 from exchange.api.serving import Serving, serving
 from exchange.limits import LIMITS
 from exchange.oauth.bearer import Caller, CallerKind, InsufficientScopeError, InvalidTokenError
 from exchange.oauth.scopes import Scope
-from exchange.schemas.problems import ProblemField
 from exchange.use_cases.acting import Acting
 from exchange.use_cases.authenticate import client_standing, peer_standing
 from exchange.use_cases.node import Node
@@ -123,7 +122,7 @@ class ActingRight(Right):
         caller = await self.client(request, served)
         actor = _pseudonym(request, "Actor")
         if actor is None:
-            raise RefusedRequestError("header-missing", fields=(_header_field("Actor"),))
+            raise about_header("header-missing", "Actor")
         return ActingCall(served.node, Acting(caller.client_id, actor, _unit(request, caller)))
 
 
@@ -207,26 +206,22 @@ def one_header(request: Request, name: str) -> str | None:
     wanted = name.lower().encode("ascii")
     values = [value for key, value in request.scope["headers"] if key == wanted]
     if len(values) > 1:
-        raise RefusedRequestError("header-repeated", fields=(_header_field(name),))
+        raise about_header("header-repeated", name)
     return values[0].decode("latin-1") if values else None
 
 
 def _pseudonym(request: Request, name: str) -> str | None:
     value = one_header(request, name)
     if value is not None and PSEUDONYM.fullmatch(value) is None:
-        raise RefusedRequestError("header-invalid", fields=(_header_field(name),))
+        raise about_header("header-invalid", name)
     return value
 
 
 def _unit(request: Request, caller: Caller) -> str | None:
     asked = _pseudonym(request, "Unit")
     if caller.unit is not None and asked not in (None, caller.unit):
-        raise RefusedRequestError("unit-not-yours", fields=(_header_field("Unit"),))
+        raise about_header("unit-not-yours", "Unit")
     return caller.unit or asked
-
-
-def _header_field(name: str) -> ProblemField:
-    return ProblemField(path=f"header.{name}", code="header", sentence=f"Look at the header {name}.")
 
 
 ConsentsReader = Annotated[ClientCall, Depends(ClientRight(Scope.CONSENTS_WRITE))]

@@ -11,7 +11,11 @@ _SENDER, _NODE = Who.SENDER, Who.NODE
 
 FORM: Final = (
     Entry(
-        "not-json", 400, _SENDER, "The body is not a JSON object", "Send one JSON object, in UTF-8, not deeply nested."
+        "not-json",
+        400,
+        _SENDER,
+        "The body is not a JSON object",
+        "Send one JSON object, in UTF-8 without a byte order mark, not deeply nested.",
     ),
     Entry(
         "repeated-member",
@@ -63,7 +67,8 @@ FORM: Final = (
         401,
         _SENDER,
         "The access token is not accepted",
-        "It is expired, revoked or not of this node. Ask for a new one: it lives five minutes, in a sandbox an hour.",
+        "It is expired, revoked or not of this node. Ask for a new one: it lives five minutes, in a sandbox an hour. "
+        "If that is refused, ask whoever runs the node.",
     ),
     Entry(
         "insufficient-scope",

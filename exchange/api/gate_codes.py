@@ -220,7 +220,8 @@ GATE: Final = (
         403,
         _SENDER,
         "She did not agree that this agency is told anything",
-        "Ask her about this agency, and record what she says.",
+        "Compare the agency's id in her consent with the one in `to` first: one that is misspelt covers nobody. If "
+        "they are the same, ask her about this agency, and record what she says.",
     ),
     Entry(
         "authority-not-named",

@@ -115,7 +115,7 @@ async def get_contact_advice(call: InboxOpener, item_id: ItemId, query: Advice) 
 
 
 @router.post("/v1/inbox/{item_id}/lease")
-@operation(Operation(Lease, "The item is yours for a while.", problems=("leased",)))
+@operation(Operation(Lease, "The item is yours for a while.", problems=("leased", "not-new")))
 async def lease_inbox_item(call: InboxTaker, item_id: ItemId, body: LeaseBody) -> Response:
     """Lease an item.
 

@@ -4,8 +4,8 @@ Rules:
 
 * A path is made of names that the model defines and of positions in lists. Any other name came from the sender and is
   written `*`; an unknown member is reported at the object that holds it.
-* A sentence is ours: of Pydantic's own texts none is used, since some repeat what came in. What an enumeration expects
-  is taken from the model.
+* A sentence is ours: of Pydantic's own texts none is used, since some repeat what came in. What an enumeration expects,
+  and the limits of numbers and lengths, are taken from the model.
 """
 
 from __future__ import annotations
@@ -39,6 +39,21 @@ _CODES = {
     "value_error": "invalid",
     "assertion_error": "invalid",
 }
+_TIME = "Expected: RFC 3339 with an offset, such as 2026-11-23T02:10:00Z."
+_FORMS = {
+    "^[0-9a-f]{32}$": "32 lower-case hexadecimal characters",
+    "^[0-9a-f]{64}$": "64 lower-case hexadecimal characters",
+    "^[a-z0-9][a-z0-9-]{1,62}$": "2 to 63 lower-case letters, digits and dashes, such as rose-house-shelter",
+}
+#: What a limit is called in the context of an error, and in a sentence.
+_LIMITS = {
+    "ge": "at least {}",
+    "gt": "more than {}",
+    "le": "at most {}",
+    "lt": "less than {}",
+    "min_length": "at least {} {}",
+    "max_length": "at most {} {}",
+}
 _PYDANTICS_OWN = frozenset(get_args(ErrorType))
 _ENDINGS = {
     "_type": "wrong-type",
@@ -66,7 +81,7 @@ def _field(detail: Mapping[str, Any], names: frozenset[str]) -> ProblemField:
     place = tuple(detail["loc"])
     if code == "unknown-member":
         place = place[:-1]
-    return ProblemField(path=_path(place, names), code=code, sentence=sentence)
+    return ProblemField(path=path_of(place, names), code=code, sentence=sentence)
 
 
 def _meaning(detail: Mapping[str, Any]) -> tuple[str, str]:
@@ -75,7 +90,7 @@ def _meaning(detail: Mapping[str, Any]) -> tuple[str, str]:
     if code == "unknown-term" and isinstance(expected := detail.get("ctx", {}).get("expected"), str):
         return code, f"Expected: {expected}."
     if code is not None:
-        return code, _SENTENCES[code]
+        return code, _expected(kind, detail.get("ctx", {})) or _SENTENCES[code]
     # A custom error of our own rooms: its text is a constant of the source unless it was given something to fill in.
     if kind not in _PYDANTICS_OWN and "ctx" not in detail:
         text = str(detail["msg"])
@@ -83,7 +98,22 @@ def _meaning(detail: Mapping[str, Any]) -> tuple[str, str]:
     return "invalid", _SENTENCES["invalid"]
 
 
-def _path(place: tuple[int | str, ...], names: frozenset[str]) -> str:
+def _expected(kind: str, context: Mapping[str, Any]) -> str | None:
+    """What the model says of this member: a limit, or the form of an id or a time."""
+    if kind == "timezone_aware" or (kind.startswith("datetime") and not kind.endswith("_type")):
+        return _TIME
+    if (form := _FORMS.get(str(context.get("pattern")))) is not None:
+        return f"Expected: {form}."
+    counted = "characters" if kind.startswith("string") else "entries"
+    for name, words in _LIMITS.items():
+        limit = context.get(name)
+        if isinstance(limit, int | float):
+            return f"Expected: {words.format(limit if isinstance(limit, int) else f'{limit:g}', counted)}."
+    return None
+
+
+def path_of(place: tuple[int | str, ...], names: frozenset[str]) -> str:
+    """A place as a path of known names; what the sender made up is written `*`."""
     path = ""
     for step in place:
         if isinstance(step, int):

@@ -139,7 +139,7 @@ async def answer(request: Request, error: Exception) -> Response:
         case UseCaseError():
             return _use_case(error)
         case RefusedRequestError():
-            return problem(ENTRIES[error.code], fields=error.fields, headers=error.headers)
+            return problem(ENTRIES[error.code], detail=error.detail, fields=error.fields, headers=error.headers)
         case BearerError():
             fields = () if error.scope is None else (_scope_field(error.scope),)
             challenge = {"WWW-Authenticate": error.www_authenticate}

@@ -121,7 +121,7 @@ STATE: Final = (
         409,
         _SENDER,
         "The state of the referral forbids this step",
-        "Read the referral: somebody else may have acted first.",
+        "Read the referral: somebody else may have acted first. A decision stands; a service ends by its progress.",
     ),
     Entry(
         "not-your-move",
@@ -232,15 +232,16 @@ STATE: Final = (
         "leased",
         409,
         _SENDER,
-        "Somebody else is handling this item",
-        "Take another item, or wait until the lease ends.",
+        "This item is leased",
+        "Take another item, or wait until the lease ends. Whoever holds the lease sends its token with the "
+        "acknowledgement.",
     ),
     Entry(
-        "already-decided",
+        "not-new",
         409,
         _SENDER,
-        "Another decision is on record",
-        "The first decision stands. To end the service report its progress.",
+        "This item is no longer new",
+        "It was taken over or destroyed, so nothing has to be leased. Take another item.",
     ),
     Entry(
         "not-live",
@@ -297,7 +298,8 @@ STATE: Final = (
         410,
         _SENDER,
         "The content was destroyed",
-        "What remains is a tombstone: ids, states and times. Nothing of the content can be shown.",
+        "What remains is a tombstone: ids, states and times. Where she asked for erasure, destroy your own copies too, "
+        "then attest that. Otherwise nothing has to be done.",
     ),
     Entry(
         "answer-destroyed",

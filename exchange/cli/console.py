@@ -9,7 +9,7 @@ Rules:
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NoReturn
 
@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 OUT: Final = Console(highlight=False)
 ERR: Final = Console(stderr=True, highlight=False)
 
+_WHO_ACTS: Final[Mapping[str, str]] = {
+    "sender": "you",
+    "node": "whoever runs your node",
+    "peer": "the other agency",
+}
 REFUSED: Final = 1
 SET_UP_WRONG: Final = 2
 
@@ -84,5 +89,5 @@ def _tell_problem(problem: Problem) -> NoReturn:
     ERR.print(Text(problem.detail))
     for field in problem.fields:
         ERR.print(Text(f"  {field.path}: {field.sentence}"))
-    ERR.print(Text(f"Who has to act: {problem.who}", style="dim"))
+    ERR.print(Text(f"Who has to act: {_WHO_ACTS[problem.who]}", style="dim"))
     raise typer.Exit(REFUSED)

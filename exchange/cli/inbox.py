@@ -20,7 +20,7 @@ from exchange.cli.console import OUT, SET_UP_WRONG, advise, fail, say, show_json
 from exchange.cli.naming import item_named, listed_item
 from exchange.cli.plain_page import DEFAULT_DAYS, LONGEST_DAYS, plain_page
 from exchange.cli.profile import ActorOption, HomeOption
-from exchange.cli.sheet import shortened, show_opened
+from exchange.cli.sheet import is_awaited, is_stop, line, shortened, show_opened, show_stop, what_it_is
 from exchange.client import AgencyClient
 from exchange.client.patience import patiently
 from exchange.client.vault import AgencyVault
@@ -69,7 +69,8 @@ def watch(
         page = await client.inbox.list(status="new")
         while True:
             for item in page.items:
-                say(_line(item), style="bold red" if item.priority == "emergency" else "")
+                urgent = item.priority == "emergency" and is_awaited(item)
+                say(line(item), style="bold red" if urgent else "")
             if once and not page.items:
                 return
             cursor, wait_s = page.next_cursor, 0.0 if once else LONG_POLL_S
@@ -88,8 +89,16 @@ def list_(home: HomeOption = None, actor: ActorOption = None) -> None:
     async def collect(client: AgencyClient) -> list[InboxItem]:
         return [item async for item in client.inbox.pages() if item.status != "destroyed"]
 
+    # A space instead of the stroke: a narrow screen breaks the cell there and not within a word.
     rows = [
-        (shortened(item), f"{item.received_at:%Y-%m-%d %H:%M}", item.sender, item.kind, item.state, item.status)
+        (
+            shortened(item),
+            f"{item.received_at:%Y-%m-%d %H:%M}",
+            item.sender,
+            what_it_is(item).replace("/", " "),
+            item.state,
+            item.status,
+        )
         for item in ask(home, actor, collect)
     ]
     OUT.print(table("Inbox (UTC)", ("item", "received", "from", "what", "referral is", "status"), rows))
@@ -103,8 +112,19 @@ def show(
     actor: ActorOption = None,
 ) -> None:
     """Open one item on the screen. That it was opened is on record under your id."""
-    opened = ask_office(home, actor, lambda client, vault: _open(client, vault, item))
-    show_json(opened) if as_json else show_opened(opened)
+
+    async def look(client: AgencyClient, vault: AgencyVault | None) -> OpenedItem | InboxItem:
+        if vault is not None and is_stop(listed := await listed_item(client, item)):
+            return listed
+        return await _open(client, vault, item)
+
+    found = ask_office(home, actor, look)
+    if as_json:
+        show_json(found)
+    elif isinstance(found, OpenedItem):
+        show_opened(found)
+    else:
+        show_stop(found)
 
 
 @app.command()
@@ -221,7 +241,7 @@ def ack(item: ItemArgument, home: HomeOption = None, actor: ActorOption = None) 
     async def acknowledge(client: AgencyClient) -> InboxItem:
         return await client.inbox.acknowledge(await item_named(client, item))
 
-    say(_line(ask(home, actor, acknowledge)), style="green")
+    say(line(ask(home, actor, acknowledge)), style="green")
 
 
 @app.command()
@@ -292,12 +312,3 @@ async def _open(client: AgencyClient, vault: AgencyVault | None, item: str) -> O
     if vault is not None:
         return await vault.open(await listed_item(client, item))
     return await client.inbox.open(await item_named(client, item))
-
-
-def _line(item: InboxItem) -> str:
-    due = f"  answer due {item.respond_by:%Y-%m-%d %H:%M}" if item.respond_by else ""
-    priority = f"  {item.priority.upper()}" if item.priority else ""
-    return (
-        f"{item.received_at:%Y-%m-%d %H:%M} UTC  {shortened(item)}  {item.sender}  {item.kind}"
-        f"{'/' + item.event if item.event else ''}  {item.sector}{priority}{due}  ({item.status})"
-    )

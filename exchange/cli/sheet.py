@@ -1,20 +1,46 @@
-"""An opened item on the screen: every field with what it says, and nothing else."""
+"""Items of the inbox on the screen: a line for each; opened, every field with what it says, or what a stop asks for.
+
+Rules:
+
+* The line of an offer says until when to answer, and how urgent that is, only as long as an answer is awaited.
+* A stop has no fields. What it asks for, and what is to be done, stands there in words.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from exchange.cli.console import OUT, say, table
+from exchange.envelope.kinds import Kind, KindClass, class_of
+from exchange.referral.lifecycle import State
 from exchange.schemas.inbox import InboxItem, OpenedItem
 
 _SHOWN_OF_AN_ID: Final = 8
+_AWAITED: Final = frozenset({State.RECEIVED, State.INFORMATION_REQUESTED})
+_DONE: Final = "Your node has done its part already."
+_STOPS: Final[Mapping[str, str]] = {
+    "withdrawal/stop-sharing": f"She said no: nothing further is told about her. The service may go on. {_DONE}",
+    "withdrawal/stop-service": f"She said no: nothing further is told about her, and the service ends. {_DONE}",
+    "withdrawal/erase": "She said no: the service ends, and what is held about her is destroyed. "
+    f"{_DONE} Destroy what you have on paper and in other places. Then, and only then: exchange inbox destroyed {{id}}",
+    "entered-in-error": f"The referral should never have been made. {_DONE} Destroy what you have on paper and in "
+    "other places.",
+    "recall": "The other agency takes the referral back. Do not answer it any more.",
+}
+_RECALL_ASKED: Final = (
+    "The other agency asks for the referral back. Ask her, then answer: "
+    "exchange inbox recall-answer {id} goes-on (or: ends)"
+)
 
 
 def show_opened(opened: OpenedItem) -> None:
-    """Print it as a table; no value is read as markup."""
+    """Print it as a table; no value is read as markup. A stop is printed in words."""
     item = opened.item
-    say(f"{item.kind} from {item.sender}, received {item.received_at:%Y-%m-%d %H:%M} UTC", style="bold")
+    if is_stop(item):
+        show_stop(item)
+        return
+    _show_head(item)
     say(f"  the referral is {item.state}; code for the telephone: {opened.client_code or 'none'}")
     members: dict[str, Any] = {}
     if opened.content is not None:
@@ -25,6 +51,49 @@ def show_opened(opened: OpenedItem) -> None:
     OUT.print(table("What it says", ("field", "says"), rows))
     if "safe_contact" in members:
         say(f"Before any contact: exchange inbox advice {shortened(item)}", style="bold")
+
+
+def show_stop(item: InboxItem) -> None:
+    """Print what a stop asks for. It has nothing inside: the list says all of it."""
+    _show_head(item)
+    say(f"  the referral is {item.state}")
+    asked = item.kind == Kind.RECALL and item.state is State.RECALL_REQUESTED
+    words = _RECALL_ASKED if asked else _STOPS.get(what_it_is(item))
+    if words is not None:
+        say(words.format(id=shortened(item)), style="bold")
+
+
+def is_stop(item: InboxItem) -> bool:
+    """Whether it has nothing to open."""
+    return class_of(Kind(item.kind)) is KindClass.STOP
+
+
+def _show_head(item: InboxItem) -> None:
+    say(f"{what_it_is(item)} from {item.sender}, received {item.received_at:%Y-%m-%d %H:%M} UTC", style="bold")
+
+
+def line(item: InboxItem) -> str:
+    """One item of the list, without its content."""
+    priority = due = ""
+    state = f"  referral {item.state}"
+    if is_awaited(item):
+        state = ""
+        due = f"  answer due {item.respond_by:%Y-%m-%d %H:%M}" if item.respond_by else ""
+        priority = f"  {item.priority.upper()}" if item.priority else ""
+    return (
+        f"{item.received_at:%Y-%m-%d %H:%M} UTC  {shortened(item)}  {item.sender}  {what_it_is(item)}  {item.sector}"
+        f"{state}{priority}{due}  ({item.status})"
+    )
+
+
+def is_awaited(item: InboxItem) -> bool:
+    """Whether it is an offer that nobody has decided or ended yet."""
+    return item.kind == Kind.OFFER and item.state in _AWAITED
+
+
+def what_it_is(item: InboxItem) -> str:
+    """Its kind, with the word that an answer or a stop carries: `withdrawal/erase`."""
+    return f"{item.kind}/{item.event}" if item.event else item.kind
 
 
 def shortened(item: InboxItem) -> str:

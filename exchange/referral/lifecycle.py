@@ -160,7 +160,8 @@ def check_transition(side: Side, name: EventName, state: State) -> None:
     """
     _check_owner(side, name)
     if not may(side, name, state):
-        raise TransitionError("state-forbids", f"`{name.value}` is not possible while the referral is `{state.value}`.")
+        sentence = f"`{name.value}` is not possible while the referral is `{state.value}`."
+        raise TransitionError("state-forbids", f"{sentence} {_instead(state)}" if side is Side.RECEIVING else sentence)
 
 
 def check_in_time(name: EventName, state: State, *, respond_by: int, at: int) -> None:
@@ -214,6 +215,14 @@ def check_new(event: Event, known: Collection[Event], *, respond_by: int) -> Non
         check_transition(event.side, event.name, state)
     check_in_time(event.name, state, respond_by=respond_by, at=event.at)
     check_received(event, known)
+
+
+def _instead(state: State) -> str:
+    """What the receiving side can say now; the answer to a recall is no word of its own."""
+    if state is State.RECALL_REQUESTED:
+        return "Answer the recall first."
+    said = [f"`{name.value}`" for name in EventName if name in RECEIVER_MOVES[state]]
+    return f"Possible now: {', '.join(said)}." if said else "It has ended: nothing more can be said of it."
 
 
 def _check_owner(side: Side, name: EventName) -> None:

@@ -10,7 +10,11 @@ from exchange.schemas.shapes import Strict
 
 
 class Who(StrEnum):
-    """Who has to act before it can work."""
+    """Who has to act before it can work.
+
+    `sender`: whoever sent the request that is refused. `node`: whoever runs the node that was asked. `peer`: the other
+    agency.
+    """
 
     SENDER = "sender"
     NODE = "node"

@@ -122,7 +122,8 @@ class ReferralFlags(Strict):
     """Local facts that are not part of the state both nodes share."""
 
     queued: bool = False
-    """Something waits to be delivered."""
+    """The offer waits to be delivered. Of what follows it, her no included, this says nothing: that goes by itself,
+    however long the other node is away."""
     delivered: bool = False
     """The receiver's node signed for the offer."""
     overdue: bool = False

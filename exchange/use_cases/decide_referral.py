@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from typing import Final
+
 from pydantic import ValidationError
 
 from exchange.feedback import answer
@@ -15,6 +18,13 @@ from exchange.use_cases.cases import again, read_case, referral_of_item
 from exchange.use_cases.errors import InvalidError
 from exchange.use_cases.node import Node
 from exchange.use_cases.views import referral_view
+
+_BELONGS: Final[Mapping[str, str]] = {
+    "reason": "declined",
+    "suggested_service": "redirected",
+    "fields": "information-requested",
+}
+"""The members of a request that belong to one decision, which needs them."""
 
 
 async def decide_referral(node: Node, acting: Acting, item: str, request: DecisionRequest) -> ReferralAct:
@@ -41,24 +51,30 @@ async def decide_referral(node: Node, acting: Acting, item: str, request: Decisi
 
 
 def _content(request: DecisionRequest) -> DecisionContent | InformationRequestContent:
-    try:
-        if request.decision == "information-requested":
-            _refuse_unless_empty(request)
-            return InformationRequestContent(fields=request.fields)
-        if request.fields:
-            raise _misplaced("fields", "Fields belong to `information-requested`, and only there.")
+    wrong = tuple(_wrong(request))
+    if wrong:
+        raise _invalid(*wrong)
+    if request.decision != "information-requested":
         return DecisionContent(
             decision=Decision(request.decision), reason=request.reason, suggested_service=request.suggested_service
         )
+    try:
+        return InformationRequestContent(fields=request.fields)
     except ValidationError as error:
-        raise _misplaced("decision", str(error.errors()[0]["msg"]).capitalize() + ".") from error
+        sentence = "Name one to twenty fields, each once, and only such as an agency can be asked for."
+        raise _invalid(ProblemField(path="fields", code="cannot-be-asked", sentence=sentence)) from error
 
 
-def _refuse_unless_empty(request: DecisionRequest) -> None:
-    if request.reason is not None or request.suggested_service is not None:
-        raise _misplaced("reason", "A reason belongs to `declined`, a suggested service to `redirected`.")
+def _wrong(request: DecisionRequest) -> Iterator[ProblemField]:
+    """Every member that its decision lacks, or that belongs to another one."""
+    for member, decision in _BELONGS.items():
+        is_there, is_due = bool(getattr(request, member)), request.decision == decision
+        if is_due and not is_there:
+            yield ProblemField(path=member, code="needed-here", sentence=f"`{decision}` needs `{member}`.")
+        if is_there and not is_due:
+            sentence = f"`{member}` belongs to `{decision}`, and only there."
+            yield ProblemField(path=member, code="misplaced", sentence=sentence)
 
 
-def _misplaced(path: str, sentence: str) -> InvalidError:
-    field = ProblemField(path=path, code="misplaced", sentence=sentence)
-    return InvalidError("decision-invalid", "This decision is incomplete or contradicts itself.", fields=(field,))
+def _invalid(*fields: ProblemField) -> InvalidError:
+    return InvalidError("decision-invalid", "This decision is incomplete or contradicts itself.", fields=fields)

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, cast
+from typing import Any, Final, Literal, cast
 
 from contracts.vocabulary import Priority, Purpose, Sector
 from exchange.referral.lifecycle import State
 from exchange.schemas.inbox import InboxItem, InboxPage, Lease
+from exchange.schemas.problems import ProblemField
 from exchange.schemas.shapes import from_millis
 from exchange.storage import inbox
 from exchange.storage.database import Connection
@@ -28,6 +29,10 @@ from exchange.use_cases.errors import ConflictError, InvalidError
 from exchange.use_cases.headers import header_members
 from exchange.use_cases.node import Node
 
+_NOT_NEW: Final[Mapping[str, str]] = {
+    "acknowledged": "This item was taken over already. Nothing has to be leased.",
+    "destroyed": "The content of this item was destroyed. Nothing has to be leased.",
+}
 Rows = Sequence[tuple[int, ArrivedRecord]]
 
 
@@ -126,14 +131,16 @@ async def lease_item(node: Node, acting: Acting, item: str, seconds: int) -> Lea
 
     Raises:
         NotFoundError: there is no such item.
-        ConflictError: `leased` by another poller, or `not-new`.
+        ConflictError: `leased` already, or `not-new`.
     """
     at = node.clock()
     until = at + seconds * 1000
     token = node.fresh_id()
 
     def commit(conn: Connection) -> bool:
-        find_item(conn, item, acting.unit)
+        _, row, _ = find_item(conn, item, acting.unit)
+        if row.status != "new":
+            raise ConflictError("not-new", _NOT_NEW[row.status])
         taken = inbox.lease(conn, item, token=token, at=at, until=until)
         if taken:
             audit(conn, node, acting, "leased", [item])
@@ -141,7 +148,7 @@ async def lease_item(node: Node, acting: Acting, item: str, seconds: int) -> Lea
 
     taken = await node.database.write(commit)
     if not taken:
-        raise ConflictError("leased", "Another poller holds this item, or it was taken over. Try the next one.")
+        raise ConflictError("leased", "This item is leased already. Take another one, or wait until the lease ends.")
     return Lease(token=token, until=from_millis(until))
 
 
@@ -150,14 +157,14 @@ async def acknowledge_item(node: Node, acting: Acting, item: str, lease: str | N
 
     Raises:
         NotFoundError: there is no such item.
-        ConflictError: `leased`: another poller holds it.
+        ConflictError: `leased`, and not under this token.
     """
 
     def commit(conn: Connection) -> tuple[int, ArrivedRecord, ReferralRecord]:
         _, row, referral = find_item(conn, item, acting.unit)
         if row.status == "new":
             if not inbox.acknowledge(conn, item, token=lease, at=node.clock()):
-                raise ConflictError("leased", "Another poller holds this item. Your lease has ended.")
+                raise _leased(lease)
             mine = taken_over(referral, acting.unit)
             if mine is not referral:
                 save_referral(conn, mine)
@@ -166,3 +173,16 @@ async def acknowledge_item(node: Node, acting: Acting, item: str, lease: str | N
 
     seq, row, referral = await again(lambda: node.database.write(commit))
     return item_view(node, seq, row, referral)
+
+
+def _leased(lease: str | None) -> ConflictError:
+    if lease is None:
+        sentence = "This item is leased. Send the token of your lease in `lease`, or wait until the lease ends."
+        code, place = "lease-needed", "The item is leased, and no token of a lease was sent."
+    else:
+        sentence = (
+            "This item is leased, and not under the token that was sent: your lease has ended, or the token is "
+            "another's. Wait until the lease ends."
+        )
+        code, place = "not-the-lease", "This is not the token of the lease under which the item is held."
+    return ConflictError("leased", sentence, fields=(ProblemField(path="lease", code=code, sentence=place),))

@@ -2,9 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Final
+
 from consent.errors import ConsentInvalidError, ConsentTransitionError
+from contracts.vocabulary import ROUTING_FIELDS
+from exchange.disclosure import Refused
 from exchange.schemas.problems import ProblemField, Who
-from exchange.use_cases.errors import ConflictError, GoneError, InvalidError, NotFoundError, UnavailableError
+from exchange.use_cases.errors import (
+    ConflictError,
+    ForbiddenError,
+    GoneError,
+    InvalidError,
+    NotFoundError,
+    UnavailableError,
+)
+
+_PLACES: Final[Mapping[str, str]] = {
+    **dict.fromkeys(
+        "no-consent consent-not-given consent-refused consent-expired consent-withdrawn consent-revoked "
+        "consent-invalidated limits-not-explained recipient-not-covered authority-not-named not-told-first "
+        "border-not-named purpose-not-covered no-field-allowed basis-not-allowed".split(),
+        "consent",
+    ),
+    **dict.fromkeys("same-agency synthetic-mixed receiver-not-active own-authorities border-forbidden".split(), "to"),
+    **dict.fromkeys("not-referable service-not-offered no-rule".split(), "service_type"),
+}
+"""The member of a new referral that the gate's no is about, where it is about no field of the content."""
 
 
 def not_found() -> NotFoundError:
@@ -14,7 +38,11 @@ def not_found() -> NotFoundError:
 
 def destroyed() -> GoneError:
     """Its content was destroyed."""
-    return GoneError("destroyed", "The content of this referral was destroyed. Nothing of it can be shown.")
+    return GoneError(
+        "destroyed",
+        "The content of this referral was destroyed: nothing of it can be shown or changed any more. Where she asked "
+        "for erasure, destroy your own copies too, then attest that. Otherwise nothing has to be done.",
+    )
 
 
 def changed_meanwhile() -> ConflictError:
@@ -59,3 +87,21 @@ def consent_says_no(code: str) -> ConflictError:
     return ConflictError(
         code, "The referring agency's node has not said for 72 hours that her consent is live. Telephone that agency."
     )
+
+
+def gate_says_no(outcome: Refused, *, new: bool) -> ForbiddenError:
+    """The gate's no, with a reason for every field that does not go; forbidden ones first.
+
+    Args:
+        outcome: of the gate.
+        new: whether the request is a new referral, which names consent, receiver and service. Then the one that the
+            no is about comes before all fields.
+    """
+    place = _PLACES.get(outcome.code) if new else None
+    about = () if place is None else (ProblemField(path=place, code=outcome.code, sentence=outcome.sentence),)
+    kept = [one for one in outcome.reasons if one.outcome != "allowed" and one.field not in ROUTING_FIELDS]
+    fields = tuple(
+        ProblemField(path=f"content.{one.field.value}", code=one.code, sentence=one.sentence)
+        for one in sorted(kept, key=lambda one: one.outcome != "forbidden")
+    )
+    return ForbiddenError(outcome.code, outcome.sentence, fields=about + fields)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Final
+
 from exchange.feedback import answer
 from exchange.referral.answers import Progress, ProgressContent
 from exchange.referral.lifecycle import EventName, Side
@@ -14,6 +17,9 @@ from exchange.use_cases.errors import InvalidError
 from exchange.use_cases.node import Node
 from exchange.use_cases.views import referral_view
 
+_BELONGS: Final[Mapping[str, str]] = {"outcome": "completed", "fail_reason": "failed"}
+"""The members of a request that belong to one state."""
+
 
 async def report_progress(node: Node, acting: Acting, item: str, request: ProgressRequest) -> ReferralAct:
     """Report one step.
@@ -23,13 +29,13 @@ async def report_progress(node: Node, acting: Acting, item: str, request: Progre
         InvalidError: an outcome or a reason in the wrong place.
         ConflictError: the state forbids it.
     """
-    if (request.outcome is not None and request.state != "completed") or (
-        request.fail_reason is not None and request.state != "failed"
-    ):
-        field = ProblemField(
-            path="outcome", code="misplaced", sentence="`outcome` belongs to completed, `fail_reason` to failed."
-        )
-        raise InvalidError("progress-invalid", "This progress contradicts itself.", fields=(field,))
+    wrong = tuple(
+        ProblemField(path=member, code="misplaced", sentence=f"`{member}` belongs to `{state}`, and only there.")
+        for member, state in _BELONGS.items()
+        if getattr(request, member) is not None and request.state != state
+    )
+    if wrong:
+        raise InvalidError("progress-invalid", "This progress contradicts itself.", fields=wrong)
     content = ProgressContent(state=Progress(request.state), outcome=request.outcome, fail_reason=request.fail_reason)
     name = EventName(request.state)
     referral = await referral_of_item(node, item, acting.unit)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from consent.client_code import new_client_code
-from contracts.vocabulary import ROUTING_FIELDS, purpose_for, sector_of
+from contracts.vocabulary import purpose_for, sector_of
 from exchange import hand_in
 from exchange.disclosure import Cleared, Refused
 from exchange.envelope.epochs import EpochStatement
@@ -21,7 +21,6 @@ from exchange.envelope.errors import ContentTooLargeError
 from exchange.messages import SealedMessage
 from exchange.referral import clocks
 from exchange.referral.lifecycle import EventName, Side, State
-from exchange.schemas.problems import ProblemField
 from exchange.schemas.referrals import ReferralCreated, ReferralRequest
 from exchange.storage.access import add_audit
 from exchange.storage.consents import (
@@ -43,7 +42,7 @@ from exchange.use_cases.facts import Facts, seal_facts
 from exchange.use_cases.idempotency import Idempotency, Keep, Stored, once
 from exchange.use_cases.node import Node
 from exchange.use_cases.outgoing import agency_key, current_peer_epoch, put_out, signers
-from exchange.use_cases.refusals import changed_meanwhile
+from exchange.use_cases.refusals import changed_meanwhile, gate_says_no
 from exchange.use_cases.turns import together
 
 ATTEMPTS: Final = 3
@@ -110,7 +109,7 @@ async def _send_once(node: Node, acting: Acting, request: ReferralRequest, read:
     code = read.code or new_client_code(node.entropy(8))
     judged = judge(node, between, request, consent, client_code=code, at=at)
     if isinstance(judged.outcome, Refused) or consent is None:
-        raise refused(node, judged.outcome)
+        raise refused(node, judged.outcome, new=True)
     node.measurements.decided(engine="gate", outcome="cleared", code="allowed")
     epoch = await current_peer_epoch(node, between.receiver)
     await together()
@@ -151,17 +150,18 @@ async def _send_once(node: Node, acting: Acting, request: ReferralRequest, read:
     return created
 
 
-def refused(node: Node, outcome: Cleared | Refused) -> ForbiddenError:
-    """The gate's no, with a reason for every field."""
+def refused(node: Node, outcome: Cleared | Refused, *, new: bool) -> ForbiddenError:
+    """The gate's no, with a reason for every field. Without a consent nothing is cleared.
+
+    Args:
+        node: counts it.
+        outcome: of the gate.
+        new: whether the request is a new referral.
+    """
     if isinstance(outcome, Cleared):
         return ForbiddenError("no-consent", "There is no consent record.")
     node.measurements.decided(engine="gate", outcome="refused", code=outcome.code)
-    fields = tuple(
-        ProblemField(path=f"content.{reason.field.value}", code=reason.code, sentence=reason.sentence)
-        for reason in outcome.reasons
-        if reason.outcome != "allowed" and reason.field not in ROUTING_FIELDS
-    )
-    return ForbiddenError(outcome.code, outcome.sentence, fields=fields)
+    return gate_says_no(outcome, new=new)
 
 
 def _seal_both(node: Node, between: Parties, making: _Making) -> tuple[SealedMessage, SealedMessage | None]:

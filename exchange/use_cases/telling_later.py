@@ -72,8 +72,10 @@ async def tell_later(
         between.sender, between.receiver, case.facts.service, content, contract, consent, as_datetime(at)
     )
     outcome = clear_later(request, kind, accepted=kind is Kind.DISCLOSURE or case.accepted())
-    if isinstance(outcome, Refused) or consent is None:
-        raise refused(node, outcome) if isinstance(outcome, Refused) else ForbiddenError("no-consent", "No consent.")
+    if isinstance(outcome, Refused):
+        raise refused(node, outcome, new=False)
+    if consent is None:
+        raise ForbiddenError("no-consent", "There is no consent record.")
     epoch = await current_peer_epoch(node, between.receiver)
     sealed = tuple(
         _seal(node, case, forward, outcome, epoch, content, None if numbers is None else numbers + place, in_reply_to)

@@ -57,7 +57,7 @@ async def _work(client: AgencyClient, poller: str, desk: Desk) -> None:
         try:
             lease = await client.inbox.lease(item.id, LEASE_S)
         except ProblemError as refused:
-            if refused.problem.code != "leased":
+            if refused.problem.code not in {"leased", "not-new"}:
                 raise
             continue
         assert item.referral not in {referral for referral, _ in desk.acknowledged}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from support.federation import Federation
 from support.people import CANARIES, CANARY_NAME
@@ -66,6 +68,48 @@ async def test_the_same_decision_again_is_no_conflict_and_another_one_is(two: Fe
     assert story.kinds_posted() == ["offer", "decision"]
     assert (await refusal(story.decides("accepted"))).code == "state-forbids"
     await story.both_say("declined")
+
+
+@pytest.mark.parametrize(
+    ("said", "wrong"),
+    [
+        pytest.param({"decision": "declined"}, {("reason", "needed-here")}, id="no-without-a-reason"),
+        pytest.param({"decision": "redirected"}, {("suggested_service", "needed-here")}, id="elsewhere-without-where"),
+        pytest.param(
+            {"decision": "information-requested"}, {("fields", "needed-here")}, id="question-without-a-question"
+        ),
+        pytest.param({"decision": "accepted", "reason": "no-capacity"}, {("reason", "misplaced")}, id="yes-and-no"),
+        pytest.param(
+            {"decision": "declined", "suggested_service": "legal-aid"},
+            {("reason", "needed-here"), ("suggested_service", "misplaced")},
+            id="two-things-wrong",
+        ),
+        pytest.param(
+            {"decision": "information-requested", "fields": ["narrative"]},
+            {("fields", "cannot-be-asked")},
+            id="never-asked-for",
+        ),
+    ],
+)
+async def test_a_decision_that_is_incomplete_says_what_is_wrong(
+    two: Federation, said: dict[str, Any], wrong: set[tuple[str, str]]
+) -> None:
+    story = await begin(two)
+    problem = await refusal(story.decides(said.pop("decision"), **said))
+    assert (problem.status, problem.code) == (422, "decision-invalid")
+    assert {(field.path, field.code) for field in problem.fields} == wrong
+    await story.both_say("received")
+
+
+async def test_a_no_after_a_yes_is_told_what_is_possible(two: Federation) -> None:
+    story = await begin(two)
+    await story.decides("accepted")
+    problem = await refusal(story.decides("declined", reason="no-capacity"))
+    assert problem.code == "state-forbids"
+    assert problem.detail == (
+        "`declined` is not possible while the referral is `accepted`. "
+        "Possible now: `scheduled`, `not-reached`, `not-arrived`, `in-service`, `failed`."
+    )
 
 
 async def test_a_redirection_sends_nothing_on_and_ends_the_hold(two: Federation) -> None:

@@ -403,3 +403,13 @@ async def test_what_answers_a_question_that_was_given_up_comes_too_late(
     assert (question["status"], question["ciphertext"], question["sealed_header"]) == ("deleted", None, None)
     await story.later(hours=1)
     await story.both_say("withdrawn")
+
+
+async def test_queued_is_about_the_offer_and_not_about_her_no(two: Federation) -> None:
+    story = await begin(two, travel=False)
+    assert (await story.flags()).queued
+    await story.travel()
+    await story.says_no("stop-service", travel=False)
+    assert (await story.outgoing())["withdrawal"] == ["queued"]
+    flags = await story.flags()
+    assert (flags.queued, flags.delivered) == (False, True)

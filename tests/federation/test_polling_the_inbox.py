@@ -69,13 +69,29 @@ async def test_of_two_pollers_one_gets_the_item(on_both: Federation) -> None:
     results = await asyncio.gather(*(story.helps.inbox.lease(item, 60) for _ in range(4)), return_exceptions=True)
     leases = [result for result in results if not isinstance(result, BaseException)]
     assert len(leases) == 1
-    assert (await refusal(story.helps.inbox.acknowledge(item))).code == "leased"
-    assert (await refusal(story.helps.inbox.acknowledge(item, "0" * 32))).code == "leased"
+    without = await refusal(story.helps.inbox.acknowledge(item))
+    anothers = await refusal(story.helps.inbox.acknowledge(item, "0" * 32))
+    assert [without.code, anothers.code] == ["leased", "leased"]
+    assert [(one.path, one.code) for one in without.fields] == [("lease", "lease-needed")]
+    assert [(one.path, one.code) for one in anothers.fields] == [("lease", "not-the-lease")]
+    assert "0" * 32 not in anothers.model_dump_json()
+    assert leases[0].token not in anothers.model_dump_json()
     done = await story.helps.inbox.acknowledge(item, leases[0].token)
     assert done.status == "acknowledged"
     assert (await story.helps.inbox.acknowledge(item, leases[0].token)).status == "acknowledged"
     assert (await story.helps.inbox.list(status="new")).items == ()
-    assert (await refusal(story.helps.inbox.lease(item))).code == "leased"
+    again = await refusal(story.helps.inbox.lease(item))
+    assert (again.status, again.code) == (409, "not-new")
+    assert "taken over" in again.detail
+
+
+async def test_what_was_destroyed_is_not_leased(two: Federation) -> None:
+    story = await begin(two)
+    item = await story.offer()
+    await story.says_no("erase")
+    refused = await refusal(story.helps.inbox.lease(item))
+    assert refused.code == "not-new"
+    assert "destroyed" in refused.detail
 
 
 async def test_a_lost_lease_acknowledges_nothing_once_another_holds_the_item(two: Federation) -> None:

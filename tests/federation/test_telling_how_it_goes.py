@@ -80,9 +80,11 @@ async def test_a_missed_appointment_alarms_the_sender_and_is_not_the_end(two: Fe
     ("said", "code"),
     [
         pytest.param(
-            {"state": "in-service", "outcome": "service-provided"}, "progress-invalid", id="outcome-too-early"
+            {"state": "in-service", "outcome": "service-provided"}, "progress-invalid outcome", id="outcome-too-early"
         ),
-        pytest.param({"state": "completed", "fail_reason": "other"}, "progress-invalid", id="reason-of-a-success"),
+        pytest.param(
+            {"state": "completed", "fail_reason": "other"}, "progress-invalid fail_reason", id="reason-of-a-success"
+        ),
         pytest.param({"state": "completed"}, "state-forbids", id="over-before-it-began"),
     ],
 )
@@ -90,13 +92,16 @@ async def test_progress_that_contradicts_itself_is_refused(two: Federation, said
     story = await begin(two)
     await story.decides("accepted")
     state = said.pop("state")
-    assert (await refusal(story.reports(state, **said))).code == code
+    problem = await refusal(story.reports(state, **said))
+    assert [problem.code, *(field.path for field in problem.fields)] == code.split()
     await story.both_say("accepted")
 
 
 async def test_progress_before_an_acceptance_is_refused(two: Federation) -> None:
     story = await begin(two)
-    assert (await refusal(story.reports("in-service"))).code == "state-forbids"
+    problem = await refusal(story.reports("in-service"))
+    assert problem.code == "state-forbids"
+    assert "Possible now: `information-requested`, `accepted`, `waitlisted`" in problem.detail
     assert story.kinds_posted() == ["offer"]
 
 

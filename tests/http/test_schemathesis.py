@@ -31,7 +31,9 @@ WITH_BODY = [one for one in OPERATIONS if "requestBody" in one.described]
 CANARY = "Canary90210Maria"
 EXAMPLES = 8
 #: What says that a value does not fit its schema. Rules that no schema can say have codes and sentences of their own.
-MALFORMED = frozenset({"missing", "unknown-member", "unknown-term", "wrong-form", "out-of-range", "invalid", "header"})
+MALFORMED = frozenset(
+    {"missing", "unknown-member", "unknown-term", "wrong-form", "out-of-range", "invalid", "repeated", "another-branch"}
+)
 
 
 class Served:

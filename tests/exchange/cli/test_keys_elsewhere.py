@@ -98,7 +98,9 @@ def test_a_recall_is_answered_a_fresh_disclosure_handed_in_and_copies_are_attest
     arrived(shelter, "recall")
     assert "goes-on is on record" in run(shelter, "inbox", "recall-answer", offer, "goes-on").output
     run(helpline, "withdraw", "--referral", referral, "--form", "erase")
-    arrived(shelter, "withdrawal")
+    stop = arrived(shelter, "withdrawal")
+    assert f"exchange inbox destroyed {stop}" in run(shelter, "inbox", "show", stop).output
+    assert json.loads(run(shelter, "inbox", "show", stop, "--json").stdout)["event"] == "erase"
     assert "copies are destroyed is on record" in run(shelter, "inbox", "destroyed", offer).output
 
 

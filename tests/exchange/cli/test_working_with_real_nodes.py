@@ -81,11 +81,19 @@ def item(shelter: Laptop, referral: str, kind: str) -> str:
     raise AssertionError("It did not arrive.")
 
 
+def watched(shelter: Laptop, named: str) -> str:
+    """The line of an item that is new."""
+    lines = shelter.run("inbox", "watch", "--once").stdout.splitlines()
+    return next(line for line in lines if named in line)
+
+
 def test_a_bed_for_the_night(helpline: Laptop, shelter: Laptop) -> None:
     referral = sent(helpline, melati(datetime.now(UTC)))
     offer = item(shelter, referral, "offer")
     assert NAME not in shelter.run("inbox", "show", offer).output
+    assert "answer due" in watched(shelter, offer)
     assert "accepted" in shelter.run("inbox", "accept", offer).output
+    assert "answer due" not in watched(shelter, offer)
     disclosure = item(shelter, referral, "disclosure")
     assert NAME in shelter.run("inbox", "show", disclosure).output
     page = shelter.run("inbox", "print", disclosure, "--days", "3").stdout
@@ -116,7 +124,7 @@ def test_her_no(helpline: Laptop, shelter: Laptop) -> None:
         if shown.exit_code:
             break
         time.sleep(0.1)
-    assert "Who has to act" in shown.output
+    assert "Who has to act: you" in shown.output
     assert "quiet harbour" not in shown.output
 
 
@@ -124,7 +132,12 @@ def test_her_no_is_a_new_item_for_the_receiver(helpline: Laptop, shelter: Laptop
     referral = sent(helpline, nobody_known(datetime.now(UTC)))
     item(shelter, referral, "offer")
     helpline.run("withdraw", "--referral", referral, "--form", "erase")
-    item(shelter, referral, "withdrawal")
+    stop = item(shelter, referral, "withdrawal")
+    assert {"withdrawal", "erase"} <= set(shelter.run("inbox", "list").output.split())
+    shown = shelter.run("inbox", "show", stop).output
+    assert "withdrawal/erase" in shown
+    assert f"exchange inbox destroyed {stop}" in shown
+    assert "on record" in shelter.run("inbox", "destroyed", stop).output
 
 
 def test_her_no_goes_by_the_end_of_an_items_id(helpline: Laptop, shelter: Laptop) -> None:

@@ -58,6 +58,7 @@ LEGAL = {
     for state, names in table.items()
     for name in [*names.split(), *("" if state == "draft" else ANYWHERE).split()]
 }
+RECEIVER_NAMES = sorted(CHAIN)
 PAIRS = [
     pytest.param(side, name, state, id=f"{side.value}-{name.value}-while-{state.value}")
     for side, name, state in product(Side, EventName, State)
@@ -79,6 +80,22 @@ def test_every_pair(side: Side, name: EventName, state: State) -> None:
         check_transition(side, name, state)
     owned = {event for owner, event, _ in LEGAL if owner is side}
     assert caught.value.code == ("state-forbids" if name in owned else "not-your-move")
+
+
+@pytest.mark.parametrize("state", [state for state in State if state is not State.RECALL_REQUESTED])
+def test_a_refused_receiver_is_told_every_move_it_has(state: State) -> None:
+    refused = next(name for name in RECEIVER_NAMES if not may(Side.RECEIVING, name, state))
+    with pytest.raises(TransitionError) as caught:
+        check_transition(Side.RECEIVING, refused, state)
+    for name in RECEIVER_NAMES:
+        told = f"`{name.value}`" in caught.value.sentence.partition("Possible now: ")[2]
+        assert told is may(Side.RECEIVING, name, state)
+
+
+def test_who_is_asked_for_a_referral_back_is_told_to_answer() -> None:
+    with pytest.raises(TransitionError) as caught:
+        check_transition(Side.RECEIVING, EventName.SCHEDULED, State.RECALL_REQUESTED)
+    assert "Answer the recall first." in caught.value.sentence
 
 
 @pytest.mark.parametrize("state", [state for state in State if state is not State.DRAFT])
