@@ -127,7 +127,8 @@ class ConsentTerms(_Frozen):
     )
     limits_explained_at: Moment | None = Described(
         default=None,
-        description="When the limits of confidentiality were explained. Required, and not later than her yes.",
+        description="When the limits of confidentiality were explained. No yes is recorded without it, nor where it is "
+        "later than her yes: `limits-not-explained`.",
     )
     told_first: Annotated[tuple[ToldAbout, ...], Described(max_length=MAX_PROVISIONS)] = Described(
         default=(),

@@ -40,6 +40,8 @@ KEYS_NAME: Final = "node.keys"
 """The key file in the home of a node."""
 CARD_NAME: Final = "card.json"
 """What its agency hands to the federation; it holds no secret."""
+STATEMENTS_NAME: Final = "statements"
+"""The folder in the home of a node in which an agency's own consent statements lie; it may be missing."""
 DEFAULT_HOME: Final = "~/.referral-exchange"
 SHORTEST_PASSPHRASE: Final = 16
 

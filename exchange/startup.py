@@ -20,6 +20,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from typing import Any, Final
 
+from consent.errors import StatementInvalidError
 from consent.statements import StatementLibrary
 from exchange.envelope.errors import KeyFileError
 from exchange.envelope.key_file import KeySet, open_keys, read_key_file
@@ -34,7 +35,7 @@ from exchange.limits import LIMITS, MINUTE_MS
 from exchange.oauth.server import TokenServer
 from exchange.roster import Member, RosterInvalidError, RosterSnapshot, parse_roster
 from exchange.schemas.federation import ConsentStatusAnswer
-from exchange.settings import KEYS_NAME, Environment, Settings
+from exchange.settings import KEYS_NAME, STATEMENTS_NAME, Environment, Settings
 from exchange.storage.database import Connection, Database
 from exchange.storage.errors import StorageError
 from exchange.storage.key_store import KeyStore
@@ -124,6 +125,7 @@ def check_start(settings: Settings) -> bool:
         raise StartRefusedError("The operator must put the federation's roster in place (`exchange roster`).") from None
     _own_member(roster, keys)
     _refuse_insecure(settings, roster)
+    _statements(settings)
     for url, history in ((settings.database_url, History.MAIN), (settings.key_database_url, History.KEYS)):
         _check_version(url.get_secret_value(), history)
     return keys.agency is not None
@@ -248,8 +250,13 @@ def _required(keys: KeySet) -> tuple[StorageKey, NodeKey]:
 
 
 def _statements(settings: Settings) -> StatementLibrary:
-    folder = settings.home / "statements"
-    library = StatementLibrary.load(folder if folder.is_dir() else None)
+    folder = settings.home / STATEMENTS_NAME
+    try:
+        library = StatementLibrary.load(folder if folder.is_dir() else None)
+    except StatementInvalidError as error:
+        raise StartRefusedError(f"The operator must mend or remove a file in {folder}. {error}") from None
+    except OSError:
+        raise StartRefusedError(f"The operator must let the node's user read every file in {folder}.") from None
     return library.without_drafts() if settings.environment is Environment.PRODUCTION else library
 
 

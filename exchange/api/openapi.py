@@ -33,7 +33,7 @@ from exchange.api.document_parts import (
     problem_responses,
     without_null,
 )
-from exchange.api.examples import TOKEN_REFUSAL, example_of
+from exchange.api.examples import TOKEN_FORM_REFUSAL, TOKEN_REFUSAL, example_of
 from exchange.api.member_words import with_words
 from exchange.api.operations import Operation, operation_of
 from exchange.api.rendering import JSON
@@ -183,7 +183,7 @@ def _token_refusals() -> dict[str, Any]:
             "error_description": {"type": "string", "description": "What to do."},
         },
     }
-    form = {"schema": schema, "example": {**TOKEN_REFUSAL, "error": "invalid_scope"}}
+    form = {"schema": schema, "example": TOKEN_FORM_REFUSAL}
     return {
         "400": {"description": "The form is not acceptable (RFC 6749).", "content": {JSON: form}},
         "401": {

@@ -22,6 +22,7 @@ from exchange.cli.examination import (
     look_at_receivers,
     look_at_roster,
     look_at_settings,
+    look_at_statements,
     look_at_variables,
     read_federation,
 )
@@ -37,7 +38,7 @@ def doctor(
     offline: Annotated[bool, typer.Option("--offline", help="Do not ask this node or the peers.")] = False,
     home: HomeOption = None,
 ) -> None:
-    """Look at configuration, keys, clock, databases, roster, contracts and peers; say what to do."""
+    """Look at configuration, keys, clock, databases, consent statements, roster, contracts, peers; say what to do."""
     with refusals_told():
         settings = load_settings(home=home)
     findings = examine(settings, passphrase_of(settings), offline=offline)
@@ -56,6 +57,7 @@ def examine(settings: Settings, passphrase: str, *, offline: bool) -> list[Findi
         *look_at_variables(os.environ),
         *look_at_keys(settings, passphrase, federation),
         *look_at_databases(settings),
+        *look_at_statements(settings),
         *look_at_receivers(settings, round(time.time() * SECOND_MS)),
     ]
     if isinstance(federation, Finding):

@@ -16,6 +16,8 @@ from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
+from consent.errors import StatementInvalidError
+from consent.statements import StatementLibrary
 from contracts.loader import ContractInvalidError, load_contract
 from contracts.model import Contract, ContractStatus
 from exchange.cli.passphrase import AGENCY_PASSPHRASE
@@ -29,6 +31,7 @@ from exchange.settings import (
     CONFIG_VARIABLE,
     ENVIRONMENT_PREFIX,
     KEYS_NAME,
+    STATEMENTS_NAME,
     Environment,
     Settings,
     closest_setting,
@@ -185,6 +188,30 @@ def look_at_contracts(settings: Settings, federation: Federation, at: datetime) 
             yield warn(
                 "contract", f"with {agency}: none in force.", "Both agencies adopt one: `exchange contract adopt`."
             )
+
+
+def look_at_statements(settings: Settings) -> Iterator[Finding]:
+    """Whether there are words with which this node may record a consent."""
+    folder = settings.home / STATEMENTS_NAME
+    try:
+        library = StatementLibrary.load(folder if folder.is_dir() else None)
+    except StatementInvalidError as invalid:
+        yield bad(
+            "consent statements", str(invalid), f"Mend or remove that file in {folder}; docs/consent.md says how."
+        )
+        return
+    except OSError:
+        yield bad("consent statements", f"A file in {folder} cannot be read.", "Let the node's user read it.")
+        return
+    reviewed = len(library.without_drafts().all())
+    if reviewed or settings.environment is not Environment.PRODUCTION:
+        yield ok("consent statements", f"{reviewed} reviewed, {len(library.all()) - reviewed} drafts")
+        return
+    yield warn(
+        "consent statements",
+        "None is reviewed: this node records no consent, and so refers nobody.",
+        f"Put reviewed words into {folder} and start the node again; docs/consent.md says how.",
+    )
 
 
 def look_at_receivers(settings: Settings, at: int) -> Iterator[Finding]:

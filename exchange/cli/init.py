@@ -151,8 +151,9 @@ def _tell(plan: NodePlan, made: Founded) -> None:
         "Next:\n"
         f"  1. Hand over {made.card}; tell the ids of its keys by telephone:\n"
         f"     {key_ids(made.member)}\n"
-        f"  2. Put the roster you get back at {plan.home / 'roster.json'}.\n"
-        f"  3. Read the contract with your director, then: {', '.join(sign)}\n"
+        f"  2. Read the contract with your director, then: {', '.join(sign)}\n"
+        "     Hand over what it prints, too: the roster says who has adopted what.\n"
+        f"  3. Put the roster you get back at {plan.home / 'roster.json'}.\n"
         f"  4. exchange doctor --home {plan.home}\n"
         f"  5. exchange serve --home {plan.home}",
         style="",

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 import typer
+from pydantic import BaseModel
 
 from exchange.cli.console import fail, say
 from exchange.client import AgencyClient, ClientError
@@ -64,10 +65,11 @@ async def _keep_open(federation: RunningFederation) -> None:
         opened = {
             agency: await clients.enter_async_context(node.client(_ACTOR)) for agency, node in federation.nodes.items()
         }
-        consent = await opened[HELPLINE.agency].consents.record(nobody_known(_now()).consent(_now()))
+        asked = nobody_known(_now()).consent(_now())
+        _write(federation.folder / "consent.json", asked)
+        consent = await opened[HELPLINE.agency].consents.record(asked)
         referral = federation.folder / "referral.json"
-        request = nobody_known(_now()).referral(consent.id)
-        referral.write_text(json.dumps(request.model_dump(mode="json", exclude_none=True, by_alias=True), indent=2))
+        _write(referral, nobody_known(_now()).referral(consent.id))
         await _renew(federation, opened)
         tokens = {agency: await client.access_token() for agency, client in opened.items()}
         for line in what_to_paste(federation, referral, tokens):
@@ -117,6 +119,10 @@ async def _renew(federation: RunningFederation, clients: dict[str, AgencyClient]
         with os.fdopen(descriptor, "w", encoding="ascii") as file:
             file.write(f'header = "Authorization: Bearer {token}"\nheader = "Actor: {_ACTOR}"\nnoproxy = "*"\n')
         beside.replace(path)
+
+
+def _write(path: Path, request: BaseModel) -> None:
+    path.write_text(json.dumps(request.model_dump(mode="json", exclude_none=True, by_alias=True), indent=2))
 
 
 def _curl_file(federation: RunningFederation, plan: AgencyPlan) -> Path:

@@ -21,6 +21,7 @@ from pydantic_core import PydanticCustomError
 
 from consent.terms import MINOR_BANDS
 from contracts.vocabulary import (
+    FIELD_SPECS,
     ROUTING_FIELDS,
     VOCABULARY_VERSION,
     CareWindow,
@@ -68,10 +69,19 @@ class Routing(NamedTuple):
     exercise: bool = False
 
 
+def _documented(schema: dict[str, Any]) -> None:
+    """Add the example and, to each description of a field, where a consent has to allow it."""
+    schema["examples"] = [CONTENT_EXAMPLE]
+    for name, field in _NAMED:
+        if field not in ROUTING_FIELDS:
+            spec = FIELD_SPECS[field]
+            schema["properties"][name]["description"] += f" Consent group `{spec.group}`, stage `{spec.stage}`."
+
+
 class ReferralContent(ProtectedFields, NeedFields, RoutingFields):
     """Everything a sender would like to say, or the part of it that an envelope carries."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [CONTENT_EXAMPLE]})
+    model_config = ConfigDict(json_schema_extra=_documented)
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:

@@ -19,6 +19,7 @@ from contracts.vocabulary import (
     ServiceType,
 )
 from contracts.vocabulary import Field as ReferralField
+from exchange.envelope.kinds import Kind
 from exchange.referral.contact_plan import SafeContact, advice
 from exchange.referral.content import ReferralContent
 from exchange.referral.lifecycle import State
@@ -34,10 +35,18 @@ class InboxItem(Strict):
     """Its place in the list."""
     referral: HexId
     sender: AgencyId
-    kind: str
-    """`offer`, `disclosure`, `information`, `update`; `decision`, `progress` …; `withdrawal`, `recall` …"""
+    kind: Kind
+    """About her: `offer`, `disclosure`, `information`, `update`. Answers: `decision`, `progress`,
+    `information-request`, `recall-answer`. Stops: `recall`, `withdrawal`, `erasure-receipt`, `refusal`,
+    `entered-in-error`. The others are for later versions and do not arrive yet."""
     event: str | None = None
-    """Of an answer or a stop: the new state, nothing else."""
+    """Of an answer or a stop: what it says, in one word. Absent with every other kind.
+    `decision`: `accepted`, `waitlisted`, `declined`, `redirected`. `progress`: `scheduled`, `not-reached`,
+    `not-arrived`, `in-service`, `completed`, `failed`. `information-request`: `information-requested`.
+    `recall-answer`: `recalled`, `in-service`, `completed`, `failed`. `withdrawal`: `stop-sharing`, `stop-service`,
+    `erase`. `erasure-receipt`: `erased-by-node`, `erased-by-agency`. `refusal`: `cannot-unwrap`,
+    `commitment-mismatch`, `cannot-decrypt`, `cannot-open`, `bad-padding`, `content-invalid`, `groups-mismatch`,
+    `over-shared`, `other`."""
     purpose: Purpose | None = None
     sector: Sector
     priority: Priority | None = None

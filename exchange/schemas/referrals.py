@@ -154,6 +154,7 @@ class Attestation(Strict):
     """Who owes the statement: node or agency, of this side or the other."""
     owed_since: Timestamp
     done_at: Timestamp | None = None
+    """When the statement was made here, or arrived here. Absent: it is still owed."""
 
 
 class ReferralView(Strict):

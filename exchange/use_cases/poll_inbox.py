@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, cast
 
 from contracts.vocabulary import Priority, Purpose, Sector
+from exchange.envelope.kinds import Kind
 from exchange.referral.lifecycle import State
 from exchange.schemas.inbox import InboxItem, InboxPage, Lease
 from exchange.schemas.problems import ProblemField
@@ -113,7 +114,7 @@ def item_with(
         cursor=str(seq),
         referral=item.referral,
         sender=item.sender,
-        kind=item.kind,
+        kind=Kind(item.kind),
         event=item.event,
         purpose=Purpose(header["purpose"]) if "purpose" in header else None,
         sector=Sector(referral.sector) if referral is not None else Sector.OTHER,

@@ -12,7 +12,7 @@ from consent.lifecycle import record_consent as make_record
 from consent.receipt import Controller, receipt_for_her
 from consent.record import ConsentRecord
 from exchange.schemas.consents import ConsentRequest, ConsentView, ProvisionsRequest, ReceiptView, RenewalRequest
-from exchange.schemas.problems import ProblemField
+from exchange.schemas.problems import ProblemField, Who
 from exchange.storage.access import add_audit
 from exchange.storage.consents import StaleConsentError, insert_consent, save_consent, subject_exists
 from exchange.storage.database import Connection
@@ -46,7 +46,8 @@ async def record_consent(node: Node, acting: Acting, request: ConsentRequest, id
                 agency_kinds=kinds,
             )
         except ConsentInvalidError as error:
-            raise invalid_consent(error) from error
+            # Without one reviewed statement no consent is valid, whatever the sender changes.
+            raise invalid_consent(error, who=Who.SENDER if node.statements.all() else Who.NODE) from error
         view = consent_view(node, record)
 
         def commit(conn: Connection) -> None:

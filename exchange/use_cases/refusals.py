@@ -69,10 +69,10 @@ def peer_keys_unknown() -> UnavailableError:
     )
 
 
-def invalid_consent(error: ConsentInvalidError) -> InvalidError:
+def invalid_consent(error: ConsentInvalidError, *, who: Who = Who.SENDER) -> InvalidError:
     """What is wrong with the consent that was handed in."""
     fields = tuple(ProblemField(path=item.path, code=item.code, sentence=item.sentence) for item in error.problems)
-    return InvalidError("consent-invalid", "This is not a valid consent. Nothing was recorded.", fields=fields)
+    return InvalidError("consent-invalid", "This is not a valid consent. Nothing was recorded.", who=who, fields=fields)
 
 
 def impossible_step(error: ConsentTransitionError) -> ConflictError:

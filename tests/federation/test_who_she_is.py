@@ -14,6 +14,7 @@ from support.stories import begin, her_content, now_of, refusal, rows, said_insi
 
 from exchange.demo.federation import EMBASSY, HELPLINE, SHELTER
 from exchange.roster import RosterInvalidError, parse_roster, roster_bytes
+from exchange.schemas.problems import Who
 from exchange.storage.tables import REFERRAL
 
 OF_A_CHILD: dict[str, Any] = {
@@ -133,8 +134,18 @@ async def test_an_adult_with_a_supporter_decides_herself(two: Federation) -> Non
 async def test_what_is_no_consent_is_not_recorded(two: Federation, changes: dict[str, Any], code: str) -> None:
     helpline = two[HELPLINE].client()
     problem = await refusal(helpline.consents.record(consent_request(SHELTER.agency, **changes)))
-    assert problem.code == "consent-invalid"
+    assert (problem.code, problem.who) == ("consent-invalid", Who.SENDER)
     assert code in {field.code for field in problem.fields}
+
+
+async def test_where_no_statement_is_reviewed_the_node_has_to_act(
+    two: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = two[HELPLINE].node
+    monkeypatch.setattr(node, "statements", node.statements.without_drafts())
+    problem = await refusal(two[HELPLINE].client().consents.record(consent_request(SHELTER.agency)))
+    assert (problem.code, problem.who) == ("consent-invalid", Who.NODE)
+    assert [field.code for field in problem.fields] == ["statement-unknown"]
 
 
 async def test_the_age_that_was_asked_is_the_age_that_is_sent(two: Federation) -> None:

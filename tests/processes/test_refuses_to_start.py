@@ -94,6 +94,12 @@ def _other_version(home: Path) -> Variables:
     return {}
 
 
+def _a_statement_that_is_none(home: Path) -> Variables:
+    (home / "statements").mkdir()
+    (home / "statements" / "x.toml").write_text("id = ")
+    return {}
+
+
 PRODUCTION = {"environment": "production", "public_url": "https://node.example.org"}
 
 CASES = [
@@ -109,6 +115,7 @@ CASES = [
     pytest.param(
         _settings(environment="production", public_url="http://node.example.org"), "TLS", id="http in production"
     ),
+    pytest.param(_a_statement_that_is_none, "statements", id="consent statement that is none"),
     pytest.param(_unmigrated, "migrate", id="database that is not migrated"),
     pytest.param(_other_version, "version", id="database of another version"),
     pytest.param(

@@ -13,7 +13,7 @@ from exchange.api.examples.inbox import INBOX
 from exchange.api.examples.node import NODE, NOT_READY
 from exchange.api.examples.referrals import REFERRALS
 from exchange.api.examples.sealing import SEALING
-from exchange.api.examples.tokens import TOKEN_ANSWER, TOKEN_FORM, TOKEN_METADATA, TOKEN_REFUSAL
+from exchange.api.examples.tokens import TOKEN_ANSWER, TOKEN_FORM, TOKEN_FORM_REFUSAL, TOKEN_METADATA, TOKEN_REFUSAL
 
 EXAMPLES: Final[Mapping[type[BaseModel], dict[str, Any]]] = {
     **CONSENTS,
@@ -34,4 +34,13 @@ def example_of(model: type[BaseModel]) -> dict[str, Any]:
     return EXAMPLES[model]
 
 
-__all__ = ["EXAMPLES", "NOT_READY", "TOKEN_ANSWER", "TOKEN_FORM", "TOKEN_METADATA", "TOKEN_REFUSAL", "example_of"]
+__all__ = [
+    "EXAMPLES",
+    "NOT_READY",
+    "TOKEN_ANSWER",
+    "TOKEN_FORM",
+    "TOKEN_FORM_REFUSAL",
+    "TOKEN_METADATA",
+    "TOKEN_REFUSAL",
+    "example_of",
+]

@@ -20,6 +20,9 @@ ANSWERED_AT: Final = "2026-11-23T02:31:40.905Z"
 RESPOND_BY: Final = "2026-11-24T02:14:07.512Z"
 EXPIRES_AT: Final = "2026-11-25T02:14:07.512Z"
 CONSENT_ENDS: Final = "2027-02-21T02:10:00.000Z"
+SENT_NUMBER: Final = 1795400047512
+ANSWER_NUMBER: Final = 1795401100905
+"""Numbers of events, which a node takes from its clock."""
 KEY: Final = "nJ0m9xqPZ2s5dVtR8yK3cW6uB1eLhA7fGo4iTQXvMzE"
 """32 bytes of nothing."""
 STATEMENT: Final = "eyJhZ2VuY3kiOiJyb3NlLWhvdXNlLXNoZWx0ZXIifQ.c2lnbmF0dXJl"

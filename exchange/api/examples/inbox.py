@@ -7,7 +7,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from exchange.api.examples import ids
-from exchange.api.examples.referrals import REFERRAL_VIEW
+from exchange.api.examples.referrals import REFERRAL_RECEIVED
 from exchange.schemas.inbox import (
     AcknowledgementRequest,
     ContactAdvice,
@@ -59,11 +59,11 @@ INBOX: Final[dict[type[BaseModel], dict[str, Any]]] = {
     OpenRequest: {"ids": [ids.ITEM, ids.OTHER_ITEM]},
     OpeningRequest: {"digest": ids.ENVELOPE, "feedback": "status"},
     OpenedItem: _OPENED,
-    OpenedItems: {"items": [_OPENED], "missing": [ids.OTHER_ITEM]},
+    OpenedItems: {"items": [_OPENED], "missing": [ids.OTHER_ITEM], "withheld": []},
     ContactAdvice: {
         "may_contact": False,
         "code": "outside-safe-times",
-        "sentence": "Do not contact her now. She said Sunday from 14:00 to 16:30 is safe.",
+        "sentence": "This is not a time that she called safe.",
         "channel": "signal",
         "at": ids.ANSWERED_AT,
         "next_window_from": "2026-11-29T06:00:00Z",
@@ -78,8 +78,5 @@ INBOX: Final[dict[type[BaseModel], dict[str, Any]]] = {
     RecallAnswerRequest: {"agreed": True},
     RefusalRequest: {"code": "cannot-open"},
     ErasureAttestationRequest: {"copies_destroyed": True},
-    ReferralAct: {
-        "referral": {**REFERRAL_VIEW, "side": "receiving", "peer": ids.HELPLINE},
-        "repeated": False,
-    },
+    ReferralAct: {"referral": REFERRAL_RECEIVED, "repeated": False},
 }

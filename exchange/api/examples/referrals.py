@@ -29,7 +29,9 @@ _FLAGS: Final[dict[str, Any]] = {
     "disclosed": False,
     "sharing_stopped": False,
     "awaiting_disclosure": False,
-    "awaiting_confirmation": True,
+    "awaiting_confirmation": False,
+    "destroyed": False,
+    "receiver_unserved": False,
     "resend": False,
 }
 REFERRAL_VIEW: Final[dict[str, Any]] = {
@@ -38,54 +40,68 @@ REFERRAL_VIEW: Final[dict[str, Any]] = {
     "peer": ids.SHELTER,
     "sector": "accommodation",
     "state": "accepted",
-    "flags": _FLAGS,
+    "flags": {**_FLAGS, "disclosed": True},
     "created_at": ids.SENT_AT,
     "updated_at": ids.ANSWERED_AT,
     "respond_by": ids.RESPOND_BY,
     "contract": ids.CONTRACT,
+    "number": ids.ANSWER_NUMBER,
+    "seen": ids.ANSWER_NUMBER,
     "attestations": [],
 }
-REFERRAL_DISCLOSED: Final[dict[str, Any]] = {
+REFERRAL_RECEIVED: Final[dict[str, Any]] = {
     **REFERRAL_VIEW,
-    "flags": {**_FLAGS, "disclosed": True, "awaiting_confirmation": False},
+    "side": "receiving",
+    "peer": ids.HELPLINE,
+    "flags": _FLAGS,
+    "created_at": ids.RECEIVED_AT,
+    "seen": ids.SENT_NUMBER,
+}
+REFERRAL_SENT: Final[dict[str, Any]] = {
+    **REFERRAL_VIEW,
+    "state": "sent",
+    "flags": {**_FLAGS, "queued": True, "delivered": False},
+    "updated_at": ids.SENT_AT,
+    "number": ids.SENT_NUMBER,
+    "seen": 0,
 }
 REFERRAL_WITHDRAWN: Final[dict[str, Any]] = {
     **REFERRAL_VIEW,
     "state": "withdrawn",
-    "flags": {**_FLAGS, "sharing_stopped": True, "awaiting_confirmation": False},
     "attestations": [
-        {"party": "own-node", "owed_since": ids.ANSWERED_AT, "done_at": ids.ANSWERED_AT},
-        {"party": "peer-node", "owed_since": ids.ANSWERED_AT},
+        {"party": party, "owed_since": ids.ANSWERED_AT} for party in ("own-node", "peer-agency", "peer-node")
     ],
 }
-_NEEDS: Final[dict[str, Any]] = {
-    "field": "needs",
-    "outcome": "allowed",
-    "stage": "offer",
-    "rule": "shelter-placement",
-    "consent_line": 0,
-    "code": "allowed",
-    "sentence": "Goes with the request.",
-}
-_ARRIVAL_WORDS: Final[dict[str, Any]] = {
-    "field": "arrival_words",
-    "outcome": "allowed",
-    "stage": "disclosure",
-    "rule": "shelter-placement",
-    "consent_line": 1,
-    "code": "allowed",
-    "sentence": "Held here, sealed, until the receiver accepts.",
-}
+
+
+def _allowed(field: str, stage: str, line: int, when: str) -> dict[str, Any]:
+    return {
+        "field": field,
+        "outcome": "allowed",
+        "stage": stage,
+        "rule": "shelter-placement",
+        "consent_line": line,
+        "code": f"in-{stage}",
+        "sentence": f"Rule `shelter-placement` lets a shelter agency see `{field}` {when}.",
+    }
+
+
+_IN_OFFER: Final = [
+    _allowed(field, "offer", 0, "with the request, before it has agreed") for field in ("needs", "age_band", "language")
+]
+_IN_DISCLOSURE: Final = [
+    _allowed(field, "disclosure", 1, "only after it accepted") for field in ("arrival_words", "safe_contact")
+]
 _WITHHELD: Final[dict[str, Any]] = {
     "field": "nationality",
     "outcome": "withheld",
     "rule": "shelter-placement",
-    "code": "not-in-rule",
-    "sentence": "The rule for shelters does not list this field. It will not be sent.",
+    "code": "not-listed",
+    "sentence": "Rule `shelter-placement` does not list `nationality` for a shelter agency: it stays with you.",
 }
 _TOLD_FIRST: Final[dict[str, Any]] = {
     "reports_to": [],
-    "freedom_of_movement": "She can leave at any time.",
+    "freedom_of_movement": "She can come and go, and leave for good.",
     "requires_documents": False,
 }
 _SAFE_CONTACT: Final[dict[str, Any]] = {
@@ -109,11 +125,11 @@ REFERRALS: Final[dict[type[BaseModel], dict[str, Any]]] = {
     ReferralPreview: {
         "allowed": True,
         "code": "allowed",
-        "sentence": "The referral may be sent. One field stays here.",
-        "fields": [_NEEDS, _ARRIVAL_WORDS, _WITHHELD],
+        "sentence": "This referral may be sent as shown.",
+        "fields": [*_IN_OFFER, *_IN_DISCLOSURE, _WITHHELD],
         "priority": "urgent",
         "respond_within_seconds": 86400,
-        "release": "confirm",
+        "release": "automatic",
         "told_first": _TOLD_FIRST,
     },
     ReferralCreated: {
@@ -125,10 +141,10 @@ REFERRALS: Final[dict[type[BaseModel], dict[str, Any]]] = {
         "respond_by": ids.RESPOND_BY,
         "expires_at": ids.EXPIRES_AT,
         "disclosure_held": True,
-        "release": "confirm",
+        "release": "automatic",
         "withheld": [_WITHHELD],
         "call_now": False,
-        "duty_contact": "+00 000 0000",
+        "duty_contact": "+00 000 0000 (synthetic)",
         "told_first": _TOLD_FIRST,
     },
     ReferralView: REFERRAL_VIEW,
@@ -139,13 +155,13 @@ REFERRALS: Final[dict[type[BaseModel], dict[str, Any]]] = {
     ReleaseAnswer: {
         "released": True,
         "code": "released",
-        "sentence": "Name and contact are on their way to the receiver.",
-        "referral": REFERRAL_DISCLOSED,
+        "sentence": "Name and contact are on their way.",
+        "referral": REFERRAL_VIEW,
     },
     DisclosureRequest: {
         "content": {"preferred_name": "Bunga", "arrival_words": "paper lantern", "safe_contact": _SAFE_CONTACT}
     },
     InformationRequest: {"content": {"expected_stay": "weeks", "interpreter": {"needed": True, "gender": "woman"}}},
     SafeContactRequest: {"safe_contact": _SAFE_CONTACT},
-    ForwardAnswer: {"referral": REFERRAL_DISCLOSED, "fields": [_ARRIVAL_WORDS]},
+    ForwardAnswer: {"referral": REFERRAL_VIEW, "fields": _IN_DISCLOSURE},
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from exchange.oauth.metadata import server_metadata
+from exchange.oauth.server import OAuthError
 
 TOKEN_FORM: Final[dict[str, Any]] = {
     "grant_type": "client_credentials",
@@ -18,8 +19,6 @@ TOKEN_ANSWER: Final[dict[str, Any]] = {
     "expires_in": 300,
     "scope": "referrals:read referrals:write",
 }
-TOKEN_REFUSAL: Final[dict[str, Any]] = {
-    "error": "invalid_client",
-    "error_description": "The client could not be authenticated.",
-}
+TOKEN_REFUSAL: Final[dict[str, Any]] = dict(OAuthError("invalid_client", "example").body)
+TOKEN_FORM_REFUSAL: Final[dict[str, Any]] = dict(OAuthError("invalid_scope", "example").body)
 TOKEN_METADATA: Final[dict[str, Any]] = dict(server_metadata("https://helpline.example"))

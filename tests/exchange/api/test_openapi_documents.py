@@ -15,7 +15,10 @@ from support.api_node import documents
 
 from exchange.api.examples import EXAMPLES
 from exchange.cli.openapi import generated, write_openapi
+from exchange.envelope.kinds import SHAPES
 from exchange.schemas.referrals import SMALLEST_REFERRAL
+from exchange.schemas.shapes import written
+from exchange.stops import RefusalCode
 
 ROOT = Path(__file__).resolve().parents[3]
 DOCUMENTS = documents()
@@ -150,6 +153,37 @@ def test_smallest_referral_is_small() -> None:
 @pytest.mark.parametrize("model", EXAMPLES, ids=lambda model: model.__name__)
 def test_example_is_valid_and_synthetic(model: type[BaseModel]) -> None:
     model.model_validate_json(json.dumps(EXAMPLES[model]))
+
+
+@operation
+def test_an_answers_example_names_every_member_that_a_node_sends(
+    document: dict[str, Any], path: str, method: str, described: dict[str, Any]
+) -> None:
+    del path, method
+    models = {model.__name__: model for model in EXAMPLES}
+    for status, response in described["responses"].items():
+        media = response["content"].get("application/json", {})
+        model = models.get(media.get("schema", {}).get("$ref", "").rpartition("/")[2])
+        if status.startswith("2") and model is not None:
+            assert media["example"] == json.loads(written(model.model_validate_json(json.dumps(media["example"]))))
+            _validator(document, media["schema"]).validate(media["example"])
+
+
+def test_a_refused_token_is_described_by_its_own_sentence() -> None:
+    refused = DOCUMENTS["agency"]["paths"]["/oauth/token"]["post"]["responses"]
+    examples = {status: refused[status]["content"]["application/json"]["example"] for status in ("400", "401")}
+    assert examples["401"]["error"] == "invalid_client"
+    assert examples["400"]["error"] == "invalid_scope"
+    assert "registered for" in examples["400"]["error_description"]
+
+
+def test_every_event_of_an_inbox_item_is_described() -> None:
+    described = DOCUMENTS["agency"]["components"]["schemas"]["InboxItem"]["properties"]["event"]["description"]
+    said = dict(re.findall(r"`([a-z-]+)`: ([^.:]+)\.", described))
+    events = {kind: {*RefusalCode, "other"} if shape.events is None else shape.events for kind, shape in SHAPES.items()}
+    assert {kind: set(re.findall(r"`([a-z-]+)`", words)) for kind, words in said.items()} == {
+        kind: words for kind, words in events.items() if words
+    }
 
 
 def test_committed_files_are_what_the_code_says() -> None:

@@ -16,6 +16,7 @@ import httpx2
 import pytest
 from support.homes import copied_home
 
+from consent import statements
 from exchange.cli.doctor import examine, tell
 from exchange.cli.examination import Federation, Finding, Level, look_at_contracts, read_federation
 from exchange.cli.examining_peers import look_at_network
@@ -79,6 +80,11 @@ def _other_roster_key(made: Made) -> None:
     (made.home / "roster.json").write_text(json.dumps(roster))
 
 
+def _a_statement_that_is_none(made: Made) -> None:
+    (made.home / "statements").mkdir()
+    (made.home / "statements" / "x.toml").write_text("id = ")
+
+
 def _suspend(made: Made) -> None:
     roster = json.loads((made.home / "roster.json").read_text())
     for member in roster["members"]:
@@ -106,6 +112,7 @@ def _suspend(made: Made) -> None:
             "Put it into",
             id="a contract in force that is not on file",
         ),
+        pytest.param(_a_statement_that_is_none, "consent statements", "Mend or remove", id="a damaged statement"),
         pytest.param(
             lambda made: (made.home / "contracts" / "x.yaml").write_text("rules: ["), "contract", "check", id="damaged"
         ),
@@ -157,6 +164,26 @@ def test_a_misspelt_variable_is_found_and_its_value_not_told(made: Made, monkeyp
     ]
     assert "EXCHANGE_DATABASE_URL?" in found[0].what_to_do
     assert "CANARY" not in str(found)
+
+
+def _about_statements(made: Made, environment: Environment) -> tuple[Level, str]:
+    found = [one for one in made.findings(environment=environment) if one.subject == "consent statements"]
+    return found[0].level, found[0].sentence + found[0].what_to_do
+
+
+def test_a_production_node_without_reviewed_statements_is_told_where_to_put_them(made: Made) -> None:
+    assert _about_statements(made, Environment.SANDBOX) == (Level.OK, "0 reviewed, 6 drafts")
+    level, told = _about_statements(made, Environment.PRODUCTION)
+    assert level is Level.WARN
+    assert str(made.home / "statements") in told
+
+    shipped = Path(statements.__file__).parent / "en" / "adult-consent.toml"
+    lines = 'status = "reviewed"\nreviewed_by = "Legal aid of Sunrise"\nreviewed_on = 2027-01-15'
+    (made.home / "statements").mkdir()
+    (made.home / "statements" / "ours.toml").write_text(
+        shipped.read_text("utf-8").replace('status = "draft-needs-local-review"', lines), "utf-8"
+    )
+    assert _about_statements(made, Environment.PRODUCTION) == (Level.OK, "1 reviewed, 5 drafts")
 
 
 def test_a_wrong_passphrase_is_found(made: Made) -> None:

@@ -182,6 +182,9 @@ def test_init_prints_the_card_and_what_comes_next(tmp_path: Path) -> None:
     assert PASSPHRASE not in made.output
 
     assert f"exchange contract adopt FILE --home {tmp_path / 'node'}" in made.output
+    # The roster comes back with both, so it comes last.
+    order = ["card.json", "contract adopt", "roster.json", "exchange doctor", "exchange serve"]
+    assert sorted(order, key=made.output.rindex) == order
     card = parse_member_card((tmp_path / "node" / "card.json").read_bytes().strip())
     for key in (card.agency_key, card.node_key):
         assert key_id(key) in made.stderr

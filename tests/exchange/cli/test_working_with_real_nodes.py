@@ -115,6 +115,19 @@ def test_a_bed_for_the_night(helpline: Laptop, shelter: Laptop) -> None:
     assert "completed" in helpline.run("referrals", "watch", "--once").output
 
 
+def test_an_answer_does_not_take_an_item_over_and_taking_it_over_answers_nothing(
+    helpline: Laptop, shelter: Laptop
+) -> None:
+    accepted, taken = (item(shelter, sent(helpline, melati(datetime.now(UTC))), "offer") for _ in range(2))
+    shelter.run("inbox", "accept", accepted)
+    assert accepted in shelter.run("inbox", "watch", "--once").output
+    shelter.run("inbox", "ack", taken)
+    assert taken not in shelter.run("inbox", "watch", "--once").output
+    assert "accepted" in shelter.run("inbox", "accept", taken).output
+    shelter.run("inbox", "show", taken)
+    shelter.run("inbox", "progress", taken, "in-service")
+
+
 def test_her_no(helpline: Laptop, shelter: Laptop) -> None:
     referral = sent(helpline, nobody_known(datetime.now(UTC)))
     offer = item(shelter, referral, "offer")

@@ -113,9 +113,11 @@ def test_a_link_to_the_main_database_is_the_main_database(tmp_path: Path, home: 
     assert codes(problems_of(home, **changed)) == ["one-database"]
 
 
-def test_loopback_needs_no_tls(home: Path) -> None:
-    for url in ("http://127.0.0.1:8080", "http://localhost:8080", "http://[::1]:8080"):
-        assert problems_of(home, public_url=url) == []
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8080", "http://localhost:8080", "http://[::1]:8080"])
+def test_a_real_node_needs_tls_also_on_this_machine_and_a_collector_does_not(home: Path, url: str) -> None:
+    assert codes(problems_of(home, public_url=url)) == ["plain-http"]
+    assert problems_of(home, public_url=url, environment=Environment.SANDBOX) == []
+    assert problems_of(home, otlp_endpoint=url) == []
 
 
 def test_a_proxy_in_front_may_be_on_another_machine(home: Path) -> None:
