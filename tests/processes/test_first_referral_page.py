@@ -18,6 +18,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -33,6 +34,7 @@ ASSIGNED: Final[Mapping[str, Callable[[Any], str]]] = {
     "CURSOR": lambda answer: str(answer["next_cursor"]),
     "DISCLOSURE": lambda answer: str(answer["items"][-1]["id"]),
 }
+LATEST_S: Final = 60
 GIVEN: Final = frozenset({"S", "HELPLINE", "SHELTER"})
 
 
@@ -134,10 +136,26 @@ def test_the_page_does_what_it_says(sandbox: dict[str, str], tmp_path: Path) -> 
     sdk, token = (adapted(block, shell) for block in blocks("python"))
     got = subprocess.run([sys.executable, "-c", token], env=shell, cwd=tmp_path, capture_output=True, check=True)
     assert len(got.stdout.decode().split(".")) == 3
-    with subprocess.Popen([sys.executable, "-c", sdk], env=shell, stdout=subprocess.PIPE, text=True) as program:
-        assert program.stdout is not None
-        until(lambda: program.stdout.readline().startswith("disclosure") or None, "her words for the door")
-        program.send_signal(signal.SIGINT)
+    assert " answer due " in printed_until("disclosure", sdk, shell)[0]
+
+
+def printed_until(word: str, program: str, shell: Mapping[str, str]) -> list[str]:
+    """What a program that goes on until Ctrl-C prints, up to the line that begins with this word."""
+    printed: list[str] = []
+    with subprocess.Popen([sys.executable, "-c", program], env=shell, stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        late = threading.Timer(LATEST_S, running.kill)
+        late.start()
+        try:
+            for line in running.stdout:
+                printed.append(line)
+                if line.startswith(word):
+                    return printed
+        finally:
+            late.cancel()
+            # Not as Ctrl-C: a shell lets what it starts in the background ignore that.
+            running.terminate()
+    raise AssertionError(f"It ended, or was ended, before it said {word}: {printed}")
 
 
 def adapted(program: str, shell: Mapping[str, str]) -> str:
