@@ -103,9 +103,8 @@ async def issue_token(request: Request) -> Response:
             answer = replayed()
     if isinstance(answer, OAuthError):
         # The caller hears that it failed; why is for whoever runs the node.
-        reason = answer.reason.replace("_", "-")
-        served.node.measurements.refused(place="token", code=reason)
-        get_logger().info("token.refused", reason=reason)
+        served.node.measurements.refused(place="token", code=answer.reason)
+        get_logger().info("token.refused", reason=answer.reason)
     return JSONResponse(dict(answer.body), status_code=answer.status, headers=dict(answer.headers))
 
 

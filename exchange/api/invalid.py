@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core.core_schema import ErrorType
 
 from exchange.schemas.problems import ProblemField
+from exchange.schemas.shapes import AGENCY_PATTERN, DIGEST_PATTERN, ID_PATTERN
 
 MOST_FIELDS = 20
 _SENTENCES = {
@@ -41,9 +42,9 @@ _CODES = {
 }
 _TIME = "Expected: RFC 3339 with an offset, such as 2026-11-23T02:10:00Z."
 _FORMS = {
-    "^[0-9a-f]{32}$": "32 lower-case hexadecimal characters",
-    "^[0-9a-f]{64}$": "64 lower-case hexadecimal characters",
-    "^[a-z0-9][a-z0-9-]{1,62}$": "2 to 63 lower-case letters, digits and dashes, such as rose-house-shelter",
+    ID_PATTERN: "32 lower-case hexadecimal characters",
+    DIGEST_PATTERN: "64 lower-case hexadecimal characters",
+    AGENCY_PATTERN: "2 to 63 lower-case letters, digits and dashes, such as rose-house-shelter",
 }
 #: What a limit is called in the context of an error, and in a sentence.
 _LIMITS = {

@@ -65,7 +65,7 @@ def show_stop(item: InboxItem) -> None:
 
 def is_stop(item: InboxItem) -> bool:
     """Whether it has nothing to open."""
-    return class_of(Kind(item.kind)) is KindClass.STOP
+    return class_of(item.kind) is KindClass.STOP
 
 
 def _show_head(item: InboxItem) -> None:

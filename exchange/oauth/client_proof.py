@@ -83,6 +83,7 @@ def check_assertion(assertion: str, client: RegisteredClient | PeerClient | None
     try:
         _check_signature(assertion, read, known)
     except AssertionRefusedError:
+        # Of an unknown client it was checked for the time that it takes.
         if known is not None:
             raise
     if known is None:

@@ -130,4 +130,4 @@ class TokenServer:
 
 def _error_answer(error: OAuth2Error) -> OAuthError:
     code = error.error if isinstance(error.error, str) and error.error in _ANSWERS else "invalid_request"
-    return OAuthError(code, error.reason if isinstance(error, UnprovenClientError) else code)
+    return OAuthError(code, error.reason if isinstance(error, UnprovenClientError) else code.replace("_", "-"))

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
 
+ID_PATTERN: Final = r"^[0-9a-f]{32}$"
+AGENCY_PATTERN: Final = r"^[a-z0-9][a-z0-9-]{1,62}$"
+DIGEST_PATTERN: Final = r"^[0-9a-f]{64}$"
+
 HexId = Annotated[
     str,
-    Field(pattern=r"^[0-9a-f]{32}$", description="An id: 32 lower-case hexadecimal characters."),
+    Field(pattern=ID_PATTERN, description="An id: 32 lower-case hexadecimal characters."),
 ]
 AgencyId = Annotated[
     str,
-    Field(pattern=r"^[a-z0-9][a-z0-9-]{1,62}$", description="The id of an agency in the federation's roster."),
+    Field(pattern=AGENCY_PATTERN, description="The id of an agency in the federation's roster."),
 ]
-Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="A SHA-256 digest in lower-case hexadecimal.")]
+Digest = Annotated[str, Field(pattern=DIGEST_PATTERN, description="A SHA-256 digest in lower-case hexadecimal.")]
 
 
 def _rfc3339(at: datetime) -> str:

@@ -12,6 +12,7 @@ from exchange.feedback import Answer, Kept
 from exchange.messages import AnswerTerms, Posting, SealedMessage, seal_answer
 from exchange.referral.lifecycle import EventName
 from exchange.schemas.inbox import ReferralAct
+from exchange.schemas.problems import ProblemField
 from exchange.storage.database import Connection
 from exchange.storage.referrals import EventRecord, ReferralRecord
 from exchange.use_cases.acting import Acting
@@ -89,3 +90,8 @@ def repeated(case: Case, name: EventName) -> EventRecord | None:
     """This side's latest word, if it is the same again."""
     own = case.own()
     return own[-1] if own and own[-1].name == name else None
+
+
+def misplaced(member: str, word: str) -> ProblemField:
+    """A member of a request that belongs to another word than the one that is said."""
+    return ProblemField(path=member, code="misplaced", sentence=f"`{member}` belongs to `{word}`, and only there.")

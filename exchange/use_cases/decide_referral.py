@@ -13,7 +13,7 @@ from exchange.referral.lifecycle import EventName, Side
 from exchange.schemas.inbox import DecisionRequest, ReferralAct
 from exchange.schemas.problems import ProblemField
 from exchange.use_cases.acting import Acting
-from exchange.use_cases.answering import repeated, say
+from exchange.use_cases.answering import misplaced, repeated, say
 from exchange.use_cases.cases import again, read_case, referral_of_item
 from exchange.use_cases.errors import InvalidError
 from exchange.use_cases.node import Node
@@ -72,8 +72,7 @@ def _wrong(request: DecisionRequest) -> Iterator[ProblemField]:
         if is_due and not is_there:
             yield ProblemField(path=member, code="needed-here", sentence=f"`{decision}` needs `{member}`.")
         if is_there and not is_due:
-            sentence = f"`{member}` belongs to `{decision}`, and only there."
-            yield ProblemField(path=member, code="misplaced", sentence=sentence)
+            yield misplaced(member, decision)
 
 
 def _invalid(*fields: ProblemField) -> InvalidError:

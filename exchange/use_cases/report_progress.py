@@ -9,9 +9,8 @@ from exchange.feedback import answer
 from exchange.referral.answers import Progress, ProgressContent
 from exchange.referral.lifecycle import EventName, Side
 from exchange.schemas.inbox import ProgressRequest, ReferralAct
-from exchange.schemas.problems import ProblemField
 from exchange.use_cases.acting import Acting
-from exchange.use_cases.answering import repeated, say
+from exchange.use_cases.answering import misplaced, repeated, say
 from exchange.use_cases.cases import again, read_case, referral_of_item
 from exchange.use_cases.errors import InvalidError
 from exchange.use_cases.node import Node
@@ -30,7 +29,7 @@ async def report_progress(node: Node, acting: Acting, item: str, request: Progre
         ConflictError: the state forbids it.
     """
     wrong = tuple(
-        ProblemField(path=member, code="misplaced", sentence=f"`{member}` belongs to `{state}`, and only there.")
+        misplaced(member, state)
         for member, state in _BELONGS.items()
         if getattr(request, member) is not None and request.state != state
     )

@@ -46,12 +46,11 @@ class Bed:
 
     @property
     def vault(self) -> AgencyVault:
-        assert self.office.vault is not None
-        return self.office.vault
+        return self.office.own_vault
 
     @property
     def identity(self) -> Identity:
-        return self.vault._identity
+        return self.office.identity
 
     async def story(self, *, feedback: str = "outcome") -> BlindStory:
         """An offer that the shelter has opened."""

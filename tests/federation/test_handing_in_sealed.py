@@ -40,8 +40,7 @@ class Desk:
 
     @property
     def identity(self) -> Identity:
-        assert self.office.vault is not None
-        return self.office.vault._identity
+        return self.office.identity
 
     async def sealed(self) -> SealedReferral:
         assert self.office.vault is not None

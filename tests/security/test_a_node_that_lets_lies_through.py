@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -22,6 +21,7 @@ import pytest_asyncio
 from support.blind_room import Room, blind_room
 from support.forgeries import aged, ahead, header_bytes, with_release
 from support.lies import TABLE, Lie
+from support.rosters import with_member, without
 
 from exchange.client.vault import DoubtfulItemError, RefusedItemError
 from exchange.demo.federation import HELPLINE, LABOUR_OFFICE
@@ -29,7 +29,7 @@ from exchange.envelope.errors import EnvelopeError
 from exchange.envelope.format import Envelope
 from exchange.envelope.header import parse_header
 from exchange.limits import DAY_MS, HOUR_MS
-from exchange.roster import Member, RosterSnapshot, Status
+from exchange.roster import RosterSnapshot, Status
 from exchange.schemas.federation import WireEnvelope
 from exchange.schemas.inbox import InboxItem, OpeningRequest, RefusalRequest
 
@@ -109,23 +109,6 @@ def _as_its_header_says(forged: Envelope) -> dict[str, Any]:
     return {name: getattr(header, name) for name in names}
 
 
-def _with(agency: str, **changes: Any) -> Callable[[RosterSnapshot], RosterSnapshot]:
-    def change(roster: RosterSnapshot) -> RosterSnapshot:
-        members: dict[str, Member] = dict(roster.members)
-        members[agency] = members[agency].model_copy(update=changes)
-        return replace(roster, members=MappingProxyType(members))
-
-    return change
-
-
-def _without(agency: str) -> Callable[[RosterSnapshot], RosterSnapshot]:
-    def change(roster: RosterSnapshot) -> RosterSnapshot:
-        members = {name: member for name, member in roster.members.items() if name != agency}
-        return replace(roster, members=MappingProxyType(members))
-
-    return change
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def node(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LyingNode]:
     async with blind_room(tmp_path_factory.mktemp("room")) as room:
@@ -160,23 +143,24 @@ async def test_6_an_offer_that_is_listed_as_having_come_in_time(node: LyingNode)
 
 
 async def test_7_a_sender_that_is_in_no_roster_of_the_softwares(node: LyingNode) -> None:
-    with node.believing(_without(HELPLINE.agency)):
+    with node.believing(lambda roster: without(roster, HELPLINE.agency)):
         await node.is_refused(node.room.scene.liar.forward(), 7, "unknown-sender")
 
 
 @pytest.mark.parametrize("status", [Status.SUSPENDED, Status.LEFT])
 async def test_7_a_sender_that_is_no_active_member(node: LyingNode, status: Status) -> None:
-    with node.believing(_with(HELPLINE.agency, status=status)):
+    with node.believing(lambda roster: with_member(roster, HELPLINE.agency, status=status)):
         await node.is_refused(node.room.scene.liar.forward(), 7, "not-in-good-standing")
 
 
 async def test_7_a_real_member_and_an_invented_person(node: LyingNode) -> None:
-    with node.believing(_with(HELPLINE.agency, synthetic=False)):
+    with node.believing(lambda roster: with_member(roster, HELPLINE.agency, synthetic=False)):
         await node.is_refused(node.room.scene.liar.forward(), 7, "synthetic-mixed")
 
 
 async def test_7_a_sender_that_has_another_key_by_now(node: LyingNode) -> None:
-    with node.believing(_with(HELPLINE.agency, agency_key=node.room.scene.other.agency_key.public)):
+    another = node.room.scene.other.agency_key.public
+    with node.believing(lambda roster: with_member(roster, HELPLINE.agency, agency_key=another)):
         await node.is_refused(node.room.scene.liar.forward(), 7, "unknown-key")
 
 

@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -31,6 +30,7 @@ from support.refusals import (
     statements_of,
     watched,
 )
+from support.rosters import with_member, without
 
 from exchange.demo.federation import HELPLINE, LABOUR_OFFICE, SHELTER
 from exchange.envelope.format import Envelope
@@ -232,9 +232,7 @@ def _other_world(node: Node, change: Callable[[World], World]) -> Iterator[None]
 
 
 def _with_member(world: World, agency: str, **changes: Any) -> World:
-    members = dict(world.roster.members)
-    members[agency] = members[agency].model_copy(update=changes)
-    return replace(world, roster=replace(world.roster, members=MappingProxyType(members)))
+    return replace(world, roster=with_member(world.roster, agency, **changes))
 
 
 def _with_status(world: World, agency: str, status: Status) -> World:
@@ -242,5 +240,4 @@ def _with_status(world: World, agency: str, status: Status) -> World:
 
 
 def _without(world: World, agency: str) -> World:
-    members = {name: member for name, member in world.roster.members.items() if name != agency}
-    return replace(world, roster=replace(world.roster, members=MappingProxyType(members)))
+    return replace(world, roster=without(world.roster, agency))

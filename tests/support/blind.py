@@ -13,7 +13,7 @@ from support.federation import Federation, TestNode
 from support.people import consent_request, referral_request
 
 from exchange.client import AgencyClient
-from exchange.client.vault import AgencyVault
+from exchange.client.vault import AgencyVault, Identity
 from exchange.schemas.inbox import DecisionRequest, InboxItem, OpenedItem, ProgressRequest
 from exchange.schemas.referrals import ReferralCreated, ReferralRequest, ReferralView
 
@@ -31,6 +31,17 @@ class Office:
         """The software of the agency of this node."""
         client = node.client()
         return cls(node, client, node.vault(client) if node.agency_home != node.home else None)
+
+    @property
+    def own_vault(self) -> AgencyVault:
+        """Of an office that holds its keys itself."""
+        assert self.vault is not None
+        return self.vault
+
+    @property
+    def identity(self) -> Identity:
+        """Its keys, and what it believes about the others."""
+        return self.own_vault._identity
 
     async def refer(self, request: ReferralRequest) -> ReferralCreated:
         return await (self.vault.refer(request) if self.vault else self.client.referrals.send(request))

@@ -35,12 +35,11 @@ class Room:
 
     @property
     def vault(self) -> AgencyVault:
-        assert self.office.vault is not None
-        return self.office.vault
+        return self.office.own_vault
 
     @property
     def identity(self) -> Identity:
-        return self.vault._identity
+        return self.office.identity
 
     async def arrived(self, envelope: Envelope | dict[str, Any]) -> InboxItem:
         """Signed for by the node, and listed."""
@@ -100,8 +99,7 @@ async def blind_room(folder: Path) -> AsyncIterator[Room]:
         for referral in (ids[0], ids[1], ids[3]):
             await office.open(referral, "offer")
         await office.decide(ids[1], DecisionRequest(decision="accepted"))
-        assert office.vault is not None
-        case = office.vault._identity.store.case(ids[1])
+        case = office.identity.store.case(ids[1])
         assert case is not None
         scene = Scene(liar, other, ids[0], ids[1], case.acceptances[0], ids[2], ids[3], {}, offer, others_offer)
         yield Room(together, scene, office)

@@ -69,7 +69,7 @@ async def open_sealed(identity: Identity, client: AgencyClient, item: InboxItem)
         VaultError: `nothing-inside` for a stop; `key-not-here`; `destroyed`.
         ProblemError: the node refuses: no such item, or destroyed.
     """
-    if class_of(Kind(item.kind)) is KindClass.STOP:
+    if class_of(item.kind) is KindClass.STOP:
         raise VaultError("nothing-inside", "A stop has nothing to open: `kind` and `event` say all of it.")
     wire = await client.inbox.sealed(item.id)
     taken = identity.store.taken(item.id)
@@ -195,7 +195,7 @@ def _opened_again(item: InboxItem, wire: WireEnvelope, taken: Taken) -> OpenedIt
 
 
 def _view(item: InboxItem, content: bytes, digest: str) -> OpenedItem:
-    if class_of(Kind(item.kind)) is KindClass.ANSWER:
+    if class_of(item.kind) is KindClass.ANSWER:
         return OpenedItem(item=item, answer=json.loads(content), digest=digest)
     body = ForwardBody.from_bytes(content)
     return OpenedItem(item=item, client_code=body.content.client_code, content=body.content, digest=digest)
