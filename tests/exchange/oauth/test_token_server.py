@@ -75,6 +75,16 @@ def test_an_agency_may_use_what_its_library_can(
     assert isinstance(server.issue(form_with(assertion), client, now=NOW), TokenResponse)
 
 
+def test_the_old_name_of_an_algorithm_proves_nothing_by_itself(
+    server: TokenServer, client: RegisteredClient, signer: Signer, p256: ECKey
+) -> None:
+    """A bad signature under it is refused, and so is a key that is no Ed25519."""
+    assertion = unsigned(signer, {"alg": "EdDSA"}, b"s" * 64)
+    refused(server.issue(form_with(assertion), client, now=NOW), "signature")
+    other = RegisteredClient.from_jwks(CLIENT, jwks_of(p256), CLIENT_SCOPES)
+    refused(server.issue(form_with(assertion), other, now=NOW), "algorithm-or-key")
+
+
 def test_a_peer_has_one_name_for_its_algorithm(server: TokenServer, peer: PeerClient, node_key: SigningKey) -> None:
     made = read_compact(make_assertion(PEER, ISSUER, sign_with_seed(bytes(node_key)), now=NOW), at_most=8192)
     renamed = write_compact({**made.header, "alg": "EdDSA"}, made.claims, sign_with_seed(bytes(node_key)))
