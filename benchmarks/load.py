@@ -29,6 +29,9 @@ LONGEST_S: Final = 90
 WORKS_WITHIN_S: Final = 60
 ACTOR: Final = "w-bench"
 
+Handed = Callable[[], Awaitable[asyncio.Future[None]]]
+"""Hands in one referral; what it answers is done when the receiver's client has opened it."""
+
 
 class Load:
     """The two agencies' own systems."""
@@ -173,15 +176,32 @@ class Load:
         return done / (time.perf_counter() - started)
 
     async def end_to_end(self, count: int, in_flight: int) -> tuple[float, dict[str, float]]:
-        """From handed in to opened: so many a second, and milliseconds of the way."""
+        """So many a second, and milliseconds from handed in to opened. The next begins when one is opened."""
+
+        async def until_opened(one: Handed) -> None:
+            await (await one())
+
+        return await self._by_callers(count, in_flight, until_opened)
+
+    async def by_callers(self, count: int, callers: int) -> tuple[float, dict[str, float]]:
+        """The same, handed in by callers who go on when they are answered, as systems of helplines do."""
+
+        async def until_answered(one: Handed) -> None:
+            await one()
+
+        return await self._by_callers(count, callers, until_answered)
+
+    async def _by_callers(
+        self, count: int, callers: int, caller: Callable[[Handed], Awaitable[None]]
+    ) -> tuple[float, dict[str, float]]:
         left = iter(range(count))
 
-        def workers(one: Callable[[], Awaitable[None]]) -> list[Awaitable[None]]:
+        def workers(one: Handed) -> list[Awaitable[None]]:
             async def work() -> None:
                 for _ in left:
-                    await one()
+                    await caller(one)
 
-            return [work() for _ in range(in_flight)]
+            return [work() for _ in range(callers)]
 
         started = time.perf_counter()
         ways = await self._to_opened(count, workers, LONGEST_S)
@@ -194,7 +214,7 @@ class Load:
         """
         slot = 1 / a_second
 
-        def due(one: Callable[[], Awaitable[None]]) -> list[Awaitable[None]]:
+        def due(one: Handed) -> list[Awaitable[None]]:
             async def at(moment: float) -> None:
                 await asyncio.sleep(moment)
                 await one()
@@ -204,10 +224,7 @@ class Load:
         return percentiles(await self._to_opened(count, due, count * slot + LONGEST_S))
 
     async def _to_opened(
-        self,
-        count: int,
-        spread: Callable[[Callable[[], Awaitable[None]]], list[Awaitable[None]]],
-        longest_s: float,
+        self, count: int, spread: Callable[[Handed], list[Awaitable[None]]], longest_s: float
     ) -> list[float]:
         """Milliseconds of each way; `spread` says when each begins."""
         opened: dict[str, asyncio.Future[None]] = {}
@@ -216,13 +233,12 @@ class Load:
         def when_opened(referral: str) -> asyncio.Future[None]:
             return opened.setdefault(referral, asyncio.get_running_loop().create_future())
 
-        async def one() -> None:
+        async def one() -> asyncio.Future[None]:
             started = time.perf_counter()
             # It may be opened before its sender has read the answer.
-            referral = await self.hand_in()
-            await when_opened(referral)
-            del opened[referral]
-            ways.append((time.perf_counter() - started) * 1000)
+            found = when_opened(await self.hand_in())
+            found.add_done_callback(lambda _: ways.append((time.perf_counter() - started) * 1000))
+            return found
 
         async def open_all() -> None:
             done = 0

@@ -2,7 +2,9 @@
 
 Rules:
 
-* End to end: handed in over the API with all gates on, opened by the receiver's client, durable on both sides.
+* End to end: handed in over the API with all gates on, opened by the receiver's client, durable on both sides; so many
+  in flight that the next is handed in when one is opened. By callers: so many systems, and each hands in its next one
+  when it is answered.
 * The limit is measured between the measurements, so that both saw the same machine; every figure is a median.
 * On PostgreSQL the limit is the same one, on SQLite files.
 """
@@ -45,6 +47,8 @@ class Figures:
     opened: list[float] = field(default_factory=list)
     end_to_end: dict[int, list[float]] = field(default_factory=dict)
     ways: dict[int, list[dict[str, float]]] = field(default_factory=dict)
+    by_callers: list[float] = field(default_factory=list)
+    callers_ways: list[dict[str, float]] = field(default_factory=list)
     limits: list[float] = field(default_factory=list)
     cpu_ms: list[dict[str, float]] = field(default_factory=list)
     resident_mib: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -52,7 +56,7 @@ class Figures:
     def summary(self) -> dict[str, Any]:
         """The medians."""
         limit, end_to_end = statistics.median(self.limits), statistics.median(self.end_to_end[IN_FLIGHT])
-        delivered = statistics.median(self.delivered)
+        delivered, by_callers = statistics.median(self.delivered), statistics.median(self.by_callers)
         return {
             "rounds": len(self.delivered),
             "handed_in_per_s": round(statistics.median(self.handed_in)),
@@ -62,6 +66,7 @@ class Figures:
             "limit_per_s": round(limit),
             "ratio_end_to_end": round(end_to_end / limit, 3),
             "ratio_delivery": round(delivered / limit, 3),
+            "callers": {"per_s": round(by_callers), "ratio": round(by_callers / limit, 3)} | medians(self.callers_ways),
             "in_flight": {
                 str(number): {"per_s": round(statistics.median(self.end_to_end[number]))} | medians(self.ways[number])
                 for number in sorted(self.end_to_end)
@@ -116,13 +121,17 @@ async def _rounds(database: str, figures: Figures, pair: Pair, limit: Callable[[
         await _end_to_end(figures, load, END_TO_END, IN_FLIGHT)
         after = pair.cpu_seconds()
         figures.cpu_ms.append({name: (after[name] - before[name]) / END_TO_END * 1000 for name in before})
+        figures.limits.append(await limit())
+        per_second, ways = await load.by_callers(END_TO_END, IN_FLIGHT)
+        figures.by_callers.append(per_second)
+        figures.callers_ways.append(ways)
         for in_flight, count in FEWER.items():
             await _end_to_end(figures, load, count, in_flight)
         tell(
             f"{database} {number}/{ROUNDS}: {figures.handed_in[-1]:.0f} handed in/s, "
             f"{figures.delivered[-1]:.0f} delivered/s, {figures.opened[-1]:.0f} opened/s, "
-            f"{figures.end_to_end[IN_FLIGHT][-1]:.0f} end to end/s; "
-            f"limit {figures.limits[-2]:.0f} and {figures.limits[-1]:.0f}/s"
+            f"{figures.end_to_end[IN_FLIGHT][-1]:.0f} end to end/s, {per_second:.0f} by callers; "
+            f"limit {' '.join(f'{one:.0f}' for one in figures.limits[-3:])}/s"
         )
     load.close()
 
