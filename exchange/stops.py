@@ -47,6 +47,10 @@ _TERMS: Final[dict[Kind, type[Term] | None]] = {
 }
 
 
+TAKES_BACK: Final = (Kind.WITHDRAWAL, Kind.RECALL, Kind.ENTERED_IN_ERROR)
+"""The stops of which somebody waits to hear that they have arrived. The others attest, or refuse."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stop:
     """One stop. `term` is the `event` of its header."""

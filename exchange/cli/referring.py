@@ -154,6 +154,7 @@ def withdraw(
     say(f"Her no ({answer.form}) is stored and on its way to {len(answer.referrals)} referral(s).", style="green")
     for view in answer.referrals:
         say(_line("withdrawal", view))
+        say(f"  Whether it has reached {view.peer}: exchange referrals show {view.id}", style="dim")
 
 
 def decisions_table(title: str, fields: Sequence[FieldDecision]) -> None:
@@ -203,6 +204,13 @@ def _show_view(view: ReferralView) -> None:
             "The held disclosure is gone. Confirm the plan with her, then hand in a fresh one: "
             f"exchange referrals disclosure {view.id} FILE"
         )
+    for stop in view.stops or ():
+        if stop.delivered_at is not None:
+            say(f"  {stop.kind}: has reached {view.peer} {stop.delivered_at:%Y-%m-%d %H:%M} UTC")
+        else:
+            advise(
+                f"{stop.kind}: {view.peer} does not know it yet. It goes by itself; where it matters now, telephone."
+            )
     for attestation in view.attestations:
         done = f"attested {attestation.done_at:%Y-%m-%d %H:%M} UTC" if attestation.done_at else "owed"
         say(f"  destruction by {attestation.party}: {done}")

@@ -122,8 +122,8 @@ class ReferralFlags(Strict):
     """Local facts that are not part of the state both nodes share."""
 
     queued: bool = False
-    """The offer waits to be delivered. Of what follows it, her no included, this says nothing: that goes by itself,
-    however long the other node is away."""
+    """The offer waits to be delivered. Of what follows it this says nothing: that goes by itself, however long the
+    other node is away. Whether her no has arrived stands in `stops`."""
     delivered: bool = False
     """The receiver's node signed for the offer."""
     overdue: bool = False
@@ -157,6 +157,17 @@ class Attestation(Strict):
     """When the statement was made here, or arrived here. Absent: it is still owed."""
 
 
+class StopSent(Strict):
+    """Her no, a recall or an entry in error, on its way to the other node."""
+
+    kind: Literal["withdrawal", "recall", "entered-in-error"]
+    """Her no in any of its forms; the sender takes the referral back; it was made by mistake."""
+    made_at: Timestamp
+    delivered_at: Timestamp | None = None
+    """When the other node signed for it. Absent: nobody there knows of it yet. It goes again until it is signed for; do
+    not wait for it where it matters now: telephone."""
+
+
 class ReferralView(Strict):
     """State and flags; never content, which the referring node cannot read."""
 
@@ -178,6 +189,9 @@ class ReferralView(Strict):
     """The other side's highest number that was processed: the most that such software may say it has seen."""
     attestations: tuple[Attestation, ...] = ()
     """After `erase`: who owes a signed word, and who has given it."""
+    stops: tuple[StopSent, ...] | None = None
+    """What was sent to stop it, oldest first: in the answer to her no, and where one referral is read. Absent
+    elsewhere."""
 
 
 class ReferralChange(Strict):

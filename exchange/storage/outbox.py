@@ -46,6 +46,15 @@ class OutgoingRecord(NamedTuple):
     consent_receipt: str | None = None
 
 
+class SentRecord(NamedTuple):
+    """An envelope, and what has become of it."""
+
+    kind: str
+    status: str
+    created_at: int
+    settled_at: int | None
+
+
 @dataclass(frozen=True, slots=True)
 class Settlement:
     """What became of one envelope."""
@@ -183,6 +192,13 @@ def queued_of(conn: Connection, referral: str) -> list[OutgoingRecord]:
     """Everything about a referral that waits to leave; it does so to the end of the transaction."""
     queued = select(*_COLUMNS).where(OUTBOX.c.referral == referral, OUTBOX.c.status == "queued")
     return [OutgoingRecord(*row) for row in conn.execute(queued.order_by(OUTBOX.c.id).with_for_update())]
+
+
+def sent_of(conn: Connection, referral: str, kinds: Iterable[str]) -> list[SentRecord]:
+    """What was made of these kinds for a referral, oldest first."""
+    columns = OUTBOX.c.kind, OUTBOX.c.status, OUTBOX.c.created_at, OUTBOX.c.settled_at
+    query = select(*columns).where(OUTBOX.c.referral == referral, OUTBOX.c.kind.in_(list(kinds)))
+    return [SentRecord(*row) for row in conn.execute(query.order_by(OUTBOX.c.seq))]
 
 
 def peers_waited_for(conn: Connection) -> frozenset[str]:

@@ -30,6 +30,7 @@ from exchange.envelope.wire import base64url, from_base64url, is_code
 from exchange.limits import LIMITS, SECOND_MS
 from exchange.roster import Member, standing_allows
 from exchange.schemas.federation import BatchAnswer, ItemAnswer
+from exchange.stops import TAKES_BACK
 from exchange.storage.database import Connection
 from exchange.storage.outbox import (
     OutgoingRecord,
@@ -173,8 +174,11 @@ async def settle(
     def commit(conn: Connection) -> None:
         settled = settle_envelopes(conn, settlements, at)
         items = [item for item, _ in answered if item.id in settled]
-        offers = [item.referral for item in items if item.kind == Kind.OFFER and receipts[item.id] is not None]
+        arrived = [item for item in items if receipts[item.id] is not None]
+        offers = [item.referral for item in arrived if item.kind == Kind.OFFER]
         change_each(node, conn, offers, what="delivered", adjust=lambda record: _reached(record, at))
+        stopped = [item.referral for item in arrived if item.kind in TAKES_BACK]
+        change_each(node, conn, stopped, what="stop-delivered", adjust=lambda record: record)
         for item in items:
             if receipts[item.id] is None:
                 _refused(node, conn, item)

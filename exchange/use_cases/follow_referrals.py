@@ -8,12 +8,11 @@ from exchange.schemas.referrals import ReferralChange, ReferralChanges, Referral
 from exchange.schemas.shapes import from_millis
 from exchange.storage import referrals
 from exchange.storage.database import Connection
-from exchange.storage.referrals import AttestationRecord, EventRecord, ReferralRecord
 from exchange.use_cases.node import Node
 from exchange.use_cases.poll_inbox import read_cursor
 from exchange.use_cases.refusals import not_found
 from exchange.use_cases.transitions import as_events, shared_state
-from exchange.use_cases.views import referral_view
+from exchange.use_cases.views import referral_view, whole_view
 
 PAGE = 100
 
@@ -25,19 +24,20 @@ async def read_referral(node: Node, referral: str, unit: str | None) -> Referral
         NotFoundError: there is none, or this branch may not see it.
     """
 
-    def read(conn: Connection) -> tuple[ReferralRecord | None, list[EventRecord], list[AttestationRecord]]:
+    def read(conn: Connection) -> ReferralView | None:
         record = referrals.load_referral(conn, referral, unit)
         if record is None:
-            return None, [], []
-        return record, referrals.events_of(conn, [referral])[referral], referrals.attestations_of(conn, referral)
+            return None
+        if record.closed_at is None:
+            # An expiry is computed, not sent: it holds from its moment on, whether or not the clock-keeper came by.
+            events = as_events(referrals.events_of(conn, [referral])[referral])
+            record = record._replace(state=shared_state(record, events, node.clock()).value)
+        return whole_view(conn, record)
 
-    record, events, attestations = await node.database.read(read)
-    if record is None:
+    view = await node.database.read(read)
+    if view is None:
         raise not_found()
-    if record.closed_at is None:
-        # An expiry is computed, not sent: it holds from its moment on, whether or not the clock-keeper came by.
-        record = record._replace(state=shared_state(record, as_events(events), node.clock()).value)
-    return referral_view(record, attestations)
+    return view
 
 
 async def list_changes(node: Node, cursor: str | None, wait: float, unit: str | None) -> ReferralChanges:

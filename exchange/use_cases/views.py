@@ -8,12 +8,28 @@ from typing import Literal, cast
 from contracts.vocabulary import Sector
 from exchange.hand_in import field_decisions, told_first
 from exchange.referral.lifecycle import State
-from exchange.schemas.referrals import Attestation, ReferralFlags, ReferralView
+from exchange.schemas.referrals import Attestation, ReferralFlags, ReferralView, StopSent
 from exchange.schemas.shapes import from_millis
-from exchange.storage.referrals import AttestationRecord, ReferralRecord
+from exchange.stops import TAKES_BACK
+from exchange.storage.database import Connection
+from exchange.storage.outbox import sent_of
+from exchange.storage.referrals import AttestationRecord, ReferralRecord, attestations_of
 from exchange.storage.unserved import WAITING
 
-__all__ = ["field_decisions", "referral_view", "told_first"]
+__all__ = ["field_decisions", "referral_view", "told_first", "whole_view"]
+
+
+def whole_view(conn: Connection, record: ReferralRecord) -> ReferralView:
+    """A referral without content, with everything that is owed and everything that was sent to stop it."""
+    stops = tuple(
+        StopSent(
+            kind=cast("Literal['withdrawal', 'recall', 'entered-in-error']", sent.kind),
+            made_at=from_millis(sent.created_at),
+            delivered_at=from_millis(sent.settled_at) if sent.status == "delivered" and sent.settled_at else None,
+        )
+        for sent in sent_of(conn, record.id, (kind.value for kind in TAKES_BACK))
+    )
+    return referral_view(record, attestations_of(conn, record.id)).model_copy(update={"stops": stops})
 
 
 def referral_view(record: ReferralRecord, attestations: Iterable[AttestationRecord] = ()) -> ReferralView:

@@ -29,7 +29,6 @@ from exchange.storage.database import Connection
 from exchange.storage.errors import StorageUnavailableError
 from exchange.storage.referrals import (
     ReferralRecord,
-    attestations_of,
     events_of,
     load_referral,
     owe_attestation,
@@ -45,7 +44,7 @@ from exchange.use_cases.node import Node
 from exchange.use_cases.refusals import impossible_step, not_found
 from exchange.use_cases.stopping import stop_referral, take_back
 from exchange.use_cases.transitions import as_events
-from exchange.use_cases.views import referral_view
+from exchange.use_cases.views import whole_view
 
 _OWED_BY_OTHERS = ("own-node", "peer-node", "peer-agency")
 _OWED_HERE = ("own-node", "own-agency")
@@ -94,7 +93,7 @@ async def _withdraw(node: Node, acting: Acting, request: WithdrawalRequest, keep
         audit(conn, node, acting, f"withdrawn-{request.form}", ids)
         answer = WithdrawalAnswer(
             form=request.form,
-            referrals=tuple(referral_view(record, attestations_of(conn, record.id)) for record in records),
+            referrals=tuple(whole_view(conn, record) for record in records),
             destroyed_at=_destroyed_at(request.form, records),
         )
         keep(conn, answer, None)

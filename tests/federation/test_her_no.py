@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import TypeVar
 
 import pytest
@@ -15,9 +16,11 @@ from contracts.vocabulary import WithdrawalForm
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.roster import Member, Status
 from exchange.schemas.inbox import DecisionRequest, ProgressRequest, RecallAnswerRequest
+from exchange.schemas.referrals import ReferralView
 from exchange.storage.errors import StorageBusyError
 from exchange.storage.tables import ATTESTATION
 from exchange.use_cases.maintain import maintain
+from exchange.use_cases.node import as_datetime
 
 T = TypeVar("T")
 
@@ -26,6 +29,12 @@ async def attested(story: Story, *, at_sender: bool) -> dict[str, bool]:
     """Who owes a word that it is destroyed, and who has given it."""
     found = await story.rows(ATTESTATION, at=story.sender if at_sender else story.receiver)
     return {row["party"]: row["done_at"] is not None for row in found}
+
+
+def stops_of(view: ReferralView) -> list[tuple[str, bool]]:
+    """What was sent to stop it, and whether the other node has signed for it."""
+    assert view.stops is not None
+    return [(stop.kind, stop.delivered_at is not None) for stop in view.stops]
 
 
 async def soon(ask: Callable[[], Awaitable[T]]) -> T:
@@ -413,3 +422,49 @@ async def test_queued_is_about_the_offer_and_not_about_her_no(two: Federation) -
     assert (await story.outgoing())["withdrawal"] == ["queued"]
     flags = await story.flags()
     assert (flags.queued, flags.delivered) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "said_to_receiver"),
+    [("withdrawal", False), ("withdrawal", True), ("recall", False), ("entered-in-error", False)],
+    ids=lambda value: str(value).lower(),
+)
+async def test_a_stop_is_shown_as_not_delivered_until_the_other_node_has_signed_for_it(
+    on_both: Federation, kind: str, said_to_receiver: bool
+) -> None:
+    two = on_both
+    story = await begin(two)
+    await (await begin(two)).decides("accepted")  # both know each other's cards
+    client = story.helps if said_to_receiver else story.asks
+    assert stops_of(await client.referrals.read(story.id)) == []
+    before = as_datetime(two.clock())
+    two.network.answers_lost = True
+    match kind:
+        case "recall":
+            await story.asks.referrals.recall(story.id)
+        case "entered-in-error":
+            await story.asks.referrals.enter_in_error(story.id)
+        case _:
+            (view,) = (await client.withdrawals.of_referral(story.id, WithdrawalForm.STOP_SERVICE)).referrals
+            assert stops_of(view) == [(kind, False)]
+    await two.travel()
+    # It has arrived, but nobody here knows that.
+    assert stops_of(await client.referrals.read(story.id)) == [(kind, False)]
+    assert "stop-delivered" not in await story.changes()
+    two.network.answers_lost = False
+    await story.later(hours=1)
+    view = await client.referrals.read(story.id)
+    assert stops_of(view) == [(kind, True)]
+    (stop,) = view.stops or ()
+    assert before <= stop.made_at <= (stop.delivered_at or before) - timedelta(hours=1)
+    # The referring side follows changes; the receiving side has its inbox.
+    assert ("stop-delivered" in await story.changes()) is not said_to_receiver
+
+
+async def test_a_stop_that_never_arrived_is_never_shown_as_delivered(two: Federation) -> None:
+    story = await begin(two)
+    two.leave(SHELTER)
+    await story.says_no("stop-service")
+    await story.later(hours=24 * 401)
+    assert (await story.outgoing())["withdrawal"] == ["expired"]
+    assert stops_of(await story.asks.referrals.read(story.id)) == [("withdrawal", False)]

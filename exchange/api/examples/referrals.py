@@ -68,6 +68,7 @@ REFERRAL_SENT: Final[dict[str, Any]] = {
 REFERRAL_WITHDRAWN: Final[dict[str, Any]] = {
     **REFERRAL_VIEW,
     "state": "withdrawn",
+    "stops": [{"kind": "withdrawal", "made_at": ids.ANSWERED_AT}],
     "attestations": [
         {"party": party, "owed_since": ids.ANSWERED_AT} for party in ("own-node", "peer-agency", "peer-node")
     ],
@@ -147,7 +148,7 @@ REFERRALS: Final[dict[type[BaseModel], dict[str, Any]]] = {
         "duty_contact": "+00 000 0000 (synthetic)",
         "told_first": _TOLD_FIRST,
     },
-    ReferralView: REFERRAL_VIEW,
+    ReferralView: {**REFERRAL_VIEW, "stops": []},
     ReferralChanges: {
         "items": [{"cursor": "184", "what": "accepted", "at": ids.ANSWERED_AT, "referral": REFERRAL_VIEW}],
         "next_cursor": "184",

@@ -131,7 +131,16 @@ def test_an_answer_does_not_take_an_item_over_and_taking_it_over_answers_nothing
 def test_her_no(helpline: Laptop, shelter: Laptop) -> None:
     referral = sent(helpline, nobody_known(datetime.now(UTC)))
     offer = item(shelter, referral, "offer")
-    assert "stored" in helpline.run("withdraw", "--referral", referral, "--form", "erase").output
+    said = helpline.run("withdraw", "--referral", referral, "--form", "erase").output
+    assert "stored" in said
+    assert f"exchange referrals show {referral}" in said
+    for _ in range(100):
+        followed = helpline.run("referrals", "show", referral).output
+        if "withdrawal: has reached" in followed:
+            break
+        assert "does not know it yet" in followed
+        time.sleep(0.1)
+    assert "does not know it yet" not in followed
     for _ in range(100):
         shown = CliRunner().invoke(app, ["inbox", "show", offer, "--home", str(shelter.home)])
         if shown.exit_code:
