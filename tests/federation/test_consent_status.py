@@ -10,8 +10,9 @@ from typing import Any
 from sqlalchemy import select
 from support.federation import Federation
 from support.people import consent_request, referral_request
-from support.stories import Story, begin, refusal, to_the_embassy
+from support.stories import Story, begin, her_content, now_of, plan, refusal, safe_contact, to_the_embassy
 
+from contracts.vocabulary import Group
 from exchange.demo.federation import EMBASSY, HELPLINE, SHELTER
 from exchange.envelope.statements import ConsentStatus, parse_statement, sign_statement
 from exchange.envelope.wire import from_base64url, to_base64url
@@ -104,6 +105,32 @@ async def test_after_a_known_end_nothing_opens_and_no_later_word_undoes_it(two: 
     two.leave(HELPLINE)
     assert (await refusal(story.helps.inbox.open(item))).code == "consent-ended"
     assert asked(two) == 1
+
+
+async def test_where_her_newest_plan_must_not_be_opened_nobody_is_advised_by_an_older_one(two: Federation) -> None:
+    """She has told her agency that nobody may call any more, and then took back that she can be reached at all."""
+    story = await begin(two, content=her_content(two, safe_contact=plan(now_of(two))))
+    await story.decides("accepted")
+    offer = await story.offer()
+    assert (await story.helps.inbox.contact_advice(offer)).may_contact
+    two.network.answers_lost = True
+    newest = safe_contact(now_of(two), who_initiates="neither", channels=[], safe_times=[])
+    await story.asks.referrals.update_safe_contact(story.id, newest)
+    await two.travel(rounds=1)
+    two.network.answers_lost = False
+    assert (await story.helps.inbox.contact_advice(offer)).code == "nobody-initiates"
+    await _is_not_to_be_reached(story)
+    await story.later(hours=2)
+    assert (await story.opened("disclosure")).content is not None
+    assert (await refusal(story.helps.inbox.contact_advice(offer))).code == "consent-ended"
+
+
+async def _is_not_to_be_reached(story: Story) -> None:
+    """She takes back her contact plan: the newest is taken back too, and had arrived already."""
+    (line,) = (await story.asks.consents.read(story.consent)).record.provisions
+    less = line.model_copy(update={"groups": line.groups - {Group.CONTACT}})
+    await story.asks.consents.narrow(story.consent, (less,))
+    assert "update" not in await story.outgoing()
 
 
 async def test_an_open_that_was_not_answered_shows_nothing_once_another_was_told_of_the_end(two: Federation) -> None:
