@@ -32,7 +32,8 @@ def take_back(node: Node, conn: Connection, record: ReferralRecord, name: EventN
     if name in {EventName.STOP_SERVICE, EventName.ERASE}:
         give_up(conn, record.id, [Kind.INFORMATION_REQUEST.value], node.clock())
         delete_queued(conn, record.id, ANSWERS)
-    unsent = delete_queued(conn, record.id, FORWARDS)
+    unsent = delete_queued(conn, record.id, [Kind.DISCLOSURE.value])
+    delete_queued(conn, record.id, FORWARDS)
     if unsent and remove_events(conn, record.id, unsent) and record.disclosed_at is not None:
         return record._replace(disclosed_at=None)
     return record
