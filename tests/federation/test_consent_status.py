@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
 from sqlalchemy import select
 from support.federation import Federation
 from support.people import consent_request, referral_request
@@ -18,13 +20,15 @@ from exchange.envelope.statements import ConsentStatus, parse_statement, sign_st
 from exchange.envelope.wire import from_base64url, to_base64url
 from exchange.roster import Member
 from exchange.schemas.consents import ConsentRequest
-from exchange.schemas.federation import ConsentStatusAnswer, ReceiptStatus
+from exchange.schemas.federation import ConsentStatusAnswer, ConsentStatusRequest, ReceiptStatus
 from exchange.schemas.referrals import ReferralRequest
 from exchange.schemas.shapes import to_millis
 from exchange.storage.tables import OUTBOX
+from exchange.use_cases import consent_status
 from exchange.use_cases.acting import Acting
 from exchange.use_cases.consent_status import digest_of
 from exchange.use_cases.open_items import open_items
+from exchange.use_cases.precedence import COSTLY, SLICE
 
 HOUR_MS = 3_600_000
 ACTING = Acting("system", "w-1")
@@ -285,3 +289,34 @@ async def test_a_forged_word_is_no_word(two: Federation) -> None:
         assert opened.consent_checked_at is not None
         ages.append(two.clock() - to_millis(opened.consent_checked_at))
     assert min(ages) > HOUR_MS
+
+
+async def test_who_asks_about_much_and_many_times_at_once_holds_up_nobody(
+    two: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No more is judged between two turns of the others than of one large batch; the same receipt is judged once."""
+    node, rounds = two[HELPLINE].node, 0
+    judged: list[int] = []
+    asked_for = [receipt for _ in range(8) for receipt in await receipts(await begin(two, travel=False))]
+    real = consent_status._is_live
+
+    def is_live(*args: Any) -> bool:
+        judged.append(rounds)
+        return real(*args)
+
+    async def others() -> None:
+        nonlocal rounds
+        while True:
+            rounds += 1
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(consent_status, "_is_live", is_live)
+    ticking = asyncio.create_task(others())
+    request = ConsentStatusRequest(receipts=tuple(asked_for * 12))
+    answers = await asyncio.gather(*(consent_status.consent_status(node, SHELTER.agency, request) for _ in range(5)))
+    ticking.cancel()
+    assert max(Counter(judged).values()) <= SLICE // COSTLY
+    assert len(judged) == 5 * len(set(asked_for))
+    for answer in answers:
+        assert [one.receipt for one in answer.receipts] == list(request.receipts)
+        assert {one.status for one in answer.receipts} == {"live"}
