@@ -1,4 +1,4 @@
-"""What waits and must not leave any more: its receiver was suspended, or she allows less than before.
+"""What waits and must not leave any more: its receiver was suspended, nothing covers it, or she allows less now.
 
 Rules:
 
