@@ -25,6 +25,7 @@ from exchange.api.refused import RefusedRequestError, about_header
 from exchange.api.spelling import check_spelling
 from exchange.limits import KIB, LIMITS
 from exchange.schemas.problems import ProblemField
+from exchange.use_cases.acting import Acting
 from exchange.use_cases.idempotency import Idempotency
 
 LARGEST_BODY = 256 * 1024
@@ -142,7 +143,7 @@ BatchBytes = Annotated[bytes, Depends(federation_body)]
 NoBody = Annotated[Parsed[Nothing], Depends(JsonBody(Nothing, optional=True))]
 
 
-def idempotency(request: Request, client_id: str, key: str, body: Parsed[Any]) -> Idempotency:
-    """The key with what it stands for: the same body sent elsewhere is another request."""
-    target = f"{request.method} {request.scope['path']}\n".encode()
-    return Idempotency(client_id, key, target + body.raw)
+def idempotency(request: Request, acting: Acting, key: str, body: Parsed[Any]) -> Idempotency:
+    """The key with what it stands for: the same body sent elsewhere, or for another branch, is another request."""
+    target = f"{request.method} {request.scope['path']} {acting.unit or ''}\n".encode()
+    return Idempotency(acting.client_id, key, target + body.raw)

@@ -49,7 +49,7 @@ async def record_consent_of_survivor(
     of a survivor gives her a random `subject` id; send it with her later consents. Case numbers and names have no place
     here. What is not listed is not allowed.
     """
-    idem = idempotency(request, call.acting.client_id, key, body)
+    idem = idempotency(request, call.acting, key, body)
     return created(await record_consent(call.node, call.acting, body.value, idem))
 
 
@@ -109,5 +109,5 @@ async def withdraw_for_survivor(
     `stop-service` (and the receiver ends its work) or `erase` (and what it holds is destroyed). It always passes,
     whatever contract and consent say by now, and is delivered however long the other node is away.
     """
-    idem = idempotency(request, call.acting.client_id, key, body)
+    idem = idempotency(request, call.acting, key, body)
     return created(await withdraw(call.node, call.acting, body.value, idem))

@@ -71,7 +71,7 @@ async def create_referral(request: Request, call: ReferralsWriter, key: Idempote
     agency refuses the whole referral, and nothing is stored. With `call_now` telephone the duty contact: an emergency
     does not wait for software.
     """
-    idem = idempotency(request, call.acting.client_id, key, body)
+    idem = idempotency(request, call.acting, key, body)
     return created(await send_referral(call.node, call.acting, body.value, idem))
 
 
@@ -151,7 +151,7 @@ async def send_requested_information(
 
     The receiver asked for fields of the vocabulary; this sends those she agrees to, through the gate.
     """
-    idem = idempotency(request, call.acting.client_id, key, body)
+    idem = idempotency(request, call.acting, key, body)
     return created(await send_information(call.node, call.acting, referral_id, body.value, idem))
 
 
@@ -173,7 +173,7 @@ async def update_safe_contact_plan(
     How she may be reached has changed. After disclosure the new plan goes to the receiver; before, the held disclosure
     is replaced.
     """
-    idem = idempotency(request, call.acting.client_id, key, body)
+    idem = idempotency(request, call.acting, key, body)
     return created(await update_safe_contact(call.node, call.acting, referral_id, body.value, idem))
 
 

@@ -48,7 +48,7 @@ async def hand_in_envelopes(
 
     The example shows the form only: real ones are made by `exchange.client.vault`, or as in `tests/javascript`.
     """
-    idem = idempotency(request, call.acting.client_id, key, body)
+    idem = idempotency(request, call.acting, key, body)
     return created(await hand_in_sealed(call.node, call.acting, body.value, idem))
 
 

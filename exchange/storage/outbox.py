@@ -212,7 +212,10 @@ def delete_held(conn: Connection, referral: str) -> int:
 
 
 def delete_queued(conn: Connection, referral: str, kinds: Iterable[str]) -> list[str]:
-    """Her no stops what has not left yet. Returns the digests of those that certainly never left."""
+    """Her no stops what has not left yet. Returns the digests of those that certainly never left.
+
+    Only of kinds that `mark_attempted` is told of that is known; others are all returned.
+    """
     rows = _DELETE_QUEUED.rows(conn, {"the_referral": referral, "the_ids": list(kinds)})
     return [digest for digest, attempted_at in rows if attempted_at is None]
 

@@ -1,4 +1,4 @@
-"""What waits and must not leave any more: its receiver was suspended, or she allows less than before.
+"""What waits and must not leave any more: its receiver was suspended, nothing covers it, or she allows less now.
 
 Rules:
 
@@ -25,26 +25,28 @@ from exchange.envelope.header import parse_header
 from exchange.envelope.kinds import Kind, KindClass, class_of
 from exchange.storage.database import Connection
 from exchange.storage.outbox import OutgoingRecord, delete_queued, give_up, queued_of
-from exchange.storage.referrals import ReferralRecord, referrals_of_consent, remove_events
+from exchange.storage.referrals import ReferralRecord, referrals_of_consent
 from exchange.use_cases.change_referral import change_by_id
 from exchange.use_cases.facts import Facts, open_facts
 from exchange.use_cases.node import Node
 from exchange.use_cases.sealed_forwards import question_about
+from exchange.use_cases.stopping import take_back_release
 
 
 def bar(node: Node, conn: Connection, items: Iterable[OutgoingRecord]) -> None:
     """Destroy these, and others of their kind that wait for the same referral, and tell this agency's system."""
     for item in items:
+        never_told = False
         if class_of(Kind(item.kind)) is KindClass.ANSWER:
             give_up(conn, item.referral, [item.kind], node.clock())
-            never_left = []
+        elif item.kind == Kind.DISCLOSURE:
+            never_told = take_back_release(conn, item.referral)
         else:
-            never_left = delete_queued(conn, item.referral, [item.kind])
-        taken_back = remove_events(conn, item.referral, never_left) if item.kind == Kind.DISCLOSURE else 0
+            delete_queued(conn, item.referral, [item.kind])
 
-        def adjust(record: ReferralRecord, kind: str = item.kind, taken_back: int = taken_back) -> ReferralRecord:
+        def adjust(record: ReferralRecord, kind: str = item.kind, never_told: bool = never_told) -> ReferralRecord:
             if kind == Kind.DISCLOSURE:
-                disclosed_at = None if taken_back else record.disclosed_at
+                disclosed_at = None if never_told else record.disclosed_at
                 return record._replace(hold="awaiting-disclosure", disclosed_at=disclosed_at)
             return record._replace(undeliverable=True)
 

@@ -10,6 +10,8 @@ Rules:
 * Of a live one nothing else is said. Until when it lives would be the consent's end, the same for every receiver of it:
   by that two of them could join what they hold of her.
 * One statement by the node key covers the whole answer, in the order asked, and says when it was made.
+* Judging two hundred receipts takes the processor longer than a full batch of envelopes. So of each member one question
+  is judged at a time, a receipt once however often it is named, and others have their turn in between.
 """
 
 from __future__ import annotations
@@ -39,6 +41,11 @@ _EVERYTHING: Final = frozenset(Field)
 
 async def consent_status(node: Node, peer: str, request: ConsentStatusRequest) -> ConsentStatusAnswer:
     """Answer for each receipt, with one signed statement."""
+    async with node.answering[peer]:
+        return await _answer(node, peer, request)
+
+
+async def _answer(node: Node, peer: str, request: ConsentStatusRequest) -> ConsentStatusAnswer:
     receiver = node.world().roster.member(peer)
 
     def read(conn: Connection) -> tuple[dict[str, CutFor], dict[str, StoredConsent | None]]:
@@ -47,11 +54,13 @@ async def consent_status(node: Node, peer: str, request: ConsentStatusRequest) -
         return found, {consent: load_consent(conn, consent) for consent in ids}
 
     found, rows = await node.database.read(read)
-    answers = []
-    for receipt in request.receipts:
-        cut = found.get(receipt)
-        live = cut is not None and _is_live(node, receiver, cut, rows.get(cut.consent_id or ""))
-        answers.append(ReceiptStatus(receipt=receipt, status="live" if live else "not-live"))
+    live = set()
+    async for receipt, cut in node.precedence.large().of(found.items()):
+        if _is_live(node, receiver, cut, rows.get(cut.consent_id or "")):
+            live.add(receipt)
+    answers = [
+        ReceiptStatus(receipt=receipt, status="live" if receipt in live else "not-live") for receipt in request.receipts
+    ]
     statement = ConsentStatus(agency=node.agency, recipient=peer, receipts=digest_of(answers), stated_at=node.clock())
     signed = sign_statement(statement, node.node_key.sign).to_bytes()
     return ConsentStatusAnswer(receipts=tuple(answers), statement=to_base64url(signed))

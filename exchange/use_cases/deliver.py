@@ -7,8 +7,9 @@ Rules:
 * `refused` is final and is told to this agency's system; but no refusal of a stop is: her no goes again until it is
   acknowledged. `later` leaves the envelope where it is, and lets the ones behind it pass, those too that are handed in
   while the lease is given back.
-* Standing is looked at once more when an envelope leaves: what was queued for a member that was suspended since is
-  destroyed here, and told. Stops go to everybody.
+* Standing is looked at once more when an envelope leaves, and of a forward whether the contract is in force and the
+  receipt of her consent still holds: days may have passed since the gate. What may not go is destroyed here, and told.
+  Stops go to everybody.
 * While a peer puts us off (429 or 503 with Retry-After) her stops still go, alone and in requests small enough for the
   reserve that a receiver keeps. Once it puts off these too, they wait as long as it says.
 * A peer that refuses a disclosure may have read it: the record goes on saying that she was disclosed to it.
@@ -26,7 +27,7 @@ from exchange.envelope.errors import EnvelopeError
 from exchange.envelope.format import WIRE_BYTES
 from exchange.envelope.kinds import Kind, KindClass, class_of
 from exchange.envelope.statements import DeliveryReceipt, parse_statement
-from exchange.envelope.wire import base64url, from_base64url, is_code
+from exchange.envelope.wire import base64url, from_base64url, is_code, read_again
 from exchange.limits import LIMITS, SECOND_MS
 from exchange.roster import Member, standing_allows
 from exchange.schemas.federation import BatchAnswer, ItemAnswer
@@ -47,7 +48,7 @@ from exchange.telemetry.logs import get_logger
 from exchange.use_cases.barring import bar
 from exchange.use_cases.change_referral import change_by_id, change_each
 from exchange.use_cases.line import Line
-from exchange.use_cases.node import Node
+from exchange.use_cases.node import Node, as_datetime
 
 STOPS: Final = frozenset(kind.value for kind in Kind if class_of(kind) is KindClass.STOP)
 _HELD_BACK_BY_HER_NO: Final = frozenset(
@@ -124,9 +125,18 @@ async def load_next(node: Node, lease: PeerLease, line: Line, after: int) -> Bat
 
 
 def _may_go(node: Node, item: OutgoingRecord) -> bool:
-    """Whether the standing of both members lets it pass now, hours or days after the gate has."""
-    members = node.world().roster
-    return standing_allows(members.member(node.agency), members.member(item.peer), class_of(Kind(item.kind)))
+    """Whether standing, and of a forward contract and consent, let it pass now, hours or days after the gate has."""
+    members, kind_class = node.world().roster, class_of(Kind(item.kind))
+    if not standing_allows(members.member(node.agency), members.member(item.peer), kind_class):
+        return False
+    return kind_class is not KindClass.FORWARD or _covered(node, item)
+
+
+def _covered(node: Node, item: OutgoingRecord) -> bool:
+    """Whether the contract of a forward is in force, and her consent has not ended by its own date meanwhile."""
+    header, at = read_again(_header(node, item)), node.clock()
+    in_force = node.world().in_force(header["contract"], node.agency, item.peer, as_datetime(at))
+    return in_force and at < header["receipt"]["expires"]
 
 
 async def _on_their_way(node: Node, items: list[OutgoingRecord]) -> list[OutgoingRecord]:
@@ -141,13 +151,16 @@ async def _on_their_way(node: Node, items: list[OutgoingRecord]) -> list[Outgoin
 
 def _wire(node: Node, item: OutgoingRecord) -> bytes:
     """Canonical JSON, then spaces: every member is base64url and needs no escape, and no kind is told by its length."""
-    header = node.open_row(item.sealed_header or b"", "outbox", "sealed_header", item.id)
-    members = [(b"ciphertext", item.ciphertext), (b"header", header)]
+    members = [(b"ciphertext", item.ciphertext), (b"header", _header(node, item))]
     if item.release is not None:
         members.append((b"release", item.release))
     members += [(b"signature", item.signature), (b"wrapped_key", item.wrapped_key)]
     text = b"{" + b",".join([b'"%b":"%b"' % (name, base64url(value or b"")) for name, value in members]) + b"}"
     return text.ljust(WIRE_BYTES.get(len(item.ciphertext or b""), 0))
+
+
+def _header(node: Node, item: OutgoingRecord) -> bytes:
+    return node.open_row(item.sealed_header or b"", "outbox", "sealed_header", item.id)
 
 
 async def settle(

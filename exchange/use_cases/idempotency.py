@@ -88,8 +88,8 @@ async def once(
         if not hmac.compare_digest(found.request_digest, digest):
             raise ConflictError(
                 "idempotency-key-reused",
-                "This Idempotency-Key came with another request: another body, or the same at another address. Use a "
-                "new key for a new request.",
+                "This Idempotency-Key came with another request: another body, or the same at another address or for "
+                "another branch. Use a new key for a new request.",
             )
         if found.sealed_answer is None:
             raise GoneError(

@@ -102,6 +102,8 @@ class Node:
     """How many referrals are made before a look at which are stored already."""
     receiving: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
     """Of each member one batch is worked on at a time: whoever sends many at once waits for itself."""
+    answering: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
+    """Of each member one question about consents is judged at a time; her no does not wait behind them."""
     precedence: Precedence = field(default_factory=Precedence)
     """A small delivery goes before the slices of a large one."""
     consent_asked_again: dict[str, int] = field(default_factory=dict)

@@ -6,6 +6,9 @@ not be opened any more is withheld with the reason.
 Content is opened with the referral's own key from the key store. A referral that was destroyed, or blocked because she
 said `erase`, opens no more. A node without keys hands out the sealed envelope only, and that under the same conditions:
 its agency's software fetches it for every open.
+
+Whether she may be contacted says her newest plan alone. Where that one must not be opened, or is gone, there is no
+advice: an older plan is what she has replaced.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from contracts.vocabulary import Channel
+from contracts.vocabulary import Channel, Group
 from exchange.envelope.format import Envelope
 from exchange.envelope.keys import ReferralKey
 from exchange.envelope.kinds import Kind, KindClass, class_of
@@ -247,15 +250,23 @@ async def _newest_plan(node: Node, acting: Acting, item: str) -> SafeContact:
             "no-plan", "She said no, or the referral was taken back. Do not contact her; ask the referring agency."
         )
     # Envelopes overtake each other: the newest plan is the one with the highest number, not the last that arrived.
-    plans = sorted((row for _, row in rows if row.kind in _PLANS), key=lambda row: _number(node, row))
-    candidates = [row.id for row in plans]
-    opened = await open_items(node, acting, candidates[-node.limits.open_items :]) if candidates else None
-    if opened is not None:
-        for one in reversed(opened.items):
-            if one.content is not None and one.content.safe_contact is not None:
-                return one.content.safe_contact
-        if opened.withheld and not opened.items:
-            raise consent_says_no(opened.withheld[-1].code)
-        if opened.missing and not opened.items:
+    plans = sorted((row for _, row in rows if _may_hold_plan(node, row)), key=lambda row: _number(node, row))
+    candidates = [row.id for row in plans][-node.limits.open_items :]
+    opened = await open_items(node, acting, candidates) if candidates else OpenedItems(items=())
+    shown = {one.item.id: one.content for one in opened.items}
+    withheld = {one.id: one.code for one in opened.withheld}
+    for candidate in reversed(candidates):
+        if candidate in withheld:
+            raise consent_says_no(withheld[candidate])
+        if candidate not in shown:
             raise destroyed()
+        content = shown[candidate]
+        if content is not None and content.safe_contact is not None:
+            return content.safe_contact
     raise ConflictError("no-plan", "No contact plan has arrived. Do not contact her; ask the referring agency.")
+
+
+def _may_hold_plan(node: Node, row: ArrivedRecord) -> bool:
+    """Whether there may be a plan inside, as far as its header says; one that is destroyed may have held one."""
+    groups = header_members(node, row).get("groups", (Group.CONTACT,))
+    return row.kind in _PLANS and Group.CONTACT in groups

@@ -10,7 +10,8 @@ Rules:
   accept before anybody here has heard that it revoked the key of what is held.
 * Any check that fails deletes what was held and asks the agency's system for a fresh disclosure. Nothing waits in a
   state in which it might be released later by mistake.
-* The consent's version is repeated inside the transaction: a withdrawal that commits first wins.
+* The consent's version is repeated inside the transaction, and so is what is known of the receiver's keys: a withdrawal
+  or a revocation that commits first wins.
 * A receiver that was given as many names as the rule's `max_unserved_accepts` and has served none of them gets no more
   by itself: a worker has to say so, or the receiver serves one. Counted inside the transaction, over all of this
   agency's referrals to that receiver. An emergency is counted and does not wait.
@@ -113,7 +114,7 @@ async def _release(node: Node, acting: Acting | None, referral: str) -> ReleaseA
         return await _give_up(node, acting, case, code, sentence)
     # The version that was judged, and no newer one, is repeated when it goes.
     version = basis.consent.version if basis.consent is not None else 0
-    return await _let_go(node, acting, case, basis.held, version)
+    return await _let_go(node, acting, case, basis.held, version, basis.epochs)
 
 
 def _refusal(node: Node, case: Case, basis: _Basis) -> tuple[str, str] | None:
@@ -180,7 +181,12 @@ async def _give_up(node: Node, acting: Acting | None, case: Case, code: str, sen
 
 
 async def _let_go(
-    node: Node, acting: Acting | None, case: Case, held: OutgoingRecord, consent_version: int
+    node: Node,
+    acting: Acting | None,
+    case: Case,
+    held: OutgoingRecord,
+    consent_version: int,
+    epochs: StoredPeerEpochs,
 ) -> ReleaseAnswer:
     at, record = node.clock(), case.record
     number = next_number(record, at)
@@ -195,7 +201,10 @@ async def _let_go(
         guard_consent(conn, record.consent_id or "", consent_version)
         if not release_held(conn, held.id, signed, expires_at=at + node.limits.released_within_ms):
             raise StaleReferralError
+        # The peer's row is held from here on, in which a card that was read is noted.
         hurry(conn, record.peer, at)
+        if read_peer_epochs(conn, record.peer) != epochs:
+            raise StaleReferralError
         changed = change_referral(
             node,
             conn,

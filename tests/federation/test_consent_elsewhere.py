@@ -7,13 +7,16 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from sqlalchemy import select
 from support.blind import BlindStory, referred
 from support.federation import Federation, federation
 from support.people import CANARY_NAME
+from support.stories import now_of, safe_contact
 
-from contracts.vocabulary import WithdrawalForm
+from contracts.vocabulary import Group, WithdrawalForm
 from exchange.client import ProblemError
 from exchange.demo.federation import HELPLINE, SHELTER
+from exchange.storage.tables import CONSENT
 
 
 @pytest_asyncio.fixture
@@ -80,3 +83,21 @@ async def test_after_her_no_to_the_service_nothing_is_handed_out(mixed: Federati
             await story.helps.open(story.id, kind)
         assert refused.value.problem.code == "consent-ended"
     assert (await story.helps.client.referrals.read(story.id)).state == "withdrawn"
+
+
+async def test_where_a_later_plan_is_not_handed_out_nobody_is_advised_by_an_older_one(mixed: Federation) -> None:
+    story = await _disclosed(mixed)
+    vault, asks = story.helps.own_vault, story.asks.client
+    assert (await vault.contact_advice(story.id)).code == "she-initiates"
+    mixed.network.answers_lost = True
+    newest = safe_contact(now_of(mixed), who_initiates="neither", channels=[], safe_times=[])
+    await asks.referrals.update_safe_contact(story.id, newest)
+    await mixed.travel(rounds=1)
+    mixed.network.answers_lost = False
+    (consent,) = await mixed[HELPLINE].node.database.read(lambda conn: conn.execute(select(CONSENT.c.id)).one())
+    (line,) = (await asks.consents.read(consent)).record.provisions
+    await asks.consents.narrow(consent, (line.model_copy(update={"groups": line.groups - {Group.CONTACT}}),))
+    mixed.clock.pass_by(hours=2)
+    await story.helps.open(story.id, "disclosure")
+    with pytest.raises(ProblemError, match="consent-ended"):
+        await vault.contact_advice(story.id)

@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
 from sqlalchemy import select
 from support.federation import Federation
 from support.people import consent_request, referral_request
-from support.stories import Story, begin, refusal, to_the_embassy
+from support.stories import Story, begin, her_content, now_of, plan, refusal, safe_contact, to_the_embassy
 
+from contracts.vocabulary import Group
 from exchange.demo.federation import EMBASSY, HELPLINE, SHELTER
 from exchange.envelope.statements import ConsentStatus, parse_statement, sign_statement
 from exchange.envelope.wire import from_base64url, to_base64url
 from exchange.roster import Member
 from exchange.schemas.consents import ConsentRequest
-from exchange.schemas.federation import ConsentStatusAnswer, ReceiptStatus
+from exchange.schemas.federation import ConsentStatusAnswer, ConsentStatusRequest, ReceiptStatus
 from exchange.schemas.referrals import ReferralRequest
 from exchange.schemas.shapes import to_millis
 from exchange.storage.tables import OUTBOX
+from exchange.use_cases import consent_status
 from exchange.use_cases.acting import Acting
 from exchange.use_cases.consent_status import digest_of
 from exchange.use_cases.open_items import open_items
+from exchange.use_cases.precedence import COSTLY, SLICE
 
 HOUR_MS = 3_600_000
 ACTING = Acting("system", "w-1")
@@ -104,6 +109,32 @@ async def test_after_a_known_end_nothing_opens_and_no_later_word_undoes_it(two: 
     two.leave(HELPLINE)
     assert (await refusal(story.helps.inbox.open(item))).code == "consent-ended"
     assert asked(two) == 1
+
+
+async def test_where_her_newest_plan_must_not_be_opened_nobody_is_advised_by_an_older_one(two: Federation) -> None:
+    """She has told her agency that nobody may call any more, and then took back that she can be reached at all."""
+    story = await begin(two, content=her_content(two, safe_contact=plan(now_of(two))))
+    await story.decides("accepted")
+    offer = await story.offer()
+    assert (await story.helps.inbox.contact_advice(offer)).may_contact
+    two.network.answers_lost = True
+    newest = safe_contact(now_of(two), who_initiates="neither", channels=[], safe_times=[])
+    await story.asks.referrals.update_safe_contact(story.id, newest)
+    await two.travel(rounds=1)
+    two.network.answers_lost = False
+    assert (await story.helps.inbox.contact_advice(offer)).code == "nobody-initiates"
+    await _is_not_to_be_reached(story)
+    await story.later(hours=2)
+    assert (await story.opened("disclosure")).content is not None
+    assert (await refusal(story.helps.inbox.contact_advice(offer))).code == "consent-ended"
+
+
+async def _is_not_to_be_reached(story: Story) -> None:
+    """She takes back her contact plan: the newest is taken back too, and had arrived already."""
+    (line,) = (await story.asks.consents.read(story.consent)).record.provisions
+    less = line.model_copy(update={"groups": line.groups - {Group.CONTACT}})
+    await story.asks.consents.narrow(story.consent, (less,))
+    assert "update" not in await story.outgoing()
 
 
 async def test_an_open_that_was_not_answered_shows_nothing_once_another_was_told_of_the_end(two: Federation) -> None:
@@ -258,3 +289,34 @@ async def test_a_forged_word_is_no_word(two: Federation) -> None:
         assert opened.consent_checked_at is not None
         ages.append(two.clock() - to_millis(opened.consent_checked_at))
     assert min(ages) > HOUR_MS
+
+
+async def test_who_asks_about_much_and_many_times_at_once_holds_up_nobody(
+    two: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No more is judged between two turns of the others than of one large batch; the same receipt is judged once."""
+    node, rounds = two[HELPLINE].node, 0
+    judged: list[int] = []
+    asked_for = [receipt for _ in range(8) for receipt in await receipts(await begin(two, travel=False))]
+    real = consent_status._is_live
+
+    def is_live(*args: Any) -> bool:
+        judged.append(rounds)
+        return real(*args)
+
+    async def others() -> None:
+        nonlocal rounds
+        while True:
+            rounds += 1
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(consent_status, "_is_live", is_live)
+    ticking = asyncio.create_task(others())
+    request = ConsentStatusRequest(receipts=tuple(asked_for * 12))
+    answers = await asyncio.gather(*(consent_status.consent_status(node, SHELTER.agency, request) for _ in range(5)))
+    ticking.cancel()
+    assert max(Counter(judged).values()) <= SLICE // COSTLY
+    assert len(judged) == 5 * len(set(asked_for))
+    for answer in answers:
+        assert [one.receipt for one in answer.receipts] == list(request.receipts)
+        assert {one.status for one in answer.receipts} == {"live"}

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
 
 import httpx2
 import pytest
 from support.federation import Federation
-from support.stories import Story, begin, rows, travelled
+from support.stories import Story, begin, now_of, rows, travelled
 
 from exchange.demo.federation import EMBASSY, HELPLINE, SHELTER
 from exchange.federation.transport import PeerUnreachableError
 from exchange.schemas.federation import ItemAnswer, ResyncRequest
-from exchange.schemas.inbox import RefusalRequest
+from exchange.schemas.inbox import DecisionRequest, RefusalRequest
 from exchange.storage.tables import EVENT, INBOX, REFERRAL
 from exchange.use_cases.node import as_datetime
+from exchange.use_cases.release_disclosure import release_due
 from exchange.use_cases.resync import resync
 
 
@@ -191,3 +194,47 @@ async def test_a_refusal_by_the_agencys_own_software_is_sent_once(two: Federatio
     assert await story.outgoing(at=story.receiver) == {"refusal": ["delivered"]}
     (item,) = await story.items("refusal", at=story.sender)
     assert item.event == "cannot-open"
+
+
+async def _her_consent_runs_out(_two: Federation, story: Story) -> None:
+    await story.later(hours=5)
+
+
+async def _the_contract_ends(two: Federation, _story: Story) -> None:
+    await two.new_roster(contracts=())
+
+
+@pytest.mark.parametrize("waits", ["offer", "disclosure"])
+@pytest.mark.parametrize("ends", [_her_consent_runs_out, _the_contract_ends])
+async def test_what_nothing_covers_any_more_when_its_receiver_is_back_does_not_leave(
+    two: Federation, waits: str, ends: Callable[[Federation, Story], Awaitable[None]]
+) -> None:
+    """The receiver would refuse it, if it is honest, and have read it, if it is not."""
+    end = (now_of(two) + timedelta(hours=2)).isoformat()
+    story = await begin(two, consent={"expires_at": end}, travel=waits == "disclosure")
+    if waits == "disclosure":
+        await story.helps.inbox.decide(await story.offer(), DecisionRequest(decision="accepted"))
+        await two[SHELTER].courier.run_once()
+        await release_due(two[HELPLINE].node)
+    two.leave(SHELTER)
+    await two.travel()
+    assert (await story.outgoing())[waits] == ["queued"]
+    await ends(two, story)
+    two.come_back(SHELTER)
+    await story.later(hours=1)
+    assert waits not in story.kinds_posted()
+    assert waits not in await story.outgoing()
+    assert (await story.changes())[-1] == f"{waits}-barred"
+    flags = await story.flags()
+    assert flags.undeliverable if waits == "offer" else flags.awaiting_disclosure
+
+
+async def test_her_no_leaves_whatever_covers_it(two: Federation) -> None:
+    story = await begin(two, consent={"expires_at": (now_of(two) + timedelta(hours=2)).isoformat()})
+    two.leave(SHELTER)
+    await story.says_no("stop-service")
+    await _her_consent_runs_out(two, story)
+    await _the_contract_ends(two, story)
+    two.come_back(SHELTER)
+    await story.later(hours=1)
+    await story.both_say("withdrawn")

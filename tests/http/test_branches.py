@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
+import httpx2
 import pytest
-from support.http_world import SOUTH, HttpWorld
+from support.http_world import NORTH, SOUTH, Ask, HttpWorld
 from support.people import consent_request, referral_request
 
 from exchange.client import AgencyClient, ProblemError
@@ -54,3 +57,19 @@ async def test_what_the_whole_agency_made_is_no_branchs(world: HttpWorld) -> Non
             await reading
         assert hidden.value.problem.status == 404
     assert (await agency.referrals.read(created.id)).id == created.id
+
+
+async def test_a_request_of_one_branch_is_not_answered_with_anothers(world: HttpWorld) -> None:
+    """One system of the whole agency works for two branches, and uses a key for the same request twice."""
+    body = json.loads(consent_request(SHELTER.agency).model_dump_json(exclude_none=True, by_alias=True))
+    token = await world.token(world.helpline, None)
+
+    async def record(unit: str) -> httpx2.Response:
+        headers = {"Unit": unit, "Idempotency-Key": "the-same"}
+        return await world.send(Ask(world.helpline, body=body), "POST", "/v1/consents", token=token, headers=headers)
+
+    first, other, again = await record(NORTH), await record(SOUTH), await record(NORTH)
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert again.content == first.content
+    assert (other.status_code, other.json()["code"]) == (409, "idempotency-key-reused")
+    assert first.json()["id"] not in other.text

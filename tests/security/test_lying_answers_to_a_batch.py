@@ -177,6 +177,56 @@ async def test_who_refuses_her_name_may_have_read_it_and_the_record_says_so(pair
         await helpline.client().referrals.replace_disclosure(referral, again)
 
 
+@pytest.mark.parametrize("end", ["stop-service", "suspended"])
+async def test_who_read_her_name_and_refused_it_has_it_whatever_becomes_of_a_fresh_one(
+    pair: Federation, end: str
+) -> None:
+    referral = await released(pair)
+    helpline = pair[HELPLINE]
+    await lying_courier(helpline, lambda _: refused()).run_once()
+    again = ReferralContent(preferred_name="Canary-Melati")
+    await helpline.client().referrals.replace_disclosure(referral, again)
+    assert [row.status for row in await rows(helpline, Kind.DISCLOSURE)] == ["refused", "queued"]
+    if end == "suspended":
+        await pair.new_roster(
+            member=lambda one: (
+                one.model_copy(update={"status": Status.SUSPENDED}) if one.agency == SHELTER.agency else one
+            )
+        )
+        await helpline.courier.run_once()
+    else:
+        await helpline.client().withdrawals.of_referral(referral, WithdrawalForm.STOP_SERVICE)
+    assert [row.status for row in await rows(helpline, Kind.DISCLOSURE)] == ["refused"]
+    assert (await helpline.client().referrals.read(referral)).flags.disclosed
+
+
+@pytest.mark.parametrize("end", ["stop-sharing", "recall", "its own stop"])
+async def test_who_signs_for_nothing_and_accepts_stays_on_record_as_having_her_name(pair: Federation, end: str) -> None:
+    """The offer never counts as delivered, and so it is still queued when she or somebody else ends the referral."""
+    helpline, shelter = pair[HELPLINE], pair[SHELTER].client()
+    liar = lying_courier(helpline, lambda _: ItemAnswer(result="later", retry_after=1))
+    referral = await referred(pair)
+    await liar.run_once()
+    (offer,) = (await shelter.inbox.list()).items
+    await shelter.inbox.decide(offer.id, DecisionRequest(decision="accepted"))
+    await pair[SHELTER].courier.run_once()
+    await release_due(helpline.node)
+    pair.clock.pass_by(seconds=2)
+    await liar.run_once()
+    assert [item.kind for item in (await shelter.inbox.list()).items] == ["offer", "disclosure"]
+    if end == "stop-sharing":
+        await helpline.client().withdrawals.of_referral(referral, WithdrawalForm.STOP_SHARING)
+    elif end == "recall":
+        await helpline.client().referrals.recall(referral)
+    else:
+        await shelter.withdrawals.of_referral(referral, WithdrawalForm.STOP_SERVICE)
+        await pair[SHELTER].courier.run_once()
+    assert (await helpline.client().referrals.read(referral)).flags.disclosed
+    at = pair.clock()
+    unserved = {SHELTER.agency: (1, 0)} if end == "stop-sharing" else {}
+    assert await helpline.node.database.read(lambda conn: unserved_by_peer(conn, at)) == unserved
+
+
 async def test_a_peers_words_are_not_kept(pair: Federation) -> None:
     await referred(pair)
     helpline = pair[HELPLINE]

@@ -14,8 +14,10 @@ from support.people import consent_request, referral_request
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.schemas.inbox import DecisionRequest
 from exchange.storage.database import Connection
+from exchange.storage.epochs import epoch_revocations, remember_revocations
 from exchange.storage.tables import CONSENT, OUTBOX, PEER_EPOCH
 from exchange.use_cases import release_disclosure
+from exchange.use_cases.own_epochs import revoke_own_epochs
 from exchange.use_cases.release_disclosure import release_due
 
 
@@ -71,6 +73,30 @@ async def test_what_was_held_and_is_gone_is_not_said_to_be_released(
 
 def _drop_held(conn: Connection) -> int:
     return conn.execute(delete(OUTBOX).where(OUTBOX.c.status == "held")).rowcount
+
+
+async def test_a_key_that_turns_out_to_be_revoked_after_the_gate_has_looked_releases_nothing(
+    pair: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The courier of another process has read the receiver's card in that moment."""
+    referral = await accepted(pair)
+    node, shelter = pair[HELPLINE].node, pair[SHELTER]
+    real, ran = release_disclosure._sealed_to, []
+
+    def sealed_to(*args: Any) -> bool:
+        ran.append(real(*args))
+        if len(ran) == 1:
+            node.database.write_sync(lambda conn: remember_revocations(conn, SHELTER.agency, revoked))
+        return ran[-1]
+
+    doomed = await revoke_own_epochs(shelter.node, compromised_since=pair.clock())
+    revoked = await shelter.node.database.read(lambda conn: epoch_revocations(conn, SHELTER.agency))
+    assert len(revoked) == len(doomed)
+    monkeypatch.setattr(release_disclosure, "_sealed_to", sealed_to)
+    await release_due(node)
+    flags = (await pair[HELPLINE].client().referrals.read(referral)).flags
+    assert (flags.disclosed, flags.awaiting_disclosure) == (False, True)
+    assert ran == [True, False]
 
 
 async def test_nothing_is_released_to_a_key_that_the_receivers_roster_key_does_not_stand_for(pair: Federation) -> None:

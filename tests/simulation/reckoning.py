@@ -10,7 +10,9 @@ from simulation.machines import Machine
 from simulation.office import Case, Office
 from simulation.oracle import Oracle, ViolationError
 
+from consent.receipt import receipt_ends
 from exchange.use_cases.follow_referrals import read_referral
+from exchange.use_cases.node import as_datetime
 from exchange.use_cases.poll_inbox import list_inbox
 
 _STOP_ARRIVES_AS: Final = {
@@ -178,7 +180,8 @@ class Reckoning:
         if str(view.state) in {"withdrawn", "recalled", "expired", "entered-in-error"}:
             return
         missing = self.oracle.undelivered.may_be_missing(case.sender, case.receiver, case.id, "offer", case.made)
-        if (missing or self._less_than_before(case)) and view.flags.undeliverable:
+        covered = not self._less_than_before(case) and not self._has_run_out(case, machine.now())
+        if (missing or not covered) and view.flags.undeliverable:
             return
         raise ViolationError("lost", "an offer did not arrive, and its sender was not told")
 
@@ -186,6 +189,11 @@ class Reckoning:
         """Whether she has taken something back: an offer that waited then, and may have held it, was destroyed."""
         first, *later = self.oracle.consents[case.sender, case.consent.id]
         return any(version.allowed.provisions != first.allowed.provisions for version in later)
+
+    def _has_run_out(self, case: Case, now: int) -> bool:
+        """Whether a receipt that was cut from her consent may have ended: an offer that waited then was destroyed."""
+        versions, made = self.oracle.consents[case.sender, case.consent.id], as_datetime(case.made[1])
+        return now >= min(receipt_ends(as_datetime(version.allowed.expires_at), made) for version in versions)
 
     def check_destroyed(self) -> None:
         """Everything has ended long ago: only tombstones are left, on both sides."""

@@ -6,8 +6,8 @@ Rules:
 * Forwards and answers may be refused by their own end of time, by standing, by a contract that is not in force at the
   receiver, and by a referral that has ended there.
 * What was said and never arrived was refused in one of these ways, barred while one of the two was suspended, or too
-  old; an offer also where she allowed less before it left. Its maker has to be told in each case; whether it is, is the
-  reckoning's question.
+  old; an offer also where she allowed less, or her consent ran out, before it left. Its maker has to be told in each
+  case; whether it is, is the reckoning's question.
 
 A step that died before it was answered may have been done: what was begun counts where it excuses something.
 """

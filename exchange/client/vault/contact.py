@@ -1,8 +1,8 @@
 """May she be contacted, asked on the agency's own machine: the newest plan for a referral, and no when in doubt.
 
 The same rules as a node that holds keys (`exchange.use_cases.open_items`): after her no, a recall or an error nobody is
-advised to contact her; the plan with the highest number counts, whichever arrived last. A plan that was never opened,
-and that the node withholds because of her consent, is no plan.
+advised to contact her; the plan with the highest number counts, whichever arrived last. What was never opened, and is
+withheld because of her consent, may be a newer plan than the newest that came before it: then there is no advice.
 
 Which plan has the highest number says the key store, which verified each when it was opened. The node can keep back the
 newest, and then there is no advice by an older one; it cannot make another the newest.
@@ -41,26 +41,31 @@ async def contact_advice(
     if (await client.referrals.read(referral)).state in _NO_CONTACT:
         raise VaultError("no-plan", "She said no, or the referral was taken back. Do not contact her.")
     plans: dict[str, SafeContact] = {}
-    withheld: ProblemError | None = None
+    came: dict[str, int] = {}
+    withheld: dict[str, ProblemError] = {}
     async for item in client.inbox.pages():
         if item.referral != referral or item.kind not in PLANS or item.status == "destroyed":
             continue
+        came[item.id] = len(came)
         try:
             content = (await open_sealed(identity, client, item)).content
         except ProblemError as refused:
             if refused.problem.code not in _WITHHELD:
                 raise
-            withheld = refused
+            withheld[item.id] = refused
             continue
         if content is not None and content.safe_contact is not None:
             plans[item.id] = content.safe_contact
     case = identity.store.case(referral)
     numbers = case.plans if case is not None else {}
     newest = max(numbers, key=numbers.__getitem__, default=None)
+    opened = case.opened if case is not None else ()
+    for envelope, problem in withheld.items():
+        # Of what was never opened nobody here knows the number: what came later may be a newer plan.
+        if newest is None or newest not in plans or (envelope not in opened and came[envelope] > came[newest]):
+            raise problem
     if newest in plans:
         return ContactAdvice.of(plans[newest], channel, at or identity.now())
-    if withheld is not None:
-        raise withheld
     if newest is not None:
         raise VaultError("plan-missing", "The node keeps her newest plan back. Do not contact her; ask the sender.")
     raise VaultError("no-plan", "No contact plan has arrived. Do not contact her; ask the referring agency.")
