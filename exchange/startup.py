@@ -37,7 +37,7 @@ from exchange.roster import Member, RosterInvalidError, RosterSnapshot, parse_ro
 from exchange.schemas.federation import ConsentStatusAnswer
 from exchange.settings import KEYS_NAME, STATEMENTS_NAME, Environment, Settings
 from exchange.storage.database import Connection, Database
-from exchange.storage.errors import StorageError
+from exchange.storage.errors import StorageError, StorageUnavailableError
 from exchange.storage.key_store import KeyStore
 from exchange.storage.node_keyring import NodeKeyring
 from exchange.storage.referrals import load_referrals
@@ -53,11 +53,16 @@ ORPHANS_OLDER_THAN_MS: Final = 10 * MINUTE_MS
 
 
 class StartRefusedError(Exception):
-    """The node does not start. `reasons` say who must do what."""
+    """The node does not start. `reasons` say who must do what.
 
-    def __init__(self, *reasons: str) -> None:
+    Attributes:
+        may_pass: whether a later start may succeed with nothing changed here, as when a database server was not up yet.
+    """
+
+    def __init__(self, *reasons: str, may_pass: bool = False) -> None:
         super().__init__(" ".join(reasons))
         self.reasons = reasons
+        self.may_pass = may_pass
 
 
 def clock() -> int:
@@ -135,7 +140,10 @@ def _check_version(url: str, history: History) -> None:
     try:
         ensure_current(url, history)
     except StorageError as error:
-        raise StartRefusedError(f"The operator must look at the {history.value} database: {error}") from None
+        raise StartRefusedError(
+            f"The operator must look at the {history.value} database: {error}",
+            may_pass=isinstance(error, StorageUnavailableError),
+        ) from None
 
 
 def begin_telemetry(settings: Settings) -> Telemetry:
@@ -152,7 +160,12 @@ def _keys(settings: Settings) -> KeySet:
     try:
         return open_keys(read_key_file(path), settings.passphrase.get_secret_value().encode())
     except FileNotFoundError:
-        raise StartRefusedError("The operator must run `exchange init` first: there are no keys.") from None
+        raise StartRefusedError(
+            f"The operator must restore {path} from where it is kept: it is missing, and without it nothing opens. "
+            "(Only a new node is made by `exchange init`.)"
+        ) from None
+    except OSError:
+        raise StartRefusedError(f"The operator must let the node's user read {path}.") from None
     except KeyFileError as error:
         raise StartRefusedError(f"The operator must look at the key file: {error}") from None
 

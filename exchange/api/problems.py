@@ -38,6 +38,7 @@ from exchange.oauth.bearer import (
 from exchange.oauth.scopes import Scope
 from exchange.schemas.problems import Problem, ProblemField, Who
 from exchange.storage.errors import CommitFailedError, StorageUnavailableError
+from exchange.telemetry.logs import get_logger
 from exchange.use_cases.errors import (
     ConflictError,
     ForbiddenError,
@@ -145,6 +146,7 @@ async def answer(request: Request, error: Exception) -> Response:
             challenge = {"WWW-Authenticate": error.www_authenticate}
             return problem(ENTRIES[BEARER_ERRORS[type(error)]], fields=fields, headers=challenge)
         case StorageUnavailableError():
+            get_logger().warning("storage-unavailable", code=error.code)
             certain = not isinstance(error, CommitFailedError)
             return problem(ENTRIES["storage-unavailable" if certain else "storage-commit-failed"])
         case EnvelopeError():

@@ -71,7 +71,7 @@ def _adopt_elsewhere(folder: Path, data: bytes) -> None:
 
 
 def _tell(path: Path) -> None:
-    say(f"Signed. The statement for the roster is {path}:", style="green")
+    advise(f"Signed. The statement for the roster is {path}:", style="green")
     typer.echo(path.read_text(encoding="ascii"))
     advise(f"Hand it over as you did with your card, or add it yourself: exchange roster add {path}", style="")
 

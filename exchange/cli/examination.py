@@ -88,7 +88,11 @@ def read_federation(settings: Settings) -> Federation | Finding:
     try:
         card = parse_member_card((settings.home / CARD_NAME).read_bytes().strip())
     except (OSError, RosterInvalidError):
-        return bad("roster", "This agency's card is missing or damaged.", "Run `exchange init`, or restore card.json.")
+        return bad(
+            "roster",
+            "This agency's card is missing or damaged.",
+            "Restore card.json (a new node: `exchange init`).",
+        )
     try:
         roster = parse_roster(settings.roster_path.read_bytes())
     except OSError:

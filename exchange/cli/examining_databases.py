@@ -15,6 +15,7 @@ from exchange.cli.examination import Finding, bad, ok
 from exchange.settings import Settings
 from exchange.storage.engine import DatabaseURLError
 from exchange.storage.errors import (
+    DatabaseEmptyError,
     DatabaseNewerError,
     DatabaseOlderError,
     MigrationError,
@@ -31,6 +32,8 @@ _SETTING: Final[Mapping[History, str]] = {
 }
 _ADVICE: Final[Mapping[type[StorageError], str]] = {
     DatabaseURLError: "Mend the address in {setting}, or in the file that {setting}_FILE names.",
+    DatabaseEmptyError: "Stop the node and go by docs/running-a-node.md, After a lost disk. For a new node: "
+    "`exchange migrate`.",
     DatabaseOlderError: "Stop the node, then run `exchange migrate`.",
     DatabaseNewerError: "Update the program; or the addresses of the two databases were exchanged ({setting}).",
     MigrationError: "Give the node a database of its own in {setting}: this one is of something else.",

@@ -3,6 +3,7 @@
 Rules:
 
 * Nothing is sent but a GET of public documents; no token and nothing about anybody.
+* The certificate at this agency's own address is looked at, too: whoever refuses it cannot tell this agency.
 * What a peer says about itself is compared with the roster, never believed.
 * The clock is compared with the peers' own: signatures and leases break when it is wrong by more than two minutes.
 """
@@ -10,8 +11,9 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Final
@@ -25,14 +27,27 @@ from exchange.envelope.wire import to_base64url
 from exchange.federation.peers import verified_statements
 from exchange.limits import LIMITS, SECOND_MS
 from exchange.roster import Member, Status
-from exchange.schemas.node import NodeCard
+from exchange.schemas.node import Health, NodeCard
 
 CARD_PATH: Final = "/.well-known/referral-node"
 READY_PATH: Final = "/health/ready"
 WEEKS_ENOUGH_MS: Final = 4 * LIMITS.epoch_ms
 """Five are published ahead. With fewer an agency that sleeps soon cannot be written to."""
+_LOOK: Final = "Look at the lines about databases above, and at the node's log."
+_LACKS: Final[Mapping[str, str]] = {
+    "full": "Make room on its disk. The node goes on by itself; what others send waits with them.",
+    "read-only": "Let the node write there: it may be a standby, or a file of another user.",
+    "busy": "Look for what holds it. The node goes on by itself.",
+    "not-a-member": "Ask the office that keeps the roster: it does not list this agency.",
+    "missing": "Look at the clock and at the node's log; then start the node again.",
+}
+"""Words of `/health/ready`, and what to do."""
 PATIENCE_S: Final = 5.0
 _OK: Final = 200
+_SERVER_FAILS: Final = 500
+_DAY_S: Final = 86_400
+_DAYS_ENOUGH: Final = 14
+"""Those of public authorities are renewed a month before they end; with fewer days something did not work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +80,7 @@ async def look_at_network(
     ]
     async with httpx2.AsyncClient(timeout=PATIENCE_S, trust_env=False, transport=transport) as http:
         own = await _look_at_own_node(http, own_address, now_s)
+        own += await _look_at_own_certificate(http, federation.own, now_s)
         asked = await asyncio.gather(*(_look_at_peer(http, peer, now_s) for peer in peers))
     findings = [*own, *(finding for answer in asked for finding in answer.findings)]
     return [*findings, *_look_at_clock([answer.skew_s for answer in asked if answer.skew_s is not None])]
@@ -77,8 +93,21 @@ async def _look_at_own_node(http: httpx2.AsyncClient, address: str, now_s: Calla
     except httpx2.TransportError:
         return [warn("node", "This node is not running.", "Start it: `exchange serve`.")]
     if answer.status_code != _OK:
-        return [bad("node", "This node runs and is not ready.", "Its log says why.")]
+        return list(_not_ready(answer))
     return [ok("node", "running and ready"), *_look_at_own_weeks(card, now_s())]
+
+
+def _not_ready(answer: httpx2.Response) -> Iterator[Finding]:
+    """What a node that is not ready lacks, by its own word."""
+    try:
+        checks = Health.model_validate_json(answer.content).checks
+    except ValidationError:
+        checks = {}
+    lacking = {name: word for name, word in checks.items() if word != "ok"}
+    for name, word in lacking.items():
+        yield bad("node", f"This node runs and is not ready: {name} is {word}.", _LACKS.get(word, _LOOK))
+    if not lacking:
+        yield bad("node", "This node runs and is not ready.", _LOOK)
 
 
 def _look_at_own_weeks(answer: httpx2.Response, now_s: float) -> Iterator[Finding]:
@@ -98,15 +127,57 @@ def _look_at_own_weeks(answer: httpx2.Response, now_s: float) -> Iterator[Findin
         yield ok("weekly keys", "published ahead")
 
 
+async def _look_at_own_certificate(http: httpx2.AsyncClient, own: Member, now_s: Callable[[], float]) -> list[Finding]:
+    """Whether others accept what the proxy in front shows. Nobody else would tell this agency."""
+    if not own.node_url.startswith("https:"):
+        return []
+    renew = "Renew it at the TLS proxy, and let the proxy read it again. If it is good, look at this machine's clock."
+    try:
+        answer = await http.get(own.node_url + CARD_PATH)
+    except httpx2.TransportError as error:
+        if (why := _refused_certificate(error)) is not None:
+            return [bad("certificate", f"That of {own.node_url} is refused: {why}. Nobody reaches this node.", renew)]
+        look = "Look at the TLS proxy and the DNS. Some networks let nobody inside ask the address from outside."
+        return [warn("certificate", f"{own.node_url} cannot be reached from this machine.", look)]
+    ends = _certificate_ends(answer)
+    if ends is None:
+        return []
+    days = int((ends - now_s()) // _DAY_S)
+    if days < _DAYS_ENOUGH:
+        return [warn("certificate", f"That of {own.node_url} ends in {days} days.", renew)]
+    return [ok("certificate", f"good for {days} days")]
+
+
+def _refused_certificate(error: BaseException | None) -> str | None:
+    """Why TLS refused the other side's certificate, in OpenSSL's words; nothing where that was not the reason."""
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return error.verify_message
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _certificate_ends(answer: httpx2.Response) -> float | None:
+    stream = answer.extensions.get("network_stream")
+    tls = stream.get_extra_info("ssl_object") if stream is not None else None
+    certificate = tls.getpeercert() if tls is not None else None
+    return ssl.cert_time_to_seconds(certificate["notAfter"]) if certificate else None
+
+
 async def _look_at_peer(http: httpx2.AsyncClient, peer: Member, now_s: Callable[[], float]) -> _Asked:
     name = f"peer {peer.agency}"
     try:
         answer = await http.get(peer.node_url + CARD_PATH)
         card = NodeCard.model_validate_json(answer.content)
-    except httpx2.TransportError:
-        what = f"Offers wait and are tried again. Telephone them if it lasts: {peer.duty_contact}."
-        return _Asked((warn(name, "is not reachable.", what),))
+    except httpx2.TransportError as error:
+        why = _refused_certificate(error)
+        if why is not None:
+            what = f"Look at this machine's clock. If it is right, they have to renew it: {peer.duty_contact}."
+            return _Asked((warn(name, f"shows a certificate that is refused: {why}.", what),))
+        return _Asked((warn(name, "is not reachable.", _waits(peer)),))
     except ValidationError:
+        if answer.status_code >= _SERVER_FAILS:
+            return _Asked((warn(name, f"cannot answer now ({answer.status_code}).", _waits(peer)),))
         return _Asked((bad(name, "answers with something that is no node card.", "Something else is at its address."),))
     if card.agency != peer.agency or card.agency_key != to_base64url(peer.agency_key):
         what = f"Do not send to it. Telephone {peer.breach_contact}."
@@ -126,6 +197,10 @@ async def _look_at_peer(http: httpx2.AsyncClient, peer: Member, now_s: Callable[
             (warn(name, "publishes few keys ahead.", "If it sleeps long, nothing can be sealed to it."),), skew
         )
     return _Asked((ok(name, "reachable, keys as in the roster"),), skew)
+
+
+def _waits(peer: Member) -> str:
+    return f"Offers wait and are tried again. Telephone them if it lasts: {peer.duty_contact}."
 
 
 def _skew(answer: httpx2.Response, now_s: float) -> float | None:

@@ -21,10 +21,13 @@ def resync(
     """Tell every peer since when this node's data is lost: stops come again, and senders are asked to send again."""
     from exchange.startup import StartRefusedError
 
+    lost_since = since.replace(tzinfo=UTC)
+    if lost_since > datetime.now(UTC):
+        fail("SINCE must lie in the past: when the last good backup was made, in UTC. Nobody was told anything.")
     with refusals_told():
         settings = settings_to_open(home)
     try:
-        unreached = asyncio.run(_tell_everybody(settings, since.replace(tzinfo=UTC)))
+        unreached = asyncio.run(_tell_everybody(settings, lost_since))
     except StartRefusedError as refused:
         fail(str(refused))
     if unreached:

@@ -30,7 +30,7 @@ from typing import IO, Annotated, Final
 import typer
 from rich.prompt import Prompt
 
-from exchange.cli.console import SET_UP_WRONG, advise, fail, refusals_told, say
+from exchange.cli.console import REFUSED, SET_UP_WRONG, advise, fail, refusals_told, say
 from exchange.cli.profile import HomeOption
 from exchange.settings import Settings, load_settings
 
@@ -192,7 +192,9 @@ def holds_agency_key(settings: Settings) -> bool:
     except StartRefusedError as refused:
         for reason in refused.reasons:
             advise(reason, style="red")
-        fail("This node cannot start. Nothing was started.", code=SET_UP_WRONG)
+        # systemd does not try again after SET_UP_WRONG (deploy/exchange.service).
+        code = REFUSED if refused.may_pass else SET_UP_WRONG
+        fail("This node cannot start. Nothing was started.", code=code)
 
 
 def refuse_if_insecure(settings: Settings) -> None:

@@ -33,7 +33,8 @@ class TokenRefusedError(ClientError):
     def __init__(self, code: str) -> None:
         super().__init__(
             f"The node gave this client no token ({code}): its key is not registered there, was revoked, or lacks the "
-            "right. Call whoever runs your node."
+            "right; or the clock of this machine, or the node's, is wrong. Look at the clock, then call whoever runs "
+            "your node."
         )
         self.code = code
 

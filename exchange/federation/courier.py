@@ -108,8 +108,8 @@ class Courier:
             self._start_beside("release", self._release_due)
             self._start_beside("destroy", self._destroy_due)
             return await self._wait_ms()
-        except StorageUnavailableError:
-            get_logger().warning("courier-storage-unavailable")
+        except StorageUnavailableError as unavailable:
+            get_logger().warning("courier-storage-unavailable", code=unavailable.code)
             return IDLE_MS
 
     async def _start_ways(self) -> None:
@@ -156,9 +156,9 @@ class Courier:
                 return
             # Who took a batch and then says that it is enough for now is there: the rest goes when it said.
             await give_back(self._node, lease, line, reached=line.used, retry_after_ms=retry_after_ms)
-        except StorageUnavailableError:
+        except StorageUnavailableError as unavailable:
             # The lease ends by itself; whatever the peer got will be answered again with the same receipt.
-            get_logger().warning("courier-storage-unavailable")
+            get_logger().warning("courier-storage-unavailable", code=unavailable.code)
         except Exception as error:  # noqa: BLE001 - the same for a mistake in here; the type says enough for the log
             get_logger().error("courier-failed", peer=lease.agency, error_type=type(error).__name__)
 
@@ -234,8 +234,8 @@ class Courier:
                 self._maintained = now
                 try:
                     await self._on_time(maintain)
-                except StorageUnavailableError:
-                    get_logger().warning("courier-storage-unavailable")
+                except StorageUnavailableError as unavailable:
+                    get_logger().warning("courier-storage-unavailable", code=unavailable.code)
                 self._start_beside("logs", self._carry_logs)
             if now - self._destroyed >= MAINTAIN_EVERY_MS and self._start_beside("destroy", self._destroy_ended):
                 self._destroyed = now
@@ -285,8 +285,8 @@ class Courier:
     async def _never_raising(self, work: Callable[[], Awaitable[None]]) -> None:
         try:
             await work()
-        except StorageUnavailableError:
-            get_logger().warning("courier-storage-unavailable")
+        except StorageUnavailableError as unavailable:
+            get_logger().warning("courier-storage-unavailable", code=unavailable.code)
         except Exception as error:  # noqa: BLE001 - it comes again; the type says enough for the log
             get_logger().error("courier-beside-failed", error_type=type(error).__name__)
 

@@ -82,6 +82,12 @@ class DatabaseOlderError(MigrationError):
     code = "storage-older"
 
 
+class DatabaseEmptyError(DatabaseOlderError):
+    """There is no database, or nothing in it: the node is new, or its database was lost."""
+
+    code = "storage-empty"
+
+
 class SchemaDriftError(MigrationError):
     """The tables of the database are not the tables that the code declares."""
 
@@ -159,6 +165,8 @@ def as_unavailable(error: BaseException) -> StorageUnavailableError | None:
         return StorageBusyError("Every connection to the database is in use.")
     inner = driver_error(error)
     if isinstance(inner, sqlite3.Error):
+        if getattr(inner, "sqlite_errorcode", 0) == sqlite3.SQLITE_IOERR_SHMSIZE:
+            return StorageFullError(_FULL)  # the index of the write-ahead log finds no room
         kind, text = _SQLITE.get(getattr(inner, "sqlite_errorcode", 0) & 0xFF, (None, ""))
         return kind(text) if kind else None
     if isinstance(inner, psycopg.Error):
@@ -205,6 +213,7 @@ def _summary(inner: BaseException) -> str:
 
 __all__ = [
     "CommitFailedError",
+    "DatabaseEmptyError",
     "DatabaseNewerError",
     "DatabaseOlderError",
     "IntegrityError",

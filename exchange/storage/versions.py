@@ -6,6 +6,7 @@ Rules:
 * The name of a step's file begins with its version, such as `main_0004`; the steps follow each other by number.
 * A database with a version that no step here has, or with tables of something else, is refused and not touched.
 * The main database and the key store have a history each.
+* Looking makes no file. A database that is not there is told apart from an old one: to migrate would make an empty one.
 
 Every process of a node asks at its start. Alembic takes a good part of a second to load, so only
 `exchange.storage.migrate` does.
@@ -24,6 +25,7 @@ from sqlalchemy.pool import NullPool
 
 from exchange.storage.engine import CONNECT_TIMEOUT_S, SqliteFile, parse_url, sqlite_engine
 from exchange.storage.errors import (
+    DatabaseEmptyError,
     DatabaseNewerError,
     DatabaseOlderError,
     MigrationError,
@@ -57,6 +59,12 @@ class History(StrEnum):
         return _VERSIONS / self.value
 
 
+_EMPTY: Final = {
+    History.MAIN: "It is not there, or empty. Restore it from its backup; only a new node runs: exchange migrate",
+    History.KEYS: "It is not there, or empty. If it was lost, contents stay lost. A new one: exchange migrate",
+}
+
+
 def current(url: str) -> str | None:
     """The version of the database; nothing for an empty one."""
     return exclusively(url, stored_version)
@@ -71,6 +79,7 @@ def ensure_current(url: str, history: History = History.MAIN) -> None:
     """Returns if this program may use the database as it is.
 
     Raises:
+        DatabaseEmptyError: there is none, or nothing in it.
         DatabaseOlderError: it must be upgraded first.
         DatabaseNewerError: a newer version of the program has been here.
     """
@@ -78,9 +87,14 @@ def ensure_current(url: str, history: History = History.MAIN) -> None:
 
     def run(connection: Connection) -> None:
         refuse_unknown(connection, known)
-        if stored_version(connection) != known[-1]:
+        found = stored_version(connection)
+        if found is None:
+            raise DatabaseEmptyError(_EMPTY[history])
+        if found != known[-1]:
             raise DatabaseOlderError("The database is older than this program. Run: exchange migrate")
 
+    if _file_is_missing(url):
+        raise DatabaseEmptyError(_EMPTY[history])
     exclusively(url, run)
 
 
@@ -139,6 +153,15 @@ def _locked(engine: Engine) -> Iterator[Connection]:
             if engine.dialect.name == "postgresql":
                 connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
             yield connection
+
+
+def _file_is_missing(url: str) -> bool:
+    """Whether a file is missing in a folder that is there; without the folder the address is wrong."""
+    parsed = parse_url(url)
+    if parsed.get_backend_name() != "sqlite":
+        return False
+    path = Path(str(parsed.database)).absolute()
+    return path.parent.is_dir() and not path.exists()
 
 
 def _engine(url: str) -> Engine:

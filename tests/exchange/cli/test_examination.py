@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import ssl
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -104,6 +105,7 @@ def _suspend(made: Made) -> None:
         pytest.param(lambda made: (made.home / "node.keys").chmod(0o644), "keys", "chmod", id="keys others can read"),
         pytest.param(lambda made: made.home.chmod(0o755), "configuration", "chmod 700", id="a home others can enter"),
         pytest.param(lambda made: (made.home / "keys.db").unlink(), "databases", "migrate", id="no key store"),
+        pytest.param(lambda made: (made.home / "node.db").unlink(), "databases", "lost disk", id="no database"),
         pytest.param(_other_roster_key, "keys", "at once", id="another key in the roster"),
         pytest.param(_suspend, "roster", "office", id="suspended"),
         pytest.param(
@@ -123,6 +125,15 @@ def test_what_is_wrong_is_found(made: Made, harm: Callable[[Made], object], subj
     found = bad(made.findings())
     assert any(finding.subject == subject and advice in finding.what_to_do for finding in found), found
     assert all(finding.what_to_do for finding in found)
+
+
+def test_looking_for_a_lost_database_makes_none(made: Made) -> None:
+    """A running node would take an empty one for its own, and an empty one is soon migrated."""
+    for name in ("node.db", "keys.db"):
+        (made.home / name).unlink()
+    said = [finding for finding in bad(made.findings()) if finding.subject == "databases"]
+    assert "Restore it from its backup" in said[0].sentence
+    assert list(made.home.glob("*.db*")) == []
 
 
 @pytest.mark.parametrize("name", ["database_url", "key_database_url"])
@@ -276,6 +287,55 @@ async def test_a_good_peer(made: Made) -> None:
 async def test_peers_that_are_not_well(made: Made, body: Callable[[Made], object], level: Level, sentence: str) -> None:
     findings = await ask(made, body(made))
     assert any(finding.level is level and sentence in finding.sentence for finding in findings)
+
+
+@pytest.mark.parametrize(
+    ("checks", "sentence", "advice"),
+    [
+        pytest.param({"database": "full", "roster": "ok"}, "database is full", "Make room", id="full"),
+        pytest.param({"key-store": "unavailable"}, "key-store is unavailable", "log", id="gone"),
+        pytest.param({"roster": "not-a-member"}, "roster is not-a-member", "office", id="not listed"),
+        pytest.param({}, "not ready.", "log", id="no word"),
+    ],
+)
+async def test_what_a_node_that_is_not_ready_lacks_is_told(
+    made: Made, checks: dict[str, str], sentence: str, advice: str
+) -> None:
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        if request.url.port != 1:
+            raise httpx2.ConnectError("away")
+        return httpx2.Response(503, json={"status": "not-ready", "checks": checks})
+
+    transport = httpx2.MockTransport(answer)
+    said = await look_at_network(made.federation(), "http://127.0.0.1:1", transport=transport, now_s=NOW.timestamp)
+    (found,) = bad(said)
+    assert sentence in found.sentence
+    assert advice in found.what_to_do
+
+
+async def test_a_certificate_that_is_refused_is_told_at_both_ends(made: Made) -> None:
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        if request.url.port == 1:
+            raise httpx2.ConnectError("down")
+        refused = ssl.SSLCertVerificationError()
+        refused.verify_message = "certificate has expired"
+        raise httpx2.ConnectError("handshake") from refused
+
+    federation = made.federation()
+    federation = replace(federation, own=federation.own.model_copy(update={"node_url": "https://node.example"}))
+    transport = httpx2.MockTransport(answer)
+    said = await look_at_network(federation, "http://127.0.0.1:1", transport=transport, now_s=NOW.timestamp)
+    told = {finding.subject: finding for finding in said if "certificate has expired" in finding.sentence}
+    assert told["certificate"].level is Level.BAD
+    assert "Renew" in told["certificate"].what_to_do
+    assert told[f"peer {HELPLINE.agency}"].level is Level.WARN
+
+
+async def test_a_peer_behind_a_proxy_that_cannot_answer_is_away(made: Made) -> None:
+    transport = httpx2.MockTransport(lambda _: httpx2.Response(502))
+    said = await look_at_network(made.federation(), "http://127.0.0.1:1", transport=transport, now_s=NOW.timestamp)
+    (found,) = [finding for finding in said if finding.subject == f"peer {HELPLINE.agency}"]
+    assert (found.level, found.sentence) == (Level.WARN, "cannot answer now (502).")
 
 
 async def test_keys_that_the_peer_did_not_sign(made: Made) -> None:

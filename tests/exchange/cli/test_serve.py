@@ -159,6 +159,14 @@ def test_what_is_not_safe_does_not_start(shelter: MadeNode, variables: dict[str,
     assert sentence in refused.output
 
 
+def test_a_database_that_is_away_is_no_reason_to_stay_down(shelter: MadeNode) -> None:
+    """Exit code 2 tells systemd not to try again; a database server may only be slower to start."""
+    away = {"EXCHANGE_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nothing"}
+    refused = CliRunner().invoke(app, ["serve", "--home", str(shelter.home)], env=away)
+    assert refused.exit_code == 1
+    assert "cannot be reached" in refused.output
+
+
 def test_nobody_here_to_type_the_passphrase(shelter: MadeNode, tmp_path: Path) -> None:
     home = tmp_path / "node"
     home.mkdir(mode=0o700)
