@@ -166,7 +166,8 @@ def _authentication(patch: pytest.MonkeyPatch, made: Bench) -> None:
     from exchange.use_cases.errors import ConflictError
 
     async def client_standing(_node: Any, client_id: str) -> bool:
-        return client_id not in made.revoked
+        # As in a node: a peer is in the roster, and no client that is registered.
+        return client_id not in made.revoked and isinstance(made.clients.get(client_id), RegisteredClient)
 
     async def load_client(_node: Any, client_id: str) -> RegisteredClient | PeerClient | None:
         return made.clients.get(client_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from collections.abc import Callable
@@ -48,6 +49,8 @@ class ScriptedNode:
     assertions: list[dict[str, Any]] = field(default_factory=list)
     tokens: int = 0
     token_life_s: int = 300
+    token_takes_s: float = 0
+    """How long it is on its way, by the client's clock; somebody else has a turn meanwhile, always."""
     token_answers: list[Answer] = field(default_factory=list)
     now_s: float = 1_700_000_000.0
 
@@ -63,6 +66,8 @@ class ScriptedNode:
 
     async def _answer(self, request: httpx2.Request) -> httpx2.Response:
         if request.url.path == "/oauth/token":
+            await asyncio.sleep(0)
+            self.now_s += self.token_takes_s
             return self._token(request)
         self.asked.append(request)
         answers = self.script[request.url.path]

@@ -155,6 +155,22 @@ async def test_bad_credentials(api: Bench, authorization: str, status: int) -> N
     assert answer.headers["www-authenticate"].startswith("Bearer")
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "peer"),
+    [
+        pytest.param("GET", "/v1/inbox", True, id="a-peer-reads-an-inbox"),
+        pytest.param("GET", "/federation/v1/roster", False, id="a-client-reads-the-roster"),
+    ],
+)
+async def test_a_good_token_of_the_other_kind_is_told_so(api: Bench, method: str, path: str, peer: bool) -> None:
+    """403 and not 401: who is told that its token is bad makes another one, and comes back."""
+    async with api.http() as http:
+        answer = await http.request(method, path, headers={"Authorization": f"Bearer {api.token(peer=peer)}"})
+    assert answer.status_code == 403
+    assert 'error="insufficient_scope"' in answer.headers["www-authenticate"]
+    assert api.calls == []
+
+
 @pytest.mark.parametrize("header", ["Authorization", "Actor", "Unit"])
 async def test_a_header_stands_once(api: Bench, header: str) -> None:
     headers = [("Authorization", f"Bearer {api.token()}"), ("Actor", "worker-1"), ("Unit", "penang")]

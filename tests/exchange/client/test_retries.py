@@ -172,6 +172,9 @@ async def test_answers_that_are_not_of_this_protocol(answer: httpx2.Response) ->
         with pytest.raises(UnexpectedAnswerError) as told:
             await client.referrals.send(REQUEST)
     assert "CANARY" not in str(told.value)
+    # Pydantic's error holds what was received: whatever writes down the chain of this one must not come to it.
+    assert told.value.__cause__ is None
+    assert told.value.__context__ is None or told.value.__suppress_context__
     assert len(node.asked) == 1
 
 

@@ -49,6 +49,16 @@ async def test_token_is_renewed_before_it_ends() -> None:
     assert node.requests(CONTRACTS)[-1].headers["authorization"] == "Bearer token-2"
 
 
+async def test_the_life_of_a_token_is_counted_from_when_it_was_asked_for() -> None:
+    node = node_with_contracts()
+    node.token_takes_s = 40
+    async with node.client() as client:
+        await client.federation.contracts()
+        node.now_s += 190
+        await client.federation.contracts()
+    assert node.tokens == 2
+
+
 async def test_refused_token_is_renewed_once_and_the_call_repeated() -> None:
     node = ScriptedNode(script={CONTRACTS: [problem(401, "token-invalid"), json_answer({"items": []})]})
     async with node.client() as client:

@@ -9,6 +9,7 @@ from joserfc import jws
 from joserfc.jwk import OKPKey
 from support.token_requests import CLIENT, ISSUER, NOW, NOW_S, PEER, Signer, base64url, form_with
 
+from exchange.oauth import bearer
 from exchange.oauth.access_token import AccessTokenSigner
 from exchange.oauth.assertion import sign_with_seed
 from exchange.oauth.bearer import (
@@ -229,6 +230,17 @@ def test_the_memory_is_bounded_and_holds_good_tokens_only(server: TokenServer, t
             check(small, f"bad{n}")
     assert len(small._seen) == 2
     assert check(small, tokens[0])
+
+
+def test_who_calls_again_and_again_is_not_forgotten_for_who_calls_once(
+    server: TokenServer, token: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = BearerVerifier(ISSUER, server.token_key, remember=2)
+    busy, once, again = token(), token(), token()
+    for good in (busy, once, busy, again):
+        check(small, good)
+    monkeypatch.setattr(bearer, "verify_token", pytest.fail)
+    assert check(small, busy)
 
 
 def test_challenges_follow_rfc_6750_and_repeat_nothing() -> None:

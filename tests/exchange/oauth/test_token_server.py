@@ -13,6 +13,7 @@ from joserfc.jwk import ECKey, OKPKey, RSAKey
 from nacl.signing import SigningKey
 from support.token_requests import CLIENT, ISSUER, NOW, NOW_S, PEER, Signer, base64url, form_with, jwks_of
 
+from exchange.oauth import client_proof
 from exchange.oauth.assertion import make_assertion, sign_with_seed, token_request
 from exchange.oauth.clients import PeerClient, RegisteredClient
 from exchange.oauth.compact import read_compact, write_compact
@@ -168,6 +169,21 @@ def test_an_unknown_client_a_revoked_one_and_a_wrong_key_cannot_be_told_apart(
             [401, {"Cache-Control": "no-store", "Pragma": "no-cache", "WWW-Authenticate": "Bearer"}, INVALID_CLIENT]
         )
     }
+
+
+@pytest.mark.parametrize("key_type", ["ed25519", "p256", "rsa3072"])
+def test_nobody_is_refused_for_less_work_than_somebody(
+    server: TokenServer, key_type: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the time that it takes a stranger would learn which systems an agency has."""
+    key = request.getfixturevalue(key_type)
+    client = RegisteredClient.from_jwks(CLIENT, jwks_of(key), CLIENT_SCOPES)
+    strange = Signer(CLIENT, OKPKey.generate_key("Ed25519")).sign()
+    checked: list[str] = []
+    monkeypatch.setattr(client_proof, "_verifies", lambda *_: checked.append("signature"))
+    for nobody in (None, replace(client, active=False)):
+        refused(server.issue(form_with(strange), nobody, now=NOW), "unknown-client")
+    assert checked == ["signature"] * 2
 
 
 def unsigned(signer: Signer, header: dict[str, Any], signature: bytes = b"") -> str:
