@@ -115,28 +115,30 @@ async def load_next(node: Node, lease: PeerLease, line: Line, after: int) -> Bat
     )
     if not rows:
         return None
-    barred = [item for _, item in rows if not _may_go(node, item)]
+    headers = {item.id: _header(node, item) for _, item in rows}
+    barred = [item for _, item in rows if not _may_go(node, item, headers[item.id])]
     if barred:
         await node.database.write(lambda conn: bar(node, conn, barred))
     items = await _on_their_way(node, [item for _, item in rows if item not in barred])
     if not items:
         return await load_next(node, lease, line, rows[-1][0])
-    return Batch(items, rows[-1][0], b'{"envelopes":[' + b",".join([_wire(node, item) for item in items]) + b"]}")
+    wires = [_wire(item, headers[item.id]) for item in items]
+    return Batch(items, rows[-1][0], b'{"envelopes":[' + b",".join(wires) + b"]}")
 
 
-def _may_go(node: Node, item: OutgoingRecord) -> bool:
+def _may_go(node: Node, item: OutgoingRecord, header: bytes) -> bool:
     """Whether standing, and of a forward contract and consent, let it pass now, hours or days after the gate has."""
     members, kind_class = node.world().roster, class_of(Kind(item.kind))
     if not standing_allows(members.member(node.agency), members.member(item.peer), kind_class):
         return False
-    return kind_class is not KindClass.FORWARD or _covered(node, item)
+    return kind_class is not KindClass.FORWARD or _is_covered(node, item, header)
 
 
-def _covered(node: Node, item: OutgoingRecord) -> bool:
+def _is_covered(node: Node, item: OutgoingRecord, header: bytes) -> bool:
     """Whether the contract of a forward is in force, and her consent has not ended by its own date meanwhile."""
-    header, at = read_again(_header(node, item)), node.clock()
-    in_force = node.world().in_force(header["contract"], node.agency, item.peer, as_datetime(at))
-    return in_force and at < header["receipt"]["expires"]
+    members, at = read_again(header), node.clock()
+    in_force = node.world().in_force(members["contract"], node.agency, item.peer, as_datetime(at))
+    return in_force and at < members["receipt"]["expires"]
 
 
 async def _on_their_way(node: Node, items: list[OutgoingRecord]) -> list[OutgoingRecord]:
@@ -149,9 +151,9 @@ async def _on_their_way(node: Node, items: list[OutgoingRecord]) -> list[Outgoin
     return [item for item in items if item.id not in marked or item.id in going]
 
 
-def _wire(node: Node, item: OutgoingRecord) -> bytes:
+def _wire(item: OutgoingRecord, header: bytes) -> bytes:
     """Canonical JSON, then spaces: every member is base64url and needs no escape, and no kind is told by its length."""
-    members = [(b"ciphertext", item.ciphertext), (b"header", _header(node, item))]
+    members = [(b"ciphertext", item.ciphertext), (b"header", header)]
     if item.release is not None:
         members.append((b"release", item.release))
     members += [(b"signature", item.signature), (b"wrapped_key", item.wrapped_key)]

@@ -80,7 +80,7 @@ async def test_every_kind_is_filled_to_the_length_of_its_size(
     two: Federation, monkeypatch: pytest.MonkeyPatch, kind: Kind, place: int
 ) -> None:
     """As the courier sends it; what covers it, and what its receiver thinks of it, does not matter here."""
-    monkeypatch.setattr(deliver, "_covered", lambda _node, _item: True)
+    monkeypatch.setattr(deliver, "_is_covered", lambda *_: True)
     helpline = two[HELPLINE]
     parties = {"sender": helpline.agency, "recipient": two[SHELTER].agency}
     envelope = sample_envelope(kind, bytes(LIMITS.padding_bytes[place] - 1), **parties)
