@@ -115,27 +115,33 @@ async def load_next(node: Node, lease: PeerLease, line: Line, after: int) -> Bat
     )
     if not rows:
         return None
-    headers = {item.id: _header(node, item) for _, item in rows}
-    barred = [item for _, item in rows if not _may_go(node, item, headers[item.id])]
+    headers: dict[str, bytes] = {}
+    barred = []
+    for _, item in rows:
+        # Of what has no standing nothing is opened.
+        if _has_standing(node, item) and _is_covered(node, item, header := _header(node, item)):
+            headers[item.id] = header
+        else:
+            barred.append(item)
     if barred:
         await node.database.write(lambda conn: bar(node, conn, barred))
-    items = await _on_their_way(node, [item for _, item in rows if item not in barred])
+    items = await _on_their_way(node, [item for _, item in rows if item.id in headers])
     if not items:
         return await load_next(node, lease, line, rows[-1][0])
     wires = [_wire(item, headers[item.id]) for item in items]
     return Batch(items, rows[-1][0], b'{"envelopes":[' + b",".join(wires) + b"]}")
 
 
-def _may_go(node: Node, item: OutgoingRecord, header: bytes) -> bool:
-    """Whether standing, and of a forward contract and consent, let it pass now, hours or days after the gate has."""
-    members, kind_class = node.world().roster, class_of(Kind(item.kind))
-    if not standing_allows(members.member(node.agency), members.member(item.peer), kind_class):
-        return False
-    return kind_class is not KindClass.FORWARD or _is_covered(node, item, header)
+def _has_standing(node: Node, item: OutgoingRecord) -> bool:
+    """Whether the standing of both members lets it pass now, hours or days after the gate has."""
+    members = node.world().roster
+    return standing_allows(members.member(node.agency), members.member(item.peer), class_of(Kind(item.kind)))
 
 
 def _is_covered(node: Node, item: OutgoingRecord, header: bytes) -> bool:
     """Whether the contract of a forward is in force, and her consent has not ended by its own date meanwhile."""
+    if class_of(Kind(item.kind)) is not KindClass.FORWARD:
+        return True
     members, at = read_again(header), node.clock()
     in_force = node.world().in_force(members["contract"], node.agency, item.peer, as_datetime(at))
     return in_force and at < members["receipt"]["expires"]
