@@ -31,7 +31,7 @@ def resync(
     except StartRefusedError as refused:
         fail(str(refused))
     if unreached:
-        fail(f"{unreached} peers were not reached. Run the same command again later; it may be repeated.")
+        fail(f"Peers that were not reached: {unreached}. Run the same command again later; it may be repeated.")
 
 
 async def _tell_everybody(settings: Settings, since: datetime) -> int:
