@@ -136,7 +136,8 @@ async def _look_at_own_certificate(http: httpx2.AsyncClient, own: Member, now_s:
         answer = await http.get(own.node_url + CARD_PATH)
     except httpx2.TransportError as error:
         if (why := _refused_certificate(error)) is not None:
-            return [bad("certificate", f"That of {own.node_url} is refused: {why}. Other nodes do not connect to it.", renew)]
+            refused = f"That of {own.node_url} is refused: {why}. Other nodes do not connect to it."
+            return [bad("certificate", refused, renew)]
         look = "Look at the TLS proxy and the DNS. Some networks let nobody inside ask the address from outside."
         return [warn("certificate", f"{own.node_url} cannot be reached from this machine.", look)]
     ends = _certificate_ends(answer)
