@@ -78,7 +78,7 @@ async def _check_state(node: Node, case: Case, header: Header) -> None:
         if state is State.WAITLISTED:
             raise ConflictError("not-accepted", "She is on the waiting list. Confirm with her when she is accepted.")
         return
-    if header.stage == Stage.DISCLOSURE and not case.accepted():
+    if header.stage == Stage.DISCLOSURE and not case.accepted(node.clock()):
         raise ConflictError("not-accepted", "The receiver has not accepted. Nothing that identifies her goes before.")
     if header.kind is Kind.UPDATE and record.disclosed_at is None:
         raise ConflictError("not-accepted", "The receiver has no plan yet. Hand in a fresh disclosure.")
@@ -145,7 +145,7 @@ def _hold(
     groups = tuple(Group(group) for group in sealed.header.groups)
     facts = case.facts.model_copy(update={"held_fields": fields, "held_groups": groups})
     # `confirm` and not `held`: an acceptance that is here already must not release it before this call says so.
-    hold = "confirm" if case.accepted() else "held"
+    hold = "confirm" if case.accepted(node.clock()) else "held"
 
     def held(read: ReferralRecord) -> ReferralRecord:
         return read._replace(hold=hold, sealed_facts=seal_facts(node, read.id, facts))

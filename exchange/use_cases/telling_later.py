@@ -71,7 +71,7 @@ async def tell_later(
     request = DisclosureRequest(
         between.sender, between.receiver, case.facts.service, content, contract, consent, as_datetime(at)
     )
-    outcome = clear_later(request, kind, accepted=kind is Kind.DISCLOSURE or case.accepted())
+    outcome = clear_later(request, kind, accepted=kind is Kind.DISCLOSURE or case.accepted(at))
     if isinstance(outcome, Refused):
         raise refused(node, outcome, new=False)
     if consent is None:
