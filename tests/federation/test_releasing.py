@@ -344,3 +344,20 @@ async def test_a_fresh_disclosure_after_a_late_acceptance_is_held_and_does_not_g
     await story.travel()
     assert story.kinds_posted() == ["offer", "decision"]
     assert not (await story.flags()).disclosed
+
+
+async def test_who_she_is_does_not_go_as_information_beside_the_confirmation(four: Federation) -> None:
+    consent, request = to_the_embassy()
+    story = await begin(four, receiver=EMBASSY, consent=consent, **request)
+    await story.decides("information-requested", fields=["preferred_name"])
+    await story.decides("accepted")
+    assert (await story.flags()).awaiting_confirmation
+    name = content(preferred_name=CANARY_NAME)
+    assert (await refusal(story.asks.referrals.send_information(story.id, name))).code == "nothing-allowed"
+    await story.travel()
+    assert CANARY_NAME.encode() not in await said_inside(four)
+    # Once a worker has confirmed, she may be told of as she allowed.
+    assert (await story.asks.referrals.release(story.id)).released
+    await story.asks.referrals.send_information(story.id, name)
+    await story.travel()
+    assert story.kinds_posted()[-2:] == ["disclosure", "information"]
