@@ -16,6 +16,7 @@ from exchange.cli.profile import HomeOption, Profile
 from exchange.client import ClientKey
 from exchange.client.client_key import SEED_BYTES
 from exchange.oauth.scopes import CLIENT_SCOPES, Scope
+from exchange.roster import RosterInvalidError, parse_roster
 from exchange.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def add(
     scopes = frozenset(scope) if scope else CLIENT_SCOPES
     with refusals_told():
         settings = load_settings(home=home)
+        _refuse_a_members_name(settings, client_id)
         url = settings.database_url.get_secret_value()
         try:
             ensure_current(url)
@@ -114,6 +116,16 @@ def list_(home: HomeOption = None) -> None:
         clients = database.read_sync(list_clients)
     rows = [(client.client_id, client.status, client.unit or "", client.scopes) for client in clients]
     OUT.print(table("Clients of this node", ("client", "status", "unit", "scopes"), rows))
+
+
+def _refuse_a_members_name(settings: Settings, client_id: str) -> None:
+    """A client is looked up before a peer: under a member's id that member gets no token, and its stops no way in."""
+    try:
+        members = parse_roster(settings.roster_path.read_bytes()).members
+    except (OSError, RosterInvalidError):
+        return  # no federation yet, or `exchange doctor` says what is wrong with the file
+    if client_id in members:
+        fail(f"{client_id} is an agency of the roster: it could no longer reach this node. Choose another name.")
 
 
 @contextmanager

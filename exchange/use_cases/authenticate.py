@@ -1,4 +1,8 @@
-"""Who asks for a token: a client of this agency, or a peer from the roster. Clients are looked up first."""
+"""Who asks for a token: a client of this agency, or a peer from the roster.
+
+Clients are looked up first: no roster takes away an agency's own system. `exchange client add` refuses the id of a
+member; where a member joins under the id of a client, revoking that client lets the member in.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,7 @@ from exchange.use_cases.node import Node
 async def load_client(node: Node, client_id: str) -> RegisteredClient | PeerClient | None:
     """The client or peer of this id, or nothing. An unknown peer makes the node read its roster once more."""
     stored = await node.database.read(lambda conn: access.load_client(conn, client_id))
-    if stored is not None:
+    if stored is not None and (stored.status == "active" or _member(node, client_id) is None):
         try:
             return RegisteredClient.from_jwks(
                 stored.client_id,

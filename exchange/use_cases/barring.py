@@ -10,7 +10,8 @@ Rules:
   that may have been inside by the earlier version may still go by the new one. What is inside is sealed to its
   receiver, also where this node made it: its groups are all that can be judged. Nor does it stay where nothing can be
   judged now, because the receiver is suspended or the contract has ended: it would leave when that is over.
-* What is held for an acceptance is judged when it is released, and not here.
+* When her consent ends earlier than before, nothing leaves, and nothing is held, whose receipt says the later end.
+* What else is held for an acceptance is judged when it is released, and not here.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ from dataclasses import replace
 from consent.record import ConsentRecord
 from exchange.disclosure import Refused
 from exchange.disclosure_groups import groups_allowed, may_be_inside
-from exchange.envelope.header import parse_header
+from exchange.envelope.header import Header, parse_header
 from exchange.envelope.kinds import Kind, KindClass, class_of
+from exchange.schemas.shapes import to_millis
 from exchange.storage.database import Connection
-from exchange.storage.outbox import OutgoingRecord, delete_queued, give_up, queued_of
+from exchange.storage.outbox import OutgoingRecord, delete_queued, give_up, held_of, queued_of
 from exchange.storage.referrals import ReferralRecord, referrals_of_consent
 from exchange.use_cases.change_referral import change_by_id
 from exchange.use_cases.facts import Facts, open_facts
@@ -63,6 +65,34 @@ def bar_what_she_took_back(node: Node, conn: Connection, before: ConsentRecord, 
         bar(node, conn, [item for item in waiting if _may_say_more(node, record, facts, item, before, after)])
 
 
+def bar_what_says_a_later_end(node: Node, conn: Connection, before: ConsentRecord, after: ConsentRecord) -> None:
+    """Her consent ends earlier than before: no receipt that says otherwise leaves any more."""
+    if after.expires_at >= before.expires_at:
+        return
+    ends = to_millis(after.expires_at)
+    for record in referrals_of_consent(conn, before.id):
+        held = held_of(conn, record.id)
+        if held is not None and _says_a_later_end(node, held, ends):
+            change_by_id(
+                node,
+                conn,
+                record.id,
+                what="disclosure-barred",
+                adjust=lambda read: read._replace(hold="awaiting-disclosure"),
+            )
+        waiting = [item for item in queued_of(conn, record.id) if class_of(Kind(item.kind)) is KindClass.FORWARD]
+        bar(node, conn, [item for item in waiting if _says_a_later_end(node, item, ends)])
+
+
+def _says_a_later_end(node: Node, item: OutgoingRecord, ends: int) -> bool:
+    receipt = _header_of(node, item).receipt
+    return receipt is None or receipt.expires > ends
+
+
+def _header_of(node: Node, item: OutgoingRecord) -> Header:
+    return parse_header(node.open_row(item.sealed_header or b"", "outbox", "sealed_header", item.id))
+
+
 def _may_say_more(
     node: Node,
     record: ReferralRecord,
@@ -76,8 +106,7 @@ def _may_say_more(
     contract, receiver = world.contracts.get(record.contract), world.roster.members.get(record.peer)
     if contract is None or receiver is None:
         return True
-    header = parse_header(node.open_row(item.sealed_header or b"", "outbox", "sealed_header", item.id))
-    then = question_about(node, header, receiver, facts.service, contract, before)
+    then = question_about(node, _header_of(node, item), receiver, facts.service, contract, before)
     now = replace(then, consent=after)
     if any(isinstance(groups_allowed(question), Refused) for question in (then, now)):
         return True

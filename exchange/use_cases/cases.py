@@ -18,7 +18,7 @@ from exchange.use_cases.errors import ConflictError
 from exchange.use_cases.facts import Facts, open_facts
 from exchange.use_cases.node import Node
 from exchange.use_cases.refusals import changed_meanwhile, destroyed, not_found
-from exchange.use_cases.transitions import as_event, as_events, next_number, own_state
+from exchange.use_cases.transitions import acceptance_counts, as_event, as_events, next_number, own_state
 
 T = TypeVar("T")
 ATTEMPTS: Final = 4
@@ -41,9 +41,10 @@ class Case:
         """The state from everything this side knows."""
         return own_state(self.record, as_events(self.events), at)
 
-    def accepted(self) -> bool:
-        """Whether the receiving side has accepted, whatever it said since."""
-        return any(event.name == EventName.ACCEPTED for event in self.events)
+    def accepted(self, at: int) -> bool:
+        """Whether the receiving side has accepted, in time, whatever it said since."""
+        events = as_events(self.events)
+        return acceptance_counts(events, own_state(self.record, events, at))
 
 
 async def read_case(node: Node, referral: str, side: Side, unit: str | None) -> Case:

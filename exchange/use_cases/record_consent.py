@@ -17,7 +17,7 @@ from exchange.storage.access import add_audit
 from exchange.storage.consents import StaleConsentError, insert_consent, save_consent, subject_exists
 from exchange.storage.database import Connection
 from exchange.use_cases.acting import Acting
-from exchange.use_cases.barring import bar_what_she_took_back
+from exchange.use_cases.barring import bar_what_says_a_later_end, bar_what_she_took_back
 from exchange.use_cases.consent_records import consent_view, read_record, stored
 from exchange.use_cases.errors import InvalidError
 from exchange.use_cases.idempotency import Idempotency, Keep, Stored, once
@@ -86,13 +86,18 @@ async def consent_receipt(node: Node, consent_id: str, unit: str | None, *, neut
 
 
 async def renew_consent(node: Node, acting: Acting, consent_id: str, request: RenewalRequest) -> ConsentView:
-    """She says yes again, to the same, for longer.
+    """She says yes again, to the same, until another end. What waits and says a later one is destroyed.
 
     Raises:
         NotFoundError, ConflictError, InvalidError: there is none, it has ended, or the end is not possible.
     """
     return await _change(
-        node, acting, consent_id, "consent-renewed", lambda record, at: renew(record, until=request.until, at=at)
+        node,
+        acting,
+        consent_id,
+        "consent-renewed",
+        lambda record, at: renew(record, until=request.until, at=at),
+        beside=partial(bar_what_says_a_later_end, node),
     )
 
 

@@ -2,8 +2,8 @@
 
 Rules:
 
-* Only an acceptance releases, and only once. `confirm` waits for a worker, who calls this; `automatic` and every
-  emergency are released by the node itself as soon as the acceptance is stored.
+* Only an acceptance releases, one that was made in time, and only once. `confirm` waits for a worker, who calls
+  this; `automatic` and every emergency are released by the node itself as soon as the acceptance is stored.
 * Roster, receiver's keys, contract, consent and time are checked again, on the names of the fields inside; the node
   cannot read them. Where the agency's own software has sealed it, the node knows no field either, and asks for groups.
 * The receiver's card is read before, unless it was within the hour (`use_cases.peer_cards`): one that was away may
@@ -99,7 +99,8 @@ async def _release(node: Node, acting: Acting | None, referral: str) -> ReleaseA
         )
     if record.hold not in HOLDING:
         raise ConflictError("nothing-held", "There is no held disclosure. Confirm with her, then send a new one.")
-    if not case.accepted() or case.state(node.clock()) in TERMINAL:
+    at = node.clock()
+    if not case.accepted(at) or case.state(at) in TERMINAL:
         raise ConflictError("not-accepted", "The receiver has not accepted. Nothing is released before that.")
     await _hear_of_keys(node, record.peer, record.updated_at)
 

@@ -46,7 +46,7 @@ async def replace_disclosure(node: Node, acting: Acting, referral: str, request:
         return case, told
 
     case, told = await again(step)
-    if case.accepted():
+    if case.accepted(node.clock()):
         released = await release_disclosure(node, acting, referral)
         return ForwardAnswer(referral=released.referral, fields=field_decisions(told.cleared.reasons))
     record = await node.database.read(lambda conn: load_referral(conn, referral))
@@ -72,5 +72,5 @@ def _held(node: Node, record: ReferralRecord, case: Case, told: Told) -> Referra
         }
     )
     # `confirm` and not `held`: an acceptance that is here already must not release it before this call says so.
-    hold = "confirm" if case.accepted() else "held"
+    hold = "confirm" if case.accepted(node.clock()) else "held"
     return record._replace(hold=hold, sealed_facts=seal_facts(node, record.id, facts))

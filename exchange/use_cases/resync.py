@@ -1,6 +1,8 @@
 """A peer lost what it held since some time: stops go again, and this agency's system is asked to send the rest again.
 
-The sender's own case system is the source: bodies of delivered forwards and answers are not kept here.
+The sender's own case system is the source: bodies of delivered forwards and answers are not kept here. A peer that asks
+again changes nothing, and writes nothing, until it has signed for stops that were queued for it: however often it asks,
+it can cost no more than what it takes.
 """
 
 from __future__ import annotations
@@ -26,8 +28,9 @@ async def resync(node: Node, peer: str, request: ResyncRequest) -> ResyncAnswer:
         stops = requeue_stops(conn, peer, since, STOPS)
         for referral in concerned:
             change_by_id(node, conn, referral, what="resend", adjust=lambda read: read._replace(resend=True))
-        add_audit(conn, at=node.clock(), action="resync", subject_id=peer)
-        signal(conn, "outbox")
+        if stops or concerned:
+            add_audit(conn, at=node.clock(), action="resync", subject_id=peer)
+            signal(conn, "outbox")
         return ResyncAnswer(stops_queued=stops, referrals_marked=len(concerned))
 
     async def step() -> ResyncAnswer:

@@ -39,6 +39,7 @@ from exchange.use_cases.sealed_answer import check_belongs
 from exchange.use_cases.sealed_checks import AgencySealed
 from exchange.use_cases.sealed_forwards import fields_at_most, judge_sealed
 from exchange.use_cases.sealed_views import handed_in
+from exchange.use_cases.telling_later import may_identify
 
 SERVED: Final = frozenset({Kind.INFORMATION, Kind.UPDATE, Kind.DISCLOSURE})
 
@@ -78,10 +79,11 @@ async def _check_state(node: Node, case: Case, header: Header) -> None:
         if state is State.WAITLISTED:
             raise ConflictError("not-accepted", "She is on the waiting list. Confirm with her when she is accepted.")
         return
-    if header.stage == Stage.DISCLOSURE and not case.accepted():
-        raise ConflictError("not-accepted", "The receiver has not accepted. Nothing that identifies her goes before.")
     if header.kind is Kind.UPDATE and record.disclosed_at is None:
         raise ConflictError("not-accepted", "The receiver has no plan yet. Hand in a fresh disclosure.")
+    if header.stage == Stage.DISCLOSURE and not may_identify(case, node.clock()):
+        sentence = "The receiver has not accepted, or nothing was released. Nothing that identifies her goes before."
+        raise ConflictError("not-accepted", sentence)
     if header.kind is Kind.INFORMATION:
         items = await node.database.read(lambda conn: items_of(conn, record.id))
         asked = {item.id for _, item in items if item.kind == Kind.INFORMATION_REQUEST}
@@ -145,7 +147,7 @@ def _hold(
     groups = tuple(Group(group) for group in sealed.header.groups)
     facts = case.facts.model_copy(update={"held_fields": fields, "held_groups": groups})
     # `confirm` and not `held`: an acceptance that is here already must not release it before this call says so.
-    hold = "confirm" if case.accepted() else "held"
+    hold = "confirm" if case.accepted(node.clock()) else "held"
 
     def held(read: ReferralRecord) -> ReferralRecord:
         return read._replace(hold=hold, sealed_facts=seal_facts(node, read.id, facts))

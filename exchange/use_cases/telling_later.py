@@ -1,6 +1,8 @@
 """What follows an offer: information that was asked for, a changed contact plan, a fresh disclosure.
 
-Each goes through the whole gate again, under the contract of the referral and the consent as it is now.
+Each goes through the whole gate again, under the contract of the referral and the consent as it is now. Who she is goes
+as information only after the release: before, it would pass beside the worker's confirmation, the count of names that
+were not served, and the record of what was shared.
 """
 
 from __future__ import annotations
@@ -71,7 +73,7 @@ async def tell_later(
     request = DisclosureRequest(
         between.sender, between.receiver, case.facts.service, content, contract, consent, as_datetime(at)
     )
-    outcome = clear_later(request, kind, accepted=kind is Kind.DISCLOSURE or case.accepted())
+    outcome = clear_later(request, kind, accepted=kind is Kind.DISCLOSURE or may_identify(case, at))
     if isinstance(outcome, Refused):
         raise refused(node, outcome, new=False)
     if consent is None:
@@ -82,6 +84,11 @@ async def tell_later(
         for place, forward in enumerate(outcome.forwards)
     )
     return Told(outcome, consent, sealed)
+
+
+def may_identify(case: Case, at: int) -> bool:
+    """Whether what follows may hold who she is: after the release, which a worker or the unserved limit may delay."""
+    return case.accepted(at) and case.record.disclosed_at is not None
 
 
 def _seal(

@@ -3,8 +3,9 @@
 Rules:
 
 * The state is a pure function of all events of both sides (`exchange.referral.lifecycle`) and nothing else.
-* A held disclosure is released by an acceptance only, and only while the state is `accepted`. Decline, redirection,
-  recall, withdrawal, expiry and error delete it; `waitlisted` ends the hold and asks for a fresh one later.
+* A held disclosure is released by an acceptance only, and only by one that counts (`acceptance_counts`). Decline,
+  redirection, recall, withdrawal, expiry and error delete it; `waitlisted` ends the hold and asks for a fresh
+  one later.
 * `automatic` releases at once; `confirm` asks a worker first, but never for an emergency.
 * A name that was released counts against its receiver until the receiver serves (in-service, completed, failed) or the
   referral ends otherwise. A place or a call, or her not being there, is no service yet.
@@ -41,6 +42,7 @@ ReadFacts = Callable[[], Facts | None]
 LONGEST_RETENTION_MS: Final = 365 * DAY_MS
 """Nothing is kept without an end, whatever a contract says."""
 HOLDING: Final = frozenset({"held", "confirm", "unserved", "release-due"})
+_UNDECIDED: Final = frozenset({State.SENT, State.RECEIVED, State.INFORMATION_REQUESTED})
 _NOT_SERVED: Final = frozenset({State.ACCEPTED, State.SCHEDULED, State.NOT_REACHED, State.NOT_ARRIVED})
 
 
@@ -63,6 +65,14 @@ def shared_state(record: ReferralRecord, events: Iterable[Event], at: int) -> St
 def own_state(record: ReferralRecord, events: Iterable[Event], at: int) -> State:
     """The state from everything this side knows: what its own next step is judged by."""
     return local_state(events, respond_by=record.respond_by, at=at)
+
+
+def acceptance_counts(events: Iterable[Event], state: State) -> bool:
+    """Whether the receiving side has accepted, in time, whatever it said since; `state` follows from these events.
+
+    An acceptance that is dated too late leaves the state as it was: nothing that identifies her follows it.
+    """
+    return state not in _UNDECIDED and any(event.name is EventName.ACCEPTED for event in events)
 
 
 def next_number(record: ReferralRecord, at: int) -> int:
@@ -101,8 +111,7 @@ def _hold(record: ReferralRecord, read_facts: ReadFacts, state: State, events: I
         return "awaiting-disclosure"
     # Progress that arrives without the acceptance, which was barred or refused on its way, changes the state and
     # releases nothing.
-    accepted = any(event.name is EventName.ACCEPTED for event in events)
-    if hold == "held" and accepted and state not in {State.SENT, State.RECEIVED, State.INFORMATION_REQUESTED}:
+    if hold == "held" and acceptance_counts(events, state):
         facts = read_facts()
         automatic = facts is not None and (
             facts.release is ReleaseMode.AUTOMATIC or facts.priority is Priority.EMERGENCY

@@ -16,7 +16,7 @@ from exchange.demo.federation import EMBASSY, HELPLINE, SHELTER
 from exchange.federation.transport import PeerUnreachableError
 from exchange.schemas.federation import ItemAnswer, ResyncRequest
 from exchange.schemas.inbox import DecisionRequest, RefusalRequest
-from exchange.storage.tables import EVENT, INBOX, REFERRAL
+from exchange.storage.tables import AUDIT, EVENT, INBOX, REFERRAL
 from exchange.use_cases.node import as_datetime
 from exchange.use_cases.release_disclosure import release_due
 from exchange.use_cases.resync import resync
@@ -182,6 +182,22 @@ async def test_a_peer_that_lost_its_disk_gets_every_stop_again_and_the_rest_is_a
     await open_one.travel()
     assert (await stopped.outgoing())["withdrawal"] == ["delivered"]
     await stopped.both_say("withdrawn")
+
+
+async def test_a_peer_that_asks_for_everything_again_and_again_writes_nothing_more(two: Federation) -> None:
+    since, node = as_datetime(two.clock() - 1000), two[HELPLINE].node
+    await begin(two)
+    stopped = await begin(two)
+    await stopped.says_no("stop-service")
+    counts = []
+    for _ in range(3):
+        answer = await resync(node, SHELTER.agency, ResyncRequest(since=since))
+        counts.append((answer.stops_queued, answer.referrals_marked))
+    assert counts == [(1, 1), (0, 0), (0, 0)]
+    assert len(await rows(two[HELPLINE], AUDIT, AUDIT.c.action == "resync")) == 1
+    # What it has signed for is queued again when it says that it is lost: no stop is ever held back.
+    await two.travel()
+    assert (await resync(node, SHELTER.agency, ResyncRequest(since=since))).stops_queued == 1
 
 
 async def test_a_refusal_by_the_agencys_own_software_is_sent_once(two: Federation) -> None:

@@ -17,7 +17,7 @@ from support.resealing import header_of, resealed
 
 from contracts.vocabulary import Field, Group, WithdrawalForm, fields_of
 from exchange.client import ProblemError
-from exchange.client.vault import AgencyVault, GateRefusedError, Identity, VaultError
+from exchange.client.vault import AgencyVault, GateRefusedError, Identity, VaultError, referring
 from exchange.client.vault.referring import SealedReferral
 from exchange.demo.federation import HELPLINE, LABOUR_OFFICE, SHELTER
 from exchange.envelope.keys import AgencyKey
@@ -25,6 +25,7 @@ from exchange.limits import HOUR_MS, MINUTE_MS
 from exchange.referral.content import ReferralContent
 from exchange.schemas.inbox import DecisionRequest
 from exchange.schemas.sealing import EnvelopesAnswer, EnvelopesRequest
+from exchange.use_cases import release_disclosure
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 NOBODY = "f" * 32
@@ -340,3 +341,25 @@ async def test_information_answers_a_question_and_a_new_plan_follows_an_old_one(
     await desk.office.vault.update_safe_contact(story.id, plan)
     await desk.together.travel()
     assert (await desk.shelter.open(story.id, "update")).content is not None
+
+
+async def test_who_she_is_is_no_information_before_the_release(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the agency's software seals it, nor does the node take it from one that does not ask."""
+    assert desk.office.vault is not None
+    story = await desk.story()
+    await desk.shelter.decide(
+        story.id, DecisionRequest(decision="information-requested", fields=(Field.PREFERRED_NAME,))
+    )
+    await desk.together.travel()
+    monkeypatch.setattr(release_disclosure, "_most_unserved", lambda *_: 0)
+    await desk.shelter.decide(story.id, DecisionRequest(decision="accepted"))
+    await desk.together.travel()
+    assert (await desk.office.client.referrals.read(story.id)).flags.receiver_unserved
+    name = ReferralContent.model_validate_json('{"preferred_name": "Canary-Baru"}')
+    with pytest.raises(GateRefusedError):
+        await desk.office.vault.inform(story.id, name)
+    asked = referring.clear_later
+    monkeypatch.setattr(referring, "clear_later", lambda request, kind, **_: asked(request, kind, accepted=True))
+    with pytest.raises(ProblemError) as refused:
+        await desk.office.vault.inform(story.id, name)
+    assert refused.value.problem.code == "not-accepted"

@@ -28,8 +28,10 @@ from contracts.vocabulary import WithdrawalForm
 from exchange.demo.federation import EMBASSY, HELPLINE, LABOUR_OFFICE, SHELTER
 from exchange.envelope.statements import ReleaseStatement, parse_statement
 from exchange.envelope.wire import from_base64url
+from exchange.referral import lifecycle
 from exchange.roster import Member, Status
 from exchange.schemas.inbox import DecisionRequest
+from exchange.storage.tables import EVENT
 
 
 async def test_an_acceptance_releases_what_was_held_with_a_signed_statement(on_both: Federation) -> None:
@@ -305,3 +307,57 @@ async def test_preview_says_what_would_go_and_stores_nothing(two: Federation) ->
     assert not (await helpline.referrals.changes()).items
     await two.travel()
     assert two.network.posted == []
+
+
+async def _accepted_too_late(two: Federation, monkeypatch: pytest.MonkeyPatch) -> Story:
+    """A receiver that does not ask itself what time it is; the referral has not expired yet."""
+    story = await begin(two)
+    await story.offer()
+    two.clock.pass_by(hours=24.5)
+    with monkeypatch.context() as lenient:
+        lenient.setattr(lifecycle, "check_in_time", lambda *_, **__: None)
+        await story.decides("accepted")
+    assert [row["name"] for row in await story.rows(EVENT) if row["side"] == "receiving"] == ["accepted"]
+    await story.both_say("received")
+    return story
+
+
+async def test_an_acceptance_that_came_too_late_releases_nothing(
+    two: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    story = await _accepted_too_late(two, monkeypatch)
+    assert (await refusal(story.asks.referrals.release(story.id))).code == "not-accepted"
+    await story.travel()
+    assert story.kinds_posted() == ["offer", "decision"]
+    assert (await story.outgoing())["disclosure"] == ["held"]
+    await story.later(hours=24)
+    await story.both_say("expired")
+    assert "disclosure" not in await story.outgoing()
+
+
+async def test_a_fresh_disclosure_after_a_late_acceptance_is_held_and_does_not_go(
+    two: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    story = await _accepted_too_late(two, monkeypatch)
+    fresh = content(preferred_name="Canary-Baru", safe_contact={"who_initiates": "survivor"})
+    await story.asks.referrals.replace_disclosure(story.id, fresh)
+    await story.travel()
+    assert story.kinds_posted() == ["offer", "decision"]
+    assert not (await story.flags()).disclosed
+
+
+async def test_who_she_is_does_not_go_as_information_beside_the_confirmation(four: Federation) -> None:
+    consent, request = to_the_embassy()
+    story = await begin(four, receiver=EMBASSY, consent=consent, **request)
+    await story.decides("information-requested", fields=["preferred_name"])
+    await story.decides("accepted")
+    assert (await story.flags()).awaiting_confirmation
+    name = content(preferred_name=CANARY_NAME)
+    assert (await refusal(story.asks.referrals.send_information(story.id, name))).code == "nothing-allowed"
+    await story.travel()
+    assert CANARY_NAME.encode() not in await said_inside(four)
+    # Once a worker has confirmed, she may be told of as she allowed.
+    assert (await story.asks.referrals.release(story.id)).released
+    await story.asks.referrals.send_information(story.id, name)
+    await story.travel()
+    assert story.kinds_posted()[-2:] == ["disclosure", "information"]

@@ -124,8 +124,25 @@ async def test_what_waits_for_a_suspended_member_is_judged_as_well(two: Federati
     if back:
         await allows(story, _ALL - {Group.NEED})
     else:
-        await story.asks.consents.renew(story.consent, now_of(two) + timedelta(days=80))
+        await story.asks.consents.renew(story.consent, now_of(two) + timedelta(days=100))
     await two.new_roster(member=lambda one: one.model_copy(update={"status": Status.ACTIVE}))
     await story.travel()
     assert story.kinds_posted() == ([] if back else ["offer"])
     assert (await story.flags()).undeliverable is back
+
+
+@pytest.mark.parametrize(
+    ("days", "stays"), [pytest.param(30, False, id="earlier"), pytest.param(200, True, id="later")]
+)
+async def test_what_waits_with_a_later_end_in_its_receipt_does_not_leave(
+    on_both: Federation, days: int, stays: bool
+) -> None:
+    story = await begin(on_both, travel=False)
+    await story.asks.consents.renew(story.consent, now_of(on_both) + timedelta(days=days))
+    waiting = {"offer": ["queued"], "disclosure": ["held"]}
+    assert await story.outgoing() == (waiting if stays else {})
+    flags = await story.flags()
+    assert (flags.undeliverable, flags.awaiting_disclosure) == (not stays, not stays)
+    assert ({"offer-barred", "disclosure-barred"} <= set(await story.changes())) is not stays
+    await story.travel()
+    assert story.kinds_posted() == (["offer"] if stays else [])

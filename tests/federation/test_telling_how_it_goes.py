@@ -10,6 +10,7 @@ from sqlalchemy import Connection, update
 from support.federation import Federation
 from support.stories import begin, content, refusal, said_inside, travelled
 
+from consent.record import Provision
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.roster import Status
 from exchange.schemas.inbox import DecisionRequest, ProgressRequest
@@ -181,3 +182,22 @@ def _as_if_no_receipt_had_come(conn: Connection, kind: str) -> None:
     conn.execute(update(OUTBOX).where(OUTBOX.c.kind == kind).values(status="queued", settled_at=None, receipt=None))
     conn.execute(update(REFERRAL).values(delivered_at=None))
     conn.execute(update(PEER).values(due_at=0))
+
+
+async def test_feedback_that_she_narrowed_binds_new_referrals_and_not_those_that_exist(two: Federation) -> None:
+    """A limit that the documents name: the level of a referral is sealed into its offer."""
+    story = await begin(two, consent=_consent("status"))
+    await story.decides("accepted")
+    (provision,) = _consent("decision")["provisions"]
+    await story.asks.consents.narrow(story.consent, (Provision.model_validate_json(json.dumps(provision)),))
+    later = await begin(two, consent=story.consent)
+    await later.decides("accepted")
+    await story.reports("in-service")
+    await later.reports("in-service")
+    assert [view.state.value for view in await story.views()] == ["in-service", "in-service"]
+    assert (await later.views())[0].state == "accepted"
+    # What holds for the one that exists is her "stop sharing".
+    await story.says_no("stop-sharing")
+    await story.reports("completed", outcome="service-provided")
+    told = await story.opened("progress", at=two[HELPLINE])
+    assert told.answer == {"state": "completed"}

@@ -163,7 +163,8 @@ async def tell_later(
     view = await client.referrals.read(referral)
     consent, at = read.record, identity.now()
     asked = DisclosureRequest(between.sender, between.receiver, service, content, contract, consent, at)
-    outcome = clear_later(asked, kind, accepted=kind is Kind.DISCLOSURE or _accepted(view))
+    # As at the node: who she is follows a release only (`use_cases.telling_later`).
+    outcome = clear_later(asked, kind, accepted=kind is Kind.DISCLOSURE or view.flags.disclosed)
     if isinstance(outcome, Refused):
         raise refused(outcome)
     epoch = await peer_epoch(identity, client, case.peer)
@@ -217,16 +218,6 @@ def _posting(
         number=None if disclosing else max(at, view.number + 1) + place,
         in_reply_to=in_reply_to,
     )
-
-
-def _accepted(view: ReferralView) -> bool:
-    return view.flags.disclosed or view.state.value in {
-        "accepted",
-        "scheduled",
-        "not-reached",
-        "not-arrived",
-        "in-service",
-    }
 
 
 async def _question(client: AgencyClient, referral: str) -> str:

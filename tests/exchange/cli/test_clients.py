@@ -112,3 +112,11 @@ def test_a_database_that_is_no_use_is_a_sentence(
 
 def test_where_no_node_is_no_client_is_registered(tmp_path: Path) -> None:
     assert "There is no node in" in run("list", "--home", str(tmp_path), code=2).output
+
+
+def test_no_system_is_called_like_a_member_of_the_roster(home: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "laptop"
+    refused = run("add", SHELTER.agency, "--folder", str(folder), "--home", str(home), code=1)
+    assert "Choose another name" in refused.output
+    assert not folder.exists()
+    assert SHELTER.agency not in run("list", "--home", str(home)).output
