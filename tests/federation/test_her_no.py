@@ -275,6 +275,9 @@ async def test_erase_said_to_the_receiver_blocks_at_once_and_destroys_after_a_da
     await story.helps.inbox.attest_erasure(offer)
     await story.travel()
     assert (await attested(story, at_sender=True))["peer-agency"]
+    # An attestation arrived there too; that is no stop of which somebody waits to hear.
+    assert (await story.outgoing())["erasure-receipt"] == ["delivered"]
+    assert "stop-delivered" not in await story.changes()
 
 
 async def test_erase_said_to_the_receiver_long_after_the_end_can_still_be_contested_for_a_day(two: Federation) -> None:
