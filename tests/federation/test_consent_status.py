@@ -205,6 +205,17 @@ async def test_unknown_ended_and_anothers_receipts_are_the_same_answer(four: Fed
         assert found == status
 
 
+async def test_what_stays_with_its_receiver_is_said_to_nobody_else(four: Federation) -> None:
+    """After `stop-sharing` nobody is judged by her provisions any more; only the recipient may hear that it is live."""
+    story = await disclosed(four)
+    await story.says_no("stop-sharing")
+    cut = [receipt for receipt in await receipts(story) if receipt is not None]
+    request = ConsentStatusRequest(receipts=tuple(cut))
+    for asks, status in ((SHELTER, "live"), (EMBASSY, "not-live")):
+        said = await consent_status.consent_status(four[HELPLINE].node, asks.agency, request)
+        assert {one.status for one in said.receipts} == {status}
+
+
 async def test_two_receivers_of_one_consent_hear_nothing_that_joins_them(four: Federation) -> None:
     """What each is told of its own receipt, as it stands on the line: nothing is said to both but that it is live."""
     client, allowed = (
@@ -254,8 +265,23 @@ async def _of_yesterday(story: Story, answer: ConsentStatusAnswer) -> dict[str, 
     return {"statement": _signed(story, answer.receipts, stated_at=story.together.clock() - 24 * HOUR_MS)}
 
 
+async def _of_tomorrow(story: Story, answer: ConsentStatusAnswer) -> dict[str, Any]:
+    return {"statement": _signed(story, answer.receipts, stated_at=story.together.clock() + 24 * HOUR_MS)}
+
+
 async def _no_statement(_: Story, __: ConsentStatusAnswer) -> dict[str, Any]:
     return {"statement": "AAAA"}
+
+
+LIES = (
+    _another_key,
+    _not_what_was_signed,
+    _other_receipts,
+    _for_somebody_else,
+    _of_yesterday,
+    _of_tomorrow,
+    _no_statement,
+)
 
 
 def _signed(story: Story, answers: Sequence[ReceiptStatus], *, key: Any = None, **changes: Any) -> str:
@@ -276,7 +302,7 @@ async def test_a_forged_word_is_no_word(two: Federation) -> None:
     node = story.receiver.node
     real, ages = node.ask_consent_status, []
     two.clock.pass_by(hours=2)
-    for lie in (_another_key, _not_what_was_signed, _other_receipts, _for_somebody_else, _of_yesterday, _no_statement):
+    for lie in LIES:
 
         async def lying(peer: Member, ids: Sequence[str], lie: Any = lie) -> ConsentStatusAnswer | None:
             answer = await real(peer, ids)
@@ -289,6 +315,20 @@ async def test_a_forged_word_is_no_word(two: Federation) -> None:
         assert opened.consent_checked_at is not None
         ages.append(two.clock() - to_millis(opened.consent_checked_at))
     assert min(ages) > HOUR_MS
+    assert max(ages) < 3 * HOUR_MS
+
+
+async def test_a_word_from_a_clock_that_is_ahead_is_no_younger_than_now(two: Federation) -> None:
+    """Else it would be believed for longer than an hour, and shown as a word that is yet to come."""
+    story = await disclosed(two)
+    item = (await story.item("disclosure")).id
+    two.clock.pass_by(hours=2)
+    ahead = story.sender.node
+    ahead.clock = lambda: two.clock() + 60_000
+    opened = await story.helps.inbox.open(item)
+    assert asked(two) == 1
+    assert opened.consent_checked_at is not None
+    assert to_millis(opened.consent_checked_at) <= two.clock()
 
 
 async def test_who_asks_about_much_and_many_times_at_once_holds_up_nobody(

@@ -275,6 +275,9 @@ async def test_erase_said_to_the_receiver_blocks_at_once_and_destroys_after_a_da
     await story.helps.inbox.attest_erasure(offer)
     await story.travel()
     assert (await attested(story, at_sender=True))["peer-agency"]
+    # An attestation arrived there too; that is no stop of which somebody waits to hear.
+    assert (await story.outgoing())["erasure-receipt"] == ["delivered"]
+    assert "stop-delivered" not in await story.changes()
 
 
 async def test_erase_said_to_the_receiver_long_after_the_end_can_still_be_contested_for_a_day(two: Federation) -> None:
@@ -299,6 +302,34 @@ async def test_erase_of_what_was_destroyed_already_is_attested_all_the_same(two:
     await story.says_no("erase")
     assert await attested(story, at_sender=True) == {"own-node": True, "peer-node": True, "peer-agency": False}
     assert (await attested(story, at_sender=False))["own-node"]
+
+
+async def test_the_same_destruction_is_attested_once_however_often_she_asks(two: Federation) -> None:
+    story = await begin(two)
+    for _ in range(3):
+        await story.says_no("erase")
+    assert (await story.outgoing())["erasure-receipt"] == ["delivered"]
+
+
+@pytest.mark.parametrize(
+    ("decision", "kind"), [("accepted", "accept"), ("information-requested", "information-request")]
+)
+async def test_stop_sharing_before_a_release_holds_back_what_the_receiver_has_not_said_yet(
+    two: Federation, decision: str, kind: str
+) -> None:
+    """It ends the service, so that no answer may leave any more: weaker words would let it say less."""
+    story = await begin(two)
+    offer = await story.offer()
+    two.leave(HELPLINE)
+    more = {"fields": ["party"]} if decision == "information-requested" else {}
+    await story.decides(decision, **more)
+    await story.says_no("stop-sharing", by=two[SHELTER])
+    assert (await story.outgoing(at=two[SHELTER])).get(kind, []) in ([], ["deleted"])
+    two.come_back(HELPLINE)
+    await story.later(hours=25)
+    assert set(story.kinds_posted()) == {"offer", "withdrawal"}
+    await story.both_say("withdrawn")
+    assert (await refusal(story.helps.inbox.open(offer))).code == "consent-ended"
 
 
 async def test_stop_service_and_then_erase(two: Federation) -> None:

@@ -32,6 +32,7 @@ from exchange.referral import lifecycle
 from exchange.roster import Member, Status
 from exchange.schemas.inbox import DecisionRequest
 from exchange.storage.tables import EVENT
+from exchange.use_cases.release_disclosure import release_due
 
 
 async def test_an_acceptance_releases_what_was_held_with_a_signed_statement(on_both: Federation) -> None:
@@ -252,6 +253,28 @@ async def test_a_changed_plan_ends_the_hold_before_disclosure(two: Federation) -
     await story.decides("accepted")
     assert "disclosure" not in story.kinds_posted()
     assert "update" not in story.kinds_posted()
+
+
+async def test_a_changed_plan_ends_the_hold_that_waits_for_a_worker(four: Federation) -> None:
+    story = await _confirming(four)
+    await story.asks.referrals.update_safe_contact(story.id, safe_contact(now_of(four)))
+    assert (await story.flags()).awaiting_disclosure
+    assert "disclosure" not in await story.outgoing()
+    assert (await refusal(story.asks.referrals.release(story.id))).code == "nothing-held"
+    await story.travel()
+    assert "disclosure" not in story.kinds_posted()
+
+
+async def test_what_was_released_is_carried_for_longer_than_it_would_have_been_held(two: Federation) -> None:
+    story = await begin(two)
+    (held,) = [row for row in await story.outbox_rows() if row["kind"] == "disclosure"]
+    await story.helps.inbox.decide(await story.offer(), DecisionRequest(decision="accepted"))
+    await two[SHELTER].courier.run_once()
+    await release_due(two[HELPLINE].node)
+    (released,) = [row for row in await story.outbox_rows() if row["kind"] == "disclosure"]
+    assert released["status"] == "queued"
+    at = (await story.record())["disclosed_at"]
+    assert released["expires_at"] == at + two[HELPLINE].node.limits.released_within_ms != held["expires_at"]
 
 
 async def test_a_changed_plan_reaches_the_agency_that_has_the_old_one(two: Federation) -> None:

@@ -146,3 +146,35 @@ async def test_what_waits_with_a_later_end_in_its_receipt_does_not_leave(
     assert ({"offer-barred", "disclosure-barred"} <= set(await story.changes())) is not stays
     await story.travel()
     assert story.kinds_posted() == (["offer"] if stays else [])
+
+
+async def _recalls(story: Story) -> None:
+    await story.asks.referrals.recall(story.id)
+
+
+async def _declares_an_error(story: Story) -> None:
+    await story.asks.referrals.enter_in_error(story.id)
+
+
+async def _she_stops_sharing(story: Story) -> None:
+    await story.says_no("stop-sharing", travel=False)
+
+
+async def _she_stops_the_service(story: Story) -> None:
+    await story.says_no("stop-service", travel=False)
+
+
+@pytest.mark.parametrize("ends", [_recalls, _declares_an_error, _she_stops_sharing, _she_stops_the_service])
+async def test_what_is_released_and_has_not_left_ends_with_the_referral_and_was_never_disclosed(
+    two: Federation, ends: Callable[[Story], Awaitable[None]]
+) -> None:
+    story = await begin(two)
+    await _accepted(two, story)
+    await release_due(two[HELPLINE].node)
+    assert (await story.outgoing())["disclosure"] == ["queued"]
+    assert (await story.flags()).disclosed
+    await ends(story)
+    assert "disclosure" not in await story.outgoing()
+    assert not (await story.flags()).disclosed
+    await story.travel()
+    assert "disclosure" not in story.kinds_posted()

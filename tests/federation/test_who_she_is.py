@@ -59,6 +59,21 @@ async def test_one_receiver_knows_her_under_one_code_and_another_under_another(f
     assert subject.encode() not in await said_inside(four)
 
 
+async def test_only_erasure_makes_her_another_woman_to_a_receiver(two: Federation) -> None:
+    """A referral that ends by its clock takes nothing from the next; after `erase` nobody can join the two."""
+    end = (now_of(two) + timedelta(days=90)).isoformat()
+    first = await begin(two, consent={"expires_at": end})
+    await first.decides("declined", reason="no-capacity")
+    await first.later(hours=25)
+    await first.nothing_is_left(at=two[HELPLINE])
+    second = await begin(two, consent=first.consent)
+    assert second.created.client_code == first.created.client_code
+    await second.says_no("erase")
+    await second.nothing_is_left(at=two[HELPLINE])
+    third = await begin(two, consent=first.consent)
+    assert third.created.client_code != first.created.client_code
+
+
 async def test_a_drill_is_marked_on_both_sides(two: Federation) -> None:
     drill, real = await begin(two, exercise=True), await begin(two)
     for story, marked in ((drill, True), (real, False)):

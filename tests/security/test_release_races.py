@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -10,13 +11,15 @@ import pytest
 from sqlalchemy import delete, update
 from support.federation import Federation
 from support.people import consent_request, referral_request
+from support.stories import Story, begin, content, now_of, refusal, safe_contact
 
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.schemas.inbox import DecisionRequest
+from exchange.schemas.referrals import ReleaseAnswer
 from exchange.storage.database import Connection
 from exchange.storage.epochs import epoch_revocations, remember_revocations
 from exchange.storage.tables import CONSENT, OUTBOX, PEER_EPOCH
-from exchange.use_cases import release_disclosure
+from exchange.use_cases import release_disclosure, replace_disclosure, send_information
 from exchange.use_cases.own_epochs import revoke_own_epochs
 from exchange.use_cases.release_disclosure import release_due
 
@@ -120,3 +123,70 @@ async def test_a_key_that_is_no_longer_known_releases_nothing(pair: Federation) 
     await release_due(node)
     flags = (await pair[HELPLINE].client().referrals.read(referral)).flags
     assert (flags.disclosed, flags.awaiting_disclosure) == (False, True)
+
+
+async def test_a_fresh_disclosure_is_released_by_who_sealed_it_and_not_by_the_acceptance_that_is_here(
+    pair: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The courier looks for what is due in the moment between the two."""
+    referral = await accepted(pair)
+    node = pair[HELPLINE].node
+    await node.database.write(_drop_held)
+    await release_due(node)
+    real, due = replace_disclosure.release_disclosure, []
+
+    async def release(*args: Any) -> ReleaseAnswer:
+        due.append(await release_due(node))
+        return await real(*args)
+
+    monkeypatch.setattr(replace_disclosure, "release_disclosure", release)
+    await pair[HELPLINE].client().referrals.replace_disclosure(referral, content(preferred_name="Canary-Baru"))
+    assert due == [0]
+    assert (await pair[HELPLINE].client().referrals.read(referral)).flags.disclosed
+
+
+async def _replaces(story: Story) -> None:
+    await story.asks.referrals.replace_disclosure(story.id, content(preferred_name="Canary-Baru"))
+
+
+async def _informs(story: Story) -> None:
+    await story.asks.referrals.send_information(
+        story.id, content(party={"adults": 1, "dependants": [], "infant_or_pregnant": False})
+    )
+
+
+async def _updates(story: Story) -> None:
+    await story.asks.referrals.update_safe_contact(story.id, safe_contact(now_of(story.together)))
+
+
+LATER: dict[str, tuple[Any, Callable[[Story], Awaitable[None]], dict[str, Any]]] = {
+    "a fresh disclosure": (replace_disclosure, _replaces, {}),
+    "information": (send_information, _informs, {"decision": "information-requested", "fields": ["party"]}),
+    "a changed plan": (send_information, _updates, {"decision": "accepted"}),
+}
+
+
+@pytest.mark.parametrize("what", LATER)
+async def test_what_she_changes_after_the_gate_has_let_more_be_told_is_not_told(
+    pair: Federation, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Her consent is another one each time it would be queued: nothing is, and what was held is as it was."""
+    module, tells, decides = LATER[what]
+    story = await begin(pair)
+    if decides:
+        await story.decides(**decides)
+    before = [row["id"] for row in await story.outbox_rows()]
+    node, real, ran = pair[HELPLINE].node, module.tell_later, []
+    changed = update(CONSENT).values(version=CONSENT.c.version + 1)
+
+    async def tell_later(*args: Any, **more: Any) -> Any:
+        ran.append(what)
+        told = await real(*args, **more)
+        await node.database.write(lambda conn: conn.execute(changed).rowcount)
+        return told
+
+    monkeypatch.setattr(module, "tell_later", tell_later)
+    problem = await refusal(tells(story))
+    assert (problem.code, problem.status) == ("changed-meanwhile", 409)
+    assert len(ran) > 1
+    assert [row["id"] for row in await story.outbox_rows()] == before

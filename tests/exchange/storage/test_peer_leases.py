@@ -12,7 +12,16 @@ from sqlalchemy import Connection, select
 
 from exchange.storage.database import Database
 from exchange.storage.outbox import OutgoingRecord, enqueue, has_queued, load_batch, queued_ids
-from exchange.storage.peer_leases import PeerLease, claim_peer, hurry, lock_peer, settle_peer, sign_of_life
+from exchange.storage.peer_leases import (
+    PeerLease,
+    claim_peer,
+    hurry,
+    lock_peer,
+    next_due,
+    renew_lease,
+    settle_peer,
+    sign_of_life,
+)
 from exchange.storage.tables import PEER
 
 SHELTER = "rose-house-shelter"
@@ -95,6 +104,43 @@ async def test_a_stop_makes_it_due_and_the_lease_says_what_for(database: Databas
     assert await _due_at(database) == TOLD
     await _hurry(database, 2000, stop=True)
     assert await _due_at(database) == 2000
+
+
+async def test_a_leased_peer_is_nobody_elses_until_the_lease_ends_and_then_not_the_first_ones(
+    database: Database,
+) -> None:
+    first = await _lease(database, "first", 1000)
+    assert first is not None
+    assert await _lease(database, "second", 1999) is None
+    assert await database.read(next_due) == 2000
+    second = await _lease(database, "second", 2000)
+    assert second is not None
+    # Who was too slow neither holds it for longer nor gives it back.
+    assert not await database.write(lambda conn: renew_lease(conn, first, until=TOLD))
+    assert not await database.write(functools.partial(_fails, lease=first, at=TOLD))
+    assert await _due_at(database) < TOLD
+    assert await _lease(database, "third", 2999) is None
+    assert await database.write(lambda conn: renew_lease(conn, second, until=4000))
+    assert await _lease(database, "third", 3999) is None
+
+
+async def test_a_peer_fails_since_the_first_time_and_not_the_last(database: Database) -> None:
+    """By that the schedule of repeats counts."""
+    for at, failing_since, attempts in ((1000, None, 0), (2000, 1000, 1), (3000, 1000, 2)):
+        lease = await _lease(database, "t", at)
+        assert lease is not None
+        assert (lease.failing_since, lease.attempts) == (failing_since, attempts)
+        assert await database.write(functools.partial(_fails, lease=lease, at=at))
+
+
+def _fails(conn: Connection, *, lease: PeerLease, at: int) -> bool:
+    return settle_peer(
+        conn, lease, at=at, due_at=at, reached=False, carries=1, told_to_wait=False, only_stops_until=None
+    )
+
+
+async def _lease(database: Database, token: str, at: int) -> PeerLease | None:
+    return await database.write(lambda conn: claim_peer(conn, at=at, token=token, lease_ms=1000))
 
 
 async def test_when_its_time_has_come_everything_goes(database: Database) -> None:
