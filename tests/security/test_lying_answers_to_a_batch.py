@@ -150,6 +150,37 @@ async def test_what_is_handed_in_while_a_lease_ends_does_not_wait_with_what_goes
     assert {row.referral: row.status for row in await rows(helpline, Kind.OFFER)}[waits] == "delivered"
 
 
+@pytest.mark.parametrize("asked", [24 * 3600, 10 * 365 * 24 * 3600], ids=["a day", "ten years"])
+async def test_however_long_a_peer_asks_to_wait_her_no_is_tried_again_within_the_hour(
+    pair: Federation, asked: int
+) -> None:
+    referral = await referred(pair)
+    await pair.travel()
+    helpline = pair[HELPLINE]
+    await helpline.client().withdrawals.of_referral(referral, WithdrawalForm.STOP_SERVICE)
+    await lying_courier(helpline, lambda _: ItemAnswer(result="later", retry_after=asked)).run_once()
+    pair.clock.pass_by(hours=1)
+    await helpline.courier.run_once()
+    assert [stop.status for stop in await rows(helpline, Kind.WITHDRAWAL)] == ["delivered"]
+
+
+async def test_what_a_peer_does_not_answer_for_waits_a_little_and_goes_again(pair: Federation) -> None:
+    class Silent(LyingTransport):
+        async def post_envelopes(self, peer: Member, body: bytes) -> BatchAnswer:
+            answer = await super().post_envelopes(peer, body)
+            return BatchAnswer(answers=answer.answers[:1])
+
+    await referred(pair)
+    await referred(pair)
+    helpline = pair[HELPLINE]
+    silent = Courier(helpline.node, Silent(helpline.courier._transport, lambda one: one))
+    assert (await silent.run_once(), await silent.run_once()) == (1, 0)
+    assert sorted(row.status for row in await rows(helpline, Kind.OFFER)) == ["delivered", "queued"]
+    pair.clock.pass_by(hours=0.01)
+    await helpline.courier.run_once()
+    assert [row.status for row in await rows(helpline, Kind.OFFER)] == ["delivered", "delivered"]
+
+
 async def test_what_goes_later_is_not_asked_about_before_its_time(pair: Federation) -> None:
     helpline = pair[HELPLINE]
     referral = await referred(pair)
