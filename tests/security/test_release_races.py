@@ -14,12 +14,15 @@ from support.people import consent_request, referral_request
 from support.stories import Story, begin, content, now_of, refusal, safe_contact
 
 from exchange.demo.federation import HELPLINE, SHELTER
+from exchange.envelope.kinds import Kind
 from exchange.schemas.inbox import DecisionRequest
 from exchange.schemas.referrals import ReleaseAnswer
 from exchange.storage.database import Connection
 from exchange.storage.epochs import epoch_revocations, remember_revocations
+from exchange.storage.outbox import OutgoingRecord, delete_queued
 from exchange.storage.tables import CONSENT, OUTBOX, PEER_EPOCH
-from exchange.use_cases import release_disclosure, replace_disclosure, send_information
+from exchange.use_cases import deliver, release_disclosure, replace_disclosure, send_information
+from exchange.use_cases.node import Node
 from exchange.use_cases.own_epochs import revoke_own_epochs
 from exchange.use_cases.release_disclosure import release_due
 
@@ -100,6 +103,25 @@ async def test_a_key_that_turns_out_to_be_revoked_after_the_gate_has_looked_rele
     flags = (await pair[HELPLINE].client().referrals.read(referral)).flags
     assert (flags.disclosed, flags.awaiting_disclosure) == (False, True)
     assert ran == [True, False]
+
+
+async def test_what_her_no_has_deleted_since_it_was_read_is_not_sent(
+    pair: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The courier has read the batch, and another process commits her no before it is posted."""
+    referral = await accepted(pair)
+    node, real, deleted = pair[HELPLINE].node, deliver._is_covered, []
+
+    def covered(node_: Node, item: OutgoingRecord, header: bytes) -> bool:
+        if item.kind == Kind.DISCLOSURE:
+            deleted.extend(node.database.write_sync(lambda conn: delete_queued(conn, referral, [item.kind])))
+        return real(node_, item, header)
+
+    await release_due(node)
+    monkeypatch.setattr(deliver, "_is_covered", covered)
+    await pair[HELPLINE].courier.run_once()
+    assert len(deleted) == 1
+    assert [item.kind for item in (await pair[SHELTER].client().inbox.list()).items] == ["offer"]
 
 
 async def test_nothing_is_released_to_a_key_that_the_receivers_roster_key_does_not_stand_for(pair: Federation) -> None:
