@@ -25,7 +25,7 @@ from exchange.cli.examination import Federation, Finding, bad, ok, warn
 from exchange.envelope.errors import EnvelopeError
 from exchange.envelope.wire import to_base64url
 from exchange.federation.peers import verified_statements
-from exchange.limits import LIMITS, SECOND_MS
+from exchange.limits import DAY_MS, LIMITS, SECOND_MS
 from exchange.roster import Member, Status
 from exchange.schemas.node import Health, NodeCard
 
@@ -45,7 +45,7 @@ _LACKS: Final[Mapping[str, str]] = {
 PATIENCE_S: Final = 5.0
 _OK: Final = 200
 _SERVER_FAILS: Final = 500
-_DAY_S: Final = 86_400
+_DAY_S: Final = DAY_MS // SECOND_MS
 _DAYS_ENOUGH: Final = 14
 """Those of public authorities are renewed a month before they end; with fewer days something did not work."""
 

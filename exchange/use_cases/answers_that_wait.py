@@ -29,6 +29,7 @@ from exchange.storage.outbox import hold_back
 from exchange.storage.referrals import EventRecord, ReferralRecord, add_event, events_of, keep_at_home, remove_events
 from exchange.use_cases.answering import seal_word
 from exchange.use_cases.facts import open_facts
+from exchange.use_cases.headers import outgoing_header
 from exchange.use_cases.node import Node
 from exchange.use_cases.outgoing import latest_peer_epoch, put_out
 
@@ -70,7 +71,7 @@ def _say_only_that_it_is_over(
         if not isinstance(word, Answer):
             continue
         for held in hold_back(conn, record.id, word.kind.value, [event.digest or ""]):
-            header = read_again(node.open_row(held.sealed_header, "outbox", "sealed_header", held.id))
+            header = read_again(outgoing_header(node, held))
             offer, purpose = header["in_reply_to"], Purpose(header["purpose"])
             sealed = seal_word(node, record, word, event, epoch, offer=offer, purpose=purpose)
             remove_events(conn, record.id, [held.digest])

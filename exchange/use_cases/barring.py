@@ -30,6 +30,7 @@ from exchange.storage.outbox import OutgoingRecord, delete_queued, give_up, held
 from exchange.storage.referrals import ReferralRecord, referrals_of_consent
 from exchange.use_cases.change_referral import change_by_id
 from exchange.use_cases.facts import Facts, open_facts
+from exchange.use_cases.headers import outgoing_header
 from exchange.use_cases.node import Node
 from exchange.use_cases.sealed_forwards import question_about
 from exchange.use_cases.stopping import take_back_release
@@ -90,7 +91,7 @@ def _says_a_later_end(node: Node, item: OutgoingRecord, ends: int) -> bool:
 
 
 def _header_of(node: Node, item: OutgoingRecord) -> Header:
-    return parse_header(node.open_row(item.sealed_header or b"", "outbox", "sealed_header", item.id))
+    return parse_header(outgoing_header(node, item))
 
 
 def _may_say_more(

@@ -47,6 +47,7 @@ from exchange.storage.referrals import ReferralRecord
 from exchange.telemetry.logs import get_logger
 from exchange.use_cases.barring import bar
 from exchange.use_cases.change_referral import change_by_id, change_each
+from exchange.use_cases.headers import outgoing_header
 from exchange.use_cases.line import Line
 from exchange.use_cases.node import Node, as_datetime
 
@@ -119,7 +120,7 @@ async def load_next(node: Node, lease: PeerLease, line: Line, after: int) -> Bat
     barred = []
     for _, item in rows:
         # Of what has no standing nothing is opened.
-        if _has_standing(node, item) and _is_covered(node, item, header := _header(node, item)):
+        if _has_standing(node, item) and _is_covered(node, item, header := outgoing_header(node, item)):
             headers[item.id] = header
         else:
             barred.append(item)
@@ -165,10 +166,6 @@ def _wire(item: OutgoingRecord, header: bytes) -> bytes:
     members += [(b"signature", item.signature), (b"wrapped_key", item.wrapped_key)]
     text = b"{" + b",".join([b'"%b":"%b"' % (name, base64url(value or b"")) for name, value in members]) + b"}"
     return text.ljust(WIRE_BYTES.get(len(item.ciphertext or b""), 0))
-
-
-def _header(node: Node, item: OutgoingRecord) -> bytes:
-    return node.open_row(item.sealed_header or b"", "outbox", "sealed_header", item.id)
 
 
 async def settle(

@@ -268,5 +268,4 @@ async def _newest_plan(node: Node, acting: Acting, item: str) -> SafeContact:
 
 def _may_hold_plan(node: Node, row: ArrivedRecord) -> bool:
     """Whether there may be a plan inside, as far as its header says; one that is destroyed may have held one."""
-    groups = header_members(node, row).get("groups", (Group.CONTACT,))
-    return row.kind in _PLANS and Group.CONTACT in groups
+    return row.kind in _PLANS and Group.CONTACT in header_members(node, row).get("groups", (Group.CONTACT,))

@@ -16,6 +16,7 @@ from exchange.storage.outbox import of_kind
 from exchange.storage.referrals import ReferralRecord, save_referral
 from exchange.use_cases.acting import Acting
 from exchange.use_cases.cases import again, audit, find_item
+from exchange.use_cases.headers import outgoing_header
 from exchange.use_cases.node import Node
 from exchange.use_cases.outgoing import make_stop, put_out_stop
 from exchange.use_cases.views import referral_view
@@ -48,7 +49,7 @@ async def refuse_item(node: Node, acting: Acting, item: str, request: RefusalReq
 
 def _is_refused(node: Node, conn: Connection, record: ReferralRecord, item: str) -> bool:
     headers = (
-        node.open_row(said.sealed_header, "outbox", "sealed_header", said.id)
+        outgoing_header(node, said)
         for said in of_kind(conn, record.id, Kind.REFUSAL.value)
         if said.sealed_header is not None
     )

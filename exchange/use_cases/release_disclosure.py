@@ -44,6 +44,7 @@ from exchange.use_cases.cases import Case, again, audit, read_case
 from exchange.use_cases.change_referral import change_referral
 from exchange.use_cases.consent_records import opened
 from exchange.use_cases.errors import ConflictError, GoneError
+from exchange.use_cases.headers import outgoing_header
 from exchange.use_cases.node import Node, as_datetime
 from exchange.use_cases.peer_cards import read_card_again
 from exchange.use_cases.peer_epochs import StoredPeerEpochs, read_peer_epochs
@@ -159,7 +160,7 @@ def _refusal(node: Node, case: Case, basis: _Basis) -> tuple[str, str] | None:
 
 def _sealed_to(node: Node, held: OutgoingRecord, receiver: Member, epochs: StoredPeerEpochs) -> bool:
     """Whether it is sealed to the key of its week, unrevoked, by the receiver's agency key in today's roster."""
-    header = parse_header(node.open_row(held.sealed_header or b"", "outbox", "sealed_header", held.id))
+    header = parse_header(outgoing_header(node, held))
     return epochs.standing(receiver).counts(header.epoch_key or "")
 
 
