@@ -38,11 +38,40 @@ class ArrivedRecord(NamedTuple):
     consent_ended_at: int | None = None
 
 
+class ListedRecord(NamedTuple):
+    """What the list shows of an inbox row: nothing of what is inside is read for it."""
+
+    id: str
+    referral: str
+    sender: str
+    kind: str
+    event: str | None
+    status: str
+    received_at: int
+    respond_by: int | None
+    lease_until: int
+    sealed_header: bytes | None
+
+
+class Standing(NamedTuple):
+    """How the referral stands that an item is about, as far as the list and an open ask."""
+
+    sector: str
+    state: str
+    blocked_at: int | None
+    destroyed_at: int | None
+
+
 _COLUMNS = [INBOX.c[name] for name in ArrivedRecord._fields]
 _NO_BODY = dict.fromkeys(["sealed_header", "rewrapped_key", "wrapped_key", "ciphertext", "signature", "release"])
 _ID_PLACE = 1 + _COLUMNS.index(INBOX.c.id)
 _ROWS = select(INBOX.c.seq, *_COLUMNS)
 _ROWS_IN_SIGHT = _ROWS.join(REFERRAL, REFERRAL.c.id == INBOX.c.referral).where(in_sight(bindparam("the_unit")))
+_LISTED = select(INBOX.c.seq, *[INBOX.c[name] for name in ListedRecord._fields])
+_LISTED_IN_SIGHT = _LISTED.join(REFERRAL, REFERRAL.c.id == INBOX.c.referral).where(in_sight(bindparam("the_unit")))
+_STANDING = select(REFERRAL.c.id, *[REFERRAL.c[name] for name in Standing._fields])
+_STANDINGS = Prepared(where_listed(_STANDING, REFERRAL.c.id))
+_STANDINGS_IN_SIGHT = Prepared(where_listed(_STANDING.where(in_sight(bindparam("the_unit"))), REFERRAL.c.id))
 _LOAD = Prepared(where_listed(_ROWS, INBOX.c.id))
 _LOAD_IN_SIGHT = Prepared(where_listed(_ROWS_IN_SIGHT, INBOX.c.id))
 _ANSWERS = Prepared(
@@ -64,7 +93,7 @@ _FORGET_ANSWERS = Prepared(SEEN_ENVELOPE.delete().where(SEEN_ENVELOPE.c.expires_
 
 def _page(status: str | None, *, branch: bool, urgent: bool = False) -> Both[Select[Any]]:
     """A page of the list. The status stands in the statement: a plan for any value could not use its own index."""
-    page = (_ROWS_IN_SIGHT if branch else _ROWS).limit(bindparam("most", type_=Integer()))
+    page = (_LISTED_IN_SIGHT if branch else _LISTED).limit(bindparam("most", type_=Integer()))
     if status is not None:
         page = page.where(text(f"inbox.status = '{status}'"))
     if urgent:
@@ -95,17 +124,27 @@ def ids_of_others(conn: Connection, sender: str, ids: Iterable[str]) -> frozense
 
 def list_arrived(
     conn: Connection, *, after: int, limit: int, status: str | None, unit: str | None
-) -> Sequence[tuple[int, ArrivedRecord]]:
+) -> Sequence[tuple[int, ListedRecord]]:
     """Items after a sequence number, oldest first."""
     page = _PAGES[status, unit is not None]
     rows = page.rows(conn, {"after": after, "most": limit, "the_unit": unit})
-    return [(row[0], ArrivedRecord(*row[1:])) for row in rows]
+    return [(row[0], ListedRecord(*row[1:])) for row in rows]
 
 
-def list_urgent(conn: Connection, *, limit: int, unit: str | None) -> Sequence[tuple[int, ArrivedRecord]]:
+def list_urgent(conn: Connection, *, limit: int, unit: str | None) -> Sequence[tuple[int, ListedRecord]]:
     """New items, the one that has to be answered first on top; a single page, no cursor."""
     rows = _URGENT[unit is not None].rows(conn, {"most": limit, "the_unit": unit})
-    return [(row[0], ArrivedRecord(*row[1:])) for row in rows]
+    return [(row[0], ListedRecord(*row[1:])) for row in rows]
+
+
+def standings(conn: Connection, referrals: Iterable[str], unit: str | None = None) -> dict[str, Standing]:
+    """How those of the referrals stand that exist, by id; for a branch, those that it may see.
+
+    What a branch may not see is not read: that takes as long as what does not exist.
+    """
+    asked = {"the_ids": list(referrals)}
+    rows = _STANDINGS.rows(conn, asked) if unit is None else _STANDINGS_IN_SIGHT.rows(conn, {**asked, "the_unit": unit})
+    return {row[0]: Standing(*row[1:]) for row in rows}
 
 
 def load_arrived(conn: Connection, ids: Iterable[str], unit: str | None = None) -> dict[str, tuple[int, ArrivedRecord]]:

@@ -85,7 +85,8 @@ class KeyStore:
         rows = [{"referral": referral, "wrapped": wrapped, "created_at": at} for referral, wrapped in mine.items()]
 
         def store(connection: Connection) -> dict[str, bytes]:
-            _insert_new(connection, REFERRAL_KEY, rows)
+            if _insert_new(connection, REFERRAL_KEY, rows) == len(rows):
+                return mine
             return _select_wrapped(connection, list(mine))
 
         stored = await self.database.write(store)
@@ -198,8 +199,9 @@ class KeyStore:
         return {row: ReferralKey(self._unwrap(REFERRAL_KEY, row, value)) for row, value in wrapped.items()}
 
 
-def _insert_new(connection: Connection, table: Table, rows: Sequence[Mapping[str, object]]) -> None:
-    _INSERT_NEW[table.name].run_each(connection, rows)
+def _insert_new(connection: Connection, table: Table, rows: Sequence[Mapping[str, object]]) -> int:
+    """How many of them were not there."""
+    return _INSERT_NEW[table.name].run_each(connection, rows)
 
 
 def _select_wrapped(connection: Connection, referrals: Sequence[str]) -> dict[str, bytes]:

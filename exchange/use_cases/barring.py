@@ -23,14 +23,14 @@ from consent.record import ConsentRecord
 from exchange.disclosure import Refused
 from exchange.disclosure_groups import groups_allowed, may_be_inside
 from exchange.envelope.header import Header, parse_header
-from exchange.envelope.kinds import Kind, KindClass, class_of
+from exchange.envelope.kinds import Kind, KindClass
 from exchange.schemas.shapes import to_millis
 from exchange.storage.database import Connection
 from exchange.storage.outbox import OutgoingRecord, delete_queued, give_up, held_of, queued_of
 from exchange.storage.referrals import ReferralRecord, referrals_of_consent
 from exchange.use_cases.change_referral import change_by_id
 from exchange.use_cases.facts import Facts, open_facts
-from exchange.use_cases.headers import outgoing_header
+from exchange.use_cases.headers import class_here, outgoing_header
 from exchange.use_cases.node import Node
 from exchange.use_cases.sealed_forwards import question_about
 from exchange.use_cases.stopping import take_back_release
@@ -40,7 +40,7 @@ def bar(node: Node, conn: Connection, items: Iterable[OutgoingRecord]) -> None:
     """Destroy these, and others of their kind that wait for the same referral, and tell this agency's system."""
     for item in items:
         never_told = False
-        if class_of(Kind(item.kind)) is KindClass.ANSWER:
+        if class_here(item) is KindClass.ANSWER:
             give_up(conn, item.referral, [item.kind], node.clock())
         elif item.kind == Kind.DISCLOSURE:
             never_told = take_back_release(conn, item.referral)
@@ -62,7 +62,7 @@ def bar_what_she_took_back(node: Node, conn: Connection, before: ConsentRecord, 
         if record.sealed_facts is None:
             continue
         facts = open_facts(node, record.id, record.sealed_facts)
-        waiting = [item for item in queued_of(conn, record.id) if class_of(Kind(item.kind)) is KindClass.FORWARD]
+        waiting = [item for item in queued_of(conn, record.id) if class_here(item) is KindClass.FORWARD]
         bar(node, conn, [item for item in waiting if _may_say_more(node, record, facts, item, before, after)])
 
 
@@ -81,7 +81,7 @@ def bar_what_says_a_later_end(node: Node, conn: Connection, before: ConsentRecor
                 what="disclosure-barred",
                 adjust=lambda read: read._replace(hold="awaiting-disclosure"),
             )
-        waiting = [item for item in queued_of(conn, record.id) if class_of(Kind(item.kind)) is KindClass.FORWARD]
+        waiting = [item for item in queued_of(conn, record.id) if class_here(item) is KindClass.FORWARD]
         bar(node, conn, [item for item in waiting if _says_a_later_end(node, item, ends)])
 
 

@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 
 from exchange.referral.errors import TransitionError
 from exchange.referral.lifecycle import EventName, Side, State, check_new
-from exchange.storage.access import add_audit
+from exchange.storage.access import AuditEntry, add_audits
 from exchange.storage.consents import StaleConsentError
 from exchange.storage.database import Connection
 from exchange.storage.inbox import ArrivedRecord, load_arrived
@@ -141,13 +141,5 @@ def audit(
     conn: Connection, node: Node, acting: Acting, action: str, subject_ids: Iterable[str], detail: str | None = None
 ) -> None:
     """One line of the local record for each id: who did what, never what was said."""
-    for subject_id in subject_ids:
-        add_audit(
-            conn,
-            at=node.clock(),
-            action=action,
-            subject_id=subject_id,
-            client_id=acting.client_id,
-            actor=acting.actor,
-            detail=detail,
-        )
+    at = node.clock()
+    add_audits(conn, [AuditEntry(at, action, one, acting.client_id, acting.actor, detail) for one in subject_ids])

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from exchange.envelope.errors import EnvelopeError
-from exchange.envelope.kinds import Kind, KindClass, class_of
+from exchange.envelope.kinds import KindClass
 from exchange.envelope.statements import ConsentStatus, parse_statement
 from exchange.envelope.wire import from_base64url
 from exchange.limits import LIMITS
@@ -32,11 +32,11 @@ from exchange.roster import Member, UnknownMemberError
 from exchange.schemas.federation import ConsentStatusAnswer
 from exchange.schemas.inbox import WithheldCode
 from exchange.storage.consent_words import record_words
-from exchange.storage.inbox import ArrivedRecord
+from exchange.storage.inbox import ArrivedRecord, Standing
 from exchange.storage.referrals import ReferralRecord
 from exchange.telemetry.logs import get_logger
 from exchange.use_cases.consent_status import digest_of
-from exchange.use_cases.headers import header_members
+from exchange.use_cases.headers import class_here, header_members
 from exchange.use_cases.node import Node
 
 _ENDED = frozenset({State.WITHDRAWN.value, State.ENTERED_IN_ERROR.value})
@@ -51,7 +51,7 @@ class Words:
     """Items that must not be opened, with the code of why."""
 
 
-async def fresh_words(node: Node, rows: Iterable[tuple[ArrivedRecord, ReferralRecord]]) -> Words:
+async def fresh_words(node: Node, rows: Iterable[tuple[ArrivedRecord, ReferralRecord | Standing]]) -> Words:
     """The word on each of these items; asked for where it is old, and written down."""
     live_at: dict[str, int] = {}
     withheld: dict[str, WithheldCode] = {}
@@ -59,7 +59,7 @@ async def fresh_words(node: Node, rows: Iterable[tuple[ArrivedRecord, ReferralRe
     run_out: set[str] = set()
     at = node.clock()
     for row, referral in rows:
-        if class_of(Kind(row.kind)) is not KindClass.FORWARD:
+        if class_here(row) is not KindClass.FORWARD:
             continue
         live_at[row.id] = row.consent_live_at or row.received_at
         if has_ended(row, referral):
@@ -80,10 +80,10 @@ async def fresh_words(node: Node, rows: Iterable[tuple[ArrivedRecord, ReferralRe
     return Words(live_at, withheld)
 
 
-def has_ended(row: ArrivedRecord, referral: ReferralRecord) -> bool:
+def has_ended(row: ArrivedRecord, referral: ReferralRecord | Standing) -> bool:
     """Whether it is known that her consent to this item has ended."""
     ended = row.consent_ended_at is not None or referral.state in _ENDED
-    return ended and class_of(Kind(row.kind)) is KindClass.FORWARD
+    return ended and class_here(row) is KindClass.FORWARD
 
 
 class _Receipt(NamedTuple):

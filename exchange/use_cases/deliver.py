@@ -27,7 +27,7 @@ from exchange.envelope.errors import EnvelopeError
 from exchange.envelope.format import WIRE_BYTES
 from exchange.envelope.kinds import Kind, KindClass, class_of
 from exchange.envelope.statements import DeliveryReceipt, parse_statement
-from exchange.envelope.wire import base64url, from_base64url, is_code, read_again
+from exchange.envelope.wire import base64url, from_base64url, is_code
 from exchange.limits import LIMITS, SECOND_MS
 from exchange.roster import Member, standing_allows
 from exchange.schemas.federation import BatchAnswer, ItemAnswer
@@ -47,7 +47,7 @@ from exchange.storage.referrals import ReferralRecord
 from exchange.telemetry.logs import get_logger
 from exchange.use_cases.barring import bar
 from exchange.use_cases.change_referral import change_by_id, change_each
-from exchange.use_cases.headers import outgoing_header
+from exchange.use_cases.headers import class_here, members_of, outgoing_header
 from exchange.use_cases.line import Line
 from exchange.use_cases.node import Node, as_datetime
 
@@ -116,11 +116,15 @@ async def load_next(node: Node, lease: PeerLease, line: Line, after: int) -> Bat
     )
     if not rows:
         return None
+    roster, at = node.world().roster, node.clock()
+    me, peer = roster.member(node.agency), roster.member(lease.agency)
+    in_force = roster.contract_in_force(me.agency, peer.agency, as_datetime(at))
     headers: dict[str, bytes] = {}
     barred = []
     for _, item in rows:
-        # Of what has no standing nothing is opened.
-        if _has_standing(node, item) and _is_covered(node, item, header := outgoing_header(node, item)):
+        # Hours or days after the gate has looked. Of what has no standing nothing is opened.
+        allowed = standing_allows(me, peer, class_here(item))
+        if allowed and _is_covered(item, header := outgoing_header(node, item), in_force, at):
             headers[item.id] = header
         else:
             barred.append(item)
@@ -133,19 +137,12 @@ async def load_next(node: Node, lease: PeerLease, line: Line, after: int) -> Bat
     return Batch(items, rows[-1][0], b'{"envelopes":[' + b",".join(wires) + b"]}")
 
 
-def _has_standing(node: Node, item: OutgoingRecord) -> bool:
-    """Whether the standing of both members lets it pass now, hours or days after the gate has."""
-    members = node.world().roster
-    return standing_allows(members.member(node.agency), members.member(item.peer), class_of(Kind(item.kind)))
-
-
-def _is_covered(node: Node, item: OutgoingRecord, header: bytes) -> bool:
+def _is_covered(item: OutgoingRecord, header: bytes, in_force: Collection[str], at: int) -> bool:
     """Whether the contract of a forward is in force, and her consent has not ended by its own date meanwhile."""
-    if class_of(Kind(item.kind)) is not KindClass.FORWARD:
+    if class_here(item) is not KindClass.FORWARD:
         return True
-    members, at = read_again(header), node.clock()
-    in_force = node.world().in_force(members["contract"], node.agency, item.peer, as_datetime(at))
-    return in_force and at < members["receipt"]["expires"]
+    members = members_of(header)
+    return members["contract"] in in_force and at < members["receipt"]["expires"]
 
 
 async def _on_their_way(node: Node, items: list[OutgoingRecord]) -> list[OutgoingRecord]:

@@ -1,30 +1,40 @@
-"""Headers as they lie in inbox and outbox: sealed under the storage key."""
+"""What lies in inbox and outbox: the class of an envelope, and its header, sealed under the storage key."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
-from exchange.envelope.wire import read_again
-from exchange.storage.inbox import ArrivedRecord
+from pydantic_core import from_json
+
+from exchange.envelope.kinds import Kind, KindClass, class_of
+from exchange.storage.inbox import ArrivedRecord, ListedRecord
 from exchange.storage.outbox import HeldBack, OutgoingRecord
 from exchange.use_cases.node import Node
 
+_CLASSES: Final[Mapping[str, KindClass]] = {kind.value: class_of(kind) for kind in Kind}
 
-def header_bytes(node: Node, item: ArrivedRecord) -> bytes | None:
+
+def class_here(item: ArrivedRecord | OutgoingRecord) -> KindClass:
+    """The class of an envelope that lies here."""
+    return _CLASSES[item.kind]
+
+
+def header_bytes(node: Node, item: ArrivedRecord | ListedRecord) -> bytes | None:
     """The header as it was signed; nothing once it is destroyed."""
     if item.sealed_header is None:
         return None
     return node.open_row(item.sealed_header, "inbox", "sealed_header", item.id)
 
 
-def header_members(node: Node, item: ArrivedRecord) -> dict[str, Any]:
+def header_members(node: Node, item: ArrivedRecord | ListedRecord) -> dict[str, Any]:
     """The members of the header, which was parsed strictly when it came; none once it is destroyed."""
     return members_of(header_bytes(node, item))
 
 
 def members_of(header: bytes | None) -> dict[str, Any]:
     """The members of a header; none where it is destroyed."""
-    return read_again(header) if header is not None else {}
+    return from_json(header) if header is not None else {}
 
 
 def outgoing_header(node: Node, item: OutgoingRecord | HeldBack) -> bytes:

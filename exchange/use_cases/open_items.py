@@ -21,7 +21,7 @@ from typing import Any
 from contracts.vocabulary import Channel, Group
 from exchange.envelope.format import Envelope
 from exchange.envelope.keys import ReferralKey
-from exchange.envelope.kinds import Kind, KindClass, class_of
+from exchange.envelope.kinds import Kind, KindClass
 from exchange.envelope.open import decrypt_committed
 from exchange.envelope.rewrap import unwrap_again
 from exchange.envelope.statements import ReleaseStatement, parse_statement
@@ -34,13 +34,13 @@ from exchange.schemas.inbox import ContactAdvice, OpenedItem, OpenedItems, Withh
 from exchange.schemas.shapes import from_millis
 from exchange.storage.consent_words import ended_among
 from exchange.storage.database import Connection
-from exchange.storage.inbox import ArrivedRecord, items_of, load_arrived, mark_opened
+from exchange.storage.inbox import ArrivedRecord, Standing, items_of, load_arrived, mark_opened, standings
 from exchange.storage.referrals import ReferralRecord, load_referral, load_referrals
 from exchange.use_cases.acting import Acting
 from exchange.use_cases.cases import audit, referral_of_item
 from exchange.use_cases.consent_freshness import fresh_words, has_ended
 from exchange.use_cases.errors import ConflictError
-from exchange.use_cases.headers import header_bytes, header_members, members_of
+from exchange.use_cases.headers import class_here, header_bytes, header_members, members_of
 from exchange.use_cases.node import Node
 from exchange.use_cases.poll_inbox import item_with
 from exchange.use_cases.refusals import consent_says_no, destroyed, keys_elsewhere, not_found
@@ -76,11 +76,11 @@ async def open_items(node: Node, acting: Acting, ids: Sequence[str]) -> OpenedIt
         raise keys_elsewhere()
     wanted = list(dict.fromkeys(ids))[: node.limits.open_items]
 
-    def read(conn: Connection) -> tuple[Found, dict[str, ReferralRecord]]:
+    def read(conn: Connection) -> tuple[Found, dict[str, Standing]]:
         # What another branch holds is not read, and no key is fetched for it: the time of a 404 must not tell an item
         # that one may not see from one that does not exist.
         found = load_arrived(conn, wanted, acting.unit)
-        referrals = load_referrals(conn, {row.referral for _, row in found.values()}, acting.unit)
+        referrals = standings(conn, {row.referral for _, row in found.values()}, acting.unit)
         return {item: one for item, one in found.items() if one[1].referral in referrals}, referrals
 
     found, referrals = await node.database.read(read)
@@ -117,7 +117,7 @@ async def _put_on_record(
     at = node.clock()
 
     def commit(conn: Connection) -> tuple[list[OpenedItem], frozenset[str]]:
-        now = load_referrals(conn, {one.item.referral for one in opened})
+        now = standings(conn, {one.item.referral for one in opened})
         ended = ended_among(conn, [one.item.id for one in opened])
         still = [one for one in opened if _still(found[one.item.id][1], now[one.item.referral])]
         left = [one for one in still if one.item.id not in ended]
@@ -129,24 +129,24 @@ async def _put_on_record(
     return await node.database.write(commit)
 
 
-def _still(row: ArrivedRecord, referral: ReferralRecord) -> bool:
+def _still(row: ArrivedRecord, referral: Standing) -> bool:
     return may_be_shown(row, referral) and not has_ended(row, referral)
 
 
-def may_be_shown(row: ArrivedRecord, referral: ReferralRecord) -> bool:
+def may_be_shown(row: ArrivedRecord, referral: ReferralRecord | Standing) -> bool:
     """Whether its content exists, and she has not said `erase`; a stop has no content and is always shown."""
-    if class_of(Kind(row.kind)) is KindClass.STOP:
+    if class_here(row) is KindClass.STOP:
         return True
     return referral.blocked_at is None and referral.destroyed_at is None and row.status != "destroyed"
 
 
 def _opened(
-    node: Node, seq: int, row: ArrivedRecord, referral: ReferralRecord, key: ReferralKey | None, word: int | None
+    node: Node, seq: int, row: ArrivedRecord, referral: Standing, key: ReferralKey | None, word: int | None
 ) -> OpenedItem | None:
     header = header_bytes(node, row)
     members = members_of(header)
     item = item_with(node, seq, row, referral, members)
-    kind_class = class_of(Kind(row.kind))
+    kind_class = class_here(row)
     if kind_class is KindClass.STOP:
         return OpenedItem(item=item, digest=row.digest)
     if header is None or (content := _content(row, header, members.get("dek_commitment"), key)) is None:

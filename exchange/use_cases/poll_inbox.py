@@ -11,18 +11,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal
 
-from contracts.vocabulary import Priority, Purpose, Sector
-from exchange.envelope.kinds import Kind
+from contracts.vocabulary import Sector
 from exchange.referral.lifecycle import State
 from exchange.schemas.inbox import InboxItem, InboxPage, Lease
 from exchange.schemas.problems import ProblemField
 from exchange.schemas.shapes import from_millis
 from exchange.storage import inbox
 from exchange.storage.database import Connection
-from exchange.storage.inbox import ArrivedRecord
-from exchange.storage.referrals import ReferralRecord, load_referrals, save_referral
+from exchange.storage.inbox import ArrivedRecord, ListedRecord, Standing
+from exchange.storage.referrals import ReferralRecord, save_referral
 from exchange.use_cases.acting import Acting
 from exchange.use_cases.branches import taken_over
 from exchange.use_cases.cases import again, audit, find_item
@@ -34,7 +33,7 @@ _NOT_NEW: Final[Mapping[str, str]] = {
     "acknowledged": "This item was taken over already. Nothing has to be leased.",
     "destroyed": "The content of this item was destroyed. Nothing has to be leased.",
 }
-Rows = Sequence[tuple[int, ArrivedRecord]]
+Rows = Sequence[tuple[int, ListedRecord]]
 
 
 async def list_inbox(
@@ -64,13 +63,13 @@ async def list_inbox(
     after = read_cursor(cursor)
     limit = max(1, min(limit, node.limits.page_items))
 
-    def read(conn: Connection) -> tuple[Rows, dict[str, ReferralRecord]]:
+    def read(conn: Connection) -> tuple[Rows, dict[str, Standing]]:
         rows = (
             inbox.list_urgent(conn, limit=limit, unit=unit)
             if order == "urgent"
             else inbox.list_arrived(conn, after=after, limit=limit, status=status, unit=unit)
         )
-        return rows, load_referrals(conn, {item.referral for _, item in rows}) if rows else {}
+        return rows, inbox.standings(conn, {item.referral for _, item in rows}) if rows else {}
 
     deadline = time.monotonic() + max(0.0, min(wait, node.limits.wait_longest_s))
     while True:
@@ -99,31 +98,38 @@ def read_cursor(cursor: str | None) -> int:
     return int(cursor)
 
 
-def item_view(node: Node, seq: int, item: ArrivedRecord, referral: ReferralRecord | None) -> InboxItem:
+def item_view(
+    node: Node, seq: int, item: ArrivedRecord | ListedRecord, referral: ReferralRecord | Standing | None
+) -> InboxItem:
     """An item without content."""
     return item_with(node, seq, item, referral, header_members(node, item))
 
 
 def item_with(
-    node: Node, seq: int, item: ArrivedRecord, referral: ReferralRecord | None, header: Mapping[str, Any]
+    node: Node,
+    seq: int,
+    item: ArrivedRecord | ListedRecord,
+    referral: ReferralRecord | Standing | None,
+    header: Mapping[str, Any],
 ) -> InboxItem:
     """As `item_view`, where the members of the header are read already."""
-    at = node.clock()
-    return InboxItem(
-        id=item.id,
-        cursor=str(seq),
-        referral=item.referral,
-        sender=item.sender,
-        kind=Kind(item.kind),
-        event=item.event,
-        purpose=Purpose(header["purpose"]) if "purpose" in header else None,
-        sector=Sector(referral.sector) if referral is not None else Sector.OTHER,
-        priority=Priority(header["priority"]) if "priority" in header else None,
-        state=State(referral.state) if referral is not None else State.WITHDRAWN,
-        status=cast("Literal['new', 'acknowledged', 'destroyed']", item.status),
-        received_at=from_millis(item.received_at),
-        respond_by=from_millis(item.respond_by) if item.respond_by is not None else None,
-        leased_until=from_millis(item.lease_until) if item.lease_until > at else None,
+    return InboxItem.model_validate(
+        {
+            "id": item.id,
+            "cursor": str(seq),
+            "referral": item.referral,
+            "sender": item.sender,
+            "kind": item.kind,
+            "event": item.event,
+            "purpose": header.get("purpose"),
+            "sector": referral.sector if referral is not None else Sector.OTHER,
+            "priority": header.get("priority"),
+            "state": referral.state if referral is not None else State.WITHDRAWN,
+            "status": item.status,
+            "received_at": from_millis(item.received_at),
+            "respond_by": from_millis(item.respond_by) if item.respond_by is not None else None,
+            "leased_until": from_millis(item.lease_until) if item.lease_until > node.clock() else None,
+        }
     )
 
 

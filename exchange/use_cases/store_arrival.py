@@ -78,6 +78,8 @@ class Arrival:
     """The referral it is about, by the id under which it lies here."""
     made: ReferralRecord | None = None
     """The referral, where this envelope makes it."""
+    event: EventRecord | None = None
+    """The event that it is; nothing for one that changes no state."""
 
 
 def absorb(node: Node, arrival: Arrival, memory: BatchMemory) -> None:
@@ -91,7 +93,7 @@ def absorb(node: Node, arrival: Arrival, memory: BatchMemory) -> None:
     if known is None:
         facts = _facts_of_offer(arrival) if header.kind is Kind.OFFER else None
         known = Known(_blank(node, arrival, facts), facts, [], set(), set())
-    event = _event(arrival, known.record.side)
+    event = arrival.event = _event(arrival, known.record.side)
     if event is not None:
         check_received(as_event(event), as_events(known.events))
         known.events.append(event)
@@ -131,10 +133,8 @@ def store_arrivals(node: Node, conn: Connection, arrivals: Sequence[tuple[Arriva
 
 
 def _make(conn: Connection, offers: Sequence[Arrival]) -> None:
-    made = [(arrival, arrival.made) for arrival in offers if arrival.made is not None]
-    insert_referrals(conn, [record for _, record in made])
-    events = [_event(arrival, record.side) for arrival, record in made]
-    add_events(conn, [event for event in events if event is not None])
+    insert_referrals(conn, [arrival.made for arrival in offers if arrival.made is not None])
+    add_events(conn, [arrival.event for arrival in offers if arrival.made is not None and arrival.event is not None])
 
 
 def _take_over(node: Node, conn: Connection, arrival: Arrival) -> None:
@@ -156,8 +156,7 @@ def _changed(node: Node, conn: Connection, arrival: Arrival) -> ReferralRecord:
     record = load_referral(conn, arrival.referral)
     if record is None:
         raise StaleReferralError
-    header = arrival.checked.item.header
-    event = _event(arrival, record.side)
+    header, event = arrival.checked.item.header, arrival.event
     if header.kind in _ENDING and event is not None:
         record = take_back(node, conn, record, EventName(event.name))
     return change_referral(
@@ -218,7 +217,7 @@ def _facts_of_offer(arrival: Arrival) -> Facts:
 
 
 def _event(arrival: Arrival, own_side: str) -> EventRecord | None:
-    """The event that this envelope is; nothing for one that changes no state."""
+    """The event that this envelope is."""
     header = arrival.checked.item.header
     number = header.number or 0
     name: EventName | None = None

@@ -9,7 +9,7 @@ from support.stories import begin, rows
 
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.storage.consents import load_consent
-from exchange.storage.inbox import load_arrived
+from exchange.storage.inbox import load_arrived, standings
 from exchange.storage.referrals import load_referral, load_referrals
 from exchange.storage.tables import CONSENT, INBOX, REFERRAL
 
@@ -44,6 +44,8 @@ async def test_what_is_read(
         assert (story.id in found) is sees
         one = await node.node.database.read(lambda conn: load_referral(conn, story.id, asked_by))
         assert (one is not None) is sees
+        stands = await node.node.database.read(lambda conn: standings(conn, [story.id], asked_by))
+        assert (story.id in stands) is sees
     # A consent is nobody's to find: what the whole agency recorded for itself is no branch's.
     mine = asked_by is None or asked_by == held_by
     consent = await two[HELPLINE].node.database.read(lambda conn: load_consent(conn, story.consent, asked_by))

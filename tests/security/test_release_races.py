@@ -22,7 +22,6 @@ from exchange.storage.epochs import epoch_revocations, remember_revocations
 from exchange.storage.outbox import OutgoingRecord, delete_queued
 from exchange.storage.tables import CONSENT, OUTBOX, PEER_EPOCH
 from exchange.use_cases import deliver, release_disclosure, replace_disclosure, send_information
-from exchange.use_cases.node import Node
 from exchange.use_cases.own_epochs import revoke_own_epochs
 from exchange.use_cases.release_disclosure import release_due
 
@@ -112,10 +111,10 @@ async def test_what_her_no_has_deleted_since_it_was_read_is_not_sent(
     referral = await accepted(pair)
     node, real, deleted = pair[HELPLINE].node, deliver._is_covered, []
 
-    def covered(node_: Node, item: OutgoingRecord, header: bytes) -> bool:
+    def covered(item: OutgoingRecord, *asked: Any) -> bool:
         if item.kind == Kind.DISCLOSURE:
             deleted.extend(node.database.write_sync(lambda conn: delete_queued(conn, referral, [item.kind])))
-        return real(node_, item, header)
+        return real(item, *asked)
 
     await release_due(node)
     monkeypatch.setattr(deliver, "_is_covered", covered)
