@@ -51,8 +51,8 @@ _SQLITE_PRAGMAS: Final = (
     # The courier carries the log into the file every few seconds; a commit does it only where there is too much of it.
     "wal_autocheckpoint=4000",
 )
-# What the driver does with them anyway. Unless it is told, it asks the type of each such value at each statement whether
-# there is another way, which takes several times as long as binding it.
+# What the driver does with them anyway. Unless it is told, it asks each such value at each statement whether there is
+# another way, which takes several times as long as binding it.
 sqlite3.register_adapter(bytes, bytes)
 sqlite3.register_adapter(bool, int)
 sqlite3.register_adapter(type(None), {None: None}.get)
