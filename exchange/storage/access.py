@@ -32,6 +32,18 @@ class StoredAnswer(NamedTuple):
     sealed_answer: bytes | None
 
 
+class KeptAnswer(NamedTuple):
+    """An answer as its row keeps it."""
+
+    client_id: str
+    key: str
+    request_digest: str
+    status_code: int
+    referral: str | None
+    sealed_answer: bytes | None
+    expires_at: int
+
+
 class AuditEntry(NamedTuple):
     """One line of the local record: ids and stable codes only."""
 
@@ -54,7 +66,7 @@ _LOAD_ANSWER = Prepared(
         IDEMPOTENCY.c.client_id == bindparam("the_client"), IDEMPOTENCY.c.key == bindparam("the_key")
     )
 )
-_STORE_ANSWER = Prepared(insert(IDEMPOTENCY), columns=IDEMPOTENCY.c.keys())
+_STORE_ANSWERS = Prepared(insert(IDEMPOTENCY), columns=KeptAnswer._fields)
 _WIPE_ANSWERS = Prepared(
     update(IDEMPOTENCY).where(IDEMPOTENCY.c.referral == bindparam("the_referral")).values(sealed_answer=null())
 )
@@ -106,24 +118,13 @@ def load_answer(conn: Connection, client_id: str, key: str) -> StoredAnswer | No
     return StoredAnswer(*row) if row else None
 
 
-def store_answer(conn: Connection, client_id: str, key: str, answer: StoredAnswer, expires_at: int) -> None:
-    """Keep the answer with the write it belongs to.
+def store_answers(conn: Connection, answers: Iterable[KeptAnswer]) -> None:
+    """Keep answers with the writes they belong to.
 
     Raises:
-        sqlalchemy.exc.IntegrityError: another request with this key was first.
+        sqlalchemy.exc.IntegrityError: another request with one of these keys was first.
     """
-    _STORE_ANSWER.run(
-        conn,
-        {
-            "client_id": client_id,
-            "key": key,
-            "request_digest": answer.request_digest,
-            "status_code": answer.status_code,
-            "referral": answer.referral,
-            "sealed_answer": answer.sealed_answer,
-            "expires_at": expires_at,
-        },
-    )
+    _STORE_ANSWERS.run_each(conn, answers)
 
 
 def wipe_answers(conn: Connection, referral: str) -> None:

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from exchange.storage.prepared import Prepared
-from exchange.storage.statements import Both, insert_unless_there
+from exchange.storage.statements import insert_unless_there, where_listed
 from exchange.storage.tables import CLIENT_CODE, CONSENT
 
 
 class StaleConsentError(Exception):
     """The consent changed between reading and writing; read again and decide again."""
+
+
+class ClientCode(NamedTuple):
+    """The code under which a receiver knows a survivor."""
+
+    subject: str
+    receiver: str
+    code: str
 
 
 class StoredConsent(NamedTuple):
@@ -32,10 +41,15 @@ _COLUMNS = [CONSENT.c[name] for name in StoredConsent._fields]
 _ROW = select(*_COLUMNS).where(CONSENT.c.id == bindparam("the_id"))
 _LOAD = Prepared(_ROW)
 _LOAD_OF_BRANCH = Prepared(_ROW.where(CONSENT.c.unit == bindparam("the_unit")))
-_SAME = select(CONSENT.c.id).where(CONSENT.c.id == bindparam("the_id"), CONSENT.c.version == bindparam("the_version"))
-# On PostgreSQL a withdrawal that commits first is seen, and one that comes later waits.
-_GUARD = Prepared(Both(_SAME, _SAME.with_for_update(read=True)))
-_ADD_CODE = Prepared(insert_unless_there(CLIENT_CODE), columns=CLIENT_CODE.c.keys())
+# On PostgreSQL a withdrawal that commits first is seen, and one that comes later waits. The dialect of SQLite, where
+# writers are serialised, leaves FOR SHARE out.
+_GUARD = Prepared(
+    where_listed(
+        select(CONSENT.c.id, CONSENT.c.version).order_by(CONSENT.c.id).with_for_update(read=True), CONSENT.c.id
+    )
+)
+_ADD_CODES = Prepared(insert_unless_there(CLIENT_CODE), columns=CLIENT_CODE.c.keys())
+_CODES = Prepared(where_listed(select(CLIENT_CODE), CLIENT_CODE.c.subject))
 _CODE = Prepared(
     select(CLIENT_CODE.c.code).where(
         CLIENT_CODE.c.subject == bindparam("the_subject"), CLIENT_CODE.c.receiver == bindparam("the_receiver")
@@ -85,17 +99,37 @@ def guard_consent(conn: Connection, consent_id: str, version: int) -> None:
     Raises:
         StaleConsentError: it is not.
     """
-    if _GUARD.row(conn, {"the_id": consent_id, "the_version": version}) is None:
+    guard_consents(conn, [(consent_id, version)])
+
+
+def guard_consents(conn: Connection, decided_on: Iterable[tuple[str, int]]) -> None:
+    """As `guard_consent`, for many consents, each with its version.
+
+    Raises:
+        StaleConsentError: one of them is not.
+    """
+    wanted = set(decided_on)
+    if not wanted <= set(_GUARD.rows(conn, {"the_ids": [consent_id for consent_id, _ in wanted]})):
         raise StaleConsentError
 
 
-def client_code(conn: Connection, subject: str, receiver: str, fresh: str) -> str:
-    """The code under which this receiver knows this survivor: the stored one, or the fresh one from now on."""
-    if (known := read_client_code(conn, subject, receiver)) is not None:
-        return known
-    # Another process may be first with another one: then that one stands.
-    _ADD_CODE.run(conn, {"subject": subject, "receiver": receiver, "code": fresh})
-    return read_client_code(conn, subject, receiver) or fresh
+def guard_client_codes(conn: Connection, codes: Iterable[ClientCode]) -> None:
+    """Repeats, inside the transaction, that these codes are the stored ones; where none is, they are from now on.
+
+    Raises:
+        StaleConsentError: a receiver knows a survivor under another one.
+    """
+    wanted = set(codes)
+    fresh = wanted - _codes(conn, wanted)
+    if fresh:
+        # Another process may be first with another one: then that one stands. In one order everywhere, for PostgreSQL.
+        _ADD_CODES.run_each(conn, sorted(fresh))
+        if not fresh <= _codes(conn, fresh):
+            raise StaleConsentError
+
+
+def _codes(conn: Connection, about: Iterable[ClientCode]) -> set[ClientCode]:
+    return {ClientCode(*row) for row in _CODES.rows(conn, {"the_ids": [code.subject for code in about]})}
 
 
 def read_client_code(conn: Connection, subject: str, receiver: str) -> str | None:

@@ -42,7 +42,7 @@ from exchange.storage.errors import (
     for_caller,
 )
 from exchange.storage.lanes import Job, Lane, PostgresLane, SqliteLane, execute_in_this_thread, in_thread
-from exchange.storage.transaction import TransactionFunction, guard_endings
+from exchange.storage.transaction import Share, Together, TransactionFunction, guard_endings
 from exchange.storage.wake import Wake
 from exchange.storage.wake_channels import Channel, NotifyChannel, PipeChannel
 from exchange.storage.writer import Writer, happen
@@ -50,6 +50,7 @@ from exchange.storage.writer import Writer, happen
 __all__ = ["Connection", "Database"]
 
 T = TypeVar("T")
+Item = TypeVar("Item")
 
 _SYNC_ATTEMPTS = 3
 _WRITTEN_AGAIN_S = 1.0
@@ -121,6 +122,17 @@ class Database:
             Exception: what the function raised; nothing of it is stored.
         """
         return await self._writer.submit(function, durable=durable)
+
+    async def write_together(self, function: Together[Item], item: Item) -> None:
+        """As `write`; what is queued beside it for the same function is written with it, by one call.
+
+        If that call raises, the function is called for each item by itself: what it raises then is its caller's answer.
+
+        Raises:
+            StorageUnavailableError: nothing is stored, or (`CommitFailedError`) nobody knows.
+            Exception: what the function raised for this item alone; nothing of it is stored.
+        """
+        await self._writer.submit(Share(function, item))
 
     def read_sync(self, function: Callable[[Connection], T]) -> T:
         """As `read`, for the command line."""

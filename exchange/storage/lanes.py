@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Final, ParamSpec, Protocol, TypeVar
 
 from sqlalchemy import Connection, Engine
@@ -29,7 +30,7 @@ from exchange.storage.errors import (
     StorageBusyError,
     as_unavailable,
 )
-from exchange.storage.transaction import Effects, Transaction, TransactionFunction
+from exchange.storage.transaction import Effects, Share, Together, Transaction, TransactionFunction
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -66,6 +67,31 @@ class Lane(Protocol):
 
     def close(self) -> None:
         """Gives back connections and threads; nothing is under way any more."""
+
+
+def _run_all(transaction: Transaction, jobs: Sequence[Job], *, alone: bool) -> None:
+    """Runs what neighbours ask of one function for all of them at once; if that fails, and all else, one by one."""
+    for function, group in groupby(jobs, _shared):
+        some = list(group)
+        if function is None or len(some) == 1 or not _run_together(transaction, function, some):
+            for job in some:
+                _run(transaction, job, alone=alone)
+
+
+def _shared(job: Job) -> Together[Any] | None:
+    return job.function.function if isinstance(job.function, Share) else None
+
+
+def _run_together(transaction: Transaction, function: Together[Any], jobs: Sequence[Job]) -> bool:
+    """Returns whether it is done; if not, nothing is, and nobody is told why."""
+    items = [job.function.item for job in jobs if isinstance(job.function, Share)]
+    together = Job(lambda connection: function(connection, items))
+    _run(transaction, together, alone=False)
+    if together.error is not None:
+        return False
+    for job in jobs:
+        job.result = job.error = None
+    return True
 
 
 def _run(transaction: Transaction, job: Job, *, alone: bool) -> None:
@@ -136,10 +162,10 @@ class SqliteLane:
                 raise _unavailable(error) from error
             raise
         try:
-            for done, job in enumerate(jobs, start=1):
-                _run(transaction, job, alone=len(jobs) == 1)
-                if done % YIELD_EVERY == 0 and done < len(jobs):
+            for start in range(0, len(jobs), YIELD_EVERY):
+                if start:
                     await asyncio.sleep(0)
+                _run_all(transaction, jobs[start : start + YIELD_EVERY], alone=len(jobs) == 1)
             if len(jobs) == 1 and jobs[0].error is not None:
                 transaction.abandon()
             elif len(jobs) == 1 and self._disk_s < self._quick_s:
@@ -239,8 +265,7 @@ def execute_in_this_thread(engine: Engine, jobs: Sequence[Job], announce: Announ
         try:
             if engine.dialect.name == "postgresql" and not _durable(jobs):
                 connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
-            for job in jobs:
-                _run(transaction, job, alone=len(jobs) == 1)
+            _run_all(transaction, jobs, alone=len(jobs) == 1)
             if len(jobs) == 1 and jobs[0].error is not None:
                 transaction.abandon()
             else:

@@ -139,12 +139,12 @@ _HOLD_BACK = Prepared(
 _HAS_EXPIRED = Prepared(select(OUTBOX.c.id).where(_NOT_GONE, OUTBOX.c.expires_at <= bindparam("the_time")).limit(1))
 
 
-def enqueue(conn: Connection, item: OutgoingRecord) -> None:
-    """Store an envelope as `queued` or `held`, and make sure the courier knows the peer."""
-    _ENQUEUE.run(conn, item)
-    # What is held follows an offer, which was queued for the same peer.
-    if item.status == "queued":
-        _KNOW_PEER.run(conn, {"agency": item.peer, "due_at": 0})
+def enqueue(conn: Connection, items: Sequence[OutgoingRecord]) -> None:
+    """Store envelopes in this order, as `queued` or `held`, and make sure the courier knows their peers."""
+    _ENQUEUE.run_each(conn, items)
+    # What is held follows an offer, which was queued for the same peer. In one order everywhere, for PostgreSQL.
+    peers = sorted({item.peer for item in items if item.status == "queued"})
+    _KNOW_PEER.run_each(conn, [{"agency": peer, "due_at": 0} for peer in peers])
 
 
 def release_held(conn: Connection, envelope_id: str, release: bytes, *, expires_at: int) -> bool:

@@ -16,7 +16,6 @@ from sqlalchemy import (
     and_,
     bindparam,
     false,
-    insert,
     literal_column,
     or_,
     select,
@@ -106,7 +105,6 @@ _NAMES = ReferralRecord._fields
 _COLUMNS = [REFERRAL.c[name] for name in _NAMES]
 _EVENT_COLUMNS = [EVENT.c[name] for name in EventRecord._fields]
 _ATTESTATION_COLUMNS = [ATTESTATION.c[name] for name in AttestationRecord._fields]
-_INSERT = Prepared(insert(REFERRAL), columns=_NAMES)
 _ROWS = select(*_COLUMNS)
 _LOAD = Prepared(where_listed(_ROWS, REFERRAL.c.id))
 _LOAD_IN_SIGHT = Prepared(where_listed(_ROWS.where(in_sight(bindparam("the_unit"))), REFERRAL.c.id))
@@ -167,15 +165,6 @@ _DUE_FOR: Final[Mapping[str, Prepared]] = {
         "release": (text("referral.hold = 'release-due'"),),
     }.items()
 }
-
-
-def insert_referral(conn: Connection, record: ReferralRecord) -> None:
-    """A new referral.
-
-    Raises:
-        sqlalchemy.exc.IntegrityError: the id exists.
-    """
-    _INSERT.run(conn, record)
 
 
 def load_referral(conn: Connection, referral: str, unit: str | None = None) -> ReferralRecord | None:
@@ -297,9 +286,9 @@ def add_change(conn: Connection, referral: str, what: str, at: int) -> None:
     _ADD_CHANGE.run(conn, (referral, what, at))
 
 
-def add_changes(conn: Connection, referrals: Iterable[str], what: str, at: int) -> None:
-    """As `add_change`, the same for many."""
-    _ADD_CHANGE.run_each(conn, [(referral, what, at) for referral in referrals])
+def add_changes(conn: Connection, changes: Iterable[tuple[str, str, int]]) -> None:
+    """As `add_change`, for many, in this order."""
+    _ADD_CHANGE.run_each(conn, changes)
 
 
 def list_changes(

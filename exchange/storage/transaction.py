@@ -9,13 +9,16 @@ Rules:
 * A function that hides an error of the database is refused too: PostgreSQL would answer its commit with a rollback
   and no error.
 * Signals and hooks of functions that were undone are forgotten; the others happen after the commit, never before.
+* What many callers ask of one function (`Share`) is written for all of them at once, if that can be done, and else for
+  each by itself: nobody's failure is another's.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Coroutine
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeVar
 
 import psycopg
 from psycopg.pq import TransactionStatus
@@ -30,7 +33,10 @@ from exchange.storage.errors import (
 )
 
 T = TypeVar("T")
+Item = TypeVar("Item")
 TransactionFunction = Callable[[Connection], T]
+Together = Callable[[Connection, Sequence[Item]], None]
+"""Writes the items of many callers; all of them, or it raises."""
 Hook = Callable[[], None]
 
 _EFFECTS: Final = "exchange_effects"
@@ -54,6 +60,18 @@ class Effects:
         """Drops what a function asked for that was undone."""
         del self.signals[mark[0] :]
         del self.hooks[mark[1] :]
+
+
+@dataclass(frozen=True, slots=True)
+class Share(Generic[Item]):
+    """A caller's item of what is written together; called, it writes this one alone."""
+
+    function: Together[Item]
+    item: Item
+
+    def __call__(self, connection: Connection) -> None:
+        """Write this item."""
+        self.function(connection, [self.item])
 
 
 def signal(connection: Connection, name: str) -> None:

@@ -4,7 +4,8 @@ Rules:
 
 * A caller gets its answer only after the commit that holds its work. If that commit fails, every caller of the batch
   gets an error, and nobody is told that something is stored.
-* Each function has its own savepoint: what one raises undoes that one only and reaches its own caller.
+* Each function has its own savepoint: what one raises undoes that one only and reaches its own caller. What neighbours
+  ask of one function together shares one; if it fails, each of them gets its own.
 * Where PostgreSQL asks to run a batch again it runs again once as a whole, then each function by itself. A commit of
   unknown outcome is never repeated here; the caller repeats it under the same id.
 * A caller that is cancelled before its function started has asked for nothing; afterwards the work is finished and

@@ -105,8 +105,8 @@ def change_each(node: Node, conn: Connection, referrals: Iterable[str], *, what:
     save_referrals(conn, changed)
     for before, after in changed:
         _make_room(conn, before, after)
-    told = [record.id for record in records.values() if record.side == Side.REFERRING]
-    add_changes(conn, told, what, at)
+    told = [(record.id, what, at) for record in records.values() if record.side == Side.REFERRING]
+    add_changes(conn, told)
     if told:
         signal(conn, "changes")
 

@@ -11,19 +11,19 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Awaitable, Callable
-from typing import Generic, NamedTuple, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from pydantic import BaseModel
 
 from exchange.schemas.shapes import written
-from exchange.storage.access import StoredAnswer, load_answer, store_answer
+from exchange.storage.access import KeptAnswer, StoredAnswer, load_answer, store_answers
 from exchange.storage.database import Connection
 from exchange.storage.errors import IntegrityError
 from exchange.use_cases.errors import ConflictError, GoneError
 from exchange.use_cases.node import Node
 
 T = TypeVar("T", bound=BaseModel)
-_CREATED = 201
+_CREATED: Final = 201
 
 
 class Idempotency(NamedTuple):
@@ -43,12 +43,38 @@ class Stored(NamedTuple, Generic[T]):
     repeated: bool
 
 
-Keep = Callable[[Connection, BaseModel, str | None], None]
-"""Stores the answer; called inside the transaction that stores the work.
+class Keep:
+    """Stores the answer; called inside the transaction that stores the work."""
 
-The last argument is the referral that the answer is destroyed with. None where it is about no referral, or says nothing
-that its tombstone does not say: such an answer is repeated to the end of its key.
-"""
+    def __init__(self, node: Node, idem: Idempotency) -> None:
+        """Take the key under which the answer is kept, with the node whose clock and storage key it needs."""
+        self._node = node
+        self._idem = idem
+        self._made: tuple[BaseModel, bytes] | None = None
+        self.digest: Final = node.storage_key.keyed_digest("idempotency", idem.body)
+        self.row: Final = f"{idem.client_id}/{idem.key}"
+
+    def __call__(self, conn: Connection, answer: BaseModel, referral: str | None) -> None:
+        """Store the answer with the work; see `sealed` for the referral."""
+        store_answers(conn, [self.sealed(answer, referral)])
+
+    def sealed(self, answer: BaseModel, referral: str | None) -> KeptAnswer:
+        """The answer as it is stored, for work that stores it itself.
+
+        Args:
+            answer: to this request.
+            referral: what the answer is destroyed with. None where it is about no referral, or says nothing that its
+                tombstone does not say: such an answer is repeated to the end of its key.
+        """
+        node, body = self._node, written(answer)
+        self._made = (answer, body)
+        sealed = node.seal_row(body, "idempotency", "sealed_answer", self.row)
+        expires = node.clock() + node.limits.idempotency_ms
+        return KeptAnswer(self._idem.client_id, self._idem.key, self.digest, _CREATED, referral, sealed, expires)
+
+    def body(self, answer: BaseModel) -> bytes:
+        """As the answer is sent. Work that finds itself done before answers without keeping anything."""
+        return self._made[1] if self._made is not None and self._made[0] is answer else written(answer)
 
 
 async def once(
@@ -72,8 +98,7 @@ async def once(
         ConflictError: `idempotency-key-reused`: the key came with another body before.
         GoneError: `answer-destroyed`: the work was done, and its referral has been destroyed since.
     """
-    digest = node.storage_key.keyed_digest("idempotency", idem.body)
-    row = f"{idem.client_id}/{idem.key}"
+    keep = Keep(node, idem)
 
     async def earlier() -> Stored[T] | None:
         def read(conn: Connection) -> StoredAnswer | None:
@@ -85,7 +110,7 @@ async def once(
         found = await node.database.read(read)
         if found is None:
             return None
-        if not hmac.compare_digest(found.request_digest, digest):
+        if not hmac.compare_digest(found.request_digest, keep.digest):
             raise ConflictError(
                 "idempotency-key-reused",
                 "This Idempotency-Key came with another request: another body, or the same at another address or for "
@@ -97,18 +122,8 @@ async def once(
                 "This request was carried out before. Its referral has been destroyed since, and the answer with it. "
                 "Nothing was done this time.",
             )
-        answer = model.model_validate_json(node.open_row(found.sealed_answer, "idempotency", "sealed_answer", row))
+        answer = model.model_validate_json(node.open_row(found.sealed_answer, "idempotency", "sealed_answer", keep.row))
         return Stored(answer, written(answer), repeated=True)
-
-    kept: tuple[BaseModel, bytes] | None = None
-
-    def keep(conn: Connection, answer: BaseModel, referral: str | None) -> None:
-        nonlocal kept
-        body = written(answer)
-        kept = (answer, body)
-        sealed = node.seal_row(body, "idempotency", "sealed_answer", row)
-        expires = node.clock() + node.limits.idempotency_ms
-        store_answer(conn, idem.client_id, idem.key, StoredAnswer(digest, _CREATED, referral, sealed), expires)
 
     if (known := await earlier()) is not None:
         return known
@@ -119,6 +134,4 @@ async def once(
         if (known := await earlier()) is None:
             raise
         return known
-    # Work that finds itself done before answers without keeping anything.
-    body = kept[1] if kept is not None and kept[0] is answer else written(answer)
-    return Stored(answer, body, repeated=False)
+    return Stored(answer, keep.body(answer), repeated=False)

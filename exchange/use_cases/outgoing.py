@@ -98,28 +98,31 @@ def put_out_stop(node: Node, conn: Connection, sealed: SealedMessage, record: Re
 
 
 def _store(node: Node, conn: Connection, sealed: SealedMessage, referral: str, status: str) -> None:
-    header, envelope = sealed.header, sealed.envelope
-    enqueue(
-        conn,
-        OutgoingRecord(
-            id=header.id,
-            referral=referral,
-            peer=header.recipient,
-            kind=header.kind.value,
-            status=status,
-            digest=sealed.digest,
-            created_at=header.created,
-            expires_at=header.expires,
-            sealed_header=node.seal_row(envelope.header, "outbox", "sealed_header", header.id),
-            wrapped_key=envelope.wrapped_key,
-            ciphertext=envelope.ciphertext,
-            signature=envelope.signature,
-            consent_receipt=header.receipt.receipt_id if header.receipt is not None else None,
-        ),
-    )
+    header = sealed.header
+    enqueue(conn, [outgoing_record(node, sealed, referral, status)])
     if status == "queued":
         hurry(conn, header.recipient, node.clock(), stop=header.kind_class is KindClass.STOP)
         signal(conn, "outbox")
+
+
+def outgoing_record(node: Node, sealed: SealedMessage, referral: str, status: str) -> OutgoingRecord:
+    """An envelope as its row, with its header sealed at rest, for what stores it together with others."""
+    header, envelope = sealed.header, sealed.envelope
+    return OutgoingRecord(
+        id=header.id,
+        referral=referral,
+        peer=header.recipient,
+        kind=header.kind.value,
+        status=status,
+        digest=sealed.digest,
+        created_at=header.created,
+        expires_at=header.expires,
+        sealed_header=node.seal_row(envelope.header, "outbox", "sealed_header", header.id),
+        wrapped_key=envelope.wrapped_key,
+        ciphertext=envelope.ciphertext,
+        signature=envelope.signature,
+        consent_receipt=header.receipt.receipt_id if header.receipt is not None else None,
+    )
 
 
 def make_stop(node: Node, stop: Stop, record: ReferralRecord, *, in_reply_to: str | None = None) -> SealedMessage:

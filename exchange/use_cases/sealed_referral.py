@@ -15,24 +15,21 @@ from contracts.vocabulary import Group, Priority, Purpose, sector_of
 from exchange.disclosure import Allowed
 from exchange.envelope.kinds import Kind
 from exchange.referral import clocks
-from exchange.referral.lifecycle import EventName, Side, State
+from exchange.referral.lifecycle import Side, State
 from exchange.schemas.sealing import EnvelopesAnswer, EnvelopesRequest
-from exchange.storage.consents import guard_consent, load_consent
-from exchange.storage.database import Connection
-from exchange.storage.referrals import EventRecord, ReferralRecord, add_change, add_event, insert_referral
-from exchange.storage.transaction import signal
+from exchange.storage.consents import load_consent
+from exchange.storage.referrals import ReferralRecord
 from exchange.use_cases.acting import Acting
-from exchange.use_cases.cases import audit
 from exchange.use_cases.clearance import Parties, parties
 from exchange.use_cases.consent_records import opened
 from exchange.use_cases.errors import ConflictError, ForbiddenError, InvalidError
 from exchange.use_cases.facts import Facts, seal_facts
 from exchange.use_cases.idempotency import Keep
 from exchange.use_cases.node import Node
-from exchange.use_cases.outgoing import put_out
 from exchange.use_cases.sealed_checks import AgencySealed, expires_too_late
 from exchange.use_cases.sealed_forwards import fields_at_most, judge_sealed, service_named
 from exchange.use_cases.sealed_views import handed_in
+from exchange.use_cases.store_referral import store_referral
 
 _TOGETHER = ("referral", "recipient", "contract", "purpose")
 
@@ -63,23 +60,10 @@ async def store_sealed_referral(
     _check_clocks(allowed, offer, held)
     record = _record(node, acting, between, allowed, consent, offer, held)
 
-    def commit(conn: Connection) -> EnvelopesAnswer:
-        guard_consent(conn, consent.id, consent.version)
-        insert_referral(conn, record)
-        number = offer.header.number or 0
-        event = (record.id, Side.REFERRING.value, number, EventName.OFFERED.value, 0, offer.header.created)
-        add_event(conn, EventRecord(*event, digest=offer.message.digest))
-        put_out(node, conn, offer.message)
-        if held is not None:
-            put_out(node, conn, held.message, status="held")
-        add_change(conn, record.id, "sent", record.created_at)
-        signal(conn, "changes")
-        audit(conn, node, acting, "referral-sent", [record.id], offer.message.digest)
-        answer = handed_in(record, sealed, between.receiver, emergency=offer.header.priority == Priority.EMERGENCY)
-        keep(conn, answer, record.id)
-        return answer
-
-    return await node.database.write(commit)
+    answer = handed_in(record, sealed, between.receiver, emergency=offer.header.priority == Priority.EMERGENCY)
+    messages = [one.message for one in sealed]
+    await store_referral(node, acting, record, messages, consent=consent, code=None, answer=answer, keep=keep)
+    return answer
 
 
 def _together(sealed: tuple[AgencySealed, ...]) -> AgencySealed | None:

@@ -20,20 +20,11 @@ from exchange.envelope.epochs import EpochStatement
 from exchange.envelope.errors import ContentTooLargeError
 from exchange.messages import SealedMessage
 from exchange.referral import clocks
-from exchange.referral.lifecycle import EventName, Side, State
+from exchange.referral.lifecycle import Side, State
 from exchange.schemas.referrals import ReferralCreated, ReferralRequest
-from exchange.storage.access import add_audit
-from exchange.storage.consents import (
-    StaleConsentError,
-    StoredConsent,
-    client_code,
-    guard_consent,
-    load_consent,
-    read_client_code,
-)
+from exchange.storage.consents import StaleConsentError, StoredConsent, load_consent, read_client_code
 from exchange.storage.database import Connection
-from exchange.storage.referrals import EventRecord, ReferralRecord, add_change, add_event, insert_referral
-from exchange.storage.transaction import signal
+from exchange.storage.referrals import ReferralRecord
 from exchange.use_cases.acting import Acting
 from exchange.use_cases.clearance import Judged, Parties, judge, parties
 from exchange.use_cases.consent_records import opened
@@ -41,8 +32,9 @@ from exchange.use_cases.errors import ForbiddenError, TooLargeError
 from exchange.use_cases.facts import Facts, seal_facts
 from exchange.use_cases.idempotency import Idempotency, Keep, Stored, once
 from exchange.use_cases.node import Node
-from exchange.use_cases.outgoing import agency_key, current_peer_epoch, put_out, signers
+from exchange.use_cases.outgoing import agency_key, current_peer_epoch, signers
 from exchange.use_cases.refusals import changed_meanwhile, gate_says_no
+from exchange.use_cases.store_referral import store_referral
 from exchange.use_cases.turns import together
 
 ATTEMPTS: Final = 3
@@ -122,31 +114,8 @@ async def _send_once(node: Node, acting: Acting, request: ReferralRequest, read:
     )
     record = _record(node, acting, between, request, making, offer, held)
 
-    def commit(conn: Connection) -> None:
-        guard_consent(conn, consent.id, consent.version)
-        if client_code(conn, consent.subject, between.receiver.agency, code) != code:
-            raise StaleConsentError
-        insert_referral(conn, record)
-        number = offer.header.number or 0
-        event = (record.id, Side.REFERRING.value, number, EventName.OFFERED.value, 0, at)
-        add_event(conn, EventRecord(*event, digest=offer.digest))
-        put_out(node, conn, offer)
-        if held is not None:
-            put_out(node, conn, held, status="held")
-        add_change(conn, record.id, "sent", at)
-        signal(conn, "changes")
-        add_audit(
-            conn,
-            at=at,
-            action="referral-sent",
-            subject_id=record.id,
-            client_id=acting.client_id,
-            actor=acting.actor,
-            detail=offer.digest,
-        )
-        keep(conn, created, record.id)
-
-    await node.database.write(commit)
+    sealed = [offer] if held is None else [offer, held]
+    await store_referral(node, acting, record, sealed, consent=consent, code=code, answer=created, keep=keep)
     return created
 
 

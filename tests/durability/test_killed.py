@@ -51,7 +51,7 @@ class Place:
 TABLE: Final = (
     # The helpline hands a referral in.
     Place("hand in", HELPLINE, "api", "POST /v1/referrals", REQUEST_MOMENTS),
-    Place("hand in", HELPLINE, "api", "send_referral._send_once.commit", usual=("during", "after")),
+    Place("hand in", HELPLINE, "api", "hand_ins.store_hand_ins", usual=("during", "after")),
     # Its courier takes the offer to the embassy.
     Place("hand in", HELPLINE, "courier", "deliver.claim.<lambda>"),
     Place("hand in", HELPLINE, "courier", "HTTPTransport.post_envelopes", ("before", "after")),

@@ -41,7 +41,7 @@ TABLE: Final = (
     # The helpline's software asks for the embassy's key, seals, and hands in.
     Place("hand in", HELPLINE, f"GET /v1/peers/{demo.EMBASSY.agency}/keys", REQUEST_MOMENTS),
     Place("hand in", HELPLINE, "POST /v1/envelopes", REQUEST_MOMENTS),
-    Place("hand in", HELPLINE, "sealed_referral.store_sealed_referral.commit"),
+    Place("hand in", HELPLINE, "hand_ins.store_hand_ins"),
     # The embassy's node signs for what it cannot read.
     Place("hand in", EMBASSY, "POST /federation/v1/envelopes", REQUEST_MOMENTS),
     Place("hand in", EMBASSY, "receive_envelopes._commit.commit"),

@@ -13,12 +13,12 @@ import pytest
 from sqlalchemy import Connection, create_engine
 from support.postgres import Databases
 
-from exchange.storage.batches import add_arrived
+from exchange.storage.batches import add_arrived, insert_referrals
 from exchange.storage.database import Database
 from exchange.storage.engine import parse_url
 from exchange.storage.inbox import ArrivedRecord, list_arrived
 from exchange.storage.migrate import History, upgrade
-from exchange.storage.referrals import ReferralRecord, add_change, insert_referral, list_changes
+from exchange.storage.referrals import ReferralRecord, add_change, list_changes
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ class _Changes:
     """What the agency's own referrals have become."""
 
     def add(self, conn: Connection, name: str) -> None:
-        insert_referral(conn, ReferralRecord(name, "referring", "p", "s", "c", "sent", 0, 0, 0))
+        insert_referrals(conn, [ReferralRecord(name, "referring", "p", "s", "c", "sent", 0, 0, 0)])
         add_change(conn, name, "sent", 0)
 
     def after(self, conn: Connection, seq: int) -> list[tuple[int, str]]:

@@ -5,14 +5,9 @@ from __future__ import annotations
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from exchange.storage.batches import insert_referrals
 from exchange.storage.database import Connection, Database
-from exchange.storage.referrals import (
-    ReferralRecord,
-    guard_versions,
-    insert_referral,
-    load_referral,
-    save_referral,
-)
+from exchange.storage.referrals import ReferralRecord, guard_versions, load_referral, save_referral
 
 REFERRAL = "ab" * 16
 OPEN = ReferralRecord(
@@ -36,7 +31,7 @@ def _withdrawn(conn: Connection) -> None:
 
 async def test_her_no_in_another_process_waits_for_a_batch_that_was_judged_before_it(database_url: str) -> None:
     here, there = Database.open(database_url), Database.open(database_url)
-    await here.write(lambda conn: insert_referral(conn, OPEN))
+    await here.write(lambda conn: insert_referrals(conn, [OPEN]))
     with ThreadPoolExecutor(1) as elsewhere:
 
         def commit(conn: Connection) -> tuple[Future[None], str]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Final
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 
 from simulation.history import play
 from simulation.playground import Playground
@@ -25,6 +25,7 @@ from exchange.envelope.statements import ConsentStatus, parse_statement
 from exchange.envelope.wire import from_base64url
 from exchange.federation import courier
 from exchange.referral.lifecycle import EventName
+from exchange.storage import access
 from exchange.storage.key_store import KeyStore
 from exchange.storage.tables import OUTBOX
 from exchange.use_cases import (
@@ -34,7 +35,6 @@ from exchange.use_cases import (
     consent_status,
     deliver,
     destroy,
-    idempotency,
     open_items,
     receive_envelopes,
     release_disclosure,
@@ -186,7 +186,7 @@ MUTANTS: Final = (
     Mutant("a release does not look at the consent again", _on(release_disclosure, "still_allowed", _nothing)),
     Mutant("the gate forgets her consent field by field", _on(decision, "_verdict", _as_if_she_had_named_it)),
     Mutant("a receiver does not remember what it answered", _on(arrivals, "recall_answers", _no_memory)),
-    Mutant("an idempotency key is not kept", _on(idempotency, "store_answer", _nothing)),
+    Mutant("an idempotency key is not kept", _on(access, "_STORE_ANSWERS", Mock())),
     Mutant("a batch is answered before it is stored", _on(receive_envelopes, "_commit", _answers_first)),
     Mutant("whatever a peer answers counts as a receipt", _on(courier, "settle", _delivered_whatever)),
     Mutant("what a peer refuses stays queued for ever", _on(deliver, "_refused", _nothing)),

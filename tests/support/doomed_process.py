@@ -9,7 +9,7 @@ command line.
 Each process of a node is `exchange.cli.node_process` with additions that exist in tests only. The file `doom` in the
 node's home names a role, a moment and a place; the process of that role kills itself there, which nothing can catch:
 
-* the place is a transaction function, such as `send_referral._send_once.commit`: `before` it was asked for, `during` it
+* the place is a transaction function, such as `withdraw._withdraw.commit`: `before` it was asked for, `during` it
   (executed, not committed) or `after` it (committed, and nobody was told);
 * the place is one of `CALLS`: `before` or `after`;
 * the place is a request, such as `POST /v1/referrals`, ids in its path written as `{id}`: `arrived`, `half-answered`
@@ -30,7 +30,7 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -48,6 +48,7 @@ from exchange.federation.transport import HTTPTransport
 from exchange.federation.world_files import WorldFiles
 from exchange.limits import LIMITS
 from exchange.storage.database import Connection, Database
+from exchange.storage.transaction import Together
 
 T = TypeVar("T")
 Method = Callable[..., Awaitable[Any]]
@@ -113,7 +114,7 @@ def _note(place: str) -> None:
 
 
 def _watch_commits() -> None:
-    write = Database.write
+    write, write_together = Database.write, Database.write_together
 
     async def doomed(self: Database, function: Callable[[Connection], T], *, durable: bool = True) -> T:
         place = name_of(function)
@@ -129,7 +130,24 @@ def _watch_commits() -> None:
         _reach("after", place)
         return result
 
+    @functools.cache
+    def last_of_all(function: Together[Any]) -> Together[Any]:
+        # One for each function: what is queued beside it is still written together with it.
+        def last(connection: Connection, items: Sequence[Any]) -> None:
+            function(connection, items)
+            _reach("during", name_of(function))
+
+        return last
+
+    async def doomed_together(self: Database, function: Together[Any], item: Any) -> None:
+        place = name_of(function)
+        _note(place)
+        _reach("before", place)
+        await write_together(self, last_of_all(function), item)
+        _reach("after", place)
+
     Database.write = doomed  # type: ignore[method-assign]
+    Database.write_together = doomed_together  # type: ignore[method-assign]
 
 
 def _watch_calls() -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, select
 
+from exchange.storage.batches import insert_referrals
 from exchange.storage.database import Database
 from exchange.storage.migrate import History, upgrade
 from exchange.storage.outbox import OutgoingRecord, enqueue, hold_back, mark_attempted
-from exchange.storage.referrals import EventRecord, ReferralRecord, add_event, insert_referral, keep_at_home
+from exchange.storage.referrals import EventRecord, ReferralRecord, add_event, keep_at_home
 from exchange.storage.tables import EVENT, OUTBOX
 
 REFERRAL = "a" * 32
@@ -15,21 +16,19 @@ ANSWERS = {"unsent": "1" * 32, "attempted": "2" * 32, "delivered": "3" * 32, "re
 
 
 def _four_answers(conn: Connection) -> None:
-    insert_referral(
-        conn,
-        ReferralRecord(
-            REFERRAL, "receiving", "lantern-helpline", "shelter", "c" * 64, "in-service", created_at=1, updated_at=1,
-            respond_by=2,
-        ),
+    record = ReferralRecord(
+        REFERRAL, "receiving", "lantern-helpline", "shelter", "c" * 64, "in-service", created_at=1, updated_at=1,
+        respond_by=2,
     )  # fmt: skip
+    insert_referrals(conn, [record])
     for number, (digest, envelope) in enumerate(ANSWERS.items(), start=1):
         add_event(conn, EventRecord(REFERRAL, "receiving", number, "in-service", 0, 1, digest=digest))
         status = "delivered" if digest == "delivered" else "queued"
         kind = "recall-answer" if digest == "recall-answer" else "progress"
-        enqueue(
-            conn,
-            OutgoingRecord(envelope, REFERRAL, "lantern-helpline", kind, status, digest, 1, 9, b"h", b"w", b"c", b"s"),
+        item = OutgoingRecord(
+            envelope, REFERRAL, "lantern-helpline", kind, status, digest, 1, 9, b"h", b"w", b"c", b"s"
         )
+        enqueue(conn, [item])
     mark_attempted(conn, [ANSWERS["attempted"]], 5)
 
 

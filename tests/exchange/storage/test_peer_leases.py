@@ -48,10 +48,10 @@ def _four_wait(conn: Connection) -> None:
 
 def _enqueue(conn: Connection, number: int, kind: str) -> None:
     envelope = str(number) * 32
-    enqueue(
-        conn,
-        OutgoingRecord(envelope, envelope, SHELTER, kind, "queued", envelope, 1, 2**40, b"h", b"w", b"c" * 4096, b"s"),
+    item = OutgoingRecord(
+        envelope, envelope, SHELTER, kind, "queued", envelope, 1, 2**40, b"h", b"w", b"c" * 4096, b"s"
     )
+    enqueue(conn, [item])
 
 
 async def _claim(database: Database, at: int) -> PeerLease | None:

@@ -56,6 +56,18 @@ async def test_values_come_back_as_core_promises(database: Database) -> None:
     assert await database.write(work) == (("a", b"\0x", None), [("b", None, None)], None)
 
 
+@pytest.mark.parametrize("database_kind", ["sqlite"])
+async def test_what_the_driver_is_told_to_take_as_it_is_is_stored_as_it_is(database: Database) -> None:
+    values = (b"\0x", b"", None, True, False, 7, "text")
+
+    def kinds(conn: Connection) -> list[tuple[str, Any]]:
+        driver: Any = conn.connection.driver_connection
+        return [driver.execute("SELECT typeof(?1), ?1", (value,)).fetchone() for value in values]
+
+    names = ("blob", "blob", "null", "integer", "integer", "integer", "text")
+    assert await database.read(kinds) == list(zip(names, values, strict=True))
+
+
 async def test_booleans_are_booleans(database: Database) -> None:
     columns = {"id": "r", "side": "s", "peer": "p", "sector": "x", "contract": "c", "state": "t"} | dict.fromkeys(
         ("created_at", "updated_at", "respond_by"), 1
