@@ -42,12 +42,6 @@ WRITE_CONNECTIONS: Final = 4
 
 _AGAIN_S: Final = 0.02
 
-# The driver asks of every value that is no text, number or bytearray whether its class has another form, and of classes
-# that were never named it learns "no" by an exception that is raised and thrown away. They are what they are.
-sqlite3.register_adapter(bytes, bytes)
-sqlite3.register_adapter(bool, int)
-sqlite3.register_adapter(type(None), {None: None}.get)
-
 _SQLITE_PRAGMAS: Final = (
     "synchronous=FULL",
     "foreign_keys=ON",
