@@ -22,7 +22,6 @@ from exchange.envelope.wire import (
     is_code,
     is_digest,
     is_id,
-    is_integer,
     is_positive,
     parse_canonical,
 )
@@ -66,7 +65,7 @@ def signature_right(value: object) -> bool:
 
 def value_right(member: str, value: object, shape: Shape) -> bool:
     if member in NUMBERS:
-        return is_integer(value) if member == "seen" else is_positive(value)
+        return is_positive(value) or (member == "seen" and type(value) is int and value == 0)
     for members, is_right in ((IDS, is_id), (DIGESTS, is_digest), (AGENCIES, is_agency)):
         if member in members:
             return is_right(value)
