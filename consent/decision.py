@@ -24,6 +24,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache, lru_cache
 from typing import Final, NamedTuple
 
 from consent.record import ConsentRecord, Provision
@@ -37,11 +38,14 @@ from contracts.vocabulary import (
     Basis,
     Feedback,
     Field,
+    Group,
     Purpose,
     Stage,
 )
 
 _FEEDBACK_ORDER: Final = tuple(Feedback)
+_IN_ORDER: Final = tuple(sorted(Field))
+_NEVER: Final = frozenset(field for field, spec in FIELD_SPECS.items() if spec.stage is Stage.NEVER)
 
 
 class ConsentQuestion(NamedTuple):
@@ -115,6 +119,8 @@ _NOT_LIVE: Final[dict[ConsentState, _Refusal]] = {
     ConsentState.REVOKED: _Refusal("consent-revoked", "Her consent was ended by somebody else. Ask her again."),
     ConsentState.INVALIDATED: _Refusal("consent-invalidated", "This consent was found not to be valid. Ask her again."),
 }
+_Line = tuple[int, frozenset[Field], frozenset[Group], bool]
+"""A provision as a field is looked up in it: its place in the record, what it lists, whether it names the agency."""
 _SENTENCES: Final[dict[str, str]] = {
     "routing": "This field says nothing about her.",
     "allowed-by-name": "She allowed this field to this agency by name.",
@@ -124,6 +130,8 @@ _SENTENCES: Final[dict[str, str]] = {
     "not-named": "This field needs a consent that names the field and the agency together. This one does not.",
     "not-covered": "She did not allow this field to this recipient for this purpose.",
 }
+
+_ALLOWING: Final = frozenset({"routing", "allowed-by-name", "allowed-by-field", "allowed-by-group"})
 
 
 def decide(record: ConsentRecord | None, question: ConsentQuestion, at: datetime) -> ConsentPermit | ConsentDeny:
@@ -137,9 +145,13 @@ def decide(record: ConsentRecord | None, question: ConsentQuestion, at: datetime
     covering = _covering(record, question)
     if isinstance(covering, _Refusal):
         return _deny(question, covering)
-    verdicts = tuple([_ROUTING.get(field) or _verdict(field, question, covering) for field in sorted(question.fields)])
+    asked, kind = question.fields, question.kind
+    lines: list[_Line] = [
+        (index, line.fields, line.groups, question.agency in line.agencies) for index, line in covering.items()
+    ]
+    verdicts = tuple([_ROUTING.get(field) or _verdict(field, kind, lines) for field in _IN_ORDER if field in asked])
     allowed = frozenset([verdict.field for verdict in verdicts if verdict.allowed])
-    if question.fields - ROUTING_FIELDS and not allowed - ROUTING_FIELDS:
+    if asked - ROUTING_FIELDS and not allowed - ROUTING_FIELDS:
         sentence = "She allowed none of the fields about her that were asked for."
         return ConsentDeny("no-field-allowed", sentence, tuple(_refused(verdict) for verdict in verdicts))
     used = {verdict.provision for verdict in verdicts if verdict.provision is not None}
@@ -158,6 +170,7 @@ def decide(record: ConsentRecord | None, question: ConsentQuestion, at: datetime
     )
 
 
+@cache
 def needs_naming(field: Field, kind: AgencyKind) -> bool:
     """Whether a consent has to name this field together with the agency before it may flow to this kind."""
     spec = FIELD_SPECS[field]
@@ -229,34 +242,36 @@ def _names_place(line: Provision, question: ConsentQuestion) -> bool:
     return question.agency in line.agencies or (question.country in line.countries and _may_cross(line, question))
 
 
-def _verdict(field: Field, question: ConsentQuestion, covering: dict[int, Provision]) -> ConsentVerdict:
+def _verdict(field: Field, kind: AgencyKind, lines: list[_Line]) -> ConsentVerdict:
     """Rules 5 to 7 for one field; of several provisions that allow it, one that names it is reported."""
-    spec = FIELD_SPECS[field]
-    if spec.stage is Stage.NEVER:
-        return _answer(field, "never")
-    for index, line in covering.items():
-        if field in line.fields and question.agency in line.agencies:
-            return _answer(field, "allowed-by-name", allowed=True, named=True, provision=index)
-    if needs_naming(field, question.kind):
-        listed = any(field in line.fields or spec.group in line.groups for line in covering.values())
-        return _answer(field, "not-named" if listed else "not-covered")
-    for index, line in covering.items():
-        if field in line.fields:
-            return _answer(field, "allowed-by-field", allowed=True, provision=index)
-        if spec.group in line.groups:
-            return _answer(field, "allowed-by-group", allowed=True, provision=index)
-    return _answer(field, "not-covered")
+    if field in _NEVER:
+        return _answer(field, "never", None)
+    group = FIELD_SPECS[field].group
+    code, provision = "not-covered", None
+    for index, fields, groups, names_agency in lines:
+        if names_agency and field in fields:
+            return _answer(field, "allowed-by-name", index)
+        if provision is None and (field in fields or group in groups):
+            code, provision = "allowed-by-field" if field in fields else "allowed-by-group", index
+    if provision is not None and needs_naming(field, kind):
+        return _answer(field, "not-named", None)
+    return _answer(field, code, provision)
 
 
-def _answer(
-    field: Field, code: str, *, allowed: bool = False, named: bool = False, provision: int | None = None
-) -> ConsentVerdict:
-    return ConsentVerdict(field, allowed, named, provision, code, _SENTENCES[code])
+@lru_cache(maxsize=4096)
+def _answer(field: Field, code: str, provision: int | None) -> ConsentVerdict:
+    """Made once for each: none of the three says whose consent it is."""
+    return ConsentVerdict(
+        field,
+        allowed=code in _ALLOWING,
+        named=code == "allowed-by-name",
+        provision=provision,
+        code=code,
+        sentence=_SENTENCES[code],
+    )
 
 
-_ROUTING: Final[Mapping[Field, ConsentVerdict]] = {
-    field: _answer(field, "routing", allowed=True) for field in ROUTING_FIELDS
-}
+_ROUTING: Final[Mapping[Field, ConsentVerdict]] = {field: _answer(field, "routing", None) for field in ROUTING_FIELDS}
 """Rule 8."""
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 from consent.decision import ConsentPermit
@@ -37,7 +37,6 @@ from contracts.vocabulary import (
 
 SCHEMA_VERSION: Final = "ISO/IEC TS 27560:2023"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND: Final = timedelta(milliseconds=1)
 _SECOND_MS, _MINUTE_MS, _HOUR_MS, _DAY_MS = 1_000, 60_000, 3_600_000, 86_400_000
 _UNITS: Final = ((_DAY_MS, _HOUR_MS), (_HOUR_MS, _MINUTE_MS), (_MINUTE_MS, _SECOND_MS))
 """To which a receipt's end is rounded, and how long a receipt must last then."""
@@ -143,8 +142,11 @@ def receipt_ends(consent_ends: datetime, at: datetime) -> int:
     exact end would let two receivers join records. None of them if it is so near that nothing would arrive in time.
     """
     issued, end = _millis(at), _millis(consent_ends)
-    rounded = ((end - end % unit, least) for unit, least in _UNITS)
-    return next((moment for moment, least in rounded if moment >= issued + least), end)
+    for unit, least in _UNITS:
+        rounded = end - end % unit
+        if rounded >= issued + least:
+            return rounded
+    return end
 
 
 def receipt_for_her(
@@ -277,4 +279,5 @@ def _written(moment: datetime) -> str:
 
 def _millis(moment: datetime) -> int:
     """Whole milliseconds, rounded down: an end never moves later."""
-    return (moment - _EPOCH) // _MILLISECOND
+    since = moment - _EPOCH
+    return since.days * _DAY_MS + since.seconds * _SECOND_MS + since.microseconds // 1_000

@@ -42,6 +42,7 @@ LONGEST_LIFE: Final = timedelta(days=365)
 WARNING_BEFORE: Final = timedelta(days=14)
 MAX_PROVISIONS: Final = 50
 LIVE_STATES: Final = frozenset({ConsentState.GIVEN, ConsentState.RENEWED})
+_ENDING_STATES: Final = LIVE_STATES | {ConsentState.REQUESTED}
 
 
 class _Frozen(BaseModel):
@@ -181,7 +182,7 @@ class ConsentRecord(ConsentTerms):
 
     def state_at(self, at: datetime) -> ConsentState:
         """The state at this moment: an end that has passed counts, whether or not somebody has written it down."""
-        if self.state in LIVE_STATES | {ConsentState.REQUESTED} and at >= self.expires_at:
+        if self.state in _ENDING_STATES and at >= self.expires_at:
             return ConsentState.EXPIRED
         return self.state
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from contracts.vocabulary import AgencyKind, Field, Stage
 
@@ -34,8 +33,7 @@ def an_agency(kind: AgencyKind) -> str:
     return f"{article} {kind.value} agency"
 
 
-@dataclass(frozen=True, slots=True)
-class FieldVerdict:
+class FieldVerdict(NamedTuple):
     """The answer for one requested field. `rule` is a rule's id, or `never[2]` for the second `never`."""
 
     field: Field

@@ -27,6 +27,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import InitVar, dataclass, replace
 from datetime import datetime
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 import consent.decision as consents
@@ -38,6 +39,7 @@ from contracts.verdict import Outcome
 from contracts.vocabulary import (
     FIELD_SPECS,
     ROUTING_FIELDS,
+    AgencyKind,
     Basis,
     BasisClass,
     Feedback,
@@ -64,6 +66,7 @@ from exchange.roster import Member
 
 _GATE: Final = object()
 _STRICTER: Final = {stage: place for place, stage in enumerate(Stage)}
+_TELLS_LESS_FIRST: Final = tuple(Feedback)
 TRAVEL_TOGETHER: Final = {
     Stage.OFFER: frozenset({Stage.OFFER}),
     Stage.DISCLOSURE: frozenset({Stage.DISCLOSURE, Stage.NAMED}),
@@ -229,8 +232,7 @@ def still_allowed(
 
 def lesser(one: Feedback, other: Feedback) -> Feedback:
     """The level that tells less."""
-    order = list(Feedback)
-    return min(one, other, key=order.index)
+    return min(one, other, key=_TELLS_LESS_FIRST.index)
 
 
 def _examine(request: DisclosureRequest, *, later: bool) -> Allowed | Refused:
@@ -304,17 +306,22 @@ def _reasons(
     question: _Question, permit: policy.Permit, consent: ConsentPermit | consents.ConsentDeny
 ) -> tuple[FieldReason, ...]:
     by_field = {verdict.field: verdict for verdict in consent.verdicts}
-    return tuple([_reason(question, verdict, by_field.get(verdict.field)) for verdict in permit.verdicts])
+    kind, service = question.receiver.kind, question.service
+    return tuple([_reason(kind, service, verdict, by_field.get(verdict.field)) for verdict in permit.verdicts])
 
 
-def _reason(question: _Question, rule: policy.FieldVerdict, consent: consents.ConsentVerdict | None) -> FieldReason:
+@lru_cache(maxsize=4096)
+def _reason(
+    kind: AgencyKind, service: ServiceType, rule: policy.FieldVerdict, consent: consents.ConsentVerdict | None
+) -> FieldReason:
+    """Made once for each: terms, the name of a rule and the place of a provision, and nothing about a person."""
     field = rule.field
     if rule.outcome != "allowed" or rule.stage is None:
         return FieldReason(field, rule.outcome, rule.stage, rule.rule, None, rule.code, rule.sentence)
     if consent is None or not consent.allowed:
         code, sentence = (consent.code, consent.sentence) if consent else ("not-covered", "She was not asked for this.")
         return FieldReason(field, "withheld", rule.stage, rule.rule, None, code, sentence)
-    if _STRICTER[rule.stage] < _STRICTER[ceiling(field, question.receiver.kind, question.service)]:
+    if _STRICTER[rule.stage] < _STRICTER[ceiling(field, kind, service)]:
         sentence = "The contract asks for this field earlier than the vocabulary ever allows."
         return FieldReason(field, "withheld", None, rule.rule, None, "above-ceiling", sentence)
     if rule.stage is Stage.NAMED and not consent.named:

@@ -181,7 +181,7 @@ def seal_forward(
         contract=forward.contract_digest,
         purpose=forward.purpose.value,
         stage=forward.stage.value,
-        groups=tuple(sorted(group.value for group in forward.groups)),
+        groups=header_receipt.groups,
         receipt=header_receipt,
     )
     body = ForwardBody(forward.basis, feedback, forward.content).to_bytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Final
 
 from contracts.vocabulary.term import Term
@@ -467,6 +468,7 @@ def sector_of(purpose: Purpose) -> Sector:
     return SECTOR_BY_SERVICE[service] if service else Sector.OTHER
 
 
+@cache
 def purpose_for(service: ServiceType) -> Purpose:
     """The purpose of asking for one service.
 

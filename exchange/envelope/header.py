@@ -4,27 +4,30 @@ Rules:
 
 * A header is canonical JSON and is signed exactly as sent. Parsing accepts only bytes that writing would produce.
 * The members of a header are exactly those of its kind (`kinds.SHAPES`); each value belongs to its closed list or form.
-* Suite and vocabulary version are looked at before anything else: another version may have other members and terms.
+* Whatever has not the one spelling of its kind (`header_spelling`) is refused, and only then it is asked why: by suite
+  and vocabulary version first, since another version may have other members and terms.
 * Nothing here looks at a clock, a roster or a key.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from contracts.canonical_json import canonical
-from contracts.vocabulary import VOCABULARY_VERSION, BasisClass, Group, Priority, Purpose
-from exchange.envelope.errors import MalformedError, TooLargeError, UnknownSuiteError, UnknownVocabularyError
-from exchange.envelope.kinds import ERASED_BY_NODE, HIDDEN_REFUSALS, SHAPES, Kind, KindClass, Shape, SignedBy, class_of
+from exchange.envelope.errors import (
+    EnvelopeError,
+    MalformedError,
+    TooLargeError,
+    UnknownSuiteError,
+    UnknownVocabularyError,
+)
+from exchange.envelope.header_spelling import NUMBERS, RECEIPT, RECEIPT_FORMS, SPELLINGS, SUITE, VOCABULARIES
+from exchange.envelope.kinds import ERASED_BY_NODE, SHAPES, Kind, KindClass, SignedBy, class_of
 from exchange.envelope.wire import (
     SIGNATURE_BYTES,
     from_base64url,
-    is_agency,
-    is_code,
-    is_digest,
-    is_id,
-    is_integer,
     is_positive,
     parse_canonical,
     refuse_unless,
@@ -32,16 +35,9 @@ from exchange.envelope.wire import (
 )
 from exchange.limits import LIMITS
 
-SUITE: Final = "rx1"
-"""SealedBox (X25519, XSalsa20-Poly1305), XChaCha20-Poly1305, Ed25519, SHA-256."""
-VOCABULARIES: Final = frozenset({VOCABULARY_VERSION})
-"""The vocabulary versions that this implementation speaks."""
+__all__ = ["SUITE", "VOCABULARIES", "Header", "HeaderReceipt", "encode_header", "parse_header"]
 
 _KINDS: Final[Mapping[str, Kind]] = {kind.value: kind for kind in Kind}
-_PURPOSES: Final = frozenset(purpose.value for purpose in Purpose)
-_PRIORITIES: Final = frozenset(priority.value for priority in Priority)
-_GROUPS: Final = frozenset(group.value for group in Group)
-_BASES: Final = frozenset(basis.value for basis in BasisClass)
 _SIGNERS: Final[Mapping[str, SignedBy]] = {signer.value: signer for signer in SignedBy}
 
 
@@ -117,56 +113,35 @@ class Header(NamedTuple):
 
 
 _MEMBERS: Final = [{"sender": "from", "recipient": "to"}.get(name, name) for name in Header._fields]
+_STOP, _ERASURE_RECEIPT = KindClass.STOP, Kind.ERASURE_RECEIPT
+_KIND: Final = re.compile(r'"kind":"([a-z-]+)"')
+_UNQUOTED: Final = NUMBERS | {"groups", "receipt"}
+_WRITTEN: Final = [
+    (_MEMBERS.index(member), f'"{member}":%s' if member in _UNQUOTED else f'"{member}":"%s"')
+    for member in sorted(_MEMBERS)
+]
+_GROUPS_AT, _RECEIPT_AT = Header._fields.index("groups"), Header._fields.index("receipt")
 
 
-def _is_groups(value: object) -> bool:
-    """A sorted list of known groups without repetition; never empty."""
+def _header_text(header: Header, receipt: str | None) -> str:
+    """The canonical JSON, if each value has its form: no character that may stand in one needs an escape."""
+    values: list[Any] = list(header)
+    values[_GROUPS_AT], values[_RECEIPT_AT] = _groups_text(header.groups) if header.groups else None, receipt
+    written = [form % (values[place],) for place, form in _WRITTEN if values[place] is not None]
+    return "{" + ",".join(written) + "}"
+
+
+def _receipt_text(receipt: HeaderReceipt) -> str:
+    receipt_id, issuer, recipient, purpose, groups, basis, issued, expires, signature = receipt
     return (
-        type(value) is list
-        and 0 < len(value) <= LIMITS.groups
-        and set(map(type, value)) == {str}
-        and _GROUPS.issuperset(value)
-        and value == sorted(set(value))
+        f'{{"basis":"{basis}","expires":{expires},"groups":{_groups_text(groups)},"issued":{issued},'
+        f'"issuer":"{issuer}","purpose":"{purpose}","receipt_id":"{receipt_id}","recipient":"{recipient}",'
+        f'"signature":"{to_base64url(signature)}"}}'
     )
 
 
-def _one_of(terms: frozenset[str]) -> Callable[[object], bool]:
-    return lambda value: type(value) is str and value in terms
-
-
-_CHECKS: Final[Mapping[str, Callable[[object], bool]]] = {
-    "id": is_id,
-    "referral": is_id,
-    "from": is_agency,
-    "to": is_agency,
-    "signed_by": _one_of(frozenset(_SIGNERS)),
-    "signing_key": is_id,
-    "epoch_key": is_id,
-    "contract": is_digest,
-    "roster_version": is_positive,
-    "roster_digest": is_digest,
-    "purpose": _one_of(_PURPOSES),
-    "groups": _is_groups,
-    "number": is_positive,
-    "seen": is_integer,
-    "priority": _one_of(_PRIORITIES),
-    "respond_by": is_positive,
-    "dek_commitment": is_digest,
-    "created": is_positive,
-    "expires": is_positive,
-    "in_reply_to": is_id,
-}
-_RECEIPT_CHECKS: Final[Mapping[str, Callable[[object], bool]]] = {
-    "receipt_id": is_id,
-    "issuer": is_agency,
-    "recipient": is_agency,
-    "purpose": _one_of(_PURPOSES),
-    "groups": _is_groups,
-    "basis": _one_of(_BASES),
-    "issued": is_positive,
-    "expires": is_positive,
-}
-_RECEIPT_MEMBERS: Final = _RECEIPT_CHECKS.keys() | {"signature"}
+def _groups_text(groups: tuple[str, ...]) -> str:
+    return '["' + '","'.join(groups) + '"]'
 
 
 def encode_header(header: Header, *, dek_commitment: str | None = None) -> bytes:
@@ -176,17 +151,16 @@ def encode_header(header: Header, *, dek_commitment: str | None = None) -> bytes
         header: what they say.
         dek_commitment: the commitment to the data key, where the header does not have it yet.
     """
-    members = header.members()
     if dek_commitment is not None:
-        members["dek_commitment"] = dek_commitment
-    data = canonical(members)
-    # Written a moment ago, so spelling and types of JSON need no second look; everything else does.
-    if len(data) > LIMITS.header_bytes:
+        header = header._replace(dek_commitment=dek_commitment)
+    receipt = None if header.receipt is None else _receipt_text(header.receipt)
+    text = _header_text(header, receipt)
+    if len(text) > LIMITS.header_bytes:
         raise TooLargeError
-    _check(members)
-    if header.receipt is not None:
-        _check_receipt(members["receipt"])
-    return data
+    if not SPELLINGS[header.kind].match(text) or not (receipt is None or RECEIPT.match(receipt)):
+        raise _refusal(canonical(header.members()))
+    _check_between(header)
+    return text.encode("ascii")
 
 
 def parse_header(data: bytes) -> Header:
@@ -198,94 +172,70 @@ def parse_header(data: bytes) -> Header:
         UnknownSuiteError: step 5, before the members of an unknown suite are judged by the rules of this one.
         UnknownVocabularyError: step 5, before terms are judged by a vocabulary that is not theirs.
     """
+    if len(data) > LIMITS.header_bytes:
+        raise TooLargeError
+    # Every form is ASCII: another byte becomes a character that stands in none.
+    text = data.decode("latin-1")
+    named = _KIND.search(text)
+    kind = _KINDS.get(named[1]) if named else None
+    members = SPELLINGS[kind].read(text) if kind is not None else None
+    if kind is None or members is None:
+        raise _refusal(data)
+    if "receipt" in members:
+        receipt = RECEIPT.read(members["receipt"])
+        if receipt is None:
+            raise _refusal(data)
+        signature = from_base64url(receipt["signature"], member="receipt.signature", longest=SIGNATURE_BYTES)
+        members["receipt"] = HeaderReceipt(**receipt | {"signature": signature})
+    written = {"groups": ()} | members | {"kind": kind, "signed_by": _SIGNERS[members["signed_by"]]}
+    header = Header._make(map(written.get, _MEMBERS))
+    _check_between(header)
+    return header
+
+
+def _refusal(data: bytes) -> EnvelopeError:
+    """What is wrong with bytes that are the spelling of no header."""
     members = parse_canonical(data, longest=LIMITS.header_bytes)
-    return _header_from(members, _check(members))
-
-
-def _check(members: dict[str, Any]) -> Kind:
     suite, vocabulary, written_kind = members.get("suite"), members.get("vocabulary"), members.get("kind")
     refuse_unless(type(suite) is str, "suite")
     if suite != SUITE:
-        raise UnknownSuiteError
+        return UnknownSuiteError()
     refuse_unless(is_positive(vocabulary), "vocabulary")
     if vocabulary not in VOCABULARIES:
-        raise UnknownVocabularyError
+        return UnknownVocabularyError()
     kind = _KINDS.get(written_kind) if type(written_kind) is str else None
     if kind is None:
-        raise MalformedError("kind")
+        return MalformedError("kind")
     shape = SHAPES[kind]
-    _check_members(members, shape)
-    for member, is_right in _CHECKS.items():
-        if member in members and not is_right(members[member]):
-            raise MalformedError(member)
-    _check_by_kind(members, kind, shape)
-    return kind
-
-
-def _check_members(members: dict[str, Any], shape: Shape) -> None:
-    present = members.keys()
-    if missing := shape.required - present:
-        raise MalformedError(min(missing))
-    if not present <= shape.required | shape.optional:
+    if missing := shape.required - members.keys():
+        return MalformedError(min(missing))
+    if not members.keys() <= shape.required | shape.optional:
         # The name of an unknown member is a submitted value, and is not repeated.
-        raise MalformedError("a member that this kind does not have")
+        return MalformedError("a member that this kind does not have")
+    if wrong := SPELLINGS[kind].wrong_in(members):
+        return MalformedError(wrong)
+    # Every other member has its form, so this is an object.
+    receipt = members.get("receipt", {})
+    known = receipt.keys() == RECEIPT_FORMS.keys()
+    return MalformedError((RECEIPT.wrong_in(receipt) if known else None) or "receipt")
 
 
-def _check_by_kind(members: dict[str, Any], kind: Kind, shape: Shape) -> None:
-    """The rules between members, and those that depend on the kind."""
-    refuse_unless(members["from"] != members["to"], "to")
-    refuse_unless(not shape.stages or _is_in(members["stage"], shape.stages), "stage")
-    refuse_unless(shape.kind_class is KindClass.STOP or members["signed_by"] == "agency", "signed_by")
-    if shape.events is None:
-        refuse_unless(is_code(members["event"]) and members["event"] not in HIDDEN_REFUSALS, "event")
-    elif shape.events:
-        refuse_unless(_is_in(members["event"], shape.events), "event")
-    if kind is Kind.ERASURE_RECEIPT:
+def _check_between(header: Header) -> None:
+    """The rules between members."""
+    kind, receipt = header.kind, header.receipt
+    refuse_unless(header.sender != header.recipient, "to")
+    if kind is _ERASURE_RECEIPT:
         # Each half is attested by whoever did it: the node for itself, the agency for its own copies.
-        refuse_unless((members["event"] == ERASED_BY_NODE) == (members["signed_by"] == "node"), "signed_by")
-    _check_times(members, kind, shape.kind_class)
-
-
-def _is_in(value: object, terms: frozenset[str]) -> bool:
-    return type(value) is str and value in terms
-
-
-def _check_times(members: dict[str, Any], kind: Kind, kind_class: KindClass) -> None:
-    created: int = members["created"]
-    life = members["expires"] - created
-    if kind_class is KindClass.STOP:
+        refuse_unless((header.event == ERASED_BY_NODE) == (header.signed_by is SignedBy.NODE), "signed_by")
+    if receipt is not None:
+        refuse_unless(receipt.issued < receipt.expires, "receipt.expires")
+    life = header.expires - header.created
+    if header.kind_class is _STOP:
         # Her no must outlive every retention: a stop that ends early is as wrong as one that never ends.
         refuse_unless(life == LIMITS.stop_expires_ms, "expires")
         return
     refuse_unless(0 < life <= LIMITS.sealed_expires_ms, "expires")
-    if kind is Kind.OFFER:
-        refuse_unless(members["respond_by"] > created, "respond_by")
-        refuse_unless(members["expires"] == members["respond_by"] + LIMITS.offer_after_respond_by_ms, "expires")
-
-
-def _header_from(members: dict[str, Any], kind: Kind) -> Header:
-    written = members | {
-        "kind": kind,
-        "signed_by": _SIGNERS[members["signed_by"]],
-        "groups": tuple(members.get("groups", ())),
-        "receipt": _receipt_from(members["receipt"]) if "receipt" in members else None,
-    }
-    return Header._make(map(written.get, _MEMBERS))
-
-
-def _check_receipt(members: object) -> bytes:
-    if type(members) is not dict or members.keys() != _RECEIPT_MEMBERS:
-        raise MalformedError("receipt")
-    for member, is_right in _RECEIPT_CHECKS.items():
-        if not is_right(members[member]):
-            raise MalformedError(f"receipt.{member}")
-    refuse_unless(members["issued"] < members["expires"], "receipt.expires")
-    signature = from_base64url(members["signature"], member="receipt.signature", longest=SIGNATURE_BYTES)
-    refuse_unless(len(signature) == SIGNATURE_BYTES, "receipt.signature")
-    return signature
-
-
-def _receipt_from(members: dict[str, Any]) -> HeaderReceipt:
-    signature = _check_receipt(members)
-    written = members | {"groups": tuple(members["groups"]), "signature": signature}
-    return HeaderReceipt._make(map(written.__getitem__, HeaderReceipt._fields))
+    due = header.respond_by
+    if due is not None:
+        refuse_unless(due > header.created, "respond_by")
+        refuse_unless(header.expires == due + LIMITS.offer_after_respond_by_ms, "expires")

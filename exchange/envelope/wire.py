@@ -121,13 +121,8 @@ def from_base64url(text: object, *, member: str, longest: int) -> bytes:
     return data
 
 
-def is_integer(value: object) -> bool:
-    """Whether this is an integer of the protocol; a boolean is none."""
-    return type(value) is int and 0 <= value <= MAX_INTEGER
-
-
 def is_positive(value: object) -> bool:
-    """Whether this is an integer of the protocol above zero."""
+    """Whether this is an integer of the protocol above zero; a boolean is none."""
     return type(value) is int and 0 < value <= MAX_INTEGER
 
 

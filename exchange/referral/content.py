@@ -54,6 +54,7 @@ CONTENT_EXAMPLE: Final[dict[str, Any]] = {
 
 
 _NAMED: Final = tuple((field.value, field) for field in Field)
+_ROUTING: Final = tuple((name, field) for name, field in _NAMED if field in ROUTING_FIELDS)
 
 
 class Routing(NamedTuple):
@@ -121,9 +122,10 @@ class ReferralContent(ProtectedFields, NeedFields, RoutingFields):
         Raises:
             ContentInvalidError: if the request set a routing field itself (`set-by-node`), or if a value does not fit.
         """
-        own = self.fields_present() & ROUTING_FIELDS
+        held = self.__dict__
+        own = sorted([field for name, field in _ROUTING if held[name] is not None])
         if own:
-            raise ContentInvalidError(ContentProblem(f"$.{field.value}", "set-by-node") for field in sorted(own))
+            raise ContentInvalidError(ContentProblem(f"$.{field.value}", "set-by-node") for field in own)
         members = routing._asdict() | {"exercise": routing.exercise or None, "vocabulary_version": VOCABULARY_VERSION}
         problems: tuple[ContentProblem, ...] = ()
         try:

@@ -188,6 +188,49 @@ def test_decide_is_total(
             assert not asked.foreign or answer.names_country or answer.fields <= ROUTING_FIELDS
 
 
+reaching = st.builds(
+    lambda line, agencies: line.model_copy(
+        update={
+            "agencies": agencies,
+            "kinds": frozenset({AgencyKind.SHELTER}),
+            "countries": frozenset(),
+            "purposes": frozenset(PURPOSES),
+        }
+    ),
+    lines,
+    st.frozensets(st.sampled_from(AGENCIES[:2])),
+)
+
+
+@given(st.lists(reaching, min_size=1, max_size=4), st.sampled_from([AgencyKind.SHELTER, AgencyKind.POLICE]))
+def test_each_field_rests_on_the_first_provision_that_allows_it_best(
+    covering: list[Provision], kind: AgencyKind
+) -> None:
+    """Rules 5 to 8, asked of every provision: by name before by field or group, else the first that lists it."""
+    agency = AGENCIES[0]
+    if kind is AgencyKind.POLICE:
+        covering = [line.model_copy(update={"agencies": line.agencies | {agency}}) for line in covering]
+    asked = ConsentQuestion(agency, kind, "MY", "MY", None, PURPOSES[0], EVERYTHING)
+    for verdict in decide(holding(tuple(covering)), asked, NOW).verdicts:
+        field, spec = verdict.field, FIELD_SPECS[verdict.field]
+        by_name = [at for at, line in enumerate(covering) if field in line.fields and agency in line.agencies]
+        listed = [at for at, line in enumerate(covering) if field in line.fields or spec.group in line.groups]
+        if verdict.code == "no-field-allowed":
+            assert not verdict.allowed
+        elif field in ROUTING_FIELDS:
+            assert (verdict.allowed, verdict.named, verdict.provision) == (True, False, None)
+        elif spec.stage is Stage.NEVER:
+            assert (verdict.allowed, verdict.named, verdict.provision) == (False, False, None)
+        elif by_name:
+            assert (verdict.allowed, verdict.named, verdict.provision) == (True, True, by_name[0])
+        elif not listed or spec.stage is Stage.NAMED or kind in spec.named_to:
+            code = "not-named" if listed else "not-covered"
+            assert (verdict.allowed, verdict.code, verdict.provision) == (False, code, None)
+        else:
+            by = "allowed-by-field" if field in covering[listed[0]].fields else "allowed-by-group"
+            assert (verdict.allowed, verdict.code, verdict.provision) == (True, by, listed[0])
+
+
 # Most questions are not covered by a few random lines: filtering is the point here, and its cost is small.
 @settings(max_examples=60, suppress_health_check=[HealthCheck.filter_too_much])
 @given(some_lines=provisions, asked=st.sampled_from(EVERY_QUESTION))

@@ -5,13 +5,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support.consents import CONSENT_ID, NOW, PLACEMENT, POLICE_TOLD, SHELTER_LINE, SUBJECT, question, recorded
 
 from consent.client_code import new_client_code
 from consent.decision import ConsentPermit, decide
 from consent.errors import ReceiptError
 from consent.lifecycle import withdraw
-from consent.receipt import Controller, cut_receipt, receipt_for_her
+from consent.receipt import Controller, cut_receipt, receipt_ends, receipt_for_her
 from consent.record import Provision
 from contracts.vocabulary import (
     AgencyKind,
@@ -202,3 +204,16 @@ def test_a_client_code_needs_entropy(entropy: bytes) -> None:
 )
 def test_a_client_code_is_its_entropy(entropy: bytes, code: str) -> None:
     assert new_client_code(entropy) == code
+
+
+@given(
+    st.timedeltas(timedelta(days=-40 * 365), timedelta(days=40 * 365)).map(NOW.__add__),
+    st.timedeltas(timedelta(0), timedelta(days=3)),
+)
+def test_a_receipt_ends_at_the_last_whole_unit_that_is_not_too_near(at: datetime, before_its_end: timedelta) -> None:
+    """To the exact millisecond, as the rule says it: day, hour, minute, or the consent's own end."""
+    epoch, millisecond = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)
+    issued, end = (at - epoch) // millisecond, (at + before_its_end - epoch) // millisecond
+    units = ((86_400_000, 3_600_000), (3_600_000, 60_000), (60_000, 1_000))
+    rounded = [end - end % unit for unit, least in units if end - end % unit >= issued + least]
+    assert receipt_ends(at + before_its_end, at) == [*rounded, end][0]
