@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.replacing import replace
@@ -11,7 +12,7 @@ from vectors.samples import CREATED, DEK, sample_header
 
 from contracts.canonical_json import canonical
 from contracts.vocabulary import BasisClass, Group, Priority, Purpose
-from exchange.envelope.errors import EnvelopeError
+from exchange.envelope.errors import EnvelopeError, MalformedError
 from exchange.envelope.header import Header, encode_header, parse_header
 from exchange.envelope.header_spelling import NUMBERS
 from exchange.envelope.kinds import HIDDEN_REFUSALS, SHAPES, Kind, KindClass, Shape, SignedBy
@@ -179,3 +180,13 @@ def test_a_number_is_one_of_the_protocol(kind: Kind, number: int) -> None:
 
 def test_every_group_at_once_is_no_more_than_a_header_may_have() -> None:
     assert len(Group) <= LIMITS.groups
+
+
+@pytest.mark.parametrize("kind", [kind for kind in Kind if "in_reply_to" in SHAPES[kind].optional])
+def test_no_value_is_written_as_two_members(kind: Kind) -> None:
+    """Nothing is escaped in writing, so a value with quotes in it could stand for a member that the header lacks."""
+    header = replace(sample(kind), in_reply_to=None)
+    put_in = replace(header, id=f'{header.id}","in_reply_to":"{header.id}')
+    with pytest.raises(MalformedError, match="id"):
+        encode_header(put_in)
+    assert b"in_reply_to" not in encode_header(header)
