@@ -229,19 +229,20 @@ class Courier:
     async def _keep_clocks(self, stop: asyncio.Event) -> None:
         """By the time and not by the post: it takes longer than to deliver, and nobody waits for it."""
         while not stop.is_set():
+            # A difference in either direction: what was done by a clock that was ahead is done again when it is right.
             now = self._node.clock()
-            if now - self._maintained >= MAINTAIN_EVERY_MS:
+            if abs(now - self._maintained) >= MAINTAIN_EVERY_MS:
                 self._maintained = now
                 try:
                     await self._on_time(maintain)
                 except StorageUnavailableError as unavailable:
                     get_logger().warning("courier-storage-unavailable", code=unavailable.code)
                 self._start_beside("logs", self._carry_logs)
-            if now - self._destroyed >= MAINTAIN_EVERY_MS and self._start_beside("destroy", self._destroy_ended):
+            if abs(now - self._destroyed) >= MAINTAIN_EVERY_MS and self._start_beside("destroy", self._destroy_ended):
                 self._destroyed = now
-            if now - self._refreshed >= REFRESH_PEERS_EVERY_MS and self._start_beside("refresh", self._refresh):
+            if abs(now - self._refreshed) >= REFRESH_PEERS_EVERY_MS and self._start_beside("refresh", self._refresh):
                 self._refreshed = now
-            if now - self._awake >= ASLEEP_MS:
+            if abs(now - self._awake) >= ASLEEP_MS:
                 self._start_beside("greet", self._greet)
             self._awake = now
             with contextlib.suppress(TimeoutError):
