@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from fastapi import FastAPI
 
@@ -11,29 +11,38 @@ from exchange.api.api import build_api
 from exchange.api.serving import Serving, attach, detach
 from exchange.federation.http_connections import Network
 from exchange.settings import Settings
-from exchange.startup import begin_telemetry, open_node
+from exchange.startup import StartRefusedError, begin_telemetry, open_node
 from exchange.telemetry import AccessLog
 from exchange.telemetry.measurements import Measurements
 
 
-def create_app(settings: Settings, *, network: Network | None = None) -> Application:
+def create_app(
+    settings: Settings,
+    *,
+    network: Network | None = None,
+    refused: Callable[[StartRefusedError], object] = lambda _refused: None,
+) -> Application:
     """The application of a node; the node is opened when the server starts it.
 
     Args:
         settings: what is set.
         network: replaces the sockets to other nodes, in tests.
+        refused: is told why the node does not start, before the server is: that one says it to nobody.
     """
     telemetry = begin_telemetry(settings)
     app = build_api(telemetry=telemetry.fastapi())
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        async with open_node(settings, telemetry=telemetry, network=network) as node:
-            attach(app, node)
+        async with AsyncExitStack() as stack:
             try:
-                yield
-            finally:
-                detach(app)
+                node = await stack.enter_async_context(open_node(settings, telemetry=telemetry, network=network))
+            except StartRefusedError as reasons:
+                refused(reasons)
+                raise
+            attach(app, node)
+            stack.callback(detach, app)
+            yield
 
     app.router.lifespan_context = lifespan
     return Application(app, telemetry.measurements)

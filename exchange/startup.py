@@ -112,8 +112,11 @@ async def open_node(
 
         node.fetch_peer_keys = fetch
         node.ask_consent_status = ask
-        await _sweep(node)
-        await publish_own_epochs(node)
+        try:
+            await _sweep(node)
+            await publish_own_epochs(node)
+        except StorageUnavailableError as error:
+            raise _refused_by("main database and the key store", error) from None
         yield node
 
 
@@ -140,10 +143,12 @@ def _check_version(url: str, history: History) -> None:
     try:
         ensure_current(url, history)
     except StorageError as error:
-        raise StartRefusedError(
-            f"The operator must look at the {history.value} database: {error}",
-            may_pass=isinstance(error, StorageUnavailableError),
-        ) from None
+        raise _refused_by(f"{history.value} database", error) from None
+
+
+def _refused_by(what: str, error: StorageError) -> StartRefusedError:
+    may_pass = isinstance(error, StorageUnavailableError)
+    return StartRefusedError(f"The operator must look at the {what}: {error}", may_pass=may_pass)
 
 
 def begin_telemetry(settings: Settings) -> Telemetry:
@@ -207,7 +212,7 @@ async def _database(stack: AsyncExitStack, url: str, history: History) -> Databa
     try:
         database = Database.open(url)
     except StorageError as error:
-        raise StartRefusedError(f"The operator must look at the {history.value} database: {error}") from None
+        raise _refused_by(f"{history.value} database", error) from None
     stack.push_async_callback(database.close)
     return database
 

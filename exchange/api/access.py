@@ -15,7 +15,7 @@ from exchange.api.rendering import JSON, revalidated, to_json
 from exchange.api.serving import serving
 from exchange.oauth.clients import PeerClient
 from exchange.oauth.metadata import METADATA_PATH, TOKEN_PATH, server_metadata
-from exchange.oauth.server import Form, OAuthError, TokenResponse, replayed, unverified_client_id
+from exchange.oauth.server import Form, OAuthError, TokenResponse, asks_as_peer, replayed, unverified_client_id
 from exchange.schemas.node import NodeCard
 from exchange.telemetry.logs import get_logger
 from exchange.use_cases.authenticate import load_client, remember_jti
@@ -91,7 +91,9 @@ async def issue_token(request: Request) -> Response:
     served = serving(request)
     form = await _form(request)
     client_id = unverified_client_id(form)
-    client = None if client_id is None else await load_client(served.node, client_id)
+    client = None
+    if client_id is not None:
+        client = await load_client(served.node, client_id, as_peer=asks_as_peer(form))
     now = served.node.clock()
     answer = served.node.token_server.issue(form, client, now=now)
     if isinstance(answer, TokenResponse):

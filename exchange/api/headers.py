@@ -14,9 +14,10 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from exchange.api.problems import failure
+from exchange.api.problems import failure, unavailable
 from exchange.api.serving import Serving
 from exchange.telemetry import get_logger
+from exchange.use_cases.storage_lost import as_outage
 
 _ALWAYS: Final = {
     b"x-content-type-options": b"nosniff",
@@ -57,8 +58,10 @@ class Guard:
         except Exception as error:  # the last place before the server, which would say more than it should
             if started:
                 raise
-            get_logger().error("api.failed", exc_info=error)
-            await failure()(scope, receive, sending)
+            outage = as_outage(error)
+            if outage is None:
+                get_logger().error("api.failed", exc_info=error)
+            await (failure() if outage is None else unavailable(outage))(scope, receive, sending)
 
 
 def _guarded(headers: Iterable[Header], scope: Scope) -> list[Header]:

@@ -134,6 +134,13 @@ def failure() -> Response:
     return problem(ENTRIES["internal-error"])
 
 
+def unavailable(error: StorageUnavailableError) -> Response:
+    """The answer where a database cannot be used now."""
+    get_logger().warning("storage-unavailable", code=error.code)
+    certain = not isinstance(error, CommitFailedError)
+    return problem(ENTRIES["storage-unavailable" if certain else "storage-commit-failed"])
+
+
 async def answer(request: Request, error: Exception) -> Response:
     """The problem document of an error that stands in `ANSWERED`."""
     match error:
@@ -146,9 +153,7 @@ async def answer(request: Request, error: Exception) -> Response:
             challenge = {"WWW-Authenticate": error.www_authenticate}
             return problem(ENTRIES[BEARER_ERRORS[type(error)]], fields=fields, headers=challenge)
         case StorageUnavailableError():
-            get_logger().warning("storage-unavailable", code=error.code)
-            certain = not isinstance(error, CommitFailedError)
-            return problem(ENTRIES["storage-unavailable" if certain else "storage-commit-failed"])
+            return unavailable(error)
         case EnvelopeError():
             status = 413 if isinstance(error, (TooLargeEnvelopeError, ContentTooLargeError)) else 422
             return problem(Entry(error.code, status, Who(error.who.value), "The envelope is refused", error.sentence))

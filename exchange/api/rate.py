@@ -49,6 +49,8 @@ class Buckets:
             `None` when the request may go on, otherwise the whole seconds after which the next one may.
         """
         level, then = self._levels.pop(caller, (float(self._per_minute), now))
+        if then - now > _MINUTE_MS:
+            then = now  # the clock was ahead and is right again; it must not stand still for who called meanwhile
         refilled = level + max(0, now - then) * self._per_minute / _MINUTE_MS
         level = min(float(self._per_minute), refilled)
         allowed = level >= 1

@@ -119,13 +119,13 @@ def list_(home: HomeOption = None) -> None:
 
 
 def _refuse_a_members_name(settings: Settings, client_id: str) -> None:
-    """A client is looked up before a peer: under a member's id that member gets no token, and its stops no way in."""
+    """In the record of this node a client and a member of one id could not be told apart."""
     try:
         members = parse_roster(settings.roster_path.read_bytes()).members
     except (OSError, RosterInvalidError):
         return  # no federation yet, or `exchange doctor` says what is wrong with the file
     if client_id in members:
-        fail(f"{client_id} is an agency of the roster: it could no longer reach this node. Choose another name.")
+        fail(f"{client_id} is an agency of the roster: the two would be taken for each other. Choose another name.")
 
 
 @contextmanager

@@ -37,6 +37,7 @@ _LOOK: Final = "Look at the lines about databases above, and at the node's log."
 _LACKS: Final[Mapping[str, str]] = {
     "full": "Make room on its disk. The node goes on by itself; what others send waits with them.",
     "read-only": "Let the node write there: it may be a standby, or a file of another user.",
+    "empty": "Restore it from its backup (docs/running-a-node.md, After a lost disk). The node goes on by itself.",
     "busy": "Look for what holds it. The node goes on by itself.",
     "not-a-member": "Ask the office that keeps the roster: it does not list this agency.",
     "missing": "Look at the clock and at the node's log; then start the node again.",

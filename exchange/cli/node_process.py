@@ -5,6 +5,7 @@ Rules:
 * The first line of standard input is the passphrase that was typed, or empty where the settings name one.
 * Standard input stays open as long as the parent lives. When it closes, this process stops as if told to.
 * SIGTERM ends it in order: no new work, running work finished, databases closed.
+* What keeps the node from starting is told by each process that meets it: another one may not have.
 * However it ends, it leaves no core file: its memory holds keys and contents.
 """
 
@@ -51,9 +52,11 @@ def run_api(settings: Settings, listener: socket.socket) -> None:
 
     from exchange.api.one_write import OneWrite
     from exchange.app import create_app
+    from exchange.startup import StartRefusedError
     from exchange.telemetry import UVICORN_OPTIONS
 
-    app = create_app(settings)
+    refused: list[StartRefusedError] = []
+    app = create_app(settings, refused=refused.append)
 
     class Server(uvicorn.Server):
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -72,7 +75,12 @@ def run_api(settings: Settings, listener: socket.socket) -> None:
     )
     server = Server(config)
     collect_rarely()
-    server.run(sockets=[listener])
+    try:
+        server.run(sockets=[listener])
+    finally:
+        # The server ends the process with a code of its own, and without a word.
+        if refused:
+            sys.exit("\n".join(refused[0].reasons))
     if not server.started:
         sys.exit(1)
 
@@ -91,7 +99,6 @@ async def run_courier_process(settings: Settings) -> None:
             collect_rarely()
             await run_courier(node, stop)
     except StartRefusedError as refused:
-        # The API processes meet the same reasons; they are told once, here.
         sys.exit("\n".join(refused.reasons))
 
 

@@ -10,6 +10,7 @@ Rules:
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -83,6 +84,17 @@ def add(
     say(f"Wrote version {parse_roster(written).version} of {settings.roster_path}.", style="green")
     for added in added_cards:
         advise(f"Compare by telephone: {added.agency}: {key_ids(added)}", style="")
+    _tell_who_is_called_alike(settings, members)
+
+
+def _tell_who_is_called_alike(settings: Settings, members: Mapping[str, Member]) -> None:
+    """A client of this node that has the id of a member that joined after it."""
+    from exchange.cli.examining_clients import look_at_clients
+
+    path = settings.home / CARD_NAME
+    own = _card_in(path.read_bytes().strip()) if path.exists() else None
+    for finding in look_at_clients(settings, members, own.agency if own is not None else None):
+        advise(f"{finding.sentence} {finding.what_to_do}")
 
 
 @app.command()

@@ -31,7 +31,6 @@ from exchange.federation.transport import HTTPTransport, PeerTransport, PeerUnre
 from exchange.limits import MINUTE_MS, SECOND_MS
 from exchange.roster import Member, Status, UnknownMemberError
 from exchange.schemas.federation import BatchAnswer
-from exchange.storage.errors import StorageUnavailableError
 from exchange.storage.peer_leases import PeerLease
 from exchange.telemetry.logs import get_logger
 from exchange.use_cases.deliver import Batch, Last, claim, give_back, load_next, next_wait_ms, renew, settle
@@ -41,6 +40,7 @@ from exchange.use_cases.maintain import destroy_ended, maintain
 from exchange.use_cases.node import Node
 from exchange.use_cases.peer_cards import read_card_again
 from exchange.use_cases.release_disclosure import release_due
+from exchange.use_cases.storage_lost import as_outage
 
 WAYS: Final = 16
 """How many peers are served at the same time."""
@@ -68,6 +68,8 @@ class Courier:
         self._destroyed = 0
         self._refreshed = 0
         self._awake = 0
+        self._outages: dict[str, str] = {}
+        """What each kind of work last said of a database that is away."""
         self._beside: dict[str, asyncio.Task[None]] = {}
         """What runs beside the clocks: a peer that takes its time, or a destruction that waits for open transactions,
         must not hold up releases and the post."""
@@ -107,10 +109,13 @@ class Courier:
             await self._start_ways()
             self._start_beside("release", self._release_due)
             self._start_beside("destroy", self._destroy_due)
-            return await self._wait_ms()
-        except StorageUnavailableError as unavailable:
-            get_logger().warning("courier-storage-unavailable", code=unavailable.code)
+            wait_ms = await self._wait_ms()
+        except Exception as error:
+            if not self._says_outage("deliver", error):
+                raise
             return IDLE_MS
+        self._outages.pop("deliver", None)
+        return wait_ms
 
     async def _start_ways(self) -> None:
         while len(self._ways) < WAYS and (lease := await self._claim()) is not None:
@@ -156,11 +161,10 @@ class Courier:
                 return
             # Who took a batch and then says that it is enough for now is there: the rest goes when it said.
             await give_back(self._node, lease, line, reached=line.used, retry_after_ms=retry_after_ms)
-        except StorageUnavailableError as unavailable:
+        except Exception as error:  # noqa: BLE001 - the type says enough for the log
             # The lease ends by itself; whatever the peer got will be answered again with the same receipt.
-            get_logger().warning("courier-storage-unavailable", code=unavailable.code)
-        except Exception as error:  # noqa: BLE001 - the same for a mistake in here; the type says enough for the log
-            get_logger().error("courier-failed", peer=lease.agency, error_type=type(error).__name__)
+            if not self._says_outage("deliver", error):
+                get_logger().error("courier-failed", peer=lease.agency, error_type=type(error).__name__)
 
     @contextlib.asynccontextmanager
     async def _holding(self, lease: PeerLease) -> AsyncIterator[None]:
@@ -229,32 +233,25 @@ class Courier:
     async def _keep_clocks(self, stop: asyncio.Event) -> None:
         """By the time and not by the post: it takes longer than to deliver, and nobody waits for it."""
         while not stop.is_set():
+            # A difference in either direction: what was done by a clock that was ahead is done again when it is right.
             now = self._node.clock()
-            if now - self._maintained >= MAINTAIN_EVERY_MS:
+            if abs(now - self._maintained) >= MAINTAIN_EVERY_MS:
                 self._maintained = now
-                try:
-                    await self._on_time(maintain)
-                except StorageUnavailableError as unavailable:
-                    get_logger().warning("courier-storage-unavailable", code=unavailable.code)
+                await self._never_raising("maintain", self._maintain)
                 self._start_beside("logs", self._carry_logs)
-            if now - self._destroyed >= MAINTAIN_EVERY_MS and self._start_beside("destroy", self._destroy_ended):
+            if abs(now - self._destroyed) >= MAINTAIN_EVERY_MS and self._start_beside("destroy", self._destroy_ended):
                 self._destroyed = now
-            if now - self._refreshed >= REFRESH_PEERS_EVERY_MS and self._start_beside("refresh", self._refresh):
+            if abs(now - self._refreshed) >= REFRESH_PEERS_EVERY_MS and self._start_beside("refresh", self._refresh):
                 self._refreshed = now
-            if now - self._awake >= ASLEEP_MS:
+            if abs(now - self._awake) >= ASLEEP_MS:
                 self._start_beside("greet", self._greet)
             self._awake = now
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(IDLE_MS / SECOND_MS):
                     await stop.wait()
 
-    async def _on_time(self, work: Callable[[Node], Awaitable[object]]) -> None:
-        try:
-            await work(self._node)
-        except StorageUnavailableError:
-            raise
-        except Exception as error:  # noqa: BLE001 - one row that cannot be read must not hold back her no to others
-            get_logger().error("courier-clock-failed", error_type=type(error).__name__)
+    async def _maintain(self) -> None:
+        await maintain(self._node)
 
     async def _release_due(self) -> None:
         await release_due(self._node)
@@ -279,16 +276,26 @@ class Courier:
         """Start it, unless it still runs."""
         if name in self._beside and not self._beside[name].done():
             return False
-        self._beside[name] = asyncio.create_task(self._never_raising(work))
+        self._beside[name] = asyncio.create_task(self._never_raising(name, work))
         return True
 
-    async def _never_raising(self, work: Callable[[], Awaitable[None]]) -> None:
+    async def _never_raising(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
         try:
             await work()
-        except StorageUnavailableError as unavailable:
-            get_logger().warning("courier-storage-unavailable", code=unavailable.code)
         except Exception as error:  # noqa: BLE001 - it comes again; the type says enough for the log
-            get_logger().error("courier-beside-failed", error_type=type(error).__name__)
+            # One row that cannot be read must not hold back her no to others.
+            if not self._says_outage(name, error):
+                get_logger().error("courier-beside-failed", kind=name, error_type=type(error).__name__)
+        else:
+            self._outages.pop(name, None)
+
+    def _says_outage(self, name: str, error: Exception) -> bool:
+        """Whether a database is away. It is tried again and again, and of one kind of work said once."""
+        outage = as_outage(error)
+        if outage is not None and self._outages.get(name) != outage.code:
+            self._outages[name] = outage.code
+            get_logger().warning("courier-storage-unavailable", code=outage.code)
+        return outage is not None
 
 
 async def run_courier(node: Node, stop: asyncio.Event) -> None:

@@ -6,13 +6,17 @@ Rules:
 * A roster with a lower version than the one in use, or another one with the same version, is not used.
 * A contract is used only if it is valid today, if every claim of its analysis holds, and, outside sandbox and demo, if
   it is no draft. What is not used does not exist: nothing may be sent under it.
-* Files are looked at again at most once a second, and whenever something unknown arrives.
+* Nothing that depends on the date is remembered: a contract ends while the node runs, and one that had ended by a clock
+  that was wrong is used as soon as that is right.
+* Files and the date are looked at again at most once a second, and whenever something unknown arrives.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -22,12 +26,18 @@ from contracts.loader import ContractInvalidError, load_contract
 from contracts.model import Contract, ContractStatus
 from exchange.roster import RosterInvalidError, RosterSnapshot, parse_roster
 from exchange.telemetry.logs import get_logger
-from exchange.use_cases.node import World, as_datetime
+from exchange.use_cases.node import World
 
 LOOK_AGAIN_S: Final = 1.0
 _SUFFIX: Final = ".yaml"
 
-Seen = tuple[tuple[str, int, int], ...]
+Seen = tuple[date, tuple[tuple[str, int, int], ...]]
+"""The day, and of each file name, time and size."""
+
+
+def today() -> date:
+    """The day by which contracts end."""
+    return datetime.now(UTC).date()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +51,13 @@ class WorldPaths:
 class WorldFiles:
     """The newest usable roster and contracts of two paths."""
 
-    def __init__(self, paths: WorldPaths, *, drafts: bool) -> None:
+    def __init__(self, paths: WorldPaths, *, drafts: bool, day: Callable[[], date] = today) -> None:
         """Read both for the first time.
 
         Args:
             paths: where they lie.
             drafts: whether contracts that need local legal review may be used (sandbox and demo).
+            day: the day it is.
 
         Raises:
             RosterInvalidError: the roster is not one.
@@ -54,6 +65,7 @@ class WorldFiles:
         """
         self._paths = paths
         self._drafts = drafts
+        self._day = day
         self._judged: dict[bytes, Contract | None] = {}
         self._looked_at = time.monotonic()
         self._seen = self._look()
@@ -94,26 +106,30 @@ class WorldFiles:
             except OSError:
                 continue
             found.append((path.name, status.st_mtime_ns, status.st_size))
-        return tuple(found)
+        return self._day(), tuple(found)
 
     def _contracts(self) -> MappingProxyType[str, Contract]:
         usable: dict[str, Contract] = {}
+        day, _ = self._seen
         for path in sorted(self._paths.contracts.glob(f"*{_SUFFIX}")):
             try:
                 data = path.read_bytes()
             except OSError:
                 continue
             if data not in self._judged:
-                # Reading and proving takes half a second; the same bytes are judged once.
+                # Reading and proving takes half a second; the same bytes are judged once, whatever day it is.
                 self._judged[data] = self._judge(data)
             contract = self._judged[data]
-            if contract is not None:
+            if contract is not None and contract.valid_until < day:
+                get_logger().error("contract-unusable", code="contract-expired")
+            elif contract is not None:
                 usable[contract.digest] = contract
         return MappingProxyType(usable)
 
     def _judge(self, data: bytes) -> Contract | None:
+        """The contract, if it may be used on any day."""
         try:
-            contract = load_contract(data, on=as_datetime(round(time.time() * 1000)).date())
+            contract = load_contract(data, on=date.min)  # on that day none has ended
         except ContractInvalidError:
             get_logger().error("contract-unusable", code="contract-invalid")
             return None

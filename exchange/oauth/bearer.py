@@ -4,8 +4,8 @@ Rules:
 
 * The signature of a token is checked once and remembered under the SHA-256 of the token, in a bounded memory into which
   only good tokens come.
-* Expiry, scope and the standing of the client are checked at every call, whatever is remembered: a client that is
-  revoked between two calls is refused at the second.
+* Times, scope and the standing of the client are checked at every call, whatever is remembered: a client that is
+  revoked between two calls is refused at the second, and a token from the future is none once the clock is right.
 * An unknown token, an expired one and one of a revoked client look the same: 401 `invalid_token`.
 """
 
@@ -14,7 +14,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import ClassVar
 
+from exchange.limits import SECOND_MS
 from exchange.oauth.access_token import (
+    SKEW_S,
     TOKEN_LIFETIME_S,
     Caller,
     CallerKind,
@@ -102,6 +104,7 @@ class BearerVerifier:
     ) -> None:
         """Take this node's issuer, the public half of its token key, and the longest life of a token."""
         self._lifetime_s = lifetime_s
+        self._longest_ms = (lifetime_s + SKEW_S) * SECOND_MS
         self._issuer = issuer
         self._token_key = token_key
         self._remember = remember
@@ -122,6 +125,8 @@ class BearerVerifier:
         verified = self._verified(_token_of(authorization), now)
         if now >= verified.expires:
             raise InvalidTokenError("expired")
+        if verified.expires > now + self._longest_ms:
+            raise InvalidTokenError("time")  # made and remembered by a clock that was ahead
         if not standing(verified.caller):
             raise InvalidTokenError("standing")
         if scope not in verified.caller.scopes:

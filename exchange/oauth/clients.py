@@ -139,6 +139,10 @@ class RegisteredClient:
         if not self.scopes <= CLIENT_SCOPES:
             raise ClientKeyError("The scope 'federation' is for peers of the roster, never for a client.")
 
+    def has_key(self, ed25519: bytes) -> bool:
+        """Whether this Ed25519 key is one of its own."""
+        return any(key.ed25519 == ed25519 for key in self.keys)
+
     @classmethod
     def from_jwks(
         cls,

@@ -23,6 +23,7 @@ from exchange.oauth.access_token import TOKEN_LIFETIME_S, AccessTokenSigner
 from exchange.oauth.client_proof import UsedJti, unverified_subject
 from exchange.oauth.clients import PeerClient, RegisteredClient
 from exchange.oauth.flow import TokenFlow, TokenRequest, UnprovenClientError
+from exchange.oauth.scopes import Scope
 
 Form = Sequence[tuple[str, str]]
 
@@ -77,6 +78,11 @@ def unverified_client_id(form: Form) -> str | None:
     """Who the request says it is from, so that the caller can look the client up. Nothing is proven by it."""
     assertions = [value for name, value in form if name == "client_assertion"]
     return unverified_subject(assertions[0]) if len(assertions) == 1 else None
+
+
+def asks_as_peer(form: Form) -> bool:
+    """Whether the request is for the scope that no client can have. Nothing is proven by it."""
+    return [value for name, value in form if name == "scope"] == [Scope.FEDERATION]
 
 
 class TokenServer:

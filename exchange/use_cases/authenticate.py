@@ -1,7 +1,9 @@
 """Who asks for a token: a client of this agency, or a peer from the roster.
 
-Clients are looked up first: no roster takes away an agency's own system. `exchange client add` refuses the id of a
-member; where a member joins under the id of a client, revoking that client lets the member in.
+A client and a member of one id are two, told apart by what they ask for and then by their keys: who asks for the scope
+of peers has to prove itself with the node key in the roster, who asks for anything else with a key of the client.
+`exchange client add` refuses the id of a member; what is left is a member that joins later. It is let in, and the
+client goes on. Where both hold one key nobody can tell, and neither gets a token until the client is revoked.
 """
 
 from __future__ import annotations
@@ -19,27 +21,43 @@ from exchange.use_cases.errors import ConflictError
 from exchange.use_cases.node import Node
 
 
-async def load_client(node: Node, client_id: str) -> RegisteredClient | PeerClient | None:
-    """The client or peer of this id, or nothing. An unknown peer makes the node read its roster once more."""
+async def load_client(node: Node, client_id: str, *, as_peer: bool = False) -> RegisteredClient | PeerClient | None:
+    """Who has to prove itself under this id, or nothing. An unknown peer makes the node read its roster once more.
+
+    Args:
+        node: which was asked for a token.
+        client_id: who it says it is; nothing is proven yet.
+        as_peer: whether it asks for what only peers get.
+    """
     stored = await node.database.read(lambda conn: access.load_client(conn, client_id))
-    if stored is not None and (stored.status == "active" or _member(node, client_id) is None):
-        try:
-            return RegisteredClient.from_jwks(
-                stored.client_id,
-                json.loads(stored.jwks),
-                parse_scopes(stored.scopes),
-                unit=stored.unit,
-                active=stored.status == "active",
-            )
-        except (ClientKeyError, UnknownScopeError, ValueError):
-            return None  # a row that no longer satisfies the rules opens nothing
+    client = registered(stored) if stored is not None else None
+    active = stored is not None and stored.status == "active"
     member = _member(node, client_id)
-    if member is None:
+    if member is None and (stored is None or as_peer):
         await node.refresh_world()
         member = _member(node, client_id)
-    if member is None or member.agency == node.agency:
-        return None
-    return PeerClient(member.agency, member.node_key, active=True)
+    if member is None or (active and not as_peer) or member.agency == node.agency:
+        return None if one_key(client, member) else client
+    return None if one_key(client, member) else PeerClient(member.agency, member.node_key, active=True)
+
+
+def registered(stored: access.StoredClient) -> RegisteredClient | None:
+    """A client as it stands in the database, or nothing where its row no longer satisfies the rules."""
+    try:
+        return RegisteredClient.from_jwks(
+            stored.client_id,
+            json.loads(stored.jwks),
+            parse_scopes(stored.scopes),
+            unit=stored.unit,
+            active=stored.status == "active",
+        )
+    except (ClientKeyError, UnknownScopeError, ValueError):
+        return None  # and opens nothing
+
+
+def one_key(client: RegisteredClient | None, member: Member | None) -> bool:
+    """Whether an active client has the key with which the member of its id proves itself."""
+    return client is not None and client.active and member is not None and client.has_key(member.node_key)
 
 
 async def remember_jti(node: Node, used: UsedJti, *, peer: bool) -> None:

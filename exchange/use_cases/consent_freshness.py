@@ -100,7 +100,8 @@ async def _ask(node: Node, peer: str, asked: Mapping[str, str]) -> Words:
     """Ask one peer about these receipts, by item; nothing where it does not answer."""
     nothing = Words({}, {})
     at = node.clock()
-    if node.consent_asked_again.get(peer, 0) > at:
+    # What a clock that was ahead put off for longer is not put off.
+    if 0 < node.consent_asked_again.get(peer, 0) - at <= node.limits.consent_ask_again_ms:
         return nothing
     try:
         member = node.world().roster.member(peer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Awaitable
 
 from contracts.model import Contract
 from contracts.rendering import markdown
@@ -25,12 +26,12 @@ from exchange.schemas.node import (
 )
 from exchange.schemas.shapes import from_millis
 from exchange.storage.epochs import StoredEpoch, epoch_revocations, own_epochs
-from exchange.storage.errors import StorageUnavailableError
 from exchange.use_cases.errors import UnavailableError
 from exchange.use_cases.node import Node
 from exchange.use_cases.outgoing import current_peer_epoch
 from exchange.use_cases.peer_epochs import read_peer_epochs, signed
 from exchange.use_cases.refusals import not_found
+from exchange.use_cases.storage_lost import as_outage
 
 
 async def node_card(node: Node, *, revocations: bool = False) -> NodeCard:
@@ -154,11 +155,11 @@ async def readiness(node: Node) -> Health:
     """
     checks: dict[str, str] = {}
     for name, database in (("database", node.database), ("key-store", node.key_store.database)):
-        try:
-            await database.ping()
-            checks[name] = "ok"
-        except StorageUnavailableError as error:
-            checks[name] = error.code.removeprefix("storage-")
+        checks[name] = await _word(database.ping())
+    if checks["database"] == "ok":
+        checks["database"] = await _word(node.database.read(own_epochs))
+    if checks["key-store"] == "ok":
+        checks["key-store"] = await _word(node.key_store.epoch_key_ids())
     me = node.world().roster.members.get(node.agency)
     checks["roster"] = "ok" if me is not None else "not-a-member"
     if checks["database"] == "ok":
@@ -170,3 +171,15 @@ async def readiness(node: Node) -> Health:
     mended_here = node.keyring is not None
     ready = all(value == "ok" for name, value in checks.items() if mended_here or name != "epoch-key")
     return Health(status="ready" if ready else "not-ready", checks=checks)
+
+
+async def _word(look: Awaitable[object]) -> str:
+    """What this look at a database found."""
+    try:
+        await look
+    except Exception as error:
+        outage = as_outage(error)
+        if outage is None:
+            raise
+        return outage.code.removeprefix("storage-")
+    return "ok"

@@ -12,7 +12,6 @@ Rules:
 
 from __future__ import annotations
 
-import contextlib
 from datetime import datetime
 
 from consent.errors import ConsentTransitionError
@@ -26,7 +25,6 @@ from exchange.schemas.shapes import from_millis
 from exchange.stops import withdrawal
 from exchange.storage.consents import save_consent
 from exchange.storage.database import Connection
-from exchange.storage.errors import StorageUnavailableError
 from exchange.storage.referrals import (
     ReferralRecord,
     events_of,
@@ -43,6 +41,7 @@ from exchange.use_cases.idempotency import Idempotency, Keep, Stored, once
 from exchange.use_cases.node import Node
 from exchange.use_cases.refusals import impossible_step, not_found
 from exchange.use_cases.stopping import stop_referral, take_back
+from exchange.use_cases.storage_lost import as_outage
 from exchange.use_cases.transitions import as_events
 from exchange.use_cases.views import whole_view
 
@@ -69,8 +68,11 @@ async def withdraw(
     answer = await once(node, idem, WithdrawalAnswer, work)
     if request.form is WithdrawalForm.ERASE:
         # Her no is durable, and that is the answer; what cannot be destroyed now the courier destroys.
-        with contextlib.suppress(StorageUnavailableError):
+        try:
             await destroy_due(node)
+        except Exception as error:
+            if as_outage(error) is None:
+                raise
     return answer
 
 

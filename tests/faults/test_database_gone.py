@@ -18,6 +18,7 @@ from typing import Any
 import httpx2
 import pytest
 from sqlalchemy import select
+from structlog.testing import CapturingLogger
 from support.failing_databases import (
     Fault,
     World,
@@ -29,6 +30,7 @@ from support.failing_databases import (
     on_a_small_tablespace,
     on_postgresql,
     on_sqlite,
+    replaced_by_nothing,
     server_read_only,
     server_stopped,
     write_protected,
@@ -51,6 +53,10 @@ _MOST_BEFORE_FULL = 400
 
 def _files(*names: str) -> Fault:
     return lambda world, plan: moved_away(world, plan, *names)
+
+
+def _emptied(name: str) -> Fault:
+    return lambda world, plan: replaced_by_nothing(world, plan, name)
 
 
 def _protected(place: int) -> Fault:
@@ -80,6 +86,12 @@ CASES = [
     pytest.param(Case(on_sqlite, _files("main", "keys"), _BOTH_GONE), id="sqlite: both files moved away"),
     pytest.param(Case(on_sqlite, _files("main"), {"database": "unavailable"}), id="sqlite: main moved away"),
     pytest.param(Case(on_sqlite, _files("keys"), {"key-store": "unavailable"}), id="sqlite: key store moved away"),
+    pytest.param(
+        Case(on_sqlite, _emptied("main"), {"database": "empty"}, at_once=False), id="sqlite: main replaced by nothing"
+    ),
+    pytest.param(
+        Case(on_sqlite, _emptied("keys"), {"key-store": "empty"}, at_once=False), id="sqlite: keys replaced by nothing"
+    ),
     pytest.param(Case(on_sqlite, _protected(0), {"database": "read-only"}), id="sqlite: read-only"),
     pytest.param(Case(on_sqlite, _protected(1), {"key-store": "read-only"}), id="sqlite: key store read-only"),
     pytest.param(Case(on_a_small_disk, disk_full, _BOTH_FULL, _MOST_BEFORE_FULL), id="sqlite: disk full"),
@@ -87,6 +99,12 @@ CASES = [
     pytest.param(Case(on_postgresql, _read_only("main"), {"database": "read-only"}), id="postgresql: read-only"),
     pytest.param(
         Case(on_postgresql, _read_only("keys"), {"key-store": "read-only"}), id="postgresql: key store read-only"
+    ),
+    pytest.param(
+        Case(on_postgresql, _emptied("main"), {"database": "empty"}, at_once=False), id="postgresql: main made anew"
+    ),
+    pytest.param(
+        Case(on_postgresql, _emptied("keys"), {"key-store": "empty"}, at_once=False), id="postgresql: keys made anew"
     ),
     pytest.param(Case(on_a_small_tablespace, disk_full, _BOTH_FULL, _MOST_BEFORE_FULL), id="postgresql: disk full"),
     pytest.param(
@@ -152,7 +170,7 @@ async def test_refuses_then_recovers_unattended(
 
 @pytest.mark.parametrize(
     ("world", "case"),
-    [pytest.param(c.values[0].world, c.values[0], id=c.id) for c in (CASES[0], CASES[5])],
+    [pytest.param(c.values[0].world, c.values[0], id=c.id) for c in (CASES[0], CASES[3], CASES[7])],
     indirect=["world"],
 )
 async def test_refuses_then_recovers(world: World, case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,3 +262,17 @@ async def _all_is_well(world: World, story: Story, other: Story, referrals: set[
         assert (await story.helps.inbox.open(row["id"])).content is not None
     record("database gone", lost=lost, doubled=doubled)
     assert (lost, doubled) == (0, 0)
+
+
+async def test_the_courier_says_once_that_the_tables_are_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each kind of its work; and it goes on."""
+    log = CapturingLogger()
+    monkeypatch.setattr(courier, "get_logger", lambda: log)
+    monkeypatch.setattr(courier, "IDLE_MS", 20)
+    async with on_sqlite(tmp_path) as world:
+        with replaced_by_nothing(world, SHELTER, "main"):
+            await asyncio.sleep(1)
+        said = Counter((call.args, call.kwargs["code"]) for call in log.calls)
+        assert said.pop((("courier-storage-unavailable",), "storage-empty")) <= 4
+        # That it was replaced was heard by whoever came first.
+        assert said.keys() <= {(("courier-storage-unavailable",), "storage-unavailable")}

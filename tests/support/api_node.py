@@ -169,7 +169,8 @@ def _authentication(patch: pytest.MonkeyPatch, made: Bench) -> None:
         # As in a node: a peer is in the roster, and no client that is registered.
         return client_id not in made.revoked and isinstance(made.clients.get(client_id), RegisteredClient)
 
-    async def load_client(_node: Any, client_id: str) -> RegisteredClient | PeerClient | None:
+    async def load_client(_node: Any, client_id: str, *, as_peer: bool) -> RegisteredClient | PeerClient | None:
+        del as_peer  # none here is called like another
         return made.clients.get(client_id)
 
     async def remember_jti(_node: Any, used: Any, **_peer: bool) -> None:

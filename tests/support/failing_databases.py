@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -62,6 +63,51 @@ def moved_away(world: World, plan: AgencyPlan, *names: str) -> Iterator[None]:
     finally:
         for file in files:
             file.with_suffix(".away").rename(file)
+
+
+@contextmanager
+def replaced_by_nothing(world: World, plan: AgencyPlan, name: str) -> Iterator[None]:
+    """An empty file, or an empty database of the server, stands where one was, and is put away again."""
+    url = make_url(world.urls[f"{plan.agency}-{name}"])
+    database = str(url.database)
+    if world.server is not None:
+        with _database_made_anew(world.server.admin_url, database):
+            yield
+        return
+    files = [Path(f"{database}{suffix}") for suffix in ("", "-wal", "-shm")]
+    kept = {file: file.rename(f"{file}.away") for file in files if file.exists()}
+    files[0].touch(0o600)
+    try:
+        yield
+    finally:
+        for file in files:
+            file.unlink(missing_ok=True)
+        for file, away in kept.items():
+            away.rename(file)
+        time.sleep(1.1)  # `/health/ready` tries a write once a second, and whoever writes first is refused once more
+
+
+@contextmanager
+def _database_made_anew(admin_url: str, name: str) -> Iterator[None]:
+    def run(statement: str, *names: str) -> None:
+        with psycopg.connect(admin_url, autocommit=True) as admin:
+            # What is connected keeps a name; new sessions may come in between.
+            for _ in range(100):
+                admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+                try:
+                    admin.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
+                except psycopg.errors.ObjectInUse:
+                    continue
+                return
+        raise AssertionError("The sessions of the node kept the database.")
+
+    run("ALTER DATABASE {} RENAME TO {}", name, f"{name}_away")
+    run("CREATE DATABASE {}", name)
+    try:
+        yield
+    finally:
+        run("DROP DATABASE {} WITH (FORCE)", name)
+        run("ALTER DATABASE {} RENAME TO {}", f"{name}_away", name)
 
 
 @contextmanager

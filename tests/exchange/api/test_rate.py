@@ -42,6 +42,13 @@ def test_clock_that_goes_back_gives_nothing() -> None:
     assert buckets.take("a", now=60_000) == 60
 
 
+def test_a_clock_that_was_far_ahead_keeps_nobody_out() -> None:
+    buckets, year_ms = Buckets(1), 365 * 86_400_000
+    assert buckets.take("a", now=year_ms) is None
+    assert buckets.take("a", now=0) == 60
+    assert buckets.take("a", now=60_000) is None
+
+
 def test_memory_is_bounded() -> None:
     buckets = Buckets(1, remembered=10)
     for caller in range(1000):

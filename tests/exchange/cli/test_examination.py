@@ -21,13 +21,18 @@ from consent import statements
 from exchange.cli.doctor import examine, tell
 from exchange.cli.examination import Federation, Finding, Level, look_at_contracts, read_federation
 from exchange.cli.examining_peers import look_at_network
+from exchange.cli.founding import register_client
+from exchange.client import ClientKey
 from exchange.demo.federation import HELPLINE, SHELTER, make_nodes
 from exchange.envelope.epochs import published_weeks, state_epoch
 from exchange.envelope.key_file import open_keys, read_key_file
 from exchange.envelope.keys import AgencyKey, EpochKey
 from exchange.envelope.wire import to_base64url
+from exchange.oauth.scopes import CLIENT_SCOPES
 from exchange.schemas.node import EpochKeyView
 from exchange.settings import Environment, Settings, load_settings
+from exchange.storage.access import revoke_client
+from exchange.storage.database import Database
 
 NOW = datetime.now(UTC)
 
@@ -195,6 +200,29 @@ def test_a_production_node_without_reviewed_statements_is_told_where_to_put_them
         shipped.read_text("utf-8").replace('status = "draft-needs-local-review"', lines), "utf-8"
     )
     assert _about_statements(made, Environment.PRODUCTION) == (Level.OK, "1 reviewed, 5 drafts")
+
+
+@pytest.mark.parametrize(
+    ("same_key", "level", "sentence"),
+    [
+        pytest.param(False, Level.WARN, "each is let in by its own key", id="another key"),
+        pytest.param(True, Level.BAD, "neither is let in", id="the member's key"),
+    ],
+)
+def test_a_member_that_joined_under_the_id_of_a_client_is_found(
+    made: Made, same_key: bool, level: Level, sentence: str
+) -> None:
+    node_key = made.federation().roster.members[HELPLINE.agency].node_key
+    jwk = ClientKey(bytes(32)).public_jwk() | ({"x": to_base64url(node_key)} if same_key else {})
+    url = made.settings().database_url.get_secret_value()
+    register_client(url, HELPLINE.agency, jwk, CLIENT_SCOPES, None)
+    (found,) = [finding for finding in made.findings() if finding.subject == "clients"]
+    assert (found.level, sentence in found.sentence) == (level, True)
+    assert f"exchange client revoke {HELPLINE.agency}" in found.what_to_do
+    database = Database.open(url)
+    database.write_sync(lambda conn: revoke_client(conn, HELPLINE.agency))
+    database.close_sync()
+    assert [finding for finding in made.findings() if finding.subject == "clients"] == []
 
 
 def test_a_wrong_passphrase_is_found(made: Made) -> None:

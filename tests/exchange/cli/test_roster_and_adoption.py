@@ -15,10 +15,12 @@ from typer.testing import CliRunner
 
 from contracts.loader import shipped_contract
 from exchange.cli.application import app
-from exchange.cli.founding import NodePlan, found
+from exchange.cli.founding import NodePlan, found, register_client
+from exchange.client import ClientKey
 from exchange.demo.federation import HELPLINE, SHELTER, AgencyPlan
 from exchange.envelope.key_file import FLOOR
 from exchange.envelope.keys import key_id
+from exchange.oauth.scopes import CLIENT_SCOPES
 from exchange.roster import parse_member_card, parse_roster
 from exchange.settings import Environment
 
@@ -118,6 +120,16 @@ def test_the_ids_of_both_keys_are_told_where_a_card_is_added(homes: tuple[Path, 
     done = run(homes[0], "roster", "add", str(homes[1] / "card.json"))
     member = parse_member_card((homes[1] / "card.json").read_bytes().strip())
     assert f"agency key {key_id(member.agency_key)}, node key {key_id(member.node_key)}" in done.stderr
+
+
+def test_a_member_that_joins_under_the_id_of_a_client_is_named(homes: tuple[Path, Path]) -> None:
+    url = f"sqlite:///{homes[0] / 'node.db'}"
+    register_client(url, SHELTER.agency, ClientKey(bytes(32)).public_jwk(), CLIENT_SCOPES, None)
+    done = run(homes[0], "roster", "add", str(homes[1] / "card.json"))
+    assert done.exit_code == 0, done.output
+    assert f"exchange client revoke {SHELTER.agency}" in done.stderr
+    assert run(homes[0], "client", "revoke", SHELTER.agency).exit_code == 0
+    assert "exchange client revoke" not in run(homes[0], "roster", "add", str(homes[0] / "card.json")).output
 
 
 @pytest.mark.parametrize("text", ["", "CANARY", "{}"])

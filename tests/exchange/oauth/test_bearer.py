@@ -251,3 +251,12 @@ def test_challenges_follow_rfc_6750_and_repeat_nothing() -> None:
 
 def test_the_signing_key_does_not_show() -> None:
     assert SEED.hex() not in repr(AccessTokenSigner(ISSUER, SEED))
+
+
+def test_a_token_of_a_clock_that_was_ahead_is_none_once_it_is_right(verifier: BearerVerifier) -> None:
+    day_ms = 86_400_000
+    token = own_token(iat=NOW_S + 86_400, exp=NOW_S + 86_400 + 300)
+    check(verifier, token, now=NOW + day_ms)
+    with pytest.raises(InvalidTokenError, match="token is expired"):
+        check(verifier, token)
+    check(verifier, token, now=NOW + day_ms)

@@ -1,0 +1,30 @@
+"""A database whose tables are gone under a running node: an outage like others, not a mistake of this program.
+
+The file was replaced by an empty one, or the server's database was made anew. What is asked of it then fails like a
+misspelt statement. Nobody restarts the node: it goes on as soon as the right one is back.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from exchange.storage.errors import DatabaseEmptyError, RefusedByDatabaseError, StorageUnavailableError
+
+#: Codes of SQLite and PostgreSQL for a table or a column that is not there. SQLite has one for all wrong statements.
+_NO_SUCH: Final = frozenset({"SQLITE_ERROR", "42P01", "42703"})
+
+
+class StorageEmptyError(StorageUnavailableError):
+    """There is no table, or not those of this program, in the database that was there before."""
+
+    code = DatabaseEmptyError.code
+
+
+def as_outage(error: Exception) -> StorageUnavailableError | None:
+    """The outage that an error of the storage amounts to, or nothing: then it is about the request, or a mistake."""
+    if isinstance(error, StorageUnavailableError):
+        return error
+    refused = getattr(error, "orig", None)
+    if isinstance(refused, RefusedByDatabaseError) and str(refused).split(" ", 1)[0] in _NO_SUCH:
+        return StorageEmptyError("The tables of the database are gone.")
+    return None
