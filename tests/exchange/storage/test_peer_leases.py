@@ -143,6 +143,18 @@ async def _lease(database: Database, token: str, at: int) -> PeerLease | None:
     return await database.write(lambda conn: claim_peer(conn, at=at, token=token, lease_ms=1000))
 
 
+async def test_once_it_was_reached_a_peer_fails_since_the_next_time(database: Database) -> None:
+    steps = ((1000, False, None), (2000, True, 1000), (3000, False, None), (4000, False, 3000))
+    for at, reached, failing_since in steps:
+        lease = await _lease(database, "t", at)
+        assert lease is not None
+        assert lease.failing_since == failing_since
+        if reached:
+            await _give_back(database, lease, due_at=at, until=None, reached=True)
+        else:
+            assert await database.write(functools.partial(_fails, lease=lease, at=at))
+
+
 async def test_when_its_time_has_come_everything_goes(database: Database) -> None:
     await _put_off(database)
     assert await _claim(database, TOLD - 1) is None
