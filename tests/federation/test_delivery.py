@@ -19,7 +19,7 @@ from exchange.federation.transport import PeerUnreachableError
 from exchange.limits import LIMITS
 from exchange.schemas.federation import ItemAnswer, ResyncRequest
 from exchange.schemas.inbox import DecisionRequest, RefusalRequest
-from exchange.storage.tables import AUDIT, EVENT, INBOX, REFERRAL
+from exchange.storage.tables import AUDIT, EVENT, INBOX, PEER, REFERRAL
 from exchange.use_cases.node import as_datetime
 from exchange.use_cases.release_disclosure import release_due
 from exchange.use_cases.resync import resync
@@ -260,6 +260,8 @@ async def test_at_the_moment_her_consent_ends_nothing_leaves_any_more(
     monkeypatch.setattr(time, "time_ns", lambda: at * 1_000_000)
     await two[HELPLINE].courier.run_once()
     assert ("offer" in story.kinds_posted()) == leaves
+    # Nothing was left to send: that is no peer that fails.
+    assert [peer["attempts"] for peer in await rows(two[HELPLINE], PEER)] == [0]
 
 
 async def test_her_no_leaves_whatever_covers_it(two: Federation) -> None:

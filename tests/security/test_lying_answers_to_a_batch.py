@@ -509,6 +509,34 @@ async def test_who_signs_for_nothing_and_accepts_stays_on_record_as_having_her_n
     assert await helpline.node.database.read(lambda conn: unserved_by_peer(conn, at)) == unserved
 
 
+async def test_the_older_her_no_is_the_longer_it_waits_where_it_is_refused(pair: Federation) -> None:
+    """As where a peer is away: so it goes again for as long as it takes, and burdens nobody."""
+    referral = await referred(pair)
+    await pair.travel()
+    helpline = pair[HELPLINE]
+    await helpline.client().withdrawals.of_referral(referral, WithdrawalForm.STOP_SERVICE)
+    for hours, wait_s in ((0.5, 60), (30, 3600)):
+        pair.clock.pass_by(hours=hours)
+        assert await lying_courier(helpline, lambda _: refused()).run_once() == 1
+        assert wait_s - 5 < await due_in_s(helpline) <= wait_s
+
+
+async def test_later_without_a_time_is_not_at_once(pair: Federation) -> None:
+    await referred(pair)
+    helpline = pair[HELPLINE]
+    transport = InTurn(helpline.courier._transport, *[ItemAnswer(result="later")] * 20)
+    assert await Courier(helpline.node, transport).run_once() == 1
+    assert transport.sent == [1]
+
+
+async def test_an_offer_that_is_refused_was_not_delivered(pair: Federation) -> None:
+    referral = await referred(pair)
+    helpline = pair[HELPLINE]
+    await lying_courier(helpline, lambda _: refused()).run_once()
+    flags = (await helpline.client().referrals.read(referral)).flags
+    assert (flags.delivered, flags.undeliverable) == (False, True)
+
+
 async def test_a_peers_words_are_not_kept(pair: Federation) -> None:
     await referred(pair)
     helpline = pair[HELPLINE]
