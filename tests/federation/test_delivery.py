@@ -203,6 +203,15 @@ async def test_a_peer_that_asks_for_everything_again_and_again_writes_nothing_mo
     assert (await resync(node, SHELTER.agency, ResyncRequest(since=since))).stops_queued == 1
 
 
+async def test_what_was_delivered_before_a_peer_lost_anything_does_not_go_again(two: Federation) -> None:
+    stopped = await begin(two)
+    await begin(two)
+    await stopped.says_no("stop-service")
+    two.clock.pass_by(hours=1)
+    answer = await resync(two[HELPLINE].node, SHELTER.agency, ResyncRequest(since=as_datetime(two.clock() - 1000)))
+    assert (answer.stops_queued, answer.referrals_marked) == (0, 0)
+
+
 async def test_a_refusal_by_the_agencys_own_software_is_sent_once(two: Federation) -> None:
     """However often it is said: the sender would take two for two, and a client repeats what was not answered."""
     story = await begin(two)
