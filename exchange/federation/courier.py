@@ -144,11 +144,11 @@ class Courier:
 
     async def _serve(self, lease: PeerLease) -> None:
         """Deliver to one peer and give the lease back; never raises, so that no peer can stop the courier."""
-        retry_after_ms, line = None, Line(lease.carries, self._node.limits)
+        retry_after_ms, line, waits = None, Line(lease.carries, self._node.limits), list[int]()
         try:
             try:
                 async with self._holding(lease):
-                    await self._deliver(lease, line)
+                    await self._deliver(lease, line, waits)
             except PeerUnreachableError as error:
                 retry_after_ms = error.retry_after_s * SECOND_MS if error.retry_after_s is not None else None
                 get_logger().info("peer-not-reached", peer=lease.agency, code=error.code)
@@ -159,8 +159,10 @@ class Courier:
                 raise
             else:
                 return
-            # Who took a batch and then says that it is enough for now is there: the rest goes when it said.
-            await give_back(self._node, lease, line, reached=line.used, retry_after_ms=retry_after_ms)
+            # Who took a batch and then says that it is enough for now is there: the rest goes when it said. Who took it
+            # and then does not answer is asked again at once, unless something of it goes again: that would never end.
+            there = line.used and (bool(retry_after_ms) or not any(waits))
+            await give_back(self._node, lease, line, reached=there, retry_after_ms=retry_after_ms)
         except Exception as error:  # noqa: BLE001 - the type says enough for the log
             # The lease ends by itself; whatever the peer got will be answered again with the same receipt.
             if not self._says_outage("deliver", error):
@@ -195,10 +197,10 @@ class Courier:
         line.answered(len(batch.body), self._seconds() - started, len(batch.items))
         return answer
 
-    async def _deliver(self, lease: PeerLease, line: Line) -> None:
+    async def _deliver(self, lease: PeerLease, line: Line, waits: list[int]) -> None:
         """Deliver until the queue is empty; the lease goes back with what the last batch came to.
 
-        A batch is settled while the next one is on its way.
+        A batch is settled while the next one is on its way. `waits`: what each that was settled has to wait for.
         """
         node = self._node
         peer = node.world().roster.member(lease.agency)
@@ -210,7 +212,6 @@ class Courier:
             return
         answered: tuple[Batch, BatchAnswer] | None = None
         settling: asyncio.Task[int | None] | None = None
-        waits: list[int] = []
         sent: set[str] = set()
         try:
             while batch is not None:
@@ -226,9 +227,9 @@ class Courier:
         finally:
             # What the peer has signed for is written down, whatever became of the batch behind it.
             if answered is not None:
-                await settle(node, lease, peer, *answered)
+                waits.append(await settle(node, lease, peer, *answered) or 0)
             if settling is not None:
-                await settling
+                waits.append(await settling or 0)
 
     async def _keep_clocks(self, stop: asyncio.Event) -> None:
         """By the time and not by the post: it takes longer than to deliver, and nobody waits for it."""

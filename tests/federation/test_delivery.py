@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
@@ -13,10 +14,12 @@ from support.federation import Federation
 from support.stories import Story, begin, now_of, rows, travelled
 
 from exchange.demo.federation import EMBASSY, HELPLINE, SHELTER
+from exchange.envelope.wire import from_base64url, read_again
 from exchange.federation.transport import PeerUnreachableError
+from exchange.limits import LIMITS
 from exchange.schemas.federation import ItemAnswer, ResyncRequest
 from exchange.schemas.inbox import DecisionRequest, RefusalRequest
-from exchange.storage.tables import AUDIT, EVENT, INBOX, REFERRAL
+from exchange.storage.tables import AUDIT, EVENT, INBOX, PEER, REFERRAL
 from exchange.use_cases.node import as_datetime
 from exchange.use_cases.release_disclosure import release_due
 from exchange.use_cases.resync import resync
@@ -200,6 +203,15 @@ async def test_a_peer_that_asks_for_everything_again_and_again_writes_nothing_mo
     assert (await resync(node, SHELTER.agency, ResyncRequest(since=since))).stops_queued == 1
 
 
+async def test_what_was_delivered_before_a_peer_lost_anything_does_not_go_again(two: Federation) -> None:
+    stopped = await begin(two)
+    await begin(two)
+    await stopped.says_no("stop-service")
+    two.clock.pass_by(hours=1)
+    answer = await resync(two[HELPLINE].node, SHELTER.agency, ResyncRequest(since=as_datetime(two.clock() - 1000)))
+    assert (answer.stops_queued, answer.referrals_marked) == (0, 0)
+
+
 async def test_a_refusal_by_the_agencys_own_software_is_sent_once(two: Federation) -> None:
     """However often it is said: the sender would take two for two, and a client repeats what was not answered."""
     story = await begin(two)
@@ -243,6 +255,22 @@ async def test_what_nothing_covers_any_more_when_its_receiver_is_back_does_not_l
     assert (await story.changes())[-1] == f"{waits}-barred"
     flags = await story.flags()
     assert flags.undeliverable if waits == "offer" else flags.awaiting_disclosure
+
+
+@pytest.mark.parametrize(("before_ms", "leaves"), [(0, False), (1, True)], ids=["at its end", "just before"])
+async def test_at_the_moment_her_consent_ends_nothing_leaves_any_more(
+    two: Federation, monkeypatch: pytest.MonkeyPatch, before_ms: int, leaves: bool
+) -> None:
+    """By her receipt, whose end is that of her consent or a little earlier."""
+    end = (now_of(two) + timedelta(hours=3)).isoformat()
+    story = await begin(two, consent={"expires_at": end}, travel=False)
+    header = read_again(from_base64url((await offer_of(story))["header"], member="header", longest=LIMITS.header_bytes))
+    at = header["receipt"]["expires"] - before_ms
+    monkeypatch.setattr(time, "time_ns", lambda: at * 1_000_000)
+    await two[HELPLINE].courier.run_once()
+    assert ("offer" in story.kinds_posted()) == leaves
+    # Nothing was left to send: that is no peer that fails.
+    assert [peer["attempts"] for peer in await rows(two[HELPLINE], PEER)] == [0]
 
 
 async def test_her_no_leaves_whatever_covers_it(two: Federation) -> None:

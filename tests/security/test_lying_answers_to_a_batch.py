@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import itertools
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -18,18 +22,19 @@ from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.envelope.kinds import Kind
 from exchange.federation import courier
 from exchange.federation.courier import Courier
-from exchange.federation.transport import PeerTransport
+from exchange.federation.transport import PeerTransport, PeerUnreachableError
 from exchange.referral.content import ReferralContent
 from exchange.roster import Member, Status
 from exchange.schemas.federation import BatchAnswer, ItemAnswer
 from exchange.schemas.inbox import DecisionRequest
 from exchange.schemas.node import NodeCard
 from exchange.schemas.problems import Problem, Who
+from exchange.storage.errors import StorageUnavailableError
 from exchange.storage.peer_leases import PeerLease
-from exchange.storage.tables import OUTBOX
+from exchange.storage.tables import OUTBOX, PEER
 from exchange.storage.unserved import unserved_by_peer
-from exchange.use_cases.deliver import Batch, load_next
-from exchange.use_cases.line import Line
+from exchange.use_cases.deliver import Batch, claim, load_next, renew
+from exchange.use_cases.line import AIM_S, Line
 from exchange.use_cases.node import Node
 from exchange.use_cases.release_disclosure import release_due
 
@@ -57,6 +62,85 @@ class LyingTransport:
 
     async def close(self) -> None:
         pass
+
+
+class InTurn(LyingTransport):
+    """Batch after batch meets the next of these; what comes after the last is delivered and honestly answered."""
+
+    def __init__(self, real: PeerTransport, *turns: ItemAnswer | PeerUnreachableError | None) -> None:
+        super().__init__(real, lambda one: one)
+        self._turns = iter(turns)
+        self.sent: list[int] = []
+        """How many envelopes were in each batch."""
+
+    async def post_envelopes(self, peer: Member, body: bytes) -> BatchAnswer:
+        self.sent.append(len(json.loads(body)["envelopes"]))
+        # A loop without a pause is a failure and no test that hangs.
+        assert len(self.sent) < 20
+        turn = next(self._turns, None)
+        if isinstance(turn, PeerUnreachableError):
+            raise turn
+        answer = await super().post_envelopes(peer, body)
+        return answer if turn is None else BatchAnswer(answers=(turn,) * len(answer.answers))
+
+
+def courier_in_threes(one: TestNode, transport: PeerTransport) -> Courier:
+    """A courier for which every answer takes so long that batches stay as small as on a line that nobody knows."""
+    return Courier(one.node, transport, seconds=itertools.count(step=AIM_S).__next__)
+
+
+def later(seconds: int) -> ItemAnswer:
+    """Not now."""
+    return ItemAnswer(result="later", retry_after=seconds)
+
+
+def gone() -> PeerUnreachableError:
+    """No answer at all."""
+    return PeerUnreachableError("no-connection")
+
+
+def busy() -> PeerUnreachableError:
+    """Enough for the next two minutes."""
+    return PeerUnreachableError("busy", 120)
+
+
+@asynccontextmanager
+async def under_way(one: TestNode) -> AsyncIterator[asyncio.Task[int]]:
+    """A delivery whose answer comes when the block has ended."""
+    asked, goes_on = asyncio.Event(), asyncio.Event()
+
+    class Slow(LyingTransport):
+        async def post_envelopes(self, peer: Member, body: bytes) -> BatchAnswer:
+            asked.set()
+            await goes_on.wait()
+            return await super().post_envelopes(peer, body)
+
+    slow = asyncio.create_task(Courier(one.node, Slow(one.courier._transport, lambda answer: answer)).run_once())
+    await asked.wait()
+    try:
+        yield slow
+    finally:
+        goes_on.set()
+        await slow
+
+
+async def until(there: Callable[[Any], bool], one: TestNode) -> Any:
+    """What this node knows about its one peer, once this is so."""
+    for _ in range(250):
+        if there(row := await peer_row(one)):
+            return row
+        await asyncio.sleep(0.02)
+    raise AssertionError("It did not come in five seconds.")
+
+
+async def peer_row(one: TestNode) -> Any:
+    """What this node knows about its one peer."""
+    return await one.node.database.read(lambda conn: conn.execute(select(PEER)).one())
+
+
+async def due_in_s(one: TestNode) -> float:
+    """After how many seconds it is tried again."""
+    return float(((await peer_row(one)).due_at - one.node.clock()) / 1000)
 
 
 def lying_courier(one: TestNode, lie: Callable[[ItemAnswer], ItemAnswer]) -> Courier:
@@ -191,6 +275,173 @@ async def test_what_goes_later_is_not_asked_about_before_its_time(pair: Federati
     assert {row.referral: row.status for row in await rows(helpline, Kind.OFFER)}[referral] == "delivered"
 
 
+@pytest.mark.parametrize(
+    "turns",
+    [
+        pytest.param([later(120), None, None], id="the rest is taken"),
+        pytest.param([later(30), later(120), None], id="the second waits longest"),
+        pytest.param([later(120), later(30), later(1)], id="the first waits longest"),
+        pytest.param([later(1), later(30), later(120)], id="the last waits longest"),
+    ],
+)
+async def test_what_goes_later_waits_for_the_longest_of_its_batches(pair: Federation, turns: list[ItemAnswer]) -> None:
+    for _ in range(7):
+        await referred(pair)
+    helpline = pair[HELPLINE]
+    transport = InTurn(helpline.courier._transport, *turns)
+    await courier_in_threes(helpline, transport).run_once()
+    assert transport.sent == [3, 3, 1]
+    assert 115 < await due_in_s(helpline) <= 120
+    taken = sum(sent for sent, turn in zip(transport.sent, turns, strict=True) if turn is None)
+    assert [row.status for row in await rows(helpline, Kind.OFFER)].count("delivered") == taken
+
+
+async def test_what_a_peer_has_signed_for_is_written_down_although_it_is_gone_for_the_next_batch(
+    pair: Federation,
+) -> None:
+    for _ in range(4):
+        await referred(pair)
+    helpline = pair[HELPLINE]
+    transport = InTurn(helpline.courier._transport, None, gone(), gone())
+    await courier_in_threes(helpline, transport).run_once()
+    # Who took something is there, and is asked once more at once.
+    assert transport.sent == [3, 1, 1]
+    assert [row.status for row in await rows(helpline, Kind.OFFER)] == ["delivered"] * 3 + ["queued"]
+
+
+async def test_what_a_peer_has_signed_for_is_written_down_although_nothing_more_can_be_read(
+    pair: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await referred(pair)
+    helpline = pair[HELPLINE]
+
+    async def once(node: Node, lease: PeerLease, line: Line, after: int) -> Batch | None:
+        if after:
+            raise StorageUnavailableError("storage-unavailable")
+        return await load_next(node, lease, line, after)
+
+    monkeypatch.setattr(courier, "load_next", once)
+    await helpline.courier.run_once()
+    assert [row.status for row in await rows(helpline, Kind.OFFER)] == ["delivered"]
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        pytest.param(later(600), gone(), id="later, no answer"),
+        pytest.param(later(600), PeerUnreachableError("busy", 0), id="later, busy until now"),
+        pytest.param(ItemAnswer(result="accepted"), gone(), id="a receipt that is none, no answer"),
+    ],
+)
+async def test_who_takes_nothing_and_then_does_not_answer_is_not_asked_again_at_once(
+    pair: Federation, first: ItemAnswer, then: PeerUnreachableError
+) -> None:
+    """An answer that leaves everything where it was is no sign that the peer is there for the rest."""
+    for _ in range(4):
+        await referred(pair)
+    helpline = pair[HELPLINE]
+    transport = InTurn(helpline.courier._transport, *[first, then] * 20)
+    threes = courier_in_threes(helpline, transport)
+    waits = []
+    for hours in (0.0, 0.05, 0.5, 3):
+        pair.clock.pass_by(hours=hours)
+        assert await threes.run_once() == 1
+        waits.append(await due_in_s(helpline))
+    # By the schedule, as a peer that is away.
+    expected = [(0, 1.5), (2, 5), (45, 90), (450, 900)]
+    assert all(low < wait < high for wait, (low, high) in zip(waits, expected, strict=True))
+
+
+async def test_who_took_a_batch_and_has_enough_then_is_there_and_who_took_none_is_not(pair: Federation) -> None:
+    for _ in range(4):
+        await referred(pair)
+    helpline = pair[HELPLINE]
+    took_none = InTurn(helpline.courier._transport, gone(), busy())
+    threes = courier_in_threes(helpline, took_none)
+    begun = pair.clock()
+    await threes.run_once()
+    ended = pair.clock()
+    pair.clock.pass_by(seconds=10)
+    await threes.run_once()
+    row = await peer_row(helpline)
+    assert begun <= row.failing_since <= ended
+    assert row.attempts == 2
+    assert 115 < await due_in_s(helpline) <= 120
+    pair.clock.pass_by(seconds=121)
+    await courier_in_threes(helpline, InTurn(helpline.courier._transport, None, busy())).run_once()
+    row = await peer_row(helpline)
+    assert (row.failing_since, row.attempts) == (None, 1)
+    assert 115 < await due_in_s(helpline) <= 120
+    assert "delivered" in {row.status for row in await rows(helpline, Kind.OFFER)}
+    # It says itself when it will be there: that it took nothing before makes no difference.
+    pair.clock.pass_by(seconds=121)
+    await courier_in_threes(helpline, InTurn(helpline.courier._transport, later(600), busy())).run_once()
+    row = await peer_row(helpline)
+    assert (row.failing_since, row.attempts) == (None, 1)
+    assert 115 < await due_in_s(helpline) <= 120
+
+
+async def test_on_a_bad_line_stops_go_in_what_it_carries_while_the_peer_puts_us_off(pair: Federation) -> None:
+    """The reserve has room for three in one request, and the line has not."""
+    referrals = [await referred(pair) for _ in range(3)]
+    await pair.travel()
+    helpline = pair[HELPLINE]
+    for referral in referrals:
+        await helpline.client().withdrawals.of_referral(referral, WithdrawalForm.STOP_SERVICE)
+    transport = InTurn(helpline.courier._transport, gone(), busy())
+    threes = courier_in_threes(helpline, transport)
+    await threes.run_once()
+    pair.clock.pass_by(seconds=10)
+    await threes.run_once()
+    assert transport.sent == [3, 1, 1, 1, 1]
+    assert {stop.status for stop in await rows(helpline, Kind.WITHDRAWAL)} == {"delivered"}
+
+
+async def test_a_slow_line_keeps_its_lease(pair: Federation) -> None:
+    """Nobody else is given the same envelopes while the first answer is on its way."""
+    helpline = pair[HELPLINE]
+    helpline.node.limits = replace(helpline.node.limits, lease_default_s=3)
+    await referred(pair)
+    async with under_way(helpline) as slow:
+        begun = (await peer_row(helpline)).lease_until
+        renewed = await until(lambda row: row.lease_until > begun, helpline)
+        assert pair.clock() < begun
+        assert renewed.lease_until <= pair.clock() + 3000
+        # After the first end, and before the second.
+        pair.clock.pass_by(seconds=(begun + 1 - pair.clock()) / 1000)
+        assert await claim(helpline.node, "another") is None
+    assert await slow == 1
+    assert (await peer_row(helpline)).lease_until == 0
+    assert [row.status for row in await rows(helpline, Kind.OFFER)] == ["delivered"]
+
+
+async def test_who_has_lost_a_lease_does_not_ask_for_it_again(
+    pair: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    helpline = pair[HELPLINE]
+    helpline.node.limits = replace(helpline.node.limits, lease_default_s=1)
+    await referred(pair)
+    held, lost = list[bool](), asyncio.Event()
+
+    async def renewed(node: Node, lease: PeerLease) -> bool:
+        held.append(await renew(node, lease))
+        lost.set()
+        return held[-1]
+
+    monkeypatch.setattr(courier, "renew", renewed)
+    async with under_way(helpline) as slow:
+        pair.clock.pass_by(seconds=2)
+        assert await claim(helpline.node, "another") is not None
+        await lost.wait()
+        # Longer than it would take to ask again.
+        await asyncio.sleep(0.5)
+        assert held == [False]
+    await slow
+    # Nor does it give it back; what the peer has signed for is written down all the same.
+    assert (await peer_row(helpline)).lease_token == "another"
+    assert [row.status for row in await rows(helpline, Kind.OFFER)] == ["delivered"]
+
+
 async def test_who_refuses_her_name_may_have_read_it_and_the_record_says_so(pair: Federation) -> None:
     referral = await released(pair)
     helpline = pair[HELPLINE]
@@ -256,6 +507,34 @@ async def test_who_signs_for_nothing_and_accepts_stays_on_record_as_having_her_n
     at = pair.clock()
     unserved = {SHELTER.agency: (1, 0)} if end == "stop-sharing" else {}
     assert await helpline.node.database.read(lambda conn: unserved_by_peer(conn, at)) == unserved
+
+
+async def test_the_older_her_no_is_the_longer_it_waits_where_it_is_refused(pair: Federation) -> None:
+    """As where a peer is away: so it goes again for as long as it takes, and burdens nobody."""
+    referral = await referred(pair)
+    await pair.travel()
+    helpline = pair[HELPLINE]
+    await helpline.client().withdrawals.of_referral(referral, WithdrawalForm.STOP_SERVICE)
+    for hours, wait_s in ((0.5, 60), (30, 3600)):
+        pair.clock.pass_by(hours=hours)
+        assert await lying_courier(helpline, lambda _: refused()).run_once() == 1
+        assert wait_s - 5 < await due_in_s(helpline) <= wait_s
+
+
+async def test_later_without_a_time_is_not_at_once(pair: Federation) -> None:
+    await referred(pair)
+    helpline = pair[HELPLINE]
+    transport = InTurn(helpline.courier._transport, *[ItemAnswer(result="later")] * 20)
+    assert await Courier(helpline.node, transport).run_once() == 1
+    assert transport.sent == [1]
+
+
+async def test_an_offer_that_is_refused_was_not_delivered(pair: Federation) -> None:
+    referral = await referred(pair)
+    helpline = pair[HELPLINE]
+    await lying_courier(helpline, lambda _: refused()).run_once()
+    flags = (await helpline.client().referrals.read(referral)).flags
+    assert (flags.delivered, flags.undeliverable) == (False, True)
 
 
 async def test_a_peers_words_are_not_kept(pair: Federation) -> None:

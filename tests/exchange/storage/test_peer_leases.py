@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 from sqlalchemy import Connection, select
+from support.notes import listening
 
 from exchange.storage.database import Database
 from exchange.storage.outbox import OutgoingRecord, enqueue, has_queued, load_batch, queued_ids
@@ -22,7 +23,7 @@ from exchange.storage.peer_leases import (
     settle_peer,
     sign_of_life,
 )
-from exchange.storage.tables import PEER
+from exchange.storage.tables import OUTBOX, PEER
 
 SHELTER = "rose-house-shelter"
 STOPS = ["withdrawal", "recall"]
@@ -141,6 +142,42 @@ def _fails(conn: Connection, *, lease: PeerLease, at: int) -> bool:
 
 async def _lease(database: Database, token: str, at: int) -> PeerLease | None:
     return await database.write(lambda conn: claim_peer(conn, at=at, token=token, lease_ms=1000))
+
+
+async def test_once_it_was_reached_a_peer_fails_since_the_next_time(database: Database) -> None:
+    steps = ((1000, False, None), (2000, True, 1000), (3000, False, None), (4000, False, 3000))
+    for at, reached, failing_since in steps:
+        lease = await _lease(database, "t", at)
+        assert lease is not None
+        assert lease.failing_since == failing_since
+        if reached:
+            await _give_back(database, lease, due_at=at, until=None, reached=True)
+        else:
+            assert await database.write(functools.partial(_fails, lease=lease, at=at))
+
+
+@pytest.mark.parametrize(("shelter", "other", "first"), [(500, 300, "another"), (300, 500, SHELTER)])
+async def test_who_has_been_due_for_longest_is_served_first(
+    database: Database, shelter: int, other: int, first: str
+) -> None:
+    def due(conn: Connection) -> None:
+        _enqueue(conn, 9, "offer")
+        conn.execute(OUTBOX.update().where(OUTBOX.c.id == "9" * 32).values(peer="another"))
+        conn.execute(PEER.insert().values(agency="another", due_at=other, lease_until=0, attempts=0))
+        conn.execute(PEER.update().where(PEER.c.agency == SHELTER).values(due_at=shelter))
+
+    await database.write(due)
+    lease = await _claim(database, 1000)
+    assert lease is not None
+    assert lease.agency == first
+
+
+async def test_a_sign_of_life_wakes_the_courier(database: Database) -> None:
+    await _put_off(database, until=None)
+    await listening(database)
+    mark = database.wake.mark("outbox")
+    await database.write(lambda conn: sign_of_life(conn, SHELTER, 1000))
+    assert await database.wake.wait("outbox", 5.0, since=mark)
 
 
 async def test_when_its_time_has_come_everything_goes(database: Database) -> None:
