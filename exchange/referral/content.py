@@ -13,7 +13,12 @@ Rules:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
+from functools import lru_cache
+from itertools import compress, repeat
+from operator import is_not, itemgetter
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Self
 
 from pydantic import ConfigDict, ValidationError, model_validator
@@ -54,6 +59,8 @@ CONTENT_EXAMPLE: Final[dict[str, Any]] = {
 
 
 _NAMED: Final = tuple((field.value, field) for field in Field)
+_FIELDS: Final = tuple(field for _, field in _NAMED)
+_VALUES: Final = itemgetter(*(name for name, _ in _NAMED))
 _ROUTING: Final = tuple((name, field) for name, field in _NAMED if field in ROUTING_FIELDS)
 
 
@@ -105,16 +112,12 @@ class ReferralContent(ProtectedFields, NeedFields, RoutingFields):
 
     def fields_present(self) -> frozenset[Field]:
         """The fields that this content says something about."""
-        held = self.__dict__
-        return frozenset([field for name, field in _NAMED if held[name] is not None])
+        return frozenset(compress(_FIELDS, map(is_not, _VALUES(self.__dict__), repeat(None))))
 
     def only(self, fields: frozenset[Field]) -> Self:
         """This content without every field that is not listed."""
         # Not validated again: of members that agree, fewer agree too.
-        held = self.__dict__
-        return self.model_copy(
-            update={name: None for name, field in _NAMED if field not in fields and held[name] is not None}
-        )
+        return self.model_copy(update=_without_others(frozenset(fields)))
 
     def with_routing(self, routing: Routing) -> Self:
         """This content with the routing fields of the sending node.
@@ -138,6 +141,12 @@ class ReferralContent(ProtectedFields, NeedFields, RoutingFields):
                 return self.model_copy(update=written.__dict__)
             problems = (ContentProblem("$.needs", "need-of-another-service"),)
         raise ContentInvalidError(problems)
+
+
+@lru_cache(maxsize=1024)
+def _without_others(fields: frozenset[Field]) -> Mapping[str, None]:
+    """What makes a content say nothing beyond these fields."""
+    return MappingProxyType({name: None for name, field in _NAMED if field not in fields})
 
 
 def effective_priority(stated: Priority, content: ReferralContent) -> Priority:
