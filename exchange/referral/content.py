@@ -16,9 +16,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from functools import lru_cache
-from itertools import compress, repeat
-from operator import is_not, itemgetter
-from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Self
 
 from pydantic import ConfigDict, ValidationError, model_validator
@@ -59,8 +56,6 @@ CONTENT_EXAMPLE: Final[dict[str, Any]] = {
 
 
 _NAMED: Final = tuple((field.value, field) for field in Field)
-_FIELDS: Final = tuple(field for _, field in _NAMED)
-_VALUES: Final = itemgetter(*(name for name, _ in _NAMED))
 _ROUTING: Final = tuple((name, field) for name, field in _NAMED if field in ROUTING_FIELDS)
 
 
@@ -112,7 +107,8 @@ class ReferralContent(ProtectedFields, NeedFields, RoutingFields):
 
     def fields_present(self) -> frozenset[Field]:
         """The fields that this content says something about."""
-        return frozenset(compress(_FIELDS, map(is_not, _VALUES(self.__dict__), repeat(None))))
+        held = self.__dict__
+        return frozenset([field for name, field in _NAMED if held[name] is not None])
 
     def only(self, fields: frozenset[Field]) -> Self:
         """This content without every field that is not listed."""
@@ -146,7 +142,7 @@ class ReferralContent(ProtectedFields, NeedFields, RoutingFields):
 @lru_cache(maxsize=1024)
 def _without_others(fields: frozenset[Field]) -> Mapping[str, None]:
     """What makes a content say nothing beyond these fields."""
-    return MappingProxyType({name: None for name, field in _NAMED if field not in fields})
+    return {name: None for name, field in _NAMED if field not in fields}
 
 
 def effective_priority(stated: Priority, content: ReferralContent) -> Priority:
