@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import NamedTuple
 
 from consent.receipt import receipt_ends
 from consent.record import ConsentRecord
 from contracts.model import Contract
 from contracts.vocabulary import PRIORITY_RESPOND_WITHIN_S, ROUTING_FIELDS, Priority, ReleaseMode
+from exchange import roster
 from exchange.disclosure import Cleared, DisclosureRequest, FieldReason, Refused, clear
 from exchange.envelope.epochs import EpochStatement, latest_expiry_of_disclosure
 from exchange.envelope.ids import TAIL_BYTES, timed_id
@@ -169,23 +171,31 @@ def seal_both(
 
 def field_decisions(reasons: Iterable[FieldReason]) -> tuple[FieldDecision, ...]:
     """The gate's reasons, field by field."""
-    return tuple(
-        FieldDecision(
-            field=reason.field,
-            outcome=reason.outcome,
-            stage=reason.stage,
-            rule=reason.rule,
-            consent_line=reason.consent,
-            code=reason.code,
-            sentence=reason.sentence,
-        )
-        for reason in reasons
+    return tuple([_decision(reason) for reason in reasons])
+
+
+@lru_cache(maxsize=4096)
+def _decision(reason: FieldReason) -> FieldDecision:
+    """Made once for each, as the reasons are: terms, the name of a rule and the place of a provision."""
+    return FieldDecision(
+        field=reason.field,
+        outcome=reason.outcome,
+        stage=reason.stage,
+        rule=reason.rule,
+        consent_line=reason.consent,
+        code=reason.code,
+        sentence=reason.sentence,
     )
 
 
 def told_first(member: Member) -> ToldFirst:
     """What she should hear about a receiver."""
-    told = member.told_first
+    return _told(member.told_first)
+
+
+@lru_cache(maxsize=1024)
+def _told(told: roster.ToldFirst) -> ToldFirst:
+    """Made once for each: what an agency says of itself, in the roster."""
     return ToldFirst(
         reports_to=told.reports_to,
         freedom_of_movement=told.freedom_of_movement,

@@ -169,14 +169,17 @@ def seal_forward(
         issuer=receipt.issuer,
         recipient=receipt.recipient,
         purpose=receipt.purpose.value,
-        groups=tuple(group.value for group in receipt.groups),
+        groups=tuple([group.value for group in receipt.groups]),
         basis=receipt.basis.value,
         issued=receipt.issued,
         expires=receipt.expires,
         signature=sign_receipt(receipt.signing_body(), agency_key.sign),
     )
-    header = Header(
-        **_common(posting, signers, forward.kind, SignedBy.AGENCY),
+    header = _header(
+        posting,
+        signers,
+        forward.kind,
+        SignedBy.AGENCY,
         epoch_key=epoch.key_id,
         contract=forward.contract_digest,
         purpose=forward.purpose.value,
@@ -192,8 +195,11 @@ def seal_answer(
     answer: Answer, terms: AnswerTerms, posting: Posting, signers: Signers, *, epoch: EpochStatement, entropy: Entropy
 ) -> SealedMessage:
     """Seal what the feedback rule let through. The header names the new state and nothing else."""
-    header = Header(
-        **_common(posting, signers, answer.kind, SignedBy.AGENCY),
+    header = _header(
+        posting,
+        signers,
+        answer.kind,
+        SignedBy.AGENCY,
         epoch_key=epoch.key_id,
         contract=terms.contract,
         purpose=terms.purpose.value,
@@ -205,8 +211,11 @@ def seal_answer(
 def seal_stop_message(stop: Stop, posting: Posting, signers: Signers, *, entropy: Entropy) -> SealedMessage:
     """Make a stop: complete in its header, around random filler."""
     by_agency = stop.term == ERASED_BY_AGENCY
-    header = Header(
-        **_common(posting, signers, stop.kind, SignedBy.AGENCY if by_agency else SignedBy.NODE),
+    header = _header(
+        posting,
+        signers,
+        stop.kind,
+        SignedBy.AGENCY if by_agency else SignedBy.NODE,
         event=stop.term.value if stop.term is not None else None,
     )
     sign = (_agency_key(signers) if by_agency else _node_key(signers)).sign
@@ -228,27 +237,28 @@ def _sealed(
     return SealedMessage(envelope, header, digest)
 
 
-def _common(posting: Posting, signers: Signers, kind: Kind, signed_by: SignedBy) -> dict[str, Any]:
+def _header(posting: Posting, signers: Signers, kind: Kind, signed_by: SignedBy, **of_kind: Any) -> Header:
     key = _agency_key(signers) if signed_by is SignedBy.AGENCY else _node_key(signers)
-    return {
-        "id": posting.envelope_id,
-        "kind": kind,
-        "referral": posting.referral,
-        "sender": signers.agency,
-        "recipient": posting.recipient,
-        "signed_by": signed_by,
-        "signing_key": key.key_id,
-        "vocabulary": VOCABULARY_VERSION,
-        "roster_version": posting.roster.version,
-        "roster_digest": posting.roster.digest,
-        "seen": posting.seen,
-        "created": posting.created,
-        "expires": posting.expires,
-        "number": posting.number,
-        "in_reply_to": posting.in_reply_to,
-        "priority": posting.priority.value if posting.priority is not None else None,
-        "respond_by": posting.respond_by,
-    }
+    return Header(
+        id=posting.envelope_id,
+        kind=kind,
+        referral=posting.referral,
+        sender=signers.agency,
+        recipient=posting.recipient,
+        signed_by=signed_by,
+        signing_key=key.key_id,
+        vocabulary=VOCABULARY_VERSION,
+        roster_version=posting.roster.version,
+        roster_digest=posting.roster.digest,
+        seen=posting.seen,
+        created=posting.created,
+        expires=posting.expires,
+        number=posting.number,
+        in_reply_to=posting.in_reply_to,
+        priority=posting.priority.value if posting.priority is not None else None,
+        respond_by=posting.respond_by,
+        **of_kind,
+    )
 
 
 def _agency_key(signers: Signers) -> AgencyKey:

@@ -7,9 +7,8 @@ Identifying (`C3`) and special (`C5`) fields never stand in an offer.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Final
 
 from contracts.vocabulary.terms import AgencyKind, Field, Group, Sensitivity, ServiceType, Stage
@@ -140,7 +139,8 @@ ROUTING_FIELDS: Final = frozenset(row.field for row in _ROWS if row.group is Gro
 """`C1` fields: they say nothing about a person and always flow."""
 
 
-def groups_of(fields: Iterable[Field]) -> frozenset[Group]:
+@lru_cache(maxsize=1024)
+def groups_of(fields: frozenset[Field]) -> frozenset[Group]:
     """The groups that a set of fields belongs to."""
     return frozenset([FIELD_SPECS[field].group for field in fields])
 

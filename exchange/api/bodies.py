@@ -87,7 +87,10 @@ async def read_body(request: Request, largest: int) -> bytes:
     Raises:
         RefusedRequestError: they are.
     """
-    declared = declared_size(request)
+    return await _read(request, largest, declared_size(request))
+
+
+async def _read(request: Request, largest: int, declared: int | None) -> bytes:
     if declared is not None and declared > largest:
         raise _too_large(largest)
     most = largest if declared is None else declared
@@ -110,7 +113,7 @@ async def _senders_body(request: Request, largest: int) -> bytes:
     """The bytes of the body of a proven caller, within the room that it has."""
     declared, known = declared_size(request), sender(request)
     with known.room.taken(known.caller, largest if declared is None else min(declared, largest)):
-        return await read_body(request, largest)
+        return await _read(request, largest, declared)
 
 
 async def federation_body(request: Request) -> bytes:

@@ -204,10 +204,13 @@ def one_header(request: Request, name: str) -> str | None:
         RefusedRequestError: it stands there twice.
     """
     wanted = name.lower().encode("ascii")
-    values = [value for key, value in request.scope["headers"] if key == wanted]
-    if len(values) > 1:
-        raise about_header("header-repeated", name)
-    return values[0].decode("latin-1") if values else None
+    found: bytes | None = None
+    for key, value in request.scope["headers"]:
+        if key == wanted:
+            if found is not None:
+                raise about_header("header-repeated", name)
+            found = value
+    return found.decode("latin-1") if found is not None else None
 
 
 def _pseudonym(request: Request, name: str) -> str | None:

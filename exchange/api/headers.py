@@ -19,7 +19,8 @@ from exchange.api.serving import Serving
 from exchange.telemetry import get_logger
 from exchange.use_cases.storage_lost import as_outage
 
-_ALWAYS: Final = {
+Header = tuple[bytes, bytes]
+_ALWAYS: Final[dict[bytes, bytes]] = {
     b"x-content-type-options": b"nosniff",
     b"referrer-policy": b"no-referrer",
     b"cross-origin-resource-policy": b"same-origin",
@@ -28,8 +29,7 @@ _UNLESS_SET: Final = {
     b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
     b"cache-control": b"no-store",
 }
-_HSTS: Final = {b"strict-transport-security": b"max-age=31536000"}
-Header = tuple[bytes, bytes]
+_ALWAYS_OVER_HTTPS: Final = _ALWAYS | {b"strict-transport-security": b"max-age=31536000"}
 
 
 class Guard:
@@ -67,7 +67,7 @@ class Guard:
 def _guarded(headers: Iterable[Header], scope: Scope) -> list[Header]:
     serving = getattr(scope["app"].state, "serving", None)
     https = isinstance(serving, Serving) and serving.node.issuer.startswith("https://")
-    always = _ALWAYS | _HSTS if https else _ALWAYS
+    always = _ALWAYS_OVER_HTTPS if https else _ALWAYS
     own = [header for header in headers if header[0].lower() not in always]
     names = {name.lower() for name, _ in own}
-    return [*own, *always.items(), *(header for header in _UNLESS_SET.items() if header[0] not in names)]
+    return [*own, *always.items(), *[header for header in _UNLESS_SET.items() if header[0] not in names]]

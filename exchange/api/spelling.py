@@ -47,7 +47,7 @@ def check_spelling(raw: bytes, model: type[BaseModel]) -> None:
         _check_depth(raw)
     members, code, why = None, "not-json", "The body is JSON, but not an object."
     try:
-        members = json.loads(raw.decode("utf-8"), object_pairs_hook=_once_each, parse_constant=_no_constant)
+        members = _STRICT.decode(raw.decode("utf-8"))
     except RefusedRequestError as error:
         code = error.code
     except (ValueError, RecursionError) as error:
@@ -98,6 +98,9 @@ def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(_text: str) -> NoReturn:
     raise _NotANumberError
+
+
+_STRICT: Final = json.JSONDecoder(object_pairs_hook=_once_each, parse_constant=_no_constant)
 
 
 def _places(raw: bytes, code: str, model: type[BaseModel]) -> tuple[ProblemField, ...]:

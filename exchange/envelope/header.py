@@ -120,13 +120,14 @@ _WRITTEN: Final = [
     (_MEMBERS.index(member), f'"{member}":%s' if member in _UNQUOTED else f'"{member}":"%s"')
     for member in sorted(_MEMBERS)
 ]
-_GROUPS_AT, _RECEIPT_AT = Header._fields.index("groups"), Header._fields.index("receipt")
+_GROUPS_AT, _RECEIPT_AT, _COMMITMENT_AT = map(Header._fields.index, ("groups", "receipt", "dek_commitment"))
 
 
-def _written(header: Header, receipt: str | None) -> list[str]:
+def _written(header: Header, receipt: str | None, dek_commitment: str | None) -> list[str]:
     """Each member as canonical JSON, if its value has its form: no character that may stand in one needs an escape."""
     values: list[Any] = list(header)
     values[_GROUPS_AT], values[_RECEIPT_AT] = _groups_text(header.groups) if header.groups else None, receipt
+    values[_COMMITMENT_AT] = dek_commitment
     return [form % (values[place],) for place, form in _WRITTEN if values[place] is not None]
 
 
@@ -150,10 +151,9 @@ def encode_header(header: Header, *, dek_commitment: str | None = None) -> bytes
         header: what they say.
         dek_commitment: the commitment to the data key, where the header does not have it yet.
     """
-    if dek_commitment is not None:
-        header = header._replace(dek_commitment=dek_commitment)
+    commitment = header.dek_commitment if dek_commitment is None else dek_commitment
     receipt = None if header.receipt is None else _receipt_text(header.receipt)
-    written = _written(header, receipt)
+    written = _written(header, receipt, commitment)
     text = "{" + ",".join(written) + "}"
     if len(text) > LIMITS.header_bytes:
         raise TooLargeError
@@ -161,7 +161,7 @@ def encode_header(header: Header, *, dek_commitment: str | None = None) -> bytes
     # More members than were written: one of the values would be read as several.
     whole = found is not None and len(found.groups()) - found.groups().count(None) == len(written)
     if not whole or not (receipt is None or RECEIPT.match(receipt)):
-        raise _refusal(canonical(header.members()))
+        raise _refusal(canonical(header._replace(dek_commitment=commitment).members()))
     _check_between(header)
     return text.encode("ascii")
 

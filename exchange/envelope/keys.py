@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from functools import lru_cache
 from typing import ClassVar, Final, NoReturn
 
 from nacl.bindings import crypto_sign, crypto_sign_seed_keypair
@@ -31,6 +32,7 @@ NACL_REFUSALS: Final = (CryptoError, ValueError, TypeError, RuntimeError)
 """Everything that nacl raises for bad input; each caller turns all of it into one refusal."""
 
 
+@lru_cache(maxsize=1024)
 def key_id(public: bytes) -> str:
     """The name of a public key: the first 32 hexadecimal characters of its SHA-256.
 

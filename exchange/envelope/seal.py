@@ -125,9 +125,8 @@ def seal_stop(header: Header, *, sign: Sign, filler: bytes) -> Sealed:
 
 
 def _signed(head: bytes, wrapped_key: bytes, ciphertext: bytes, sign: Sign) -> Sealed:
-    unsigned = Envelope(head, wrapped_key, ciphertext, b"")
-    signed = unsigned.signed_input()
-    return Sealed(unsigned._replace(signature=sign(signed)), digest_of(signed))
+    signed = Envelope(head, wrapped_key, ciphertext, b"").signed_input()
+    return Sealed(Envelope(head, wrapped_key, ciphertext, sign(signed)), digest_of(signed))
 
 
 @lru_cache(maxsize=256)

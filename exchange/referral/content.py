@@ -13,7 +13,9 @@ Rules:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Final, NamedTuple, Self
 
 from pydantic import ConfigDict, ValidationError, model_validator
@@ -111,10 +113,7 @@ class ReferralContent(ProtectedFields, NeedFields, RoutingFields):
     def only(self, fields: frozenset[Field]) -> Self:
         """This content without every field that is not listed."""
         # Not validated again: of members that agree, fewer agree too.
-        held = self.__dict__
-        return self.model_copy(
-            update={name: None for name, field in _NAMED if field not in fields and held[name] is not None}
-        )
+        return self.model_copy(update=_without_others(frozenset(fields)))
 
     def with_routing(self, routing: Routing) -> Self:
         """This content with the routing fields of the sending node.
@@ -138,6 +137,12 @@ class ReferralContent(ProtectedFields, NeedFields, RoutingFields):
                 return self.model_copy(update=written.__dict__)
             problems = (ContentProblem("$.needs", "need-of-another-service"),)
         raise ContentInvalidError(problems)
+
+
+@lru_cache(maxsize=1024)
+def _without_others(fields: frozenset[Field]) -> Mapping[str, None]:
+    """What makes a content say nothing beyond these fields."""
+    return {name: None for name, field in _NAMED if field not in fields}
 
 
 def effective_priority(stated: Priority, content: ReferralContent) -> Priority:

@@ -42,10 +42,15 @@ def _visible_lines(text: str) -> str:
     return "\n".join(_visible(line) for line in text.split("\n"))
 
 
+def _of_letters(word: str) -> bool:
+    """Letters, and the marks that some scripts write with them."""
+    return word.isalpha() or all(unicodedata.category(char)[0] in "LM" for char in word)
+
+
 def _two_words(text: str) -> str:
     words = text.split(" ")
     fits = len(words) == 2 and all(  # noqa: PLR2004  # two is the rule
-        len(word) in _WORD_LETTERS and all(unicodedata.category(char)[0] in "LM" for char in word) for word in words
+        len(word) in _WORD_LETTERS and _of_letters(word) for word in words
     )
     if not fits:
         raise PydanticCustomError("two_short_words", "must be exactly two words of 2 to 16 letters")

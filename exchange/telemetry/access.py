@@ -35,7 +35,8 @@ class AccessLog:
         """Take the application and what counts."""
         self._app = app
         self._measurements = measurements
-        self._log = get_logger()
+        # Bound once: otherwise structlog makes a logger anew for each line.
+        self._log = get_logger().bind()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on and write its line when it is over."""
