@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from functools import lru_cache
 from typing import ClassVar, Final, NoReturn
 
-from nacl.bindings import crypto_sign, crypto_sign_seed_keypair
+from nacl.bindings import crypto_sign, crypto_sign_open, crypto_sign_seed_keypair
 from nacl.exceptions import CryptoError
 from nacl.public import PrivateKey, SealedBox
-from nacl.signing import VerifyKey
 
 from exchange.envelope.errors import BadSignatureError, KeyUnusableError, UnwrapError
 from exchange.envelope.format import SIGNATURE_BYTES, WRAPPED_KEY_BYTES
@@ -31,6 +31,7 @@ NACL_REFUSALS: Final = (CryptoError, ValueError, TypeError, RuntimeError)
 """Everything that nacl raises for bad input; each caller turns all of it into one refusal."""
 
 
+@lru_cache(maxsize=1024)
 def key_id(public: bytes) -> str:
     """The name of a public key: the first 32 hexadecimal characters of its SHA-256.
 
@@ -51,7 +52,7 @@ def verify(public: bytes, message: bytes, signature: bytes) -> None:
     if len(public) != KEY_BYTES or len(signature) != SIGNATURE_BYTES:
         raise BadSignatureError
     try:
-        VerifyKey(public).verify(message, signature)
+        crypto_sign_open(signature + message, public)
     except NACL_REFUSALS as error:
         raise BadSignatureError from error
 
