@@ -18,7 +18,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Generic, Self, TypeVar
 
-from contracts.canonical_json import canonical
 from exchange.envelope.errors import BadSignatureError, StatementError, StatementFault
 from exchange.envelope.format import SIGNATURE_BYTES
 from exchange.envelope.keys import verify as verify_signature
@@ -50,20 +49,22 @@ class Statement:
     CHECKS: ClassVar[Mapping[str, Check]]
     NUMBERS: ClassVar[Sequence[str]]
     """Those of the members that are no texts."""
+    FORM: ClassVar[str]
+    """What its body looks like; canonical JSON, since no text that a check lets pass has a character to escape."""
     SPELLING: ClassVar[re.Pattern[str]]
     """What it looks like when it is signed."""
 
     def __init_subclass__(cls) -> None:
         cls.NUMBERS = [member for member, is_right in cls.CHECKS.items() if is_right is is_positive]
-        # Canonical JSON: no character that may stand in a text that a check lets pass needs an escape.
-        members = ",".join(
-            f'"{member}":(?P<{member}>[1-9][0-9]{{0,15}})'
-            if member in cls.NUMBERS
-            else f'"{member}":"(?P<{member}>[A-Za-z0-9_-]*)"'
-            for member in sorted(cls.CHECKS)
-        )
+        quoted = {member: '"%s"' if member not in cls.NUMBERS else "%s" for member in sorted(cls.CHECKS)}
+        cls.FORM = "{" + ",".join(f'"{member}":{form % f"%({member})s"}' for member, form in quoted.items()) + "}"
+        values = {
+            member: f"(?P<{member}>{'[1-9][0-9]{0,15}' if member in cls.NUMBERS else '[A-Za-z0-9_-]*'})"
+            for member in cls.CHECKS
+        }
+        body = cls.FORM.replace("{", r"\{").replace("}", r"\}") % values
         cls.SPELLING = re.compile(
-            rf'\{{"body":(?P<body>\{{{members}\}}),"signature":"(?P<signature>{_SIGNATURE})",'
+            rf'\{{"body":(?P<body>{body}),"signature":"(?P<signature>{_SIGNATURE})",'
             rf'"tag":"{re.escape(cls.TAG.value.decode("ascii"))}"\}}'
         )
 
@@ -81,7 +82,7 @@ class Statement:
 
     def body(self) -> bytes:
         """The canonical JSON that is signed."""
-        return canonical(self.members())
+        return (self.FORM % self.members()).encode("ascii")
 
     def members(self) -> dict[str, Any]:
         """The JSON members of the body."""
