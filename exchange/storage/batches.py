@@ -8,16 +8,15 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from operator import itemgetter
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from sqlalchemy import Connection, Insert, insert
+from sqlalchemy import Connection, insert
 
 from exchange.storage.inbox import ArrivedRecord
-from exchange.storage.prepared import Prepared, Row
+from exchange.storage.prepared import Prepared
 from exchange.storage.referrals import EventRecord, ReferralRecord
-from exchange.storage.statements import Both, insert_listed, insert_unless_there
+from exchange.storage.statements import insert_listed, insert_unless_there
 from exchange.storage.tables import EVENT, INBOX, REFERRAL, SEEN_ENVELOPE
 
 
@@ -31,49 +30,9 @@ class GivenAnswer(NamedTuple):
     expires_at: int
 
 
-class _Adding:
-    """Inserts rows, without the columns that few new rows have where none of these has them.
-
-    To bind nothing takes the driver of SQLite longer than to bind something, and what is not named is nothing too.
-    """
-
-    def __init__(self, statement: Insert | Both[Insert], fields: Sequence[str], seldom: Collection[str]) -> None:
-        often = [name for name in fields if name not in seldom]
-        self._all = Prepared(statement, columns=fields)
-        self._few = Prepared(statement, columns=often)
-        self._often = itemgetter(*map(fields.index, often))
-        self._seldom = itemgetter(*map(fields.index, seldom))
-        self._nothing = (None,) * len(seldom)
-
-    def run_each(self, conn: Connection, rows: Iterable[Row]) -> None:
-        """Insert them, in this order."""
-        given = list(rows)
-        if all(self._seldom(row) == self._nothing for row in given):
-            self._few.run_each(conn, map(self._often, given))
-        else:
-            self._all.run_each(conn, given)
-
-
-_REFERRALS: Final = _Adding(
-    insert(REFERRAL),
-    ReferralRecord._fields,
-    [
-        "disclosed_at",
-        "overdue_at",
-        "sharing_stopped_at",
-        "closed_at",
-        "blocked_at",
-        "destroy_at",
-        "destroyed_at",
-        "forget_at",
-        "unserved_until",
-        "known_as",
-    ],
-)
+_REFERRALS: Final = Prepared(insert(REFERRAL), columns=ReferralRecord._fields)
 _EVENTS: Final = Prepared(insert_unless_there(EVENT), columns=EventRecord._fields)
-_ARRIVED: Final = _Adding(
-    insert_listed(INBOX), ArrivedRecord._fields, ["wrapped_key", "release", "opened_at", "consent_ended_at"]
-)
+_ARRIVED: Final = Prepared(insert_listed(INBOX), columns=ArrivedRecord._fields)
 _ANSWERS: Final = Prepared(insert(SEEN_ENVELOPE), columns=GivenAnswer._fields)
 
 
