@@ -16,10 +16,9 @@ import hmac
 from functools import lru_cache
 from typing import ClassVar, Final, NoReturn
 
-from nacl.bindings import crypto_sign, crypto_sign_seed_keypair
+from nacl.bindings import crypto_sign, crypto_sign_open, crypto_sign_seed_keypair
 from nacl.exceptions import CryptoError
 from nacl.public import PrivateKey, SealedBox
-from nacl.signing import VerifyKey
 
 from exchange.envelope.errors import BadSignatureError, KeyUnusableError, UnwrapError
 from exchange.envelope.format import SIGNATURE_BYTES, WRAPPED_KEY_BYTES
@@ -53,7 +52,7 @@ def verify(public: bytes, message: bytes, signature: bytes) -> None:
     if len(public) != KEY_BYTES or len(signature) != SIGNATURE_BYTES:
         raise BadSignatureError
     try:
-        VerifyKey(public).verify(message, signature)
+        crypto_sign_open(signature + message, public)
     except NACL_REFUSALS as error:
         raise BadSignatureError from error
 

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import hmac
 
-from nacl.secret import Aead
+from nacl.bindings import crypto_aead_xchacha20poly1305_ietf_decrypt
 
 from exchange.envelope.errors import CommitmentError, DecryptError, PaddingError
 from exchange.envelope.format import CIPHERTEXT_BYTES, Envelope, commitment_in
-from exchange.envelope.keys import NACL_REFUSALS, Dek, EpochKey, verify
+from exchange.envelope.keys import NACL_REFUSALS, NONCE_BYTES, Dek, EpochKey, verify
 from exchange.envelope.seal import PADDING_MARK
 from exchange.limits import LIMITS
 
@@ -67,7 +67,8 @@ def decrypt_committed(envelope: Envelope, dek: Dek, commitment: str | None) -> b
     if len(envelope.ciphertext) not in CIPHERTEXT_BYTES:
         raise DecryptError
     try:
-        padded = Aead(dek.secret_bytes()).decrypt(envelope.ciphertext, envelope.header)
+        nonce, sealed = envelope.ciphertext[:NONCE_BYTES], envelope.ciphertext[NONCE_BYTES:]
+        padded = crypto_aead_xchacha20poly1305_ietf_decrypt(sealed, envelope.header, nonce, dek.secret_bytes())
     except NACL_REFUSALS as error:
         raise DecryptError from error
     return unpad(padded)

@@ -12,15 +12,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from nacl.bindings import crypto_aead_xchacha20poly1305_ietf_encrypt
-from nacl.secret import Aead
+from nacl.bindings import crypto_aead_xchacha20poly1305_ietf_decrypt, crypto_aead_xchacha20poly1305_ietf_encrypt
 
 from exchange.envelope.errors import KeyUnusableError, SealedRowError
 from exchange.envelope.keys import KEY_BYTES, NACL_REFUSALS, NONCE_BYTES, Dek, ReferralKey
 from exchange.envelope.tags import Tag, framed
 
 VERSION: Final = b"\x01"
-REWRAPPED_BYTES: Final = len(VERSION) + NONCE_BYTES + KEY_BYTES + 16
+_SEALED_AT: Final = len(VERSION) + NONCE_BYTES
+REWRAPPED_BYTES: Final = _SEALED_AT + KEY_BYTES + 16
 """Version 1, nonce 24, data key 32, authenticator 16."""
 
 
@@ -41,9 +41,10 @@ def unwrap_again(rewrapped: bytes, *, referral_key: ReferralKey, referral: str, 
     """
     if len(rewrapped) != REWRAPPED_BYTES or not rewrapped.startswith(VERSION):
         raise SealedRowError
+    nonce, sealed = rewrapped[len(VERSION) : _SEALED_AT], rewrapped[_SEALED_AT:]
+    bound = _bound(referral, envelope)
     try:
-        opened = Aead(referral_key.secret_bytes()).decrypt(rewrapped[len(VERSION) :], _bound(referral, envelope))
-        return Dek(opened)
+        return Dek(crypto_aead_xchacha20poly1305_ietf_decrypt(sealed, bound, nonce, referral_key.secret_bytes()))
     except (*NACL_REFUSALS, KeyUnusableError) as error:
         raise SealedRowError from error
 

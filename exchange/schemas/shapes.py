@@ -23,7 +23,10 @@ Digest = Annotated[str, Field(pattern=DIGEST_PATTERN, description="A SHA-256 dig
 
 
 def _rfc3339(at: datetime) -> str:
-    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    # `isoformat` asks the time for its offset, which is known, and takes twice as long.
+    utc = at.astimezone(UTC)
+    seconds = utc.year, utc.month, utc.day, utc.hour, utc.minute, utc.second
+    return "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ" % (*seconds, utc.microsecond // 1000)  # noqa: UP031 - f-string: slower
 
 
 Timestamp = Annotated[

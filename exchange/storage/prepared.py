@@ -99,7 +99,7 @@ class _Text:
 
     def execute(self, conn: Connection, parameters: Parameters) -> Any:
         """The driver's cursor."""
-        driver: Any = conn.connection.driver_connection
+        driver: Any = conn.connection.dbapi_connection
         bound = self._bound(parameters)
         try:
             return driver.execute(self._sql, bound)
@@ -108,7 +108,7 @@ class _Text:
 
     def execute_each(self, conn: Connection, rows: list[Parameters]) -> Any:
         """The driver's cursor."""
-        driver: Any = conn.connection.driver_connection
+        driver: Any = conn.connection.dbapi_connection
         bound = [self._bound(row) for row in rows]
         cursor = driver.cursor()
         try:

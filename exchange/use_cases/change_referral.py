@@ -94,10 +94,11 @@ def change_by_id(
 
 def change_each(node: Node, conn: Connection, referrals: Iterable[str], *, what: str, adjust: Adjust) -> None:
     """As `change_by_id`, the same change to many, with one statement for each table."""
-    at = node.clock()
-    records = lock_referrals(conn, referrals)
-    if not records:
+    wanted = list(referrals)
+    # Nothing is asked where nothing is wanted, which is what most batches want of most changes.
+    if not wanted or not (records := lock_referrals(conn, wanted)):
         return
+    at = node.clock()
     events = events_of(conn, records)
     changed = [(record, _settled(node, adjust(record), None, events[record.id], at)) for record in records.values()]
     for before, after in changed:

@@ -89,7 +89,9 @@ def settle_state(
     """The record after these events: state, hold, retention. Facts are asked for only where something hangs on them."""
     events = as_events(records)
     state = shared_state(record, events, at)
-    changed = record._replace(state=state.value, updated_at=at)
+    changed = record
+    if record.state != state or record.updated_at != at:
+        changed = record._replace(state=state.value, updated_at=at)
     if sharing_stopped(events) and changed.sharing_stopped_at is None:
         changed = changed._replace(sharing_stopped_at=at)
     if record.side == Side.REFERRING:

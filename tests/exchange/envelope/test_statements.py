@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -52,6 +53,37 @@ def test_any_flipped_bit_refuses(name: str, data: st.DataObject) -> None:
     changed[at // 8] ^= 1 << at % 8
     with pytest.raises(StatementError):
         parse_statement(type(signed.unverified), bytes(changed)).verify(public)
+
+
+@EACH
+def test_another_spelling_of_the_same_is_refused(name: str) -> None:
+    signed, _ = SAMPLES[name]
+    right = signed.to_bytes().decode()
+    said = json.loads(right)
+    first = min(said["body"])
+    number = next(f'"{member}":' for member, value in said["body"].items() if type(value) is int)
+    others = [
+        json.dumps(said, sort_keys=True),
+        json.dumps(said, separators=(",", ":")).replace('{"body"', '{ "body"'),
+        json.dumps({"tag": said["tag"], **said}, separators=(",", ":")),
+        right.replace(first, f"\\u{ord(first[0]):04x}{first[1:]}", 1),
+        right.replace('{"body":{', '{"body":{"aaaa":"0",'),
+        right.replace('},"signature"', ',"zzzz":1},"signature"'),
+        right.replace('","tag"', '=","tag"'),
+        right.replace('","tag"', 'A","tag"'),
+        right.replace('","tag"', '","signature":"","tag"'),
+        right.replace(number, number + "0"),
+        right.replace(number, number + "-"),
+        right.replace(number, number + '"') + '"',
+        right + "\n",
+        " " + right,
+        "\ufeff" + right,
+        right * 200,
+    ]
+    for other in others:
+        assert other != right
+        with pytest.raises(StatementError):
+            parse_statement(type(signed.unverified), other.encode())
 
 
 @pytest.mark.parametrize(
