@@ -149,7 +149,7 @@ def lying_courier(one: TestNode, lie: Callable[[ItemAnswer], ItemAnswer]) -> Cou
 
 
 async def rows(one: TestNode, kind: Kind) -> list[Any]:
-    query = select(OUTBOX).where(OUTBOX.c.kind == kind.value)
+    query = select(OUTBOX).where(OUTBOX.c.kind == kind.value).order_by(OUTBOX.c.seq)
     return await one.node.database.read(lambda conn: list(conn.execute(query).all()))
 
 
