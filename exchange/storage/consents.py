@@ -113,18 +113,22 @@ def guard_consents(conn: Connection, decided_on: Iterable[tuple[str, int]]) -> N
         raise StaleConsentError
 
 
-def guard_client_codes(conn: Connection, codes: Iterable[ClientCode]) -> None:
-    """Repeats, inside the transaction, that these codes are the stored ones; where none is, they are from now on.
+def guard_client_codes(conn: Connection, known: Iterable[ClientCode], fresh: Iterable[ClientCode]) -> None:
+    """Repeats, inside the transaction, that the known codes are stored; the fresh ones are from now on.
+
+    A known one that is not there any more was erased meanwhile, and does not come back.
 
     Raises:
-        StaleConsentError: a receiver knows a survivor under another one.
+        StaleConsentError: a code is gone, or a receiver knows a survivor under another one.
     """
-    wanted = set(codes)
-    fresh = wanted - _codes(conn, wanted)
-    if fresh:
+    read, made = set(known), set(fresh)
+    there = _codes(conn, read | made)
+    if not read <= there:
+        raise StaleConsentError
+    if added := made - there:
         # Another process may be first with another one: then that one stands. In one order everywhere, for PostgreSQL.
-        _ADD_CODES.run_each(conn, sorted(fresh))
-        if not fresh <= _codes(conn, fresh):
+        _ADD_CODES.run_each(conn, sorted(added))
+        if not added <= _codes(conn, added):
             raise StaleConsentError
 
 

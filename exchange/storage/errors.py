@@ -114,6 +114,8 @@ class RefusedByDatabaseError(Exception):
     """What remains of a driver's error: its code and the name of the constraint, no values."""
 
 
+NO_SUCH_TABLE: Final = "SQLITE_ERROR no such table"
+"""SQLite has one code for this and for every statement that is wrong."""
 _UNREACHABLE: Final = "The database cannot be reached."
 _FULL: Final = "The database has no space left."
 _READ_ONLY: Final = "The database refuses writes."
@@ -208,10 +210,13 @@ def _summary(inner: BaseException) -> str:
     if isinstance(inner, sqlite3.IntegrityError):
         # SQLite names columns here, never values.
         return str(inner)
+    if str(inner).startswith("no such table"):
+        return NO_SUCH_TABLE
     return getattr(inner, "sqlite_errorname", None) or type(inner).__name__
 
 
 __all__ = [
+    "NO_SUCH_TABLE",
     "CommitFailedError",
     "DatabaseEmptyError",
     "DatabaseNewerError",

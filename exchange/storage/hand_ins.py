@@ -30,6 +30,8 @@ class HandIn(NamedTuple):
     """Its id, and the version that was read."""
     code: ClientCode | None
     """Nothing where only the agency's own software knows the survivor."""
+    code_is_new: bool
+    """It was made for this hand-in, and not read."""
     referral: ReferralRecord
     offered: EventRecord
     envelopes: tuple[OutgoingRecord, ...]
@@ -41,11 +43,12 @@ def store_hand_ins(conn: Connection, hand_ins: Sequence[HandIn]) -> None:
     """Store new referrals.
 
     Raises:
-        StaleConsentError: a consent changed meanwhile, or a receiver knows a survivor under another code.
+        StaleConsentError: a consent changed or a code was erased meanwhile, or a receiver knows a survivor by another.
         sqlalchemy.exc.IntegrityError: one of the ids or idempotency keys was used before.
     """
     guard_consents(conn, [made.consent for made in hand_ins])
-    guard_client_codes(conn, [made.code for made in hand_ins if made.code is not None])
+    codes = [(made.code, made.code_is_new) for made in hand_ins if made.code is not None]
+    guard_client_codes(conn, [code for code, new in codes if not new], [code for code, new in codes if new])
     insert_referrals(conn, [made.referral for made in hand_ins])
     add_events(conn, [made.offered for made in hand_ins])
     enqueue(conn, [envelope for made in hand_ins for envelope in made.envelopes])

@@ -115,7 +115,10 @@ async def _send_once(node: Node, acting: Acting, request: ReferralRequest, read:
     record = _record(node, acting, between, request, making, offer, held)
 
     sealed = [offer] if held is None else [offer, held]
-    await store_referral(node, acting, record, sealed, consent=consent, code=code, answer=created, keep=keep)
+    new = read.code is None
+    await store_referral(
+        node, acting, record, sealed, consent=consent, code=code, code_is_new=new, answer=created, keep=keep
+    )
     return created
 
 

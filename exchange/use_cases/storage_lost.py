@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from exchange.storage.errors import DatabaseEmptyError, RefusedByDatabaseError, StorageUnavailableError
+from exchange.storage.errors import NO_SUCH_TABLE, DatabaseEmptyError, RefusedByDatabaseError, StorageUnavailableError
 
-#: Codes of SQLite and PostgreSQL for a table or a column that is not there. SQLite has one for all wrong statements.
-_NO_SUCH: Final = frozenset({"SQLITE_ERROR", "42P01", "42703"})
+_NO_SUCH: Final = (NO_SUCH_TABLE, "42P01", "42703")
+"""What SQLite and PostgreSQL say of a table, and PostgreSQL of a column, that is not there."""
 
 
 class StorageEmptyError(StorageUnavailableError):
@@ -25,6 +25,6 @@ def as_outage(error: Exception) -> StorageUnavailableError | None:
     if isinstance(error, StorageUnavailableError):
         return error
     refused = getattr(error, "orig", None)
-    if isinstance(refused, RefusedByDatabaseError) and str(refused).split(" ", 1)[0] in _NO_SUCH:
+    if isinstance(refused, RefusedByDatabaseError) and str(refused).startswith(_NO_SUCH):
         return StorageEmptyError("The tables of the database are gone.")
     return None

@@ -30,6 +30,7 @@ async def store_referral(
     *,
     consent: ConsentRecord,
     code: str | None,
+    code_is_new: bool = True,
     answer: BaseModel,
     keep: Keep,
 ) -> None:
@@ -42,6 +43,7 @@ async def store_referral(
         sealed: the offer, and the disclosure if there is one.
         consent: as it was when the gate let this through.
         code: under which the receiver shall know the survivor; nothing where this node is not to know.
+        code_is_new: it was made for this; one that was read must not have been erased since.
         answer: to the caller.
         keep: of the caller's idempotency key.
 
@@ -55,6 +57,7 @@ async def store_referral(
     made = HandIn(
         consent=(consent.id, consent.version),
         code=ClientCode(consent.subject, record.peer, code) if code is not None else None,
+        code_is_new=code_is_new,
         referral=record,
         offered=EventRecord(*event, digest=offer.digest),
         envelopes=(

@@ -13,7 +13,14 @@ from sqlalchemy import Connection, Table, event, select, update
 from sqlalchemy.exc import IntegrityError
 
 from exchange.storage.access import AuditEntry, KeptAnswer
-from exchange.storage.consents import ClientCode, StaleConsentError, StoredConsent, insert_consent, save_consent
+from exchange.storage.consents import (
+    ClientCode,
+    StaleConsentError,
+    StoredConsent,
+    forget_client_code,
+    insert_consent,
+    save_consent,
+)
 from exchange.storage.database import Database
 from exchange.storage.hand_ins import HandIn, store_hand_ins
 from exchange.storage.outbox import OutgoingRecord
@@ -55,6 +62,7 @@ def hand_in(number: int, **other: Any) -> HandIn:
     made = HandIn(
         consent=(f"consent-{number}", 3),
         code=ClientCode(f"subject-{number}", peer, f"code-{number}"),
+        code_is_new=True,
         referral=ReferralRecord(referral, "referring", peer, "shelter", "contract", "sent", number, number, 99),
         offered=EventRecord(referral, "referring", number, "offered", 0, number, digest=f"digest-{number}"),
         envelopes=tuple(
@@ -190,12 +198,24 @@ async def test_of_two_new_codes_for_one_survivor_one_stands_and_the_other_decide
         None,
     ]
     # It is right under the code that stands, and another receiver knows her under another one.
-    known = hand_in(2, code=other._replace(code="code-0"))
+    known = hand_in(2, code=other._replace(code="code-0"), code_is_new=False)
     elsewhere = hand_in(6, code=ClientCode("subject-0", "labour", "code-6"))
     assert await hand_in_at_once(database, [known, elsewhere, hand_in(8)]) == [None] * 3
     found = {(row["subject"], row["receiver"]): row["code"] for row in await rows(database, CLIENT_CODE)}
     assert found[("subject-0", PEERS[0])] == "code-0"
     assert found[("subject-0", "labour")] == "code-6"
+
+
+async def test_a_code_that_was_erased_meanwhile_does_not_come_back(database: Database) -> None:
+    await database.write_together(store_hand_ins, hand_in(0))
+    again = ClientCode("subject-0", PEERS[0], "code-0")
+    await database.write(lambda conn: forget_client_code(conn, again.subject, again.receiver))
+    assert await hand_in_at_once(database, [hand_in(1), hand_in(2, code=again, code_is_new=False), hand_in(3)]) == [
+        None,
+        StaleConsentError,
+        None,
+    ]
+    assert again.code not in {row["code"] for row in await rows(database, CLIENT_CODE)}
 
 
 async def test_an_id_that_exists_is_its_own_callers_mistake(database: Database) -> None:
