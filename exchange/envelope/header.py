@@ -12,10 +12,10 @@ Rules:
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from contracts.canonical_json import canonical
+from contracts.vocabulary.term import by_word
 from exchange.envelope.errors import (
     EnvelopeError,
     MalformedError,
@@ -37,8 +37,7 @@ from exchange.limits import LIMITS
 
 __all__ = ["SUITE", "VOCABULARIES", "Header", "HeaderReceipt", "encode_header", "parse_header"]
 
-_KINDS: Final[Mapping[str, Kind]] = {kind.value: kind for kind in Kind}
-_SIGNERS: Final[Mapping[str, SignedBy]] = {signer.value: signer for signer in SignedBy}
+_KINDS, _SIGNERS = by_word(Kind), by_word(SignedBy)
 
 
 class HeaderReceipt(NamedTuple):

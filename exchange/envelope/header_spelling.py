@@ -17,7 +17,14 @@ from typing import Any, Final
 from contracts.canonical_json import canonical
 from contracts.vocabulary import VOCABULARY_VERSION, BasisClass, Group, Priority, Purpose
 from exchange.envelope.kinds import HIDDEN_REFUSALS, SHAPES, Kind, KindClass, Shape, SignedBy
-from exchange.envelope.wire import AGENCY_PATTERN, CODE_PATTERN, DIGEST_PATTERN, ID_PATTERN, MAX_INTEGER
+from exchange.envelope.wire import (
+    AGENCY_PATTERN,
+    CODE_PATTERN,
+    DIGEST_PATTERN,
+    ID_PATTERN,
+    MAX_INTEGER,
+    SIGNATURE_SPELLING,
+)
 
 SUITE: Final = "rx1"
 """SealedBox (X25519, XSalsa20-Poly1305), XChaCha20-Poly1305, Ed25519, SHA-256."""
@@ -93,8 +100,7 @@ RECEIPT_FORMS: Final[Mapping[str, str]] = {
     "basis": _one_of(BasisClass),
     "issued": _POSITIVE,
     "expires": _POSITIVE,
-    # 64 bytes; the last character has four bits that belong to none.
-    "signature": _text("[A-Za-z0-9_-]{85}[AQgw]"),
+    "signature": _text(SIGNATURE_SPELLING),
 }
 
 

@@ -23,6 +23,7 @@ from exchange.envelope.format import SIGNATURE_BYTES
 from exchange.envelope.keys import verify as verify_signature
 from exchange.envelope.tags import Tag, framed
 from exchange.envelope.wire import (
+    SIGNATURE_SPELLING,
     from_base64url,
     is_agency,
     is_digest,
@@ -35,8 +36,6 @@ from exchange.limits import LIMITS
 _LEAF: Final = b"\x00"
 """RFC 6962, section 2.1: what precedes a leaf, so that no inner node looks like one."""
 _HEAD: Final = b'{"body":'
-_SIGNATURE: Final = "[A-Za-z0-9_-]{85}[AQgw]"
-"""64 bytes; the last character has four bits that belong to none."""
 
 Check = Callable[[object], bool]
 
@@ -64,7 +63,7 @@ class Statement:
         }
         body = cls.FORM.replace("{", r"\{").replace("}", r"\}") % values
         cls.SPELLING = re.compile(
-            rf'\{{"body":(?P<body>{body}),"signature":"(?P<signature>{_SIGNATURE})",'
+            rf'\{{"body":(?P<body>{body}),"signature":"(?P<signature>{SIGNATURE_SPELLING})",'
             rf'"tag":"{re.escape(cls.TAG.value.decode("ascii"))}"\}}'
         )
 

@@ -23,6 +23,8 @@ from exchange.envelope.errors import MalformedError, TooLargeError
 MAX_INTEGER: Final = 2**53 - 1
 """The largest integer that every JSON implementation reads back exactly."""
 SIGNATURE_BYTES: Final = 64
+SIGNATURE_SPELLING: Final = "[A-Za-z0-9_-]{85}[AQgw]"
+"""As base64url; the last character has four bits that belong to none."""
 """Length of an Ed25519 signature."""
 ID_PATTERN: Final = re.compile(r"[0-9a-f]{32}")
 DIGEST_PATTERN: Final = re.compile(r"[0-9a-f]{64}")
