@@ -13,7 +13,7 @@ from support.people import consent_request, referral_request
 
 from contracts.vocabulary import WithdrawalForm
 from exchange.client import NodeUnreachableError, ProblemError
-from exchange.client.vault import AgencyVault
+from exchange.client.vault import AgencyVault, VaultError, agency_keys
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.schemas.inbox import DecisionRequest
 from exchange.schemas.referrals import ReferralRequest
@@ -54,6 +54,25 @@ async def test_what_was_never_handed_in_ends_once_the_node_takes_it_no_more(blin
     assert (late.value.problem.code, await vault.destroy_ended()) == ("too-old", ())
     blind.clock.pass_by(hours=1)
     assert await vault.destroy_ended() == (sealed.created.id,)
+
+
+async def test_what_came_while_a_contract_was_in_force_is_opened_after_its_end(
+    blind: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    story = await referred(blind, blind[HELPLINE], blind[SHELTER])
+    contract = next(iter(story.helps.identity.contracts.values()))
+    after_days = (contract.ends_at - story.helps.identity.now()).days + 2
+    monkeypatch.setattr(agency_keys, "clock", lambda: blind.clock() + after_days * 24 * 3_600_000)
+    late = blind[SHELTER].vault()
+    opened = await late.open(await story.helps.item(story.id, "offer"))
+    assert opened.content is not None
+    # Nothing new goes under it: neither where the folder was opened late, nor where it was open when the contract ended.
+    asks, request = await _asked(Office.of(blind[HELPLINE]))
+    blind.clock.pass_by(hours=after_days * 24)
+    for vault in (asks, blind[HELPLINE].vault()):
+        with pytest.raises(VaultError) as refused:
+            await vault.preview(request)
+        assert refused.value.code == "no-contract"
 
 
 async def test_a_branch_does_not_destroy_what_it_is_not_shown(blind: Federation) -> None:
