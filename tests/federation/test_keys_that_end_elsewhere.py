@@ -66,7 +66,7 @@ async def test_what_came_while_a_contract_was_in_force_is_opened_after_its_end(
     late = blind[SHELTER].vault()
     opened = await late.open(await story.helps.item(story.id, "offer"))
     assert opened.content is not None
-    # Nothing new goes under it: neither where the folder was opened late, nor where it was open when the contract ended.
+    # Nothing new goes under it, whether the folder was opened late or was open when the contract ended.
     asks, request = await _asked(Office.of(blind[HELPLINE]))
     blind.clock.pass_by(hours=after_days * 24)
     for vault in (asks, blind[HELPLINE].vault()):

@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -306,7 +306,9 @@ def _link(made: Sequence[Made]) -> None:
         now = int(time.time() * 1000)
         path = sign_adherence(one.home, one.home / CONTRACTS_NAME, data, keys.agency.sign, now=now)
         adherence[one.plan.agency] = path.read_bytes().strip()
-    adoption = Adoption(contract.digest, frozenset(adherence), today, contract.valid_until, MappingProxyType(adherence))
+    # Since yesterday: a test that goes back by some hours is about something else, also shortly after midnight.
+    since = today - timedelta(days=1)
+    adoption = Adoption(contract.digest, frozenset(adherence), since, contract.valid_until, MappingProxyType(adherence))
     members = tuple(one.member for one in made)
     roster = roster_bytes(version=1, synthetic=True, members=members, contracts=(adoption,))
     for one in made:

@@ -5,19 +5,23 @@ Rules:
 * `agency.keys` holds the agency key and the storage key of the key store, under a passphrase. No server has it.
 * `roster.json` comes from the federation, not from the node, and never goes back: it is what this software believes.
 * `contracts/` holds the contracts this agency has adopted, by digest. What a contract promises was proven at adoption.
+* Roster and contracts are read again once their files are others: a program that runs for months believes what the
+  federation says now. Where the new roster cannot be used nothing is sealed and nothing opened until one is there.
 * The folder is for its owner only, and is left out of backups but for `agency.keys`.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Self
 
 from contracts.loader import ContractInvalidError, load_contract
 from contracts.model import Contract
@@ -41,6 +45,24 @@ def clock() -> int:
 
 
 @dataclass(frozen=True, slots=True)
+class Files:
+    """Where roster and contracts lie, and what lay there when they were read: name, time and size of each."""
+
+    folder: Path
+    seen: tuple[tuple[str, int, int], ...]
+
+    @classmethod
+    def look(cls, folder: Path) -> Self:
+        """What lies there now."""
+        found = []
+        for path in (folder / ROSTER_NAME, *_contract_paths(folder)):
+            with contextlib.suppress(OSError):
+                status = path.stat()
+                found.append((path.name, status.st_mtime_ns, status.st_size))
+        return cls(folder, tuple(found))
+
+
+@dataclass(frozen=True, slots=True)
 class Identity:
     """Who seals and opens here, and what it believes about the others."""
 
@@ -51,6 +73,19 @@ class Identity:
     contracts: Mapping[str, Contract]
     clock: Callable[[], int] = clock
     entropy: Callable[[int], bytes] = secrets.token_bytes
+    files: Files | None = None
+    """Nothing where roster and contracts were handed over by a program."""
+
+    def as_of_now(self) -> Identity:
+        """The same, believing what its folder says now.
+
+        Raises:
+            VaultError: as `open_agency_folder` does of the roster; call it again once one is there.
+        """
+        if self.files is None or (files := Files.look(self.files.folder)) == self.files:
+            return self
+        me, roster, contracts = _believed(files.folder, self.key, self.store, self.contracts)
+        return replace(self, me=me, roster=roster, contracts=contracts, files=files)
 
     def member(self, agency: str) -> Member:
         """A member of the roster.
@@ -97,30 +132,44 @@ def open_agency_folder(folder: Path, passphrase: str) -> Identity:
         raise VaultError(refused.code, refused.sentence) from None
     if keys.agency is None or keys.storage is None:
         raise VaultError("no-agency-key", "The key file lacks the agency key, or the key of the key store.")
+    store = AgencyKeyStore(folder / STORE_NAME, keys.storage.row_key(), secrets.token_bytes)
+    # Looked at before they are read: what changes meanwhile is read again.
+    files = Files.look(folder)
+    try:
+        me, roster, contracts = _believed(folder, keys.agency, store, {})
+    except VaultError:
+        store.close()
+        raise
+    return Identity(me, keys.agency, store, roster, contracts, files=files)
+
+
+def _believed(
+    folder: Path, key: AgencyKey, store: AgencyKeyStore, known: Mapping[str, Contract]
+) -> tuple[Member, RosterSnapshot, Mapping[str, Contract]]:
+    """Who this agency is in the roster, the roster, and the contracts by digest: what is known is not parsed again."""
     try:
         roster = parse_roster((folder / ROSTER_NAME).read_bytes())
     except (OSError, RosterInvalidError):
         raise VaultError("no-roster", f"Install the federation's roster at {folder / ROSTER_NAME}.") from None
-    public = keys.agency.public
-    me = next((member for member in roster.members.values() if member.agency_key == public), None)
+    me = next((member for member in roster.members.values() if member.agency_key == key.public), None)
     if me is None:
         raise VaultError("not-a-member", "No member of the roster has this agency key. Hand in your card.")
-    store = AgencyKeyStore(folder / STORE_NAME, keys.storage.row_key(), secrets.token_bytes)
-    try:
-        store.pin_roster(roster.version, roster.digest)
-    except VaultError:
-        store.close()
-        raise
-    return Identity(me, keys.agency, store, roster, _contracts(folder / CONTRACTS_NAME))
+    store.pin_roster(roster.version, roster.digest)
+    return me, roster, _contracts(folder, known)
 
 
-def _contracts(folder: Path) -> Mapping[str, Contract]:
+def _contract_paths(folder: Path) -> list[Path]:
+    return sorted((folder / CONTRACTS_NAME).glob("*.yaml"))
+
+
+def _contracts(folder: Path, known: Mapping[str, Contract]) -> Mapping[str, Contract]:
     found: dict[str, Contract] = {}
-    for path in sorted(folder.glob("*.yaml")):
+    for path in _contract_paths(folder):
         try:
+            data = path.read_bytes()
             # On that day none has ended. What came under one is opened after its end as well; whether it holds is asked
             # of every act by itself, by the time of the act.
-            contract = load_contract(path.read_bytes(), on=date.min)
+            contract = known.get(hashlib.sha256(data).hexdigest()) or load_contract(data, on=date.min)
         except (OSError, ContractInvalidError):
             continue  # it permits nothing; `exchange contract check` says what is wrong with it
         found[contract.digest] = contract

@@ -61,7 +61,7 @@ class AgencyVault:
             replace: weekly keys that are published and not here were lost with another machine; what was sealed to
                 them cannot be opened any more.
         """
-        return await publish_epochs(self._identity, self._client, replace=replace)
+        return await publish_epochs(self._now(), self._client, replace=replace)
 
     async def revoke_epochs(self, *, compromised_since: datetime) -> tuple[str, ...]:
         """Revoke every weekly key that is published and publish new ones, in one step; the ids of the revoked.
@@ -70,11 +70,11 @@ class AgencyVault:
             compromised_since: from when on somebody else may have had the private halves.
         """
         since = to_millis(compromised_since)
-        return await revoke_epochs(self._identity, self._client, compromised_since=since)
+        return await revoke_epochs(self._now(), self._client, compromised_since=since)
 
     async def preview(self, request: ReferralRequest) -> ReferralPreview:
         """What would happen, field by field. Nothing about her leaves this machine."""
-        return await referring.preview(self._identity, self._client, request)
+        return await referring.preview(self._now(), self._client, request)
 
     async def refer(self, request: ReferralRequest, *, idempotency_key: str | None = None) -> ReferralCreated:
         """Gate, seal and hand in a referral: the offer is queued, the disclosure held until the receiver accepts.
@@ -85,51 +85,62 @@ class AgencyVault:
 
     async def seal(self, request: ReferralRequest) -> referring.SealedReferral:
         """Gate and seal a referral. It exists when `hand_in` has answered."""
-        return await referring.seal(self._identity, self._client, request)
+        return await referring.seal(self._now(), self._client, request)
 
     async def hand_in(self, sealed: referring.SealedReferral, *, idempotency_key: str | None = None) -> ReferralCreated:
         """Hand in what was sealed, within ten minutes; again, it is answered as what is there already."""
+        # What is sealed needs no roster any more.
         return await referring.handed_in(self._identity, self._client, sealed, idempotency_key)
 
     async def inform(self, referral: str, content: ReferralContent) -> ForwardAnswer:
         """The fields that the receiver asked for, as far as she agrees."""
-        return await referring.tell_later(self._identity, self._client, referral, Kind.INFORMATION, content)
+        return await referring.tell_later(self._now(), self._client, referral, Kind.INFORMATION, content)
 
     async def update_safe_contact(self, referral: str, plan: SafeContact) -> ForwardAnswer:
         """Her plan changed, and the receiver has the old one. Before that, replace the disclosure."""
         content = ReferralContent(safe_contact=plan)
-        return await referring.tell_later(self._identity, self._client, referral, Kind.UPDATE, content)
+        return await referring.tell_later(self._now(), self._client, referral, Kind.UPDATE, content)
 
     async def replace_disclosure(self, referral: str, content: ReferralContent) -> ForwardAnswer:
         """A fresh disclosure, after the plan was confirmed with her again."""
-        return await referring.tell_later(self._identity, self._client, referral, Kind.DISCLOSURE, content)
+        return await referring.tell_later(self._now(), self._client, referral, Kind.DISCLOSURE, content)
 
     async def open(self, item: InboxItem) -> OpenedItem:
         """Verify, open and take over an item; or open it again from the key store."""
-        return await open_sealed(self._identity, self._client, item)
+        return await open_sealed(self._now(), self._client, item)
 
     async def contact_advice(
         self, referral: str, *, channel: Channel | None = None, at: datetime | None = None
     ) -> ContactAdvice:
         """May she be contacted, how, when next, and what to say if another answers. Ask before every contact."""
-        return await contact_advice(self._identity, self._client, referral, channel, at)
+        return await contact_advice(self._now(), self._client, referral, channel, at)
 
     async def decide(self, referral: str, request: DecisionRequest) -> ReferralView:
         """The agency's word on an offer. The same again changes nothing; another is refused."""
-        return await answering.decide(self._identity, self._client, referral, request)
+        return await answering.decide(self._now(), self._client, referral, request)
 
     async def report_progress(self, referral: str, request: ProgressRequest) -> ReferralView:
         """How the service goes; how much of it travels is the rule's and her consent's to say."""
-        return await answering.report(self._identity, self._client, referral, request)
+        return await answering.report(self._now(), self._client, referral, request)
 
     async def answer_recall(self, referral: str, request: RecallAnswerRequest) -> ReferralView:
         """The referring agency asks for the referral back while she is served already."""
-        return await answering.answer_to_recall(self._identity, self._client, referral, request)
+        return await answering.answer_to_recall(self._now(), self._client, referral, request)
 
     async def attest_erasure(self, referral: str) -> ReferralView:
         """Destroy the keys here and attest that the agency's own copies are gone, on paper too."""
-        return await answering.attest(self._identity, self._client, referral)
+        return await answering.attest(self._now(), self._client, referral)
 
     async def destroy_ended(self) -> tuple[str, ...]:
         """Destroy the keys of every referral that the node has destroyed; their ids. Call it daily and after her no."""
+        # Her no waits for no roster.
         return await destroy_ended(self._identity, self._client)
+
+    def _now(self) -> Identity:
+        """Who this is, and what it believes at this moment.
+
+        Raises:
+            VaultError: the folder's roster has changed, and cannot be used.
+        """
+        self._identity = self._identity.as_of_now()
+        return self._identity
