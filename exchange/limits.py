@@ -55,6 +55,10 @@ class Limits:
     """The largest batch; batches are filled by bytes."""
     batch_first_bytes: int = 32 * KIB
     """The first batch on a line that was never used; `use_cases.line` says what follows, up to `batch_bytes`."""
+    events_own: int = 100
+    """After so many events a side takes no more words that may alternate without end: fifty tries to reach her."""
+    events_received: int = 256
+    """The most events of the other side that are recorded; stops that were not said yet beside them."""
     groups: int = 16
     """The most field groups in a header or a receipt; the vocabulary has fewer."""
 

@@ -145,6 +145,13 @@ STATE: Final = (
         "Read the referral and report what comes next.",
     ),
     Entry(
+        "too-many-events",
+        409,
+        _SENDER,
+        "Too much was said of this referral",
+        "Say how the service ended. Until then tell the other agency by telephone.",
+    ),
+    Entry(
         "number-reused",
         409,
         _NODE,

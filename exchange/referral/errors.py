@@ -38,7 +38,8 @@ class ContentInvalidError(ReferralError):
 class TransitionError(ReferralError):
     """This side may not make this event now.
 
-    Codes: `not-your-move`, `state-forbids`, `respond-by-passed`, `number-reused`, `number-not-higher`, `unreachable`.
+    Codes: `not-your-move`, `state-forbids`, `respond-by-passed`, `number-reused`, `number-not-higher`, `unreachable`,
+    `too-many-events`.
     """
 
     def __init__(self, code: str, sentence: str) -> None:

@@ -14,6 +14,11 @@ Rules of `merge`, in order of precedence. Order of arrival and repetition never 
 Legality. A new event of one's own (`check_new`) has to stand in the strict table (`check_transition`) and has to be
 in time (`check_in_time`). A received one has to be reachable from what its side said last (`check_received`): events
 overtake each other, so an older number is recorded and changes nothing.
+
+How many. Words that may follow each other without end (not reached, scheduled, not reached; one more question; one more
+recall) end at `limits.events_own`, before the other side stops recording at `limits.events_received`: the rest of a
+service can always be told. A stop is never refused; beyond that number it is recorded unless its side said it before
+(`says_nothing_new`). Otherwise whoever has one referral could make each of its envelopes cost more than the one before.
 """
 
 from __future__ import annotations
@@ -54,6 +59,7 @@ __all__ = [
     "local_state",
     "may",
     "merge",
+    "says_nothing_new",
     "sender_view",
     "sharing_stopped",
     "withdrawal_form",
@@ -64,6 +70,16 @@ _WITHDRAWING: Final = frozenset({EventName.STOP_SERVICE, EventName.ERASE})
 _SERVED: Final = frozenset({EventName.IN_SERVICE, EventName.COMPLETED})
 """Events that show that the service had begun. `completed` implies `in-service`, which may still be on its way."""
 _RECALL_ANSWERS: Final = _SERVED | {EventName.FAILED}
+_WITHOUT_END: Final = frozenset(
+    {
+        EventName.INFORMATION_REQUESTED,
+        EventName.SCHEDULED,
+        EventName.NOT_REACHED,
+        EventName.NOT_ARRIVED,
+        EventName.RECALLED,
+    }
+)
+"""Events that may alternate as often as their side likes."""
 _OF_SENDER: Final = frozenset({EventName.OFFERED, EventName.DISCLOSED, EventName.RECALLED})
 _OF_RECEIVER: Final = CHAIN | {EventName.RECEIVED, EventName.RECALLED}
 
@@ -182,10 +198,12 @@ def check_received(event: Event, known: Iterable[Event]) -> None:
     """Refuses a received event that its side cannot have made, whatever is still on its way.
 
     Raises:
-        TransitionError: `not-your-move`, `number-reused` or `unreachable`.
+        TransitionError: `not-your-move`, `number-reused`, `too-many-events` or `unreachable`.
     """
     _check_owner(event.side, event.name)
     own = [other for other in known if other.side is event.side]
+    if len(own) >= LIMITS.events_received and not _is_stop(event):
+        raise _too_many()
     if any(other.number == event.number and other != event for other in own):
         raise TransitionError("number-reused", "This number was already used for another event.")
     if event.side is Side.REFERRING or event.name not in CHAIN:
@@ -202,19 +220,38 @@ def check_received(event: Event, known: Iterable[Event]) -> None:
         )
 
 
+def says_nothing_new(event: Event, known: Iterable[Event]) -> bool:
+    """Whether a received stop or recall repeats what its side said before, after more events than are recorded."""
+    own = [other for other in known if other.side is event.side]
+    return len(own) >= LIMITS.events_received and any(other.name is event.name for other in own)
+
+
 def check_new(event: Event, known: Collection[Event], *, respond_by: int) -> None:
     """Every check of an event that this side is about to make; `known` is all that this side knows.
 
     Raises:
         TransitionError: as `check_transition`, `check_in_time` and `check_received`, or `number-not-higher`.
     """
-    if any(other.side is event.side and other.number >= event.number for other in known):
+    own = [other for other in known if other.side is event.side]
+    if any(other.number >= event.number for other in own):
         raise TransitionError("number-not-higher", "The number of an event must be higher than any before it.")
+    if event.name in _WITHOUT_END and len(own) >= LIMITS.events_own:
+        raise _too_many()
     state = local_state(known, respond_by=respond_by, at=event.at)
     if event.name is not EventName.OFFERED:
         check_transition(event.side, event.name, state)
     check_in_time(event.name, state, respond_by=respond_by, at=event.at)
     check_received(event, known)
+
+
+def _is_stop(event: Event) -> bool:
+    return event.name in STOPS or (event.name is EventName.RECALLED and event.side is Side.REFERRING)
+
+
+def _too_many() -> TransitionError:
+    return TransitionError(
+        "too-many-events", "Too much was said of this referral. Say how the service ended, or telephone."
+    )
 
 
 def _instead(state: State) -> str:

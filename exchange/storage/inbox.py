@@ -83,7 +83,7 @@ _ANSWERS = Prepared(
     )
 )
 _OF_OTHERS = Prepared(where_listed(select(INBOX.c.id).where(INBOX.c.sender != bindparam("the_sender")), INBOX.c.id))
-_IDS_IN = Prepared(where_listed(select(INBOX.c.referral, INBOX.c.id), INBOX.c.referral))
+_IDS_IN = Prepared(where_listed(select(INBOX.c.referral, INBOX.c.id), INBOX.c.id))
 _MARK_OPENED = Prepared(
     where_listed(update(INBOX).where(INBOX.c.opened_at.is_(None)).values(opened_at=bindparam("opened_at")), INBOX.c.id)
 )
@@ -163,9 +163,9 @@ def items_of(conn: Connection, referral: str) -> Sequence[tuple[int, ArrivedReco
     return [(row[0], ArrivedRecord(*row[1:])) for row in conn.execute(query)]
 
 
-def envelope_ids_in(conn: Connection, referrals: Iterable[str]) -> list[tuple[str, str]]:
-    """(referral, envelope id) of everything that arrived for these referrals."""
-    return [(referral, envelope) for referral, envelope in _IDS_IN.rows(conn, {"the_ids": list(referrals)})]
+def arrived_among(conn: Connection, envelopes: Iterable[str]) -> list[tuple[str, str]]:
+    """(referral, envelope id) of those of these envelopes that arrived."""
+    return [(referral, envelope) for referral, envelope in _IDS_IN.rows(conn, {"the_ids": list(envelopes)})]
 
 
 def lease(conn: Connection, item: str, *, token: str, at: int, until: int) -> bool:

@@ -85,7 +85,7 @@ _SETTLING = (
 )
 _SETTLE = Prepared(_SETTLING)
 _SETTLE_AND_WIPE = Prepared(_SETTLING.values(dict.fromkeys(_NO_BODY, null())))
-_IDS_OUT = Prepared(where_listed(select(OUTBOX.c.referral, OUTBOX.c.id), OUTBOX.c.referral))
+_IDS_OUT = Prepared(where_listed(select(OUTBOX.c.referral, OUTBOX.c.id), OUTBOX.c.id))
 _QUEUED_FOR_PEER = (
     select(OUTBOX.c.seq, *_COLUMNS)
     .where(OUTBOX.c.peer == bindparam("the_peer"), IS_QUEUED, OUTBOX.c.seq > bindparam("after"))
@@ -163,9 +163,9 @@ def release_held(conn: Connection, envelope_id: str, release: bytes, *, expires_
     return done.rowcount == 1
 
 
-def envelope_ids_out(conn: Connection, referrals: Iterable[str]) -> list[tuple[str, str]]:
-    """(referral, envelope id) of everything that was made for these referrals."""
-    return [(referral, envelope) for referral, envelope in _IDS_OUT.rows(conn, {"the_ids": list(referrals)})]
+def made_among(conn: Connection, envelopes: Iterable[str]) -> list[tuple[str, str]]:
+    """(referral, envelope id) of those of these envelopes that were made here."""
+    return [(referral, envelope) for referral, envelope in _IDS_OUT.rows(conn, {"the_ids": list(envelopes)})]
 
 
 def digests_out(conn: Connection, ids: Iterable[str]) -> dict[str, str]:

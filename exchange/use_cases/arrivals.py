@@ -18,8 +18,8 @@ from typing import Final
 from contracts.vocabulary import Purpose
 from exchange.referral.lifecycle import EventName, Side, State
 from exchange.storage.database import Connection
-from exchange.storage.inbox import envelope_ids_in, ids_of_others, recall_answers
-from exchange.storage.outbox import envelope_ids_out
+from exchange.storage.inbox import arrived_among, ids_of_others, recall_answers
+from exchange.storage.outbox import made_among
 from exchange.storage.referrals import EventRecord, ReferralRecord, events_of, load_referrals, peers_of
 from exchange.use_cases.facts import Facts, open_facts
 from exchange.use_cases.node import Node
@@ -37,7 +37,9 @@ class Known:
     facts: Facts | None
     events: list[EventRecord]
     sent: set[str]
+    """Of what this side made, what this batch replies to."""
     received: set[str]
+    """Of what arrived, what this batch replies to, and what is in it."""
 
 
 @dataclass(slots=True)
@@ -110,10 +112,12 @@ async def read_memory(node: Node, peer: str, items: Iterable[ParsedItem]) -> Bat
         events = events_of(conn, ids)
         sent: dict[str, set[str]] = defaultdict(set)
         received: dict[str, set[str]] = defaultdict(set)
-        for referral, envelope in envelope_ids_out(conn, ids):
-            sent[referral].add(envelope)
-        for referral, envelope in envelope_ids_in(conn, ids):
-            received[referral].add(envelope)
+        # Of what was said before only what is replied to: there may be much of it.
+        if replied_to := {item.header.in_reply_to for item in listed if item.header.in_reply_to is not None}:
+            for referral, envelope in made_among(conn, replied_to):
+                sent[referral].add(envelope)
+            for referral, envelope in arrived_among(conn, replied_to):
+                received[referral].add(envelope)
         known = {
             referral: Known(record, _facts(node, record), events[record.id], sent[record.id], received[record.id])
             for referral, record in records.items()

@@ -20,7 +20,7 @@ from exchange.feedback import event_may_travel
 from exchange.referral.lifecycle import EventName, Side, State
 from exchange.schemas.sealing import EnvelopesAnswer
 from exchange.storage.database import Connection
-from exchange.storage.inbox import envelope_ids_in
+from exchange.storage.inbox import arrived_among
 from exchange.storage.referrals import (
     attestations_of,
     guard_versions,
@@ -96,8 +96,9 @@ async def check_belongs(node: Node, case: Case, header: Header) -> None:
     if header.seen > record.seen:
         raise ConflictError("seen-too-high", "Nothing has arrived with the number that is said to be seen.")
     if header.in_reply_to is not None:
-        arrived = await node.database.read(lambda conn: envelope_ids_in(conn, [record.id]))
-        if (record.id, header.in_reply_to) not in arrived:
+        replied_to = header.in_reply_to
+        arrived = await node.database.read(lambda conn: arrived_among(conn, [replied_to]))
+        if arrived != [(record.id, replied_to)]:
             raise ConflictError("reply-unknown", "What it replies to has not arrived for this referral.")
 
 

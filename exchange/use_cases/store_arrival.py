@@ -32,7 +32,7 @@ from exchange.envelope.header import Header
 from exchange.envelope.keys import NONCE_BYTES, ReferralKey
 from exchange.envelope.kinds import ERASED_BY_NODE, Kind, KindClass
 from exchange.envelope.rewrap import rewrap
-from exchange.referral.lifecycle import EventName, Side, State, check_received
+from exchange.referral.lifecycle import EventName, Side, State, check_received, says_nothing_new
 from exchange.stops import RefusalCode
 from exchange.storage.access import AuditEntry, add_audits
 from exchange.storage.batches import (
@@ -95,7 +95,10 @@ def absorb(node: Node, arrival: Arrival, memory: BatchMemory) -> None:
     if known is None:
         facts = _facts_of_offer(arrival) if header.kind is Kind.OFFER else None
         known = Known(_blank(node, arrival, facts), facts, [], set(), set())
-    event = arrival.event = _event(arrival, known.record.side)
+    event = _event(arrival, known.record.side)
+    if event is not None and header.kind_class is KindClass.STOP:
+        event = None if says_nothing_new(as_event(event), as_events(known.events)) else event
+    arrival.event = event
     if event is not None:
         check_received(as_event(event), as_events(known.events))
         known.events.append(event)

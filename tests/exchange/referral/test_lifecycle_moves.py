@@ -1,12 +1,25 @@
 """Every pair of event and state, legal or not, for both sides; written down here once more, independently."""
 
+from contextlib import nullcontext
 from itertools import product
 
 import pytest
 
+from exchange.limits import LIMITS
+from exchange.referral import lifecycle
 from exchange.referral.errors import TransitionError
 from exchange.referral.events import CHAIN, RECEIVER_MOVES, reachable
-from exchange.referral.lifecycle import Event, EventName, Side, State, check_new, check_received, check_transition, may
+from exchange.referral.lifecycle import (
+    Event,
+    EventName,
+    Side,
+    State,
+    check_new,
+    check_received,
+    check_transition,
+    may,
+    says_nothing_new,
+)
 
 DUE = 1_000_000
 ANYWHERE = "stop-sharing stop-service erase entered-in-error"
@@ -205,3 +218,47 @@ def test_progress_that_stayed_at_home_counts_for_the_next_step() -> None:
     check_new(said("completed", 3), [said("accepted", 1), at_home], respond_by=DUE)
     with pytest.raises(TransitionError):
         check_new(said("completed", 3), [said("accepted", 1)], respond_by=DUE)
+
+
+def _said(side: Side, count: int) -> list[Event]:
+    name = EventName.NOT_REACHED if side is Side.RECEIVING else EventName.DISCLOSED
+    return [Event(side, name, number, 0, 0) for number in range(count)]
+
+
+@pytest.mark.parametrize("name", ["information-requested", "scheduled", "not-reached", "not-arrived", "recalled"])
+def test_words_without_end_end_and_others_do_not(name: str) -> None:
+    side = Side.REFERRING if name == "recalled" else Side.RECEIVING
+    for count, refused in ((LIMITS.events_own - 1, False), (LIMITS.events_own, True)):
+        event = Event(side, EventName(name), count, 0, 0)
+        with pytest.raises(TransitionError) if refused else nullcontext() as error:
+            _every_check_but_the_table(event, _said(side, count))
+        assert not refused or error.value.code == "too-many-events"
+
+
+def _every_check_but_the_table(event: Event, known: list[Event]) -> None:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(lifecycle, "check_transition", lambda *_: None)
+        patched.setattr(lifecycle, "check_received", lambda *_: None)
+        check_new(event, known, respond_by=DUE)
+
+
+@pytest.mark.parametrize("name", ["in-service", "failed"])
+def test_how_it_goes_on_can_be_said_after_many_words(name: str) -> None:
+    known = [Event(Side.RECEIVING, EventName.ACCEPTED, 1, 0, 0), *_said(Side.RECEIVING, LIMITS.events_own + 20)[2:]]
+    check_new(Event(Side.RECEIVING, EventName(name), 10_000, 0, 0), known, respond_by=DUE)
+
+
+def test_more_than_anybody_says_is_not_recorded_but_for_a_stop_that_is_new() -> None:
+    for side in Side:
+        known = _said(side, LIMITS.events_received)
+        name = EventName.SCHEDULED if side is Side.RECEIVING else EventName.DISCLOSED
+        with pytest.raises(TransitionError) as error:
+            check_received(Event(side, name, 10_000, 0, 0), known)
+        assert error.value.code == "too-many-events"
+        check_received(Event(side, name, 10_000, 0, 0), known[1:])
+        for stop in map(EventName, ANYWHERE.split()):
+            first, again = Event(side, stop, 10_000, 0, 0), Event(side, stop, 10_001, 0, 0)
+            check_received(first, known)
+            assert not says_nothing_new(first, known)
+            assert says_nothing_new(again, [*known, first])
+            assert not says_nothing_new(again, [*known[2:], first])
