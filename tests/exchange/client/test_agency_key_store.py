@@ -190,9 +190,14 @@ def test_weekly_keys_end(store: AgencyKeyStore, path: Path) -> None:
 
 
 def test_neither_roster_nor_a_peers_number_goes_back(store: AgencyKeyStore) -> None:
-    store.remember_peer_seq("lantern-helpline", 7)
-    store.remember_peer_seq("lantern-helpline", 3)
-    assert store.peer_seq("lantern-helpline") == 7
+    one, next_one = b"\x01" * 32, b"\x02" * 32
+    store.remember_peer_seq("lantern-helpline", one, 7)
+    store.remember_peer_seq("lantern-helpline", one, 3)
+    assert store.peer_seq("lantern-helpline", one) == 7
+    # Another agency key begins anew, and takes nothing of the first one's numbers away.
+    assert store.peer_seq("lantern-helpline", next_one) == 0
+    store.remember_peer_seq("lantern-helpline", next_one, 5)
+    assert [store.peer_seq("lantern-helpline", key) for key in (one, next_one)] == [7, 5]
     store.pin_roster(4, "a")
     store.pin_roster(4, "a")
     for version, digest in ((3, "a"), (4, "b")):
@@ -200,3 +205,18 @@ def test_neither_roster_nor_a_peers_number_goes_back(store: AgencyKeyStore) -> N
             store.pin_roster(version, digest)
         assert refused.value.code == "roster-went-back"
     store.pin_roster(5, "b")
+
+
+def test_a_number_from_before_counts_for_the_key_that_is_in_use_first(path: Path) -> None:
+    """Stores of before knew one number of each agency, whatever key had signed it."""
+    with closing(sqlite3.connect(path)) as before:
+        before.execute("CREATE TABLE peer (agency TEXT PRIMARY KEY, seq INTEGER NOT NULL)")
+        before.execute("INSERT INTO peer VALUES ('lantern-helpline', 7), ('rose-house-shelter', 9)")
+        before.commit()
+    for _ in range(2):
+        with closing(AgencyKeyStore(path, KEY, secrets.token_bytes)) as store:
+            assert store.peer_seq("lantern-helpline", b"\x01" * 32) == 7
+            assert store.peer_seq("lantern-helpline", b"\x02" * 32) == 0
+    with closing(AgencyKeyStore(path, KEY, secrets.token_bytes)) as store:
+        store.remember_peer_seq("rose-house-shelter", b"\x01" * 32, 8)
+        assert store.peer_seq("rose-house-shelter", b"\x01" * 32) == 9
