@@ -203,6 +203,23 @@ async def test_a_peers_keys_are_believed_for_their_proof_alone(
     assert refused.value.code == code
 
 
+async def test_the_keys_of_another_member_are_not_the_receivers(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are proven, and of the roster: whoever runs the node could be that member, and read what was sealed."""
+    client, me = scene.office.client, scene.identity.me
+    assert scene.office.vault is not None
+    await scene.office.vault.publish_epochs()
+    known, own = await client.federation.peer_keys(SHELTER.agency), await client.sealing.published()
+    view = known.model_copy(update={"agency": me.agency, "epochs": own.epochs})
+
+    async def says(_agency: str) -> PeerKeys:
+        return view
+
+    monkeypatch.setattr(client.federation, "peer_keys", says)
+    with pytest.raises(VaultError) as refused:
+        await peer_epoch(scene.identity, client, SHELTER.agency)
+    assert refused.value.code == "peer-keys-refused"
+
+
 async def test_a_stolen_agency_key_uses_up_no_numbers_of_the_next(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:

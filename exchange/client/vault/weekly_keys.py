@@ -143,7 +143,8 @@ async def peer_epoch(identity: Identity, client: AgencyClient, agency: str) -> E
     if (view.roster_version, view.roster_digest) != (identity.roster.version, identity.roster.digest):
         raise VaultError("roster-differs", "The node has another roster than you. Install the newer on both machines.")
     try:
-        statements = _proven(identity, view.agency, view.epochs)
+        # Not of the agency that the answer names: another member's keys are proven as well, and would open it.
+        statements = _proven(identity, agency, view.epochs)
         agency_key = identity.member(agency).agency_key
         highest = check_not_older(identity.store.peer_seq(agency, agency_key), statements)
         identity.store.remember_peer_seq(agency, agency_key, highest)
