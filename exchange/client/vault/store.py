@@ -10,8 +10,9 @@ Rules:
   and never give one receiver two codes for one survivor.
 * The first key of a referral stays. A destroyed referral never gets another: an envelope that comes back opens nothing.
 * A peer's number belongs to the agency key that signed it: who stole one uses up no numbers of the next.
-* Destroying overwrites the deleted bytes and empties the write-ahead log. What the disk itself keeps of old blocks is
-  the disk's: encrypt it.
+* Destroying overwrites the deleted bytes and empties the write-ahead log; what a call, or a process that died, has
+  deleted and not overwritten the next call overwrites. What the disk itself keeps of old blocks is the disk's: encrypt
+  it.
 """
 
 from __future__ import annotations
@@ -78,6 +79,8 @@ class AgencyKeyStore:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, _OWNER_ONLY))
         self._rows = SealedRows(key)
         self._entropy = entropy
+        # A process before this one may have died between deleting and overwriting.
+        self._unfinished = True
         self._connection = sqlite3.connect(path, isolation_level=None)
         for pragma in _PRAGMAS:
             self._connection.execute(f"PRAGMA {pragma}")
@@ -213,10 +216,15 @@ class AgencyKeyStore:
         return self._connection.execute("SELECT key_id, not_before, seq, statement FROM epoch ORDER BY seq").fetchall()
 
     def destroy_ended_epochs(self, at: int) -> int:
-        """Destroy the private halves whose time is over, and say how many."""
+        """Destroy the private halves whose time is over, and say how many.
+
+        Raises:
+            VaultError: `store-busy`: deleted and perhaps not overwritten; the next call overwrites.
+        """
         with self._writing() as conn:
             ended = conn.execute("DELETE FROM epoch WHERE destroy_at <= ?", (at,)).rowcount
-        if ended:
+            self._unfinished |= ended > 0
+        if self._unfinished:
             self._scrub()
         return ended
 
@@ -268,9 +276,11 @@ class AgencyKeyStore:
         return self._rows.seal(value, table=table, column=column, row=row, nonce=self._entropy(NONCE_BYTES))
 
     def _scrub(self) -> None:
+        self._unfinished = True
         busy = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
         if busy:
             raise VaultError("store-busy", "Another program uses the key store. Close it and destroy again.")
+        self._unfinished = False
 
 
 def _raise_seq(conn: sqlite3.Connection, agency: str, agency_key: bytes, seq: int) -> None:

@@ -189,6 +189,49 @@ def test_weekly_keys_end(store: AgencyKeyStore, path: Path) -> None:
     assert wrapped not in _bytes(path)
 
 
+def _ended_week(path: Path) -> bytes:
+    """The wrapped private half of a week that ends at 100, stored here."""
+    with closing(AgencyKeyStore(path, KEY, secrets.token_bytes)) as store:
+        key = EpochKey(b"\x07" * 32)
+        store.put_epochs([OwnEpoch(key, b"a statement", 1, 2, 1, 100)])
+    with closing(sqlite3.connect(path)) as looking:
+        (wrapped,) = looking.execute("SELECT wrapped FROM epoch").fetchone()
+    return bytes(wrapped)
+
+
+def test_weekly_keys_that_could_not_be_overwritten_are_overwritten_the_next_time(path: Path) -> None:
+    wrapped = _ended_week(path)
+    with closing(AgencyKeyStore(path, KEY, secrets.token_bytes)) as store:
+        store._connection.execute("PRAGMA busy_timeout=0")
+        with closing(sqlite3.connect(path, isolation_level=None)) as reading:
+            reading.execute("BEGIN")
+            reading.execute("SELECT * FROM epoch").fetchall()
+            for _ in range(2):
+                with pytest.raises(VaultError) as busy:
+                    store.destroy_ended_epochs(100)
+                assert busy.value.code == "store-busy"
+            assert wrapped in _bytes(path)
+            reading.execute("COMMIT")
+            assert store.destroy_ended_epochs(100) == 0
+            assert wrapped not in _bytes(path)
+
+
+def test_weekly_keys_of_a_process_that_died_before_it_overwrote_them_are_overwritten(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrapped = _ended_week(path)
+    monkeypatch.setattr(AgencyKeyStore, "_scrub", lambda _: os.kill(os.getpid(), signal.SIGKILL))
+    child = os.fork()
+    if child == 0:  # pragma: no cover - it is killed
+        AgencyKeyStore(path, KEY, secrets.token_bytes).destroy_ended_epochs(100)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    monkeypatch.undo()
+    with closing(AgencyKeyStore(path, KEY, secrets.token_bytes)) as store:
+        assert wrapped in _bytes(path)
+        assert store.destroy_ended_epochs(100) == 0
+        assert wrapped not in _bytes(path)
+
+
 def test_neither_roster_nor_a_peers_number_goes_back(store: AgencyKeyStore) -> None:
     one, next_one = b"\x01" * 32, b"\x02" * 32
     store.remember_peer_seq("lantern-helpline", one, 7)
