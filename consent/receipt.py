@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from consent.decision import ConsentPermit
@@ -267,7 +267,8 @@ def _neutral_receipt(record: ConsentRecord, controller: Controller, at: datetime
         "event": [
             {
                 "event_state": "valid" if record.is_live(at) else "ended",
-                "valid_until": record.expires_at.date().isoformat(),
+                # The end is exclusive: at midnight it is the day before on which it holds last.
+                "valid_until": (record.expires_at - timedelta(milliseconds=1)).date().isoformat(),
             }
         ],
     }

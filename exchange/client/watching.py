@@ -6,7 +6,8 @@ Rules:
 * Leaving the `async with` block acknowledges the item; an exception inside does not, and the lease runs out. Then the
   item comes again, here or at another poller: a crash loses nothing.
 * Between items the node is long-polled, so that a new item arrives at once and an idle poller costs nearly nothing.
-* From time to time the list is read again from its beginning, for items that somebody leased and did not finish.
+* Once the lease time has passed the list is read again from its beginning, for items that somebody leased and did not
+  finish, however often something new comes. It is read to its end before: items that always fail hold up no others.
 * A node that is away or busy is asked again for as long as it takes: an update of the node ends no watch. What waiting
   does not mend ends it: a client that was revoked, a right that is missing, another program in the node's place.
 """
@@ -68,7 +69,9 @@ async def watch_inbox(
     cursor: str | None = None
     began = clock()
     while True:
-        page = await patiently(lambda: inbox.list(cursor, status="new", wait_s=wait_s))  # noqa: B023 - awaited here
+        # No waiting for news then: where these never stop, no wait would ever end without any.
+        wait = 0 if clock() - began >= lease_s else wait_s
+        page = await patiently(lambda: inbox.list(cursor, status="new", wait_s=wait))  # noqa: B023 - awaited here
         for item in page.items:
             lease = await patiently(lambda: _win(inbox, item.id, lease_s))  # noqa: B023 - awaited here
             if lease is not None:

@@ -11,7 +11,8 @@ Rules:
   when the asking is over: a machine may have slept meanwhile.
 * After a known end nothing opens any more (`consent-ended`), and no later word undoes that.
 * A consent that has run out by its own date ends new disclosures, not what was disclosed before: nobody is asked about
-  it, and it opens with the age of its last word. Her no would still come, as a stop.
+  it, and it opens with the age of its last word. Her no would still come, as a stop. So it is where the sender's clock,
+  ahead of this one, has seen that end already: what it says is over after the receipt's end is no known end.
 """
 
 from __future__ import annotations
@@ -49,13 +50,15 @@ class Words:
     live_at: Mapping[str, int]
     withheld: Mapping[str, WithheldCode]
     """Items that must not be opened, with the code of why."""
+    run_out: frozenset[str] = frozenset()
+    """Items whose consent is over by its own date, as it seems."""
 
 
 async def fresh_words(node: Node, rows: Iterable[tuple[ArrivedRecord, ReferralRecord | Standing]]) -> Words:
     """The word on each of these items; asked for where it is old, and written down."""
     live_at: dict[str, int] = {}
     withheld: dict[str, WithheldCode] = {}
-    stale: dict[str, dict[str, str]] = defaultdict(dict)
+    stale: dict[str, dict[str, _Asked]] = defaultdict(dict)
     run_out: set[str] = set()
     at = node.clock()
     for row, referral in rows:
@@ -68,16 +71,17 @@ async def fresh_words(node: Node, rows: Iterable[tuple[ArrivedRecord, ReferralRe
             if receipt.expires <= at:
                 run_out.add(row.id)
             else:
-                stale[row.sender][receipt.receipt_id] = row.id
+                stale[row.sender][receipt.receipt_id] = _Asked(row.id, receipt.expires)
     if stale:
         for said in await asyncio.gather(*(_ask(node, peer, asked) for peer, asked in stale.items())):
             live_at |= said.live_at
             withheld |= said.withheld
+            run_out |= said.run_out
         at = node.clock()
     for item, word in live_at.items():
         if item not in withheld and item not in run_out and at - word > node.limits.consent_shown_with_age_ms:
             withheld[item] = "consent-not-fresh"
-    return Words(live_at, withheld)
+    return Words(live_at, withheld, frozenset(run_out))
 
 
 def has_ended(row: ArrivedRecord, referral: ReferralRecord | Standing) -> bool:
@@ -91,13 +95,18 @@ class _Receipt(NamedTuple):
     expires: int
 
 
+class _Asked(NamedTuple):
+    item: str
+    expires: int
+
+
 def _receipt(node: Node, row: ArrivedRecord) -> _Receipt | None:
     members = header_members(node, row)
     return _Receipt(members["receipt"]["receipt_id"], members["receipt"]["expires"]) if members else None
 
 
-async def _ask(node: Node, peer: str, asked: Mapping[str, str]) -> Words:
-    """Ask one peer about these receipts, by item; nothing where it does not answer."""
+async def _ask(node: Node, peer: str, asked: Mapping[str, _Asked]) -> Words:
+    """Ask one peer about these receipts; its words by item, nothing where it does not answer."""
     nothing = Words({}, {})
     at = node.clock()
     # What a clock that was ahead put off for longer is not put off.
@@ -113,12 +122,15 @@ async def _ask(node: Node, peer: str, asked: Mapping[str, str]) -> Words:
     if answer is None or statement is None:
         node.consent_asked_again[peer] = at + node.limits.consent_ask_again_ms
         return nothing
-    live = [asked[one.receipt] for one in answer.receipts if one.status == "live"]
-    ended = [asked[one.receipt] for one in answer.receipts if one.status != "live"]
+    live = [asked[one.receipt].item for one in answer.receipts if one.status == "live"]
+    over = [asked[one.receipt] for one in answer.receipts if one.status != "live"]
+    # A consent ends no earlier than its receipt: said before that, by the same clock, it is another end than its own.
+    ended = [one.item for one in over if statement.stated_at < one.expires]
+    run_out = frozenset(one.item for one in over) - frozenset(ended)
     stated_at = min(statement.stated_at, at)
     await node.database.write(lambda conn: record_words(conn, live=live, ended=ended, stated_at=stated_at))
-    over: WithheldCode = "consent-ended"
-    return Words(dict.fromkeys(live, stated_at), dict.fromkeys(ended, over))
+    code: WithheldCode = "consent-ended"
+    return Words(dict.fromkeys(live, stated_at), dict.fromkeys(ended, code), run_out)
 
 
 def _verified(node: Node, member: Member, receipts: Sequence[str], answer: ConsentStatusAnswer) -> ConsentStatus | None:

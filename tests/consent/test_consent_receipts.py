@@ -187,6 +187,19 @@ def test_the_neutral_copy_says_until_when_and_how_to_stop() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("ends", "last_day"),
+    [
+        pytest.param("2027-02-20T00:00:00", "2027-02-19", id="as-the-day-begins"),
+        pytest.param("2027-02-20T00:00:00.001", "2027-02-20", id="a-moment-later"),
+        pytest.param("2027-02-19T23:59:59.999", "2027-02-19", id="as-the-day-ends"),
+    ],
+)
+def test_the_neutral_copy_names_the_last_day_on_which_it_holds(ends: str, last_day: str) -> None:
+    record = recorded(expires_at=f"{ends}+00:00")
+    assert receipt_for_her(record, CONTROLLER, NOW, neutral=True)["event"][0]["valid_until"] == last_day
+
+
 @pytest.mark.parametrize("entropy", [b"", b"1234"])
 def test_a_client_code_needs_entropy(entropy: bytes) -> None:
     with pytest.raises(ValueError, match="5 random bytes"):

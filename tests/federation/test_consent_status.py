@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ from exchange.schemas.consents import ConsentRequest
 from exchange.schemas.federation import ConsentStatusAnswer, ConsentStatusRequest, ReceiptStatus
 from exchange.schemas.referrals import ReferralRequest
 from exchange.schemas.shapes import to_millis
-from exchange.storage.tables import OUTBOX
+from exchange.storage.tables import INBOX, OUTBOX
 from exchange.use_cases import consent_status
 from exchange.use_cases.acting import Acting
 from exchange.use_cases.consent_status import digest_of
@@ -329,6 +330,37 @@ async def test_a_word_from_a_clock_that_is_ahead_is_no_younger_than_now(two: Fed
     assert asked(two) == 1
     assert opened.consent_checked_at is not None
     assert to_millis(opened.consent_checked_at) <= two.clock()
+
+
+async def _ends_at_midnight(two: Federation) -> tuple[Story, str, int]:
+    """A story whose consent ends with a day, so that its receipts end at the same moment: half a minute before it."""
+    ends = now_of(two).replace(hour=0, minute=0, second=0) + timedelta(days=2)
+    story = await begin(two, consent={"expires_at": ends.isoformat()}, travel=False)
+    await two.travel(1)
+    await story.decides("accepted")
+    item = (await story.item("disclosure")).id
+    left_ms = to_millis(ends) - two.clock()
+    two.clock.pass_by(seconds=left_ms // 1000 - 30)
+    return story, item, to_millis(ends)
+
+
+async def test_a_natural_end_that_a_clock_ahead_has_seen_already_is_no_known_end(two: Federation) -> None:
+    story, item, ends = await _ends_at_midnight(two)
+    story.sender.node.clock = lambda: two.clock() + 60_000
+    assert (await story.helps.inbox.open(item)).content is not None
+    assert asked(two) == 1
+    assert two.clock() < ends
+    assert not any(row["consent_ended_at"] for row in await story.rows(INBOX, at=story.receiver))
+    two.clock.pass_by(seconds=120)
+    assert (await story.helps.inbox.open(item)).content is not None
+    assert asked(two) == 1
+
+
+async def test_her_no_shortly_before_the_natural_end_is_a_known_end(two: Federation) -> None:
+    story, item, _ = await _ends_at_midnight(two)
+    await story.says_no("stop-service", travel=False)
+    assert (await refusal(story.helps.inbox.open(item))).code == "consent-ended"
+    assert asked(two) == 1
 
 
 async def test_who_asks_about_much_and_many_times_at_once_holds_up_nobody(

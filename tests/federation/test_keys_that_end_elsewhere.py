@@ -16,7 +16,7 @@ from exchange.client import NodeUnreachableError, ProblemError
 from exchange.client.vault import AgencyVault, VaultError, agency_keys
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.schemas.inbox import DecisionRequest
-from exchange.schemas.referrals import ReferralRequest
+from exchange.schemas.referrals import ReferralRequest, ReferralView
 
 
 @pytest.fixture
@@ -103,6 +103,29 @@ async def test_only_the_nodes_own_word_destroys(blind: Federation) -> None:
     await story.asks.client.withdrawals.of_referral(story.id, WithdrawalForm.ERASE)
     await blind.travel()
     assert await vault.destroy_ended() == (story.id,)
+
+
+async def test_what_has_ended_is_destroyed_although_a_later_question_is_not_answered(
+    blind: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stories = [await referred(blind, blind[HELPLINE], blind[SHELTER]) for _ in range(2)]
+    ended, later = sorted(stories, key=lambda story: story.id)
+    await ended.asks.client.withdrawals.of_referral(ended.id, WithdrawalForm.ERASE)
+    await blind.travel()
+    vault = blind[HELPLINE].vault()
+    real, asked = ended.asks.client.referrals.read, list[str]()
+
+    async def breaks_off(referral: str) -> ReferralView:
+        asked.append(referral)
+        if referral == later.id:
+            raise NodeUnreachableError
+        return await real(referral)
+
+    monkeypatch.setattr(vault._client.referrals, "read", breaks_off)
+    with pytest.raises(NodeUnreachableError):
+        await vault.destroy_ended()
+    assert asked == [ended.id, later.id]
+    assert [vault._identity.store.case(one) is None for one in asked] == [True, False]
 
 
 async def test_two_who_refer_her_at_once_name_her_by_one_code(blind: Federation) -> None:

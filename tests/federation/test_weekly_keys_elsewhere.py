@@ -203,6 +203,51 @@ async def test_a_peers_keys_are_believed_for_their_proof_alone(
     assert refused.value.code == code
 
 
+async def test_the_keys_of_another_member_are_not_the_receivers(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are proven, and of the roster: whoever runs the node could be that member, and read what was sealed."""
+    client, me = scene.office.client, scene.identity.me
+    assert scene.office.vault is not None
+    await scene.office.vault.publish_epochs()
+    known, own = await client.federation.peer_keys(SHELTER.agency), await client.sealing.published()
+    view = known.model_copy(update={"agency": me.agency, "epochs": own.epochs})
+
+    async def says(_agency: str) -> PeerKeys:
+        return view
+
+    monkeypatch.setattr(client.federation, "peer_keys", says)
+    with pytest.raises(VaultError) as refused:
+        await peer_epoch(scene.identity, client, SHELTER.agency)
+    assert refused.value.code == "peer-keys-refused"
+
+
+async def test_a_stolen_agency_key_uses_up_no_numbers_of_the_next(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thief published the highest number there is; then the roster gave the agency another key."""
+    client, stolen, following = scene.office.client, AgencyKey(b"\x11" * 32), AgencyKey(b"\x12" * 32)
+    known = await client.federation.peer_keys(SHELTER.agency)
+
+    async def believed(key: AgencyKey, seq: int) -> EpochStatement:
+        said = scene.statement(_now(scene), seq, agency=SHELTER.agency, key=key)
+        view = known.model_copy(update={"epochs": (known.epochs[0].model_copy(update={"statement": said}),)})
+
+        async def says(_agency: str) -> PeerKeys:
+            return view
+
+        members = dict(scene.identity.roster.members)
+        members[SHELTER.agency] = members[SHELTER.agency].model_copy(update={"agency_key": key.public})
+        roster = replace(scene.identity.roster, members=members)
+        with monkeypatch.context() as patched:
+            patched.setattr(client.federation, "peer_keys", says)
+            return await peer_epoch(replace(scene.identity, roster=roster), client, SHELTER.agency)
+
+    assert (await believed(stolen, 2**53 - 1)).seq == 2**53 - 1
+    assert (await believed(following, 7)).seq == 7
+    with pytest.raises(VaultError) as refused:
+        await believed(following, 6)
+    assert refused.value.code == "peer-keys-refused"
+
+
 async def test_a_node_that_substitutes_keys_gets_nothing_sealed(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     client, vault = scene.office.client, scene.office.vault
     assert vault is not None

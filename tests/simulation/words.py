@@ -8,6 +8,7 @@ Rules:
   stated within two minutes of that moment. Whatever else came back is as if nothing had.
 * After a word of an end nothing about her is shown: by the process that heard it, and by every later one once a worker
   was told. Nor is it after a stop that ends her consent was signed for there. No worker is told of an end otherwise.
+  What is said to be over after the receipt's end, by the clock that says it, may be that end: no word of another.
 * What is shown says an age no younger than the newest word that counts, and none is older than 72 hours, but for a
   consent that ran out by its own date.
 """
@@ -96,7 +97,7 @@ class Words:
             for item in self._behind(one.receipt):
                 if one.status == "live":
                     self.live[agency, item.id].append(stated_at)
-                else:
+                elif stated_at < item.header["receipt"]["expires"]:
                     self.ended[agency, item.id].append((tick, process))
 
     def told_that_ended(self, agency: str, item: str) -> None:

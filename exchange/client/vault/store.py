@@ -9,8 +9,10 @@ Rules:
 * What is known of a referral changes in the transaction that reads it: two acts at once forget nothing of each other,
   and never give one receiver two codes for one survivor.
 * The first key of a referral stays. A destroyed referral never gets another: an envelope that comes back opens nothing.
-* Destroying overwrites the deleted bytes and empties the write-ahead log. What the disk itself keeps of old blocks is
-  the disk's: encrypt it.
+* A peer's number belongs to the agency key that signed it: who stole one uses up no numbers of the next.
+* Destroying overwrites the deleted bytes and empties the write-ahead log; what a call, or a process that died, has
+  deleted and not overwritten the next call overwrites. What the disk itself keeps of old blocks is the disk's: encrypt
+  it.
 """
 
 from __future__ import annotations
@@ -38,6 +40,8 @@ CREATE INDEX IF NOT EXISTS ix_opened_referral ON opened (referral);
 CREATE TABLE IF NOT EXISTS epoch (key_id TEXT PRIMARY KEY, wrapped BLOB NOT NULL, statement BLOB NOT NULL,
     not_before INTEGER NOT NULL, not_after INTEGER NOT NULL, seq INTEGER NOT NULL, destroy_at INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS peer (agency TEXT PRIMARY KEY, seq INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS peer_number (agency TEXT, agency_key BLOB, seq INTEGER NOT NULL,
+    PRIMARY KEY (agency, agency_key));
 CREATE TABLE IF NOT EXISTS pinned (one INTEGER PRIMARY KEY CHECK (one = 1), version INTEGER NOT NULL,
     digest TEXT NOT NULL);
 """
@@ -75,6 +79,8 @@ class AgencyKeyStore:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, _OWNER_ONLY))
         self._rows = SealedRows(key)
         self._entropy = entropy
+        # A process before this one may have died between deleting and overwriting.
+        self._unfinished = True
         self._connection = sqlite3.connect(path, isolation_level=None)
         for pragma in _PRAGMAS:
             self._connection.execute(f"PRAGMA {pragma}")
@@ -210,25 +216,34 @@ class AgencyKeyStore:
         return self._connection.execute("SELECT key_id, not_before, seq, statement FROM epoch ORDER BY seq").fetchall()
 
     def destroy_ended_epochs(self, at: int) -> int:
-        """Destroy the private halves whose time is over, and say how many."""
+        """Destroy the private halves whose time is over, and say how many.
+
+        Raises:
+            VaultError: `store-busy`: deleted and perhaps not overwritten; the next call overwrites.
+        """
         with self._writing() as conn:
             ended = conn.execute("DELETE FROM epoch WHERE destroy_at <= ?", (at,)).rowcount
-        if ended:
+            self._unfinished |= ended > 0
+        if self._unfinished:
             self._scrub()
         return ended
 
-    def peer_seq(self, agency: str) -> int:
-        """The highest `seq` ever seen from a peer."""
-        row = self._connection.execute("SELECT seq FROM peer WHERE agency = ?", (agency,)).fetchone()
+    def peer_seq(self, agency: str, agency_key: bytes) -> int:
+        """The highest `seq` ever seen from a peer under this agency key."""
+        with self._writing() as conn:
+            # Files of before lack the key: their number counts for the one in use when it is first asked for.
+            before = conn.execute("SELECT seq FROM peer WHERE agency = ?", (agency,)).fetchone()
+            if before is not None:
+                _raise_seq(conn, agency, agency_key, before[0])
+                conn.execute("DELETE FROM peer WHERE agency = ?", (agency,))
+            query = "SELECT seq FROM peer_number WHERE agency = ? AND agency_key = ?"
+            row = conn.execute(query, (agency, agency_key)).fetchone()
         return int(row[0]) if row is not None else 0
 
-    def remember_peer_seq(self, agency: str, seq: int) -> None:
+    def remember_peer_seq(self, agency: str, agency_key: bytes, seq: int) -> None:
         """It never goes back."""
         with self._writing() as conn:
-            conn.execute(
-                "INSERT INTO peer VALUES (?, ?) ON CONFLICT (agency) DO UPDATE SET seq = max(seq, excluded.seq)",
-                (agency, seq),
-            )
+            _raise_seq(conn, agency, agency_key, seq)
 
     def pin_roster(self, version: int, digest: str) -> None:
         """From now on no older roster is used, and no other one of this version.
@@ -261,6 +276,16 @@ class AgencyKeyStore:
         return self._rows.seal(value, table=table, column=column, row=row, nonce=self._entropy(NONCE_BYTES))
 
     def _scrub(self) -> None:
+        self._unfinished = True
         busy = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
         if busy:
             raise VaultError("store-busy", "Another program uses the key store. Close it and destroy again.")
+        self._unfinished = False
+
+
+def _raise_seq(conn: sqlite3.Connection, agency: str, agency_key: bytes, seq: int) -> None:
+    conn.execute(
+        "INSERT INTO peer_number VALUES (?, ?, ?) "
+        "ON CONFLICT (agency, agency_key) DO UPDATE SET seq = max(seq, excluded.seq)",
+        (agency, agency_key, seq),
+    )

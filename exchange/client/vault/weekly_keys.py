@@ -13,7 +13,8 @@ Rules:
 * A key of ours that the node hides is not revoked. This store cannot tell it from one that never was published, or was
   revoked before, and a node that hides it could keep its revocation from the peers as well.
 * The private halves of replaced and revoked keys stay until their time ends: what is on its way can still be opened.
-* A peer's statements are verified under the agency key that the roster here lists, and `seq` never goes back.
+* A peer's statements are verified under the agency key that the roster here lists, and `seq` never goes back under it:
+  who stole the key before cannot use up the numbers of the key after.
 * The node's proof shows that the peer's agency signed these keys, and by which roster the node acts. It does not show
   that there is no newer statement: a node that hides one makes its own agency seal to an older key of the same agency.
 """
@@ -142,9 +143,11 @@ async def peer_epoch(identity: Identity, client: AgencyClient, agency: str) -> E
     if (view.roster_version, view.roster_digest) != (identity.roster.version, identity.roster.digest):
         raise VaultError("roster-differs", "The node has another roster than you. Install the newer on both machines.")
     try:
-        statements = _proven(identity, view.agency, view.epochs)
-        highest = check_not_older(identity.store.peer_seq(agency), statements)
-        identity.store.remember_peer_seq(agency, highest)
+        # Not of the agency that the answer names: another member's keys are proven as well, and would open it.
+        statements = _proven(identity, agency, view.epochs)
+        agency_key = identity.member(agency).agency_key
+        highest = check_not_older(identity.store.peer_seq(agency, agency_key), statements)
+        identity.store.remember_peer_seq(agency, agency_key, highest)
         # The node may know statements of a key that was changed since: only those that are proven count.
         return current_epoch(statements, (), at=identity.clock())
     except EnvelopeError as error:

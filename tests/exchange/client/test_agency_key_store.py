@@ -189,10 +189,58 @@ def test_weekly_keys_end(store: AgencyKeyStore, path: Path) -> None:
     assert wrapped not in _bytes(path)
 
 
+def _ended_week(path: Path) -> bytes:
+    """The wrapped private half of a week that ends at 100, stored here."""
+    with closing(AgencyKeyStore(path, KEY, secrets.token_bytes)) as store:
+        key = EpochKey(b"\x07" * 32)
+        store.put_epochs([OwnEpoch(key, b"a statement", 1, 2, 1, 100)])
+    with closing(sqlite3.connect(path)) as looking:
+        (wrapped,) = looking.execute("SELECT wrapped FROM epoch").fetchone()
+    return bytes(wrapped)
+
+
+def test_weekly_keys_that_could_not_be_overwritten_are_overwritten_the_next_time(path: Path) -> None:
+    wrapped = _ended_week(path)
+    with closing(AgencyKeyStore(path, KEY, secrets.token_bytes)) as store:
+        store._connection.execute("PRAGMA busy_timeout=0")
+        with closing(sqlite3.connect(path, isolation_level=None)) as reading:
+            reading.execute("BEGIN")
+            reading.execute("SELECT * FROM epoch").fetchall()
+            for _ in range(2):
+                with pytest.raises(VaultError) as busy:
+                    store.destroy_ended_epochs(100)
+                assert busy.value.code == "store-busy"
+            assert wrapped in _bytes(path)
+            reading.execute("COMMIT")
+            assert store.destroy_ended_epochs(100) == 0
+            assert wrapped not in _bytes(path)
+
+
+def test_weekly_keys_of_a_process_that_died_before_it_overwrote_them_are_overwritten(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrapped = _ended_week(path)
+    monkeypatch.setattr(AgencyKeyStore, "_scrub", lambda _: os.kill(os.getpid(), signal.SIGKILL))
+    child = os.fork()
+    if child == 0:  # pragma: no cover - it is killed
+        AgencyKeyStore(path, KEY, secrets.token_bytes).destroy_ended_epochs(100)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    monkeypatch.undo()
+    with closing(AgencyKeyStore(path, KEY, secrets.token_bytes)) as store:
+        assert wrapped in _bytes(path)
+        assert store.destroy_ended_epochs(100) == 0
+        assert wrapped not in _bytes(path)
+
+
 def test_neither_roster_nor_a_peers_number_goes_back(store: AgencyKeyStore) -> None:
-    store.remember_peer_seq("lantern-helpline", 7)
-    store.remember_peer_seq("lantern-helpline", 3)
-    assert store.peer_seq("lantern-helpline") == 7
+    one, next_one = b"\x01" * 32, b"\x02" * 32
+    store.remember_peer_seq("lantern-helpline", one, 7)
+    store.remember_peer_seq("lantern-helpline", one, 3)
+    assert store.peer_seq("lantern-helpline", one) == 7
+    # Another agency key begins anew, and takes nothing of the first one's numbers away.
+    assert store.peer_seq("lantern-helpline", next_one) == 0
+    store.remember_peer_seq("lantern-helpline", next_one, 5)
+    assert [store.peer_seq("lantern-helpline", key) for key in (one, next_one)] == [7, 5]
     store.pin_roster(4, "a")
     store.pin_roster(4, "a")
     for version, digest in ((3, "a"), (4, "b")):
@@ -200,3 +248,18 @@ def test_neither_roster_nor_a_peers_number_goes_back(store: AgencyKeyStore) -> N
             store.pin_roster(version, digest)
         assert refused.value.code == "roster-went-back"
     store.pin_roster(5, "b")
+
+
+def test_a_number_from_before_counts_for_the_key_that_is_in_use_first(path: Path) -> None:
+    """Stores of before knew one number of each agency, whatever key had signed it."""
+    with closing(sqlite3.connect(path)) as before:
+        before.execute("CREATE TABLE peer (agency TEXT PRIMARY KEY, seq INTEGER NOT NULL)")
+        before.execute("INSERT INTO peer VALUES ('lantern-helpline', 7), ('rose-house-shelter', 9)")
+        before.commit()
+    for _ in range(2):
+        with closing(AgencyKeyStore(path, KEY, secrets.token_bytes)) as store:
+            assert store.peer_seq("lantern-helpline", b"\x01" * 32) == 7
+            assert store.peer_seq("lantern-helpline", b"\x02" * 32) == 0
+    with closing(AgencyKeyStore(path, KEY, secrets.token_bytes)) as store:
+        store.remember_peer_seq("rose-house-shelter", b"\x01" * 32, 8)
+        assert store.peer_seq("rose-house-shelter", b"\x01" * 32) == 9

@@ -111,6 +111,77 @@ async def test_unfinished_items_come_again_after_their_lease() -> None:
     assert [dict(request.url.params).get("cursor") for request in node.requests(INBOX)] == [None, "c1", None]
 
 
+class _Busy:
+    """A node at which a new item comes ten seconds into every wait."""
+
+    def __init__(self) -> None:
+        self.now, self.ids, self.leased, self.taken = 0.0, ["0" * 32], dict[str, float](), set[str]()
+        self.waits: list[bool] = []
+
+    def page(self, request: httpx2.Request) -> httpx2.Response:
+        query = dict(request.url.params)
+        after = int(query.get("cursor", "0"))
+        self.waits.append("wait" in query)
+        if self.waits[-1] and not self.new(after):
+            self.now += 10
+            self.ids.append(f"{len(self.ids):032x}")
+        there = self.new(after)
+        cursor = str(there[-1] + 1 if there else after)
+        return page(*(item(self.ids[place], cursor=str(place + 1)) for place in there), cursor=cursor)
+
+    def new(self, after: int) -> list[int]:
+        return [place for place in range(after, len(self.ids)) if self.ids[place] not in self.taken]
+
+    def lease(self, request: httpx2.Request) -> httpx2.Response:
+        of = request.url.path.split("/")[-2]
+        if self.leased.get(of, 0) > self.now:
+            return problem(409, "leased")
+        self.leased[of] = self.now + 60
+        return lease("a-lease")
+
+    def acknowledge(self, request: httpx2.Request) -> httpx2.Response:
+        of = request.url.path.split("/")[-2]
+        self.taken.add(of)
+        return json_answer(item(of, status="acknowledged"))
+
+
+async def test_unfinished_items_come_again_also_where_news_never_stop() -> None:
+    """The first item's handling fails, and no wait ever ends without a new item."""
+    busy, seen, failed = _Busy(), list[tuple[str, float]](), False
+    paths: dict[str, list[Any]] = {INBOX: [busy.page]}
+    for number in range(40):
+        paths[f"{INBOX}/{number:032x}/lease"] = [busy.lease]
+        paths[f"{INBOX}/{number:032x}/acknowledgement"] = [busy.acknowledge]
+    async with ScriptedNode(script=paths).client() as client:
+        async for held in watch_inbox(client.inbox, wait_s=25, lease_s=60, clock=lambda: busy.now):
+            seen.append((held.item.id, busy.now))
+            if not failed:
+                failed = True
+                continue
+            await held.acknowledge()
+            if busy.now >= 300:
+                break
+    (again,) = (at for one, at in seen[1:] if one == busy.ids[0])
+    assert 60 <= again <= 80
+    assert sorted(one for one, _ in seen) == sorted([busy.ids[0], *busy.ids])
+    # Once in each lease time somebody looks whether there is more, instead of waiting.
+    assert busy.waits.count(False) <= 300 / 60
+
+
+async def test_items_that_always_fail_hold_up_no_others() -> None:
+    """Each takes as long as a lease: the list is read to its end before its beginning comes again."""
+    pages = [page(item(FIRST), cursor="c1"), page(item(SECOND), cursor="c2"), page(cursor="c2")]
+    node, clock, seen = a_node(**{INBOX: [*pages, *pages]}), itertools.count(step=60), list[str]()
+    async with node.client() as client:
+        async for held in watch_inbox(client.inbox, wait_s=0.01, lease_s=60, clock=lambda: next(clock)):
+            seen.append(held.item.id)
+            if len(seen) == 4:
+                break
+    assert seen == [FIRST, SECOND, FIRST, SECOND]
+    cursors = [dict(request.url.params).get("cursor") for request in node.requests(INBOX)]
+    assert cursors == [None, "c1", "c2", None, "c1"]
+
+
 async def test_pages_end_with_the_list() -> None:
     node = a_node(**{INBOX: [page(item(FIRST), cursor="c1"), page(item(SECOND), cursor="c2"), page(cursor="c2")]})
     async with node.client() as client:
