@@ -23,7 +23,7 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from exchange.federation.peers import greet_peers, refresh_peers
@@ -40,6 +40,7 @@ from exchange.use_cases.maintain import destroy_ended, maintain
 from exchange.use_cases.node import Node
 from exchange.use_cases.peer_cards import read_card_again
 from exchange.use_cases.release_disclosure import release_due
+from exchange.use_cases.row_by_row import PartlyFailedError
 from exchange.use_cases.storage_lost import as_outage
 
 WAYS: Final = 16
@@ -70,6 +71,8 @@ class Courier:
         self._awake = 0
         self._outages: dict[str, str] = {}
         """What each kind of work last said of a database that is away."""
+        self._failing: dict[str, dict[str, str]] = {}
+        """What of each kind of work failed the last time, and how."""
         self._beside: dict[str, asyncio.Task[None]] = {}
         """What runs beside the clocks: a peer that takes its time, or a destruction that waits for open transactions,
         must not hold up releases and the post."""
@@ -286,9 +289,18 @@ class Courier:
         except Exception as error:  # noqa: BLE001 - it comes again; the type says enough for the log
             # One row that cannot be read must not hold back her no to others.
             if not self._says_outage(name, error):
-                get_logger().error("courier-beside-failed", kind=name, error_type=type(error).__name__)
+                self._say_failing(name, error.parts if isinstance(error, PartlyFailedError) else {name: error})
         else:
             self._outages.pop(name, None)
+            self._failing.pop(name, None)
+
+    def _say_failing(self, name: str, parts: Mapping[str, Exception]) -> None:
+        """It is tried again every few seconds, and of each part said once until it goes well or fails otherwise."""
+        said = {pair for failing in self._failing.values() for pair in failing.items()}
+        self._failing[name] = {part: type(error).__name__ for part, error in parts.items()}
+        for part, error_type in self._failing[name].items():
+            if (part, error_type) not in said:
+                get_logger().error("courier-beside-failed", kind=part, error_type=error_type)
 
     def _says_outage(self, name: str, error: Exception) -> bool:
         """Whether a database is away. It is tried again and again, and of one kind of work said once."""

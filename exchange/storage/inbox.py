@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Integer, Select, bindparam, or_, select, text, update
+from sqlalchemy import ColumnElement, Connection, Integer, Select, bindparam, or_, select, text, update
 
 from exchange.storage.prepared import Prepared
 from exchange.storage.referrals import in_sight
@@ -168,19 +168,24 @@ def arrived_among(conn: Connection, envelopes: Iterable[str]) -> list[tuple[str,
     return [(referral, envelope) for referral, envelope in _IDS_IN.rows(conn, {"the_ids": list(envelopes)})]
 
 
-def lease(conn: Connection, item: str, *, token: str, at: int, until: int) -> bool:
-    """Take an item that nobody holds; returns whether it was free."""
+def _is_over(at: int, longest_ms: int) -> ColumnElement[bool]:
+    """A lease that ends later than any may was given by a clock that was ahead, and holds nobody up."""
+    return or_(INBOX.c.lease_until <= at, INBOX.c.lease_until > at + longest_ms)
+
+
+def lease(conn: Connection, item: str, *, token: str, at: int, until: int, longest_ms: int) -> bool:
+    """Take an item that nobody holds, as no lease does that ends after `longest_ms`; returns whether it was free."""
     done = conn.execute(
         update(INBOX)
-        .where(INBOX.c.id == item, INBOX.c.status == "new", INBOX.c.lease_until <= at)
+        .where(INBOX.c.id == item, INBOX.c.status == "new", _is_over(at, longest_ms))
         .values(lease_token=token, lease_until=until)
     )
     return done.rowcount == 1
 
 
-def acknowledge(conn: Connection, item: str, *, token: str | None, at: int) -> bool:
+def acknowledge(conn: Connection, item: str, *, token: str | None, at: int, longest_ms: int) -> bool:
     """Taken over. A lease that another poller holds now is respected; returns whether the item was taken over."""
-    free = or_(INBOX.c.lease_until <= at, INBOX.c.lease_token.is_(None))
+    free = or_(_is_over(at, longest_ms), INBOX.c.lease_token.is_(None))
     mine = or_(free, INBOX.c.lease_token == token) if token is not None else free
     done = conn.execute(
         update(INBOX)

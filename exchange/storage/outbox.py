@@ -308,15 +308,22 @@ def settle(conn: Connection, settlements: Iterable[Settlement], at: int) -> froz
     return queued
 
 
-def expire_queued(conn: Connection, at: int) -> list[tuple[str, str, str]]:
-    """Envelopes that did not leave in time, as (id, referral, kind); their bodies are destroyed."""
+def expire_queued(conn: Connection, at: int, only: str | None = None) -> list[tuple[str, str, str]]:
+    """Envelopes, or this one, that did not leave in time, as (id, referral, kind); their bodies are destroyed."""
+    late = update(OUTBOX).where(_NOT_GONE, OUTBOX.c.expires_at <= at)
+    if only is not None:
+        late = late.where(OUTBOX.c.id == only)
     done = conn.execute(
-        update(OUTBOX)
-        .where(_NOT_GONE, OUTBOX.c.expires_at <= at)
-        .values(status="expired", settled_at=at, **_NO_BODY)
-        .returning(OUTBOX.c.id, OUTBOX.c.referral, OUTBOX.c.kind)
+        late.values(status="expired", settled_at=at, **_NO_BODY).returning(
+            OUTBOX.c.id, OUTBOX.c.referral, OUTBOX.c.kind
+        )
     )
     return [(row.id, row.referral, row.kind) for row in done]
+
+
+def expired_ids(conn: Connection, at: int) -> list[str]:
+    """What `expire_queued` would take."""
+    return list(conn.execute(select(OUTBOX.c.id).where(_NOT_GONE, OUTBOX.c.expires_at <= at)).scalars())
 
 
 def has_expired(conn: Connection, at: int) -> bool:

@@ -1,10 +1,28 @@
-"""The courier leases peers, not envelopes, so that order and retry state of one way are one row."""
+"""The courier leases peers, not envelopes, so that order and retry state of one way are one row.
+
+A time that is further ahead than anything lasts was written by a clock that was ahead, and is over: her no would
+otherwise wait until that time has really come.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, and_, bindparam, exists, func, literal_column, null, select, update
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    and_,
+    bindparam,
+    case,
+    exists,
+    func,
+    literal_column,
+    null,
+    or_,
+    select,
+    update,
+)
 
 from exchange.storage.outbox import IS_QUEUED
 from exchange.storage.prepared import Prepared
@@ -25,6 +43,28 @@ class PeerLease:
     """Bytes of a batch that the line is trusted with; nothing where it was never used."""
     only_stops_until: int | None
     """Nothing but stops goes under this lease: for the rest the peer has put us off until then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Longest:
+    """How far ahead a time may lie that a clock wrote which was right; where it differs from ours, a little further."""
+
+    lease_ms: int
+    wait_ms: int
+    """Until a peer is called again, also one that has put us off."""
+
+    def after(self, at: int) -> dict[str, int]:
+        """The parameters of a statement that looks at such times."""
+        return {"the_time": at, "the_last_lease": at + self.lease_ms, "the_last_wait": at + self.wait_ms}
+
+
+def _over(column: Column[int], last: str) -> ColumnElement[bool]:
+    return or_(column <= bindparam("the_time"), column > bindparam(last))
+
+
+def _ends(column: Column[int], last: str) -> ColumnElement[int]:
+    """When it ends; where it counts as over, long ago."""
+    return case((column > bindparam(last), literal_column("0")), else_=column)
 
 
 _HURRY = Prepared(
@@ -50,7 +90,7 @@ _LOCK = Prepared(_THE_PEER.with_for_update())
 _HAS_QUEUED = exists().where(OUTBOX.c.peer == PEER.c.agency, IS_QUEUED)
 _DUE = Prepared(
     select(PEER.c.agency)
-    .where(and_(PEER.c.due_at <= bindparam("the_time"), PEER.c.lease_until <= bindparam("the_time"), _HAS_QUEUED))
+    .where(and_(_over(PEER.c.due_at, "the_last_wait"), _over(PEER.c.lease_until, "the_last_lease"), _HAS_QUEUED))
     .order_by(PEER.c.due_at)
     .limit(1)
     .with_for_update(key_share=True, skip_locked=True)
@@ -61,10 +101,11 @@ _LEASE = Prepared(
     .values(lease_token=bindparam("lease_token"), lease_until=bindparam("lease_until"))
     .returning(PEER.c.attempts, PEER.c.failing_since, PEER.c.carries, PEER.c.only_stops_until)
 )
+_DUE_AND_FREE = _ends(PEER.c.due_at, "the_last_wait"), _ends(PEER.c.lease_until, "the_last_lease")
 _NEXT_DUE = Prepared(
     Both(
-        select(func.min(func.max(PEER.c.due_at, PEER.c.lease_until))).where(_HAS_QUEUED),
-        select(func.min(func.greatest(PEER.c.due_at, PEER.c.lease_until))).where(_HAS_QUEUED),
+        select(func.min(func.max(*_DUE_AND_FREE))).where(_HAS_QUEUED),
+        select(func.min(func.greatest(*_DUE_AND_FREE))).where(_HAS_QUEUED),
     )
 )
 _SIGN_OF_LIFE = Prepared(
@@ -91,18 +132,19 @@ _NOT_REACHED = Prepared(
 )
 
 
-def claim_peer(conn: Connection, *, at: int, token: str, lease_ms: int) -> PeerLease | None:
+def claim_peer(conn: Connection, *, at: int, token: str, lease_ms: int, longest: Longest) -> PeerLease | None:
     """Lease one peer that has something queued and is due; nothing when there is none.
 
     Two couriers never hold the same peer: PostgreSQL skips locked rows, SQLite writers are serialised.
     """
-    due = _DUE.row(conn, {"the_time": at})
+    due = _DUE.row(conn, longest.after(at))
     if due is None:
         return None
     leased = {"the_agency": due[0], "lease_token": token, "lease_until": at + lease_ms}
     # Every row is fetched: on SQLite a statement that still has rows holds up the commit.
     [(attempts, failing_since, carries, until)] = _LEASE.rows(conn, leased)
-    return PeerLease(due[0], token, attempts, failing_since, carries, until if (until or 0) > at else None)
+    put_off = until is not None and at < until <= at + longest.wait_ms
+    return PeerLease(due[0], token, attempts, failing_since, carries, until if put_off else None)
 
 
 def renew_lease(conn: Connection, lease: PeerLease, *, until: int) -> bool:
@@ -111,9 +153,9 @@ def renew_lease(conn: Connection, lease: PeerLease, *, until: int) -> bool:
     return conn.execute(held.values(lease_until=until)).rowcount == 1
 
 
-def next_due(conn: Connection) -> int | None:
+def next_due(conn: Connection, *, at: int, longest: Longest) -> int | None:
     """When the next peer with something queued is due (Unix milliseconds)."""
-    due = _NEXT_DUE.row(conn, {})
+    due = _NEXT_DUE.row(conn, longest.after(at))
     return None if due is None else due[0]
 
 

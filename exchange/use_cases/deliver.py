@@ -42,7 +42,7 @@ from exchange.storage.outbox import (
     queued_ids,
 )
 from exchange.storage.outbox import settle as settle_envelopes
-from exchange.storage.peer_leases import PeerLease, claim_peer, lock_peer, next_due, renew_lease, settle_peer
+from exchange.storage.peer_leases import Longest, PeerLease, claim_peer, lock_peer, next_due, renew_lease, settle_peer
 from exchange.storage.referrals import ReferralRecord
 from exchange.telemetry.logs import get_logger
 from exchange.use_cases.barring import bar
@@ -57,6 +57,7 @@ _HELD_BACK_BY_HER_NO: Final = frozenset(
 )
 _LATER_AT_LEAST_MS: Final = SECOND_MS
 _LATER_AT_MOST_MS: Final = 3600 * SECOND_MS
+"""As long as the transport lets a peer put us off as well."""
 _RECEIPTS_AT_A_TIME: Final = 8
 """Checking one takes a twentieth of a millisecond."""
 _UNUSABLE_AGAIN_MS: Final = 3 * SECOND_MS
@@ -86,17 +87,28 @@ class Last:
 async def claim(node: Node, token: str) -> PeerLease | None:
     """Lease one peer that is due, or nothing."""
     lease_ms = node.limits.lease_default_s * SECOND_MS
-    due = await node.database.read(next_due)
+    longest = _longest(node)
+    due = await node.database.read(lambda conn: next_due(conn, at=node.clock(), longest=longest))
     if due is None or due > node.clock():
         return None
     return await node.database.write(
-        lambda conn: claim_peer(conn, at=node.clock(), token=token, lease_ms=lease_ms), durable=False
+        lambda conn: claim_peer(conn, at=node.clock(), token=token, lease_ms=lease_ms, longest=longest), durable=False
+    )
+
+
+def _longest(node: Node) -> Longest:
+    """How long anything lasts that is written down here about a peer, by a clock that may differ a little."""
+    limits = node.limits
+    schedule_ms = int(max(band.every_ms for band in limits.retry) * max(limits.retry_jitter))
+    return Longest(
+        lease_ms=limits.lease_default_s * SECOND_MS + limits.skew_ms,
+        wait_ms=max(schedule_ms, _LATER_AT_MOST_MS) + limits.skew_ms,
     )
 
 
 async def next_wait_ms(node: Node, longest: int) -> int:
     """How long nothing is due, at most `longest`."""
-    due = await node.database.read(next_due)
+    due = await node.database.read(lambda conn: next_due(conn, at=node.clock(), longest=_longest(node)))
     return longest if due is None else max(0, min(longest, due - node.clock()))
 
 

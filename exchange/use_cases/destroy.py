@@ -7,6 +7,7 @@ Rules:
   were kept for a repeated request go in the same commit; their keys stay to their end.
 * Where she asked for erasure the other party is told by a signed stop, once; also if nothing was left to destroy.
 * It may be repeated at any time and does nothing twice.
+* A referral of which what has to be read cannot be is neither destroyed nor attested, and holds up no other.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from exchange.storage.outbox import delete_queued, wipe_bodies
 from exchange.storage.referrals import (
     ReferralRecord,
     attestations_of,
-    due_for,
     events_of,
     lock_referral,
     record_attestation,
@@ -33,37 +33,58 @@ from exchange.use_cases.deliver import STOPS
 from exchange.use_cases.facts import open_facts
 from exchange.use_cases.node import Node
 from exchange.use_cases.outgoing import make_stop, put_out_stop
+from exchange.use_cases.row_by_row import Failures, pages_due
 from exchange.use_cases.stopping import FORWARDS
+from exchange.use_cases.storage_lost import as_outage
 
 
 async def destroy_due(node: Node) -> int:
-    """Destroy everything whose time has come; returns how many referrals."""
-    due = await node.database.read(lambda conn: due_for(conn, "destroy", node.clock()))
-    await destroy_referrals(node, [record.id for record in due])
-    return len(due)
+    """Destroy everything whose time has come; returns how many referrals that was.
+
+    Raises:
+        PartlyFailedError: of some only the keys are destroyed; all others are.
+        StorageUnavailableError: it is not certain that the keys are gone; repeat.
+    """
+    failures, due = Failures(), 0
+    async for page in pages_due(node, "destroy", failures):
+        with failures.kept("destroy"):
+            await destroy_referrals(node, [record.id for record in page])
+        due += len(page)
+    failures.raise_kept()
+    return due
 
 
 async def destroy_referrals(node: Node, referrals: Sequence[str]) -> None:
     """Destroy these referrals, now and for ever.
 
     Raises:
+        PartlyFailedError: of some only the keys are destroyed; all others are.
         StorageUnavailableError: it is not certain that the keys are gone; repeat.
     """
     if not referrals:
         return
     await node.key_store.destroy(referrals)
+    # In one order everywhere: two processes that destroy the same referrals never wait for each other in a circle.
+    failures, ordered = Failures(), sorted(referrals)
 
-    def commit(conn: Connection) -> None:
-        # In one order everywhere: two processes that destroy the same referrals never wait for each other in a circle.
-        for referral in sorted(referrals):
+    def commit(conn: Connection, which: Sequence[str] = ordered) -> None:
+        for referral in which:
             record = lock_referral(conn, referral)
             if record is not None and record.destroyed_at is None:
                 _destroy(node, conn, record)
 
-    await node.database.write(commit)
+    try:
+        await node.database.write(commit)
+    except Exception as error:
+        if as_outage(error) is not None:
+            raise
+        for referral in ordered:
+            with failures.kept("destroy"):
+                await node.database.write(lambda conn, one=referral: commit(conn, [one]))  # type: ignore[misc]
     # An envelope that was committed between the two steps brought a key of its own; its row is wiped like the others.
     if late := await node.key_store.get_many(referrals):
         await node.key_store.destroy(late)
+    failures.raise_kept()
 
 
 def _destroy(node: Node, conn: Connection, record: ReferralRecord) -> None:

@@ -1,10 +1,16 @@
 """The node's clocks: what becomes due without anybody calling. Run by the courier, safe to run in several processes.
 
-Every step is idempotent and in a transaction of its own, so that a crash repeats it and two couriers do it once.
-Destruction stands apart: until its bytes are gone from the files it may have to wait, and nothing else waits for it.
+Rules:
+
+* Every step is idempotent and in a transaction of its own, so that a crash repeats it and two couriers do it once.
+* Every step is done whatever an earlier one raised, and every row of it whatever another one did: one row that cannot
+  be read would otherwise stop all clocks, and the weekly keys, for as long as it lies there.
+* Destruction stands apart: until its bytes are gone from the files it may have to wait, and nothing else waits for it.
 """
 
 from __future__ import annotations
+
+import contextlib
 
 from exchange.envelope.kinds import Kind
 from exchange.storage import outbox, referrals
@@ -18,37 +24,57 @@ from exchange.use_cases.destroy import destroy_due
 from exchange.use_cases.node import Node
 from exchange.use_cases.own_epochs import publish_own_epochs
 from exchange.use_cases.release_disclosure import release_due
+from exchange.use_cases.row_by_row import Failures, pages_due
+from exchange.use_cases.storage_lost import as_outage
 
 
 async def maintain(node: Node) -> None:
-    """Every clock of the node, once, except `destroy_ended`."""
-    await release_due(node)
-    await _mark(node, "overdue")
-    await _mark(node, "undelivered")
-    await _mark(node, "expired")
-    await _expire_envelopes(node)
-    await _forget(node)
-    await publish_own_epochs(node)
+    """Every clock of the node, once, except `destroy_ended`.
+
+    Raises:
+        PartlyFailedError: some rows or steps have failed; everything else is done.
+        StorageUnavailableError: a database is away; repeat.
+    """
+    failures = Failures()
+    with failures.kept("release"):
+        await release_due(node)
+    for what in ("overdue", "undelivered", "expired"):
+        with failures.kept(what):
+            await _mark(node, what)
+    with failures.kept("envelopes"):
+        await _expire_envelopes(node)
+    with failures.kept("forget"):
+        await _forget(node)
+    with failures.kept("epochs"):
+        await publish_own_epochs(node)
+    failures.raise_kept()
 
 
 async def destroy_ended(node: Node) -> None:
     """Destroy the referrals and the weeks that have ended, and what an earlier call or process only began to.
 
     Raises:
+        PartlyFailedError: some rows have failed; everything else is done.
         StorageUnavailableError: it is not certain that the bytes are gone; repeat.
     """
-    await destroy_due(node)
-    await node.key_store.destroy_ended_epochs(node.clock())
-    await node.key_store.finish()
+    failures = Failures()
+    with failures.kept("destroy"):
+        await destroy_due(node)
+    with failures.kept("epochs"):
+        await node.key_store.destroy_ended_epochs(node.clock())
+    with failures.kept("keys"):
+        await node.key_store.finish()
+    failures.raise_kept()
 
 
 async def _mark(node: Node, what: str) -> None:
-    at = node.clock()
-    for record in await node.database.read(lambda conn: referrals.due_for(conn, what, at)):
-        try:
-            await node.database.write(lambda conn, found=record: _marked(node, conn, found, what, at))  # type: ignore[misc]
-        except StaleReferralError:
-            continue  # it changed meanwhile; the next round looks again
+    at, failures = node.clock(), Failures()
+    async for page in pages_due(node, what, failures):
+        for record in page:
+            # Where it changed meanwhile the next round looks again.
+            with failures.kept(what), contextlib.suppress(StaleReferralError):
+                await node.database.write(lambda conn, found=record: _marked(node, conn, found, what, at))  # type: ignore[misc]
+    failures.raise_kept()
 
 
 def _marked(node: Node, conn: Connection, record: ReferralRecord, what: str, at: int) -> None:
@@ -64,15 +90,25 @@ async def _expire_envelopes(node: Node) -> None:
     """What did not leave in time is destroyed, and told."""
     at = node.clock()
 
-    def commit(conn: Connection) -> None:
-        for _, referral, kind in outbox.expire_queued(conn, at):
+    def commit(conn: Connection, only: str | None = None) -> None:
+        for _, referral, kind in outbox.expire_queued(conn, at, only):
             if kind == Kind.DISCLOSURE:
                 change_by_id(node, conn, referral, what="disclosure-expired", adjust=_awaiting)
             else:
                 change_by_id(node, conn, referral, what=f"{kind}-expired", adjust=_undeliverable)
 
-    if await node.database.read(lambda conn: outbox.has_expired(conn, at)):
+    if not await node.database.read(lambda conn: outbox.has_expired(conn, at)):
+        return
+    try:
         await node.database.write(commit)
+    except Exception as error:
+        if as_outage(error) is not None:
+            raise
+        failures = Failures()
+        for envelope in await node.database.read(lambda conn: outbox.expired_ids(conn, at)):
+            with failures.kept("envelopes"):
+                await node.database.write(lambda conn, one=envelope: commit(conn, one))  # type: ignore[misc]
+        failures.raise_kept()
 
 
 def _awaiting(record: ReferralRecord) -> ReferralRecord:
@@ -84,15 +120,17 @@ def _undeliverable(record: ReferralRecord) -> ReferralRecord:
 
 
 async def _forget(node: Node) -> None:
-    at = node.clock()
-    for record in await node.database.read(lambda conn: referrals.due_for(conn, "forget", at)):
+    at, failures = node.clock(), Failures()
+    async for page in pages_due(node, "forget", failures):
+        for record in page:
 
-        def commit(conn: Connection, referral: str = record.id) -> None:
-            forget_items(conn, referral)
-            outbox.forget_envelopes(conn, referral)
-            referrals.forget_referral(conn, referral)
+            def commit(conn: Connection, referral: str = record.id) -> None:
+                forget_items(conn, referral)
+                outbox.forget_envelopes(conn, referral)
+                referrals.forget_referral(conn, referral)
 
-        await node.database.write(commit)
+            with failures.kept("forget"):
+                await node.database.write(commit)
 
     def drop(conn: Connection) -> None:
         forget_used(conn, at)
@@ -104,3 +142,4 @@ async def _forget(node: Node) -> None:
         forget_revocations(conn, at)
 
     await node.database.write(drop)
+    failures.raise_kept()

@@ -5,6 +5,7 @@ Rules:
 * The cursor never skips an item whose transaction commits late.
 * A long-poll answers as soon as something is there, and at its end, or when the node stops, with an empty page.
 * Two pollers never both handle an item: it is leased, and a lease that was lost cannot acknowledge.
+* A lease that ends later than any may was given by a clock that was ahead; it is over.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
 from contracts.vocabulary import Sector
+from exchange.limits import SECOND_MS
 from exchange.referral.lifecycle import State
 from exchange.schemas.inbox import InboxItem, InboxPage, Lease
 from exchange.schemas.problems import ProblemField
@@ -128,9 +130,16 @@ def item_with(
             "status": item.status,
             "received_at": from_millis(item.received_at),
             "respond_by": from_millis(item.respond_by) if item.respond_by is not None else None,
-            "leased_until": from_millis(item.lease_until) if item.lease_until > node.clock() else None,
+            "leased_until": from_millis(item.lease_until)
+            if 0 < item.lease_until - node.clock() <= _longest_ms(node)
+            else None,
         }
     )
+
+
+def _longest_ms(node: Node) -> int:
+    """How far ahead the end of a lease may lie; a process with a clock that differs a little may have given it."""
+    return node.limits.lease_longest_s * SECOND_MS + node.limits.skew_ms
 
 
 async def lease_item(node: Node, acting: Acting, item: str, seconds: int) -> Lease:
@@ -141,14 +150,14 @@ async def lease_item(node: Node, acting: Acting, item: str, seconds: int) -> Lea
         ConflictError: `leased` already, or `not-new`.
     """
     at = node.clock()
-    until = at + seconds * 1000
+    until = at + seconds * SECOND_MS
     token = node.fresh_id()
 
     def commit(conn: Connection) -> bool:
         _, row, _ = find_item(conn, item, acting.unit)
         if row.status != "new":
             raise ConflictError("not-new", _NOT_NEW[row.status])
-        taken = inbox.lease(conn, item, token=token, at=at, until=until)
+        taken = inbox.lease(conn, item, token=token, at=at, until=until, longest_ms=_longest_ms(node))
         if taken:
             audit(conn, node, acting, "leased", [item])
         return taken
@@ -170,7 +179,7 @@ async def acknowledge_item(node: Node, acting: Acting, item: str, lease: str | N
     def commit(conn: Connection) -> tuple[int, ArrivedRecord, ReferralRecord]:
         _, row, referral = find_item(conn, item, acting.unit)
         if row.status == "new":
-            if not inbox.acknowledge(conn, item, token=lease, at=node.clock()):
+            if not inbox.acknowledge(conn, item, token=lease, at=node.clock(), longest_ms=_longest_ms(node)):
                 raise _leased(lease)
             mine = taken_over(referral, acting.unit)
             if mine is not referral:

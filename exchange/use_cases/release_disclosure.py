@@ -12,6 +12,7 @@ Rules:
   state in which it might be released later by mistake.
 * The consent's version is repeated inside the transaction, and so is what is known of the receiver's keys: a withdrawal
   or a revocation that commits first wins.
+* One that cannot be judged, because its row cannot be read, holds up no other.
 * A receiver that was given as many names as the rule's `max_unserved_accepts` and has served none of them gets no more
   by itself: a worker has to say so, or the receiver serves one. Counted inside the transaction, over all of this
   agency's referrals to that receiver. An emergency is counted and does not wait.
@@ -20,6 +21,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 
 from contracts.vocabulary import Feedback, Priority, Stage
@@ -36,7 +38,7 @@ from exchange.storage.consents import StoredConsent, guard_consent, load_consent
 from exchange.storage.database import Connection
 from exchange.storage.outbox import OutgoingRecord, held_of, release_held
 from exchange.storage.peer_leases import hurry
-from exchange.storage.referrals import EventRecord, StaleReferralError, due_for
+from exchange.storage.referrals import EventRecord, StaleReferralError
 from exchange.storage.transaction import signal
 from exchange.storage.unserved import WAITING, count_unserved
 from exchange.use_cases.acting import Acting
@@ -48,6 +50,7 @@ from exchange.use_cases.headers import outgoing_header
 from exchange.use_cases.node import Node, as_datetime
 from exchange.use_cases.peer_cards import read_card_again
 from exchange.use_cases.peer_epochs import StoredPeerEpochs, read_peer_epochs
+from exchange.use_cases.row_by_row import Failures, pages_due
 from exchange.use_cases.transitions import HOLDING, next_number
 from exchange.use_cases.views import referral_view
 
@@ -62,17 +65,26 @@ class _Basis:
 
 
 async def release_due(node: Node) -> int:
-    """Release everything that an acceptance has made due; returns how many were looked at."""
-    due = await node.database.read(lambda conn: due_for(conn, "release", node.clock()))
-    # All at once and before the first, so that no receiver that takes its time is waited for in turn.
-    accepted = {record.peer: record.updated_at for record in sorted(due, key=lambda one: one.updated_at)}
-    await asyncio.gather(*(_hear_of_keys(node, peer, at) for peer, at in accepted.items()))
-    for record in due:
-        try:
-            await again(lambda referral=record.id: _release(node, None, referral))  # type: ignore[misc]
-        except (ConflictError, GoneError):
-            continue  # somebody else was faster, or it ended meanwhile
-    return len(due)
+    """Release everything that an acceptance has made due; returns how many were looked at.
+
+    Raises:
+        PartlyFailedError: some could not be looked at; all others were.
+        StorageUnavailableError: the database is away; repeat.
+    """
+    failures, looked_at = Failures(), 0
+    async for page in pages_due(node, "release", failures):
+        # All at once and before the first, so that no receiver that takes its time is waited for in turn.
+        accepted = {record.peer: record.updated_at for record in sorted(page, key=lambda one: one.updated_at)}
+        # What is raised here is raised again with the referrals that it is about, or by the database that is away.
+        heard = (_hear_of_keys(node, peer, at) for peer, at in accepted.items())
+        await asyncio.gather(*heard, return_exceptions=True)
+        for record in page:
+            # Where somebody else was faster, or it ended meanwhile, there is nothing to do.
+            with failures.kept("release"), contextlib.suppress(ConflictError, GoneError):
+                await again(lambda referral=record.id: _release(node, None, referral))  # type: ignore[misc]
+        looked_at += len(page)
+    failures.raise_kept()
+    return looked_at
 
 
 async def _hear_of_keys(node: Node, agency: str, accepted_at: int) -> None:

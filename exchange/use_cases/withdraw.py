@@ -40,6 +40,7 @@ from exchange.use_cases.errors import InvalidError
 from exchange.use_cases.idempotency import Idempotency, Keep, Stored, once
 from exchange.use_cases.node import Node
 from exchange.use_cases.refusals import impossible_step, not_found
+from exchange.use_cases.row_by_row import PartlyFailedError
 from exchange.use_cases.stopping import stop_referral, take_back
 from exchange.use_cases.storage_lost import as_outage
 from exchange.use_cases.transitions import as_events
@@ -67,9 +68,11 @@ async def withdraw(
 
     answer = await once(node, idem, WithdrawalAnswer, work)
     if request.form is WithdrawalForm.ERASE:
-        # Her no is durable, and that is the answer; what cannot be destroyed now the courier destroys.
+        # Her no is durable, and that is the answer; what cannot be destroyed now the courier destroys, or says why not.
         try:
             await destroy_due(node)
+        except PartlyFailedError:
+            pass
         except Exception as error:
             if as_outage(error) is None:
                 raise

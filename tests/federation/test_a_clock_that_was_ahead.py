@@ -1,20 +1,40 @@
-"""A node's clock was years ahead when it started and is right since: nothing that it remembers of then holds it up."""
+"""A node's clock was ahead, and is right since: nothing that it remembers of then, or has stored, holds it up."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
-from support.federation import Federation
-from support.stories import begin
+from support.federation import Federation, TestNode
+from support.stories import Story, begin, rows
 
 from exchange.demo.federation import SHELTER
 from exchange.federation import courier
+from exchange.federation.transport import PeerUnreachableError
 from exchange.limits import HOUR_MS
-from exchange.use_cases import consent_freshness
+from exchange.schemas.inbox import Lease
+from exchange.storage.tables import PEER
+from exchange.use_cases import consent_freshness, deliver, poll_inbox
+from exchange.use_cases.acting import Acting
+from exchange.use_cases.errors import ConflictError
+from exchange.use_cases.line import Line
 from exchange.use_cases.node import Node
 
 YEARS_MS = 20 * 365 * 24 * HOUR_MS
+POLLER = Acting("system", "w-test", None)
+
+
+@contextmanager
+def ahead(one: TestNode, hours: float = 8) -> Iterator[None]:
+    """As long as this lasts the node's clock is so far ahead."""
+    right = one.node.clock
+    one.node.clock = lambda: right() + int(hours * HOUR_MS)
+    try:
+        yield
+    finally:
+        one.node.clock = right
 
 
 @pytest.mark.parametrize("work", ["maintain", "destroy_ended", "refresh_peers", "greet_peers"])
@@ -50,3 +70,91 @@ async def test_a_peer_that_did_not_answer_is_asked_again(two: Federation, monkey
         monkeypatch.setattr(node, "clock", lambda ahead=ahead: two.clock() + ahead)
         await consent_freshness._ask(node, story.sender.agency, {"r" * 32: "i" * 32})
     assert len(asked) == 2
+
+
+async def test_her_no_goes_although_a_courier_that_was_killed_then_has_leased_her_peer(on_both: Federation) -> None:
+    story = await begin(on_both)
+    await story.says_no("stop-service", travel=False)
+    with ahead(story.sender):
+        assert await deliver.claim(story.sender.node, "killed") is not None
+    assert await deliver.next_wait_ms(story.sender.node, 2000) == 0
+    await story.travel()
+    await story.both_say("withdrawn")
+
+
+async def test_the_lease_of_a_slow_line_stays_its_own(on_both: Federation) -> None:
+    story = await begin(on_both, travel=False)
+    node = story.sender.node
+    held = await deliver.claim(node, "slow")
+    assert held is not None
+    for _ in range(3):
+        on_both.clock.pass_by(seconds=20)
+        assert await deliver.renew(node, held)
+        # Another process, on a machine whose clock is a little behind.
+        with ahead(story.sender, hours=-1.5 / 60):
+            assert await deliver.claim(node, "another") is None
+    await deliver.give_back(node, held, Line(held.carries, node.limits), reached=True, retry_after_ms=None)
+
+
+@pytest.mark.parametrize("hours", [8, 48])
+async def test_a_peer_that_put_us_off_then_gets_everything(
+    on_both: Federation, hours: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    story = await begin(on_both, travel=False)
+    one = story.sender
+
+    async def busy(*_args: object) -> None:
+        raise PeerUnreachableError("busy", 600)
+
+    with ahead(one, hours), monkeypatch.context() as patched:
+        patched.setattr(one.courier._transport, "post_envelopes", busy)
+        await one.courier.run_once()
+    (row,) = await rows(one, PEER)
+    assert row["only_stops_until"] > on_both.clock() + (hours - 1) * HOUR_MS
+    await story.travel()
+    await story.both_say("received")
+    (row,) = await rows(one, PEER)
+    assert row["only_stops_until"] is None
+
+
+async def test_a_peer_that_was_away_then_is_tried_again(two: Federation) -> None:
+    story = await begin(two, travel=False)
+    two.leave(SHELTER)
+    with ahead(story.sender):
+        await story.sender.courier.run_once()
+    two.come_back(SHELTER)
+    assert await story.sender.courier.run_once() == 1
+
+
+async def _leased(story: Story, item: str, seconds: int) -> Lease:
+    return await poll_inbox.lease_item(story.receiver.node, POLLER, item, seconds)
+
+
+@pytest.mark.parametrize("seconds", [10, 600])
+@pytest.mark.parametrize("step", ["lease", "acknowledge"])
+async def test_what_a_poller_that_died_then_had_leased_is_free(on_both: Federation, seconds: int, step: str) -> None:
+    story = await begin(on_both)
+    item, node = await story.offer(), on_both[SHELTER].node
+    with ahead(story.receiver):
+        await _leased(story, item, seconds)
+    assert (await story.item("offer")).leased_until is None
+    if step == "lease":
+        lease = await _leased(story, item, seconds)
+        assert (await story.item("offer")).leased_until == lease.until
+        with pytest.raises(ConflictError):
+            await poll_inbox.acknowledge_item(node, POLLER, item, None)
+    else:
+        assert (await poll_inbox.acknowledge_item(node, POLLER, item, None)).status == "acknowledged"
+
+
+async def test_the_longest_lease_of_an_item_is_kept_where_clocks_differ_a_little(on_both: Federation) -> None:
+    story = await begin(on_both)
+    item, node = await story.offer(), on_both[SHELTER].node
+    lease = await _leased(story, item, node.limits.lease_longest_s)
+    with ahead(story.receiver, hours=-1.5 / 60):
+        assert (await story.item("offer")).leased_until == lease.until
+        with pytest.raises(ConflictError):
+            await _leased(story, item, 10)
+        with pytest.raises(ConflictError):
+            await poll_inbox.acknowledge_item(node, POLLER, item, None)
+    assert (await poll_inbox.acknowledge_item(node, POLLER, item, lease.token)).status == "acknowledged"

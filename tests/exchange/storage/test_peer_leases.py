@@ -14,6 +14,7 @@ from support.notes import listening
 from exchange.storage.database import Database
 from exchange.storage.outbox import OutgoingRecord, enqueue, has_queued, load_batch, queued_ids
 from exchange.storage.peer_leases import (
+    Longest,
     PeerLease,
     claim_peer,
     hurry,
@@ -29,6 +30,9 @@ SHELTER = "rose-house-shelter"
 STOPS = ["withdrawal", "recall"]
 TOLD = 60_000
 """Until then the peer has put us off."""
+LONGEST = Longest(lease_ms=5000, wait_ms=3_600_000)
+AHEAD = 8 * 3_600_000
+"""So far ahead a clock was."""
 
 
 @pytest.fixture
@@ -56,7 +60,7 @@ def _enqueue(conn: Connection, number: int, kind: str) -> None:
 
 
 async def _claim(database: Database, at: int) -> PeerLease | None:
-    return await database.write(lambda conn: claim_peer(conn, at=at, token="t", lease_ms=1000))
+    return await database.write(lambda conn: claim_peer(conn, at=at, token="t", lease_ms=1000, longest=LONGEST))
 
 
 async def _give_back(database: Database, lease: PeerLease, *, due_at: int, until: int | None, reached: bool) -> None:
@@ -113,7 +117,7 @@ async def test_a_leased_peer_is_nobody_elses_until_the_lease_ends_and_then_not_t
     first = await _lease(database, "first", 1000)
     assert first is not None
     assert await _lease(database, "second", 1999) is None
-    assert await database.read(next_due) == 2000
+    assert await _next_due(database, 1000) == 2000
     second = await _lease(database, "second", 2000)
     assert second is not None
     # Who was too slow neither holds it for longer nor gives it back.
@@ -140,8 +144,68 @@ def _fails(conn: Connection, *, lease: PeerLease, at: int) -> bool:
     )
 
 
+async def _next_due(database: Database, at: int) -> int | None:
+    return await database.read(lambda conn: next_due(conn, at=at, longest=LONGEST))
+
+
 async def _lease(database: Database, token: str, at: int) -> PeerLease | None:
-    return await database.write(lambda conn: claim_peer(conn, at=at, token=token, lease_ms=1000))
+    return await database.write(lambda conn: claim_peer(conn, at=at, token=token, lease_ms=1000, longest=LONGEST))
+
+
+@pytest.mark.parametrize("renewed", [False, True])
+async def test_a_lease_by_a_clock_that_was_ahead_holds_nobody_up(database: Database, renewed: bool) -> None:
+    """Its courier was killed: nobody gives it back."""
+    lost = await _lease(database, "lost", AHEAD)
+    assert lost is not None
+    if renewed:
+        assert await database.write(lambda conn: renew_lease(conn, lost, until=AHEAD + 3000))
+    due = await _next_due(database, 1000)
+    assert due is not None
+    assert due <= 1000
+    again = await _lease(database, "again", 1000)
+    assert again is not None
+    assert not await database.write(lambda conn: renew_lease(conn, lost, until=2000))
+    assert await _lease(database, "third", 1001) is None
+    assert await _next_due(database, 1001) == 2000
+
+
+async def test_the_lease_of_who_is_alive_is_nobody_elses_where_clocks_differ_a_little(database: Database) -> None:
+    """What a lease may last and clocks may differ, and not a millisecond more."""
+    held = await _lease(database, "held", 9000)
+    assert held is not None
+    assert await database.write(lambda conn: renew_lease(conn, held, until=12_000))
+    assert await _lease(database, "another", 12_000 - LONGEST.lease_ms) is None
+    assert await _next_due(database, 12_000 - LONGEST.lease_ms) == 12_000
+    assert await _lease(database, "another", 11_999) is None
+    assert await _next_due(database, 12_000 - LONGEST.lease_ms - 1) == 0
+    assert await _lease(database, "another", 12_000 - LONGEST.lease_ms - 1) is not None
+
+
+@pytest.mark.parametrize("reached", [True, False], ids=["it took something first", "it took nothing"])
+@pytest.mark.parametrize("heard_of", [True, False], ids=["heard of since", "not heard of"])
+async def test_what_a_peer_has_put_off_by_a_clock_that_was_ahead_goes(
+    database: Database, reached: bool, heard_of: bool
+) -> None:
+    await _put_off(database, due_at=AHEAD, until=AHEAD, reached=reached)
+    if heard_of:
+        await database.write(lambda conn: sign_of_life(conn, SHELTER, 1000))
+    due = await _next_due(database, 1000)
+    assert due is not None
+    assert due <= 1000
+    lease = await _claim(database, 1000)
+    assert lease is not None
+    assert lease.only_stops_until is None
+
+
+async def test_the_longest_pause_that_a_peer_may_ask_for_is_kept(database: Database) -> None:
+    until = 1000 + LONGEST.wait_ms
+    await _put_off(database, due_at=until, until=until)
+    assert await _next_due(database, 1000) == until
+    assert await _claim(database, 1000) is None
+    await _hurry(database, 1000, stop=True)
+    lease = await _claim(database, 1000)
+    assert lease is not None
+    assert lease.only_stops_until == until
 
 
 async def test_once_it_was_reached_a_peer_fails_since_the_next_time(database: Database) -> None:
