@@ -323,6 +323,8 @@ async def test_peers_that_are_not_well(made: Made, body: Callable[[Made], object
         pytest.param({"database": "full", "roster": "ok"}, "database is full", "Make room", id="full"),
         pytest.param({"key-store": "unavailable"}, "key-store is unavailable", "log", id="gone"),
         pytest.param({"roster": "not-a-member"}, "roster is not-a-member", "office", id="not listed"),
+        pytest.param({"roster": "other-node-key"}, "roster is other-node-key", "key file", id="other node key"),
+        pytest.param({"roster": "other-agency-key"}, "roster is other-agency-key", "card", id="other agency key"),
         pytest.param({}, "not ready.", "log", id="no word"),
     ],
 )
