@@ -86,6 +86,11 @@ def _other_roster_key(made: Made) -> None:
     (made.home / "roster.json").write_text(json.dumps(roster))
 
 
+def _older_roster_than_was_used(made: Made) -> None:
+    with closing(sqlite3.connect(made.home / "node.db")) as database, database:
+        database.execute("INSERT INTO used_roster (one, version, digest) VALUES (1, 9, 'd')")
+
+
 def _a_statement_that_is_none(made: Made) -> None:
     (made.home / "statements").mkdir()
     (made.home / "statements" / "x.toml").write_text("id = ")
@@ -113,6 +118,7 @@ def _suspend(made: Made) -> None:
         pytest.param(lambda made: (made.home / "node.db").unlink(), "databases", "lost disk", id="no database"),
         pytest.param(_other_roster_key, "keys", "at once", id="another key in the roster"),
         pytest.param(_suspend, "roster", "office", id="suspended"),
+        pytest.param(_older_roster_than_was_used, "roster", "newest", id="an older roster than before"),
         pytest.param(
             lambda made: [path.unlink() for path in (made.home / "contracts").iterdir()],
             "contract",
