@@ -4,7 +4,7 @@ Rules:
 
 * A node that would be insecure does not start; the reasons say who must do what.
 * It starts only with keys that open, databases at the right version, and a roster in which its agency stands under
-  exactly these keys.
+  exactly these keys; and with no older roster than it has used before.
 * Keys in the key store that no referral needs are swept before anything is received.
 * Whatever was opened is closed, also when starting fails half-way.
 * The web framework is not loaded here: the courier and the commands have no use for it.
@@ -41,8 +41,10 @@ from exchange.storage.errors import StorageError, StorageUnavailableError
 from exchange.storage.key_store import KeyStore
 from exchange.storage.node_keyring import NodeKeyring
 from exchange.storage.referrals import load_referrals
+from exchange.storage.used_roster import UsedRoster, used_roster, used_roster_of
 from exchange.storage.versions import History, ensure_current
 from exchange.telemetry import Telemetry, configure_logging, start_telemetry
+from exchange.use_cases.maintain import remember_used_roster
 from exchange.use_cases.node import Node
 from exchange.use_cases.own_epochs import publish_own_epochs
 
@@ -113,6 +115,11 @@ async def open_node(
         node.fetch_peer_keys = fetch
         node.ask_consent_status = ask
         try:
+            used = await database.read(used_roster)
+            # Another process of this node may have taken a newer one since this one read the file.
+            await world.refresh()
+            _refuse_older(world.current().roster, used)
+            await remember_used_roster(node)
             await _sweep(node)
             await publish_own_epochs(node)
         except StorageUnavailableError as error:
@@ -136,6 +143,11 @@ def check_start(settings: Settings) -> bool:
     _statements(settings)
     for url, history in ((settings.database_url, History.MAIN), (settings.key_database_url, History.KEYS)):
         _check_version(url.get_secret_value(), history)
+    try:
+        used = used_roster_of(settings.database_url.get_secret_value())
+    except StorageError as error:
+        raise _refused_by("main database", error) from None
+    _refuse_older(roster, used)
     return keys.agency is not None
 
 
@@ -205,6 +217,15 @@ def _refuse_insecure(settings: Settings, roster: RosterSnapshot) -> None:
     problems = insecurities(settings, roster_is_synthetic=roster.synthetic)
     if problems:
         raise StartRefusedError(*(problem.sentence for problem in problems))
+
+
+def _refuse_older(roster: RosterSnapshot, used: UsedRoster | None) -> None:
+    """With it a member that was suspended, or a stolen key that was replaced, would count again."""
+    if used is not None and not used.permits(roster.version, roster.digest):
+        raise StartRefusedError(
+            f"The operator must install the federation's newest roster: this node has used version {used.version} "
+            f"before; this is an older one, or another one of that version. The office that keeps the roster has it."
+        )
 
 
 async def _database(stack: AsyncExitStack, url: str, history: History) -> Database:

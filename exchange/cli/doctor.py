@@ -50,7 +50,7 @@ def doctor(
 def examine(settings: Settings, passphrase: str, *, offline: bool) -> list[Finding]:
     """Every finding, in the order in which a person would repair."""
     from exchange.cli.examining_clients import look_at_clients
-    from exchange.cli.examining_databases import look_at_databases
+    from exchange.cli.examining_databases import look_at_databases, look_at_used_roster
 
     federation = read_federation(settings)
     findings = [
@@ -64,6 +64,7 @@ def examine(settings: Settings, passphrase: str, *, offline: bool) -> list[Findi
     if isinstance(federation, Finding):
         return [*findings, federation]
     findings += look_at_roster(settings, federation)
+    findings += look_at_used_roster(settings, federation.roster)
     findings += look_at_clients(settings, federation.roster.members, federation.own.agency)
     findings += look_at_contracts(settings, federation, datetime.fromtimestamp(time.time(), UTC))
     if not offline:

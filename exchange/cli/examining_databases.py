@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from exchange.cli.examination import Finding, bad, ok
+from exchange.roster import RosterSnapshot
 from exchange.settings import Settings
 from exchange.storage.engine import DatabaseURLError
 from exchange.storage.errors import (
@@ -24,6 +25,7 @@ from exchange.storage.errors import (
     StorageFullError,
     StorageReadOnlyError,
 )
+from exchange.storage.used_roster import used_roster_of
 from exchange.storage.versions import History, ensure_current
 
 _SETTING: Final[Mapping[History, str]] = {
@@ -60,3 +62,19 @@ def look_at_databases(settings: Settings) -> Iterator[Finding]:
             yield bad("databases", f"{history}: {refused}", advice.format(setting=_SETTING[history]))
         else:
             yield ok("databases", f"{history}: reachable, tables current")
+
+
+def look_at_used_roster(settings: Settings, roster: RosterSnapshot) -> Iterator[Finding]:
+    """Whether this node has used a newer roster than the one that lies here."""
+    url = settings.database_url.get_secret_value()
+    try:
+        ensure_current(url, History.MAIN)
+        used = used_roster_of(url)
+    except StorageError:
+        return  # `look_at_databases` says what is wrong
+    if used is not None and not used.permits(roster.version, roster.digest):
+        yield bad(
+            "roster",
+            f"This node has used version {used.version} before; this is an older one, or another one of that version.",
+            "Install the federation's newest roster: the office that keeps it has it. The node does not start without.",
+        )

@@ -34,12 +34,18 @@ READY_PATH: Final = "/health/ready"
 WEEKS_ENOUGH_MS: Final = 4 * LIMITS.epoch_ms
 """Five are published ahead. With fewer an agency that sleeps soon cannot be written to."""
 _LOOK: Final = "Look at the lines about databases above, and at the node's log."
+_OTHER_KEY: Final = (
+    "Peers refuse this node. Start it again with the key file whose keys the roster lists; or hand in the card "
+    "(`exchange roster card`), so that the roster lists these."
+)
 _LACKS: Final[Mapping[str, str]] = {
     "full": "Make room on its disk. The node goes on by itself; what others send waits with them.",
     "read-only": "Let the node write there: it may be a standby, or a file of another user.",
     "empty": "Restore it from its backup (docs/running-a-node.md, After a lost disk). The node goes on by itself.",
     "busy": "Look for what holds it. The node goes on by itself.",
     "not-a-member": "Ask the office that keeps the roster: it does not list this agency.",
+    "other-node-key": _OTHER_KEY,
+    "other-agency-key": _OTHER_KEY,
     "missing": "Look at the clock and at the node's log; then start the node again.",
 }
 """Words of `/health/ready`, and what to do."""

@@ -3,6 +3,7 @@
 Rules:
 
 * A file that does not parse changes nothing: the node goes on with what it knew, loudly.
+* A file that cannot be read takes nothing away that it has given, is read again at every look, and is told once.
 * A roster with a lower version than the one in use, or another one with the same version, is not used.
 * A contract is used only if it is valid today, if every claim of its analysis holds, and, outside sandbox and demo, if
   it is no draft. What is not used does not exist: nothing may be sent under it.
@@ -31,8 +32,8 @@ from exchange.use_cases.node import World
 LOOK_AGAIN_S: Final = 1.0
 _SUFFIX: Final = ".yaml"
 
-Seen = tuple[date, tuple[tuple[str, int, int], ...]]
-"""The day, and of each file name, time and size."""
+Seen = tuple[date, tuple[tuple[str, int, int, int], ...]]
+"""The day, and of each file name, times and size: who lets the node read a file changes only when it was changed."""
 
 
 def today() -> date:
@@ -67,6 +68,12 @@ class WorldFiles:
         self._drafts = drafts
         self._day = day
         self._judged: dict[bytes, Contract | None] = {}
+        self._last_read: dict[str, bytes] = {}
+        """Of each contract that lies there what was last read."""
+        self._unread = False
+        """Whether something there could not be read."""
+        self._told: set[tuple[str, str | None]] = set()
+        """What was said since something there was another."""
         self._looked_at = time.monotonic()
         self._seen = self._look()
         self._world = World(parse_roster(paths.roster.read_bytes()), self._contracts())
@@ -82,49 +89,85 @@ class WorldFiles:
         self.look_again()
 
     def look_again(self) -> None:
-        """Read what changed."""
+        """Read what changed, and what could not be read."""
         self._looked_at = time.monotonic()
         seen = self._look()
-        if seen == self._seen:
+        if seen == self._seen and not self._unread:
             return
-        self._seen = seen
-        try:
-            roster = parse_roster(self._paths.roster.read_bytes())
-        except (RosterInvalidError, OSError):
-            get_logger().error("roster-unusable")
-            roster = self._world.roster
-        if not _may_follow(self._world.roster, roster):
-            get_logger().error("roster-went-back")
-            roster = self._world.roster
-        self._world = World(roster, self._contracts())
+        if seen != self._seen:
+            self._told.clear()
+        self._seen, self._unread = seen, False
+        roster, contracts = self._roster(), self._contracts()
+        if roster is not self._world.roster or contracts.keys() != self._world.contracts.keys():
+            self._world = World(roster, contracts)
 
     def _look(self) -> Seen:
         found = []
-        for path in (self._paths.roster, *sorted(self._paths.contracts.glob(f"*{_SUFFIX}"))):
+        for path in (self._paths.roster, *self._contract_paths()):
             try:
                 status = path.stat()
             except OSError:
                 continue
-            found.append((path.name, status.st_mtime_ns, status.st_size))
+            found.append((path.name, status.st_mtime_ns, status.st_ctime_ns, status.st_size))
         return self._day(), tuple(found)
+
+    def _contract_paths(self) -> list[Path]:
+        """What lies there; where the folder cannot be read, what lay there before."""
+        folder = self._paths.contracts
+        try:
+            return sorted(path for path in folder.iterdir() if path.name.endswith(_SUFFIX))
+        except FileNotFoundError:
+            return []
+        except OSError:
+            self._unread = True
+            self._tell("contract-unusable", "contract-unreadable")
+            return [folder / name for name in self._last_read]
+
+    def _roster(self) -> RosterSnapshot:
+        known = self._world.roster
+        try:
+            data = self._paths.roster.read_bytes()
+            roster = known if data == known.source else parse_roster(data)
+        except (RosterInvalidError, OSError):
+            self._unread = True  # one that is half written is whole in a moment
+            self._tell("roster-unusable")
+            return known
+        if not _may_follow(known, roster):
+            self._tell("roster-went-back")
+            return known
+        return roster
 
     def _contracts(self) -> MappingProxyType[str, Contract]:
         usable: dict[str, Contract] = {}
         day, _ = self._seen
-        for path in sorted(self._paths.contracts.glob(f"*{_SUFFIX}")):
-            try:
-                data = path.read_bytes()
-            except OSError:
-                continue
+        self._last_read = {path.name: data for path in self._contract_paths() if (data := self._read(path)) is not None}
+        for data in self._last_read.values():
             if data not in self._judged:
                 # Reading and proving takes half a second; the same bytes are judged once, whatever day it is.
                 self._judged[data] = self._judge(data)
             contract = self._judged[data]
             if contract is not None and contract.valid_until < day:
-                get_logger().error("contract-unusable", code="contract-expired")
+                self._tell("contract-unusable", "contract-expired")
             elif contract is not None:
                 usable[contract.digest] = contract
         return MappingProxyType(usable)
+
+    def _read(self, path: Path) -> bytes | None:
+        """A contract; where it cannot be read, as it was read before."""
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError:
+            self._unread = True
+            self._tell("contract-unusable", "contract-unreadable")
+            return self._last_read.get(path.name)
+
+    def _tell(self, event: str, code: str | None = None) -> None:
+        """Once, as long as everything there stays as it is."""
+        if (event, code) not in self._told:
+            self._told.add((event, code))
+            get_logger().error(event, **({"code": code} if code is not None else {}))
 
     def _judge(self, data: bytes) -> Contract | None:
         """The contract, if it may be used on any day."""

@@ -402,6 +402,15 @@ class EpochRevocationRow(SQLModel, table=True):
     statement: bytes = Field(sa_type=LargeBinary)
 
 
+class UsedRosterRow(SQLModel, table=True):
+    """The newest roster that a process of this node has used: one row."""
+
+    __tablename__ = "used_roster"
+    one: int = Field(default=1, primary_key=True)
+    version: int = Field(sa_type=BigInteger)
+    digest: str
+
+
 class AuditRow(SQLModel, table=True):
     """What was done, by which actor, on what; append only, ids and codes only."""
 
@@ -452,4 +461,5 @@ PEER_EPOCH: Final = METADATA.tables["peer_epoch"]
 PEER_CARD: Final = METADATA.tables["peer_card"]
 OWN_EPOCH: Final = METADATA.tables["own_epoch"]
 EPOCH_REVOCATION: Final = METADATA.tables["epoch_revocation"]
+USED_ROSTER: Final = METADATA.tables["used_roster"]
 AUDIT: Final = METADATA.tables["audit"]

@@ -12,7 +12,7 @@ from exchange.envelope.epochs import EpochRevocation, EpochStatement
 from exchange.envelope.header import SUITE
 from exchange.envelope.statements import parse_statement
 from exchange.envelope.wire import to_base64url
-from exchange.roster import Status, UnknownMemberError
+from exchange.roster import Member, Status, UnknownMemberError
 from exchange.schemas.federation import RosterMirror
 from exchange.schemas.node import (
     MOST_REVOCATIONS,
@@ -149,7 +149,7 @@ async def roster_mirror(node: Node) -> RosterMirror:
 
 
 async def readiness(node: Node) -> Health:
-    """Whether the node can do its work: both databases take writes, it is a member, it has a key of this week.
+    """Whether the node can do its work: both databases take writes, it is a member under its keys, it has a weekly one.
 
     A node whose keys live elsewhere is ready without that key, and says that it is missing.
     """
@@ -161,7 +161,7 @@ async def readiness(node: Node) -> Health:
     if checks["key-store"] == "ok":
         checks["key-store"] = await _word(node.key_store.epoch_key_ids())
     me = node.world().roster.members.get(node.agency)
-    checks["roster"] = "ok" if me is not None else "not-a-member"
+    checks["roster"] = _listed(node, me)
     if checks["database"] == "ok":
         at = node.clock()
         stored = await node.database.read(own_epochs)
@@ -171,6 +171,17 @@ async def readiness(node: Node) -> Health:
     mended_here = node.keyring is not None
     ready = all(value == "ok" for name, value in checks.items() if mended_here or name != "epoch-key")
     return Health(status="ready" if ready else "not-ready", checks=checks)
+
+
+def _listed(node: Node, me: Member | None) -> str:
+    """Whether peers believe this process: they do only under the keys that the roster lists."""
+    if me is None:
+        return "not-a-member"
+    if me.node_key != node.node_key.public:
+        return "other-node-key"
+    if node.keyring is not None and me.agency_key != node.keyring.agency_key.public:
+        return "other-agency-key"
+    return "ok"
 
 
 async def _word(look: Awaitable[object]) -> str:

@@ -19,6 +19,7 @@ from exchange.storage.database import Connection
 from exchange.storage.epochs import forget_own_epochs, forget_peer_epochs, forget_revocations
 from exchange.storage.inbox import forget_answers, forget_items
 from exchange.storage.referrals import ReferralRecord, StaleReferralError
+from exchange.storage.used_roster import UsedRoster, remember_roster, used_roster
 from exchange.use_cases.change_referral import change_by_id, change_referral
 from exchange.use_cases.destroy import destroy_due
 from exchange.use_cases.node import Node
@@ -47,6 +48,8 @@ async def maintain(node: Node) -> None:
         await _forget(node)
     with failures.kept("epochs"):
         await publish_own_epochs(node)
+    with failures.kept("roster"):
+        await remember_used_roster(node)
     failures.raise_kept()
 
 
@@ -65,6 +68,19 @@ async def destroy_ended(node: Node) -> None:
     with failures.kept("keys"):
         await node.key_store.finish()
     failures.raise_kept()
+
+
+async def remember_used_roster(node: Node) -> None:
+    """A roster that counts here goes on counting after the next start, unless a newer one does."""
+    roster = node.world().roster
+    using = UsedRoster(roster.version, roster.digest)
+
+    def commit(conn: Connection) -> None:
+        remember_roster(conn, using)
+
+    used = await node.database.read(used_roster)
+    if used is None or used.version < using.version:
+        await node.database.write(commit)
 
 
 async def _mark(node: Node, what: str) -> None:

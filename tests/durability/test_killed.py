@@ -167,6 +167,7 @@ ELSEWHERE: Final = {
     "deliver.give_back.<lambda>",  # without anything delivered; the lease ends by itself
     "maintain._forget.drop",  # deletes what has ended; repeated every five seconds
     "own_epochs.publish_own_epochs.commit",  # tests/federation/test_epoch_keys.py
+    "maintain.remember_used_roster.commit",  # tests/federation/test_an_older_roster.py; repeated every five seconds
     "key_store.KeyStore.put_epochs.<lambda>",  # the same
     "engine.check_writable",  # `/health/ready` asks whether it could write, and changes nothing
     "deliver.renew.<lambda>",  # the lease of a batch that takes long; one that is not kept ends by itself

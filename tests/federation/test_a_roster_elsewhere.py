@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -99,3 +100,24 @@ async def test_a_contract_that_is_adopted_meanwhile_counts_and_one_that_is_taken
     assert refused.value.code == "no-contract"
     path.write_bytes(data)
     assert (await vault.preview(request)).allowed
+
+
+async def test_a_contract_that_cannot_be_read_once_counts_again_at_the_next_act(
+    blind: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vault, request = await _asked(Office.of(blind[HELPLINE]))
+    (path,) = (blind[HELPLINE].agency_home / "contracts").glob("*.yaml")
+    path.write_bytes(path.read_bytes())
+    read = Path.read_bytes
+
+    def not_the_contract(asked: Path) -> bytes:
+        if asked == path:
+            raise OSError(errno.EIO, "not now")
+        return read(asked)
+
+    with monkeypatch.context() as failing:
+        failing.setattr(Path, "read_bytes", not_the_contract)
+        with pytest.raises(VaultError) as refused:
+            await vault.seal(request)
+        assert refused.value.code == "no-contract"
+    assert (await vault.seal(request)).created.id

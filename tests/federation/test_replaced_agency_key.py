@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import httpx2
+import pytest
 from pydantic import SecretStr
 from support.federation import Federation, TestNode, federation
 from support.founded import PASSPHRASE
@@ -17,9 +18,9 @@ from support.networks import OverTransport
 from exchange.api.api import build_api
 from exchange.api.serving import attach
 from exchange.cli.founding import KEYS_NAME
-from exchange.demo.federation import HELPLINE, SHELTER
+from exchange.demo.federation import HELPLINE, SHELTER, AgencyPlan
 from exchange.envelope.key_file import FLOOR, open_keys, read_key_file, seal_keys
-from exchange.envelope.keys import KEY_BYTES, NONCE_BYTES, AgencyKey
+from exchange.envelope.keys import KEY_BYTES, NONCE_BYTES, AgencyKey, NodeKey
 from exchange.federation.peers import fetch_peer_keys, verified_revocations, verified_statements
 from exchange.roster import Member
 from exchange.settings import Environment, load_settings
@@ -119,4 +120,25 @@ async def test_a_node_that_runs_with_the_old_key_says_and_publishes_nothing(tmp_
         assert await node.database.read(own_epochs) == before
         card = await node_card(node, revocations=True)
         assert (card.epochs, card.revocations) == ((), ())
-        assert (await readiness(node)).checks["epoch-key"] == "missing"
+        health = await readiness(node)
+        assert (health.status, health.checks["roster"]) == ("not-ready", "other-agency-key")
+        assert health.checks["epoch-key"] == "missing"
+
+
+@pytest.mark.parametrize("blind", [(), (SHELTER,)], ids=["keys here", "keys elsewhere"])
+async def test_a_node_whose_node_key_is_not_the_listed_one_is_not_ready(
+    tmp_path: Path, blind: tuple[AgencyPlan, ...]
+) -> None:
+    """No peer lets it in, whatever it says of itself."""
+    other = NodeKey(secrets.token_bytes(KEY_BYTES))
+    async with federation(tmp_path, (HELPLINE, SHELTER), blind=blind) as pair:
+        node = pair[SHELTER].node
+        assert (await readiness(node)).status == "ready"
+        await pair.new_roster(
+            member=lambda member: (
+                member.model_copy(update={"node_key": other.public}) if member.agency == SHELTER.agency else member
+            )
+        )
+        health = await readiness(node)
+        assert (health.status, health.checks["roster"]) == ("not-ready", "other-node-key")
+        assert (await readiness(pair[HELPLINE].node)).status == "ready"

@@ -73,6 +73,13 @@ def _keys_of_another(home: Path) -> Variables:
     return {}
 
 
+def _older_roster(home: Path) -> Variables:
+    """The node has used a newer one."""
+    with closing(sqlite3.connect(home / "node.db")) as database, database:
+        database.execute("INSERT OR REPLACE INTO used_roster (one, version, digest) VALUES (1, 9, 'd')")
+    return {}
+
+
 def _no_roster(home: Path) -> Variables:
     (home / "roster.json").unlink()
     return {}
@@ -109,6 +116,7 @@ CASES = [
     pytest.param(_open_home, "chmod 700", id="home that others can enter"),
     pytest.param(_no_key_file, "exchange init", id="no key file"),
     pytest.param(_keys_of_another, "exchange roster card", id="roster without this node's key"),
+    pytest.param(_older_roster, "newest roster", id="older roster than before"),
     pytest.param(_no_roster, "roster", id="no roster"),
     pytest.param(_bad_roster, "roster", id="roster that is none"),
     pytest.param(_settings(**PRODUCTION), "roster", id="production with a synthetic roster"),

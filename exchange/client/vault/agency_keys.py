@@ -7,6 +7,7 @@ Rules:
 * `contracts/` holds the contracts this agency has adopted, by digest. What a contract promises was proven at adoption.
 * Roster and contracts are read again once their files are others: a program that runs for months believes what the
   federation says now. Where the new roster cannot be used nothing is sealed and nothing opened until one is there.
+  A contract that cannot be read permits nothing at this act, and is read again at the next one.
 * The folder is for its owner only, and is left out of backups but for `agency.keys`.
 """
 
@@ -16,7 +17,7 @@ import contextlib
 import hashlib
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -46,10 +47,10 @@ def clock() -> int:
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """Where roster and contracts lie, and what lay there when they were read: name, time and size of each."""
+    """Where roster and contracts lie, and what lay there when they were read: name, times and size of each."""
 
     folder: Path
-    seen: tuple[tuple[str, int, int], ...]
+    seen: tuple[tuple[str, int, int, int], ...]
 
     @classmethod
     def look(cls, folder: Path) -> Self:
@@ -58,8 +59,12 @@ class Files:
         for path in (folder / ROSTER_NAME, *_contract_paths(folder)):
             with contextlib.suppress(OSError):
                 status = path.stat()
-                found.append((path.name, status.st_mtime_ns, status.st_size))
+                found.append((path.name, status.st_mtime_ns, status.st_ctime_ns, status.st_size))
         return cls(folder, tuple(found))
+
+    def without(self, unread: Collection[str]) -> Self:
+        """As if these files had not lain there: at the next look they are new."""
+        return replace(self, seen=tuple(file for file in self.seen if file[0] not in unread))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +89,7 @@ class Identity:
         """
         if self.files is None or (files := Files.look(self.files.folder)) == self.files:
             return self
-        me, roster, contracts = _believed(files.folder, self.key, self.store, self.contracts)
+        me, roster, contracts, files = _believed(files, self.key, self.store, self.contracts)
         return replace(self, me=me, roster=roster, contracts=contracts, files=files)
 
     def member(self, agency: str) -> Member:
@@ -136,7 +141,7 @@ def open_agency_folder(folder: Path, passphrase: str) -> Identity:
     # Looked at before they are read: what changes meanwhile is read again.
     files = Files.look(folder)
     try:
-        me, roster, contracts = _believed(folder, keys.agency, store, {})
+        me, roster, contracts, files = _believed(files, keys.agency, store, {})
     except VaultError:
         store.close()
         raise
@@ -144,33 +149,43 @@ def open_agency_folder(folder: Path, passphrase: str) -> Identity:
 
 
 def _believed(
-    folder: Path, key: AgencyKey, store: AgencyKeyStore, known: Mapping[str, Contract]
-) -> tuple[Member, RosterSnapshot, Mapping[str, Contract]]:
-    """Who this agency is in the roster, the roster, and the contracts by digest: what is known is not parsed again."""
+    files: Files, key: AgencyKey, store: AgencyKeyStore, known: Mapping[str, Contract]
+) -> tuple[Member, RosterSnapshot, Mapping[str, Contract], Files]:
+    """Who this agency is in the roster, the roster, the contracts by digest, and of which files that is what they say.
+
+    What is known is not parsed again.
+    """
+    path = files.folder / ROSTER_NAME
     try:
-        roster = parse_roster((folder / ROSTER_NAME).read_bytes())
+        roster = parse_roster(path.read_bytes())
     except (OSError, RosterInvalidError):
-        raise VaultError("no-roster", f"Install the federation's roster at {folder / ROSTER_NAME}.") from None
+        raise VaultError("no-roster", f"Install the federation's roster at {path}.") from None
     me = next((member for member in roster.members.values() if member.agency_key == key.public), None)
     if me is None:
         raise VaultError("not-a-member", "No member of the roster has this agency key. Hand in your card.")
     store.pin_roster(roster.version, roster.digest)
-    return me, roster, _contracts(folder, known)
+    contracts, unread = _contracts(files.folder, known)
+    return me, roster, contracts, files.without(unread)
 
 
 def _contract_paths(folder: Path) -> list[Path]:
     return sorted((folder / CONTRACTS_NAME).glob("*.yaml"))
 
 
-def _contracts(folder: Path, known: Mapping[str, Contract]) -> Mapping[str, Contract]:
+def _contracts(folder: Path, known: Mapping[str, Contract]) -> tuple[Mapping[str, Contract], Collection[str]]:
+    """Contracts by digest, and the names of the files that could not be read."""
     found: dict[str, Contract] = {}
+    unread = set()
     for path in _contract_paths(folder):
         try:
             data = path.read_bytes()
             # On that day none has ended. What came under one is opened after its end as well; whether it holds is asked
             # of every act by itself, by the time of the act.
             contract = known.get(hashlib.sha256(data).hexdigest()) or load_contract(data, on=date.min)
-        except (OSError, ContractInvalidError):
+        except OSError:
+            unread.add(path.name)
+            continue
+        except ContractInvalidError:
             continue  # it permits nothing; `exchange contract check` says what is wrong with it
         found[contract.digest] = contract
-    return MappingProxyType(found)
+    return MappingProxyType(found), unread

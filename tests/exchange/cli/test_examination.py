@@ -86,6 +86,11 @@ def _other_roster_key(made: Made) -> None:
     (made.home / "roster.json").write_text(json.dumps(roster))
 
 
+def _older_roster_than_was_used(made: Made) -> None:
+    with closing(sqlite3.connect(made.home / "node.db")) as database, database:
+        database.execute("INSERT INTO used_roster (one, version, digest) VALUES (1, 9, 'd')")
+
+
 def _a_statement_that_is_none(made: Made) -> None:
     (made.home / "statements").mkdir()
     (made.home / "statements" / "x.toml").write_text("id = ")
@@ -113,6 +118,7 @@ def _suspend(made: Made) -> None:
         pytest.param(lambda made: (made.home / "node.db").unlink(), "databases", "lost disk", id="no database"),
         pytest.param(_other_roster_key, "keys", "at once", id="another key in the roster"),
         pytest.param(_suspend, "roster", "office", id="suspended"),
+        pytest.param(_older_roster_than_was_used, "roster", "newest", id="an older roster than before"),
         pytest.param(
             lambda made: [path.unlink() for path in (made.home / "contracts").iterdir()],
             "contract",
@@ -323,6 +329,8 @@ async def test_peers_that_are_not_well(made: Made, body: Callable[[Made], object
         pytest.param({"database": "full", "roster": "ok"}, "database is full", "Make room", id="full"),
         pytest.param({"key-store": "unavailable"}, "key-store is unavailable", "log", id="gone"),
         pytest.param({"roster": "not-a-member"}, "roster is not-a-member", "office", id="not listed"),
+        pytest.param({"roster": "other-node-key"}, "roster is other-node-key", "key file", id="other node key"),
+        pytest.param({"roster": "other-agency-key"}, "roster is other-agency-key", "card", id="other agency key"),
         pytest.param({}, "not ready.", "log", id="no word"),
     ],
 )

@@ -1,9 +1,13 @@
-"""The roster and the contracts of a folder: what depends on the date is asked by the date of the moment."""
+"""The roster and the contracts of a folder: what depends on the date, and what cannot be read, is looked at again."""
 
 from __future__ import annotations
 
+import errno
+import time
+from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from structlog.testing import CapturingLogger
@@ -13,6 +17,7 @@ from contracts.loader import load_contract
 from exchange.federation import world_files
 from exchange.federation.world_files import WorldFiles, WorldPaths
 from exchange.roster import roster_bytes
+from exchange.use_cases.node import World
 
 LAST_DAY = date(2027, 12, 31)
 AFTER = LAST_DAY + timedelta(days=1)
@@ -72,3 +77,139 @@ def test_a_contract_ends_while_the_node_runs(paths: WorldPaths, monkeypatch: pyt
     assert files.current().contracts == {}
     assert files.current().roster.digest == known.roster.digest
     assert [call.kwargs for call in log.calls] == [{"code": "contract-expired"}]
+
+
+NEWER = roster_bytes(version=2, synthetic=True, members=())
+WAYS_NOT_TO_READ = [errno.EACCES, errno.EIO, errno.EMFILE]
+
+
+@pytest.fixture
+def unreadable(monkeypatch: pytest.MonkeyPatch) -> dict[Path, int]:
+    """Files and folders that cannot be read now, each with the number of the error."""
+    found: dict[Path, int] = {}
+
+    def refusing(real: Callable[[Path], Any]) -> Callable[[Path], Any]:
+        def read(path: Path) -> Any:
+            if path in found:
+                raise OSError(found[path], "not now")
+            return real(path)
+
+        return read
+
+    monkeypatch.setattr(Path, "read_bytes", refusing(Path.read_bytes))
+    monkeypatch.setattr(Path, "iterdir", refusing(Path.iterdir))
+    return found
+
+
+@pytest.fixture
+def log(monkeypatch: pytest.MonkeyPatch) -> CapturingLogger:
+    """What is said."""
+    lines = CapturingLogger()
+    monkeypatch.setattr(world_files, "get_logger", lambda: lines)
+    return lines
+
+
+def said(log: CapturingLogger) -> list[str]:
+    """Each line by its code, or else by its event."""
+    return [call.kwargs.get("code", call.args[0]) for call in log.calls]
+
+
+def looked(files: WorldFiles, times: int = 3) -> World:
+    """The world after so many looks at which nothing there is another."""
+    for _ in range(times):
+        files.look_again()
+    return files.current()
+
+
+@pytest.mark.parametrize("number", WAYS_NOT_TO_READ)
+def test_a_roster_that_could_not_be_read_is_read_again(
+    paths: WorldPaths, unreadable: dict[Path, int], log: CapturingLogger, number: int
+) -> None:
+    files = WorldFiles(paths, drafts=True, day=Day())
+    paths.roster.write_bytes(NEWER)
+    unreadable[paths.roster] = number
+    known = files.current()
+    assert looked(files) is known
+    assert said(log) == ["roster-unusable"]
+    unreadable.clear()
+    assert looked(files, 1).roster.version == 2
+    assert said(log) == ["roster-unusable"]
+
+
+def test_a_half_written_roster_is_read_again_though_its_time_and_size_are_those_of_the_whole(
+    paths: WorldPaths, monkeypatch: pytest.MonkeyPatch, log: CapturingLogger
+) -> None:
+    files = WorldFiles(paths, drafts=True, day=Day())
+    paths.roster.write_bytes(NEWER)
+    with monkeypatch.context() as half:
+        half.setattr(Path, "read_bytes", lambda _: NEWER[:20] + bytes(len(NEWER) - 20))
+        assert looked(files).roster.version == 1
+    assert looked(files, 1).roster.version == 2
+    assert said(log)[0] == "roster-unusable"
+
+
+def test_a_roster_that_stays_broken_is_refused_and_told_once(paths: WorldPaths, log: CapturingLogger) -> None:
+    files = WorldFiles(paths, drafts=True, day=Day())
+    for damage in (b"{", b""):
+        paths.roster.write_bytes(damage)
+        assert looked(files).roster.version == 1
+    assert said(log) == ["roster-unusable", "roster-unusable"]  # another damage is said by itself
+    paths.roster.write_bytes(NEWER)
+    assert looked(files, 1).roster.version == 2
+
+
+@pytest.mark.parametrize("number", WAYS_NOT_TO_READ)
+def test_a_contract_that_cannot_be_read_any_more_goes_on_being_used(
+    paths: WorldPaths, unreadable: dict[Path, int], log: CapturingLogger, number: int
+) -> None:
+    files = WorldFiles(paths, drafts=True, day=Day())
+    known, path = files.current(), paths.contracts / "small.yaml"
+    path.write_bytes(small())
+    unreadable[path] = number
+    assert looked(files) is known
+    assert said(log) == ["contract-unreadable"]
+    path.unlink()
+    assert looked(files, 1).contracts == {}
+
+
+def test_a_contract_that_could_not_be_read_at_the_start_is_used_once_it_can(
+    paths: WorldPaths, unreadable: dict[Path, int], log: CapturingLogger
+) -> None:
+    unreadable[paths.contracts / "small.yaml"] = errno.EACCES
+    files = WorldFiles(paths, drafts=True, day=Day())
+    assert looked(files).contracts == {}
+    assert said(log) == ["contract-unreadable"]
+    unreadable.clear()
+    assert len(looked(files, 1).contracts) == 1
+
+
+def test_a_contract_that_cannot_be_read_is_not_used_beyond_its_end(
+    paths: WorldPaths, unreadable: dict[Path, int]
+) -> None:
+    day = Day()
+    files = WorldFiles(paths, drafts=True, day=day)
+    unreadable[paths.contracts / "small.yaml"] = errno.EIO
+    day.now = AFTER
+    assert looked(files, 1).contracts == {}
+
+
+def test_where_the_folder_cannot_be_read_its_contracts_go_on_being_used(
+    paths: WorldPaths, unreadable: dict[Path, int], log: CapturingLogger
+) -> None:
+    files = WorldFiles(paths, drafts=True, day=Day())
+    known = files.current()
+    unreadable[paths.contracts] = errno.EMFILE
+    assert looked(files) is known
+    assert said(log) == ["contract-unreadable"]
+    unreadable.clear()
+    (paths.contracts / "small.yaml").unlink()
+    assert looked(files, 1).contracts == {}
+
+
+def test_who_may_read_a_file_is_looked_at_too(paths: WorldPaths) -> None:
+    """As chmod and chown say it: the time of its content stays."""
+    files = WorldFiles(paths, drafts=True, day=Day())
+    before = files._look()
+    time.sleep(0.02)  # the clock of a file system goes by a few milliseconds
+    paths.roster.chmod(0o640)
+    assert files._look() != before

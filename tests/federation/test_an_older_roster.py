@@ -1,0 +1,102 @@
+"""A node that is started again uses no older roster than before: who was suspended stays out, and a stolen key too."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+from support.federation import Federation, federation
+from support.founded import PASSPHRASE
+
+from exchange.demo.federation import HELPLINE, SHELTER
+from exchange.roster import Member, Status, parse_roster, roster_bytes
+from exchange.settings import Environment, Settings, load_settings
+from exchange.startup import StartRefusedError, check_start, open_node
+from exchange.storage.used_roster import used_roster
+from exchange.use_cases.maintain import maintain
+
+
+@pytest.fixture
+async def pair(tmp_path: Path) -> AsyncIterator[Federation]:
+    """Two nodes, of which the helpline's is started again."""
+    async with federation(tmp_path, (HELPLINE, SHELTER)) as together:
+        yield together
+
+
+def settings(pair: Federation) -> Settings:
+    """The helpline's, as its processes have them."""
+    one = pair[HELPLINE]
+    return load_settings(
+        home=one.home,
+        public_url=f"http://127.0.0.1:{one.port}",
+        environment=Environment.DEMO,
+        passphrase=SecretStr(PASSPHRASE),
+        database_url=SecretStr(f"sqlite:///{pair.folder / HELPLINE.agency}-main.db"),
+        key_database_url=SecretStr(f"sqlite:///{pair.folder / HELPLINE.agency}-keys.db"),
+    )
+
+
+def suspended(member: Member) -> Member:
+    return member.model_copy(update={"status": Status.SUSPENDED}) if member.agency == SHELTER.agency else member
+
+
+async def starts(pair: Federation) -> int:
+    """The helpline's node is started; with which version."""
+    check_start(settings(pair))
+    async with open_node(settings(pair)) as node:
+        return node.world().roster.version
+
+
+async def refused(pair: Federation) -> None:
+    """Neither the command nor a process starts, and both say who must do what."""
+    with pytest.raises(StartRefusedError, match=r"operator must install the federation's newest roster") as by_command:
+        check_start(settings(pair))
+    with pytest.raises(StartRefusedError, match=r"operator must install the federation's newest roster"):
+        async with open_node(settings(pair)):
+            pass
+    assert not by_command.value.may_pass
+
+
+async def test_an_older_one_than_was_taken_while_running_is_refused_at_the_start(pair: Federation) -> None:
+    path = pair[HELPLINE].home / "roster.json"
+    older = path.read_bytes()
+    await pair.new_roster(member=suspended)
+    await maintain(pair[HELPLINE].node)
+    newer = path.read_bytes()
+    path.write_bytes(older)
+    await refused(pair)
+    path.write_bytes(newer)
+    assert await starts(pair) == 2
+
+
+async def test_an_older_one_than_another_start_has_used_is_refused(pair: Federation) -> None:
+    path = pair[HELPLINE].home / "roster.json"
+    older = path.read_bytes()
+    await pair.new_roster(member=suspended)
+    assert await starts(pair) == 2
+    path.write_bytes(older)
+    await refused(pair)
+
+
+async def test_another_one_of_the_same_version_is_refused(pair: Federation) -> None:
+    path = pair[HELPLINE].home / "roster.json"
+    known = parse_roster(path.read_bytes())
+    members = tuple(suspended(member) for member in known.members.values())
+    path.write_bytes(
+        roster_bytes(version=known.version, synthetic=known.synthetic, members=members, contracts=known.contracts)
+    )
+    await refused(pair)
+
+
+async def test_a_process_that_is_behind_does_not_take_back_what_another_has_used(pair: Federation) -> None:
+    node = pair[HELPLINE].node
+    behind = node.world()
+    await pair.new_roster()
+    await maintain(node)
+    node.world = lambda: behind
+    await maintain(node)
+    used = await node.database.read(used_roster)
+    assert used is not None
+    assert used.version == 2
