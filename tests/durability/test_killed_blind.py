@@ -140,5 +140,6 @@ ELSEWHERE: Final = {
     "peer_cards.note_asked.<lambda>",
     "receive_envelopes._commit.<lambda>",
     "record_consent.record_consent.work.commit",
+    "maintain.remember_used_roster.commit",
     "publish_epochs.take_epochs.commit",  # before the lives; the same statements again change nothing
 }
