@@ -19,11 +19,12 @@ from contracts.vocabulary import Field, Group, WithdrawalForm, fields_of
 from exchange.client import ProblemError
 from exchange.client.vault import AgencyVault, GateRefusedError, Identity, VaultError, referring
 from exchange.client.vault.referring import SealedReferral
-from exchange.demo.federation import HELPLINE, LABOUR_OFFICE, SHELTER
+from exchange.demo.federation import HELPLINE, LABOUR_OFFICE, SHELTER, AgencyPlan
 from exchange.envelope.keys import AgencyKey
 from exchange.limits import HOUR_MS, MINUTE_MS
 from exchange.referral.content import ReferralContent
 from exchange.schemas.inbox import DecisionRequest
+from exchange.schemas.node import PeerKeys
 from exchange.schemas.sealing import EnvelopesAnswer, EnvelopesRequest
 from exchange.use_cases import release_disclosure
 
@@ -363,3 +364,22 @@ async def test_who_she_is_is_no_information_before_the_release(desk: Desk, monke
     with pytest.raises(ProblemError) as refused:
         await desk.office.vault.inform(story.id, name)
     assert refused.value.problem.code == "not-accepted"
+
+
+@pytest.mark.parametrize("named", [LABOUR_OFFICE, SHELTER], ids=["as-itself", "as-the-receiver"])
+async def test_nothing_is_sealed_to_the_key_of_another_member_than_the_receiver(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, named: AgencyPlan
+) -> None:
+    """Its statements are proven, by it: a node that answers about another member would let that one read hers."""
+    consent = await desk.office.client.consents.record(consent_request(SHELTER.agency))
+    others = await desk.office.client.federation.peer_keys(LABOUR_OFFICE.agency)
+    view = others.model_copy(update={"agency": named.agency})
+    assert view.epochs
+
+    async def says(_agency: str) -> PeerKeys:
+        return view
+
+    monkeypatch.setattr(desk.office.client.federation, "peer_keys", says)
+    with pytest.raises(VaultError) as refused:
+        await desk.office.own_vault.seal(referral_request(SHELTER.agency, consent.id))
+    assert refused.value.code == "peer-keys-refused"

@@ -142,7 +142,7 @@ async def peer_epoch(identity: Identity, client: AgencyClient, agency: str) -> E
     if (view.roster_version, view.roster_digest) != (identity.roster.version, identity.roster.digest):
         raise VaultError("roster-differs", "The node has another roster than you. Install the newer on both machines.")
     try:
-        statements = _proven(identity, view.agency, view.epochs)
+        statements = _proven(identity, agency, view.epochs)
         highest = check_not_older(identity.store.peer_seq(agency), statements)
         identity.store.remember_peer_seq(agency, highest)
         # The node may know statements of a key that was changed since: only those that are proven count.
