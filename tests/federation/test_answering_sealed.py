@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,7 @@ from exchange.messages import seal_stop_message
 from exchange.referral.answers import Decision, DecisionContent, Progress, ProgressContent
 from exchange.schemas.federation import WireEnvelope
 from exchange.schemas.inbox import DecisionRequest, ProgressRequest, RecallAnswerRequest
+from exchange.schemas.referrals import ReferralView
 from exchange.schemas.sealing import EnvelopesRequest
 from exchange.stops import Erased, erasure_receipt
 from exchange.storage.tables import IDEMPOTENCY
@@ -215,3 +216,42 @@ async def test_a_word_that_is_repeated_while_its_referral_is_destroyed_leaves_no
     assert gone.value.problem.code == "destroyed"
     kept = await rows(bed.office.node, IDEMPOTENCY, IDEMPOTENCY.c.referral == story.id)
     assert [row["sealed_answer"] for row in kept] == [None]
+
+
+WORDS: dict[str, Callable[[AgencyVault, str], Awaitable[ReferralView]]] = {
+    "decision": lambda vault, referral: vault.decide(referral, DecisionRequest(decision="accepted")),
+    "progress": lambda vault, referral: vault.report_progress(referral, ProgressRequest(state="completed")),
+    "recall": lambda vault, referral: vault.answer_recall(referral, RecallAnswerRequest(agreed=True)),
+    "erasure": lambda vault, referral: vault.attest_erasure(referral),
+}
+
+
+@pytest.mark.parametrize("word", WORDS)
+@pytest.mark.parametrize("about", ["another-woman", "another-member"])
+async def test_an_answer_is_about_the_referral_that_was_meant(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch, word: str, about: str
+) -> None:
+    """Which it is and with whom is the agency's own to say: the node could make it accept, or end, another's."""
+    hers, others = await bed.story(), await bed.story()
+    for story in (hers, others):
+        await bed.vault.decide(story.id, DecisionRequest(decision="accepted"))
+        await bed.vault.report_progress(story.id, ProgressRequest(state="in-service"))
+        await bed.together.travel()
+        await bed.helpline.client.withdrawals.of_referral(story.id, WithdrawalForm.ERASE)
+        if word == "erasure":
+            await bed.together.travel()
+    case = bed.identity.store.case(hers.id)
+    view = await bed.office.client.referrals.read(others.id if about == "another-woman" else hers.id)
+    if about == "another-member":
+        view = view.model_copy(update={"peer": LABOUR_OFFICE.agency})
+
+    async def says(_referral: str) -> ReferralView:
+        return view
+
+    monkeypatch.setattr(bed.office.client.referrals, "read", says)
+    before = await row_counts(bed.office.node.node.database)
+    with pytest.raises(VaultError) as refused:
+        await WORDS[word](AgencyVault(bed.identity, bed.office.client), hers.id)
+    assert refused.value.code == "changed-at-node"
+    assert await row_counts(bed.office.node.node.database) == before
+    assert bed.identity.store.case(hers.id) == case

@@ -25,6 +25,7 @@ from exchange.limits import HOUR_MS, MINUTE_MS
 from exchange.referral.content import ReferralContent
 from exchange.schemas.inbox import DecisionRequest
 from exchange.schemas.node import PeerKeys
+from exchange.schemas.referrals import ReferralView
 from exchange.schemas.sealing import EnvelopesAnswer, EnvelopesRequest
 from exchange.use_cases import release_disclosure
 
@@ -383,3 +384,31 @@ async def test_nothing_is_sealed_to_the_key_of_another_member_than_the_receiver(
     with pytest.raises(VaultError) as refused:
         await desk.office.own_vault.seal(referral_request(SHELTER.agency, consent.id))
     assert refused.value.code == "peer-keys-refused"
+
+
+@pytest.mark.parametrize("about", ["another-woman", "another-member"])
+async def test_what_is_told_later_is_about_the_referral_that_was_meant(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, about: str
+) -> None:
+    """A node that answers about another referral would make one woman's plan another's, in her agency's own hand."""
+    hers, others = await desk.story(), await desk.story()
+    client = desk.office.client
+    view = await client.referrals.read(others.id if about == "another-woman" else hers.id)
+    if about == "another-member":
+        view = view.model_copy(update={"peer": LABOUR_OFFICE.agency})
+    sent: list[EnvelopesRequest] = []
+
+    async def says(_referral: str) -> ReferralView:
+        return view
+
+    async def keeps(request: EnvelopesRequest) -> None:
+        sent.append(request)
+        raise ConnectionError
+
+    monkeypatch.setattr(client.referrals, "read", says)
+    monkeypatch.setattr(client.sealing, "hand_in", keeps)
+    with pytest.raises(VaultError) as refused:
+        await AgencyVault(desk.identity, client).replace_disclosure(
+            hers.id, referral_request(SHELTER.agency, NOBODY).content
+        )
+    assert (refused.value.code, sent) == ("changed-at-node", [])
