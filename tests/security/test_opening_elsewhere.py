@@ -22,6 +22,7 @@ from exchange.client.vault import DoubtfulItemError, RefusedItemError, VaultErro
 from exchange.demo.federation import LABOUR_OFFICE
 from exchange.envelope.kinds import Kind
 from exchange.envelope.statements import ReleaseStatement, parse_statement, sign_statement
+from exchange.schemas.federation import WireEnvelope
 from exchange.schemas.inbox import InboxItem, OpeningRequest, RefusalRequest
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -144,6 +145,41 @@ async def test_the_node_does_not_say_which_plan_is_the_newest(room: Room) -> Non
     with pytest.raises(VaultError) as missing:
         await room.vault.contact_advice(referral)
     assert missing.value.code == "plan-missing"
+
+
+async def test_an_older_plan_is_not_handed_out_as_a_newer_one(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both are hers, from the same sender and of the same kind: only their ids differ."""
+    referral, liar, client = await room.woman(), room.scene.liar, room.office.client
+    await room.disclosed(referral, "survivor")
+    more = {"stage": "disclosure", "groups": ("contact",)}
+    old, new = [
+        await room.arrived(
+            liar.forward(
+                Kind.UPDATE,
+                {"safe_contact": {"who_initiates": who}},
+                referral=referral,
+                number=liar.liar.node.clock() + place,
+                **more,
+            )
+        )
+        for place, who in enumerate(("survivor", "neither"), 1)
+    ]
+    older = await client.inbox.sealed(old.id)
+
+    async def swapped(_item: str) -> WireEnvelope:
+        return older
+
+    with monkeypatch.context() as patched:
+        patched.setattr(client.inbox, "sealed", swapped)
+        with pytest.raises(DoubtfulItemError) as doubtful:
+            await room.vault.open(new)
+    assert (doubtful.value.step, room.identity.store.taken(new.id)) == (3, None)
+    assert (await room.vault.contact_advice(referral)).code == "nobody-initiates"
+    with monkeypatch.context() as patched:
+        patched.setattr(client.inbox, "sealed", swapped)
+        with pytest.raises(VaultError) as changed:
+            await room.vault.open(new)
+    assert changed.value.code == "changed-at-node"
 
 
 async def test_a_forward_is_not_refused_before_its_offer_was_opened(room: Room) -> None:
