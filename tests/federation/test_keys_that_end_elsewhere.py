@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -63,7 +64,8 @@ async def test_what_came_while_a_contract_was_in_force_is_opened_after_its_end(
     contract = next(iter(story.helps.identity.contracts.values()))
     after_days = (contract.ends_at - story.helps.identity.now()).days + 2
     monkeypatch.setattr(agency_keys, "clock", lambda: blind.clock() + after_days * 24 * 3_600_000)
-    late = blind[SHELTER].vault()
+    reopened = blind[SHELTER].vault()
+    late = AgencyVault(replace(reopened._identity, clock=agency_keys.clock), reopened._client)
     opened = await late.open(await story.helps.item(story.id, "offer"))
     assert opened.content is not None
     # Nothing new goes under it, whether the folder was opened late or was open when the contract ended.

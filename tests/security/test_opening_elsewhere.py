@@ -6,6 +6,7 @@ software refuses: the sender is told the step, the node destroys the item, and n
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -15,15 +16,19 @@ import pytest
 import pytest_asyncio
 from support.blind_room import Room, blind_room
 from support.lies import TABLE, Lie
+from support.lying_peer import OFFER_CONTENT
 
+from contracts.canonical_json import canonical
 from contracts.vocabulary import Priority
 from exchange.client import NodeUnreachableError, ProblemError
-from exchange.client.vault import DoubtfulItemError, RefusedItemError, VaultError
+from exchange.client.vault import DoubtfulItemError, Identity, RefusedItemError, VaultError, opening
+from exchange.client.vault.store import Taken
 from exchange.demo.federation import LABOUR_OFFICE
 from exchange.envelope.kinds import Kind
 from exchange.envelope.statements import ReleaseStatement, parse_statement, sign_statement
 from exchange.schemas.federation import WireEnvelope
 from exchange.schemas.inbox import InboxItem, OpeningRequest, RefusalRequest
+from exchange.verification import VerifiedMessage
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 INSIDE = [lie for lie in TABLE if lie.refusal.step >= 13]
@@ -147,6 +152,21 @@ async def test_the_node_does_not_say_which_plan_is_the_newest(room: Room) -> Non
     assert missing.value.code == "plan-missing"
 
 
+async def test_what_comes_later_without_a_plan_leaves_the_plan(room: Room) -> None:
+    referral, liar = await room.woman(), room.scene.liar
+    await room.disclosed(referral, "survivor")
+    later = liar.forward(
+        Kind.UPDATE,
+        {"preferred_name": "Canary-Baru"},
+        referral=referral,
+        number=liar.liar.node.clock() + 1,
+        stage="disclosure",
+        groups=("name",),
+    )
+    await room.vault.open(await room.arrived(later))
+    assert (await room.vault.contact_advice(referral)).code == "she-initiates"
+
+
 async def test_an_older_plan_is_not_handed_out_as_a_newer_one(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both are hers, from the same sender and of the same kind: only their ids differ."""
     referral, liar, client = await room.woman(), room.scene.liar, room.office.client
@@ -193,6 +213,16 @@ async def test_a_forward_is_not_refused_before_its_offer_was_opened(room: Room) 
     assert (await room.vault.open(item)).content is not None
 
 
+@pytest.mark.parametrize(("said", "known"), [("decision", "decision"), ("status", "status"), ("outcome", "status")])
+async def test_no_more_is_told_back_than_offer_and_contract_allow(room: Room, said: str, known: str) -> None:
+    body = {"basis": "consent", "content": OFFER_CONTENT, "feedback": said}
+    item = await room.arrived(room.scene.liar.forward(body=canonical(body)))
+    await room.vault.open(item)
+    case = room.identity.store.case(item.referral)
+    assert case is not None
+    assert case.feedback == known
+
+
 async def test_a_stop_has_nothing_to_open(room: Room) -> None:
     item = await room.arrived(room.scene.liar.stop(Kind.RECALL))
     with pytest.raises(VaultError) as nothing:
@@ -235,6 +265,26 @@ async def test_a_software_that_dies_before_its_key_is_durable_leaves_it_at_the_n
             await room.vault.open(item)
     assert (await room.row(item.id)).wrapped_key is not None
     assert (await room.vault.open(item)).content is not None
+
+
+async def test_an_offer_that_another_program_opens_at_the_same_moment_is_opened_by_both(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one has stored it after this one has looked: what it knows by now is this very offer."""
+    item, real, store = await room.arrived(room.scene.liar.forward()), opening.verify, room.identity.store
+
+    def other_is_faster(identity: Identity, item: InboxItem, wire: WireEnvelope) -> VerifiedMessage:
+        message = real(identity, item, wire)
+        wrapped = hashlib.sha256(message.checked.item.envelope.wrapped_key).digest()
+        taken = Taken(message.dek, wrapped, message.checked.item.digest)
+        store.take(item.id, item.referral, lambda known: opening._case(known, message, identity.clock()), taken)
+        return real(identity, item, wire)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(opening, "verify", other_is_faster)
+        opened = await room.vault.open(item)
+    assert await room.vault.open(item) == opened
+    assert (await room.row(item.id)).wrapped_key is None
 
 
 async def test_a_key_store_that_never_took_it_over_is_told_so(room: Room) -> None:
