@@ -18,6 +18,7 @@ from support.stories import rows
 from contracts.vocabulary import Feedback, WithdrawalForm
 from exchange.client import ProblemError
 from exchange.client.vault import AgencyVault, Identity, VaultError
+from exchange.client.vault import answering as elsewhere
 from exchange.client.vault.answering import _posting, sealed_answer
 from exchange.client.vault.referring import signers, wire
 from exchange.demo.federation import HELPLINE, LABOUR_OFFICE, SHELTER
@@ -28,7 +29,7 @@ from exchange.referral.answers import Decision, DecisionContent, Progress, Progr
 from exchange.schemas.federation import WireEnvelope
 from exchange.schemas.inbox import DecisionRequest, ProgressRequest, RecallAnswerRequest
 from exchange.schemas.referrals import ReferralView
-from exchange.schemas.sealing import EnvelopesRequest
+from exchange.schemas.sealing import EnvelopesAnswer, EnvelopesRequest
 from exchange.stops import Erased, erasure_receipt
 from exchange.storage.tables import IDEMPOTENCY
 from exchange.use_cases import sealed_answer as answering
@@ -255,3 +256,71 @@ async def test_an_answer_is_about_the_referral_that_was_meant(
     assert refused.value.code == "changed-at-node"
     assert await row_counts(bed.office.node.node.database) == before
     assert bed.identity.store.case(hers.id) == case
+
+
+async def test_an_acceptance_is_known_before_it_is_handed_in_and_no_other_word_is_one(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it releases has to name it, also where this program dies before it hears the answer."""
+    story, client, handed = await bed.story(), bed.office.client, []
+    hand_in = client.sealing.hand_in
+
+    async def dies(request: EnvelopesRequest) -> None:
+        handed.append(await hand_in(request))
+        raise ConnectionError
+
+    monkeypatch.setattr(client.sealing, "hand_in", dies)
+    vault = AgencyVault(bed.identity, client)
+    known = []
+    for decision in ("waitlisted", "accepted"):
+        with pytest.raises(ConnectionError):
+            await vault.decide(story.id, DecisionRequest.model_validate({"decision": decision}))
+        case = bed.identity.store.case(story.id)
+        assert case is not None
+        known.append((len(case.sent), len(case.acceptances)))
+    assert known == [(1, 0), (2, 1)]
+
+
+async def test_after_her_no_to_sharing_the_software_seals_no_more_than_that_it_is_over(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    story, store, words = await bed.story(), bed.identity.store, []
+    # As under a contract that lets it be told how a service ended.
+    store.change_case(story.id, lambda case: case.model_copy(update={"feedback": Feedback.OUTCOME}))
+    await bed.vault.decide(story.id, DecisionRequest(decision="accepted"))
+    await bed.together.travel()
+    await bed.office.client.withdrawals.of_referral(story.id, WithdrawalForm.STOP_SHARING)
+
+    async def notes(*said: Any) -> ReferralView:
+        words.append(said[-1].content)
+        return await bed.office.client.referrals.read(story.id)
+
+    monkeypatch.setattr(elsewhere, "_say", notes)
+    with pytest.raises(VaultError) as kept:
+        await bed.vault.decide(story.id, DecisionRequest(decision="waitlisted"))
+    assert kept.value.code == "sharing-stopped"
+    await bed.vault.report_progress(story.id, ProgressRequest(state="in-service"))
+    case = store.case(story.id)
+    assert case is not None
+    # What it keeps at home counts here all the same: a recall is answered by it.
+    assert (words, case.served) == ([], "in-service")
+    told = ProgressRequest.model_validate({"state": "completed", "outcome": "ended-by-survivor"})
+    await bed.vault.report_progress(story.id, told)
+    assert words == [ProgressContent(state=Progress.COMPLETED)]
+
+
+async def test_that_the_copies_are_gone_is_said_after_they_are(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    story, store, client = await bed.story(), bed.identity.store, bed.office.client
+    offer = await bed.office.item(story.id, "offer")
+    await bed.helpline.client.withdrawals.of_referral(story.id, WithdrawalForm.ERASE)
+    await bed.together.travel()
+    left, hand_in = [], client.sealing.hand_in
+
+    async def looks(request: EnvelopesRequest) -> EnvelopesAnswer:
+        left.append((store.case(story.id), store.taken(offer.id)))
+        return await hand_in(request)
+
+    assert store.taken(offer.id) is not None
+    monkeypatch.setattr(client.sealing, "hand_in", looks)
+    await AgencyVault(bed.identity, client).attest_erasure(story.id)
+    assert left == [(None, None)]
