@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -23,7 +23,7 @@ from exchange.client.vault.answering import _posting, sealed_answer
 from exchange.client.vault.referring import signers, wire
 from exchange.demo.federation import HELPLINE, LABOUR_OFFICE, SHELTER
 from exchange.feedback import Answer, answer
-from exchange.limits import LIMITS
+from exchange.limits import LIMITS, MINUTE_MS
 from exchange.messages import seal_stop_message
 from exchange.referral.answers import Decision, DecisionContent, Progress, ProgressContent
 from exchange.schemas.federation import WireEnvelope
@@ -324,3 +324,11 @@ async def test_that_the_copies_are_gone_is_said_after_they_are(bed: Bed, monkeyp
     monkeypatch.setattr(client.sealing, "hand_in", looks)
     await AgencyVault(bed.identity, client).attest_erasure(story.id)
     assert left == [(None, None)]
+
+
+async def test_a_clock_that_is_put_back_does_not_put_numbers_back(bed: Bed) -> None:
+    story = await bed.story()
+    await bed.vault.decide(story.id, DecisionRequest(decision="accepted"))
+    behind = replace(bed.identity, clock=lambda: bed.identity.clock() - MINUTE_MS)
+    late = AgencyVault(behind, bed.office.client)
+    assert (await late.report_progress(story.id, ProgressRequest(state="in-service"))).state == "in-service"

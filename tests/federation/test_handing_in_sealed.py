@@ -20,6 +20,7 @@ from exchange.client import ProblemError
 from exchange.client.vault import AgencyVault, GateRefusedError, Identity, VaultError, referring
 from exchange.client.vault.referring import SealedReferral
 from exchange.demo.federation import HELPLINE, LABOUR_OFFICE, SHELTER, AgencyPlan
+from exchange.envelope.epochs import EpochStatement
 from exchange.envelope.keys import AgencyKey
 from exchange.limits import HOUR_MS, MINUTE_MS
 from exchange.referral.content import ReferralContent
@@ -412,3 +413,54 @@ async def test_what_is_told_later_is_about_the_referral_that_was_meant(
             hers.id, referral_request(SHELTER.agency, NOBODY).content
         )
     assert (refused.value.code, sent) == ("changed-at-node", [])
+
+
+async def test_what_answers_are_verified_by_is_stored_before_anything_is_handed_in(desk: Desk) -> None:
+    sealed = await desk.sealed()
+    headers = [header_of(one) for one in sealed.hand_in.envelopes]
+    consent = await desk.office.client.consents.read(sealed.hand_in.consent or "")
+    case = desk.identity.store.case(sealed.created.id)
+    assert case is not None
+    assert (case.sent, case.offer) == (tuple(header.id for header in headers), headers[0].id)
+    assert (case.peer, case.contract, case.purpose) == (SHELTER.agency, headers[0].contract, headers[0].purpose)
+    assert (case.consent, case.subject, case.client_code) == (consent.id, consent.subject, sealed.created.client_code)
+    assert (case.known_since, case.handed_in) == (headers[0].created, False)
+    await desk.office.own_vault.hand_in(sealed)
+    assert desk.identity.store.case(sealed.created.id) == case.with_handed_in()
+
+
+async def test_what_she_takes_back_while_it_is_sealed_is_not_told_later(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    story, real, client = await desk.story(), referring.peer_epoch, desk.office.client
+    consent = await client.consents.read(await _consent_of(desk, story))
+    (line,) = consent.record.provisions
+
+    async def she_is_faster(*asked: Any) -> EpochStatement:
+        await client.consents.narrow(consent.id, (line.model_copy(update={"groups": line.groups - {Group.CONTACT}}),))
+        return await real(*asked)
+
+    monkeypatch.setattr(referring, "peer_epoch", she_is_faster)
+    with pytest.raises(ProblemError) as refused:
+        await desk.office.own_vault.replace_disclosure(story.id, referral_request(SHELTER.agency, NOBODY).content)
+    assert refused.value.problem.code == "changed-meanwhile"
+
+
+async def test_what_is_told_later_is_known_before_it_is_handed_in(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    story, client, handed = await desk.story(), desk.office.client, []
+
+    async def dies(request: EnvelopesRequest) -> None:
+        handed.extend(header_of(one).id for one in request.envelopes)
+        raise ConnectionError
+
+    monkeypatch.setattr(client.sealing, "hand_in", dies)
+    before = desk.identity.store.case(story.id)
+    with pytest.raises(ConnectionError):
+        await AgencyVault(desk.identity, client).replace_disclosure(
+            story.id, referral_request(SHELTER.agency, NOBODY).content
+        )
+    after = desk.identity.store.case(story.id)
+    assert before is not None
+    assert after is not None
+    assert handed
+    assert after.sent == (*before.sent, *handed)
