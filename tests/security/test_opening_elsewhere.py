@@ -26,8 +26,11 @@ from exchange.client.vault.store import Taken
 from exchange.demo.federation import LABOUR_OFFICE
 from exchange.envelope.kinds import Kind
 from exchange.envelope.statements import ReleaseStatement, parse_statement, sign_statement
+from exchange.referral.lifecycle import State
 from exchange.schemas.federation import WireEnvelope
 from exchange.schemas.inbox import InboxItem, OpeningRequest, RefusalRequest
+from exchange.schemas.problems import Problem
+from exchange.schemas.referrals import ReferralView
 from exchange.verification import VerifiedMessage
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -97,6 +100,16 @@ async def test_what_was_opened_is_given_out_unchanged_or_not_at_all(room: Room) 
     assert await room.told(item.id) == []
 
 
+ENDED = Problem.model_validate(
+    {
+        "type": "https://referral-exchange.example/problems#consent-ended",
+        "title": "Her consent has ended",
+        "status": 409,
+        "code": "consent-ended",
+        "who": "node",
+        "detail": "Her consent has ended. Nothing is handed out.",
+    }
+)
 LISTED: dict[str, dict[str, Any]] = {
     "another-referral": {"referral": "e" * 32},
     "another-sender": {"sender": LABOUR_OFFICE.agency},
@@ -150,6 +163,63 @@ async def test_the_node_does_not_say_which_plan_is_the_newest(room: Room) -> Non
     with pytest.raises(VaultError) as missing:
         await room.vault.contact_advice(referral)
     assert missing.value.code == "plan-missing"
+
+
+@pytest.mark.parametrize("state", [State.WITHDRAWN, State.RECALLED, State.ENTERED_IN_ERROR])
+async def test_after_her_no_a_recall_or_an_error_nobody_is_advised_to_contact_her(
+    room: Room, monkeypatch: pytest.MonkeyPatch, state: State
+) -> None:
+    """Also where the node still hands her plan out."""
+    referral, client = await room.woman(), room.office.client
+    await room.disclosed(referral, "survivor")
+    assert (await room.vault.contact_advice(referral)).code == "she-initiates"
+    view = (await client.referrals.read(referral)).model_copy(update={"state": state})
+
+    async def says(_referral: str) -> ReferralView:
+        return view
+
+    monkeypatch.setattr(client.referrals, "read", says)
+    with pytest.raises(VaultError) as refused:
+        await room.vault.contact_advice(referral)
+    assert (refused.value.code, "Do not contact her" in refused.value.sentence) == ("no-plan", True)
+
+
+@pytest.mark.parametrize(
+    ("opened", "withheld", "code"),
+    [
+        pytest.param("second", "first", "nobody-initiates", id="an-unopened-one-that-came-before"),
+        pytest.param("first", "second", "consent-ended", id="an-unopened-one-that-came-after"),
+        pytest.param("both", "second", "she-initiates", id="an-opened-one-whose-number-is-lower"),
+        pytest.param("both", "first", "consent-ended", id="the-newest-itself"),
+    ],
+)
+async def test_which_withheld_plan_leaves_no_advice(
+    room: Room, monkeypatch: pytest.MonkeyPatch, opened: str, withheld: str, code: str
+) -> None:
+    """The first has the higher number; what was never opened has none that is known here."""
+    referral, liar, client = await room.woman(), room.scene.liar, room.office.client
+    items, higher = {}, liar.liar.node.clock() + 1000
+    for name, who, number in (("first", "survivor", higher), ("second", "neither", higher - 1)):
+        plan = {"safe_contact": {"who_initiates": who}}
+        update = liar.forward(
+            Kind.UPDATE, plan, referral=referral, number=number, stage="disclosure", groups=("contact",)
+        )
+        items[name] = await room.arrived(update)
+        if opened in {name, "both"}:
+            await room.vault.open(items[name])
+    sealed = client.inbox.sealed
+
+    async def withholds(item: str) -> WireEnvelope:
+        if item == items[withheld].id:
+            raise ProblemError(ENDED)
+        return await sealed(item)
+
+    monkeypatch.setattr(client.inbox, "sealed", withholds)
+    if code == "consent-ended":
+        with pytest.raises(ProblemError, match=code):
+            await room.vault.contact_advice(referral)
+    else:
+        assert (await room.vault.contact_advice(referral)).code == code
 
 
 async def test_what_comes_later_without_a_plan_leaves_the_plan(room: Room) -> None:
