@@ -10,6 +10,7 @@ import hashlib
 import secrets
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -191,6 +192,7 @@ async def test_after_her_no_a_recall_or_an_error_nobody_is_advised_to_contact_he
         pytest.param("first", "second", "consent-ended", id="an-unopened-one-that-came-after"),
         pytest.param("both", "second", "she-initiates", id="an-opened-one-whose-number-is-lower"),
         pytest.param("both", "first", "consent-ended", id="the-newest-itself"),
+        pytest.param("both", "second", "not-found", id="for-another-reason"),
     ],
 )
 async def test_which_withheld_plan_leaves_no_advice(
@@ -211,15 +213,22 @@ async def test_which_withheld_plan_leaves_no_advice(
 
     async def withholds(item: str) -> WireEnvelope:
         if item == items[withheld].id:
-            raise ProblemError(ENDED)
+            raise ProblemError(ENDED.model_copy(update={"code": "not-found"} if code == "not-found" else {}))
         return await sealed(item)
 
     monkeypatch.setattr(client.inbox, "sealed", withholds)
-    if code == "consent-ended":
+    if code in {"consent-ended", "not-found"}:
         with pytest.raises(ProblemError, match=code):
             await room.vault.contact_advice(referral)
     else:
         assert (await room.vault.contact_advice(referral)).code == code
+
+
+async def test_advice_is_for_the_moment_that_was_asked_about(room: Room) -> None:
+    referral = await room.woman()
+    await room.disclosed(referral, "survivor")
+    tomorrow = room.identity.now().replace(microsecond=0) + timedelta(days=1)
+    assert (await room.vault.contact_advice(referral, at=tomorrow)).at == tomorrow
 
 
 async def test_what_comes_later_without_a_plan_leaves_the_plan(room: Room) -> None:

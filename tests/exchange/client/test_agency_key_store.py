@@ -200,3 +200,46 @@ def test_neither_roster_nor_a_peers_number_goes_back(store: AgencyKeyStore) -> N
             store.pin_roster(version, digest)
         assert refused.value.code == "roster-went-back"
     store.pin_roster(5, "b")
+
+
+def test_what_is_stored_is_on_the_disk_and_what_is_deleted_is_overwritten(store: AgencyKeyStore) -> None:
+    said = {name: store._connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")}
+    assert said == {"journal_mode": "wal", "synchronous": 2}  # FULL: a commit waits for the disk
+    assert store._connection.execute("PRAGMA secure_delete").fetchone()[0] == 1
+
+
+def test_a_key_store_is_not_opened_through_a_link(path: Path) -> None:
+    path.with_name("elsewhere").touch()
+    path.symlink_to(path.with_name("elsewhere"))
+    with pytest.raises(OSError, match="symbolic link"):
+        AgencyKeyStore(path, KEY, secrets.token_bytes)
+
+
+def test_what_another_program_still_reads_is_not_said_to_be_destroyed(store: AgencyKeyStore, path: Path) -> None:
+    """The write-ahead log holds it until the other one is through: destroying is said to be unfinished."""
+    _take(store)
+    store._connection.execute("PRAGMA busy_timeout=10")
+    with closing(sqlite3.connect(path)) as reading:
+        reading.execute("BEGIN")
+        reading.execute("SELECT * FROM opened").fetchall()
+        with pytest.raises(VaultError) as refused:
+            store.destroy([REFERRAL])
+    assert (refused.value.code, store.case(REFERRAL)) == ("store-busy", None)
+    store.destroy([REFERRAL])
+
+
+def test_an_act_that_fails_changes_nothing(store: AgencyKeyStore) -> None:
+    def fails(_known: VaultCase | None) -> VaultCase:
+        raise VaultError("unknown-referral", "Open the offer first.")
+
+    with pytest.raises(VaultError):
+        store.take(ITEM, REFERRAL, fails, Taken(DEK, b"\x04" * 32, "d" * 64))
+    assert (store.taken(ITEM), store.case(REFERRAL)) == (None, None)
+    assert store._connection.execute("SELECT count(*) FROM referral").fetchone() == (0,)
+
+
+def test_what_was_destroyed_before_anything_was_known_of_it_never_gets_a_key(store: AgencyKeyStore) -> None:
+    store.destroy([REFERRAL])
+    with pytest.raises(VaultError) as refused:
+        _take(store)
+    assert (refused.value.code, store.taken(ITEM)) == ("destroyed", None)
