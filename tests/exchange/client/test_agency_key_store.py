@@ -104,6 +104,16 @@ def test_the_first_key_of_a_referral_stays(store: AgencyKeyStore) -> None:
     assert first.dek == DEK
 
 
+def test_what_is_kept_under_an_id_stays_whatever_comes_under_it_later(store: AgencyKeyStore) -> None:
+    _take(store)
+    store.take(ITEM, REFERRAL, lambda _: CASE, Taken(Dek(b"\x06" * 32), b"\x05" * 32, "e" * 64))
+    assert store.taken(ITEM) == Taken(DEK, b"\x04" * 32, "d" * 64)
+    key = EpochKey(b"\x05" * 32)
+    for seq, statement in ((1, b"first"), (2, b"second")):
+        store.put_epochs([OwnEpoch(key, statement, 1, 2, seq, 3)])
+    assert store.epochs() == [(key.key_id, 1, 1, b"first")]
+
+
 def test_two_acts_at_once_forget_nothing_of_each_other(store: AgencyKeyStore, path: Path) -> None:
     _take(store)
     with closing(AgencyKeyStore(path, KEY, secrets.token_bytes)) as other:
