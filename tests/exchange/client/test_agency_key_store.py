@@ -156,6 +156,21 @@ def test_another_survivor_and_another_receiver_have_other_codes(store: AgencyKey
     assert store.client_code("s" * 32, SEALED.peer) is None
 
 
+def test_what_is_known_of_a_referral_is_what_its_envelopes_are_verified_by() -> None:
+    case = CASE.with_opened("7" * 32, plan_number=5).with_opened("7" * 32, plan_number=9)
+    case = case.with_sent("8" * 32, accepting="a" * 64).with_sent("9" * 32, accepting="b" * 64).with_sent("e" * 32)
+    memory = case.memory()
+    assert (memory.side, memory.contract, memory.purpose) == (CASE.side, CASE.contract, CASE.purpose)
+    assert (memory.feedback, memory.received) == (CASE.feedback, {ITEM, "7" * 32})
+    assert (memory.sent, memory.acceptances) == ({"8" * 32, "9" * 32, "e" * 32}, {"a" * 64, "b" * 64})
+    assert case.plans == {"7" * 32: 5}
+    served = case.with_said(EventName.IN_SERVICE)
+    assert (case.with_said(EventName.ACCEPTED).served, served.with_said(EventName.SCHEDULED).served) == (
+        None,
+        "in-service",
+    )
+
+
 def test_what_a_node_does_not_know_is_forgotten_late_or_cannot_come() -> None:
     sealed, tombstone = SEALED.model_copy(update={"known_since": 1000}), 1000 + LIMITS.tombstone_ms
     assert not sealed.forgotten_by(1000 + LIMITS.hand_in_within_ms)
