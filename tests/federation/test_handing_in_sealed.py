@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -24,10 +25,12 @@ from exchange.envelope.epochs import EpochStatement
 from exchange.envelope.keys import AgencyKey
 from exchange.limits import HOUR_MS, MINUTE_MS
 from exchange.referral.content import ReferralContent
+from exchange.schemas.consents import ConsentView
 from exchange.schemas.inbox import DecisionRequest
 from exchange.schemas.node import PeerKeys
 from exchange.schemas.referrals import ReferralView
 from exchange.schemas.sealing import EnvelopesAnswer, EnvelopesRequest
+from exchange.schemas.shapes import from_millis, to_millis
 from exchange.use_cases import release_disclosure
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -446,6 +449,50 @@ async def test_what_she_takes_back_while_it_is_sealed_is_not_told_later(
     assert refused.value.problem.code == "changed-meanwhile"
 
 
+@pytest.mark.parametrize(("hours", "code"), [(2, None), (0, "plan-unconfirmed"), (-1, "plan-unconfirmed")])
+async def test_a_fresh_disclosure_ends_with_the_plan_inside(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, hours: int, code: str | None
+) -> None:
+    story, client, ends = await desk.story(), desk.office.client, []
+    content = referral_request(SHELTER.agency, NOBODY).content
+    assert content.safe_contact is not None
+    now = desk.identity.clock() // 1000 * 1000
+    until = from_millis(now + hours * HOUR_MS)
+    plan = content.safe_contact.model_copy(update={"valid_until": until})
+
+    async def dies(request: EnvelopesRequest) -> None:
+        ends.extend(header_of(one).expires for one in request.envelopes)
+        raise ConnectionError
+
+    monkeypatch.setattr(client.sealing, "hand_in", dies)
+    still = AgencyVault(replace(desk.identity, clock=lambda: now), client)
+    with pytest.raises(VaultError if code else ConnectionError) as refused:
+        await still.replace_disclosure(story.id, content.model_copy(update={"safe_contact": plan}))
+    assert (getattr(refused.value, "code", None), ends) == (code, [] if code else [now + 2 * HOUR_MS])
+
+
+async def test_a_fresh_disclosure_ends_with_her_consent(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    story, client, handed = await desk.story(), desk.office.client, []
+    consent, read = await _consent_of(desk, story), client.consents.read
+    ends = desk.identity.now().replace(minute=0, second=0, microsecond=0) + timedelta(hours=3)
+
+    async def ends_soon(asked: str) -> ConsentView:
+        view = await read(asked)
+        return view.model_copy(update={"record": view.record.model_copy(update={"expires_at": ends})})
+
+    async def dies(request: EnvelopesRequest) -> None:
+        handed.extend(header_of(one) for one in request.envelopes)
+        raise ConnectionError
+
+    monkeypatch.setattr(client.consents, "read", ends_soon)
+    monkeypatch.setattr(client.sealing, "hand_in", dies)
+    with pytest.raises(ConnectionError):
+        await AgencyVault(desk.identity, client).replace_disclosure(
+            story.id, referral_request(SHELTER.agency, consent).content
+        )
+    assert [header.expires <= to_millis(ends) for header in handed] == [True]
+
+
 async def test_what_is_told_later_is_known_before_it_is_handed_in(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     story, client, handed = await desk.story(), desk.office.client, []
 
@@ -464,3 +511,14 @@ async def test_what_is_told_later_is_known_before_it_is_handed_in(desk: Desk, mo
     assert after is not None
     assert handed
     assert after.sent == (*before.sent, *handed)
+
+
+async def test_a_clock_that_is_put_back_does_not_put_numbers_of_later_words_back(desk: Desk) -> None:
+    story, vault = await desk.story(), desk.office.own_vault
+    fields = (Field.PARTY,)
+    await desk.shelter.decide(story.id, DecisionRequest(decision="information-requested", fields=fields))
+    await desk.together.travel()
+    party = ReferralContent.model_validate_json('{"party": {"adults": 1}}')
+    before = (await vault.inform(story.id, party)).referral.number
+    behind = AgencyVault(replace(desk.identity, clock=lambda: desk.identity.clock() - MINUTE_MS), desk.office.client)
+    assert (await behind.inform(story.id, party)).referral.number == before + 1
