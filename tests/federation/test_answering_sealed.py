@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -18,16 +18,18 @@ from support.stories import rows
 from contracts.vocabulary import Feedback, WithdrawalForm
 from exchange.client import ProblemError
 from exchange.client.vault import AgencyVault, Identity, VaultError
+from exchange.client.vault import answering as elsewhere
 from exchange.client.vault.answering import _posting, sealed_answer
 from exchange.client.vault.referring import signers, wire
 from exchange.demo.federation import HELPLINE, LABOUR_OFFICE, SHELTER
 from exchange.feedback import Answer, answer
-from exchange.limits import LIMITS
+from exchange.limits import LIMITS, MINUTE_MS
 from exchange.messages import seal_stop_message
 from exchange.referral.answers import Decision, DecisionContent, Progress, ProgressContent
 from exchange.schemas.federation import WireEnvelope
 from exchange.schemas.inbox import DecisionRequest, ProgressRequest, RecallAnswerRequest
-from exchange.schemas.sealing import EnvelopesRequest
+from exchange.schemas.referrals import ReferralView
+from exchange.schemas.sealing import EnvelopesAnswer, EnvelopesRequest
 from exchange.stops import Erased, erasure_receipt
 from exchange.storage.tables import IDEMPOTENCY
 from exchange.use_cases import sealed_answer as answering
@@ -215,3 +217,118 @@ async def test_a_word_that_is_repeated_while_its_referral_is_destroyed_leaves_no
     assert gone.value.problem.code == "destroyed"
     kept = await rows(bed.office.node, IDEMPOTENCY, IDEMPOTENCY.c.referral == story.id)
     assert [row["sealed_answer"] for row in kept] == [None]
+
+
+WORDS: dict[str, Callable[[AgencyVault, str], Awaitable[ReferralView]]] = {
+    "decision": lambda vault, referral: vault.decide(referral, DecisionRequest(decision="accepted")),
+    "progress": lambda vault, referral: vault.report_progress(referral, ProgressRequest(state="completed")),
+    "recall": lambda vault, referral: vault.answer_recall(referral, RecallAnswerRequest(agreed=True)),
+    "erasure": lambda vault, referral: vault.attest_erasure(referral),
+}
+
+
+@pytest.mark.parametrize("word", WORDS)
+@pytest.mark.parametrize("about", ["another-woman", "another-member"])
+async def test_an_answer_is_about_the_referral_that_was_meant(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch, word: str, about: str
+) -> None:
+    """Which it is and with whom is the agency's own to say: the node could make it accept, or end, another's."""
+    hers, others = await bed.story(), await bed.story()
+    for story in (hers, others):
+        await bed.vault.decide(story.id, DecisionRequest(decision="accepted"))
+        await bed.vault.report_progress(story.id, ProgressRequest(state="in-service"))
+        await bed.together.travel()
+        await bed.helpline.client.withdrawals.of_referral(story.id, WithdrawalForm.ERASE)
+        if word == "erasure":
+            await bed.together.travel()
+    case = bed.identity.store.case(hers.id)
+    view = await bed.office.client.referrals.read(others.id if about == "another-woman" else hers.id)
+    if about == "another-member":
+        view = view.model_copy(update={"peer": LABOUR_OFFICE.agency})
+
+    async def says(_referral: str) -> ReferralView:
+        return view
+
+    monkeypatch.setattr(bed.office.client.referrals, "read", says)
+    before = await row_counts(bed.office.node.node.database)
+    with pytest.raises(VaultError) as refused:
+        await WORDS[word](AgencyVault(bed.identity, bed.office.client), hers.id)
+    assert refused.value.code == "changed-at-node"
+    assert await row_counts(bed.office.node.node.database) == before
+    assert bed.identity.store.case(hers.id) == case
+
+
+async def test_an_acceptance_is_known_before_it_is_handed_in_and_no_other_word_is_one(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it releases has to name it, also where this program dies before it hears the answer."""
+    story, client, handed = await bed.story(), bed.office.client, []
+    hand_in = client.sealing.hand_in
+
+    async def dies(request: EnvelopesRequest) -> None:
+        handed.append(await hand_in(request))
+        raise ConnectionError
+
+    monkeypatch.setattr(client.sealing, "hand_in", dies)
+    vault = AgencyVault(bed.identity, client)
+    known = []
+    for decision in ("waitlisted", "accepted"):
+        with pytest.raises(ConnectionError):
+            await vault.decide(story.id, DecisionRequest.model_validate({"decision": decision}))
+        case = bed.identity.store.case(story.id)
+        assert case is not None
+        known.append((len(case.sent), len(case.acceptances)))
+    assert known == [(1, 0), (2, 1)]
+
+
+async def test_after_her_no_to_sharing_the_software_seals_no_more_than_that_it_is_over(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    story, store, words = await bed.story(), bed.identity.store, []
+    # As under a contract that lets it be told how a service ended.
+    store.change_case(story.id, lambda case: case.model_copy(update={"feedback": Feedback.OUTCOME}))
+    await bed.vault.decide(story.id, DecisionRequest(decision="accepted"))
+    await bed.together.travel()
+    await bed.office.client.withdrawals.of_referral(story.id, WithdrawalForm.STOP_SHARING)
+
+    async def notes(*said: Any) -> ReferralView:
+        words.append(said[-1].content)
+        return await bed.office.client.referrals.read(story.id)
+
+    monkeypatch.setattr(elsewhere, "_say", notes)
+    with pytest.raises(VaultError) as kept:
+        await bed.vault.decide(story.id, DecisionRequest(decision="waitlisted"))
+    assert kept.value.code == "sharing-stopped"
+    await bed.vault.report_progress(story.id, ProgressRequest(state="in-service"))
+    case = store.case(story.id)
+    assert case is not None
+    # What it keeps at home counts here all the same: a recall is answered by it.
+    assert (words, case.served) == ([], "in-service")
+    told = ProgressRequest.model_validate({"state": "completed", "outcome": "ended-by-survivor"})
+    await bed.vault.report_progress(story.id, told)
+    assert words == [ProgressContent(state=Progress.COMPLETED)]
+
+
+async def test_that_the_copies_are_gone_is_said_after_they_are(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    story, store, client = await bed.story(), bed.identity.store, bed.office.client
+    offer = await bed.office.item(story.id, "offer")
+    await bed.helpline.client.withdrawals.of_referral(story.id, WithdrawalForm.ERASE)
+    await bed.together.travel()
+    left, hand_in = [], client.sealing.hand_in
+
+    async def looks(request: EnvelopesRequest) -> EnvelopesAnswer:
+        left.append((store.case(story.id), store.taken(offer.id)))
+        return await hand_in(request)
+
+    assert store.taken(offer.id) is not None
+    monkeypatch.setattr(client.sealing, "hand_in", looks)
+    await AgencyVault(bed.identity, client).attest_erasure(story.id)
+    assert left == [(None, None)]
+
+
+async def test_a_clock_that_is_put_back_does_not_put_numbers_back(bed: Bed) -> None:
+    story = await bed.story()
+    await bed.vault.decide(story.id, DecisionRequest(decision="accepted"))
+    behind = replace(bed.identity, clock=lambda: bed.identity.clock() - MINUTE_MS)
+    late = AgencyVault(behind, bed.office.client)
+    assert (await late.report_progress(story.id, ProgressRequest(state="in-service"))).state == "in-service"

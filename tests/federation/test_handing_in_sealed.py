@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -19,12 +20,17 @@ from contracts.vocabulary import Field, Group, WithdrawalForm, fields_of
 from exchange.client import ProblemError
 from exchange.client.vault import AgencyVault, GateRefusedError, Identity, VaultError, referring
 from exchange.client.vault.referring import SealedReferral
-from exchange.demo.federation import HELPLINE, LABOUR_OFFICE, SHELTER
+from exchange.demo.federation import HELPLINE, LABOUR_OFFICE, SHELTER, AgencyPlan
+from exchange.envelope.epochs import EpochStatement
 from exchange.envelope.keys import AgencyKey
 from exchange.limits import HOUR_MS, MINUTE_MS
 from exchange.referral.content import ReferralContent
+from exchange.schemas.consents import ConsentView
 from exchange.schemas.inbox import DecisionRequest
+from exchange.schemas.node import PeerKeys
+from exchange.schemas.referrals import ReferralView
 from exchange.schemas.sealing import EnvelopesAnswer, EnvelopesRequest
+from exchange.schemas.shapes import from_millis, to_millis
 from exchange.use_cases import release_disclosure
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -363,3 +369,156 @@ async def test_who_she_is_is_no_information_before_the_release(desk: Desk, monke
     with pytest.raises(ProblemError) as refused:
         await desk.office.vault.inform(story.id, name)
     assert refused.value.problem.code == "not-accepted"
+
+
+@pytest.mark.parametrize("named", [LABOUR_OFFICE, SHELTER], ids=["as-itself", "as-the-receiver"])
+async def test_nothing_is_sealed_to_the_key_of_another_member_than_the_receiver(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, named: AgencyPlan
+) -> None:
+    """Its statements are proven, by it: a node that answers about another member would let that one read hers."""
+    consent = await desk.office.client.consents.record(consent_request(SHELTER.agency))
+    others = await desk.office.client.federation.peer_keys(LABOUR_OFFICE.agency)
+    view = others.model_copy(update={"agency": named.agency})
+    assert view.epochs
+
+    async def says(_agency: str) -> PeerKeys:
+        return view
+
+    monkeypatch.setattr(desk.office.client.federation, "peer_keys", says)
+    with pytest.raises(VaultError) as refused:
+        await desk.office.own_vault.seal(referral_request(SHELTER.agency, consent.id))
+    assert refused.value.code == "peer-keys-refused"
+
+
+@pytest.mark.parametrize("about", ["another-woman", "another-member"])
+async def test_what_is_told_later_is_about_the_referral_that_was_meant(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, about: str
+) -> None:
+    """A node that answers about another referral would make one woman's plan another's, in her agency's own hand."""
+    hers, others = await desk.story(), await desk.story()
+    client = desk.office.client
+    view = await client.referrals.read(others.id if about == "another-woman" else hers.id)
+    if about == "another-member":
+        view = view.model_copy(update={"peer": LABOUR_OFFICE.agency})
+    sent: list[EnvelopesRequest] = []
+
+    async def says(_referral: str) -> ReferralView:
+        return view
+
+    async def keeps(request: EnvelopesRequest) -> None:
+        sent.append(request)
+        raise ConnectionError
+
+    monkeypatch.setattr(client.referrals, "read", says)
+    monkeypatch.setattr(client.sealing, "hand_in", keeps)
+    with pytest.raises(VaultError) as refused:
+        await AgencyVault(desk.identity, client).replace_disclosure(
+            hers.id, referral_request(SHELTER.agency, NOBODY).content
+        )
+    assert (refused.value.code, sent) == ("changed-at-node", [])
+
+
+async def test_what_answers_are_verified_by_is_stored_before_anything_is_handed_in(desk: Desk) -> None:
+    sealed = await desk.sealed()
+    headers = [header_of(one) for one in sealed.hand_in.envelopes]
+    consent = await desk.office.client.consents.read(sealed.hand_in.consent or "")
+    case = desk.identity.store.case(sealed.created.id)
+    assert case is not None
+    assert (case.sent, case.offer) == (tuple(header.id for header in headers), headers[0].id)
+    assert (case.peer, case.contract, case.purpose) == (SHELTER.agency, headers[0].contract, headers[0].purpose)
+    assert (case.consent, case.subject, case.client_code) == (consent.id, consent.subject, sealed.created.client_code)
+    assert (case.known_since, case.handed_in) == (headers[0].created, False)
+    await desk.office.own_vault.hand_in(sealed)
+    assert desk.identity.store.case(sealed.created.id) == case.with_handed_in()
+
+
+async def test_what_she_takes_back_while_it_is_sealed_is_not_told_later(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    story, real, client = await desk.story(), referring.peer_epoch, desk.office.client
+    consent = await client.consents.read(await _consent_of(desk, story))
+    (line,) = consent.record.provisions
+
+    async def she_is_faster(*asked: Any) -> EpochStatement:
+        await client.consents.narrow(consent.id, (line.model_copy(update={"groups": line.groups - {Group.CONTACT}}),))
+        return await real(*asked)
+
+    monkeypatch.setattr(referring, "peer_epoch", she_is_faster)
+    with pytest.raises(ProblemError) as refused:
+        await desk.office.own_vault.replace_disclosure(story.id, referral_request(SHELTER.agency, NOBODY).content)
+    assert refused.value.problem.code == "changed-meanwhile"
+
+
+@pytest.mark.parametrize(("hours", "code"), [(2, None), (0, "plan-unconfirmed"), (-1, "plan-unconfirmed")])
+async def test_a_fresh_disclosure_ends_with_the_plan_inside(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, hours: int, code: str | None
+) -> None:
+    story, client, ends = await desk.story(), desk.office.client, []
+    content = referral_request(SHELTER.agency, NOBODY).content
+    assert content.safe_contact is not None
+    now = desk.identity.clock() // 1000 * 1000
+    until = from_millis(now + hours * HOUR_MS)
+    plan = content.safe_contact.model_copy(update={"valid_until": until})
+
+    async def dies(request: EnvelopesRequest) -> None:
+        ends.extend(header_of(one).expires for one in request.envelopes)
+        raise ConnectionError
+
+    monkeypatch.setattr(client.sealing, "hand_in", dies)
+    still = AgencyVault(replace(desk.identity, clock=lambda: now), client)
+    with pytest.raises(VaultError if code else ConnectionError) as refused:
+        await still.replace_disclosure(story.id, content.model_copy(update={"safe_contact": plan}))
+    assert (getattr(refused.value, "code", None), ends) == (code, [] if code else [now + 2 * HOUR_MS])
+
+
+async def test_a_fresh_disclosure_ends_with_her_consent(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    story, client, handed = await desk.story(), desk.office.client, []
+    consent, read = await _consent_of(desk, story), client.consents.read
+    ends = desk.identity.now().replace(minute=0, second=0, microsecond=0) + timedelta(hours=3)
+
+    async def ends_soon(asked: str) -> ConsentView:
+        view = await read(asked)
+        return view.model_copy(update={"record": view.record.model_copy(update={"expires_at": ends})})
+
+    async def dies(request: EnvelopesRequest) -> None:
+        handed.extend(header_of(one) for one in request.envelopes)
+        raise ConnectionError
+
+    monkeypatch.setattr(client.consents, "read", ends_soon)
+    monkeypatch.setattr(client.sealing, "hand_in", dies)
+    with pytest.raises(ConnectionError):
+        await AgencyVault(desk.identity, client).replace_disclosure(
+            story.id, referral_request(SHELTER.agency, consent).content
+        )
+    assert [header.expires <= to_millis(ends) for header in handed] == [True]
+
+
+async def test_what_is_told_later_is_known_before_it_is_handed_in(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    story, client, handed = await desk.story(), desk.office.client, []
+
+    async def dies(request: EnvelopesRequest) -> None:
+        handed.extend(header_of(one).id for one in request.envelopes)
+        raise ConnectionError
+
+    monkeypatch.setattr(client.sealing, "hand_in", dies)
+    before = desk.identity.store.case(story.id)
+    with pytest.raises(ConnectionError):
+        await AgencyVault(desk.identity, client).replace_disclosure(
+            story.id, referral_request(SHELTER.agency, NOBODY).content
+        )
+    after = desk.identity.store.case(story.id)
+    assert before is not None
+    assert after is not None
+    assert handed
+    assert after.sent == (*before.sent, *handed)
+
+
+async def test_a_clock_that_is_put_back_does_not_put_numbers_of_later_words_back(desk: Desk) -> None:
+    story, vault = await desk.story(), desk.office.own_vault
+    fields = (Field.PARTY,)
+    await desk.shelter.decide(story.id, DecisionRequest(decision="information-requested", fields=fields))
+    await desk.together.travel()
+    party = ReferralContent.model_validate_json('{"party": {"adults": 1}}')
+    before = (await vault.inform(story.id, party)).referral.number
+    behind = AgencyVault(replace(desk.identity, clock=lambda: desk.identity.clock() - MINUTE_MS), desk.office.client)
+    assert (await behind.inform(story.id, party)).referral.number == before + 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from contracts.vocabulary import WithdrawalForm
 from exchange.client import NodeUnreachableError, ProblemError
 from exchange.client.vault import AgencyVault, VaultError, agency_keys
 from exchange.demo.federation import HELPLINE, SHELTER
+from exchange.limits import DAY_MS, LIMITS
 from exchange.schemas.inbox import DecisionRequest
 from exchange.schemas.referrals import ReferralRequest, ReferralView
 
@@ -63,7 +65,8 @@ async def test_what_came_while_a_contract_was_in_force_is_opened_after_its_end(
     contract = next(iter(story.helps.identity.contracts.values()))
     after_days = (contract.ends_at - story.helps.identity.now()).days + 2
     monkeypatch.setattr(agency_keys, "clock", lambda: blind.clock() + after_days * 24 * 3_600_000)
-    late = blind[SHELTER].vault()
+    reopened = blind[SHELTER].vault()
+    late = AgencyVault(replace(reopened._identity, clock=agency_keys.clock), reopened._client)
     opened = await late.open(await story.helps.item(story.id, "offer"))
     assert opened.content is not None
     # Nothing new goes under it, whether the folder was opened late or was open when the contract ended.
@@ -143,3 +146,23 @@ async def test_two_who_refer_her_at_once_name_her_by_one_code(blind: Federation)
     assert len({one.id for one in made}) == 3
     kept = vault._identity.store.cases()
     assert {(referral, case.client_code) for referral, case in kept} == {(one.id, one.client_code) for one in made}
+
+
+@pytest.mark.parametrize(("status", "code"), [(503, "unavailable"), (403, "not-found"), (404, "no-such-path")])
+async def test_a_refusal_to_say_destroys_nothing_however_old_it_is(
+    blind: Federation, monkeypatch: pytest.MonkeyPatch, status: int, code: str
+) -> None:
+    vault, request = await _asked(Office.of(blind[HELPLINE]))
+    created, client = await vault.refer(request), vault._client
+    with pytest.raises(ProblemError) as unknown:
+        await client.referrals.read("f" * 32)
+    problem = unknown.value.problem.model_copy(update={"status": status, "code": code})
+
+    async def refuses(_referral: str) -> ReferralView:
+        raise ProblemError(problem)
+
+    monkeypatch.setattr(client.referrals, "read", refuses)
+    late = AgencyVault(replace(vault._identity, clock=lambda: blind.clock() + LIMITS.tombstone_ms + 2 * DAY_MS), client)
+    with pytest.raises(ProblemError):
+        await late.destroy_ended()
+    assert vault._identity.store.case(created.id) is not None

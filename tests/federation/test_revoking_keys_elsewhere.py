@@ -17,7 +17,7 @@ from support.founded import PASSPHRASE, history_of
 from support.stories import travelled
 
 from exchange.client import ProblemError
-from exchange.client.vault import AgencyVault, open_agency_folder
+from exchange.client.vault import AgencyVault, VaultError, open_agency_folder
 from exchange.client.vault.agency_keys import AGENCY_KEYS_NAME
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.envelope.epochs import EpochRevocation, published_weeks, state_epoch, state_revocation
@@ -45,9 +45,9 @@ async def pair(tmp_path: Path) -> AsyncIterator[Federation]:
         yield together
 
 
-async def revokes(pair: Federation, *, hours_ago: float = 3) -> tuple[str, ...]:
+async def revokes(pair: Federation, *, hours_ago: float = 3, vault: AgencyVault | None = None) -> tuple[str, ...]:
     since = from_millis(pair.clock() - int(hours_ago * HOUR_MS))
-    return await pair[SHELTER].vault().revoke_epochs(compromised_since=since)
+    return await (vault or pair[SHELTER].vault()).revoke_epochs(compromised_since=since)
 
 
 async def learns(pair: Federation) -> str:
@@ -138,6 +138,39 @@ async def test_whoever_publishes_again_and_again_stays_readable_for_its_peers(pa
     last.close()
 
 
+@pytest.mark.parametrize("more_that_never_arrived", [False, True])
+async def test_a_week_for_which_another_machine_has_published_later_is_not_ones_own(
+    pair: Federation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more_that_never_arrived: bool
+) -> None:
+    """Peers seal to the later key: that an earlier one of the week is here opens nothing."""
+    vault = pair[SHELTER].vault()
+
+    async def lost(_request: EpochsRequest) -> OwnEpochs:
+        raise ConnectionError
+
+    if more_that_never_arrived:
+        pair.clock.pass_by(hours=24 * 7)
+        with monkeypatch.context() as patched:
+            patched.setattr(vault._client.sealing, "publish", lost)
+            with pytest.raises(ConnectionError):
+                await vault.publish_epochs()
+    pair.clock.pass_by(hours=1)
+    other = on_a_new_machine(pair, tmp_path / "other-machine")
+    await other.publish_epochs(replace=True)
+    other.close()
+    with pytest.raises(VaultError) as refused:
+        await vault.publish_epochs()
+    assert refused.value.code == "other-store"
+    await vault.publish_epochs(replace=True)
+    latest = {row.not_before: row.key_id for row in sorted((await rows(pair[SHELTER]))[0], key=lambda row: row.seq)}
+    store = vault._identity.store
+    assert all(store.epoch_key(latest[week.not_before]) is not None for week in published_weeks(pair.clock()))
+    assert store.epoch_key(await learns(pair)) is not None
+    again = await rows(pair[SHELTER])
+    await vault.publish_epochs()
+    assert await rows(pair[SHELTER]) == again
+
+
 async def test_a_new_machine_revokes_what_the_lost_one_has_made(pair: Federation, tmp_path: Path) -> None:
     shelter = pair[SHELTER]
     pair.clock.pass_by(hours=24 * 7)
@@ -149,6 +182,25 @@ async def test_a_new_machine_revokes_what_the_lost_one_has_made(pair: Federation
     assert (await vault.publish_epochs()).weeks_ahead == 5
     vault.close()
     assert await learns(pair) not in lost
+
+
+async def test_a_key_that_is_not_proven_to_be_ours_is_neither_revoked_nor_taken_for_published(
+    pair: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vault = pair[SHELTER].vault()
+    listed = await vault._client.sealing.published()
+    key, week = EpochKey(secrets.token_bytes(KEY_BYTES)), published_weeks(pair.clock())[0]
+    seq = max(one.seq for one in listed.epochs) + 1
+    forged = to_base64url(state_epoch(key, week, agency=SHELTER.agency, seq=seq, sign=THIEF.sign).to_bytes())
+    added = listed.epochs[0].model_copy(update={"key_id": key.key_id, "seq": seq, "statement": forged})
+    lied = listed.model_copy(update={"epochs": (*listed.epochs, added)})
+
+    async def says() -> OwnEpochs:
+        return lied
+
+    monkeypatch.setattr(vault._client.sealing, "published", says)
+    assert await vault.publish_epochs() == lied
+    assert await revokes(pair, vault=vault) == tuple(one.key_id for one in listed.epochs)
 
 
 async def test_a_node_restored_from_before_the_revocation_gets_the_new_keys_again(pair: Federation) -> None:

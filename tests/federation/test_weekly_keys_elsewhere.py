@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -20,7 +21,7 @@ from exchange.envelope.epochs import EpochStatement, Week, state_epoch, week_of
 from exchange.envelope.keys import AgencyKey, EpochKey
 from exchange.envelope.statements import parse_statement, sign_statement
 from exchange.envelope.wire import from_base64url, to_base64url
-from exchange.limits import LIMITS
+from exchange.limits import HOUR_MS, LIMITS
 from exchange.schemas.node import EpochKeyView, PeerKeys
 from exchange.schemas.sealing import EpochsRequest
 from exchange.use_cases.describe_node import readiness
@@ -180,6 +181,9 @@ def _unproven(view: PeerKeys) -> PeerKeys:
     ("change", "code"),
     [
         pytest.param(lambda view: view.model_copy(update={"roster_version": 9}), "roster-differs", id="roster"),
+        pytest.param(
+            lambda view: view.model_copy(update={"roster_digest": "0" * 64}), "roster-differs", id="another-roster"
+        ),
         pytest.param(_unproven, "peer-keys-refused", id="unproven"),
         pytest.param(_older, "peer-keys-refused", id="older-than-seen"),
         pytest.param(lambda view: view.model_copy(update={"epochs": ()}), "peer-keys-unknown", id="none"),
@@ -260,3 +264,50 @@ async def test_a_node_that_substitutes_keys_gets_nothing_sealed(scene: Scene, mo
     monkeypatch.setattr(client.federation, "peer_keys", says)
     with pytest.raises(VaultError):
         await vault.refer(referral_request(SHELTER.agency, consent.id))
+
+
+THIEF = AgencyKey(b"\x05" * 32)
+LYING: dict[str, tuple[dict[str, Any], AgencyKey | None]] = {
+    "signed-by-another": ({}, THIEF),
+    "in-anothers-name": ({"agency": HELPLINE.agency}, None),
+    "for-ever": ({"not_after": 2**52}, None),
+    "under-another-keys-id": ({"key_id": "f" * 32}, None),
+}
+
+
+@pytest.mark.parametrize("lie", LYING)
+async def test_a_peers_key_is_its_own_for_this_week_and_signed_by_it(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, lie: str
+) -> None:
+    changes, signs = LYING[lie]
+    client, key = scene.office.client, signs or scene.together[SHELTER].node.keyring.agency_key
+    await scene.together.travel(1)
+    view = await client.federation.peer_keys(SHELTER.agency)
+    text = scene.statement(_now(scene), max(one.seq for one in view.epochs), agency=SHELTER.agency)
+    honest = parse_statement(EpochStatement, from_base64url(text, member="s", longest=4096)).unverified
+    said = [sign_statement(replace(honest, **changes), key.sign)]
+
+    async def says(_agency: str) -> PeerKeys:
+        statement = to_base64url(said[-1].to_bytes())
+        return view.model_copy(update={"epochs": (view.epochs[0].model_copy(update={"statement": statement}),)})
+
+    monkeypatch.setattr(client.federation, "peer_keys", says)
+    with pytest.raises(VaultError) as refused:
+        await peer_epoch(scene.identity, client, SHELTER.agency)
+    assert refused.value.code == "peer-keys-refused"
+    said.append(sign_statement(honest, scene.together[SHELTER].node.keyring.agency_key.sign))
+    assert await peer_epoch(scene.identity, client, SHELTER.agency) == honest
+
+
+async def test_a_key_ends_here_when_its_time_is_over_and_not_before(scene: Scene) -> None:
+    """What was sealed in its last minute may still be on its way."""
+    store, vault = scene.identity.store, scene.office.own_vault
+    await vault.publish_epochs()
+    key_id = next(key for key, begins, _, _ in store.epochs() if begins == _now(scene).not_before)
+    last = _now(scene).not_after + LIMITS.epoch_grace_ms
+    scene.together.clock.pass_by(hours=(last - scene.together.clock()) // HOUR_MS - 1)
+    await vault.publish_epochs()
+    assert store.epoch_key(key_id) is not None
+    scene.together.clock.pass_by(hours=2)
+    await vault.publish_epochs()
+    assert store.epoch_key(key_id) is None

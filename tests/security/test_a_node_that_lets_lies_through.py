@@ -28,7 +28,7 @@ from exchange.demo.federation import HELPLINE, LABOUR_OFFICE
 from exchange.envelope.errors import EnvelopeError
 from exchange.envelope.format import Envelope
 from exchange.envelope.header import parse_header
-from exchange.limits import DAY_MS, HOUR_MS
+from exchange.limits import DAY_MS, HOUR_MS, LIMITS
 from exchange.roster import RosterSnapshot, Status
 from exchange.schemas.federation import WireEnvelope
 from exchange.schemas.inbox import InboxItem, OpeningRequest, RefusalRequest
@@ -45,7 +45,7 @@ NOT_HERE = {
     "9-disclosure-after-her-no",
 }
 BEFORE_OPENING = [lie for lie in TABLE if 3 <= lie.refusal.step < 13 and lie.id not in NOT_HERE]
-CERTAIN = {2, 8}
+CERTAIN = {1, 2, 8}
 """What no other roster and no other envelope explains."""
 
 
@@ -122,6 +122,11 @@ async def test_what_its_node_let_through_is_not_opened(node: LyingNode, lie: Lie
     # Whose envelope it is, is the node's word and the header's: they have to agree.
     listed = {"sender": HELPLINE.agency} if lie.refusal.step == 3 else {}
     await node.is_refused(forged, lie.refusal.step, lie.refusal.code, **listed)
+
+
+async def test_1_a_part_that_is_larger_than_any_envelope_is_refused(node: LyingNode) -> None:
+    large = node.room.scene.liar.forward()._replace(ciphertext=bytes(LIMITS.envelope_bytes + 1))
+    await node.is_refused(large, 1, "too-large")
 
 
 async def test_2_a_header_in_another_spelling_is_refused(node: LyingNode) -> None:

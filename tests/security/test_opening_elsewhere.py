@@ -6,23 +6,33 @@ software refuses: the sender is told the step, the node destroys the item, and n
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 import pytest_asyncio
 from support.blind_room import Room, blind_room
 from support.lies import TABLE, Lie
+from support.lying_peer import OFFER_CONTENT
 
+from contracts.canonical_json import canonical
 from contracts.vocabulary import Priority
 from exchange.client import NodeUnreachableError, ProblemError
-from exchange.client.vault import DoubtfulItemError, RefusedItemError, VaultError
+from exchange.client.vault import DoubtfulItemError, Identity, RefusedItemError, VaultError, opening
+from exchange.client.vault.store import Taken
 from exchange.demo.federation import LABOUR_OFFICE
 from exchange.envelope.kinds import Kind
 from exchange.envelope.statements import ReleaseStatement, parse_statement, sign_statement
+from exchange.referral.lifecycle import State
+from exchange.schemas.federation import WireEnvelope
 from exchange.schemas.inbox import InboxItem, OpeningRequest, RefusalRequest
+from exchange.schemas.problems import Problem
+from exchange.schemas.referrals import ReferralView
+from exchange.verification import VerifiedMessage
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 INSIDE = [lie for lie in TABLE if lie.refusal.step >= 13]
@@ -91,6 +101,16 @@ async def test_what_was_opened_is_given_out_unchanged_or_not_at_all(room: Room) 
     assert await room.told(item.id) == []
 
 
+ENDED = Problem.model_validate(
+    {
+        "type": "https://referral-exchange.example/problems#consent-ended",
+        "title": "Her consent has ended",
+        "status": 409,
+        "code": "consent-ended",
+        "who": "node",
+        "detail": "Her consent has ended. Nothing is handed out.",
+    }
+)
 LISTED: dict[str, dict[str, Any]] = {
     "another-referral": {"referral": "e" * 32},
     "another-sender": {"sender": LABOUR_OFFICE.agency},
@@ -146,6 +166,121 @@ async def test_the_node_does_not_say_which_plan_is_the_newest(room: Room) -> Non
     assert missing.value.code == "plan-missing"
 
 
+@pytest.mark.parametrize("state", [State.WITHDRAWN, State.RECALLED, State.ENTERED_IN_ERROR])
+async def test_after_her_no_a_recall_or_an_error_nobody_is_advised_to_contact_her(
+    room: Room, monkeypatch: pytest.MonkeyPatch, state: State
+) -> None:
+    """Also where the node still hands her plan out."""
+    referral, client = await room.woman(), room.office.client
+    await room.disclosed(referral, "survivor")
+    assert (await room.vault.contact_advice(referral)).code == "she-initiates"
+    view = (await client.referrals.read(referral)).model_copy(update={"state": state})
+
+    async def says(_referral: str) -> ReferralView:
+        return view
+
+    monkeypatch.setattr(client.referrals, "read", says)
+    with pytest.raises(VaultError) as refused:
+        await room.vault.contact_advice(referral)
+    assert (refused.value.code, "Do not contact her" in refused.value.sentence) == ("no-plan", True)
+
+
+@pytest.mark.parametrize(
+    ("opened", "withheld", "code"),
+    [
+        pytest.param("second", "first", "nobody-initiates", id="an-unopened-one-that-came-before"),
+        pytest.param("first", "second", "consent-ended", id="an-unopened-one-that-came-after"),
+        pytest.param("both", "second", "she-initiates", id="an-opened-one-whose-number-is-lower"),
+        pytest.param("both", "first", "consent-ended", id="the-newest-itself"),
+        pytest.param("both", "second", "not-found", id="for-another-reason"),
+    ],
+)
+async def test_which_withheld_plan_leaves_no_advice(
+    room: Room, monkeypatch: pytest.MonkeyPatch, opened: str, withheld: str, code: str
+) -> None:
+    """The first has the higher number; what was never opened has none that is known here."""
+    referral, liar, client = await room.woman(), room.scene.liar, room.office.client
+    items, higher = {}, liar.liar.node.clock() + 1000
+    for name, who, number in (("first", "survivor", higher), ("second", "neither", higher - 1)):
+        plan = {"safe_contact": {"who_initiates": who}}
+        update = liar.forward(
+            Kind.UPDATE, plan, referral=referral, number=number, stage="disclosure", groups=("contact",)
+        )
+        items[name] = await room.arrived(update)
+        if opened in {name, "both"}:
+            await room.vault.open(items[name])
+    sealed = client.inbox.sealed
+
+    async def withholds(item: str) -> WireEnvelope:
+        if item == items[withheld].id:
+            raise ProblemError(ENDED.model_copy(update={"code": "not-found"} if code == "not-found" else {}))
+        return await sealed(item)
+
+    monkeypatch.setattr(client.inbox, "sealed", withholds)
+    if code in {"consent-ended", "not-found"}:
+        with pytest.raises(ProblemError, match=code):
+            await room.vault.contact_advice(referral)
+    else:
+        assert (await room.vault.contact_advice(referral)).code == code
+
+
+async def test_advice_is_for_the_moment_that_was_asked_about(room: Room) -> None:
+    referral = await room.woman()
+    await room.disclosed(referral, "survivor")
+    tomorrow = room.identity.now().replace(microsecond=0) + timedelta(days=1)
+    assert (await room.vault.contact_advice(referral, at=tomorrow)).at == tomorrow
+
+
+async def test_what_comes_later_without_a_plan_leaves_the_plan(room: Room) -> None:
+    referral, liar = await room.woman(), room.scene.liar
+    await room.disclosed(referral, "survivor")
+    later = liar.forward(
+        Kind.UPDATE,
+        {"preferred_name": "Canary-Baru"},
+        referral=referral,
+        number=liar.liar.node.clock() + 1,
+        stage="disclosure",
+        groups=("name",),
+    )
+    await room.vault.open(await room.arrived(later))
+    assert (await room.vault.contact_advice(referral)).code == "she-initiates"
+
+
+async def test_an_older_plan_is_not_handed_out_as_a_newer_one(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both are hers, from the same sender and of the same kind: only their ids differ."""
+    referral, liar, client = await room.woman(), room.scene.liar, room.office.client
+    await room.disclosed(referral, "survivor")
+    more = {"stage": "disclosure", "groups": ("contact",)}
+    old, new = [
+        await room.arrived(
+            liar.forward(
+                Kind.UPDATE,
+                {"safe_contact": {"who_initiates": who}},
+                referral=referral,
+                number=liar.liar.node.clock() + place,
+                **more,
+            )
+        )
+        for place, who in enumerate(("survivor", "neither"), 1)
+    ]
+    older = await client.inbox.sealed(old.id)
+
+    async def swapped(_item: str) -> WireEnvelope:
+        return older
+
+    with monkeypatch.context() as patched:
+        patched.setattr(client.inbox, "sealed", swapped)
+        with pytest.raises(DoubtfulItemError) as doubtful:
+            await room.vault.open(new)
+    assert (doubtful.value.step, room.identity.store.taken(new.id)) == (3, None)
+    assert (await room.vault.contact_advice(referral)).code == "nobody-initiates"
+    with monkeypatch.context() as patched:
+        patched.setattr(client.inbox, "sealed", swapped)
+        with pytest.raises(VaultError) as changed:
+            await room.vault.open(new)
+    assert changed.value.code == "changed-at-node"
+
+
 async def test_a_forward_is_not_refused_before_its_offer_was_opened(room: Room) -> None:
     liar, referral = room.scene.liar, secrets.token_hex(16)
     await room.arrived(liar.forward(referral=referral))
@@ -155,6 +290,16 @@ async def test_a_forward_is_not_refused_before_its_offer_was_opened(room: Room) 
     assert (doubtful.value.step, doubtful.value.code) == (9, "unknown-referral")
     await room.office.open(referral, "offer")
     assert (await room.vault.open(item)).content is not None
+
+
+@pytest.mark.parametrize(("said", "known"), [("decision", "decision"), ("status", "status"), ("outcome", "status")])
+async def test_no_more_is_told_back_than_offer_and_contract_allow(room: Room, said: str, known: str) -> None:
+    body = {"basis": "consent", "content": OFFER_CONTENT, "feedback": said}
+    item = await room.arrived(room.scene.liar.forward(body=canonical(body)))
+    await room.vault.open(item)
+    case = room.identity.store.case(item.referral)
+    assert case is not None
+    assert case.feedback == known
 
 
 async def test_a_stop_has_nothing_to_open(room: Room) -> None:
@@ -199,6 +344,26 @@ async def test_a_software_that_dies_before_its_key_is_durable_leaves_it_at_the_n
             await room.vault.open(item)
     assert (await room.row(item.id)).wrapped_key is not None
     assert (await room.vault.open(item)).content is not None
+
+
+async def test_an_offer_that_another_program_opens_at_the_same_moment_is_opened_by_both(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one has stored it after this one has looked: what it knows by now is this very offer."""
+    item, real, store = await room.arrived(room.scene.liar.forward()), opening.verify, room.identity.store
+
+    def other_is_faster(identity: Identity, item: InboxItem, wire: WireEnvelope) -> VerifiedMessage:
+        message = real(identity, item, wire)
+        wrapped = hashlib.sha256(message.checked.item.envelope.wrapped_key).digest()
+        taken = Taken(message.dek, wrapped, message.checked.item.digest)
+        store.take(item.id, item.referral, lambda known: opening._case(known, message, identity.clock()), taken)
+        return real(identity, item, wire)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(opening, "verify", other_is_faster)
+        opened = await room.vault.open(item)
+    assert await room.vault.open(item) == opened
+    assert (await room.row(item.id)).wrapped_key is None
 
 
 async def test_a_key_store_that_never_took_it_over_is_told_so(room: Room) -> None:

@@ -5,7 +5,8 @@ Rules:
 * What may travel is the feedback rule's to say (`exchange.feedback`), by the level that stood inside the offer. What it
   keeps at home is told to the node as progress, which is not sealed and goes no further.
 * The digest of an acceptance is stored before it is handed in: the disclosure that it releases has to name it.
-* Numbers and what was seen come from the node's record of the referral, and are checked by it again.
+* Numbers and what was seen come from the node's record of the referral, and are checked by it again. Which referral it
+  is and with whom says the agency's own store: a record of another is answered with nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from exchange.client.agency_client import AgencyClient
 from exchange.client.vault.agency_keys import Identity
 from exchange.client.vault.cases import VaultCase
 from exchange.client.vault.errors import VaultError
-from exchange.client.vault.referring import case_of, signers, wire
+from exchange.client.vault.referring import case_of, record_of, signers, wire
 from exchange.client.vault.weekly_keys import peer_epoch
 from exchange.feedback import Answer, Kept, answer, answer_recall
 from exchange.limits import LIMITS
@@ -56,7 +57,8 @@ async def decide(identity: Identity, client: AgencyClient, referral: str, reques
             )
     except ValidationError:
         raise VaultError("decision-invalid", "This decision is incomplete or contradicts itself.") from None
-    case, view = case_of(identity, referral, Side.RECEIVING), await client.referrals.read(referral)
+    case = case_of(identity, referral, Side.RECEIVING)
+    view = record_of(await client.referrals.read(referral), referral, case.peer)
     word = answer(content, level=case.feedback, sharing_stopped=view.flags.sharing_stopped)
     if isinstance(word, Kept):
         raise VaultError(word.code, word.sentence)
@@ -76,7 +78,8 @@ async def report(identity: Identity, client: AgencyClient, referral: str, reques
         )
     except ValidationError:
         raise VaultError("progress-invalid", "This progress contradicts itself.") from None
-    case, view = case_of(identity, referral, Side.RECEIVING), await client.referrals.read(referral)
+    case = case_of(identity, referral, Side.RECEIVING)
+    view = record_of(await client.referrals.read(referral), referral, case.peer)
     word = answer(content, level=case.feedback, sharing_stopped=view.flags.sharing_stopped)
     if isinstance(word, Kept):
         # The node's own record: it is not sealed, goes nowhere, and says the state alone.
@@ -94,7 +97,8 @@ async def answer_to_recall(
     Raises:
         VaultError: `no-recall`: the service had not begun, so there is nothing to answer.
     """
-    case, view = case_of(identity, referral, Side.RECEIVING), await client.referrals.read(referral)
+    case = case_of(identity, referral, Side.RECEIVING)
+    view = record_of(await client.referrals.read(referral), referral, case.peer)
     if case.served is None:
         raise VaultError("no-recall", "The service had not begun, so there is nothing to answer.")
     word = answer_recall(RecallAnswerContent(agreed=request.agreed), state=case.served)
@@ -107,7 +111,9 @@ async def attest(identity: Identity, client: AgencyClient, referral: str) -> Ref
     Raises:
         VaultError: `nothing-owed`: nobody asked for its erasure, and nothing was destroyed.
     """
-    view, at = await client.referrals.read(referral), identity.clock()
+    view, case, at = await client.referrals.read(referral), identity.store.case(referral), identity.clock()
+    # Where her no has destroyed the case already, with whom it was is known to the node alone.
+    record_of(view, referral, view.peer if case is None else case.peer)
     if all(one.party != "own-agency" for one in view.attestations):
         raise VaultError("nothing-owed", "Nobody asked for the erasure of this referral. Nothing was destroyed.")
     identity.store.destroy([referral])

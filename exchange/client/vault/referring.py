@@ -8,6 +8,8 @@ Rules:
 * A receiver knows a survivor under one code, as long as anything of her is kept here: who seals at the same moment, in
   whichever process, seals again under the code that was stored first.
 * What the gate refuses leaves this machine in no form.
+* Which referral something is about, and with whom, says the agency's own store: nothing is sealed where the node's
+  record names another.
 """
 
 from __future__ import annotations
@@ -160,7 +162,7 @@ async def tell_later(
     if contract is None or service is None:
         raise VaultError("no-contract", "The contract of this referral is not on file here.")
     read = await client.consents.read(case.consent or "")
-    view = await client.referrals.read(referral)
+    view = record_of(await client.referrals.read(referral), referral, case.peer)
     consent, at = read.record, identity.now()
     asked = DisclosureRequest(between.sender, between.receiver, service, content, contract, consent, at)
     # As at the node: who she is follows a release only (`use_cases.telling_later`).
@@ -183,7 +185,7 @@ async def tell_later(
         identity.store.change_case(referral, partial(VaultCase.with_sent, envelope=sealed.header.id))
         ask = EnvelopesRequest(envelopes=(wire(sealed),), consent_version=read.version)
         answer = await client.sealing.hand_in(ask)
-        view = answer.referral
+        view = record_of(answer.referral, referral, case.peer)
     return ForwardAnswer(referral=view, fields=hand_in.field_decisions(outcome.reasons))
 
 
@@ -229,6 +231,17 @@ async def _question(client: AgencyClient, referral: str) -> str:
     if not asked:
         raise VaultError("nothing-asked", "The receiver has not asked for information.")
     return asked[-1]
+
+
+def record_of(view: ReferralView, referral: str, peer: str) -> ReferralView:
+    """The node's record, if it is of this referral with this agency: what is signed names both.
+
+    Raises:
+        VaultError: `changed-at-node`.
+    """
+    if (view.id, view.peer) != (referral, peer):
+        raise VaultError("changed-at-node", "The node answers about another referral than the one you named.")
+    return view
 
 
 def parties(identity: Identity, receiver: str) -> Parties:

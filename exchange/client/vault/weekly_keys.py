@@ -4,7 +4,8 @@ Rules:
 
 * A private half is stored here, durably, before its statement leaves: nobody can seal to a key that nobody has.
 * A week is published once. Where one is published whose private half is not here, another machine of the agency has it,
-  or it was lost: only `replace` says which, since its envelopes cannot be opened here.
+  or it was lost: only `replace` says which, since its envelopes cannot be opened here. Of several for one week the
+  latest counts, since peers seal to it: an earlier one that is here does not make the week this machine's.
 * A key counts as published while today's agency key has signed its statement. After the agency key was replaced every
   week is published anew, under new keys: who had the old one may have had these. So is a week of which a newer key is
   here than the one that the node has, as after a restore from its backup.
@@ -58,11 +59,11 @@ async def publish_epochs(identity: Identity, client: AgencyClient, *, replace: b
     published = await client.sealing.published()
     standing = _proven(identity, identity.me.agency, published.epochs)
     newest = _newest_here(identity)
-    covered = {said.not_before for said in standing if newest.get(said.not_before) == said}
+    latest = {said.not_before: said for said in sorted(standing, key=lambda said: said.seq)}
+    covered = {week for week, said in latest.items() if newest.get(week) == said}
     weeks = [week for week in published_weeks(at) if week.not_before not in covered]
     here = {key_id for key_id, _, _, _ in store.epochs()}
-    foreign = {said.not_before for said in standing}
-    foreign -= {said.not_before for said in standing if said.key_id in here}
+    foreign = {week for week, said in latest.items() if said.key_id not in here}
     if not replace and any(week.not_before in foreign for week in weeks):
         raise VaultError("other-store", "Weekly keys are published that are not here. Use the machine that has them.")
     highest = max((said.seq for said in standing), default=0)

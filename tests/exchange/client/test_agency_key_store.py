@@ -104,6 +104,16 @@ def test_the_first_key_of_a_referral_stays(store: AgencyKeyStore) -> None:
     assert first.dek == DEK
 
 
+def test_what_is_kept_under_an_id_stays_whatever_comes_under_it_later(store: AgencyKeyStore) -> None:
+    _take(store)
+    store.take(ITEM, REFERRAL, lambda _: CASE, Taken(Dek(b"\x06" * 32), b"\x05" * 32, "e" * 64))
+    assert store.taken(ITEM) == Taken(DEK, b"\x04" * 32, "d" * 64)
+    key = EpochKey(b"\x05" * 32)
+    for seq, statement in ((1, b"first"), (2, b"second")):
+        store.put_epochs([OwnEpoch(key, statement, 1, 2, seq, 3)])
+    assert store.epochs() == [(key.key_id, 1, 1, b"first")]
+
+
 def test_two_acts_at_once_forget_nothing_of_each_other(store: AgencyKeyStore, path: Path) -> None:
     _take(store)
     with closing(AgencyKeyStore(path, KEY, secrets.token_bytes)) as other:
@@ -144,6 +154,21 @@ def test_another_survivor_and_another_receiver_have_other_codes(store: AgencyKey
         assert store.put_sealed_case(secrets.token_hex(16), case)
     store.destroy(["5" * 32])
     assert store.client_code("s" * 32, SEALED.peer) is None
+
+
+def test_what_is_known_of_a_referral_is_what_its_envelopes_are_verified_by() -> None:
+    case = CASE.with_opened("7" * 32, plan_number=5).with_opened("7" * 32, plan_number=9)
+    case = case.with_sent("8" * 32, accepting="a" * 64).with_sent("9" * 32, accepting="b" * 64).with_sent("e" * 32)
+    memory = case.memory()
+    assert (memory.side, memory.contract, memory.purpose) == (CASE.side, CASE.contract, CASE.purpose)
+    assert (memory.feedback, memory.received) == (CASE.feedback, {ITEM, "7" * 32})
+    assert (memory.sent, memory.acceptances) == ({"8" * 32, "9" * 32, "e" * 32}, {"a" * 64, "b" * 64})
+    assert case.plans == {"7" * 32: 5}
+    served = case.with_said(EventName.IN_SERVICE)
+    assert (case.with_said(EventName.ACCEPTED).served, served.with_said(EventName.SCHEDULED).served) == (
+        None,
+        "in-service",
+    )
 
 
 def test_what_a_node_does_not_know_is_forgotten_late_or_cannot_come() -> None:
@@ -263,3 +288,46 @@ def test_a_number_from_before_counts_for_the_key_that_is_in_use_first(path: Path
     with closing(AgencyKeyStore(path, KEY, secrets.token_bytes)) as store:
         store.remember_peer_seq("rose-house-shelter", b"\x01" * 32, 8)
         assert store.peer_seq("rose-house-shelter", b"\x01" * 32) == 9
+
+
+def test_what_is_stored_is_on_the_disk_and_what_is_deleted_is_overwritten(store: AgencyKeyStore) -> None:
+    said = {name: store._connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")}
+    assert said == {"journal_mode": "wal", "synchronous": 2}  # FULL: a commit waits for the disk
+    assert store._connection.execute("PRAGMA secure_delete").fetchone()[0] == 1
+
+
+def test_a_key_store_is_not_opened_through_a_link(path: Path) -> None:
+    path.with_name("elsewhere").touch()
+    path.symlink_to(path.with_name("elsewhere"))
+    with pytest.raises(OSError, match="symbolic link"):
+        AgencyKeyStore(path, KEY, secrets.token_bytes)
+
+
+def test_what_another_program_still_reads_is_not_said_to_be_destroyed(store: AgencyKeyStore, path: Path) -> None:
+    """The write-ahead log holds it until the other one is through: destroying is said to be unfinished."""
+    _take(store)
+    store._connection.execute("PRAGMA busy_timeout=10")
+    with closing(sqlite3.connect(path)) as reading:
+        reading.execute("BEGIN")
+        reading.execute("SELECT * FROM opened").fetchall()
+        with pytest.raises(VaultError) as refused:
+            store.destroy([REFERRAL])
+    assert (refused.value.code, store.case(REFERRAL)) == ("store-busy", None)
+    store.destroy([REFERRAL])
+
+
+def test_an_act_that_fails_changes_nothing(store: AgencyKeyStore) -> None:
+    def fails(_known: VaultCase | None) -> VaultCase:
+        raise VaultError("unknown-referral", "Open the offer first.")
+
+    with pytest.raises(VaultError):
+        store.take(ITEM, REFERRAL, fails, Taken(DEK, b"\x04" * 32, "d" * 64))
+    assert (store.taken(ITEM), store.case(REFERRAL)) == (None, None)
+    assert store._connection.execute("SELECT count(*) FROM referral").fetchone() == (0,)
+
+
+def test_what_was_destroyed_before_anything_was_known_of_it_never_gets_a_key(store: AgencyKeyStore) -> None:
+    store.destroy([REFERRAL])
+    with pytest.raises(VaultError) as refused:
+        _take(store)
+    assert (refused.value.code, store.taken(ITEM)) == ("destroyed", None)
