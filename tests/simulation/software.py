@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from exchange.client.agency_client import AgencyClient
 
 T = TypeVar("T")
-_TABLES: Final = ("referral", "opened", "epoch", "peer", "pinned")
+_TABLES: Final = "SELECT name FROM sqlite_master WHERE type = 'table'"
+"""Of the store itself: one that is added later would else carry what a history left into the next."""
 _GONE: Final = 410
 
 
@@ -77,7 +78,7 @@ class Software:
         self.dies, self._world, self._keys = _never, None, 0
         self._chance = random.Random(f"software {self.agency} {seed}")
         conn = self.store._connection
-        for table in _TABLES:
+        for (table,) in conn.execute(_TABLES).fetchall():
             conn.execute(f"DELETE FROM {table}")
         secret = self.machine.secret
         rows = self.machine.main.rows("SELECT key_id, seq, not_before, not_after, statement FROM own_epoch")
