@@ -71,15 +71,9 @@ _SERVED: Final = frozenset({EventName.IN_SERVICE, EventName.COMPLETED})
 """Events that show that the service had begun. `completed` implies `in-service`, which may still be on its way."""
 _RECALL_ANSWERS: Final = _SERVED | {EventName.FAILED}
 _WITHOUT_END: Final = frozenset(
-    {
-        EventName.INFORMATION_REQUESTED,
-        EventName.SCHEDULED,
-        EventName.NOT_REACHED,
-        EventName.NOT_ARRIVED,
-        EventName.RECALLED,
-    }
+    {EventName.INFORMATION_REQUESTED, EventName.SCHEDULED, EventName.NOT_REACHED, EventName.NOT_ARRIVED}
 )
-"""Events that may alternate as often as their side likes."""
+"""Events that may alternate as often as the receiver likes; a recall is one of the sender's."""
 _OF_SENDER: Final = frozenset({EventName.OFFERED, EventName.DISCLOSED, EventName.RECALLED})
 _OF_RECEIVER: Final = CHAIN | {EventName.RECEIVED, EventName.RECALLED}
 
@@ -202,7 +196,7 @@ def check_received(event: Event, known: Iterable[Event]) -> None:
     """
     _check_owner(event.side, event.name)
     own = [other for other in known if other.side is event.side]
-    if len(own) >= LIMITS.events_received and not _is_stop(event):
+    if len(own) >= LIMITS.events_received and event.name not in STOPS and not _is_recall(event):
         raise _too_many()
     if any(other.number == event.number and other != event for other in own):
         raise TransitionError("number-reused", "This number was already used for another event.")
@@ -235,7 +229,7 @@ def check_new(event: Event, known: Collection[Event], *, respond_by: int) -> Non
     own = [other for other in known if other.side is event.side]
     if any(other.number >= event.number for other in own):
         raise TransitionError("number-not-higher", "The number of an event must be higher than any before it.")
-    if event.name in _WITHOUT_END and len(own) >= LIMITS.events_own:
+    if (event.name in _WITHOUT_END or _is_recall(event)) and len(own) >= LIMITS.events_own:
         raise _too_many()
     state = local_state(known, respond_by=respond_by, at=event.at)
     if event.name is not EventName.OFFERED:
@@ -244,8 +238,9 @@ def check_new(event: Event, known: Collection[Event], *, respond_by: int) -> Non
     check_received(event, known)
 
 
-def _is_stop(event: Event) -> bool:
-    return event.name in STOPS or (event.name is EventName.RECALLED and event.side is Side.REFERRING)
+def _is_recall(event: Event) -> bool:
+    """By the receiver it is its consent to one."""
+    return event.name is EventName.RECALLED and event.side is Side.REFERRING
 
 
 def _too_many() -> TransitionError:

@@ -235,6 +235,11 @@ def test_words_without_end_end_and_others_do_not(name: str) -> None:
         assert not refused or error.value.code == "too-many-events"
 
 
+def test_a_receiver_can_agree_to_a_recall_after_many_words() -> None:
+    event = Event(Side.RECEIVING, EventName.RECALLED, 10_000, 1, 0)
+    _every_check_but_the_table(event, _said(Side.RECEIVING, LIMITS.events_own + 20))
+
+
 def _every_check_but_the_table(event: Event, known: list[Event]) -> None:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(lifecycle, "check_transition", lambda *_: None)
