@@ -6,13 +6,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
 from support.federation import Federation, federation
-from support.founded import PASSPHRASE
 
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.roster import Member, Status, parse_roster, roster_bytes
-from exchange.settings import Environment, Settings, load_settings
 from exchange.startup import StartRefusedError, check_start, open_node
 from exchange.storage.used_roster import used_roster
 from exchange.use_cases.maintain import maintain
@@ -25,36 +22,23 @@ async def pair(tmp_path: Path) -> AsyncIterator[Federation]:
         yield together
 
 
-def settings(pair: Federation) -> Settings:
-    """The helpline's, as its processes have them."""
-    one = pair[HELPLINE]
-    return load_settings(
-        home=one.home,
-        public_url=f"http://127.0.0.1:{one.port}",
-        environment=Environment.DEMO,
-        passphrase=SecretStr(PASSPHRASE),
-        database_url=SecretStr(f"sqlite:///{pair.folder / HELPLINE.agency}-main.db"),
-        key_database_url=SecretStr(f"sqlite:///{pair.folder / HELPLINE.agency}-keys.db"),
-    )
-
-
 def suspended(member: Member) -> Member:
     return member.model_copy(update={"status": Status.SUSPENDED}) if member.agency == SHELTER.agency else member
 
 
 async def starts(pair: Federation) -> int:
     """The helpline's node is started; with which version."""
-    check_start(settings(pair))
-    async with open_node(settings(pair)) as node:
+    check_start(pair[HELPLINE].settings)
+    async with open_node(pair[HELPLINE].settings) as node:
         return node.world().roster.version
 
 
 async def refused(pair: Federation) -> None:
     """Neither the command nor a process starts, and both say who must do what."""
     with pytest.raises(StartRefusedError, match=r"operator must install the federation's newest roster") as by_command:
-        check_start(settings(pair))
+        check_start(pair[HELPLINE].settings)
     with pytest.raises(StartRefusedError, match=r"operator must install the federation's newest roster"):
-        async with open_node(settings(pair)):
+        async with open_node(pair[HELPLINE].settings):
             pass
     assert not by_command.value.may_pass
 

@@ -7,10 +7,8 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from pydantic import SecretStr
 from support.blind import referred
 from support.federation import Federation, federation
-from support.founded import PASSPHRASE
 from support.people import CANARY_NAME
 
 from contracts.vocabulary import WithdrawalForm
@@ -18,7 +16,6 @@ from exchange.client import ProblemError
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.referral.content import ReferralContent
 from exchange.schemas.inbox import DecisionRequest, ProgressRequest, RecallAnswerRequest
-from exchange.settings import load_settings
 from exchange.startup import check_start
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -84,14 +81,7 @@ async def test_her_no_destroys_on_both_sides_and_is_attested_twice(mixed: Federa
 
 async def test_a_node_says_at_its_start_whether_it_holds_the_agency_key(mixed: Federation) -> None:
     for one in mixed.nodes.values():
-        databases = {name: f"sqlite:///{mixed.folder / one.agency}-{name}.db" for name in ("main", "keys")}
-        settings = load_settings(
-            home=one.home,
-            passphrase=SecretStr(PASSPHRASE),
-            database_url=SecretStr(databases["main"]),
-            key_database_url=SecretStr(databases["keys"]),
-        )
-        assert check_start(settings) is (one.agency_home == one.home)
+        assert check_start(one.settings) is (one.agency_home == one.home)
 
 
 async def test_what_only_the_agencys_software_can_make_or_open_is_refused_by_both_nodes(tmp_path: Path) -> None:

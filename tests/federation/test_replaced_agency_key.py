@@ -10,7 +10,6 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from pydantic import SecretStr
 from support.federation import Federation, TestNode, federation
 from support.founded import PASSPHRASE
 from support.networks import OverTransport
@@ -23,7 +22,6 @@ from exchange.envelope.key_file import FLOOR, open_keys, read_key_file, seal_key
 from exchange.envelope.keys import KEY_BYTES, NONCE_BYTES, AgencyKey, NodeKey
 from exchange.federation.peers import fetch_peer_keys, verified_revocations, verified_statements
 from exchange.roster import Member
-from exchange.settings import Environment, load_settings
 from exchange.startup import open_node
 from exchange.storage.epochs import epoch_revocations, own_epochs
 from exchange.use_cases.describe_node import node_card, readiness
@@ -49,15 +47,7 @@ async def started_with(pair: Federation, key: AgencyKey) -> AsyncIterator[Node]:
     keys = replace(open_keys(read_key_file(file), PASSPHRASE.encode()), agency=key)
     salt, nonce = secrets.token_bytes(16), secrets.token_bytes(NONCE_BYTES)
     file.write_bytes(seal_keys(keys, PASSPHRASE.encode(), salt=salt, nonce=nonce, cost=FLOOR))
-    settings = load_settings(
-        home=one.home,
-        public_url=f"http://127.0.0.1:{one.port}",
-        environment=Environment.DEMO,
-        passphrase=SecretStr(PASSPHRASE),
-        database_url=SecretStr(f"sqlite:///{pair.folder / SHELTER.agency}-main.db"),
-        key_database_url=SecretStr(f"sqlite:///{pair.folder / SHELTER.agency}-keys.db"),
-    )
-    async with open_node(settings, network=OverTransport(pair.network)) as node:
+    async with open_node(one.settings, network=OverTransport(pair.network)) as node:
         app = build_api(node)
         attach(app, node)
         pair.network.apps[one.port] = httpx2.ASGITransport(app=app)

@@ -42,7 +42,7 @@ from exchange.federation.peers import fetch_peer_keys
 from exchange.federation.transport import HTTPTransport
 from exchange.federation.world_files import WorldFiles
 from exchange.roster import Adoption, Member, roster_bytes
-from exchange.settings import Environment, load_settings
+from exchange.settings import Environment, Settings, load_settings
 from exchange.startup import open_node
 from exchange.telemetry import AccessLog, Telemetry
 from exchange.use_cases.maintain import destroy_ended, maintain
@@ -134,6 +134,8 @@ class TestNode:
     network: Network
     agency_home: Path
     """Where the agency's own software lives: the node's home, or another folder where the keys are elsewhere."""
+    settings: Settings
+    """Those of its processes: with them it can be started again."""
     clients: list[AgencyClient] = field(default_factory=list)
     vaults: list[AgencyVault] = field(default_factory=list)
 
@@ -337,7 +339,9 @@ async def _open(stack: AsyncExitStack, made: Made, together: Federation, telemet
     transport = _transport(node, line)
     stack.push_async_callback(transport.close)
     courier = Courier(node, transport)
-    return TestNode(made.plan, made.home, made.member, made.port, node, courier, together.network, made.agency_home)
+    return TestNode(
+        made.plan, made.home, made.member, made.port, node, courier, together.network, made.agency_home, settings
+    )
 
 
 def _transport(node: Node, network: httpx2.AsyncBaseTransport) -> HTTPTransport:
