@@ -106,10 +106,6 @@ class Limits:
     """A peer that did not answer about consents is not asked again before."""
     consent_status_ids: int = 200
     """The most receipt ids in one consent-status question."""
-    consent_default_ms: int = 90 * DAY_MS
-    """The life of a consent that names no end."""
-    consent_warning_ms: int = 14 * DAY_MS
-    """The worker is warned this long before a consent ends."""
 
     # Delivery.
     retry: tuple[RetryBand, ...] = (
@@ -123,9 +119,6 @@ class Limits:
     """Per peer; any inbound contact of that peer makes it due at once."""
     retry_jitter: tuple[float, float] = (0.8, 1.4)
     """Each wait is multiplied by a factor drawn from this range."""
-    roster_trusted_without_refresh_ms: int = 72 * HOUR_MS
-    """Known peers go on for this long, loudly, when the roster's timestamp cannot be refreshed."""
-
     unserved_untold_ms: int = 30 * DAY_MS
     """A name whose receiver may not tell that it serves (`feedback: decision`) counts so long as unserved."""
 
@@ -164,8 +157,6 @@ class Limits:
     # People.
     code_withdrawal_contest_ms: int = DAY_MS
     """A withdrawal by code or by another member destroys after this long unless the recording agency contests."""
-    erasure_receipt_within_ms: int = DAY_MS
-    """An erasure is attested at the latest this long after it was asked for."""
 
     def retry_after_ms(self, failing_for_ms: int) -> int:
         """How long to wait, before jitter, when a peer has been failing for this long."""

@@ -50,6 +50,7 @@ CIPHERTEXT_BYTES: Final = tuple(size + SEAL_OVERHEAD_BYTES for size in LIMITS.pa
 """The only lengths a ciphertext has."""
 WIRE_BYTES: Final = dict(zip(CIPHERTEXT_BYTES, LIMITS.wire_bytes, strict=True))
 """What an envelope takes in a batch, by the length of its ciphertext."""
+_DIGEST_BYTES: Final = 32
 _REQUIRED: Final = frozenset({"header", "wrapped_key", "ciphertext", "signature"})
 
 
@@ -78,11 +79,14 @@ class Envelope(NamedTuple):
     release: bytes | None = None
     """The signed release statement; only a disclosure on its way has one."""
 
+    def part_digests(self) -> bytes:
+        """SHA-256 of the wrapped key, then of the ciphertext."""
+        return hashlib.sha256(self.wrapped_key).digest() + hashlib.sha256(self.ciphertext).digest()
+
     def signed_input(self) -> bytes:
         """What the signature covers."""
-        return signed_input(
-            self.header, hashlib.sha256(self.wrapped_key).digest(), hashlib.sha256(self.ciphertext).digest()
-        )
+        digests = self.part_digests()
+        return signed_input(self.header, digests[:_DIGEST_BYTES], digests[_DIGEST_BYTES:])
 
     def digest(self) -> str:
         """The name of exactly these bytes."""

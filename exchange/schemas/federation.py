@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from exchange.limits import LIMITS
 from exchange.schemas.problems import Problem
 from exchange.schemas.shapes import HexId, Strict, Timestamp
 
@@ -70,7 +71,7 @@ class ResyncAnswer(Strict):
 class ConsentStatusRequest(Strict):
     """Which receipts are asked about; they were cut for the agency that asks."""
 
-    receipts: tuple[HexId, ...] = Field(min_length=1, max_length=200)
+    receipts: tuple[HexId, ...] = Field(min_length=1, max_length=LIMITS.consent_status_ids)
     """Ids of consent receipts, as they stand in the headers of forwards."""
 
 

@@ -20,6 +20,7 @@ from contracts.vocabulary import (
 )
 from contracts.vocabulary import Field as ReferralField
 from exchange.envelope.kinds import Kind
+from exchange.limits import LIMITS
 from exchange.referral.contact_plan import SafeContact, advice
 from exchange.referral.content import ReferralContent
 from exchange.referral.lifecycle import State
@@ -71,7 +72,7 @@ class InboxPage(Strict):
 class LeaseRequest(Strict):
     """Take an item for a while, so that two pollers never both handle it."""
 
-    seconds: int = Field(default=60, ge=10, le=600)
+    seconds: int = Field(default=LIMITS.lease_default_s, ge=LIMITS.lease_shortest_s, le=LIMITS.lease_longest_s)
     """For how long."""
 
 

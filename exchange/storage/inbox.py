@@ -36,6 +36,7 @@ class ArrivedRecord(NamedTuple):
     lease_until: int = 0
     consent_live_at: int | None = None
     consent_ended_at: int | None = None
+    part_digests: bytes | None = None
 
 
 class ListedRecord(NamedTuple):
@@ -63,7 +64,9 @@ class Standing(NamedTuple):
 
 
 _COLUMNS = [INBOX.c[name] for name in ArrivedRecord._fields]
-_NO_BODY = dict.fromkeys(["sealed_header", "rewrapped_key", "wrapped_key", "ciphertext", "signature", "release"])
+_NO_BODY = dict.fromkeys(
+    ["sealed_header", "rewrapped_key", "wrapped_key", "ciphertext", "signature", "part_digests", "release"]
+)
 _ID_PLACE = 1 + _COLUMNS.index(INBOX.c.id)
 _ROWS = select(INBOX.c.seq, *_COLUMNS)
 _ROWS_IN_SIGHT = _ROWS.join(REFERRAL, REFERRAL.c.id == INBOX.c.referral).where(in_sight(bindparam("the_unit")))

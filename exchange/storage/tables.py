@@ -283,6 +283,8 @@ class InboxRow(SQLModel, table=True):
     """The content key as the sender sealed it: only where the agency's keys live elsewhere, until they took it over."""
     ciphertext: bytes | None = Field(default=None, sa_type=LargeBinary)
     signature: bytes | None = Field(default=None, sa_type=LargeBinary)
+    part_digests: bytes | None = Field(default=None, sa_type=LargeBinary)
+    """SHA-256 of the sender's wrapped key, and of the ciphertext: what the signature covers beside the header."""
     release: bytes | None = Field(default=None, sa_type=LargeBinary)
 
     __table_args__ = (

@@ -315,6 +315,7 @@ def arrived_record(node: Node, arrival: Arrival, key: ReferralKey | None) -> Arr
         wrapped_key=envelope.wrapped_key if arrival.message is None and not is_stop else None,
         ciphertext=None if is_stop else envelope.ciphertext,
         signature=envelope.signature,
+        part_digests=envelope.part_digests(),
         release=envelope.release,
         consent_live_at=_consent_live_at(arrival),
     )

@@ -245,6 +245,43 @@ async def test_two_receivers_of_one_consent_hear_nothing_that_joins_them(four: F
     assert set(heard[0]) & set(heard[1]) == {"live"}
 
 
+async def test_whom_she_has_taken_out_of_her_consent_is_told_that_it_ended_and_the_other_is_not(
+    four: Federation,
+) -> None:
+    client, allowed = (
+        four[HELPLINE].client(),
+        consent_request(SHELTER.agency).model_dump(mode="json", exclude_none=True),
+    )
+    also, wants = to_the_embassy()
+    allowed["provisions"] += also["provisions"]
+    allowed["told_first"] += also["told_first"]
+    consent = await client.consents.record(ConsentRequest.model_validate(allowed))
+    to_her = referral_request(EMBASSY.agency, consent.id).model_dump(mode="json", exclude_none=True) | wants
+    cut = {}
+    for receiver, request in (
+        (SHELTER, referral_request(SHELTER.agency, consent.id)),
+        (EMBASSY, ReferralRequest.model_validate(to_her)),
+    ):
+        referral = (await client.referrals.send(request)).id
+        cut[receiver] = ConsentStatusRequest(receipts=(await _receipt_of_the_offer(four, referral),))
+    await four.travel()
+
+    async def said() -> list[str]:
+        node = four[HELPLINE].node
+        found = [await consent_status.consent_status(node, receiver.agency, cut[receiver]) for receiver in cut]
+        return [one.receipts[0].status for one in found]
+
+    assert await said() == ["live", "live"]
+    lines = (await client.consents.read(consent.id)).record.provisions
+    await client.consents.narrow(consent.id, tuple(line for line in lines if SHELTER.agency not in line.agencies))
+    assert await said() == ["not-live", "live"]
+
+
+async def _receipt_of_the_offer(four: Federation, referral: str) -> str:
+    query = select(OUTBOX.c.consent_receipt).where(OUTBOX.c.referral == referral, OUTBOX.c.kind == "offer")
+    return str(await four[HELPLINE].node.database.read(lambda conn: conn.execute(query).scalar_one()))
+
+
 async def _another_key(story: Story, answer: ConsentStatusAnswer) -> dict[str, Any]:
     return {"statement": _signed(story, answer.receipts, key=story.receiver.node.node_key)}
 

@@ -14,6 +14,8 @@ from support.federation import Federation
 from support.stories import Story, begin, now_of, rows, travelled
 
 from exchange.demo.federation import EMBASSY, HELPLINE, SHELTER
+from exchange.envelope.format import SignedBy, digest_of, parse_header, signed_input
+from exchange.envelope.keys import verify
 from exchange.envelope.wire import from_base64url, read_again
 from exchange.federation.transport import PeerUnreachableError
 from exchange.limits import LIMITS
@@ -62,6 +64,23 @@ async def test_the_same_envelope_twice_in_one_batch_is_one_item(two: Federation)
     first, second = (await story.post(wire, wire)).answers
     assert first.receipt == second.receipt
     assert len(await story.rows(INBOX, at=story.receiver)) == 1
+
+
+async def test_who_signed_what_arrived_can_be_shown_although_the_wrapped_key_is_gone(on_both: Federation) -> None:
+    story = await begin(on_both)
+    await story.decides("accepted")
+    await story.says_no("stop-sharing")
+    node, members = story.receiver.node, story.receiver.node.world().roster.members
+    arrived = await story.rows(INBOX, at=story.receiver)
+    assert {row["kind"] for row in arrived} == {"offer", "disclosure", "withdrawal"}
+    for row in arrived:
+        assert row["wrapped_key"] is None
+        raw = node.open_row(row["sealed_header"], "inbox", "sealed_header", row["id"])
+        signed = signed_input(raw, row["part_digests"][:32], row["part_digests"][32:])
+        sender, header = members[row["sender"]], parse_header(raw)
+        key = sender.agency_key if header.signed_by is SignedBy.AGENCY else sender.node_key
+        verify(key, signed, row["signature"])
+        assert digest_of(signed) == row["digest"]
 
 
 async def test_the_same_id_with_another_digest_is_refused(two: Federation) -> None:

@@ -28,10 +28,10 @@ async def _tell(liar: LyingPeer, envelopes: list[Envelope]) -> list[ItemAnswer]:
     return answers
 
 
-async def test_a_receiver_is_not_heard_without_end_and_her_no_is(two: Federation) -> None:
-    story = await begin(two)
+async def test_a_receiver_is_not_heard_without_end_and_her_no_is(pair: Federation) -> None:
+    story = await begin(pair)
     await story.decides("accepted")
-    liar = await LyingPeer.of(two[SHELTER], two[HELPLINE])
+    liar = await LyingPeer.of(pair[SHELTER], pair[HELPLINE])
     offer, at = await story.offer(), liar.now()
     more: dict[str, Any] = {"referral": story.id, "in_reply_to": offer, "seen": at}
     told = [
@@ -42,7 +42,7 @@ async def test_a_receiver_is_not_heard_without_end_and_her_no_is(two: Federation
     taken = [answer.result for answer in answers].count("accepted")
     assert [answer.result for answer in answers] == ["accepted"] * taken + ["refused"] * (len(told) - taken)
     assert {answer.problem.code for answer in answers if answer.problem is not None} == {"not-legal"}
-    recorded = [row for row in await story.rows(EVENT, at=two[HELPLINE]) if row["side"] == "receiving"]
+    recorded = [row for row in await story.rows(EVENT, at=pair[HELPLINE]) if row["side"] == "receiving"]
     assert len(recorded) == LIMITS.events_received
     # A stop is still heard, once as an event and as often as it comes as what it is.
     last = at + len(told)
@@ -53,31 +53,31 @@ async def test_a_receiver_is_not_heard_without_end_and_her_no_is(two: Federation
     assert {answer.result for answer in await _tell(liar, stops)} == {"accepted"}
     (view, _) = await story.views()
     assert view.state == "withdrawn"
-    recorded = [row for row in await story.rows(EVENT, at=two[HELPLINE]) if row["side"] == "receiving"]
+    recorded = [row for row in await story.rows(EVENT, at=pair[HELPLINE]) if row["side"] == "receiving"]
     assert len(recorded) == LIMITS.events_received + 1
 
 
-async def test_a_sender_that_recalls_without_end_is_acknowledged_and_recorded_no_more(two: Federation) -> None:
-    story = await begin(two)
-    liar = await LyingPeer.of(two[HELPLINE], two[SHELTER])
+async def test_a_sender_that_recalls_without_end_is_acknowledged_and_recorded_no_more(pair: Federation) -> None:
+    story = await begin(pair)
+    liar = await LyingPeer.of(pair[HELPLINE], pair[SHELTER])
     at = liar.now()
     recalls = [
         liar.stop(Kind.RECALL, referral=story.id, number=at + place) for place in range(1, LIMITS.events_received + 20)
     ]
     assert {answer.result for answer in await _tell(liar, recalls)} == {"accepted"}
-    recorded = [row for row in await story.rows(EVENT, at=two[SHELTER]) if row["side"] == "referring"]
+    recorded = [row for row in await story.rows(EVENT, at=pair[SHELTER]) if row["side"] == "referring"]
     assert len(recorded) == LIMITS.events_received
     erase = liar.stop(Kind.WITHDRAWAL, referral=story.id, event="erase", number=at + 1000)
     assert [answer.result for answer in await liar.deliver(erase)] == ["accepted"]
-    recorded = [row for row in await story.rows(EVENT, at=two[SHELTER]) if row["side"] == "referring"]
+    recorded = [row for row in await story.rows(EVENT, at=pair[SHELTER]) if row["side"] == "referring"]
     assert len(recorded) == LIMITS.events_received + 1
 
 
-async def test_an_agency_is_told_in_time_and_can_still_say_how_it_ended(two: Federation) -> None:
-    story = await begin(two)
+async def test_an_agency_is_told_in_time_and_can_still_say_how_it_ended(pair: Federation) -> None:
+    story = await begin(pair)
     await story.decides("accepted")
     offer, told = await story.offer(), cycle(("scheduled", "not-reached"))
-    said = len([row for row in await story.rows(EVENT, at=two[SHELTER]) if row["side"] == "receiving"])
+    said = len([row for row in await story.rows(EVENT, at=pair[SHELTER]) if row["side"] == "receiving"])
     for state in islice(told, LIMITS.events_own - said):
         await story.helps.inbox.report_progress(offer, ProgressRequest(state=EventName(state)))
     problem = await refusal(story.helps.inbox.report_progress(offer, ProgressRequest(state=EventName(next(told)))))

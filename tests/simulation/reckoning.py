@@ -24,7 +24,7 @@ _STOP_ARRIVES_AS: Final = {
 }
 _DECISIONS: Final = frozenset({"accepted", "declined", "waitlisted", "redirected", "information-requested"})
 _SEALED: Final = {
-    "inbox": ("sealed_header", "rewrapped_key", "ciphertext", "signature", "release"),
+    "inbox": ("sealed_header", "rewrapped_key", "ciphertext", "signature", "part_digests", "release"),
     "outbox": ("sealed_header", "wrapped_key", "ciphertext", "signature", "release"),
     "referral": ("sealed_facts",),
 }

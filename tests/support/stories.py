@@ -293,7 +293,8 @@ class Story:
             if class_of(Kind(row["kind"])) is KindClass.STOP:
                 continue  # complete in its header, in which nobody is described
             assert row["status"] == "destroyed"
-            assert {row[name] for name in ("sealed_header", "rewrapped_key", "ciphertext", "signature")} == {None}
+            bodies = ("sealed_header", "rewrapped_key", "ciphertext", "signature", "part_digests")
+            assert {row[name] for name in bodies} == {None}
         for row in await self.rows(OUTBOX, at=at):
             assert row["status"] != "held"
             assert row["ciphertext"] is None or class_of(Kind(row["kind"])) is KindClass.STOP

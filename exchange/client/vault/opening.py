@@ -1,10 +1,10 @@
-"""Opening on the agency's own machine: the node is believed in nothing but when an item arrived.
+"""Opening on the agency's own machine: the node is believed in nothing but when an item arrived, and the state.
 
 Rules:
 
 * The whole verification is done here (`exchange.verification`, steps 1 to 17), by the roster, the contracts and the
   cases that this software knows. What the node checked before is checked again; what it cannot, is checked first here.
-* What certainly fails (spelling, signature, 13 to 17) is refused: the sender is told the step, the node destroys it.
+* What certainly fails (spelling, signature, 13 to 17) is refused: the sender is told a code, the node destroys it.
   What another roster or an unopened offer may explain is not refused, and raises.
 * A key is stored durably before the node is told to drop the sender's. If this program dies in between, the node still
   has it, and opening begins anew.

@@ -7,11 +7,25 @@ import re
 from pathlib import Path
 
 import pytest
+from support.lies import TABLE
 from vectors import make_vectors
 
+from contracts.vocabulary import Group, Priority, Purpose
+from exchange.api.rate import REFUSED_EVERY_S, REFUSED_WITHIN_S
+from exchange.api.room import LEAST
 from exchange.envelope import errors
+from exchange.envelope.epochs import EpochRevocation, EpochStatement
 from exchange.envelope.kinds import SHAPES, Kind
+from exchange.envelope.statements import (
+    Adherence,
+    ConsentStatus,
+    DeliveryReceipt,
+    ReleaseStatement,
+    Statement,
+)
 from exchange.envelope.tags import Tag
+from exchange.limits import DAY_MS, HOUR_MS, KIB, LIMITS, MINUTE_MS
+from exchange.use_cases.line import EXCHANGE_S
 
 PAGE = (Path(make_vectors.__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
 BASES = {"envelope", "receipt", "epoch", "statement", "key-file"}
@@ -50,3 +64,78 @@ def test_every_tag_is_on_the_page(tag: Tag) -> None:
 def test_the_table_of_vectors_is_current(name: str) -> None:
     cases = json.loads((Path(make_vectors.__file__).parent / name).read_bytes())["cases"]
     assert f"| `{name}` | {len(cases)} |" in PAGE
+
+
+def _rows(section: str) -> list[list[str]]:
+    """The tables of a section, cell by cell."""
+    text = PAGE.split(f"\n## {section} ", 1)[1].split("\n## ", 1)[0]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
+
+
+@pytest.mark.parametrize("member", ["purpose", "groups", "priority"])
+def test_the_terms_of_a_header_are_the_vocabularys(member: str) -> None:
+    terms = {"groups": set(Group), "priority": set(Priority), "purpose": {"provide-", *Purpose}}[member]
+    text = (
+        PAGE.split("Terms of vocabulary 1", 1)[1].split(f"- `{member}`", 1)[1].split("\n- ", 1)[0].split("\n\n", 1)[0]
+    )
+    said = re.findall(r"`([a-z-]+)`", text)
+    if member == "purpose":
+        said = [term if term in {"statistics", "provide-"} else f"provide-{term}" for term in said]
+    assert sorted(said) == sorted(map(str, terms))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("delivery receipt", DeliveryReceipt),
+        ("release", ReleaseStatement),
+        ("consent status", ConsentStatus),
+        ("adherence", Adherence),
+        ("epoch key", EpochStatement),
+        ("epoch revocation", EpochRevocation),
+    ],
+)
+def test_the_body_of_a_statement_is_on_the_page(name: str, kind: type[Statement]) -> None:
+    (row,) = (row for row in _rows("4") if row[0] == name)
+    assert set(re.findall(r"`([a-z_]+)`", row[2])) == set(kind.CHECKS)
+
+
+def test_each_code_of_a_lie_stands_at_its_step() -> None:
+    said: dict[str, set[str]] = {}
+    for row in _rows("15"):
+        codes, steps = (row[0], row[1]) if row[0].startswith("`") else (row[1], row[0])
+        for step in steps.split(", "):
+            said.setdefault(step, set()).update(re.findall(r"`([a-z-]+)`", codes))
+    for lie in TABLE:
+        assert lie.refusal.code in said[str(lie.refusal.step)], lie.id
+
+
+def test_the_constants_are_those_of_the_code() -> None:
+    text = " ".join(PAGE.split("\n## 14 ", 1)[1].split("\n## 15 ", 1)[0].split()).replace("\u2013", "-")
+    lim, (low, high) = LIMITS, LIMITS.retry_jitter
+    for said in (
+        f"skew {lim.skew_ms // MINUTE_MS} min",
+        f"life of a forward or answer ≤ {lim.sealed_expires_ms // DAY_MS} days",
+        f"stops {lim.stop_expires_ms // DAY_MS} days",
+        f"delivery of a released disclosure {lim.released_within_ms // DAY_MS} days",
+        f"epoch 1 week, {lim.epochs_ahead} ahead, {lim.epoch_grace_ms // DAY_MS} days after",
+        f"{low}-{high}, at once on any inbound contact",
+        f"lease {lim.lease_default_s} s ({lim.lease_shortest_s}-{lim.lease_longest_s})",
+        f"dedupe ≥ {lim.dedupe_at_least_ms // DAY_MS} days",
+        f"{lim.peer_bytes_per_minute // KIB**2} MiB of envelopes a minute from one peer",
+        f"every {REFUSED_EVERY_S * 1000:.0f} ms as long as no more than fifty wait",
+        f"Content-Length is at most {lim.small_request_bytes // KIB} KiB",
+        f"a reserve of {lim.peer_bytes_per_minute // lim.peer_reserve_share // KIB} KiB a minute",
+        f"as {lim.batch_bytes // KIB**2} MiB without one",
+        f"{lim.arriving_bytes // KIB**2} MiB of one caller's bodies on their way at once",
+        f"each counted as {LEAST // KIB} KiB at least",
+        f"{EXCHANGE_S:.0f} s for a body, and a second more for each KiB over {lim.batch_first_bytes // KIB}",
+        f"consent fresh {lim.consent_fresh_ms // HOUR_MS} h",
+        f"shown with its age until {lim.consent_shown_with_age_ms // HOUR_MS} h",
+        f"token {lim.token_s // 60} min",
+        f"list ≤ {lim.page_items}",
+        f"long-poll ≤ {lim.wait_longest_s} s",
+        f"open ≤ {lim.open_items} at once",
+    ):
+        assert said in text
+    assert REFUSED_WITHIN_S / REFUSED_EVERY_S == 50

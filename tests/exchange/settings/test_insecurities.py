@@ -60,6 +60,7 @@ def test_a_well_configured_node_starts(home: Path) -> None:
         pytest.param({"synthetic": True}, "synthetic-roster", id="sandbox-roster"),
         pytest.param({"variables": {"AUTHLIB_INSECURE_TRANSPORT": "1"}}, "unsafe-variable", id="authlib-switch"),
         pytest.param({"variables": {"FASTAPI_OTEL_AUTO_CONFIGURE": "true"}}, "unsafe-variable", id="fastapi-switch"),
+        pytest.param({"variables": {"PYTHONASYNCIODEBUG": "1"}}, "unsafe-variable", id="asyncio-debug"),
         pytest.param({"variables": {"SSLKEYLOGFILE": "/tmp/k"}}, "unsafe-variable", id="tls-keys"),  # noqa: S108
     ],
 )
