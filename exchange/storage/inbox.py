@@ -9,9 +9,8 @@ from sqlalchemy import ColumnElement, Connection, Integer, Select, bindparam, or
 
 from exchange.storage.prepared import Prepared
 from exchange.storage.referrals import in_sight
-from exchange.storage.statements import Both, where_listed
+from exchange.storage.statements import Both, select_listed, where_listed
 from exchange.storage.tables import INBOX, REFERRAL, SEEN_ENVELOPE
-from exchange.storage.visibility import FIRST_UNSETTLED
 
 
 class ArrivedRecord(NamedTuple):
@@ -93,14 +92,14 @@ _FORGET_ANSWERS = Prepared(SEEN_ENVELOPE.delete().where(SEEN_ENVELOPE.c.expires_
 
 def _page(status: str | None, *, branch: bool, urgent: bool = False) -> Both[Select[Any]]:
     """A page of the list. The status stands in the statement: a plan for any value could not use its own index."""
-    page = (_LISTED_IN_SIGHT if branch else _LISTED).limit(bindparam("most", type_=Integer()))
+    page = _LISTED_IN_SIGHT if branch else _LISTED
     if status is not None:
         page = page.where(text(f"inbox.status = '{status}'"))
     if urgent:
         page = page.where(INBOX.c.respond_by.is_not(None)).order_by(INBOX.c.respond_by, INBOX.c.seq)
+        page = page.limit(bindparam("most", type_=Integer()))
         return Both(page, page)
-    page = page.where(INBOX.c.seq > bindparam("after")).order_by(INBOX.c.seq)
-    return Both(page, page.where(INBOX.c.xid < FIRST_UNSETTLED))
+    return select_listed(page, INBOX)
 
 
 _STATUSES: Final = (None, "new", "acknowledged", "destroyed")
@@ -125,7 +124,7 @@ def ids_of_others(conn: Connection, sender: str, ids: Iterable[str]) -> frozense
 def list_arrived(
     conn: Connection, *, after: int, limit: int, status: str | None, unit: str | None
 ) -> Sequence[tuple[int, ListedRecord]]:
-    """Items after a sequence number, oldest first."""
+    """Items behind the one with this sequence number, oldest first."""
     page = _PAGES[status, unit is not None]
     rows = page.rows(conn, {"after": after, "most": limit, "the_unit": unit})
     return [(row[0], ListedRecord(*row[1:])) for row in rows]

@@ -2,14 +2,20 @@
 
 PostgreSQL hands out sequence numbers before commit, so a reader may see number 8 while 7 is still uncommitted. Rows
 carry the id of their inserting transaction, and a cursor lists only rows whose transaction is below the snapshot's
-xmin: everything older has ended. On SQLite writers are serialised and sequence order is commit order.
+xmin: every transaction with a lower id has ended, and no other one gets such an id any more.
+
+They are listed in the order of these ids, and of one transaction in that of their numbers: a transaction that began
+earlier may have taken the later number, and whoever went by numbers would pass the earlier one before it is there. A
+cursor is the number of a row; its transaction is looked up.
+
+On SQLite writers are serialised and sequence order is commit order.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, Text, cast, func, literal, true
+from sqlalchemy import BigInteger, ColumnElement, Table, Text, cast, func, literal, select, tuple_
 
 TRANSACTION_ID: Final[ColumnElement[int]] = cast(cast(func.pg_current_xact_id(), Text), BigInteger)
 """The value for `xid` of a row inserted now, on PostgreSQL."""
@@ -20,9 +26,18 @@ NO_TRANSACTION: Final[ColumnElement[int]] = literal(0)
 FIRST_UNSETTLED: Final[ColumnElement[int]] = cast(
     cast(func.pg_snapshot_xmin(func.pg_current_snapshot()), Text), BigInteger
 )
-"""On PostgreSQL: no earlier uncommitted row can still precede a row whose `xid` is below this."""
+"""On PostgreSQL: no uncommitted row can still precede a row whose `xid` is below this."""
 
 
-def settled(conn: Connection, xid: ColumnElement[int]) -> ColumnElement[bool]:
-    """True for rows that no earlier uncommitted row can still precede."""
-    return xid < FIRST_UNSETTLED if conn.dialect.name == "postgresql" else true()
+def settled_after(table: Table, after: ColumnElement[int]) -> ColumnElement[bool]:
+    """On PostgreSQL, of the rows behind a cursor those that no uncommitted row can still precede.
+
+    Where the cursor's row was forgotten meanwhile, none is left out that has a higher number; one that has a lower one
+    may come again.
+    """
+    named, higher = table.alias(), table.alias()
+    begins = func.coalesce(
+        select(named.c.xid).where(named.c.seq == after).scalar_subquery(),
+        select(func.min(higher.c.xid) - 1).where(higher.c.seq > after).scalar_subquery(),
+    )
+    return (tuple_(table.c.xid, table.c.seq) > tuple_(begins, after)) & (table.c.xid < FIRST_UNSETTLED)
