@@ -1,8 +1,8 @@
 """Same key and body: the same answer. Same key and another body: a conflict. The body itself is never kept.
 
 The answer is stored in the transaction that stores the work, so that there is no moment in which one exists without
-the other. Of two requests with one key at the same time the first commit wins and the other reads its answer, also where
-it was refused because of what the first one did, or of what came after it.
+the other. Of two requests with one key at the same time the first commit wins and the other reads its answer, also
+where it was refused because of what the first one did, or of what came after it.
 
 An answer about a referral is destroyed with it. Its key stays to the end of its day: a repeat is told so, and nothing
 is done a second time.

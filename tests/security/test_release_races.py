@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -18,11 +20,12 @@ from exchange.envelope.kinds import Kind
 from exchange.schemas.inbox import DecisionRequest
 from exchange.schemas.referrals import ReleaseAnswer
 from exchange.storage.database import Connection
-from exchange.storage.epochs import epoch_revocations, remember_revocations
+from exchange.storage.epochs import epoch_revocations, remember_card, remember_revocations
 from exchange.storage.outbox import OutgoingRecord, delete_queued
 from exchange.storage.tables import CONSENT, OUTBOX, PEER_EPOCH
 from exchange.use_cases import deliver, release_disclosure, replace_disclosure, send_information
 from exchange.use_cases.own_epochs import revoke_own_epochs
+from exchange.use_cases.peer_epochs import StoredPeerEpochs
 from exchange.use_cases.release_disclosure import release_due
 
 
@@ -102,6 +105,35 @@ async def test_a_key_that_turns_out_to_be_revoked_after_the_gate_has_looked_rele
     flags = (await pair[HELPLINE].client().referrals.read(referral)).flags
     assert (flags.disclosed, flags.awaiting_disclosure) == (False, True)
     assert ran == [True, False]
+
+
+async def test_who_reads_the_receivers_card_waits_for_a_release_that_has_looked_at_its_keys(
+    on_both: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise it would be committed after the revocation, and go to a key that was known to be revoked."""
+    referral = await accepted(on_both)
+    node, shelter = on_both[HELPLINE].node, on_both[SHELTER]
+    real, waits = release_disclosure.read_peer_epochs, []
+    await revoke_own_epochs(shelter.node, compromised_since=on_both.clock())
+    revoked = await shelter.node.database.read(lambda conn: epoch_revocations(conn, SHELTER.agency))
+    with ThreadPoolExecutor(1) as elsewhere:
+
+        def looks(conn: Connection, agency: str) -> StoredPeerEpochs:
+            found = real(conn, agency)
+            looked.append(found)
+            if len(looked) == 2:  # the gate first, then the transaction
+                reads = elsewhere.submit(
+                    node.database.write_sync, lambda other: remember_card(other, agency, (), revoked, node.clock())
+                )
+                time.sleep(0.3)
+                waits.append(not reads.done())
+            return found
+
+        looked: list[StoredPeerEpochs] = []
+        monkeypatch.setattr(release_disclosure, "read_peer_epochs", looks)
+        await release_due(node)
+    assert waits == [True]
+    assert (await on_both[HELPLINE].client().referrals.read(referral)).flags.disclosed
 
 
 async def test_what_her_no_has_deleted_since_it_was_read_is_not_sent(
