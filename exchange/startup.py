@@ -31,14 +31,14 @@ from exchange.federation.peers import fetch_peer_keys
 from exchange.federation.transport import HTTPTransport, PeerUnreachableError
 from exchange.federation.world_files import WorldFiles, WorldPaths
 from exchange.insecurities import insecurities
-from exchange.limits import LIMITS, MINUTE_MS
+from exchange.limits import LIMITS
 from exchange.oauth.server import TokenServer
 from exchange.roster import Member, RosterInvalidError, RosterSnapshot, parse_roster
 from exchange.schemas.federation import ConsentStatusAnswer
 from exchange.settings import KEYS_NAME, STATEMENTS_NAME, Environment, Settings
 from exchange.storage.database import Connection, Database
 from exchange.storage.errors import StorageError, StorageUnavailableError
-from exchange.storage.key_store import KeyStore
+from exchange.storage.key_store import ORPHANS_OLDER_THAN_MS, KeyStore
 from exchange.storage.node_keyring import NodeKeyring
 from exchange.storage.referrals import load_referrals
 from exchange.storage.used_roster import UsedRoster, used_roster, used_roster_of
@@ -51,7 +51,6 @@ from exchange.use_cases.own_epochs import publish_own_epochs
 VERSION: Final = version("referral-exchange")
 SANDBOX_TOKEN_S: Final = 3600
 """Long enough to paste. A sandbox holds nobody real, and production refuses its roster."""
-ORPHANS_OLDER_THAN_MS: Final = 10 * MINUTE_MS
 
 
 class StartRefusedError(Exception):
