@@ -43,6 +43,7 @@ from exchange.storage.node_keyring import NodeKeyring
 from exchange.storage.referrals import load_referrals
 from exchange.storage.used_roster import UsedRoster, used_roster, used_roster_of
 from exchange.storage.versions import History, ensure_current
+from exchange.storage.visibility import settle_restored
 from exchange.telemetry import Telemetry, configure_logging, start_telemetry
 from exchange.use_cases.maintain import remember_used_roster
 from exchange.use_cases.node import Node
@@ -119,6 +120,7 @@ async def open_node(
             await world.refresh()
             _refuse_older(world.current().roster, used)
             await remember_used_roster(node)
+            await node.database.write(settle_restored)
             await _sweep(node)
             await publish_own_epochs(node)
         except StorageUnavailableError as error:

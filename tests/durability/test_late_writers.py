@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from sqlalchemy import Connection, create_engine
+from sqlalchemy import Connection, Table, create_engine, func, select, update
 from support.postgres import Databases
 
 from exchange.storage.batches import add_arrived, insert_referrals
@@ -19,6 +19,8 @@ from exchange.storage.engine import parse_url
 from exchange.storage.inbox import ArrivedRecord, forget_items, list_arrived
 from exchange.storage.migrate import History, upgrade
 from exchange.storage.referrals import ReferralRecord, add_change, forget_referral, list_changes
+from exchange.storage.tables import CHANGE, INBOX
+from exchange.storage.visibility import settle_restored
 
 
 @pytest.fixture
@@ -30,8 +32,24 @@ def url(postgres: Databases) -> Iterator[str]:
     postgres.drop(made)
 
 
-class _Inbox:
+class _InOrder:
+    """What the lists have in common."""
+
+    table: Table
+
+    def dumped(self, conn: Connection, number: int) -> None:
+        """All but what was read before come from another server, on which their transactions had this number."""
+        conn.execute(update(self.table).where(self.table.c.seq > 1).values(xid=number))
+
+    def newest_transaction(self, conn: Connection) -> int:
+        found: int = conn.execute(select(func.max(self.table.c.xid))).scalar_one()
+        return found
+
+
+class _Inbox(_InOrder):
     """What arrived."""
+
+    table = INBOX
 
     def add(self, conn: Connection, name: str) -> None:
         item = ArrivedRecord(
@@ -48,8 +66,10 @@ class _Inbox:
         return [(at, item.id) for at, item in list_arrived(conn, after=seq, limit=50, status=None, unit=None)]
 
 
-class _Changes:
+class _Changes(_InOrder):
     """What the agency's own referrals have become."""
+
+    table = CHANGE
 
     def add(self, conn: Connection, name: str) -> None:
         insert_referrals(conn, [ReferralRecord(name, "referring", "p", "s", "c", "sent", 0, 0, 0)])
@@ -88,13 +108,13 @@ class _Reader:
     def __init__(self, database: Database, listed: _Listed) -> None:
         self._database = database
         self._listed = listed
-        self._after = 0
+        self.after = 0
         self.seen: list[str] = []
 
     async def read(self) -> list[str]:
-        rows = await self._database.read(lambda conn: self._listed.after(conn, self._after))
+        rows = await self._database.read(lambda conn: self._listed.after(conn, self.after))
         fresh = [name for _, name in rows]
-        self._after = rows[-1][0] if rows else self._after
+        self.after = rows[-1][0] if rows else self.after
         self.seen += fresh
         return fresh
 
@@ -152,6 +172,25 @@ async def test_a_writer_that_began_earlier_and_takes_the_later_number(url: str, 
         await database.write(lambda conn: listed.add(conn, "after"))
         assert await reader.read() == ["late", "after"]
         assert await reader.read() == []
+    finally:
+        await database.close()
+
+
+async def test_what_was_restored_from_the_dump_of_another_server_is_listed(url: str, listed: _Listed) -> None:
+    """Its transactions have numbers that this server has not reached yet."""
+    database = Database.open(url)
+    reader = _Reader(database, listed)
+    try:
+        for name in ("read before", "first", "second"):
+            await database.write(lambda conn, name=name: listed.add(conn, name))  # type: ignore[misc]
+            await reader.read()
+        reader.after = 1
+        await database.write(lambda conn: listed.dumped(conn, 1_000_000_007))
+        await database.write(settle_restored)
+        await database.write(lambda conn: listed.add(conn, "after"))
+        assert await reader.read() == ["first", "second", "after"]
+        await database.write(settle_restored)
+        assert await database.read(listed.newest_transaction) > 0
     finally:
         await database.close()
 
