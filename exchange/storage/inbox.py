@@ -205,9 +205,9 @@ def drop_wrapped_key(conn: Connection, item: str) -> None:
 
 
 def wipe_item(conn: Connection, item: str) -> None:
-    """Destroy the sealed body of one item that the agency's own software has refused."""
+    """Destroy the sealed body of one item that the agency's own software has refused, unless it was taken over."""
     gone = {"status": "destroyed", "lease_token": None, "lease_until": 0}
-    conn.execute(update(INBOX).where(INBOX.c.id == item).values(**gone, **_NO_BODY))
+    conn.execute(update(INBOX).where(INBOX.c.id == item, INBOX.c.wrapped_key.is_not(None)).values(**gone, **_NO_BODY))
 
 
 def wipe_items(conn: Connection, referral: str, *, but: Iterable[str]) -> None:
