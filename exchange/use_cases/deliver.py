@@ -39,6 +39,7 @@ from exchange.storage.outbox import (
     has_queued,
     load_batch,
     mark_attempted,
+    queued_among,
     queued_ids,
 )
 from exchange.storage.outbox import settle as settle_envelopes
@@ -159,12 +160,15 @@ def _is_covered(item: OutgoingRecord, header: bytes, in_force: Collection[str], 
 
 async def _on_their_way(node: Node, items: list[OutgoingRecord]) -> list[OutgoingRecord]:
     """Write down what may arrive from now on and her no could hold back; what it has deleted meanwhile is not sent."""
-    marked = {item.id for item in items if item.kind in _HELD_BACK_BY_HER_NO}
-    if not marked:
+    if marked := {item.id for item in items if item.kind in _HELD_BACK_BY_HER_NO}:
+        at = node.clock()
+        await node.database.write(lambda conn: mark_attempted(conn, marked, at))
+    # Last of all, and of the others too: since they were read somebody may have waited for the database.
+    may_be_deleted = [item.id for item in items if item.kind not in STOPS]
+    if not may_be_deleted:
         return items
-    at = node.clock()
-    going = await node.database.write(lambda conn: mark_attempted(conn, marked, at))
-    return [item for item in items if item.id not in marked or item.id in going]
+    going = await node.database.read(lambda conn: queued_among(conn, may_be_deleted))
+    return [item for item in items if item.kind in STOPS or item.id in going]
 
 
 def _wire(item: OutgoingRecord, header: bytes) -> bytes:

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import delete, update
 from support.federation import Federation
 from support.people import consent_request, referral_request
-from support.stories import Story, begin, content, now_of, refusal, safe_contact
+from support.stories import Story, begin, content, now_of, refusal, safe_contact, travelled
 
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.envelope.kinds import Kind
@@ -153,6 +153,33 @@ async def test_what_her_no_has_deleted_since_it_was_read_is_not_sent(
     await pair[HELPLINE].courier.run_once()
     assert len(deleted) == 1
     assert [item.kind for item in (await pair[SHELTER].client().inbox.list()).items] == ["offer"]
+
+
+@pytest.mark.parametrize("kind", [Kind.OFFER, Kind.INFORMATION, Kind.UPDATE, Kind.DECISION])
+async def test_nothing_about_her_is_sent_that_her_no_has_deleted_since_it_was_read(
+    pair: Federation, monkeypatch: pytest.MonkeyPatch, kind: Kind
+) -> None:
+    """As above, of what nobody writes down before it is posted."""
+    story = await begin(pair, travel=kind is not Kind.OFFER)
+    if kind is Kind.INFORMATION:
+        await story.decides("information-requested", fields=["party"])
+        await _informs(story)
+    elif kind is Kind.UPDATE:
+        await story.decides("accepted")
+        await _updates(story)
+    elif kind is Kind.DECISION:
+        await story.helps.inbox.decide(await story.offer(), DecisionRequest(decision="accepted"))
+    says = story.receiver if kind is Kind.DECISION else story.sender
+    real, deleted, before = deliver._is_covered, [], len(travelled(pair))
+
+    def covered(item: OutgoingRecord, *asked: Any) -> bool:
+        deleted.extend(says.node.database.write_sync(lambda conn: delete_queued(conn, story.id, [kind])))
+        return real(item, *asked)
+
+    monkeypatch.setattr(deliver, "_is_covered", covered)
+    await says.courier.run_once()
+    assert len(deleted) == 1
+    assert len(travelled(pair)) == before
 
 
 async def test_nothing_is_released_to_a_key_that_the_receivers_roster_key_does_not_stand_for(pair: Federation) -> None:
