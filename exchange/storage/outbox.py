@@ -298,10 +298,15 @@ def queued_ids(conn: Connection, peer: str) -> list[str]:
     return [envelope for (envelope,) in _IDS_QUEUED.rows(conn, {"the_peer": peer})]
 
 
+def lock_queued(conn: Connection, ids: Iterable[str]) -> frozenset[str]:
+    """As `queued_among`; they stay so to the end of the transaction."""
+    return frozenset(envelope for (envelope,) in _QUEUED.rows(conn, {"the_ids": list(ids)}))
+
+
 def settle(conn: Connection, settlements: Iterable[Settlement], at: int) -> frozenset[str]:
     """The peer has answered for these envelopes. Returns those that were still queued; the others stay as they are."""
     by_id = {one.id: one for one in settlements}
-    queued = frozenset(envelope for (envelope,) in _QUEUED.rows(conn, {"the_ids": list(by_id)}))
+    queued = lock_queued(conn, by_id)
     for statement, keeping in ((_SETTLE, True), (_SETTLE_AND_WIPE, False)):
         rows = [
             {"the_id": one.id, "status": one.status, "settled_at": at, "receipt": one.receipt, "problem": one.problem}

@@ -38,6 +38,7 @@ from exchange.storage.outbox import (
     Settlement,
     has_queued,
     load_batch,
+    lock_queued,
     mark_attempted,
     queued_among,
     queued_ids,
@@ -142,12 +143,18 @@ async def load_next(node: Node, lease: PeerLease, line: Line, after: int) -> Bat
         else:
             barred.append(item)
     if barred:
-        await node.database.write(lambda conn: bar(node, conn, barred))
+        await node.database.write(lambda conn: _bar(node, conn, barred))
     items = await _on_their_way(node, [item for _, item in rows if item.id in headers])
     if not items:
         return await load_next(node, lease, line, rows[-1][0])
     wires = [_wire(item, headers[item.id]) for item in items]
     return Batch(items, rows[-1][0], b'{"envelopes":[' + b",".join(wires) + b"]}")
+
+
+def _bar(node: Node, conn: Connection, barred: Sequence[OutgoingRecord]) -> None:
+    """Of those that still wait: another courier may have delivered one, or her no deleted it, since they were read."""
+    waiting = lock_queued(conn, [item.id for item in barred])
+    bar(node, conn, [item for item in barred if item.id in waiting])
 
 
 def _is_covered(item: OutgoingRecord, header: bytes, in_force: Collection[str], at: int) -> bool:

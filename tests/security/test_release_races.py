@@ -182,6 +182,25 @@ async def test_nothing_about_her_is_sent_that_her_no_has_deleted_since_it_was_re
     assert len(travelled(pair)) == before
 
 
+async def test_what_another_courier_delivered_meanwhile_is_not_told_to_be_barred(
+    pair: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This one stood still for longer than its lease, and sees by now that the contract has ended."""
+    story = await begin(pair)
+    await story.decides("accepted")
+    await _updates(story)
+    node, delivered = story.sender.node, update(OUTBOX).where(OUTBOX.c.kind == Kind.UPDATE).values(status="delivered")
+
+    def covered(*_: Any) -> bool:
+        node.database.write_sync(lambda conn: conn.execute(delivered).rowcount)
+        return False
+
+    monkeypatch.setattr(deliver, "_is_covered", covered)
+    await story.sender.courier.run_once()
+    assert not (await story.flags()).undeliverable
+    assert "update-barred" not in await story.changes()
+
+
 async def test_nothing_is_released_to_a_key_that_the_receivers_roster_key_does_not_stand_for(pair: Federation) -> None:
     referral = await accepted(pair)
     node = pair[HELPLINE].node
