@@ -45,12 +45,11 @@ async def test_stops_come_again_and_open_referrals_are_marked(tmp_path: Path) ->
 async def test_what_a_dump_brings_to_another_server_is_in_the_inbox_when_the_node_has_started(
     on_both: Federation,
 ) -> None:
-    shelter = on_both[SHELTER]
-    if shelter.node.database.dialect == "postgresql":
-        story = await begin(on_both)
-        # So many transactions the other server had counted.
+    shelter, story = on_both[SHELTER], await begin(on_both)
+    if shelter.node.database.dialect == "postgresql":  # SQLite counts no transactions
+        # So many the other server had counted.
         await shelter.node.database.write(lambda conn: conn.execute(update(INBOX).values(xid=10**12)).rowcount)
         assert (await story.helps.inbox.list()).items == ()
-        async with open_node(shelter.settings):
-            pass
-        assert [item.referral for item in (await story.helps.inbox.list()).items] == [story.id]
+    async with open_node(shelter.settings):
+        pass
+    assert [item.referral for item in (await story.helps.inbox.list()).items] == [story.id]
