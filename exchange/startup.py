@@ -31,18 +31,19 @@ from exchange.federation.peers import fetch_peer_keys
 from exchange.federation.transport import HTTPTransport, PeerUnreachableError
 from exchange.federation.world_files import WorldFiles, WorldPaths
 from exchange.insecurities import insecurities
-from exchange.limits import LIMITS, MINUTE_MS
+from exchange.limits import LIMITS
 from exchange.oauth.server import TokenServer
 from exchange.roster import Member, RosterInvalidError, RosterSnapshot, parse_roster
 from exchange.schemas.federation import ConsentStatusAnswer
 from exchange.settings import KEYS_NAME, STATEMENTS_NAME, Environment, Settings
 from exchange.storage.database import Connection, Database
 from exchange.storage.errors import StorageError, StorageUnavailableError
-from exchange.storage.key_store import KeyStore
+from exchange.storage.key_store import ORPHANS_OLDER_THAN_MS, KeyStore
 from exchange.storage.node_keyring import NodeKeyring
 from exchange.storage.referrals import load_referrals
 from exchange.storage.used_roster import UsedRoster, used_roster, used_roster_of
 from exchange.storage.versions import History, ensure_current
+from exchange.storage.visibility import settle_restored
 from exchange.telemetry import Telemetry, configure_logging, start_telemetry
 from exchange.use_cases.maintain import remember_used_roster
 from exchange.use_cases.node import Node
@@ -51,7 +52,6 @@ from exchange.use_cases.own_epochs import publish_own_epochs
 VERSION: Final = version("referral-exchange")
 SANDBOX_TOKEN_S: Final = 3600
 """Long enough to paste. A sandbox holds nobody real, and production refuses its roster."""
-ORPHANS_OLDER_THAN_MS: Final = 10 * MINUTE_MS
 
 
 class StartRefusedError(Exception):
@@ -120,6 +120,7 @@ async def open_node(
             await world.refresh()
             _refuse_older(world.current().roster, used)
             await remember_used_roster(node)
+            await node.database.write(settle_restored)
             await _sweep(node)
             await publish_own_epochs(node)
         except StorageUnavailableError as error:

@@ -32,14 +32,7 @@ from exchange.federation.transport import PeerTransport, PeerUnreachableError
 from exchange.limits import HOUR_MS, LIMITS
 from exchange.roster import Member, Status
 from exchange.schemas.node import MOST_REVOCATIONS, MOST_STATEMENTS, NodeCard
-from exchange.storage.database import Connection
-from exchange.storage.epochs import (
-    StoredEpoch,
-    StoredRevocation,
-    note_card_read,
-    remember_peer_epochs,
-    remember_revocations,
-)
+from exchange.storage.epochs import StoredEpoch, StoredRevocation, remember_card
 from exchange.storage.outbox import peers_waited_for
 from exchange.storage.peer_leases import sign_of_life
 from exchange.telemetry.logs import get_logger
@@ -76,12 +69,7 @@ async def fetch_peer_keys(node: Node, transport: PeerTransport, peer: Member) ->
         for item, end, raw in zip(revocations, ends, _raw_revocations(card), strict=True)
     ]
 
-    def commit(conn: Connection) -> None:
-        remember_peer_epochs(conn, peer.agency, rows)
-        remember_revocations(conn, peer.agency, revoked)
-        note_card_read(conn, peer.agency, at)
-
-    await node.database.write(commit)
+    await node.database.write(lambda conn: remember_card(conn, peer.agency, rows, revoked, at))
     node.card_read_at[peer.agency] = at
     # A week's key that was changed within its week counts from now on, not from the next start.
     node.epoch_memory.pop((peer.agency, peer.agency_key), None)

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, Delete, Table, bindparam, func, insert, literal_column, select
 
+from exchange.storage.peer_leases import lock_peer
 from exchange.storage.prepared import Prepared
 from exchange.storage.statements import insert_or_replace, insert_unless_there
 from exchange.storage.tables import EPOCH_REVOCATION, OWN_EPOCH, PEER_CARD, PEER_EPOCH
@@ -106,8 +107,17 @@ def card_times(conn: Connection, agency: str) -> CardTimes:
     return CardTimes(*row) if row is not None else CardTimes(0, 0)
 
 
-def note_card_read(conn: Connection, agency: str, at: int) -> None:
-    """This peer's card was read and found good."""
+def remember_card(
+    conn: Connection, agency: str, epochs: Iterable[StoredEpoch], revocations: Iterable[StoredRevocation], at: int
+) -> None:
+    """What a peer's card says that was read and found good.
+
+    Who has announced with `hurry` what goes to this peer, and then looked at its keys, is waited for: what was released
+    before a revocation is known is committed before it, too.
+    """
+    lock_peer(conn, agency)
+    remember_peer_epochs(conn, agency, epochs)
+    remember_revocations(conn, agency, revocations)
     _CARD_READ.run(conn, {"agency": agency, "read_at": at})
 
 

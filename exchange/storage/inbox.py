@@ -9,9 +9,8 @@ from sqlalchemy import ColumnElement, Connection, Integer, Select, bindparam, or
 
 from exchange.storage.prepared import Prepared
 from exchange.storage.referrals import in_sight
-from exchange.storage.statements import Both, where_listed
+from exchange.storage.statements import Both, select_listed, where_listed
 from exchange.storage.tables import INBOX, REFERRAL, SEEN_ENVELOPE
-from exchange.storage.visibility import FIRST_UNSETTLED
 
 
 class ArrivedRecord(NamedTuple):
@@ -96,14 +95,14 @@ _FORGET_ANSWERS = Prepared(SEEN_ENVELOPE.delete().where(SEEN_ENVELOPE.c.expires_
 
 def _page(status: str | None, *, branch: bool, urgent: bool = False) -> Both[Select[Any]]:
     """A page of the list. The status stands in the statement: a plan for any value could not use its own index."""
-    page = (_LISTED_IN_SIGHT if branch else _LISTED).limit(bindparam("most", type_=Integer()))
+    page = _LISTED_IN_SIGHT if branch else _LISTED
     if status is not None:
         page = page.where(text(f"inbox.status = '{status}'"))
     if urgent:
         page = page.where(INBOX.c.respond_by.is_not(None)).order_by(INBOX.c.respond_by, INBOX.c.seq)
+        page = page.limit(bindparam("most", type_=Integer()))
         return Both(page, page)
-    page = page.where(INBOX.c.seq > bindparam("after")).order_by(INBOX.c.seq)
-    return Both(page, page.where(INBOX.c.xid < FIRST_UNSETTLED))
+    return select_listed(page, INBOX)
 
 
 _STATUSES: Final = (None, "new", "acknowledged", "destroyed")
@@ -128,7 +127,7 @@ def ids_of_others(conn: Connection, sender: str, ids: Iterable[str]) -> frozense
 def list_arrived(
     conn: Connection, *, after: int, limit: int, status: str | None, unit: str | None
 ) -> Sequence[tuple[int, ListedRecord]]:
-    """Items after a sequence number, oldest first."""
+    """Items behind the one with this sequence number, oldest first."""
     page = _PAGES[status, unit is not None]
     rows = page.rows(conn, {"after": after, "most": limit, "the_unit": unit})
     return [(row[0], ListedRecord(*row[1:])) for row in rows]
@@ -209,9 +208,9 @@ def drop_wrapped_key(conn: Connection, item: str) -> None:
 
 
 def wipe_item(conn: Connection, item: str) -> None:
-    """Destroy the sealed body of one item that the agency's own software has refused."""
+    """Destroy the sealed body of one item that the agency's own software has refused, unless it was taken over."""
     gone = {"status": "destroyed", "lease_token": None, "lease_until": 0}
-    conn.execute(update(INBOX).where(INBOX.c.id == item).values(**gone, **_NO_BODY))
+    conn.execute(update(INBOX).where(INBOX.c.id == item, INBOX.c.wrapped_key.is_not(None)).values(**gone, **_NO_BODY))
 
 
 def wipe_items(conn: Connection, referral: str, *, but: Iterable[str]) -> None:

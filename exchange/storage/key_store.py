@@ -3,9 +3,10 @@
 Rules:
 
 * This is a second database that no backup contains, so that a destroyed key is destroyed in every backup of the other.
-* A key is committed here before the first row that needs it is committed there. What a crash leaves in between is an
-  orphan, swept at the next start.
-* The first key of a referral stays. Who stores a second one gets the first back and must use that.
+* A key is committed here before the first row that needs it is committed there, and shortly before (`KEPT_UNSWEPT_MS`).
+  What a crash leaves in between is an orphan, swept at the next start.
+* The first key of a referral stays. Who stores a second one gets the first back and must use that; it counts as new
+  then, so that a sweep that has just found no row for it leaves it to the row that is about to come.
 * Keys are wrapped under the node's storage key, each bound to its row: a copy of this database alone opens nothing.
 * `destroy` returns only when the bytes are gone from the files of the database, not merely from its tables: deleted
   content is overwritten and the write-ahead log emptied (SQLite), the table rewritten (PostgreSQL, whose own log keeps
@@ -22,10 +23,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from sqlalchemy import Connection, Integer, Table, bindparam, delete, select
+from sqlalchemy import Connection, Integer, Table, bindparam, delete, select, update
 
 from exchange.envelope.keys import NONCE_BYTES, EpochKey, ReferralKey, RowKey
 from exchange.envelope.sealed_rows import SealedRows
+from exchange.limits import MINUTE_MS
 from exchange.storage.database import Database
 from exchange.storage.errors import StorageBusyError
 from exchange.storage.prepared import Prepared
@@ -33,6 +35,10 @@ from exchange.storage.statements import insert_unless_there, where_listed
 from exchange.storage.tables import EPOCH_PRIVATE, REFERRAL_KEY
 
 SWEEP_PAGE: Final = 500
+ORPHANS_OLDER_THAN_MS: Final = 10 * MINUTE_MS
+"""A key that no referral needs may be that of one that is being written down, until it is so old."""
+KEPT_UNSWEPT_MS: Final = ORPHANS_OLDER_THAN_MS // 2
+"""Within this time after `put_many` the first row that needs the keys is committed, or not at all."""
 _COLUMN: Final = "wrapped"
 _INSERT_NEW: Final = {
     table.name: Prepared(insert_unless_there(table), columns=table.c.keys()) for table in (REFERRAL_KEY, EPOCH_PRIVATE)
@@ -47,6 +53,11 @@ _REMOVE: Final = {
     table.name: Prepared(where_listed(delete(table), *table.primary_key.columns))
     for table in (REFERRAL_KEY, EPOCH_PRIVATE)
 }
+_OLDER: Final = REFERRAL_KEY.c.created_at < bindparam("the_time")
+_REMOVE_OLDER: Final = Prepared(where_listed(delete(REFERRAL_KEY).where(_OLDER), REFERRAL_KEY.c.referral))
+_TAKE_UP: Final = Prepared(
+    where_listed(update(REFERRAL_KEY).where(_OLDER).values(created_at=bindparam("created_at")), REFERRAL_KEY.c.referral)
+)
 _PAGE = Prepared(
     select(REFERRAL_KEY.c.referral)
     .where(REFERRAL_KEY.c.referral > bindparam("the_last"), REFERRAL_KEY.c.created_at < bindparam("the_time"))
@@ -87,6 +98,9 @@ class KeyStore:
         def store(connection: Connection) -> dict[str, bytes]:
             if _insert_new(connection, REFERRAL_KEY, rows) == len(rows):
                 return mine
+            # Not at each envelope: a key that is younger is not swept within the time that its row may take.
+            younger = at - (ORPHANS_OLDER_THAN_MS - KEPT_UNSWEPT_MS)
+            _TAKE_UP.run(connection, {"the_ids": list(mine), "the_time": younger, "created_at": at})
             return _select_wrapped(connection, list(mine))
 
         stored = await self.database.write(store)
@@ -112,7 +126,7 @@ class KeyStore:
         """
         doomed = list(referrals)
         if doomed:
-            await self._destroy(REFERRAL_KEY, doomed)
+            await self._destroy(REFERRAL_KEY, _REMOVE[REFERRAL_KEY.name], doomed)
 
     async def sweep_orphans(self, known: Callable[[Sequence[str]], Awaitable[Collection[str]]], *, before: int) -> int:
         """Destroys keys that no referral needs, and says how many. Run it before the node takes deliveries.
@@ -123,9 +137,8 @@ class KeyStore:
         """
         last, destroyed = "", 0
         while page := await self.database.read(partial(_page, after=last, before=before)):
-            orphans = sorted(set(page) - set(await known(page)))
-            await self.destroy(orphans)
-            destroyed += len(orphans)
+            if orphans := sorted(set(page) - set(await known(page))):
+                destroyed += await self._destroy(REFERRAL_KEY, _REMOVE_OLDER, orphans, the_time=before)
             last = page[-1]
         return destroyed
 
@@ -161,7 +174,7 @@ class KeyStore:
         """
         ended = await self.database.read(lambda connection: _ENDED.rows(connection, {"the_time": at}))
         if ended:
-            await self._destroy(EPOCH_PRIVATE, [name for (name,) in ended])
+            await self._destroy(EPOCH_PRIVATE, _REMOVE[EPOCH_PRIVATE.name], [name for (name,) in ended])
         return len(ended)
 
     async def finish(self) -> None:
@@ -174,10 +187,12 @@ class KeyStore:
             with self._unfinished_if_it_fails(table):
                 await self.database.scrub(table)
 
-    async def _destroy(self, table: Table, names: Sequence[str]) -> None:
+    async def _destroy(self, table: Table, remove: Prepared, names: Sequence[str], **which: int) -> int:
         with self._unfinished_if_it_fails(table.name):
-            await self.database.write(lambda connection: _REMOVE[table.name].run(connection, {"the_ids": list(names)}))
+            doomed = {"the_ids": list(names), **which}
+            removed = await self.database.write(lambda connection: remove.run(connection, doomed))
             await self.database.scrub(table.name)
+        return removed
 
     @contextmanager
     def _unfinished_if_it_fails(self, table: str) -> Iterator[None]:

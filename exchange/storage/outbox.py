@@ -78,6 +78,7 @@ _QUEUED = Prepared(
         select(OUTBOX.c.id).where(OUTBOX.c.status == "queued").order_by(OUTBOX.c.id).with_for_update(), OUTBOX.c.id
     )
 )
+_QUEUED_AMONG = Prepared(where_listed(select(OUTBOX.c.id).where(OUTBOX.c.status == "queued"), OUTBOX.c.id))
 _SETTLING = (
     update(OUTBOX)
     .where(OUTBOX.c.id == bindparam("the_id"), OUTBOX.c.status == "queued")
@@ -240,15 +241,18 @@ def hold_back(conn: Connection, referral: str, kind: str, digests: Iterable[str]
     return [HeldBack(*row) for row in _HOLD_BACK.rows(conn, which)]
 
 
-def mark_attempted(conn: Connection, ids: Iterable[str], at: int) -> frozenset[str]:
-    """These envelopes go on their way now; returns those that are still queued, the others must not be sent."""
-    done = conn.execute(
+def mark_attempted(conn: Connection, ids: Iterable[str], at: int) -> None:
+    """Those of these envelopes that are still queued go on their way now."""
+    conn.execute(
         update(OUTBOX)
         .where(OUTBOX.c.id.in_(list(ids)), OUTBOX.c.status == "queued")
         .values(attempted_at=func.coalesce(OUTBOX.c.attempted_at, at))
-        .returning(OUTBOX.c.id)
     )
-    return frozenset(done.scalars())
+
+
+def queued_among(conn: Connection, ids: Iterable[str]) -> frozenset[str]:
+    """Those of these envelopes that are still queued; the others must not be sent."""
+    return frozenset(envelope for (envelope,) in _QUEUED_AMONG.rows(conn, {"the_ids": list(ids)}))
 
 
 def wipe_bodies(conn: Connection, referral: str, *, but: Iterable[str]) -> None:
@@ -294,10 +298,15 @@ def queued_ids(conn: Connection, peer: str) -> list[str]:
     return [envelope for (envelope,) in _IDS_QUEUED.rows(conn, {"the_peer": peer})]
 
 
+def lock_queued(conn: Connection, ids: Iterable[str]) -> frozenset[str]:
+    """As `queued_among`; they stay so to the end of the transaction."""
+    return frozenset(envelope for (envelope,) in _QUEUED.rows(conn, {"the_ids": list(ids)}))
+
+
 def settle(conn: Connection, settlements: Iterable[Settlement], at: int) -> frozenset[str]:
     """The peer has answered for these envelopes. Returns those that were still queued; the others stay as they are."""
     by_id = {one.id: one for one in settlements}
-    queued = frozenset(envelope for (envelope,) in _QUEUED.rows(conn, {"the_ids": list(by_id)}))
+    queued = lock_queued(conn, by_id)
     for statement, keeping in ((_SETTLE, True), (_SETTLE_AND_WIPE, False)):
         rows = [
             {"the_id": one.id, "status": one.status, "settled_at": at, "receipt": one.receipt, "problem": one.problem}

@@ -24,9 +24,8 @@ from sqlalchemy import (
 )
 
 from exchange.storage.prepared import Prepared, Row
-from exchange.storage.statements import insert_listed, insert_unless_there, where_listed
+from exchange.storage.statements import insert_listed, insert_unless_there, select_listed, where_listed
 from exchange.storage.tables import ATTESTATION, CHANGE, EVENT, REFERRAL
-from exchange.storage.visibility import settled
 
 
 class StaleReferralError(Exception):
@@ -123,6 +122,11 @@ _SAVE = update(REFERRAL).where(REFERRAL.c.id == bindparam("the_id"), REFERRAL.c.
 _ADD_EVENT = Prepared(insert_unless_there(EVENT), columns=EventRecord._fields)
 _EVENTS = Prepared(where_listed(select(*_EVENT_COLUMNS), EVENT.c.referral))
 _ADD_CHANGE = Prepared(insert_listed(CHANGE), columns=["referral", "what", "at"])
+_CHANGES = select(CHANGE.c.seq, CHANGE.c.what, CHANGE.c.at, *_COLUMNS).join(
+    REFERRAL, REFERRAL.c.id == CHANGE.c.referral
+)
+_LIST_CHANGES = Prepared(select_listed(_CHANGES, CHANGE))
+_LIST_CHANGES_IN_SIGHT = Prepared(select_listed(_CHANGES.where(in_sight(bindparam("the_unit"))), CHANGE))
 _OWE = Prepared(insert_unless_there(ATTESTATION), columns=["referral", "party", "owed_since"])
 _ATTESTED = Prepared(
     update(ATTESTATION)
@@ -294,17 +298,10 @@ def add_changes(conn: Connection, changes: Iterable[tuple[str, str, int]]) -> No
 def list_changes(
     conn: Connection, after: int, limit: int, unit: str | None
 ) -> Sequence[tuple[int, str, int, ReferralRecord]]:
-    """Changes after a sequence number as (seq, what, at, referral), oldest first."""
-    query = (
-        select(CHANGE.c.seq, CHANGE.c.what, CHANGE.c.at, *_COLUMNS)
-        .join(REFERRAL, REFERRAL.c.id == CHANGE.c.referral)
-        .where(CHANGE.c.seq > after, settled(conn, CHANGE.c.xid))
-        .order_by(CHANGE.c.seq)
-        .limit(limit)
-    )
-    if unit is not None:
-        query = query.where(in_sight(unit))
-    return [(row[0], row[1], row[2], ReferralRecord(*row[3:])) for row in conn.execute(query)]
+    """Changes behind the one with this sequence number as (seq, what, at, referral), oldest first."""
+    page = _LIST_CHANGES if unit is None else _LIST_CHANGES_IN_SIGHT
+    rows = page.rows(conn, {"after": after, "most": limit, "the_unit": unit})
+    return [(row[0], row[1], row[2], ReferralRecord(*row[3:])) for row in rows]
 
 
 def owe_attestation(conn: Connection, referral: str, parties: Iterable[str], at: int) -> None:

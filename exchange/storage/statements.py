@@ -16,11 +16,13 @@ from typing import Any, Generic, TypeVar
 from pydantic_core import to_json
 from sqlalchemy import (
     ARRAY,
+    BigInteger,
     ColumnElement,
     Connection,
     Delete,
     Dialect,
     Insert,
+    Integer,
     Select,
     Table,
     Text,
@@ -36,7 +38,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql import Executable
 from sqlalchemy.types import TypeEngine
 
-from exchange.storage.visibility import NO_TRANSACTION, TRANSACTION_ID
+from exchange.storage.visibility import NO_TRANSACTION, TRANSACTION_ID, settled_after
 
 StatementT = TypeVar("StatementT", bound=Executable)
 
@@ -71,6 +73,15 @@ def insert_or_replace(table: Table, columns: Sequence[str]) -> Both[Insert]:
 def insert_listed(table: Table) -> Both[Insert]:
     """Insert a row that a cursor lists, with the id of its transaction in `xid`."""
     return Both(insert(table).values(xid=NO_TRANSACTION), insert(table).values(xid=TRANSACTION_ID))
+
+
+def select_listed(query: Select[Any], table: Table) -> Both[Select[Any]]:
+    """What a cursor lists of such rows: those behind `after`, at most `most`, in the order of `storage.visibility`."""
+    after, page = bindparam("after", type_=BigInteger()), query.limit(bindparam("most", type_=Integer()))
+    return Both(
+        page.where(table.c.xid == NO_TRANSACTION, table.c.seq > after).order_by(table.c.seq),
+        page.where(settled_after(table, after)).order_by(table.c.xid, table.c.seq),
+    )
 
 
 class TextList(TypeDecorator[list[str]]):

@@ -4,9 +4,9 @@ What may stand here in clear: ids, agency ids, the coarse sector, states, times,
 sealed to its receiver, or sealed under the node's storage key (columns of type bytes named `sealed…`), bound to its
 table, column and row.
 
-Times are integer Unix milliseconds. On PostgreSQL `xid` is the id of the inserting transaction, so that a cursor lists
-only rows below the snapshot's xmin and never skips a row whose transaction commits late; on SQLite writers are
-serialised, sequence order is commit order, and `xid` is 0; numbers are never used again (`sqlite_autoincrement`).
+Times are integer Unix milliseconds. On PostgreSQL `xid` is the id of the inserting transaction, so that a cursor never
+skips a row whose transaction commits late (`exchange.storage.visibility`); on SQLite writers are serialised, sequence
+order is commit order, and `xid` is 0; numbers are never used again (`sqlite_autoincrement`).
 """
 
 from __future__ import annotations
@@ -289,9 +289,18 @@ class InboxRow(SQLModel, table=True):
 
     __table_args__ = (
         Index("ix_inbox_id", "id", unique=True),
-        Index("ix_inbox_new", "seq", sqlite_where=text("status = 'new'"), postgresql_where=text("status = 'new'")),
+        # Empty on SQLite, where the primary key has the same order.
+        Index("ix_inbox_in_order", "xid", "seq", sqlite_where=text("xid > 0")),
+        Index(
+            "ix_inbox_new",
+            "xid",
+            "seq",
+            sqlite_where=text("status = 'new'"),
+            postgresql_where=text("status = 'new'"),
+        ),
         Index(
             "ix_inbox_acknowledged",
+            "xid",
             "seq",
             sqlite_where=text("status = 'acknowledged'"),
             postgresql_where=text("status = 'acknowledged'"),
@@ -322,7 +331,11 @@ class ChangeRow(SQLModel, table=True):
     """One change of one referral, for the referring agency's cursor."""
 
     __tablename__ = "change"
-    __table_args__ = ({"sqlite_autoincrement": True},)
+    __table_args__ = (
+        # Empty on SQLite, where the primary key has the same order.
+        Index("ix_change_in_order", "xid", "seq", sqlite_where=text("xid > 0")),
+        {"sqlite_autoincrement": True},
+    )
     seq: int | None = Field(default=None, sa_column=Column(_SEQUENCE, primary_key=True, autoincrement=True))
     xid: int = Field(default=0, sa_type=BigInteger)
     referral: str = Field(index=True)

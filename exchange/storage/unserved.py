@@ -13,18 +13,20 @@ WAITING = "unserved"
 def count_unserved(conn: Connection, peer: str, at: int, *, but: str) -> int:
     """How many other referrals this receiver was given and has not served.
 
-    Two couriers never count at the same time: the row of the peer is locked to the end of the transaction. On SQLite
-    writers are serialised, and the dialect leaves FOR UPDATE out.
+    Two couriers never count at the same time, and no place is freed between the count and what follows from it.
     """
-    # Those who hand in for this peer meanwhile are not waited for.
-    conn.execute(select(PEER.c.agency).where(PEER.c.agency == peer).with_for_update(key_share=True))
+    _lock(conn, peer)
     c = REFERRAL.c
     query = select(func.count()).where(c.peer == peer, c.unserved_until > at, c.id != but)
     return conn.execute(query).scalar_one()
 
 
 def free_place(conn: Connection, peer: str) -> bool:
-    """The receiver has served one: the release that waits longest is due again. Returns whether there was one."""
+    """The receiver has served one: the release that waits longest is due again. Returns whether there was one.
+
+    Who is counting at this moment is waited for: it may find that a release has to wait.
+    """
+    _lock(conn, peer)
     c = REFERRAL.c
     oldest = (
         select(c.id).where(c.peer == peer, c.hold == WAITING).order_by(c.updated_at).limit(1).with_for_update()
@@ -33,6 +35,12 @@ def free_place(conn: Connection, peer: str) -> bool:
         update(REFERRAL).where(c.id == oldest, c.hold == WAITING).values(hold="release-due", version=c.version + 1)
     )
     return done.rowcount == 1
+
+
+def _lock(conn: Connection, peer: str) -> None:
+    """The row of the peer, to the end of the transaction. On SQLite, where writers are serialised, it is left out."""
+    # Those who hand in for this peer meanwhile are not waited for.
+    conn.execute(select(PEER.c.agency).where(PEER.c.agency == peer).with_for_update(key_share=True))
 
 
 def unserved_by_peer(conn: Connection, at: int) -> dict[str, tuple[int, int]]:

@@ -38,7 +38,9 @@ from exchange.storage.outbox import (
     Settlement,
     has_queued,
     load_batch,
+    lock_queued,
     mark_attempted,
+    queued_among,
     queued_ids,
 )
 from exchange.storage.outbox import settle as settle_envelopes
@@ -141,12 +143,18 @@ async def load_next(node: Node, lease: PeerLease, line: Line, after: int) -> Bat
         else:
             barred.append(item)
     if barred:
-        await node.database.write(lambda conn: bar(node, conn, barred))
+        await node.database.write(lambda conn: _bar(node, conn, barred))
     items = await _on_their_way(node, [item for _, item in rows if item.id in headers])
     if not items:
         return await load_next(node, lease, line, rows[-1][0])
     wires = [_wire(item, headers[item.id]) for item in items]
     return Batch(items, rows[-1][0], b'{"envelopes":[' + b",".join(wires) + b"]}")
+
+
+def _bar(node: Node, conn: Connection, barred: Sequence[OutgoingRecord]) -> None:
+    """Of those that still wait: another courier may have delivered one, or her no deleted it, since they were read."""
+    waiting = lock_queued(conn, [item.id for item in barred])
+    bar(node, conn, [item for item in barred if item.id in waiting])
 
 
 def _is_covered(item: OutgoingRecord, header: bytes, in_force: Collection[str], at: int) -> bool:
@@ -159,12 +167,15 @@ def _is_covered(item: OutgoingRecord, header: bytes, in_force: Collection[str], 
 
 async def _on_their_way(node: Node, items: list[OutgoingRecord]) -> list[OutgoingRecord]:
     """Write down what may arrive from now on and her no could hold back; what it has deleted meanwhile is not sent."""
-    marked = {item.id for item in items if item.kind in _HELD_BACK_BY_HER_NO}
-    if not marked:
+    if marked := {item.id for item in items if item.kind in _HELD_BACK_BY_HER_NO}:
+        at = node.clock()
+        await node.database.write(lambda conn: mark_attempted(conn, marked, at))
+    # Last of all, and of the others too: since they were read somebody may have waited for the database.
+    may_be_deleted = [item.id for item in items if item.kind not in STOPS]
+    if not may_be_deleted:
         return items
-    at = node.clock()
-    going = await node.database.write(lambda conn: mark_attempted(conn, marked, at))
-    return [item for item in items if item.id not in marked or item.id in going]
+    going = await node.database.read(lambda conn: queued_among(conn, may_be_deleted))
+    return [item for item in items if item.kind in STOPS or item.id in going]
 
 
 def _wire(item: OutgoingRecord, header: bytes) -> bytes:

@@ -1,7 +1,8 @@
 """Same key and body: the same answer. Same key and another body: a conflict. The body itself is never kept.
 
 The answer is stored in the transaction that stores the work, so that there is no moment in which one exists without
-the other. Of two requests with one key at the same time the first commit wins and the other reads its answer.
+the other. Of two requests with one key at the same time the first commit wins and the other reads its answer, also
+where it was refused because of what the first one did, or of what came after it.
 
 An answer about a referral is destroyed with it. Its key stays to the end of its day: a repeat is told so, and nothing
 is done a second time.
@@ -19,7 +20,7 @@ from exchange.schemas.shapes import written
 from exchange.storage.access import KeptAnswer, StoredAnswer, load_answer, store_answers
 from exchange.storage.database import Connection
 from exchange.storage.errors import IntegrityError
-from exchange.use_cases.errors import ConflictError, GoneError
+from exchange.use_cases.errors import ConflictError, GoneError, UseCaseError
 from exchange.use_cases.node import Node
 
 T = TypeVar("T", bound=BaseModel)
@@ -129,8 +130,9 @@ async def once(
         return known
     try:
         answer = await work(keep)
-    except IntegrityError:
-        # Another request with this key committed first; anything else that clashed is no repeat.
+    except (IntegrityError, UseCaseError):
+        # Another request with this key committed first, and what it changed may be what this one was refused for;
+        # anything else that clashed or was refused is no repeat.
         if (known := await earlier()) is None:
             raise
         return known

@@ -5,6 +5,7 @@ Rules:
 * The cursor never skips an item whose transaction commits late.
 * A long-poll answers as soon as something is there, and at its end, or when the node stops, with an empty page.
 * Two pollers never both handle an item: it is leased, and a lease that was lost cannot acknowledge.
+* What an item is, is looked at after the attempt to take it: another process may be faster at any moment before.
 * A lease that ends later than any may was given by a clock that was ahead; it is over.
 """
 
@@ -154,12 +155,12 @@ async def lease_item(node: Node, acting: Acting, item: str, seconds: int) -> Lea
     token = node.fresh_id()
 
     def commit(conn: Connection) -> bool:
-        _, row, _ = find_item(conn, item, acting.unit)
-        if row.status != "new":
-            raise ConflictError("not-new", _NOT_NEW[row.status])
+        find_item(conn, item, acting.unit)
         taken = inbox.lease(conn, item, token=token, at=at, until=until, longest_ms=_longest_ms(node))
         if taken:
             audit(conn, node, acting, "leased", [item])
+        elif (status := find_item(conn, item, acting.unit)[1].status) != "new":
+            raise ConflictError("not-new", _NOT_NEW[status])
         return taken
 
     taken = await node.database.write(commit)
@@ -177,15 +178,16 @@ async def acknowledge_item(node: Node, acting: Acting, item: str, lease: str | N
     """
 
     def commit(conn: Connection) -> tuple[int, ArrivedRecord, ReferralRecord]:
-        _, row, referral = find_item(conn, item, acting.unit)
-        if row.status == "new":
-            if not inbox.acknowledge(conn, item, token=lease, at=node.clock(), longest_ms=_longest_ms(node)):
-                raise _leased(lease)
+        _, _, referral = find_item(conn, item, acting.unit)
+        if inbox.acknowledge(conn, item, token=lease, at=node.clock(), longest_ms=_longest_ms(node)):
             mine = taken_over(referral, acting.unit)
             if mine is not referral:
                 save_referral(conn, mine)
             audit(conn, node, acting, "acknowledged", [item])
-        return find_item(conn, item, acting.unit)
+        found = find_item(conn, item, acting.unit)
+        if found[1].status == "new":
+            raise _leased(lease)
+        return found
 
     seq, row, referral = await again(lambda: node.database.write(commit))
     return item_view(node, seq, row, referral)

@@ -34,6 +34,7 @@ from exchange.schemas.federation import BatchAnswer, ItemAnswer
 from exchange.schemas.problems import Problem, Who
 from exchange.storage.database import Connection
 from exchange.storage.errors import IntegrityError
+from exchange.storage.key_store import KEPT_UNSWEPT_MS
 from exchange.storage.peer_leases import sign_of_life
 from exchange.storage.referrals import StaleReferralError, guard_versions
 from exchange.storage.transaction import signal
@@ -301,6 +302,9 @@ async def _commit(
     ]
 
     def commit(conn: Connection) -> None:
+        if node.clock() - at >= KEPT_UNSWEPT_MS:
+            # This process stood still, and one that was started meanwhile may have swept the keys.
+            raise StaleReferralError
         guard_versions(conn, versions)
         store_arrivals(node, conn, stored)
         sign_of_life(conn, peer, at)

@@ -31,13 +31,12 @@ async def refuse_item(node: Node, acting: Acting, item: str, request: RefusalReq
 
     async def step() -> ReferralAct:
         def commit(conn: Connection) -> ReferralAct:
-            _, row, record = find_item(conn, item, acting.unit)
+            _, _, record = find_item(conn, item, acting.unit)
             if _is_refused(node, conn, record, item):
                 return ReferralAct(referral=referral_view(record))
             sealed = make_stop(node, refusal(RefusalCode(request.code)), record, in_reply_to=item)
             put_out_stop(node, conn, sealed, record)
-            if row.wrapped_key is not None:
-                wipe_item(conn, item)
+            wipe_item(conn, item)
             saved = save_referral(conn, record._replace(number=sealed.header.number or record.number))
             audit(conn, node, acting, "refused", [item], request.code)
             return ReferralAct(referral=referral_view(saved))

@@ -215,7 +215,7 @@ async def _let_go(
         guard_consent(conn, record.consent_id or "", consent_version)
         if not release_held(conn, held.id, signed, expires_at=at + node.limits.released_within_ms):
             raise StaleReferralError
-        # The peer's row is held from here on, in which a card that was read is noted.
+        # The peer's row is held from here on: who has read another card waits for it, or has committed.
         hurry(conn, record.peer, at)
         if read_peer_epochs(conn, record.peer) != epochs:
             raise StaleReferralError

@@ -169,9 +169,10 @@ ELSEWHERE: Final = {
     "own_epochs.publish_own_epochs.commit",  # tests/federation/test_epoch_keys.py
     "maintain.remember_used_roster.commit",  # tests/federation/test_an_older_roster.py; repeated every five seconds
     "key_store.KeyStore.put_epochs.<lambda>",  # the same
+    "visibility.settle_restored",  # tests/federation/test_a_lost_disk.py; at each start
     "engine.check_writable",  # `/health/ready` asks whether it could write, and changes nothing
     "deliver.renew.<lambda>",  # the lease of a batch that takes long; one that is not kept ends by itself
-    "peers.fetch_peer_keys.commit",  # asked for again
+    "peers.fetch_peer_keys.<lambda>",  # asked for again
     "peer_cards.note_asked.<lambda>",  # the same
     "receive_envelopes._commit.<lambda>",  # a sign of life
     "peers.greet_peers.greet.<lambda>",  # the same

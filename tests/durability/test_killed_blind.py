@@ -136,10 +136,11 @@ ELSEWHERE: Final = {
     # Left out there as well, with the reasons.
     "authenticate.remember_jti.commit",
     "engine.check_writable",
-    "peers.fetch_peer_keys.commit",
+    "peers.fetch_peer_keys.<lambda>",
     "peer_cards.note_asked.<lambda>",
     "receive_envelopes._commit.<lambda>",
     "record_consent.record_consent.work.commit",
     "maintain.remember_used_roster.commit",
+    "visibility.settle_restored",
     "publish_epochs.take_epochs.commit",  # before the lives; the same statements again change nothing
 }

@@ -1,17 +1,21 @@
-"""A node lost its disk and says since when: stops come again, the rest is asked for."""
+"""A node lost its disk and says since when: stops come again, the rest is asked for; and its backup is all there."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from support.federation import federation
+from sqlalchemy import update
+from support.federation import Federation, federation
 from support.networks import OverTransport
 from support.people import consent_request, referral_request
+from support.stories import begin
 
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.federation.transport import HTTPTransport
 from exchange.schemas.federation import ResyncRequest
+from exchange.startup import open_node
+from exchange.storage.tables import INBOX
 
 
 async def test_stops_come_again_and_open_referrals_are_marked(tmp_path: Path) -> None:
@@ -36,3 +40,16 @@ async def test_stops_come_again_and_open_referrals_are_marked(tmp_path: Path) ->
         await two.travel()
         assert len(two.network.posted) > before
         assert (await helpline.referrals.read(gone.id)).state == "recalled"
+
+
+async def test_what_a_dump_brings_to_another_server_is_in_the_inbox_when_the_node_has_started(
+    on_both: Federation,
+) -> None:
+    shelter, story = on_both[SHELTER], await begin(on_both)
+    if shelter.node.database.dialect == "postgresql":  # SQLite counts no transactions
+        # So many the other server had counted.
+        await shelter.node.database.write(lambda conn: conn.execute(update(INBOX).values(xid=10**12)).rowcount)
+        assert (await story.helps.inbox.list()).items == ()
+    async with open_node(shelter.settings):
+        pass
+    assert [item.referral for item in (await story.helps.inbox.list()).items] == [story.id]

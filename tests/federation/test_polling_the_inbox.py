@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from datetime import datetime
+from typing import Any
 
+import pytest
+from sqlalchemy import update
 from support.federation import Federation, TestNode
 from support.people import consent_request, referral_request
 from support.stories import begin, refusal, rows
 
 from exchange.client import AgencyClient
 from exchange.demo.federation import HELPLINE, SHELTER
+from exchange.storage import inbox
+from exchange.storage.database import Connection
 from exchange.storage.tables import AUDIT, INBOX
+from exchange.use_cases import poll_inbox
 
 
 async def test_pages_follow_each_other_without_gap_or_repetition(on_both: Federation) -> None:
@@ -151,3 +157,44 @@ async def test_listing_shows_no_content(two: Federation) -> None:
     page = await story.helps.inbox.list()
     assert "women-only" not in page.model_dump_json()
     assert isinstance(page.items[0].received_at, datetime)
+
+
+@pytest.mark.parametrize("status", ["acknowledged", "destroyed"])
+async def test_an_item_that_another_process_takes_over_or_destroys_meanwhile(
+    on_both: Federation, monkeypatch: pytest.MonkeyPatch, status: str
+) -> None:
+    story = await begin(on_both)
+    item, database = await story.offer(), on_both[SHELTER].node.database
+    real = poll_inbox.find_item
+
+    def found(conn: Connection, *args: Any) -> Any:
+        monkeypatch.setattr(poll_inbox, "find_item", real)
+        before = real(conn, *args)
+        # The writers of SQLite are serialised: there this one would wait.
+        if database.dialect == "postgresql":
+            database.write_sync(lambda other: other.execute(update(INBOX).values(status=status)).rowcount)
+        return before
+
+    monkeypatch.setattr(poll_inbox, "find_item", found)
+    done = await story.helps.inbox.acknowledge(item)
+    assert done.status == (status if database.dialect == "postgresql" else "acknowledged")
+    assert (await refusal(story.helps.inbox.lease(item))).code == "not-new"
+
+
+async def test_an_item_that_is_no_longer_new_when_it_is_to_be_leased(
+    on_both: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    story = await begin(on_both)
+    item, database = await story.offer(), on_both[SHELTER].node.database
+    real = inbox.lease
+
+    def late(conn: Connection, *args: Any, **more: Any) -> bool:
+        if database.dialect == "postgresql":
+            database.write_sync(lambda other: other.execute(update(INBOX).values(status="acknowledged")).rowcount)
+        return real(conn, *args, **more)
+
+    monkeypatch.setattr(inbox, "lease", late)
+    if database.dialect == "postgresql":
+        assert (await refusal(story.helps.inbox.lease(item))).code == "not-new"
+    else:
+        assert (await story.helps.inbox.lease(item)).token

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+from concurrent.futures import Future, wait
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
@@ -22,10 +24,11 @@ from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.limits import DAY_MS
 from exchange.schemas.inbox import DecisionRequest, ProgressRequest
 from exchange.settings import Environment, load_settings
-from exchange.storage.database import Database
+from exchange.storage.database import Connection, Database
 from exchange.storage.unserved import unserved_by_peer
 from exchange.telemetry.allowed import allowed
 from exchange.telemetry.measurements import Measurements
+from exchange.use_cases import release_disclosure
 from exchange.use_cases.node import Node
 from exchange.use_cases.release_disclosure import release_due
 
@@ -114,6 +117,36 @@ async def test_a_receiver_that_may_not_tell_counts_for_a_while(strict: Federatio
         then = at + days * DAY_MS
         found = await strict[HELPLINE].node.database.read(lambda conn, then=then: unserved_by_peer(conn, then))  # type: ignore[misc]
         assert found.get(SHELTER.agency, (0, 0))[0] == count
+
+
+async def test_a_place_that_is_freed_while_it_is_counted_is_not_missed(
+    on_both: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The receiver's word that it serves is written down while a courier counts, which has not seen it yet."""
+    helpline, shelter = on_both[HELPLINE], on_both[SHELTER]
+    be_strict(helpline.node)
+    first, _ = await accepted(on_both, MOST)
+    await reports(first, "scheduled")
+    third = await begin(on_both, travel=False)
+    await on_both.travel(1)
+    await third.helps.inbox.decide(await third.offer(), DecisionRequest(decision="accepted"))
+    await shelter.courier.run_once()
+    await first.helps.inbox.report_progress(await first.offer(), ProgressRequest(state="in-service"))
+    loop, told, real = asyncio.get_running_loop(), list[Future[int]](), release_disclosure.count_unserved
+
+    def count(conn: Connection, *asked: Any, **more: Any) -> int:
+        counted = real(conn, *asked, **more)
+        if not told and conn.dialect.name == "postgresql":  # the writers of SQLite are serialised
+            told.append(asyncio.run_coroutine_threadsafe(shelter.courier.run_once(), loop))
+            wait(told, timeout=0.5)
+        return counted
+
+    monkeypatch.setattr(release_disclosure, "count_unserved", count)
+    await release_due(helpline.node)
+    for delivery in told:
+        await asyncio.wrap_future(delivery)
+    await on_both.travel(2)
+    assert (await third.flags()).disclosed
 
 
 async def test_two_couriers_never_both_take_the_last_place(on_both: Federation) -> None:

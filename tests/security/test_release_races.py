@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -11,18 +13,19 @@ import pytest
 from sqlalchemy import delete, update
 from support.federation import Federation
 from support.people import consent_request, referral_request
-from support.stories import Story, begin, content, now_of, refusal, safe_contact
+from support.stories import Story, begin, content, now_of, refusal, safe_contact, travelled
 
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.envelope.kinds import Kind
 from exchange.schemas.inbox import DecisionRequest
 from exchange.schemas.referrals import ReleaseAnswer
 from exchange.storage.database import Connection
-from exchange.storage.epochs import epoch_revocations, remember_revocations
+from exchange.storage.epochs import epoch_revocations, remember_card, remember_revocations
 from exchange.storage.outbox import OutgoingRecord, delete_queued
 from exchange.storage.tables import CONSENT, OUTBOX, PEER_EPOCH
 from exchange.use_cases import deliver, release_disclosure, replace_disclosure, send_information
 from exchange.use_cases.own_epochs import revoke_own_epochs
+from exchange.use_cases.peer_epochs import StoredPeerEpochs
 from exchange.use_cases.release_disclosure import release_due
 
 
@@ -104,6 +107,35 @@ async def test_a_key_that_turns_out_to_be_revoked_after_the_gate_has_looked_rele
     assert ran == [True, False]
 
 
+async def test_who_reads_the_receivers_card_waits_for_a_release_that_has_looked_at_its_keys(
+    on_both: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise it would be committed after the revocation, and go to a key that was known to be revoked."""
+    referral = await accepted(on_both)
+    node, shelter = on_both[HELPLINE].node, on_both[SHELTER]
+    real, waits = release_disclosure.read_peer_epochs, []
+    await revoke_own_epochs(shelter.node, compromised_since=on_both.clock())
+    revoked = await shelter.node.database.read(lambda conn: epoch_revocations(conn, SHELTER.agency))
+    with ThreadPoolExecutor(1) as elsewhere:
+
+        def looks(conn: Connection, agency: str) -> StoredPeerEpochs:
+            found = real(conn, agency)
+            looked.append(found)
+            if len(looked) == 2:  # the gate first, then the transaction
+                reads = elsewhere.submit(
+                    node.database.write_sync, lambda other: remember_card(other, agency, (), revoked, node.clock())
+                )
+                time.sleep(0.3)
+                waits.append(not reads.done())
+            return found
+
+        looked: list[StoredPeerEpochs] = []
+        monkeypatch.setattr(release_disclosure, "read_peer_epochs", looks)
+        await release_due(node)
+    assert waits == [True]
+    assert (await on_both[HELPLINE].client().referrals.read(referral)).flags.disclosed
+
+
 async def test_what_her_no_has_deleted_since_it_was_read_is_not_sent(
     pair: Federation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,6 +153,52 @@ async def test_what_her_no_has_deleted_since_it_was_read_is_not_sent(
     await pair[HELPLINE].courier.run_once()
     assert len(deleted) == 1
     assert [item.kind for item in (await pair[SHELTER].client().inbox.list()).items] == ["offer"]
+
+
+@pytest.mark.parametrize("kind", [Kind.OFFER, Kind.INFORMATION, Kind.UPDATE, Kind.DECISION])
+async def test_nothing_about_her_is_sent_that_her_no_has_deleted_since_it_was_read(
+    pair: Federation, monkeypatch: pytest.MonkeyPatch, kind: Kind
+) -> None:
+    """As above, of what nobody writes down before it is posted."""
+    story = await begin(pair, travel=kind is not Kind.OFFER)
+    if kind is Kind.INFORMATION:
+        await story.decides("information-requested", fields=["party"])
+        await _informs(story)
+    elif kind is Kind.UPDATE:
+        await story.decides("accepted")
+        await _updates(story)
+    elif kind is Kind.DECISION:
+        await story.helps.inbox.decide(await story.offer(), DecisionRequest(decision="accepted"))
+    says = story.receiver if kind is Kind.DECISION else story.sender
+    real, deleted, before = deliver._is_covered, [], len(travelled(pair))
+
+    def covered(item: OutgoingRecord, *asked: Any) -> bool:
+        deleted.extend(says.node.database.write_sync(lambda conn: delete_queued(conn, story.id, [kind])))
+        return real(item, *asked)
+
+    monkeypatch.setattr(deliver, "_is_covered", covered)
+    await says.courier.run_once()
+    assert len(deleted) == 1
+    assert len(travelled(pair)) == before
+
+
+async def test_what_another_courier_delivered_meanwhile_is_not_told_to_be_barred(
+    pair: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This one stood still for longer than its lease, and sees by now that the contract has ended."""
+    story = await begin(pair)
+    await story.decides("accepted")
+    await _updates(story)
+    node, delivered = story.sender.node, update(OUTBOX).where(OUTBOX.c.kind == Kind.UPDATE).values(status="delivered")
+
+    def covered(*_: Any) -> bool:
+        node.database.write_sync(lambda conn: conn.execute(delivered).rowcount)
+        return False
+
+    monkeypatch.setattr(deliver, "_is_covered", covered)
+    await story.sender.courier.run_once()
+    assert not (await story.flags()).undeliverable
+    assert "update-barred" not in await story.changes()
 
 
 async def test_nothing_is_released_to_a_key_that_the_receivers_roster_key_does_not_stand_for(pair: Federation) -> None:

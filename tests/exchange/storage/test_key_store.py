@@ -21,7 +21,7 @@ from exchange.storage import engine as engine_module
 from exchange.storage import key_store as key_store_module
 from exchange.storage.database import Database
 from exchange.storage.errors import StorageBusyError, StorageUnavailableError
-from exchange.storage.key_store import SWEEP_PAGE, EpochPrivate, KeyStore
+from exchange.storage.key_store import ORPHANS_OLDER_THAN_MS, SWEEP_PAGE, EpochPrivate, KeyStore
 from exchange.storage.tables import EPOCH_PRIVATE, REFERRAL_KEY
 
 MASTER = RowKey(bytes(range(32)))
@@ -370,6 +370,20 @@ async def test_orphans_are_swept_and_young_or_needed_keys_stay(key_store_url: st
         assert await store.sweep_orphans(known, before=NOW) == count - len(needed)
         assert set(await store.get_many([*old, *young])) == needed | set(young)
         assert await store.sweep_orphans(known, before=NOW) == 0
+
+
+async def test_an_orphan_that_a_delivery_takes_up_again_while_it_is_swept_stays(key_store_url: str) -> None:
+    """A process died between key and row, and the envelope comes again when the next one has just asked for the row."""
+    long_ago, swept = NOW - 6 * ORPHANS_OLDER_THAN_MS, NOW - ORPHANS_OLDER_THAN_MS
+    async with key_store(key_store_url) as store, key_store(key_store_url) as receiving:
+        await store.put_many({referral(1): key(1), referral(2): key(2)}, at=long_ago)
+
+        async def known(_referrals: Sequence[str]) -> set[str]:
+            assert await receiving.put_many({referral(1): key(11)}, at=NOW) == {referral(1): key(1)}
+            return set()
+
+        assert await store.sweep_orphans(known, before=swept) == 1
+        assert await store.get_many([referral(1), referral(2)]) == {referral(1): key(1)}
 
 
 async def test_an_orphan_sweep_that_cannot_ask_destroys_nothing(key_store_url: str) -> None:
