@@ -21,7 +21,7 @@ from consent.terms import Moment
 from contracts.vocabulary import Channel
 from contracts.vocabulary.term import Term
 from exchange.referral.canonical import SealedModel
-from exchange.referral.values import Line, Name, ShortText, Yes, text
+from exchange.referral.values import Name, ShortText, Text, Yes
 
 MAX_CHANNELS: Final = 15
 MAX_WINDOWS: Final = 28
@@ -99,7 +99,7 @@ def _zone(name: str) -> str:
 Clock = Annotated[str, StringConstraints(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")]
 ClockEnd = Annotated[str, StringConstraints(pattern=r"^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$")]
 Zone = Annotated[str, StringConstraints(max_length=64), AfterValidator(_zone)]
-CodeWord = Annotated[str, text(40), Line]
+CodeWord = Annotated[str, Text(40)]
 
 
 class Window(SealedModel):
