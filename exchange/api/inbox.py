@@ -56,6 +56,8 @@ async def list_inbox_items(request: Request, call: InboxReader, query: Inbox) ->
         order=query.order,
         unit=call.unit,
     )
+    if query.wait:
+        await call.stands()
     link = next_link(request, page.next_cursor, limit=query.limit, wait=int(query.wait) or None, state=query.state)
     return render(page, headers=link)
 

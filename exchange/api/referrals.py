@@ -84,6 +84,8 @@ async def list_referral_changes(request: Request, call: ReferralsReader, query: 
     stays open until something changes. The cursor never skips a change.
     """
     changes = await list_changes(call.node, query.cursor, query.wait, call.unit)
+    if query.wait:
+        await call.stands()
     return render(changes, headers=next_link(request, changes.next_cursor, wait=_whole(query.wait)))
 
 

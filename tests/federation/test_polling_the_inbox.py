@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 
+import httpx2
+import pytest
+from sqlalchemy import Connection, update
 from support.federation import Federation, TestNode
 from support.people import consent_request, referral_request
 from support.stories import begin, refusal, rows
 
-from exchange.client import AgencyClient
+from exchange.cli.founding import add_client
+from exchange.cli.profile import Profile
+from exchange.client import AgencyClient, ClientKey
 from exchange.demo.federation import HELPLINE, SHELTER
-from exchange.storage.tables import AUDIT, INBOX
+from exchange.storage.access import revoke_client
+from exchange.storage.tables import AUDIT, INBOX, OAUTH_CLIENT
+
+OTHER = "night-laptop"
 
 
 async def test_pages_follow_each_other_without_gap_or_repetition(on_both: Federation) -> None:
@@ -52,6 +62,55 @@ async def test_the_sender_hears_of_a_change_while_it_waits(two: Federation) -> N
     await story.decides("declined", reason="no-capacity")
     page = await asyncio.wait_for(waiting, 5)
     assert page.items[0].what == "declined"
+
+
+def _revoked(conn: Connection, client_id: str) -> None:
+    assert revoke_client(conn, client_id)
+
+
+def _narrowed(conn: Connection, client_id: str) -> None:
+    conn.execute(update(OAUTH_CLIENT).where(OAUTH_CLIENT.c.client_id == client_id).values(scopes="consents:write"))
+
+
+def _bound_to_a_branch(conn: Connection, client_id: str) -> None:
+    conn.execute(update(OAUTH_CLIENT).where(OAUTH_CLIENT.c.client_id == client_id).values(unit="north"))
+
+
+def another_system(node: TestNode) -> AgencyClient:
+    """One more system of the whole agency."""
+    home = node.home / OTHER
+    home.mkdir(mode=0o700)
+    profile = Profile(url=node.member.node_url, client_id=OTHER, key_file=Path("key.jwk"))
+    add_client(node.settings.database_url.get_secret_value(), home, profile)
+    key = ClientKey.load(home / "key.jwk")
+    client = AgencyClient(node.member.node_url, OTHER, key, actor="w-test", transport=node.network)
+    node.clients.append(client)
+    return client
+
+
+@pytest.mark.parametrize("ends", [_revoked, _narrowed, _bound_to_a_branch])
+async def test_who_may_not_call_any_more_hears_nothing_of_what_comes_while_it_waits(
+    two: Federation, ends: Callable[[Connection, str], None]
+) -> None:
+    story = await begin(two)
+    newest = (await story.asks.referrals.changes()).next_cursor
+    listening = [(two[SHELTER], "/v1/inbox", "1"), (two[HELPLINE], "/v1/referrals", newest)]
+    async with httpx2.AsyncClient(transport=two.network) as http:
+
+        async def waits(node: TestNode, path: str, cursor: str) -> httpx2.Response:
+            headers = {"Authorization": f"Bearer {await another_system(node).access_token()}"}
+            return await http.get(
+                f"{node.member.node_url}{path}", params={"cursor": cursor, "wait": 20}, headers=headers
+            )
+
+        waiting = [asyncio.create_task(waits(*one)) for one in listening]
+        await asyncio.sleep(0.1)
+        for node, _, _ in listening:
+            await node.node.database.write(lambda conn: ends(conn, OTHER))
+        await story.decides("accepted")
+        for answer in await asyncio.wait_for(asyncio.gather(*waiting), 5):
+            assert (answer.status_code, answer.json()["code"]) == (401, "token-invalid")
+            assert story.id not in answer.text
 
 
 async def test_the_most_urgent_offer_stands_on_top_of_a_single_page(two: Federation) -> None:
