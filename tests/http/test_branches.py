@@ -9,6 +9,7 @@ import pytest
 from support.http_world import NORTH, SOUTH, Ask, HttpWorld
 from support.people import consent_request, referral_request
 
+from contracts.vocabulary import WithdrawalForm
 from exchange.client import AgencyClient, ProblemError
 from exchange.demo.federation import SHELTER
 from exchange.schemas.inbox import DecisionRequest
@@ -57,6 +58,17 @@ async def test_what_the_whole_agency_made_is_no_branchs(world: HttpWorld) -> Non
             await reading
         assert hidden.value.problem.status == 404
     assert (await agency.referrals.read(created.id)).id == created.id
+
+
+async def test_her_no_reaches_what_the_whole_agency_made_and_does_not_show_it_to_a_branch(world: HttpWorld) -> None:
+    agency, north = world.system(world.helpline, None), world.system(world.helpline)
+    consent = await north.consents.record(consent_request(SHELTER.agency))
+    agencys, norths = [
+        await system.referrals.send(referral_request(SHELTER.agency, consent.id)) for system in (agency, north)
+    ]
+    said = await north.withdrawals.of_consent(consent.id, WithdrawalForm.STOP_SERVICE)
+    assert [one.id for one in said.referrals] == [norths.id]
+    assert (await agency.referrals.read(agencys.id)).state == "withdrawn"
 
 
 async def test_a_request_of_one_branch_is_not_answered_with_anothers(world: HttpWorld) -> None:
