@@ -47,6 +47,7 @@ async def list_inbox(
     status: str | None = None,
     order: Literal["arrival", "urgent"] = "arrival",
     unit: str | None = None,
+    referral: str | None = None,
 ) -> InboxPage:
     """Items after the cursor.
 
@@ -58,6 +59,7 @@ async def list_inbox(
         status: `new`, `acknowledged` or `destroyed`; nothing for all.
         order: `urgent` is a single page without a cursor, the item that has to be answered first on top.
         unit: narrow to one branch: its own, and what nobody has taken over yet.
+        referral: narrow to what came for one referral. One that may not be seen has nothing, as one that is not there.
 
     Raises:
         InvalidError: `bad-cursor`.
@@ -67,9 +69,9 @@ async def list_inbox(
 
     def read(conn: Connection) -> tuple[Rows, dict[str, Standing]]:
         rows = (
-            inbox.list_urgent(conn, limit=limit, unit=unit)
+            inbox.list_urgent(conn, limit=limit, unit=unit, referral=referral)
             if order == "urgent"
-            else inbox.list_arrived(conn, after=after, limit=limit, status=status, unit=unit)
+            else inbox.list_arrived(conn, after=after, limit=limit, status=status, unit=unit, referral=referral)
         )
         return rows, inbox.standings(conn, {item.referral for _, item in rows}) if rows else {}
 

@@ -40,6 +40,22 @@ async def test_pages_follow_each_other_without_gap_or_repetition(on_both: Federa
     assert [item.referral for item in (await first.helps.inbox.list(cursor)).items] == [late.id]
 
 
+async def test_what_came_for_one_referral_can_be_asked_for(on_both: Federation) -> None:
+    story = await begin(on_both)
+    other = await begin(on_both, consent=story.consent)
+    await other.decides("accepted")
+    await story.decides("accepted")
+    page = await story.helps.inbox.list(referral=story.id, limit=1)
+    assert [(item.referral, item.kind) for item in page.items] == [(story.id, "offer")]
+    rest = await story.helps.inbox.list(page.next_cursor, referral=story.id)
+    assert [(item.referral, item.kind) for item in rest.items] == [(story.id, "disclosure")]
+    await story.helps.inbox.acknowledge(page.items[0].id)
+    assert [item.kind async for item in story.helps.inbox.pages(referral=story.id, status="new")] == ["disclosure"]
+    assert [item.id async for item in story.helps.inbox.pages(referral="f" * 32)] == []
+    urgent = await story.helps.inbox.list(referral=other.id, urgent_first=True)
+    assert [(item.referral, item.kind) for item in urgent.items] == [(other.id, "offer")]
+
+
 async def test_a_waiting_poller_is_woken_by_an_arrival(on_both: Federation) -> None:
     story = await begin(on_both, travel=False)
     waiting = asyncio.create_task(story.helps.inbox.list(wait_s=20))

@@ -39,6 +39,15 @@ async def test_acknowledging_takes_the_referral_over(world: HttpWorld) -> None:
     assert hidden.value.problem.status == 404
 
 
+async def test_a_branch_that_names_anothers_referral_sees_no_item_of_it(world: HttpWorld) -> None:
+    referral, offer = await world.sent()
+    north, south = world.system(world.shelter), world.system(world.shelter, SOUTH)
+    assert [item.id async for item in south.inbox.pages(referral=referral)] == [offer.id]
+    await north.inbox.acknowledge(offer.id)
+    assert [item.id async for item in north.inbox.pages(referral=referral)] == [offer.id]
+    assert await south.inbox.list(referral=referral) == await south.inbox.list(referral="f" * 32)
+
+
 async def test_what_still_comes_belongs_to_the_branch_that_accepted(world: HttpWorld) -> None:
     referral, _ = await world.decided()
     disclosure = await world.newest(referral, "disclosure")
