@@ -11,7 +11,7 @@ from exchange.storage.prepared import Prepared
 from exchange.storage.referrals import in_sight
 from exchange.storage.statements import Both, where_listed
 from exchange.storage.tables import INBOX, REFERRAL, SEEN_ENVELOPE
-from exchange.storage.visibility import FIRST_UNSETTLED
+from exchange.storage.visibility import FIRST_UNSETTLED, is_beyond
 
 
 class ArrivedRecord(NamedTuple):
@@ -137,6 +137,11 @@ def list_arrived(
     page = _PAGES[status, unit is not None, referral is not None]
     rows = page.rows(conn, {"after": after, "most": limit, "the_unit": unit, "the_referral": referral})
     return [(row[0], ListedRecord(*row[1:])) for row in rows]
+
+
+def is_no_cursor(conn: Connection, seq: int) -> bool:
+    """Whether no item ever had a number as high as this."""
+    return is_beyond(conn, INBOX, seq)
 
 
 def list_urgent(

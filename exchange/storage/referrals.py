@@ -26,7 +26,7 @@ from sqlalchemy import (
 from exchange.storage.prepared import Prepared, Row
 from exchange.storage.statements import insert_listed, insert_unless_there, where_listed
 from exchange.storage.tables import ATTESTATION, CHANGE, EVENT, REFERRAL
-from exchange.storage.visibility import settled
+from exchange.storage.visibility import is_beyond, settled
 
 
 class StaleReferralError(Exception):
@@ -305,6 +305,11 @@ def list_changes(
     if unit is not None:
         query = query.where(in_sight(unit))
     return [(row[0], row[1], row[2], ReferralRecord(*row[3:])) for row in conn.execute(query)]
+
+
+def is_no_cursor(conn: Connection, seq: int) -> bool:
+    """Whether no change ever had a number as high as this."""
+    return is_beyond(conn, CHANGE, seq)
 
 
 def owe_attestation(conn: Connection, referral: str, parties: Iterable[str], at: int) -> None:

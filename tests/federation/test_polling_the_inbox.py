@@ -19,7 +19,7 @@ from exchange.cli.profile import Profile
 from exchange.client import AgencyClient, ClientKey
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.storage.access import revoke_client
-from exchange.storage.tables import AUDIT, INBOX, OAUTH_CLIENT
+from exchange.storage.tables import AUDIT, CHANGE, INBOX, OAUTH_CLIENT
 
 OTHER = "night-laptop"
 
@@ -54,6 +54,29 @@ async def test_what_came_for_one_referral_can_be_asked_for(on_both: Federation) 
     assert [item.id async for item in story.helps.inbox.pages(referral="f" * 32)] == []
     urgent = await story.helps.inbox.list(referral=other.id, urgent_first=True)
     assert [(item.referral, item.kind) for item in urgent.items] == [(other.id, "offer")]
+
+
+async def test_a_cursor_ahead_of_everything_is_refused_and_the_last_one_is_not(on_both: Federation) -> None:
+    """Who went on with one of another list, or of before a backup, would wait and believe that nothing comes."""
+    story = await begin(on_both)
+    await story.decides("accepted")
+    inbox, changes = await story.helps.inbox.list(), await story.asks.referrals.changes()
+    assert inbox.next_cursor is not None
+    assert (await story.helps.inbox.list(inbox.next_cursor)).next_cursor == inbox.next_cursor
+    assert (await story.asks.referrals.changes(changes.next_cursor)).next_cursor == changes.next_cursor
+    ahead = str(max(int(inbox.next_cursor), int(changes.next_cursor)) + 1)
+    for asking in (story.helps.inbox.list(ahead, wait_s=20), story.asks.referrals.changes(ahead, wait_s=20)):
+        assert (await refusal(asyncio.wait_for(asking, 5))).code == "bad-cursor"
+
+    # The rows of what has ended go, and who has seen the last of them goes on.
+    def forget(conn: Connection) -> None:
+        for table in (INBOX, CHANGE):
+            conn.execute(table.delete())
+
+    for agency in (SHELTER, HELPLINE):
+        await on_both[agency].node.database.write(forget)
+    assert (await story.helps.inbox.list(inbox.next_cursor)).items == ()
+    assert (await story.asks.referrals.changes(changes.next_cursor)).items == ()
 
 
 async def test_a_waiting_poller_is_woken_by_an_arrival(on_both: Federation) -> None:
