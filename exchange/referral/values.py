@@ -59,6 +59,12 @@ class Text:
         return text
 
 
+def as_heard(text: str) -> str:
+    """What is left of a text on the telephone: letters and digits, without their case, and no joiners or spaces."""
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return "".join(char for char in folded if unicodedata.category(char)[0] in "LMN") or folded
+
+
 def _of_letters(word: str) -> bool:
     """Letters, and the marks that some scripts write with them."""
     return word.isalpha() or all(unicodedata.category(char)[0] in "LM" for char in word)
