@@ -6,6 +6,7 @@ Rules:
   (`exchange.api.public`), and a test holds every route against both.
 * The token is checked before anything else of a request is looked at, the body above all.
 * 401: no token, or no good one. 403: a good one, for something else. An object that the caller may not see is 404.
+* A call that waits for news asks again whether its caller is still one, before it tells any.
 * Every write and every open names a worker: `Actor`, a pseudonymous id, for the record only. `Unit` narrows to a
   branch; a client that is bound to a branch cannot choose another.
 * A client of the agency and the node of a peer are never taken for each other.
@@ -40,6 +41,8 @@ class ClientCall(NamedTuple):
     node: Node
     client_id: str
     unit: str | None
+    stands: Callable[[], Awaitable[None]]
+    """For a call that has waited: raises what its caller would hear if it called now, and was revoked meanwhile."""
 
 
 class ActingCall(NamedTuple):
@@ -92,8 +95,7 @@ class Right:
         if caller.kind is not CallerKind.CLIENT:
             raise InsufficientScopeError("kind", scope=self.scope)
         # A client that was revoked hears so, whatever its token was good for.
-        if not await client_standing(served.node, caller.client_id):
-            raise InvalidTokenError("standing")
+        await _check_standing(served.node, caller)
         if lacking is not None:
             raise lacking
         await within_rate(served, served.clients, caller.client_id, now)
@@ -108,7 +110,8 @@ class ClientRight(Right):
         """The call, if it may be made."""
         served = serving(request)
         caller = await self.client(request, served)
-        return ClientCall(served.node, caller.client_id, _unit(request, caller))
+        stands = partial(_check_standing, served.node, caller)
+        return ClientCall(served.node, caller.client_id, _unit(request, caller), stands)
 
 
 class ActingRight(Right):
@@ -162,6 +165,11 @@ class DeliveringRight(PeerRight):
         wait = served.peer_bytes.take(caller, now=served.node.clock(), count=count, size=size)
         await _in_time(served, caller, wait)
         return call
+
+
+async def _check_standing(node: Node, caller: Caller) -> None:
+    if not await client_standing(node, caller):
+        raise InvalidTokenError("standing")
 
 
 def sender(request: Request) -> Sender:

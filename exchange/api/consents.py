@@ -26,7 +26,7 @@ router = APIRouter(tags=["consents"])
 # The consent room reads moments and terms itself, before Pydantic does, and does not need its strict mode.
 ConsentBody = Annotated[Parsed[ConsentRequest], Depends(JsonBody(ConsentRequest, strict=False))]
 ProvisionsBody = Annotated[Parsed[ProvisionsRequest], Depends(JsonBody(ProvisionsRequest))]
-RenewalBody = Annotated[Parsed[RenewalRequest], Depends(JsonBody(RenewalRequest))]
+RenewalBody = Annotated[Parsed[RenewalRequest], Depends(JsonBody(RenewalRequest, strict=False))]
 WithdrawalBody = Annotated[Parsed[WithdrawalRequest], Depends(JsonBody(WithdrawalRequest))]
 
 

@@ -55,8 +55,18 @@ async def list_inbox_items(request: Request, call: InboxReader, query: Inbox) ->
         status=query.state,
         order=query.order,
         unit=call.unit,
+        referral=query.referral,
     )
-    link = next_link(request, page.next_cursor, limit=query.limit, wait=int(query.wait) or None, state=query.state)
+    if query.wait:
+        await call.stands()
+    link = next_link(
+        request,
+        page.next_cursor,
+        limit=query.limit,
+        wait=int(query.wait) or None,
+        state=query.state,
+        referral=query.referral,
+    )
     return render(page, headers=link)
 
 

@@ -44,6 +44,7 @@ class InboxQuery(ChangesQuery):
     state: Literal["new", "acknowledged", "destroyed"] | None = Field(
         default=None, description="Only items with this `status`."
     )
+    referral: str | None = Field(default=None, pattern=_ID, description="Only what came for this referral.")
     order: Literal["arrival", "urgent"] = Field(
         default="arrival", description="`urgent`: the most urgent first, on a single page without a cursor."
     )

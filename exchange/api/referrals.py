@@ -84,6 +84,8 @@ async def list_referral_changes(request: Request, call: ReferralsReader, query: 
     stays open until something changes. The cursor never skips a change.
     """
     changes = await list_changes(call.node, query.cursor, query.wait, call.unit)
+    if query.wait:
+        await call.stands()
     return render(changes, headers=next_link(request, changes.next_cursor, wait=_whole(query.wait)))
 
 
@@ -170,8 +172,8 @@ async def update_safe_contact_plan(
 ) -> Response:
     """Update the safe-contact plan.
 
-    How she may be reached has changed. After disclosure the new plan goes to the receiver; before, the held disclosure
-    is replaced.
+    How she may be reached has changed. After disclosure the new plan goes to the receiver. Before, nothing is sent: a
+    held disclosure has the old plan inside and is deleted (`awaiting_disclosure`); hand in a new one.
     """
     idem = idempotency(request, call.acting, key, body)
     return created(await update_safe_contact(call.node, call.acting, referral_id, body.value, idem))

@@ -1,4 +1,4 @@
-"""What `exchange init` is told, one answer at a time; `exchange client add` looks at the same form of a worker's id.
+"""What `exchange init` is told, one answer at a time; `exchange client add` looks at the form of an actor and a unit.
 
 Rules:
 
@@ -37,6 +37,10 @@ _FORMS: Final[Mapping[str, tuple[Any, str]]] = {
     "--reports-to": (LongName, _NAME),
     "--freedom-of-movement": (ShortText, "one line of at most 200 characters"),
     "--actor": (Annotated[str, StringConstraints(pattern=ACTOR_PATTERN)], ACTOR_FORM),
+    "--unit": (
+        Annotated[str, StringConstraints(pattern=ACTOR_PATTERN)],
+        "up to 64 letters, digits, dots, hyphens and underscores, such as north",
+    ),
 }
 
 

@@ -50,6 +50,8 @@ def add(
 
     if (folder is None) is (public_key is None):
         fail("Give either --folder, for a key made here, or --public-key.", code=SET_UP_WRONG)
+    if unit is not None:
+        accepted("--unit", unit)
     scopes = frozenset(scope) if scope else CLIENT_SCOPES
     with refusals_told():
         settings = load_settings(home=home)

@@ -67,7 +67,7 @@ class AgencyClient:
             now_s: the clock, Unix seconds.
 
         Raises:
-            ClientSetupError: the address could be overheard, or no scope is named.
+            ClientSetupError: the address could be overheard, no scope is named, or actor or unit is no pseudonym.
         """
         if not scopes:
             raise ClientSetupError("Name at least one scope.")

@@ -50,6 +50,7 @@ class Inbox:
         limit: int = LIMITS.page_items,
         wait_s: float = 0,
         status: Status | None = None,
+        referral: str | None = None,
         urgent_first: bool = False,
     ) -> InboxPage:
         """One page of items without their content, oldest first; urgent first is a single page without cursor."""
@@ -58,17 +59,18 @@ class Inbox:
             "limit": limit,
             "wait": wait_s or None,
             "state": status,
+            "referral": referral,
             "order": "urgent" if urgent_first else None,
         }
         return await self._session.ask(
             Call("GET", INBOX, query=query, answer_within_s=ANSWER_TIMEOUT_S + wait_s), InboxPage
         )
 
-    async def pages(self, *, status: Status | None = None) -> AsyncIterator[InboxItem]:
-        """Every item that is there now, page by page."""
+    async def pages(self, *, status: Status | None = None, referral: str | None = None) -> AsyncIterator[InboxItem]:
+        """Every item that is there now, page by page; of one referral, where it is named."""
         cursor: str | None = None
         while True:
-            page = await self.list(cursor, status=status)
+            page = await self.list(cursor, status=status, referral=referral)
             for item in page.items:
                 yield item
             if not page.items or page.next_cursor is None:

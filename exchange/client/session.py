@@ -10,6 +10,7 @@ Rules:
 
 from __future__ import annotations
 
+import re
 import secrets
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
@@ -36,6 +37,8 @@ _UNAUTHORIZED: Final = 401
 _FIRST_ERROR: Final = 400
 _HARMLESS_METHODS: Final = frozenset({"GET", "PUT"})
 _KEY_BYTES: Final = 16
+_KEY: Final = re.compile(r"[!-~]{1,128}")
+_PSEUDONYM: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 def new_idempotency_key() -> str:
@@ -62,6 +65,15 @@ class Session:
     """A connection, its tokens, and the worker for whom the calls are made."""
 
     def __init__(self, connection: Connection, tokens: TokenKeeper, actor: str | None, unit: str | None) -> None:
+        """Take who acts, for which branch.
+
+        Raises:
+            ClientSetupError: one of them is no pseudonym. A name would be on its way before the node refuses it.
+        """
+        if any(named is not None and _PSEUDONYM.fullmatch(named) is None for named in (actor, unit)):
+            raise ClientSetupError(
+                "Actor and unit are pseudonyms of up to 64 letters, digits, dots, hyphens and underscores, never names."
+            )
         self._connection = connection
         self._tokens = tokens
         self._actor = actor
@@ -125,9 +137,12 @@ def keyed(call: Call, idempotency_key: str | None) -> Call:
     Raises:
         ClientSetupError: no header carries this key.
     """
-    if idempotency_key is not None and not (idempotency_key.isascii() and idempotency_key.isprintable()):
+    if idempotency_key is None:
+        idempotency_key = new_idempotency_key()
+    if _KEY.fullmatch(idempotency_key) is None:
+        # An empty one too: under a fresh key in its place every repeat would be another act.
         raise ClientSetupError("An idempotency key has 1 to 128 visible characters of ASCII.")
-    return replace(call, idempotency_key=idempotency_key or new_idempotency_key())
+    return replace(call, idempotency_key=idempotency_key)
 
 
 def checked_id(text: str) -> str:

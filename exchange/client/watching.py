@@ -21,12 +21,13 @@ from typing import TYPE_CHECKING, Final, Self
 
 from exchange.client.errors import ProblemError
 from exchange.client.patience import patiently
-from exchange.schemas.inbox import InboxItem, Lease, OpenedItem
+from exchange.schemas.inbox import InboxItem, InboxPage, Lease, OpenedItem
 
 if TYPE_CHECKING:
     from exchange.client.inbox import Inbox
 
 _TAKEN: Final = frozenset({404, 409, 410})
+_NO_CURSOR: Final = "bad-cursor"
 
 
 class HeldItem:
@@ -71,7 +72,7 @@ async def watch_inbox(
     while True:
         # No waiting for news then: where these never stop, no wait would ever end without any.
         wait = 0 if clock() - began >= lease_s else wait_s
-        page = await patiently(lambda: inbox.list(cursor, status="new", wait_s=wait))  # noqa: B023 - awaited here
+        page = await patiently(lambda: _page(inbox, cursor, wait))  # noqa: B023 - awaited here
         for item in page.items:
             lease = await patiently(lambda: _win(inbox, item.id, lease_s))  # noqa: B023 - awaited here
             if lease is not None:
@@ -79,6 +80,16 @@ async def watch_inbox(
         cursor = page.next_cursor or cursor
         if not page.items and clock() - began >= lease_s:
             cursor, began = None, clock()
+
+
+async def _page(inbox: Inbox, cursor: str | None, wait_s: float) -> InboxPage:
+    """New items after the cursor; from the beginning, where the node's numbers went back with a restored backup."""
+    try:
+        return await inbox.list(cursor, status="new", wait_s=wait_s)
+    except ProblemError as refused:
+        if cursor is None or refused.problem.code != _NO_CURSOR:
+            raise
+        return await inbox.list(status="new", wait_s=wait_s)
 
 
 async def _win(inbox: Inbox, item: str, lease_s: int) -> Lease | None:

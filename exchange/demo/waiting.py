@@ -46,7 +46,7 @@ async def item_of(client: AgencyClient, referral: str, kind: str) -> InboxItem:
 
 async def items_of(client: AgencyClient, referral: str, kind: str | None = None) -> list[InboxItem]:
     """What has arrived for a referral so far."""
-    items = [item async for item in client.inbox.pages() if item.referral == referral]
+    items = [item async for item in client.inbox.pages(referral=referral)]
     return [item for item in items if kind is None or item.kind == kind]
 
 

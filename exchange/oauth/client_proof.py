@@ -27,7 +27,7 @@ from nacl.signing import SigningKey, VerifyKey
 
 from exchange.limits import LIMITS, SECOND_MS
 from exchange.oauth.assertion import CLIENT_AUTHENTICATION_TYP, MAXIMUM_ASSERTION_LIFETIME_S
-from exchange.oauth.clients import ClientKey, PeerClient, RegisteredClient, named_today
+from exchange.oauth.clients import CLIENT_ID, ClientKey, PeerClient, RegisteredClient, named_today
 from exchange.oauth.compact import Compact, NotCompactError, read_compact
 
 SKEW_S = LIMITS.skew_ms // SECOND_MS
@@ -57,12 +57,15 @@ class UsedJti:
 
 
 def unverified_subject(assertion: str) -> str | None:
-    """Who the assertion says it is from. Good for looking the client up, and for nothing else."""
+    """Who the assertion says it is from. Good for looking the client up, and for nothing else.
+
+    What no client and no agency can be called is nobody: half a character or a zero byte is not for a database.
+    """
     try:
         subject = _read(assertion).claims.get("sub")
     except AssertionRefusedError:
         return None
-    return subject if isinstance(subject, str) and len(subject) <= 64 else None  # noqa: PLR2004 - longest client id
+    return subject if isinstance(subject, str) and CLIENT_ID.fullmatch(subject) else None
 
 
 def check_assertion(assertion: str, client: RegisteredClient | PeerClient | None, *, issuer: str, now: int) -> UsedJti:

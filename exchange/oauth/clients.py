@@ -27,7 +27,8 @@ MINIMUM_RSA_EXPONENT = 65537
 MAXIMUM_KEYS = 4  # the current key, the next one, and room for a slow change-over
 SEED_BYTES = 32
 
-_CLIENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,63}")
+CLIENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,63}")
+"""Every agency id is of this form too."""
 _AGENCY_ID = re.compile(r"[a-z0-9][a-z0-9-]{1,62}")
 _KEY_ID = re.compile(r"[A-Za-z0-9._~-]{1,64}")
 _KEY_TYPES: Mapping[str, type[OKPKey] | type[ECKey] | type[RSAKey]] = {"OKP": OKPKey, "EC": ECKey, "RSA": RSAKey}
@@ -132,7 +133,7 @@ class RegisteredClient:
 
     def __post_init__(self) -> None:
         """Refuse a client that could do more than a client of the agency may."""
-        if not _CLIENT_ID.fullmatch(self.client_id):
+        if not CLIENT_ID.fullmatch(self.client_id):
             raise ClientKeyError("A client id is 1 to 64 letters, digits, dots, dashes, tildes or underscores.")
         if not 1 <= len(self.keys) <= MAXIMUM_KEYS:
             raise ClientKeyError(f"A client has between one and {MAXIMUM_KEYS} keys.")

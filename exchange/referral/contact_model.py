@@ -4,7 +4,7 @@ Rules:
 
 * `survivor` initiates needs no channel: she calls, and nobody calls her.
 * Where the agency initiates, the plan says by which channels and when she last confirmed them.
-* The two code words differ, and no channel is listed twice with two different answers.
+* The two code words differ by what is heard, and no channel is listed twice with two different answers.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from consent.terms import Moment
 from contracts.vocabulary import Channel
 from contracts.vocabulary.term import Term
 from exchange.referral.canonical import SealedModel
-from exchange.referral.values import Line, Name, ShortText, Yes, text
+from exchange.referral.values import Name, ShortText, Text, Yes, as_heard
 
 MAX_CHANNELS: Final = 15
 MAX_WINDOWS: Final = 28
@@ -99,7 +99,7 @@ def _zone(name: str) -> str:
 Clock = Annotated[str, StringConstraints(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")]
 ClockEnd = Annotated[str, StringConstraints(pattern=r"^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$")]
 Zone = Annotated[str, StringConstraints(max_length=64), AfterValidator(_zone)]
-CodeWord = Annotated[str, text(40), Line]
+CodeWord = Annotated[str, Text(40)]
 
 
 class Window(SealedModel):
@@ -188,7 +188,7 @@ class SafeContact(SealedModel):
         ways = [(way.channel, way.address) for way in self.channels]
         if len(set(ways)) != len(ways):
             raise PydanticCustomError("named_twice", "must not list the same channel and address twice")
-        words = {(word or "").casefold() for word in (self.code_word_safe, self.code_word_danger)}
+        words = {as_heard(word or "") for word in (self.code_word_safe, self.code_word_danger)}
         if self.code_word_safe is not None and len(words) == 1:
             raise PydanticCustomError("same_code_word", "the word for safe and the word for danger must differ")
         if any(way.channel is Channel.VIA_TRUSTED_PERSON for way in self.channels) and self.trusted_contact is None:

@@ -3,7 +3,9 @@
 Rules:
 
 * A text is in Unicode normal form C, without surrounding space, control characters or characters that reverse the
-  direction of what follows: what a caseworker sees is what was written.
+  direction of what follows: what a caseworker sees is what was written, and she sees something.
+* A text is not too long in normal form C either: some letters of Bengali and Hindi are two characters there, and the
+  receiver, who reads that form, would refuse what was sealed.
 * A list of codes is written in order and names nothing twice.
 * A date, a country, a language and an area have one spelling.
 """
@@ -15,31 +17,52 @@ import unicodedata
 from datetime import date
 from typing import Annotated, Any, Final, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, StringConstraints, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, GetCoreSchemaHandler, StringConstraints, WithJsonSchema
 from pydantic import Field as Described
-from pydantic_core import PydanticCustomError
+from pydantic_core import CoreSchema, PydanticCustomError, PydanticKnownError, core_schema
 
 from contracts.vocabulary import NEEDS_BY_SERVICE, is_area
 
 CodeT = TypeVar("CodeT", bound=str)
 
-_HIDDEN: Final = frozenset("\u200e\u200f\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
+_HIDDEN: Final = frozenset("\u061c\u200e\u200f\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
 _DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
 _ALL_NEEDS: Final = frozenset().union(*NEEDS_BY_SERVICE.values())
+_UNSEEN: Final = frozenset({"Cf", "Zs"})
+"""Joiners, breaks without width, spaces: scripts of the region need them, beside something that is seen."""
 _WORD_LETTERS: Final = range(2, 17)
 
 
-def _visible(text: str) -> str:
-    if text.isascii() and text.isprintable():
+class Text:
+    """A text of one line, or of several, with at most so many characters: as it came, and in its one spelling."""
+
+    def __init__(self, longest: int, *, lines: bool = False) -> None:
+        self._longest = longest
+        self._lines = lines
+
+    def __get_pydantic_core_schema__(self, _source: Any, _handler: GetCoreSchemaHandler) -> CoreSchema:
+        """The bounds of what comes in, then its one spelling."""
+        bounded = core_schema.str_schema(strip_whitespace=True, min_length=1, max_length=self._longest)
+        return core_schema.no_info_after_validator_function(self._visible, bounded)
+
+    def _visible(self, text: str) -> str:
+        if text.isascii() and text.isprintable():
+            return text
+        text = unicodedata.normalize("NFC", text)
+        if len(text) > self._longest:
+            raise PydanticKnownError("string_too_long", {"max_length": self._longest})
+        kinds = {unicodedata.category(char) for char in text if not (self._lines and char == "\n")}
+        if "Cc" in kinds or not _HIDDEN.isdisjoint(text):
+            raise PydanticCustomError("hidden_character", "must not contain control or direction characters")
+        if kinds <= _UNSEEN:
+            raise PydanticKnownError("string_too_short", {"min_length": 1})
         return text
-    text = unicodedata.normalize("NFC", text)
-    if any(char in _HIDDEN or unicodedata.category(char) == "Cc" for char in text):
-        raise PydanticCustomError("hidden_character", "must not contain control or direction characters")
-    return text
 
 
-def _visible_lines(text: str) -> str:
-    return "\n".join(_visible(line) for line in text.split("\n"))
+def as_heard(text: str) -> str:
+    """What is left of a text on the telephone: letters and digits, without their case, and no joiners or spaces."""
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return "".join(char for char in folded if unicodedata.category(char)[0] in "LMN") or folded
 
 
 def _of_letters(word: str) -> bool:
@@ -87,24 +110,17 @@ def once_each(codes: tuple[CodeT, ...]) -> tuple[CodeT, ...]:
     return tuple(sorted(codes))
 
 
-def text(longest: int) -> StringConstraints:
-    """The bounds of a text of one line."""
-    return StringConstraints(strip_whitespace=True, min_length=1, max_length=longest)
-
-
-Line = AfterValidator(_visible)
-Lines = AfterValidator(_visible_lines)
 _UNIQUE = Described(max_length=60, json_schema_extra={"uniqueItems": True})
 # As JSON Schema says it; stripping and the least length refuse the same.
 _NOT_BLANK = Described(json_schema_extra={"pattern": r"\S"})
 Codes = Annotated[tuple[CodeT, ...], _UNIQUE, AfterValidator(once_each)]
 
-Name = Annotated[str, text(80), Line, _NOT_BLANK]
-LongName = Annotated[str, text(120), Line, _NOT_BLANK]
-ShortText = Annotated[str, text(200), Line, _NOT_BLANK]
-Note = Annotated[str, text(1000), Lines, _NOT_BLANK]
-LongText = Annotated[str, text(4000), Lines, _NOT_BLANK]
-TwoWords = Annotated[str, text(33), Line, AfterValidator(_two_words)]
+Name = Annotated[str, Text(80), _NOT_BLANK]
+LongName = Annotated[str, Text(120), _NOT_BLANK]
+ShortText = Annotated[str, Text(200), _NOT_BLANK]
+Note = Annotated[str, Text(1000, lines=True), _NOT_BLANK]
+LongText = Annotated[str, Text(4000, lines=True), _NOT_BLANK]
+TwoWords = Annotated[str, Text(33), AfterValidator(_two_words)]
 Area = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}(-[A-Z0-9]{1,3})?$"), AfterValidator(_area)]
 Need = Annotated[str, AfterValidator(_need), WithJsonSchema({"type": "string", "enum": sorted(_ALL_NEEDS)})]
 Day = Annotated[date, BeforeValidator(_plain_date), WithJsonSchema({"type": "string", "format": "date"})]

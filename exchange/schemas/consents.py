@@ -8,6 +8,7 @@ from pydantic import ConfigDict
 
 from consent.examples import DRAFT_EXAMPLE
 from consent.record import ConsentDraft, ConsentRecord, Provision
+from consent.terms import Moment
 from exchange.schemas.shapes import HexId, Strict, Timestamp
 
 
@@ -51,7 +52,8 @@ class ReceiptView(Strict):
 class RenewalRequest(Strict):
     """She agrees to more time; what she allowed stays as it is."""
 
-    until: Timestamp
+    until: Moment
+    """The new end, RFC 3339 with an offset."""
 
 
 class ProvisionsRequest(Strict):

@@ -87,7 +87,7 @@ class Lease(Strict):
 class AcknowledgementRequest(Strict):
     """Taken over into the agency's own system."""
 
-    lease: str | None = None
+    lease: str | None = Field(default=None, pattern=r"^[!-~]{1,128}$")
     """The lease token, where the item is leased."""
 
 

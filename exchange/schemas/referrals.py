@@ -272,6 +272,6 @@ class WithdrawalAnswer(Strict):
 
     form: WithdrawalForm
     referrals: tuple[ReferralView, ...]
-    """Every referral that it reaches."""
+    """Every referral that it reaches and that you may see: it reaches those of other branches too."""
     destroyed_at: Timestamp | None = None
     """When this node destroyed, or will destroy, what it holds."""

@@ -11,6 +11,7 @@ from exchange.storage.prepared import Prepared
 from exchange.storage.referrals import in_sight
 from exchange.storage.statements import Both, select_listed, where_listed
 from exchange.storage.tables import INBOX, REFERRAL, SEEN_ENVELOPE
+from exchange.storage.visibility import is_beyond
 
 
 class ArrivedRecord(NamedTuple):
@@ -93,9 +94,11 @@ _MARK_OPENED = Prepared(
 _FORGET_ANSWERS = Prepared(SEEN_ENVELOPE.delete().where(SEEN_ENVELOPE.c.expires_at <= bindparam("the_time")))
 
 
-def _page(status: str | None, *, branch: bool, urgent: bool = False) -> Both[Select[Any]]:
-    """A page of the list. The status stands in the statement: a plan for any value could not use its own index."""
+def _page(status: str | None, *, branch: bool, one: bool, urgent: bool = False) -> Both[Select[Any]]:
+    """A page of the list, or of one referral. The status stands in the statement, so that its own index serves it."""
     page = _LISTED_IN_SIGHT if branch else _LISTED
+    if one:
+        page = page.where(INBOX.c.referral == bindparam("the_referral"))
     if status is not None:
         page = page.where(text(f"inbox.status = '{status}'"))
     if urgent:
@@ -106,10 +109,16 @@ def _page(status: str | None, *, branch: bool, urgent: bool = False) -> Both[Sel
 
 
 _STATUSES: Final = (None, "new", "acknowledged", "destroyed")
+_BOTH: Final = (False, True)
 _PAGES: Final = {
-    (status, branch): Prepared(_page(status, branch=branch)) for status in _STATUSES for branch in (False, True)
+    (status, branch, one): Prepared(_page(status, branch=branch, one=one))
+    for status in _STATUSES
+    for branch in _BOTH
+    for one in _BOTH
 }
-_URGENT: Final = {branch: Prepared(_page("new", branch=branch, urgent=True)) for branch in (False, True)}
+_URGENT: Final = {
+    (branch, one): Prepared(_page("new", branch=branch, one=one, urgent=True)) for branch in _BOTH for one in _BOTH
+}
 
 
 def recall_answers(conn: Connection, sender: str, ids: Iterable[str]) -> dict[str, tuple[str, bytes]]:
@@ -125,17 +134,25 @@ def ids_of_others(conn: Connection, sender: str, ids: Iterable[str]) -> frozense
 
 
 def list_arrived(
-    conn: Connection, *, after: int, limit: int, status: str | None, unit: str | None
+    conn: Connection, *, after: int, limit: int, status: str | None, unit: str | None, referral: str | None = None
 ) -> Sequence[tuple[int, ListedRecord]]:
-    """Items behind the one with this sequence number, oldest first."""
-    page = _PAGES[status, unit is not None]
-    rows = page.rows(conn, {"after": after, "most": limit, "the_unit": unit})
+    """Items behind the one with this sequence number, oldest first; of one referral only, where it is named."""
+    page = _PAGES[status, unit is not None, referral is not None]
+    rows = page.rows(conn, {"after": after, "most": limit, "the_unit": unit, "the_referral": referral})
     return [(row[0], ListedRecord(*row[1:])) for row in rows]
 
 
-def list_urgent(conn: Connection, *, limit: int, unit: str | None) -> Sequence[tuple[int, ListedRecord]]:
+def is_no_cursor(conn: Connection, seq: int) -> bool:
+    """Whether no item ever had a number as high as this."""
+    return is_beyond(conn, INBOX, seq)
+
+
+def list_urgent(
+    conn: Connection, *, limit: int, unit: str | None, referral: str | None = None
+) -> Sequence[tuple[int, ListedRecord]]:
     """New items, the one that has to be answered first on top; a single page, no cursor."""
-    rows = _URGENT[unit is not None].rows(conn, {"most": limit, "the_unit": unit})
+    page = _URGENT[unit is not None, referral is not None]
+    rows = page.rows(conn, {"most": limit, "the_unit": unit, "the_referral": referral})
     return [(row[0], ListedRecord(*row[1:])) for row in rows]
 
 

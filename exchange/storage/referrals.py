@@ -26,6 +26,7 @@ from sqlalchemy import (
 from exchange.storage.prepared import Prepared, Row
 from exchange.storage.statements import insert_listed, insert_unless_there, select_listed, where_listed
 from exchange.storage.tables import ATTESTATION, CHANGE, EVENT, REFERRAL
+from exchange.storage.visibility import is_beyond
 
 
 class StaleReferralError(Exception):
@@ -302,6 +303,11 @@ def list_changes(
     page = _LIST_CHANGES if unit is None else _LIST_CHANGES_IN_SIGHT
     rows = page.rows(conn, {"after": after, "most": limit, "the_unit": unit})
     return [(row[0], row[1], row[2], ReferralRecord(*row[3:])) for row in rows]
+
+
+def is_no_cursor(conn: Connection, seq: int) -> bool:
+    """Whether no change ever had a number as high as this."""
+    return is_beyond(conn, CHANGE, seq)
 
 
 def owe_attestation(conn: Connection, referral: str, parties: Iterable[str], at: int) -> None:

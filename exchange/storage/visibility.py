@@ -29,6 +29,7 @@ from sqlalchemy import (
     func,
     literal,
     select,
+    text,
     tuple_,
     update,
 )
@@ -62,6 +63,16 @@ def settled_after(table: Table, after: ColumnElement[int]) -> ColumnElement[bool
         select(func.min(higher.c.xid) - 1).where(higher.c.seq > after).scalar_subquery(),
     )
     return (tuple_(table.c.xid, table.c.seq) > tuple_(begins, after)) & (table.c.xid < FIRST_UNSETTLED)
+
+
+def is_beyond(conn: Connection, table: Table, seq: int) -> bool:
+    """Whether no row of the table ever had a number as high as this: a cursor of it is of another list, or database."""
+    if conn.dialect.name == "postgresql":
+        given = conn.execute(text(f"SELECT last_value FROM {table.name}_seq_seq")).scalar_one()  # noqa: S608 - a constant
+    else:
+        asked = text("SELECT seq FROM sqlite_sequence WHERE name = :name")
+        given = conn.execute(asked, {"name": table.name}).scalar() or 0
+    return seq > int(given)
 
 
 def settle_restored(conn: Connection) -> None:

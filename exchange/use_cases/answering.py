@@ -86,10 +86,10 @@ def seal_word(
     return seal_answer(word, terms, posting, signers(node), epoch=epoch, entropy=node.entropy)
 
 
-def repeated(case: Case, name: EventName) -> EventRecord | None:
-    """This side's latest word, if it is the same again."""
+def repeated(case: Case, name: EventName, detail: str | None = None) -> bool:
+    """Whether this side's latest word is the same again, with the same reason, outcome or question if there is one."""
     own = case.own()
-    return own[-1] if own and own[-1].name == name else None
+    return bool(own) and own[-1].name == name and detail in (None, case.facts.own_word)
 
 
 def misplaced(member: str, word: str) -> ProblemField:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 
+from exchange.oauth.access_token import Caller
 from exchange.oauth.client_proof import UsedJti
 from exchange.oauth.clients import ClientKeyError, PeerClient, RegisteredClient
 from exchange.oauth.scopes import UnknownScopeError, parse_scopes
@@ -78,10 +79,12 @@ async def remember_jti(node: Node, used: UsedJti, *, peer: bool) -> None:
         raise ConflictError("replayed", "This client assertion was used before. Make a new one.")
 
 
-async def client_standing(node: Node, client_id: str) -> bool:
-    """Whether the holder of a token may still call: a client that is not revoked, a peer that is a member."""
-    stored = await node.database.read(lambda conn: access.load_client(conn, client_id))
-    return stored is not None and stored.status == "active"
+async def client_standing(node: Node, caller: Caller) -> bool:
+    """Whether a client of this agency may still call: it is not revoked, and still has what its token says."""
+    stored = await node.database.read(lambda conn: access.load_client(conn, caller.client_id))
+    if stored is None or stored.status != "active":
+        return False
+    return stored.unit == caller.unit and caller.scopes <= set(stored.scopes.split())
 
 
 def peer_standing(node: Node, agency: str) -> bool:

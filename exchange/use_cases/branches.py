@@ -7,7 +7,8 @@ Rules:
   whole agency made for themselves, is to it as if it did not exist.
 * What arrives belongs to nobody yet: every branch sees it, so that the nearest can act. The branch that acknowledges
   an item or answers an offer first has the referral from then on, with everything that still comes for it.
-* Her no under a consent reaches every referral made under it, in whichever branch it lies.
+* Her no under a consent reaches every referral made under it, in whichever branch it lies. Who passes it on is answered
+  with those that it may see.
 
 What is read for a branch follows the same rules in SQL (`exchange.storage.referrals.in_sight`, and `load_consent`), so
 that what it may not see takes no longer than what does not exist.

@@ -1,4 +1,7 @@
-"""The receiving agency decides on an offer. The same decision again is no conflict; another one is."""
+"""The receiving agency decides on an offer. The same decision again is no conflict; another one is.
+
+A question for other fields is another question, and is asked. The same decision for another reason is another one.
+"""
 
 from __future__ import annotations
 
@@ -37,15 +40,16 @@ async def decide_referral(node: Node, acting: Acting, item: str, request: Decisi
     """
     content = _content(request)
     name = EventName(request.decision)
+    detail = request.reason or request.suggested_service or " ".join(sorted(request.fields)) or None
     referral = await referral_of_item(node, item, acting.unit)
 
     async def step() -> ReferralAct:
         case = await read_case(node, referral, Side.RECEIVING, acting.unit)
-        if repeated(case, name):
+        if repeated(case, name, detail):
             return ReferralAct(referral=referral_view(case.record), repeated=True)
         word = answer(content, level=case.facts.feedback, sharing_stopped=case.record.sharing_stopped_at is not None)
         # The reason as it was given stays in this agency's own record; what travels may say `other`.
-        return await say(node, acting, case, word, name, detail=request.reason)
+        return await say(node, acting, case, word, name, detail=detail)
 
     return await again(step)
 

@@ -35,7 +35,8 @@ class Facts(BaseModel):
     accepting: str | None = None
     """Digest of the answer that accepted."""
     own_word: str | None = None
-    """The reason or outcome as this agency gave it last: its own record, in which what travelled may have said less."""
+    """The reason, outcome, service or question as this agency gave it last: its own record, in which what travelled may
+    have said less, and by which it knows the same word again."""
 
     @property
     def retention(self) -> Retention:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from exchange.schemas.referrals import ReferralChange, ReferralChanges, ReferralView
 from exchange.schemas.shapes import from_millis
 from exchange.storage import referrals
 from exchange.storage.database import Connection
+from exchange.storage.referrals import ReferralRecord
 from exchange.use_cases.node import Node
-from exchange.use_cases.poll_inbox import read_cursor
+from exchange.use_cases.poll_inbox import bad_cursor, read_cursor
 from exchange.use_cases.refusals import not_found
 from exchange.use_cases.transitions import as_events, shared_state
 from exchange.use_cases.views import referral_view, whole_view
@@ -47,10 +49,17 @@ async def list_changes(node: Node, cursor: str | None, wait: float, unit: str | 
         InvalidError: `bad-cursor`.
     """
     after = read_cursor(cursor)
+
+    def read(conn: Connection) -> Sequence[tuple[int, str, int, ReferralRecord]]:
+        rows = referrals.list_changes(conn, after, PAGE, unit)
+        if not rows and referrals.is_no_cursor(conn, after):
+            raise bad_cursor()
+        return rows
+
     deadline = time.monotonic() + max(0.0, min(wait, node.limits.wait_longest_s))
     while True:
         mark = node.database.wake.mark("changes")
-        rows = await node.database.read(lambda conn: referrals.list_changes(conn, after, PAGE, unit))
+        rows = await node.database.read(read)
         left = deadline - time.monotonic()
         if rows or left <= 0 or node.database.wake.ending:
             break

@@ -2,7 +2,7 @@
 
 Rules:
 
-* The cursor never skips an item whose transaction commits late.
+* The cursor never skips an item whose transaction commits late. One that is ahead of every item is refused.
 * A long-poll answers as soon as something is there, and at its end, or when the node stops, with an empty page.
 * Two pollers never both handle an item: it is leased, and a lease that was lost cannot acknowledge.
 * What an item is, is looked at after the attempt to take it: another process may be faster at any moment before.
@@ -48,6 +48,7 @@ async def list_inbox(
     status: str | None = None,
     order: Literal["arrival", "urgent"] = "arrival",
     unit: str | None = None,
+    referral: str | None = None,
 ) -> InboxPage:
     """Items after the cursor.
 
@@ -59,6 +60,7 @@ async def list_inbox(
         status: `new`, `acknowledged` or `destroyed`; nothing for all.
         order: `urgent` is a single page without a cursor, the item that has to be answered first on top.
         unit: narrow to one branch: its own, and what nobody has taken over yet.
+        referral: narrow to what came for one referral. One that may not be seen has nothing, as one that is not there.
 
     Raises:
         InvalidError: `bad-cursor`.
@@ -68,10 +70,12 @@ async def list_inbox(
 
     def read(conn: Connection) -> tuple[Rows, dict[str, Standing]]:
         rows = (
-            inbox.list_urgent(conn, limit=limit, unit=unit)
+            inbox.list_urgent(conn, limit=limit, unit=unit, referral=referral)
             if order == "urgent"
-            else inbox.list_arrived(conn, after=after, limit=limit, status=status, unit=unit)
+            else inbox.list_arrived(conn, after=after, limit=limit, status=status, unit=unit, referral=referral)
         )
+        if not rows and order != "urgent" and inbox.is_no_cursor(conn, after):
+            raise bad_cursor()
         return rows, inbox.standings(conn, {item.referral for _, item in rows}) if rows else {}
 
     deadline = time.monotonic() + max(0.0, min(wait, node.limits.wait_longest_s))
@@ -97,8 +101,13 @@ def read_cursor(cursor: str | None) -> int:
     if cursor is None:
         return 0
     if not cursor.isascii() or not cursor.isdigit() or len(cursor) > 18:  # noqa: PLR2004  # fits 64 bits
-        raise InvalidError("bad-cursor", "Use the `next_cursor` of an earlier page, or leave the cursor out.")
+        raise bad_cursor()
     return int(cursor)
+
+
+def bad_cursor() -> InvalidError:
+    """It is none, or of another list: whoever goes on with it would hear nothing and believe that nothing comes."""
+    return InvalidError("bad-cursor", "Use the `next_cursor` of an earlier page of this list, or leave the cursor out.")
 
 
 def item_view(

@@ -36,14 +36,14 @@ async def report_progress(node: Node, acting: Acting, item: str, request: Progre
     if wrong:
         raise InvalidError("progress-invalid", "This progress contradicts itself.", fields=wrong)
     content = ProgressContent(state=Progress(request.state), outcome=request.outcome, fail_reason=request.fail_reason)
-    name = EventName(request.state)
+    name, detail = EventName(request.state), request.outcome or request.fail_reason
     referral = await referral_of_item(node, item, acting.unit)
 
     async def step() -> ReferralAct:
         case = await read_case(node, referral, Side.RECEIVING, acting.unit)
-        if repeated(case, name):
+        if repeated(case, name, detail):
             return ReferralAct(referral=referral_view(case.record), repeated=True)
         word = answer(content, level=case.facts.feedback, sharing_stopped=case.record.sharing_stopped_at is not None)
-        return await say(node, acting, case, word, name, detail=request.outcome or request.fail_reason)
+        return await say(node, acting, case, word, name, detail=detail)
 
     return await again(step)

@@ -42,6 +42,8 @@ from exchange.use_cases.sealed_checks import AgencySealed
 from exchange.use_cases.sealed_views import handed_in
 
 SERVED: Final = frozenset({Kind.DECISION, Kind.PROGRESS, Kind.INFORMATION_REQUEST, Kind.RECALL_ANSWER})
+_NEVER_REPEATED: Final = frozenset({Kind.RECALL_ANSWER, Kind.INFORMATION_REQUEST})
+"""What may say something else under the same name: which fields a question is about, this node cannot read."""
 
 
 async def store_sealed_answer(node: Node, acting: Acting, sealed: AgencySealed, keep: Keep) -> EnvelopesAnswer:
@@ -58,7 +60,7 @@ async def store_sealed_answer(node: Node, acting: Acting, sealed: AgencySealed, 
     case = await read_case(node, header.referral, Side.RECEIVING, acting.unit)
     await check_belongs(node, case, header)
     name = EventName(header.event or "")
-    if header.kind is not Kind.RECALL_ANSWER and repeated(case, name):
+    if header.kind not in _NEVER_REPEATED and repeated(case, name):
         return await _again(node, case, sealed, keep)
     if header.kind is Kind.RECALL_ANSWER and case.state(node.clock()) is not State.RECALL_REQUESTED:
         raise ConflictError("no-recall", "Nobody asked for this referral back, or it was answered already.")

@@ -33,6 +33,7 @@ from exchange.storage.referrals import (
     referrals_of_consent,
 )
 from exchange.use_cases.acting import Acting
+from exchange.use_cases.branches import may_see
 from exchange.use_cases.cases import again, audit
 from exchange.use_cases.consent_records import read_record, stored
 from exchange.use_cases.destroy import attest_if_destroyed, destroy_due
@@ -98,7 +99,7 @@ async def _withdraw(node: Node, acting: Acting, request: WithdrawalRequest, keep
         audit(conn, node, acting, f"withdrawn-{request.form}", ids)
         answer = WithdrawalAnswer(
             form=request.form,
-            referrals=tuple(whole_view(conn, record) for record in records),
+            referrals=tuple(whole_view(conn, record) for record in records if may_see(record, acting.unit)),
             destroyed_at=_destroyed_at(request.form, records),
         )
         keep(conn, answer, None)

@@ -15,13 +15,14 @@ from support.people import consent_request, referral_request
 from support.resealing import resealed
 from support.stories import rows
 
-from contracts.vocabulary import Feedback, WithdrawalForm
+from contracts.vocabulary import Feedback, Field, WithdrawalForm
 from exchange.client import ProblemError
 from exchange.client.vault import AgencyVault, Identity, VaultError
 from exchange.client.vault import answering as elsewhere
 from exchange.client.vault.answering import _posting, sealed_answer
 from exchange.client.vault.referring import signers, wire
 from exchange.demo.federation import HELPLINE, LABOUR_OFFICE, SHELTER
+from exchange.envelope.kinds import Kind
 from exchange.feedback import Answer, answer
 from exchange.limits import LIMITS, MINUTE_MS
 from exchange.messages import seal_stop_message
@@ -134,6 +135,17 @@ async def test_an_event_that_the_state_forbids_is_refused(bed: Bed) -> None:
     with pytest.raises(ProblemError) as other:
         await bed.vault.decide(story.id, DecisionRequest(decision="waitlisted"))
     assert other.value.problem.code == "state-forbids"
+
+
+async def test_another_question_is_asked(bed: Bed) -> None:
+    """Whether it is another one stands inside the seal, which the node cannot read."""
+    story = await bed.story()
+    for field in ("party", "preferred_name"):
+        await bed.vault.decide(story.id, DecisionRequest(decision="information-requested", fields=(Field(field),)))
+    await bed.together.travel()
+    items = [item async for item in bed.helpline.client.inbox.pages() if item.kind == Kind.INFORMATION_REQUEST]
+    asked = [(await bed.helpline.client.inbox.open(item.id)).answer for item in items]
+    assert asked == [{"fields": ["party"]}, {"fields": ["preferred_name"]}]
 
 
 async def test_progress_below_her_level_stays_at_home_and_the_node_lets_no_other_pass(bed: Bed) -> None:

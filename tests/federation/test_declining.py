@@ -67,7 +67,20 @@ async def test_the_same_decision_again_is_no_conflict_and_another_one_is(two: Fe
     await story.decides("declined", reason="no-capacity")
     assert story.kinds_posted() == ["offer", "decision"]
     assert (await refusal(story.decides("accepted"))).code == "state-forbids"
+    # For another reason it is another decision, and not said to be on record.
+    assert (await refusal(story.decides("declined", reason="out-of-area"))).code == "state-forbids"
     await story.both_say("declined")
+
+
+async def test_a_question_for_other_fields_is_asked_and_the_same_one_is_not_asked_twice(two: Federation) -> None:
+    story = await begin(two)
+    for fields in (["party"], ["party"], ["preferred_name", "party"], ["party", "preferred_name"]):
+        await story.decides("information-requested", fields=fields)
+    asked = [
+        await story.asks.inbox.open(item.id) for item in await story.items("information-request", at=two[HELPLINE])
+    ]
+    assert [one.answer for one in asked] == [{"fields": ["party"]}, {"fields": ["party", "preferred_name"]}]
+    await story.both_say("information-requested")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -13,9 +14,10 @@ from support.people import CANARY_NAME
 
 from contracts.vocabulary import WithdrawalForm
 from exchange.client import ProblemError
+from exchange.client.inbox import Inbox
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.referral.content import ReferralContent
-from exchange.schemas.inbox import DecisionRequest, ProgressRequest, RecallAnswerRequest
+from exchange.schemas.inbox import DecisionRequest, InboxPage, ProgressRequest, RecallAnswerRequest
 from exchange.startup import check_start
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -57,6 +59,30 @@ async def test_the_whole_life(mixed: Federation) -> None:
     assert (await asks.client.referrals.read(story.id)).state == "completed"
     told = await asks.open(story.id, "progress")
     assert told.answer == {"state": "completed"}
+
+
+async def test_advice_and_the_answer_to_a_question_read_what_came_for_one_referral(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with federation(tmp_path, (HELPLINE, SHELTER), blind=(HELPLINE, SHELTER)) as together:
+        story = await referred(together, together[HELPLINE], together[SHELTER])
+        await story.helps.open(story.id, "offer")
+        await story.helps.decide(story.id, DecisionRequest(decision="information-requested", fields=["party"]))
+        await story.accepted()
+        await together.travel()
+        read: list[object] = []
+        listed = Inbox.list
+
+        async def noted(inbox: Inbox, cursor: str | None = None, **query: Any) -> InboxPage:
+            read.append(query.get("referral"))
+            return await listed(inbox, cursor, **query)
+
+        monkeypatch.setattr(Inbox, "list", noted)
+        assert story.helps.vault is not None
+        assert story.asks.vault is not None
+        await story.helps.vault.contact_advice(story.id)
+        await story.asks.vault.inform(story.id, ReferralContent.model_validate({"party": {"adults": 1}}))
+        assert set(read) == {story.id}
 
 
 async def test_her_no_destroys_on_both_sides_and_is_attested_twice(mixed: Federation) -> None:

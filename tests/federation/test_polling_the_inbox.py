@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from sqlalchemy import update
 from support.federation import Federation, TestNode
 from support.people import consent_request, referral_request
 from support.stories import begin, refusal, rows
 
-from exchange.client import AgencyClient
+from exchange.cli.founding import add_client
+from exchange.cli.profile import Profile
+from exchange.client import AgencyClient, ClientKey
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.storage import inbox
+from exchange.storage.access import revoke_client
 from exchange.storage.database import Connection
-from exchange.storage.tables import AUDIT, INBOX
+from exchange.storage.tables import AUDIT, CHANGE, INBOX, OAUTH_CLIENT
 from exchange.use_cases import poll_inbox
+
+OTHER = "night-laptop"
 
 
 async def test_pages_follow_each_other_without_gap_or_repetition(on_both: Federation) -> None:
@@ -34,6 +42,45 @@ async def test_pages_follow_each_other_without_gap_or_repetition(on_both: Federa
     assert page.next_cursor == cursor
     late = await begin(on_both, consent=first.consent)
     assert [item.referral for item in (await first.helps.inbox.list(cursor)).items] == [late.id]
+
+
+async def test_what_came_for_one_referral_can_be_asked_for(on_both: Federation) -> None:
+    story = await begin(on_both)
+    other = await begin(on_both, consent=story.consent)
+    await other.decides("accepted")
+    await story.decides("accepted")
+    page = await story.helps.inbox.list(referral=story.id, limit=1)
+    assert [(item.referral, item.kind) for item in page.items] == [(story.id, "offer")]
+    rest = await story.helps.inbox.list(page.next_cursor, referral=story.id)
+    assert [(item.referral, item.kind) for item in rest.items] == [(story.id, "disclosure")]
+    await story.helps.inbox.acknowledge(page.items[0].id)
+    assert [item.kind async for item in story.helps.inbox.pages(referral=story.id, status="new")] == ["disclosure"]
+    assert [item.id async for item in story.helps.inbox.pages(referral="f" * 32)] == []
+    urgent = await story.helps.inbox.list(referral=other.id, urgent_first=True)
+    assert [(item.referral, item.kind) for item in urgent.items] == [(other.id, "offer")]
+
+
+async def test_a_cursor_ahead_of_everything_is_refused_and_the_last_one_is_not(on_both: Federation) -> None:
+    """Who went on with one of another list, or of before a backup, would wait and believe that nothing comes."""
+    story = await begin(on_both)
+    await story.decides("accepted")
+    inbox, changes = await story.helps.inbox.list(), await story.asks.referrals.changes()
+    assert inbox.next_cursor is not None
+    assert (await story.helps.inbox.list(inbox.next_cursor)).next_cursor == inbox.next_cursor
+    assert (await story.asks.referrals.changes(changes.next_cursor)).next_cursor == changes.next_cursor
+    ahead = str(max(int(inbox.next_cursor), int(changes.next_cursor)) + 1)
+    for asking in (story.helps.inbox.list(ahead, wait_s=20), story.asks.referrals.changes(ahead, wait_s=20)):
+        assert (await refusal(asyncio.wait_for(asking, 5))).code == "bad-cursor"
+
+    # The rows of what has ended go, and who has seen the last of them goes on.
+    def forget(conn: Connection) -> None:
+        for table in (INBOX, CHANGE):
+            conn.execute(table.delete())
+
+    for agency in (SHELTER, HELPLINE):
+        await on_both[agency].node.database.write(forget)
+    assert (await story.helps.inbox.list(inbox.next_cursor)).items == ()
+    assert (await story.asks.referrals.changes(changes.next_cursor)).items == ()
 
 
 async def test_a_waiting_poller_is_woken_by_an_arrival(on_both: Federation) -> None:
@@ -58,6 +105,55 @@ async def test_the_sender_hears_of_a_change_while_it_waits(two: Federation) -> N
     await story.decides("declined", reason="no-capacity")
     page = await asyncio.wait_for(waiting, 5)
     assert page.items[0].what == "declined"
+
+
+def _revoked(conn: Connection, client_id: str) -> None:
+    assert revoke_client(conn, client_id)
+
+
+def _narrowed(conn: Connection, client_id: str) -> None:
+    conn.execute(update(OAUTH_CLIENT).where(OAUTH_CLIENT.c.client_id == client_id).values(scopes="consents:write"))
+
+
+def _bound_to_a_branch(conn: Connection, client_id: str) -> None:
+    conn.execute(update(OAUTH_CLIENT).where(OAUTH_CLIENT.c.client_id == client_id).values(unit="north"))
+
+
+def another_system(node: TestNode) -> AgencyClient:
+    """One more system of the whole agency."""
+    home = node.home / OTHER
+    home.mkdir(mode=0o700)
+    profile = Profile(url=node.member.node_url, client_id=OTHER, key_file=Path("key.jwk"))
+    add_client(node.settings.database_url.get_secret_value(), home, profile)
+    key = ClientKey.load(home / "key.jwk")
+    client = AgencyClient(node.member.node_url, OTHER, key, actor="w-test", transport=node.network)
+    node.clients.append(client)
+    return client
+
+
+@pytest.mark.parametrize("ends", [_revoked, _narrowed, _bound_to_a_branch])
+async def test_who_may_not_call_any_more_hears_nothing_of_what_comes_while_it_waits(
+    two: Federation, ends: Callable[[Connection, str], None]
+) -> None:
+    story = await begin(two)
+    newest = (await story.asks.referrals.changes()).next_cursor
+    listening = [(two[SHELTER], "/v1/inbox", "1"), (two[HELPLINE], "/v1/referrals", newest)]
+    async with httpx2.AsyncClient(transport=two.network) as http:
+
+        async def waits(node: TestNode, path: str, cursor: str) -> httpx2.Response:
+            headers = {"Authorization": f"Bearer {await another_system(node).access_token()}"}
+            return await http.get(
+                f"{node.member.node_url}{path}", params={"cursor": cursor, "wait": 20}, headers=headers
+            )
+
+        waiting = [asyncio.create_task(waits(*one)) for one in listening]
+        await asyncio.sleep(0.1)
+        for node, _, _ in listening:
+            await node.node.database.write(lambda conn: ends(conn, OTHER))
+        await story.decides("accepted")
+        for answer in await asyncio.wait_for(asyncio.gather(*waiting), 5):
+            assert (answer.status_code, answer.json()["code"]) == (401, "token-invalid")
+            assert story.id not in answer.text
 
 
 async def test_the_most_urgent_offer_stands_on_top_of_a_single_page(two: Federation) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Awaitable, Callable
 
 import httpx2
@@ -12,6 +14,8 @@ from support.stories import rows
 
 from exchange.cli.profile import read_profile
 from exchange.demo.federation import HELPLINE, SHELTER
+from exchange.oauth.assertion import token_request
+from exchange.oauth.compact import write_compact
 from exchange.storage.access import revoke_client
 from exchange.storage.tables import REFERRAL
 
@@ -23,6 +27,18 @@ async def revoked(two: Federation) -> None:
 
 async def expired(two: Federation) -> None:
     two.clock.pass_by(seconds=two[HELPLINE].node.limits.token_s + 1)
+
+
+@pytest.mark.parametrize("subject", ["\ud800", "a\0b", "nobody-here"], ids=["half-a-character", "zero", "unknown"])
+async def test_who_can_be_no_client_is_refused_as_an_unknown_one_is(on_both: Federation, subject: str) -> None:
+    node = on_both[HELPLINE]
+    assertion = write_compact({"alg": "Ed25519"}, {"sub": "SUBJECT"}, lambda _: bytes(64)).split(".")
+    claims = json.dumps({"sub": subject}).encode()
+    assertion[1] = base64.urlsafe_b64encode(claims).rstrip(b"=").decode()
+    form = token_request(".".join(assertion), "inbox:read")
+    async with httpx2.AsyncClient(transport=on_both.network) as http:
+        answer = await http.post(f"http://127.0.0.1:{node.port}/oauth/token", data=form)
+    assert (answer.status_code, answer.json()["error"]) == (401, "invalid_client")
 
 
 @pytest.mark.parametrize("ends", [revoked, expired], ids=["client-revoked", "token-expired"])

@@ -9,6 +9,7 @@ import pytest
 from support.http_world import NORTH, SOUTH, Ask, HttpWorld
 from support.people import consent_request, referral_request
 
+from contracts.vocabulary import WithdrawalForm
 from exchange.client import AgencyClient, ProblemError
 from exchange.demo.federation import SHELTER
 from exchange.schemas.inbox import DecisionRequest
@@ -38,6 +39,15 @@ async def test_acknowledging_takes_the_referral_over(world: HttpWorld) -> None:
     assert hidden.value.problem.status == 404
 
 
+async def test_a_branch_that_names_anothers_referral_sees_no_item_of_it(world: HttpWorld) -> None:
+    referral, offer = await world.sent()
+    north, south = world.system(world.shelter), world.system(world.shelter, SOUTH)
+    assert [item.id async for item in south.inbox.pages(referral=referral)] == [offer.id]
+    await north.inbox.acknowledge(offer.id)
+    assert [item.id async for item in north.inbox.pages(referral=referral)] == [offer.id]
+    assert await south.inbox.list(referral=referral) == await south.inbox.list(referral="f" * 32)
+
+
 async def test_what_still_comes_belongs_to_the_branch_that_accepted(world: HttpWorld) -> None:
     referral, _ = await world.decided()
     disclosure = await world.newest(referral, "disclosure")
@@ -57,6 +67,17 @@ async def test_what_the_whole_agency_made_is_no_branchs(world: HttpWorld) -> Non
             await reading
         assert hidden.value.problem.status == 404
     assert (await agency.referrals.read(created.id)).id == created.id
+
+
+async def test_her_no_reaches_what_the_whole_agency_made_and_does_not_show_it_to_a_branch(world: HttpWorld) -> None:
+    agency, north = world.system(world.helpline, None), world.system(world.helpline)
+    consent = await north.consents.record(consent_request(SHELTER.agency))
+    agencys, norths = [
+        await system.referrals.send(referral_request(SHELTER.agency, consent.id)) for system in (agency, north)
+    ]
+    said = await north.withdrawals.of_consent(consent.id, WithdrawalForm.STOP_SERVICE)
+    assert [one.id for one in said.referrals] == [norths.id]
+    assert (await agency.referrals.read(agencys.id)).state == "withdrawn"
 
 
 async def test_a_request_of_one_branch_is_not_answered_with_anothers(world: HttpWorld) -> None:

@@ -20,7 +20,7 @@ from exchange.api import build_api
 from exchange.api.examples import EXAMPLES
 from exchange.api.openapi import agency_document, federation_document
 from exchange.limits import LIMITS, Limits
-from exchange.oauth.access_token import AccessTokenSigner
+from exchange.oauth.access_token import AccessTokenSigner, Caller
 from exchange.oauth.clients import ClientKey, PeerClient, RegisteredClient
 from exchange.oauth.scopes import CLIENT_SCOPES, Scope
 from exchange.oauth.server import TokenServer
@@ -165,9 +165,10 @@ def _answering(made: Bench, name: str, model: type[BaseModel], *, stored: bool) 
 def _authentication(patch: pytest.MonkeyPatch, made: Bench) -> None:
     from exchange.use_cases.errors import ConflictError
 
-    async def client_standing(_node: Any, client_id: str) -> bool:
+    async def client_standing(_node: Any, caller: Caller) -> bool:
         # As in a node: a peer is in the roster, and no client that is registered.
-        return client_id not in made.revoked and isinstance(made.clients.get(client_id), RegisteredClient)
+        known = made.clients.get(caller.client_id)
+        return caller.client_id not in made.revoked and isinstance(known, RegisteredClient)
 
     async def load_client(_node: Any, client_id: str, *, as_peer: bool) -> RegisteredClient | PeerClient | None:
         del as_peer  # none here is called like another

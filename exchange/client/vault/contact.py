@@ -43,7 +43,7 @@ async def contact_advice(
     plans: dict[str, SafeContact] = {}
     came: dict[str, int] = {}
     withheld: dict[str, ProblemError] = {}
-    async for item in client.inbox.pages():
+    async for item in client.inbox.pages(referral=referral):
         if item.referral != referral or item.kind not in PLANS or item.status == "destroyed":
             continue
         came[item.id] = len(came)

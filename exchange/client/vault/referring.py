@@ -225,7 +225,7 @@ def _posting(
 async def _question(client: AgencyClient, referral: str) -> str:
     asked = [
         item.id
-        async for item in client.inbox.pages()
+        async for item in client.inbox.pages(referral=referral)
         if item.referral == referral and item.kind == Kind.INFORMATION_REQUEST
     ]
     if not asked:

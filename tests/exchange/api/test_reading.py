@@ -14,6 +14,8 @@ from exchange.schemas.federation import WireEnvelope
 from exchange.schemas.node import Health
 
 ITEM = "/v1/inbox/3c81d7f05ae94b2f96b0d4e8172c5fa6"
+REFERRAL = "9f4e2a60c1d84b6e8a1b0c5d7e3f2a94"
+CONSENT = "/v1/consents/5d2f0c1ab94e4c7f8a6e1b3d9c7f0a21"
 
 
 def headers(api: Bench, **more: str) -> dict[str, str]:
@@ -22,7 +24,8 @@ def headers(api: Bench, **more: str) -> dict[str, str]:
 
 async def test_inbox_query_reaches_the_use_case_and_the_link(api: Bench) -> None:
     async with api.http() as http:
-        answer = await http.get("/v1/inbox?cursor=12&limit=5&wait=25&state=new", headers=headers(api, Unit="penang"))
+        query = f"cursor=12&limit=5&wait=25&state=new&referral={REFERRAL}"
+        answer = await http.get(f"/v1/inbox?{query}", headers=headers(api, Unit="penang"))
     assert api.calls[0][2] == {
         "cursor": "12",
         "limit": 5,
@@ -30,8 +33,10 @@ async def test_inbox_query_reaches_the_use_case_and_the_link(api: Bench) -> None
         "status": "new",
         "order": "arrival",
         "unit": "penang",
+        "referral": REFERRAL,
     }
-    assert answer.headers["link"] == '</v1/inbox?cursor=57&limit=5&wait=25&state=new>; rel="next"'
+    link = f"/v1/inbox?cursor=57&limit=5&wait=25&state=new&referral={REFERRAL}"
+    assert answer.headers["link"] == f'<{link}>; rel="next"'
     assert answer.json()["next_cursor"] == "57"
 
 
@@ -52,6 +57,7 @@ async def test_referral_changes_link(api: Bench) -> None:
         pytest.param("wait=-1", id="backwards"),
         pytest.param("wait=nan", id="not-a-number"),
         pytest.param("state=CANARY", id="unknown-state"),
+        pytest.param("referral=CANARY", id="no-id"),
         pytest.param("order=CANARY", id="unknown-order"),
         pytest.param("cursor=CAN%20ARY", id="cursor-with-space"),
         pytest.param("cursor=" + "9" * 201, id="long-cursor"),
@@ -63,6 +69,24 @@ async def test_query_out_of_range_is_refused(api: Bench, query: str) -> None:
         answer = await http.get(f"/v1/inbox?{query}", headers=headers(api))
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid-request")
     assert "CAN" not in answer.text
+    assert api.calls == []
+
+
+@pytest.mark.parametrize("lease", ["a\0b", "", "x" * 129, "\u202e", "a b"])
+async def test_what_can_be_no_lease_is_refused_before_it_is_looked_for(api: Bench, lease: str) -> None:
+    async with api.http() as http:
+        answer = await http.put(f"{ITEM}/acknowledgement", json={"lease": lease}, headers=headers(api))
+    assert (answer.status_code, answer.json()["fields"][0]["path"]) == (422, "lease")
+    assert api.calls == []
+
+
+@pytest.mark.parametrize(
+    "until", ["1799000000", "1799000000000", "2027-01-01 00:00Z", "2027-01-01T00:00:00", "9999-12-31T23:59:59-14:00"]
+)
+async def test_a_renewal_ends_at_a_written_moment(api: Bench, until: str) -> None:
+    async with api.http() as http:
+        answer = await http.post(f"{CONSENT}/renewal", json={"until": until}, headers=headers(api))
+    assert (answer.status_code, answer.json()["fields"][0]["path"]) == (422, "until")
     assert api.calls == []
 
 

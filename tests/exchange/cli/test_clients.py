@@ -84,6 +84,9 @@ def test_a_name_is_no_workers_id(home: Path, tmp_path: Path) -> None:
     refused = run("add", "laptop", "--folder", str(folder), "--actor", "CANARY Doe", "--home", str(home), code=2)
     assert "--actor is not acceptable" in refused.output
     assert "CANARY" not in refused.output
+    refused = run("add", "laptop", "--folder", str(folder), "--unit", "CANARY north", "--home", str(home), code=2)
+    assert "--unit is not acceptable" in refused.output
+    assert "CANARY" not in refused.output
     assert not folder.exists()
 
 

@@ -116,7 +116,20 @@ def test_missing_key_file(tmp_path: Path) -> None:
         ClientKey.load(tmp_path / "none.jwk")
 
 
-@pytest.mark.parametrize("key", ["ü", "a\nb", "a\x00"])
+@pytest.mark.parametrize(
+    "named",
+    [{"actor": "Sití"}, {"actor": "Siti Example"}, {"actor": ""}, {"actor": "a\r\nUnit: b"}, {"unit": "north\0"}],
+)
+async def test_a_name_is_no_pseudonym_and_is_not_repeated(named: dict[str, str]) -> None:
+    with pytest.raises(ClientSetupError) as told:
+        AgencyClient("https://node.example", "case-system", KEY, actor=named.get("actor"), unit=named.get("unit"))
+    assert not any(value and value in f"{told.value} {told.value!r}" for value in named.values())
+    async with AgencyClient("https://node.example", "case-system", KEY) as client:
+        with pytest.raises(ClientSetupError):
+            client.acting_as("Siti Example")
+
+
+@pytest.mark.parametrize("key", ["ü", "a\nb", "a\x00", "", " ", "x" * 129])
 def test_a_key_that_no_header_carries_is_refused(key: str) -> None:
     with pytest.raises(ClientSetupError, match="idempotency key"):
         keyed(Call("POST", "/v1/referrals"), key)

@@ -97,6 +97,14 @@ async def test_the_cursor_moves_on_and_polls_wait() -> None:
     assert {query["state"] for query in queries} == {"new"}
 
 
+async def test_a_cursor_that_the_node_does_not_know_any_more_begins_anew() -> None:
+    """A backup was restored: the numbers went back."""
+    pages = [page(item(FIRST), cursor="90"), problem(422, "bad-cursor"), page(item(SECOND), cursor="3")]
+    node = a_node(**{INBOX: pages})
+    assert await take(node, 2) == [FIRST, SECOND]
+    assert [request.url.params.get("cursor") for request in node.requests(INBOX)] == [None, "90", None]
+
+
 async def test_unfinished_items_come_again_after_their_lease() -> None:
     """The first handling fails; once the lease has run out the list is read from its beginning."""
     node = a_node(**{INBOX: [page(item(FIRST), cursor="c1"), page(cursor="c1"), page(item(FIRST), cursor="c1")]})

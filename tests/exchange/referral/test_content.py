@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any, get_type_hints
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -51,8 +51,8 @@ def test_every_member_is_described_and_optional() -> None:
 def test_every_example_is_valid() -> None:
     ReferralContent.model_validate(CONTENT_EXAMPLE)
     for name, member in ReferralContent.model_fields.items():
-        for example in member.examples or ():
-            assert ReferralContent.model_validate({name: example}).fields_present() == {Field(name)}
+        for value in member.examples or ():
+            assert ReferralContent.model_validate({name: value}).fields_present() == {Field(name)}
 
 
 def test_a_content_survives_being_written_and_read() -> None:
@@ -104,6 +104,10 @@ REFUSED = [
     pytest.param({"country_of_work": "Malaysia"}, "$.country_of_work", "unknown-country", id="country-in-words"),
     pytest.param({"preferred_name": "x" * 81}, "$.preferred_name", "string-too-long", id="long-name"),
     pytest.param({"preferred_name": "   "}, "$.preferred_name", "string-too-short", id="blank-name"),
+    pytest.param({"preferred_name": "\u09df" * 41}, "$.preferred_name", "string-too-long", id="longer-when-composed"),
+    pytest.param({"health_facts": "\u09df" * 501}, "$.health_facts", "string-too-long", id="note-longer-when-composed"),
+    pytest.param({"preferred_name": "\u200b \u200d"}, "$.preferred_name", "string-too-short", id="nothing-to-see"),
+    pytest.param({"preferred_name": "a\u061cb"}, "$.preferred_name", "hidden-character", id="arabic-letter-mark"),
     pytest.param({"preferred_name": "a\u0000b"}, "$.preferred_name", "hidden-character", id="control-character"),
     pytest.param({"preferred_name": "a\u202eb"}, "$.preferred_name", "hidden-character", id="reversed-text"),
     pytest.param({"meeting_point": "one\ntwo"}, "$.meeting_point", "hidden-character", id="two-lines-in-one"),
@@ -230,7 +234,8 @@ def test_every_member_of_the_class_has_a_type() -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.text(max_size=90))
+@example("\u09df" * 60)
+@given(st.text(max_size=90) | st.text("\u09dc\u09df\u0958 \u200b\n", max_size=90))
 def test_a_name_is_refused_or_has_one_spelling(name: str) -> None:
     try:
         content = ReferralContent(preferred_name=name)

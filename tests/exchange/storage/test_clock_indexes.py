@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection
 
-from exchange.storage import access, outbox, referrals
+from exchange.storage import access, inbox, outbox, referrals
 from exchange.storage.database import Database
 from exchange.storage.migrate import History, upgrade
 from exchange.storage.prepared import Prepared
 
-GIVEN = {"the_time": 1, "most": 200, "the_referral": "f" * 32}
+GIVEN = {"the_time": 1, "most": 200, "the_referral": "f" * 32, "after": 0, "the_unit": "north"}
 READ_OFTEN = {
     "releases that are due": referrals._DUE_FOR["release"],
     "destruction that is due": referrals._DUE_FOR["destroy"],
@@ -23,6 +23,8 @@ READ_OFTEN = {
     "tombstones that end": referrals._DUE_FOR["forget"],
     "envelopes that are too late": outbox._HAS_EXPIRED,
     "answers that end with a referral": access._WIPE_ANSWERS,
+    "what came for one referral": inbox._PAGES[None, False, True],
+    "what is new of it to a branch": inbox._PAGES["new", True, True],
 }
 
 
