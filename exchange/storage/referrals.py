@@ -15,6 +15,7 @@ from sqlalchemy import (
     Integer,
     and_,
     bindparam,
+    exists,
     false,
     literal_column,
     or_,
@@ -149,6 +150,7 @@ _KEEP_AT_HOME = Prepared(
 # Conditions stand as in their indexes: SQLite finds a partial index by its words, and not where they are bound.
 _OPEN_OFFER = text("referral.closed_at IS NULL AND referral.state IN ('sent', 'received', 'information-requested')")
 _AT = bindparam("the_time", type_=BigInteger())
+_ERASED = exists().where(EVENT.c.referral == REFERRAL.c.id, EVENT.c.side == "referring", EVENT.c.name == "erase")
 _DUE_FOR: Final[Mapping[str, Prepared]] = {
     what: Prepared(_ROWS.where(*conditions).limit(bindparam("most", type_=Integer())))
     for what, conditions in {
@@ -161,6 +163,7 @@ _DUE_FOR: Final[Mapping[str, Prepared]] = {
         ),
         "expired": (_OPEN_OFFER, REFERRAL.c.respond_by <= _AT - literal_column(str(24 * 3600 * 1000))),
         "destroy": (REFERRAL.c.destroy_at <= _AT, REFERRAL.c.destroyed_at.is_(None)),
+        "erase": (REFERRAL.c.destroy_at <= _AT, REFERRAL.c.destroyed_at.is_(None), _ERASED),
         "forget": (REFERRAL.c.forget_at <= _AT,),
         "release": (text("referral.hold = 'release-due'"),),
     }.items()
@@ -325,7 +328,10 @@ def attestations_of(conn: Connection, referral: str) -> list[AttestationRecord]:
 
 
 def due_for(conn: Connection, what: str, at: int, limit: int = 200) -> list[ReferralRecord]:
-    """Referrals for which a clock has run out: `overdue`, `undelivered`, `expired`, `destroy`, `forget`, `release`."""
+    """Referrals for which a clock has run out: `overdue`, `undelivered`, `expired`, `destroy`, `forget`.
+
+    Or for which a word was said: `erase` (by the recording agency, about all of it), `release`.
+    """
     return [ReferralRecord(*row) for row in _DUE_FOR[what].rows(conn, {"the_time": at, "most": limit})]
 
 
