@@ -421,6 +421,14 @@ class ClockLookRow(SQLModel, table=True):
     doubted_ms: int = Field(sa_type=BigInteger)
 
 
+class LostDataRow(SQLModel, table=True):
+    """This database was restored: what was made in this time may be missing."""
+
+    __tablename__ = "lost_data"
+    since: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    until: int = Field(sa_type=BigInteger)
+
+
 class AuditRow(SQLModel, table=True):
     """What was done, by which actor, on what; append only, ids and codes only."""
 
@@ -473,4 +481,5 @@ OWN_EPOCH: Final = METADATA.tables["own_epoch"]
 EPOCH_REVOCATION: Final = METADATA.tables["epoch_revocation"]
 USED_ROSTER: Final = METADATA.tables["used_roster"]
 CLOCK_LOOK: Final = METADATA.tables["clock_look"]
+LOST_DATA: Final = METADATA.tables["lost_data"]
 AUDIT: Final = METADATA.tables["audit"]
