@@ -24,6 +24,7 @@ from sqlalchemy import (
     update,
 )
 
+from exchange.storage.clock_look import ends_by
 from exchange.storage.prepared import Prepared, Row
 from exchange.storage.statements import insert_listed, insert_unless_there, where_listed
 from exchange.storage.tables import ATTESTATION, CHANGE, EVENT, REFERRAL
@@ -150,7 +151,6 @@ _KEEP_AT_HOME = Prepared(
 # Conditions stand as in their indexes: SQLite finds a partial index by its words, and not where they are bound.
 _OPEN_OFFER = text("referral.closed_at IS NULL AND referral.state IN ('sent', 'received', 'information-requested')")
 _AT = bindparam("the_time", type_=BigInteger())
-_ERASED = exists().where(EVENT.c.referral == REFERRAL.c.id, EVENT.c.side == "referring", EVENT.c.name == "erase")
 _DUE_FOR: Final[Mapping[str, Prepared]] = {
     what: Prepared(_ROWS.where(*conditions).limit(bindparam("most", type_=Integer())))
     for what, conditions in {
@@ -163,11 +163,19 @@ _DUE_FOR: Final[Mapping[str, Prepared]] = {
         ),
         "expired": (_OPEN_OFFER, REFERRAL.c.respond_by <= _AT - literal_column(str(24 * 3600 * 1000))),
         "destroy": (REFERRAL.c.destroy_at <= _AT, REFERRAL.c.destroyed_at.is_(None)),
-        "erase": (REFERRAL.c.destroy_at <= _AT, REFERRAL.c.destroyed_at.is_(None), _ERASED),
         "forget": (REFERRAL.c.forget_at <= _AT,),
         "release": (text("referral.hold = 'release-due'"),),
     }.items()
 }
+# Asked only while the clock is in doubt.
+_TO_ERASE = Prepared(
+    _ROWS.where(
+        REFERRAL.c.destroy_at > _AT,
+        REFERRAL.c.destroy_at <= bindparam("the_now", type_=BigInteger()),
+        REFERRAL.c.destroyed_at.is_(None),
+        exists().where(EVENT.c.referral == REFERRAL.c.id, EVENT.c.side == "referring", EVENT.c.name == "erase"),
+    ).limit(bindparam("most", type_=Integer()))
+)
 
 
 def load_referral(conn: Connection, referral: str, unit: str | None = None) -> ReferralRecord | None:
@@ -330,9 +338,14 @@ def attestations_of(conn: Connection, referral: str) -> list[AttestationRecord]:
 def due_for(conn: Connection, what: str, at: int, limit: int = 200) -> list[ReferralRecord]:
     """Referrals for which a clock has run out: `overdue`, `undelivered`, `expired`, `destroy`, `forget`.
 
-    Or for which a word was said: `erase` (by the recording agency, about all of it), `release`.
+    Or that wait for a word: `release`. By a clock that has jumped (`exchange.storage.clock_look`) nothing is due; but
+    what she wants erased, said by the recording agency, is to `destroy` at once.
     """
-    return [ReferralRecord(*row) for row in _DUE_FOR[what].rows(conn, {"the_time": at, "most": limit})]
+    ends = ends_by(conn, at)
+    rows = _DUE_FOR[what].rows(conn, {"the_time": ends, "most": limit})
+    if what == "destroy" and ends < at:
+        rows += _TO_ERASE.rows(conn, {"the_time": ends, "the_now": at, "most": limit})
+    return [ReferralRecord(*row) for row in rows]
 
 
 def forget_referral(conn: Connection, referral: str) -> None:

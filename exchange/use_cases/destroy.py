@@ -29,7 +29,6 @@ from exchange.storage.referrals import (
     record_attestation,
     save_referral,
 )
-from exchange.use_cases.clock_jumps import clock_jumped
 from exchange.use_cases.deliver import STOPS
 from exchange.use_cases.facts import open_facts
 from exchange.use_cases.node import Node
@@ -47,11 +46,10 @@ async def destroy_due(node: Node) -> int:
         StorageUnavailableError: it is not certain that the keys are gone; repeat.
     """
     failures, due = Failures(), 0
-    for what in ("destroy", "erase") if await clock_jumped(node) else ("destroy",):
-        async for page in pages_due(node, what, failures):
-            with failures.kept("destroy"):
-                await destroy_referrals(node, [record.id for record in page])
-            due += len(page)
+    async for page in pages_due(node, "destroy", failures):
+        with failures.kept("destroy"):
+            await destroy_referrals(node, [record.id for record in page])
+        due += len(page)
     failures.raise_kept()
     return due
 

@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from typing import Final
 
 from exchange.storage.referrals import ReferralRecord, due_for
-from exchange.use_cases.clock_jumps import ending_time
 from exchange.use_cases.node import Node
 from exchange.use_cases.storage_lost import as_outage
 
@@ -68,11 +67,9 @@ class Failures:
 async def pages_due(node: Node, what: str, failures: Failures) -> AsyncIterator[list[ReferralRecord]]:
     """The referrals that are due for this: a page, and the next one as long as something of the last one failed.
 
-    By the clock, unless it has jumped (`use_cases.clock_jumps`); what she wants erased waits for no clock.
-
     Those that went well are looked for again in the next round, as those are that nobody has come to.
     """
-    at, seen = node.clock() if what == "erase" else await ending_time(node), set[str]()
+    at, seen = node.clock(), set[str]()
     while True:
         failed, most = failures.count, PAGE + len(seen)
         found = await node.database.read(lambda conn, most=most: due_for(conn, what, at, most))  # type: ignore[misc]
