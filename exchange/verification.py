@@ -202,8 +202,9 @@ def check_item(item: ParsedItem, memory: ReferralMemory | None, around: Circumst
 
 def _check_times(header: Header, around: Circumstances) -> None:
     skew = around.limits.skew_ms
-    if header.created > around.at + skew:
-        # One of the two clocks is wrong, and what was written meanwhile is not lost by it.
+    if header.created > around.at + skew and header.kind_class is not KindClass.STOP:
+        # One of the two clocks is wrong, and what was written meanwhile is not lost by it. Her no does not wait until
+        # the clock is right by which it was written.
         raise later(6, "from-the-future")
     # How late a disclosure may come is said by its release statement: it may have been held for days.
     if header.kind is not Kind.DISCLOSURE and around.at > header.expires + skew:

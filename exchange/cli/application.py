@@ -8,6 +8,7 @@ import typer
 
 from exchange.cli import clients, consents, contract, inbox, keys, referring, roster
 from exchange.cli.adopt import adopt
+from exchange.cli.confirm_clock import confirm_clock
 from exchange.cli.demonstrate import demo, sandbox
 from exchange.cli.doctor import doctor
 from exchange.cli.generated import openapi
@@ -36,6 +37,7 @@ app.command(rich_help_panel=_NODE)(serve)
 app.command(rich_help_panel=_NODE)(doctor)
 app.command(rich_help_panel=_NODE)(migrate)
 app.command(rich_help_panel=_NODE)(resync)
+app.command(rich_help_panel=_NODE)(confirm_clock)
 app.add_typer(clients.app, name="client", rich_help_panel=_NODE)
 app.add_typer(keys.app, name="keys", rich_help_panel=_NODE)
 app.add_typer(roster.app, name="roster", rich_help_panel=_PROTOCOL)

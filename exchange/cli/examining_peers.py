@@ -101,7 +101,21 @@ async def _look_at_own_node(http: httpx2.AsyncClient, address: str, now_s: Calla
         return [warn("node", "This node is not running.", "Start it: `exchange serve`.")]
     if answer.status_code != _OK:
         return list(_not_ready(answer))
-    return [ok("node", "running and ready"), *_look_at_own_weeks(card, now_s())]
+    return [ok("node", "running and ready"), *_look_at_own_clock(answer), *_look_at_own_weeks(card, now_s())]
+
+
+def _look_at_own_clock(answer: httpx2.Response) -> Iterator[Finding]:
+    """Whether the node holds destruction back: its clock is further ahead than it has seen."""
+    try:
+        jumped = Health.model_validate_json(answer.content).checks.get("clock") == "jumped"
+    except ValidationError:
+        return
+    if jumped:
+        yield warn(
+            "clock",
+            "It was ahead by more than an hour of what this node had seen. Nothing is released or destroyed meanwhile.",
+            "If it is wrong, set it. If it is right, let this node reach a peer, or run `exchange confirm-clock`.",
+        )
 
 
 def _not_ready(answer: httpx2.Response) -> Iterator[Finding]:

@@ -37,12 +37,15 @@ def resync(
 async def _tell_everybody(settings: Settings, since: datetime) -> int:
     from exchange.federation.transport import HTTPTransport, PeerUnreachableError
     from exchange.schemas.federation import ResyncRequest
+    from exchange.schemas.shapes import to_millis
     from exchange.startup import open_node
+    from exchange.use_cases.resync import note_loss
 
     body = ResyncRequest(since=since).model_dump_json().encode()
     unreached = 0
     async with open_node(settings) as node:
         transport = HTTPTransport(node.agency, node.node_key, node.limits, node.clock)
+        await note_loss(node, to_millis(since))
         peers = [peer for peer in node.world().roster.members.values() if peer.agency != node.agency]
         if not peers:
             say("No other agency is in the roster: there is nobody to ask.")

@@ -23,3 +23,10 @@ def timed_id(at: int, random: bytes) -> str:
     """The id of something made at this moment (Unix milliseconds), from `TAIL_BYTES` fresh random bytes."""
     tail = int.from_bytes(random, "big") & _RANDOM | _VERSION_AND_VARIANT
     return f"{at << (8 * TAIL_BYTES) | tail:032x}"
+
+
+def made_at(name: str) -> int | None:
+    """The moment of which such an id tells; nothing of one that is random throughout."""
+    number = int(name, 16)
+    is_timed = number & ~_RANDOM & (1 << 8 * TAIL_BYTES) - 1 == _VERSION_AND_VARIANT
+    return number >> (8 * TAIL_BYTES) if is_timed else None

@@ -13,6 +13,8 @@ Rules:
 * A batch is filled by bytes, as many as the line has shown that it carries in time (`use_cases.line`).
 * A lease is kept for as long as a slow line works on it.
 * It is woken by commits; it never relies on being woken.
+* By a clock that has jumped ahead nothing is sent before some peer has taken our word for the time: its token is the
+  confirmation (`use_cases.clock_jumps`). All members are greeted once a minute until one has.
 * Whatever goes to a member, its card was asked for as if it were sealed now (`use_cases.peer_cards`): who watches the
   line does not tell her no by a question that is missing.
 """
@@ -31,8 +33,10 @@ from exchange.federation.transport import HTTPTransport, PeerTransport, PeerUnre
 from exchange.limits import MINUTE_MS, SECOND_MS
 from exchange.roster import Member, Status, UnknownMemberError
 from exchange.schemas.federation import BatchAnswer
+from exchange.storage.clock_look import ClockLook
 from exchange.storage.peer_leases import PeerLease
 from exchange.telemetry.logs import get_logger
+from exchange.use_cases.clock_jumps import clock_jumped, confirm_clock, look_at_clock
 from exchange.use_cases.deliver import Batch, Last, claim, give_back, load_next, next_wait_ms, renew, settle
 from exchange.use_cases.destroy import destroy_due
 from exchange.use_cases.line import Line
@@ -69,6 +73,9 @@ class Courier:
         self._destroyed = 0
         self._refreshed = 0
         self._awake = 0
+        self._greeted = 0
+        self._look: ClockLook | None = None
+        self._jumped = False
         self._outages: dict[str, str] = {}
         """What each kind of work last said of a database that is away."""
         self._failing: dict[str, dict[str, str]] = {}
@@ -209,6 +216,10 @@ class Courier:
         peer = node.world().roster.member(lease.agency)
         if peer.status is Status.ACTIVE:
             await read_card_again(node, peer)
+        if (self._look is None or self._look.doubts(node.clock())) and await clock_jumped(node):
+            at = node.clock()
+            await self._transport.greet(peer)
+            await self._clock_is_right(at)
         batch = await load_next(node, lease, line, 0)
         if batch is None:
             await give_back(node, lease, line, reached=True, retry_after_ms=None)
@@ -239,6 +250,7 @@ class Courier:
         while not stop.is_set():
             # A difference in either direction: what was done by a clock that was ahead is done again when it is right.
             now = self._node.clock()
+            await self._never_raising("clock", self._look_at_clock)
             if abs(now - self._maintained) >= MAINTAIN_EVERY_MS:
                 self._maintained = now
                 await self._never_raising("maintain", self._maintain)
@@ -247,8 +259,9 @@ class Courier:
                 self._destroyed = now
             if abs(now - self._refreshed) >= REFRESH_PEERS_EVERY_MS and self._start_beside("refresh", self._refresh):
                 self._refreshed = now
-            if abs(now - self._awake) >= ASLEEP_MS:
-                self._start_beside("greet", self._greet)
+            asleep = abs(now - self._awake) >= ASLEEP_MS or (self._jumped and abs(now - self._greeted) >= ASLEEP_MS)
+            if asleep and self._start_beside("greet", self._greet):
+                self._greeted = now
             self._awake = now
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(IDLE_MS / SECOND_MS):
@@ -274,7 +287,24 @@ class Courier:
         await refresh_peers(self._node, self._transport)
 
     async def _greet(self) -> None:
-        await greet_peers(self._node, self._transport)
+        at = self._node.clock()
+        if await greet_peers(self._node, self._transport):
+            await self._clock_is_right(at)
+
+    async def _look_at_clock(self) -> None:
+        self._look = await look_at_clock(self._node)
+        jumped = self._look.doubts(self._node.clock())
+        if jumped and not self._jumped:
+            get_logger().warning("clock-jumped")
+        elif self._jumped and not jumped:
+            get_logger().info("clock-confirmed")
+        self._jumped = jumped
+
+    async def _clock_is_right(self, at: int) -> None:
+        """A peer has taken our word for this time: what waited for it is done now."""
+        if await confirm_clock(self._node, at):
+            self._maintained = self._destroyed = 0
+            self._node.database.wake.wake(("outbox",))
 
     def _start_beside(self, name: str, work: Callable[[], Awaitable[None]]) -> bool:
         """Start it, unless it still runs."""

@@ -135,19 +135,20 @@ def _decoded(text: str) -> bytes:
     return from_base64url(text, member="statement", longest=LIMITS.statement_bytes)
 
 
-async def greet_peers(node: Node, transport: PeerTransport) -> None:
-    """Tell every member that this node is there; what waits here for those that answer is due."""
+async def greet_peers(node: Node, transport: PeerTransport) -> bool:
+    """Tell every member that this node is there; what waits here for those that answer is due. Whether any has."""
 
-    async def greet(peer: Member) -> None:
+    async def greet(peer: Member) -> bool:
         try:
             await transport.greet(peer)
         except PeerUnreachableError as error:
             get_logger().info("peer-not-reached", peer=peer.agency, code=error.code)
-            return
+            return False
         await node.database.write(lambda conn: sign_of_life(conn, peer.agency, node.clock()))
+        return True
 
     members = node.world().roster.members.values()
-    await asyncio.gather(*(greet(peer) for peer in members if peer.agency != node.agency))
+    return any(await asyncio.gather(*(greet(peer) for peer in members if peer.agency != node.agency)))
 
 
 async def refresh_peers(node: Node, transport: PeerTransport) -> None:

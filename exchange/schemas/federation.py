@@ -79,8 +79,11 @@ class ReceiptStatus(Strict):
     """What stands behind one receipt now."""
 
     receipt: HexId
-    status: Literal["live", "not-live"]
-    """`not-live` is also the answer for a receipt that is unknown, or was cut for somebody else."""
+    status: Literal["live", "not-live", "lost"]
+    """`not-live` is also the answer for a receipt that is unknown, or was cut for somebody else.
+
+    `lost`: unknown, and from a time of which this node has lost its data. It is no word about the consent.
+    """
 
 
 class ConsentStatusAnswer(Strict):

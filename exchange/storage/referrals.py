@@ -15,6 +15,7 @@ from sqlalchemy import (
     Integer,
     and_,
     bindparam,
+    exists,
     false,
     literal_column,
     or_,
@@ -23,6 +24,7 @@ from sqlalchemy import (
     update,
 )
 
+from exchange.storage.clock_look import ends_by
 from exchange.storage.prepared import Prepared, Row
 from exchange.storage.statements import insert_listed, insert_unless_there, select_listed, where_listed
 from exchange.storage.tables import ATTESTATION, CHANGE, EVENT, REFERRAL
@@ -170,6 +172,15 @@ _DUE_FOR: Final[Mapping[str, Prepared]] = {
         "release": (text("referral.hold = 'release-due'"),),
     }.items()
 }
+# Asked only while the clock is in doubt.
+_TO_ERASE = Prepared(
+    _ROWS.where(
+        REFERRAL.c.destroy_at > _AT,
+        REFERRAL.c.destroy_at <= bindparam("the_now", type_=BigInteger()),
+        REFERRAL.c.destroyed_at.is_(None),
+        exists().where(EVENT.c.referral == REFERRAL.c.id, EVENT.c.side == "referring", EVENT.c.name == "erase"),
+    ).limit(bindparam("most", type_=Integer()))
+)
 
 
 def load_referral(conn: Connection, referral: str, unit: str | None = None) -> ReferralRecord | None:
@@ -328,8 +339,16 @@ def attestations_of(conn: Connection, referral: str) -> list[AttestationRecord]:
 
 
 def due_for(conn: Connection, what: str, at: int, limit: int = 200) -> list[ReferralRecord]:
-    """Referrals for which a clock has run out: `overdue`, `undelivered`, `expired`, `destroy`, `forget`, `release`."""
-    return [ReferralRecord(*row) for row in _DUE_FOR[what].rows(conn, {"the_time": at, "most": limit})]
+    """Referrals for which a clock has run out: `overdue`, `undelivered`, `expired`, `destroy`, `forget`.
+
+    Or that wait for a word: `release`. By a clock that has jumped (`exchange.storage.clock_look`) nothing is due; but
+    what she wants erased, said by the recording agency, is to `destroy` at once.
+    """
+    ends = ends_by(conn, at)
+    rows = _DUE_FOR[what].rows(conn, {"the_time": ends, "most": limit})
+    if what == "destroy" and ends < at:
+        rows += _TO_ERASE.rows(conn, {"the_time": ends, "the_now": at, "most": limit})
+    return [ReferralRecord(*row) for row in rows]
 
 
 def forget_referral(conn: Connection, referral: str) -> None:

@@ -426,6 +426,24 @@ class UsedRosterRow(SQLModel, table=True):
     digest: str
 
 
+class ClockLookRow(SQLModel, table=True):
+    """What this node last saw of the time (`exchange.storage.clock_look`): one row."""
+
+    __tablename__ = "clock_look"
+    one: int = Field(default=1, primary_key=True)
+    settled_at: int = Field(sa_type=BigInteger)
+    looked_at: int = Field(sa_type=BigInteger)
+    doubted_ms: int = Field(sa_type=BigInteger)
+
+
+class LostDataRow(SQLModel, table=True):
+    """This database was restored: what was made in this time may be missing."""
+
+    __tablename__ = "lost_data"
+    since: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    until: int = Field(sa_type=BigInteger)
+
+
 class AuditRow(SQLModel, table=True):
     """What was done, by which actor, on what; append only, ids and codes only."""
 
@@ -477,4 +495,6 @@ PEER_CARD: Final = METADATA.tables["peer_card"]
 OWN_EPOCH: Final = METADATA.tables["own_epoch"]
 EPOCH_REVOCATION: Final = METADATA.tables["epoch_revocation"]
 USED_ROSTER: Final = METADATA.tables["used_roster"]
+CLOCK_LOOK: Final = METADATA.tables["clock_look"]
+LOST_DATA: Final = METADATA.tables["lost_data"]
 AUDIT: Final = METADATA.tables["audit"]

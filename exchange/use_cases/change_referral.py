@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from exchange.referral.lifecycle import Side
+from exchange.referral.lifecycle import Side, State
+from exchange.storage.clock_look import ends_by
 from exchange.storage.database import Connection
 from exchange.storage.outbox import delete_held
 from exchange.storage.referrals import (
@@ -66,7 +67,7 @@ def change_referral(
             record = record._replace(seen=max(record.seen, event.number))
     if adjust is not None:
         record = adjust(record)
-    settled = _settled(node, record, facts, events_of(conn, [record.id])[record.id], at)
+    settled = _settled(node, conn, record, facts, events_of(conn, [record.id])[record.id], at)
     _drop_held(conn, before, settled)
     saved = save_referral(conn, settled)
     _make_room(conn, before, settled)
@@ -100,7 +101,9 @@ def change_each(node: Node, conn: Connection, referrals: Iterable[str], *, what:
         return
     at = node.clock()
     events = events_of(conn, records)
-    changed = [(record, _settled(node, adjust(record), None, events[record.id], at)) for record in records.values()]
+    changed = [
+        (record, _settled(node, conn, adjust(record), None, events[record.id], at)) for record in records.values()
+    ]
     for before, after in changed:
         _drop_held(conn, before, after)
     save_referrals(conn, changed)
@@ -113,14 +116,19 @@ def change_each(node: Node, conn: Connection, referrals: Iterable[str], *, what:
 
 
 def _settled(
-    node: Node, record: ReferralRecord, facts: Facts | None, events: Iterable[EventRecord], at: int
+    node: Node, conn: Connection, record: ReferralRecord, facts: Facts | None, events: Iterable[EventRecord], at: int
 ) -> ReferralRecord:
     def read() -> Facts | None:
         if facts is None and record.sealed_facts is not None:
             return open_facts(node, record.id, record.sealed_facts)
         return facts
 
-    return settle_state(record, read, events, at=at)
+    events = list(events)
+    settled = settle_state(record, read, events, at=at)
+    if settled.state == State.EXPIRED and record.state != State.EXPIRED:
+        # Of all that happens to a referral this alone is the clock's doing, which may have jumped ahead.
+        return settle_state(record, read, events, at=ends_by(conn, at))
+    return settled
 
 
 def _drop_held(conn: Connection, before: ReferralRecord, after: ReferralRecord) -> None:

@@ -123,7 +123,7 @@ async def _ask(node: Node, peer: str, asked: Mapping[str, _Asked]) -> Words:
         node.consent_asked_again[peer] = at + node.limits.consent_ask_again_ms
         return nothing
     live = [asked[one.receipt].item for one in answer.receipts if one.status == "live"]
-    over = [asked[one.receipt] for one in answer.receipts if one.status != "live"]
+    over = [asked[one.receipt] for one in answer.receipts if one.status == "not-live"]
     # A consent ends no earlier than its receipt: said before that, by the same clock, it is another end than its own.
     ended = [one.item for one in over if statement.stated_at < one.expires]
     run_out = frozenset(one.item for one in over) - frozenset(ended)

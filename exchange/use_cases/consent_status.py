@@ -4,7 +4,8 @@ Rules:
 
 * Answered to the receipt's recipient only. An unknown receipt, another recipient's and one whose consent has ended are
   the same answer: `not-live`. So is one of what was taken back before it was signed for: it may have arrived, and this
-  node no longer stands behind it.
+  node no longer stands behind it. After a loss that its operator has told (`resync`) an unknown receipt of that time is
+  `lost` instead, whoever's it was: a known end is final, and would be wrong of all that was disclosed then.
 * Live: the consent holds now and still lets this receiver be told something for this purpose, and the referral was not
   ended by her no, entered in error or destroyed. After `stop-sharing` what was released stays with the receiver.
 * Of a live one nothing else is said. Until when it lives would be the consent's end, the same for every receiver of it:
@@ -17,12 +18,13 @@ Rules:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Collection, Iterable
+from typing import Final, Literal
 
 from consent.decision import ConsentDeny, ConsentQuestion, decide
 from contracts.canonical_json import canonical
 from contracts.vocabulary import Field
+from exchange.envelope.ids import made_at
 from exchange.envelope.statements import ConsentStatus, sign_statement
 from exchange.envelope.wire import to_base64url
 from exchange.referral.lifecycle import State
@@ -31,6 +33,7 @@ from exchange.schemas.federation import ConsentStatusAnswer, ConsentStatusReques
 from exchange.storage.consent_words import CutFor, receipts_of
 from exchange.storage.consents import StoredConsent, load_consent
 from exchange.storage.database import Connection
+from exchange.storage.lost_data import Loss, losses
 from exchange.use_cases.consent_records import opened
 from exchange.use_cases.facts import open_facts
 from exchange.use_cases.node import Node
@@ -48,22 +51,29 @@ async def consent_status(node: Node, peer: str, request: ConsentStatusRequest) -
 async def _answer(node: Node, peer: str, request: ConsentStatusRequest) -> ConsentStatusAnswer:
     receiver = node.world().roster.member(peer)
 
-    def read(conn: Connection) -> tuple[dict[str, CutFor], dict[str, StoredConsent | None]]:
+    def read(conn: Connection) -> tuple[dict[str, CutFor], dict[str, StoredConsent | None], list[Loss]]:
         found = receipts_of(conn, peer, request.receipts)
         ids = {cut.consent_id for cut in found.values() if cut.consent_id is not None}
-        return found, {consent: load_consent(conn, consent) for consent in ids}
+        return found, {consent: load_consent(conn, consent) for consent in ids}, losses(conn)
 
-    found, rows = await node.database.read(read)
+    found, rows, lost = await node.database.read(read)
     live = set()
     async for receipt, cut in node.precedence.large().of(found.items()):
         if _is_live(node, receiver, cut, rows.get(cut.consent_id or "")):
             live.add(receipt)
     answers = [
-        ReceiptStatus(receipt=receipt, status="live" if receipt in live else "not-live") for receipt in request.receipts
+        ReceiptStatus(receipt=receipt, status="live" if receipt in live else _no(receipt, found, lost))
+        for receipt in request.receipts
     ]
     statement = ConsentStatus(agency=node.agency, recipient=peer, receipts=digest_of(answers), stated_at=node.clock())
     signed = sign_statement(statement, node.node_key.sign).to_bytes()
     return ConsentStatusAnswer(receipts=tuple(answers), statement=to_base64url(signed))
+
+
+def _no(receipt: str, found: Collection[str], lost: Iterable[Loss]) -> Literal["not-live", "lost"]:
+    """What is unknown and was made in a time that this node lost may be live: nobody here can say that it is not."""
+    at = made_at(receipt) if receipt not in found else None
+    return "lost" if at is not None and any(loss.since <= at <= loss.until for loss in lost) else "not-live"
 
 
 def digest_of(answers: Iterable[ReceiptStatus]) -> str:

@@ -49,6 +49,7 @@ from exchange.storage.referrals import ReferralRecord
 from exchange.telemetry.logs import get_logger
 from exchange.use_cases.barring import bar
 from exchange.use_cases.change_referral import change_by_id, change_each
+from exchange.use_cases.clock_jumps import clock_jumped
 from exchange.use_cases.headers import class_here, members_of, outgoing_header
 from exchange.use_cases.line import Line
 from exchange.use_cases.node import Node, as_datetime
@@ -143,6 +144,8 @@ async def load_next(node: Node, lease: PeerLease, line: Line, after: int) -> Bat
         else:
             barred.append(item)
     if barred:
+        if await clock_jumped(node):
+            return None  # it is destroyed, and told, when the time is confirmed; nothing reaches a peer before
         await node.database.write(lambda conn: _bar(node, conn, barred))
     items = await _on_their_way(node, [item for _, item in rows if item.id in headers])
     if not items:

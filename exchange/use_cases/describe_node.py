@@ -26,6 +26,7 @@ from exchange.schemas.node import (
 )
 from exchange.schemas.shapes import from_millis
 from exchange.storage.epochs import StoredEpoch, epoch_revocations, own_epochs
+from exchange.use_cases.clock_jumps import clock_jumped
 from exchange.use_cases.errors import UnavailableError
 from exchange.use_cases.node import Node
 from exchange.use_cases.outgoing import current_peer_epoch
@@ -160,6 +161,8 @@ async def readiness(node: Node) -> Health:
         checks["database"] = await _word(node.database.read(own_epochs))
     if checks["key-store"] == "ok":
         checks["key-store"] = await _word(node.key_store.epoch_key_ids())
+    if checks["database"] == "ok":
+        checks["clock"] = "jumped" if await clock_jumped(node) else "ok"
     me = node.world().roster.members.get(node.agency)
     checks["roster"] = _listed(node, me)
     if checks["database"] == "ok":
@@ -167,9 +170,11 @@ async def readiness(node: Node) -> Health:
         stored = await node.database.read(own_epochs)
         rows = [row for row, _ in signed(EpochStatement, stored, me.agency_key)] if me is not None else []
         checks["epoch-key"] = "ok" if any(row.not_before <= at < row.not_after for row in rows) else "missing"
+    # A node whose clock has jumped goes on, and a peer or an operator confirms the time (`clock_jumps`).
     # Where the keys live elsewhere only the agency's own software can mend that, and it must reach this node to do so.
     mended_here = node.keyring is not None
-    ready = all(value == "ok" for name, value in checks.items() if mended_here or name != "epoch-key")
+    passing = {"clock"} if mended_here else {"clock", "epoch-key"}
+    ready = all(value == "ok" for name, value in checks.items() if name not in passing)
     return Health(status="ready" if ready else "not-ready", checks=checks)
 
 

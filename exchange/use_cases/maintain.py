@@ -5,6 +5,7 @@ Rules:
 * Every step is idempotent and in a transaction of its own, so that a crash repeats it and two couriers do it once.
 * Every step is done whatever an earlier one raised, and every row of it whatever another one did: one row that cannot
   be read would otherwise stop all clocks, and the weekly keys, for as long as it lies there.
+* By a clock that has jumped ahead nothing ends and nothing is destroyed (`use_cases.clock_jumps`).
 * Destruction stands apart: until its bytes are gone from the files it may have to wait, and nothing else waits for it.
 """
 
@@ -21,6 +22,7 @@ from exchange.storage.inbox import forget_answers, forget_items
 from exchange.storage.referrals import ReferralRecord, StaleReferralError
 from exchange.storage.used_roster import UsedRoster, remember_roster, used_roster
 from exchange.use_cases.change_referral import change_by_id, change_referral
+from exchange.use_cases.clock_jumps import ending_time
 from exchange.use_cases.destroy import destroy_due
 from exchange.use_cases.node import Node
 from exchange.use_cases.own_epochs import publish_own_epochs
@@ -64,7 +66,7 @@ async def destroy_ended(node: Node) -> None:
     with failures.kept("destroy"):
         await destroy_due(node)
     with failures.kept("epochs"):
-        await node.key_store.destroy_ended_epochs(node.clock())
+        await node.key_store.destroy_ended_epochs(await ending_time(node))
     with failures.kept("keys"):
         await node.key_store.finish()
     failures.raise_kept()
@@ -104,7 +106,7 @@ def _marked(node: Node, conn: Connection, record: ReferralRecord, what: str, at:
 
 async def _expire_envelopes(node: Node) -> None:
     """What did not leave in time is destroyed, and told."""
-    at = node.clock()
+    at = await ending_time(node)
 
     def commit(conn: Connection, only: str | None = None) -> None:
         for _, referral, kind in outbox.expire_queued(conn, at, only):
@@ -136,7 +138,7 @@ def _undeliverable(record: ReferralRecord) -> ReferralRecord:
 
 
 async def _forget(node: Node) -> None:
-    at, failures = node.clock(), Failures()
+    at, failures = await ending_time(node), Failures()
     async for page in pages_due(node, "forget", failures):
         for record in page:
 

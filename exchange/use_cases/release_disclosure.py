@@ -8,6 +8,7 @@ Rules:
   cannot read them. Where the agency's own software has sealed it, the node knows no field either, and asks for groups.
 * The receiver's card is read before, unless it was within the hour (`use_cases.peer_cards`): one that was away may
   accept before anybody here has heard that it revoked the key of what is held.
+* By a clock that has jumped ahead nothing is judged: it stays held, and is not released (`use_cases.clock_jumps`).
 * Any check that fails deletes what was held and asks the agency's system for a fresh disclosure. Nothing waits in a
   state in which it might be released later by mistake.
 * The consent's version is repeated inside the transaction, and so is what is known of the receiver's keys: a withdrawal
@@ -44,6 +45,7 @@ from exchange.storage.unserved import WAITING, count_unserved
 from exchange.use_cases.acting import Acting
 from exchange.use_cases.cases import Case, again, audit, read_case
 from exchange.use_cases.change_referral import change_referral
+from exchange.use_cases.clock_jumps import clock_jumped
 from exchange.use_cases.consent_records import opened
 from exchange.use_cases.errors import ConflictError, GoneError
 from exchange.use_cases.headers import outgoing_header
@@ -115,6 +117,9 @@ async def _release(node: Node, acting: Acting | None, referral: str) -> ReleaseA
     at = node.clock()
     if not case.accepted(at) or case.state(at) in TERMINAL:
         raise ConflictError("not-accepted", "The receiver has not accepted. Nothing is released before that.")
+    if await clock_jumped(node):
+        sentence = "This node's clock has jumped ahead. Nothing is released, or deleted, before the time is confirmed."
+        return ReleaseAnswer(released=False, code="clock-jumped", sentence=sentence, referral=referral_view(record))
     await _hear_of_keys(node, record.peer, record.updated_at)
 
     def read(conn: Connection) -> _Basis:

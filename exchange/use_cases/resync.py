@@ -11,6 +11,7 @@ from exchange.schemas.federation import ResyncAnswer, ResyncRequest
 from exchange.schemas.shapes import to_millis
 from exchange.storage.access import add_audit
 from exchange.storage.database import Connection
+from exchange.storage.lost_data import Loss, remember_loss
 from exchange.storage.outbox import requeue_stops, to_send_again
 from exchange.storage.transaction import signal
 from exchange.use_cases.cases import again
@@ -37,3 +38,9 @@ async def resync(node: Node, peer: str, request: ResyncRequest) -> ResyncAnswer:
         return await node.database.write(commit)
 
     return await again(step)
+
+
+async def note_loss(node: Node, since: int) -> None:
+    """This node was restored: of what was made since then and is unknown it says nothing any more."""
+    loss = Loss(since, node.clock())
+    await node.database.write(lambda conn: remember_loss(conn, loss))

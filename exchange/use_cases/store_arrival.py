@@ -149,7 +149,9 @@ def _take_over(node: Node, conn: Connection, arrival: Arrival) -> None:
 
 def _answer_to(node: Node, arrival: Arrival) -> GivenAnswer:
     header = arrival.checked.item.header
-    until = max(header.expires + node.limits.skew_ms, arrival.at + node.limits.dedupe_at_least_ms)
+    # A stop may be dated by a clock that was ahead; nothing else lives as long as one.
+    expires = min(header.expires, arrival.at + node.limits.stop_expires_ms)
+    until = max(expires + node.limits.skew_ms, arrival.at + node.limits.dedupe_at_least_ms)
     return GivenAnswer(header.sender, header.id, arrival.checked.item.digest, arrival.receipt, until)
 
 

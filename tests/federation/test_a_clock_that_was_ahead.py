@@ -15,7 +15,7 @@ from exchange.federation import courier
 from exchange.federation.transport import PeerUnreachableError
 from exchange.limits import HOUR_MS
 from exchange.schemas.inbox import Lease
-from exchange.storage.tables import PEER
+from exchange.storage.tables import OUTBOX, PEER, SEEN_ENVELOPE
 from exchange.use_cases import consent_freshness, deliver, poll_inbox
 from exchange.use_cases.acting import Acting
 from exchange.use_cases.errors import ConflictError
@@ -94,6 +94,21 @@ async def test_the_lease_of_a_slow_line_stays_its_own(on_both: Federation) -> No
         with ahead(story.sender, hours=-1.5 / 60):
             assert await deliver.claim(node, "another") is None
     await deliver.give_back(node, held, Line(held.carries, node.limits), reached=True, retry_after_ms=None)
+
+
+@pytest.mark.parametrize("form", ["stop-sharing", "stop-service", "erase"])
+async def test_her_no_that_was_said_then_goes_at_once_when_the_clock_is_right(on_both: Federation, form: str) -> None:
+    story = await begin(on_both)
+    with ahead(story.sender, hours=40 * 24):
+        await story.says_no(form, travel=False)
+    await story.travel()
+    assert {row["status"] for row in await rows(story.sender, OUTBOX, OUTBOX.c.kind == "withdrawal")} == {"delivered"}
+    await story.both_say("withdrawn")
+    if form == "erase":
+        await story.nothing_is_left(at=story.receiver)
+    # Nobody fills the memory of deliveries for ever by a date.
+    year = on_both.clock() + 400 * 24 * HOUR_MS
+    assert all(row["expires_at"] <= year + HOUR_MS for row in await rows(story.receiver, SEEN_ENVELOPE))
 
 
 @pytest.mark.parametrize("hours", [8, 48])

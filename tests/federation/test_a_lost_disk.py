@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
 from sqlalchemy import update
 from support.federation import Federation, federation
 from support.networks import OverTransport
 from support.people import consent_request, referral_request
-from support.stories import begin
+from support.stories import Story, begin, refusal
 
 from exchange.demo.federation import HELPLINE, SHELTER
+from exchange.envelope.ids import TAIL_BYTES, timed_id
 from exchange.federation.transport import HTTPTransport
-from exchange.schemas.federation import ResyncRequest
+from exchange.limits import DAY_MS, HOUR_MS
+from exchange.schemas.federation import ConsentStatusRequest, ResyncRequest
 from exchange.startup import open_node
-from exchange.storage.tables import INBOX
+from exchange.storage.database import Connection
+from exchange.storage.lost_data import losses
+from exchange.storage.tables import CHANGE, CONSENT, EVENT, INBOX, OUTBOX, REFERRAL
+from exchange.use_cases.consent_status import consent_status
+from exchange.use_cases.resync import note_loss
 
 
 async def test_stops_come_again_and_open_referrals_are_marked(tmp_path: Path) -> None:
@@ -53,3 +61,55 @@ async def test_what_a_dump_brings_to_another_server_is_in_the_inbox_when_the_nod
     async with open_node(shelter.settings):
         pass
     assert [item.referral for item in (await story.helps.inbox.list()).items] == [story.id]
+
+
+@pytest.mark.parametrize("told", [True, False])
+async def test_what_was_disclosed_since_the_backup_is_not_taken_as_ended(on_both: Federation, told: bool) -> None:
+    """The shelter would otherwise be told that she said no, finally, and lose her contact plan."""
+    known = await begin(on_both)
+    await known.decides("accepted")
+    on_both.clock.pass_by(hours=0.1)
+    since = on_both.clock()
+    story = await begin(on_both)
+    await story.decides("accepted")
+    item, before = (await story.item("disclosure")).id, (await known.item("disclosure")).id
+    await _lose(story)
+    if told:
+        await note_loss(story.sender.node, since)
+    on_both.clock.pass_by(hours=2)
+    if not told:
+        assert (await refusal(story.helps.inbox.open(item))).code == "consent-ended"
+        return
+    assert (await story.helps.inbox.open(item)).content is not None
+    on_both.clock.pass_by(hours=71)
+    assert (await refusal(story.helps.inbox.open(item))).code == "consent-not-fresh"
+    # Her no about what the backup has is an end as ever.
+    await known.says_no("stop-service", travel=False)
+    assert (await refusal(known.helps.inbox.open(before))).code == "consent-ended"
+
+
+async def test_only_what_was_made_in_that_time_is_lost(on_both: Federation) -> None:
+    story = await begin(on_both)
+    node, at = story.sender.node, on_both.clock()
+    await note_loss(node, at - DAY_MS)
+    asked = [timed_id(when, os.urandom(TAIL_BYTES)) for when in (at - 2 * DAY_MS, at - HOUR_MS, at + HOUR_MS)]
+    asked.append("4" * 32)
+    answer = await consent_status(node, SHELTER.agency, ConsentStatusRequest(receipts=tuple(asked)))
+    assert [one.status for one in answer.receipts] == ["not-live", "lost", "not-live", "not-live"]
+    # Told again later, it is the same loss.
+    on_both.clock.pass_by(hours=2)
+    await note_loss(node, at - DAY_MS)
+    assert await consent_status(node, SHELTER.agency, ConsentStatusRequest(receipts=tuple(asked[:3]))) is not None
+    assert [loss.until <= at + HOUR_MS for loss in await node.database.read(losses)] == [True]
+
+
+async def _lose(story: Story) -> None:
+    """The sender's database is one from before this referral."""
+
+    def commit(conn: Connection) -> None:
+        for table in (OUTBOX, EVENT, CHANGE):
+            conn.execute(table.delete().where(table.c.referral == story.id))
+        conn.execute(REFERRAL.delete().where(REFERRAL.c.id == story.id))
+        conn.execute(CONSENT.delete().where(CONSENT.c.id == story.consent))
+
+    await story.sender.node.database.write(commit)

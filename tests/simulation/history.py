@@ -36,6 +36,7 @@ from simulation.words import Words
 
 from exchange.federation.peers import greet_peers, refresh_peers
 from exchange.schemas.federation import BatchAnswer, ConsentStatusAnswer
+from exchange.use_cases.clock_jumps import clock_jumped, look_at_clock
 from exchange.use_cases.destroy import destroy_due
 from exchange.use_cases.maintain import destroy_ended, maintain
 from exchange.use_cases.release_disclosure import release_due
@@ -271,6 +272,7 @@ class History:
 
         async def clocks() -> None:
             if everything or self.chance.random() < 0.15:
+                await look_at_clock(process.node)
                 await maintain(process.node)
                 await destroy_ended(process.node)
                 if name in self.blind:
@@ -282,6 +284,11 @@ class History:
         async def delivers() -> None:
             await process.courier.run_once()
 
+        async def greets() -> None:
+            if await clock_jumped(process.node):
+                await process.courier._greet()
+
+        machine.run(greets())
         work = [clocks()] if everything or not self.weather.held_back or self.chance.random() < 0.6 else []
         if name not in self.couriers:
             self.couriers.add(name)
@@ -431,6 +438,8 @@ class History:
         """All clocks run out."""
         for days in (5, 12, 40):
             self.ground.time += days * DAY
+            # By then nobody has seen this time, and only then everybody has confirmed it to everybody.
+            self._round(clocks=True)
             self._round(clocks=True)
         self._deliver_all()
         self._round(clocks=True)

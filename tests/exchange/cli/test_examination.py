@@ -349,6 +349,18 @@ async def test_what_a_node_that_is_not_ready_lacks_is_told(
     assert advice in found.what_to_do
 
 
+@pytest.mark.parametrize("word", ["ok", "jumped"])
+async def test_a_clock_that_jumped_is_told_where_the_node_is_ready(made: Made, word: str) -> None:
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        if request.url.port != 1:
+            raise httpx2.ConnectError("away")
+        return httpx2.Response(200, json={"status": "ready", "checks": {"clock": word}})
+
+    transport = httpx2.MockTransport(answer)
+    said = await look_at_network(made.federation(), "http://127.0.0.1:1", transport=transport, now_s=NOW.timestamp)
+    assert any("confirm-clock" in finding.what_to_do for finding in said) is (word == "jumped")
+
+
 async def test_a_certificate_that_is_refused_is_told_at_both_ends(made: Made) -> None:
     def answer(request: httpx2.Request) -> httpx2.Response:
         if request.url.port == 1:

@@ -7,7 +7,7 @@ import uuid
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exchange.envelope.ids import TAIL_BYTES, timed_id
+from exchange.envelope.ids import TAIL_BYTES, made_at, timed_id
 from exchange.envelope.wire import is_id
 
 TIMES = st.integers(1, 2**48 - 1)
@@ -26,7 +26,12 @@ def test_it_is_an_id_of_the_protocol_and_a_uuid_of_version_7(at: int, tail: byte
     made = timed_id(at, tail)
     assert is_id(made)
     assert (uuid.UUID(made).version, uuid.UUID(made).variant) == (7, uuid.RFC_4122)
-    assert int(made[:12], 16) == at
+    assert int(made[:12], 16) == made_at(made) == at
+
+
+@given(st.uuids(version=4))
+def test_one_that_is_random_throughout_tells_no_moment(random: uuid.UUID) -> None:
+    assert made_at(random.hex) is None
 
 
 @given(TIMES, TIMES, TAILS, TAILS)

@@ -1,0 +1,83 @@
+"""What this node last saw of the time. Pure arithmetic; nothing here reads a clock.
+
+Rules:
+
+* A time that follows what was seen before by an hour at most is settled: it moves on with the node that looks.
+* A clock that is further ahead has jumped: the node was off, or the clock is wrong, and nothing here can tell which.
+  Until somebody else confirms the time, what is settled moves on only by what the node has run since, as it looked.
+* No doubt is without an end: after three days of running the clock counts, whatever it says.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from sqlalchemy import Connection, select
+
+from exchange.limits import DAY_MS, HOUR_MS
+from exchange.storage.prepared import Prepared
+from exchange.storage.statements import insert_or_replace
+from exchange.storage.tables import CLOCK_LOOK
+
+JUMP_MS: Final = HOUR_MS
+"""Less than any time zone that matters here: a clock that was set to local time is ahead by six hours or more."""
+DOUBTED_AT_MOST_MS: Final = 3 * DAY_MS
+"""Of running. A weekend passes, and on Monday somebody looks."""
+
+
+class ClockLook(NamedTuple):
+    """The last look at the clock."""
+
+    settled_at: int
+    """That it is at least so late is certain, if it was when the node began to look."""
+    looked_at: int
+    """What the clock said at the last look."""
+    doubted_ms: int = 0
+    """How long the node has run since it jumped; 0 while it has not."""
+
+    def ends_by(self, now: int) -> int:
+        """What ends after this is not destroyed yet: now, or what is settled of a clock that has jumped."""
+        return now if now - self.settled_at <= JUMP_MS else self.settled_at
+
+    def doubts(self, now: int) -> bool:
+        """Whether the clock has jumped."""
+        return self.ends_by(now) < now
+
+    def after(self, now: int) -> ClockLook:
+        """The next look."""
+        passed = now - self.looked_at
+        ran = passed if 0 < passed <= JUMP_MS else 0
+        settled, doubted = self.settled_at + ran, self.doubted_ms + ran
+        if now - settled <= JUMP_MS or doubted >= DOUBTED_AT_MOST_MS:
+            return ClockLook(now, now)
+        return ClockLook(settled, now, doubted)
+
+
+_COLUMNS: Final = ClockLook._fields
+_LOOK: Final = Prepared(select(*(CLOCK_LOOK.c[name] for name in _COLUMNS)))
+_REMEMBER: Final = Prepared(insert_or_replace(CLOCK_LOOK, _COLUMNS), columns=["one", *_COLUMNS])
+
+
+def clock_look(conn: Connection) -> ClockLook | None:
+    """The last look; nothing before the first."""
+    row = _LOOK.row(conn, {})
+    return ClockLook(*row) if row is not None else None
+
+
+def ends_by(conn: Connection, now: int) -> int:
+    """As `ClockLook.ends_by`; where nobody has looked yet, now."""
+    look = clock_look(conn)
+    return now if look is None else look.ends_by(now)
+
+
+def remember_look(conn: Connection, look: ClockLook) -> None:
+    """This was the last look."""
+    _REMEMBER.run(conn, {"one": 1} | look._asdict())
+
+
+def confirm_look(conn: Connection, at: int) -> bool:
+    """Somebody else says that it was this time when the clock said so; whether that was in doubt."""
+    doubted = ends_by(conn, at) < at
+    if doubted:
+        remember_look(conn, ClockLook(at, at))
+    return doubted

@@ -1,0 +1,55 @@
+"""A clock that has jumped ahead destroys nothing and ends nothing before somebody has confirmed the time.
+
+Rules:
+
+* What has ended by a clock that jumped is denied as ever: not released, not opened, not sent. It is only not destroyed.
+* Confirmed is the time by a peer that has taken our word for it (it gave a token for an assertion that is good for five
+  minutes), by an operator, or by three days of running (`exchange.storage.clock_look`).
+* Her no waits for nothing of this, and what she wants erased is destroyed at once.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from exchange.limits import MINUTE_MS
+from exchange.storage.clock_look import ClockLook, clock_look, confirm_look, ends_by, remember_look
+from exchange.storage.database import Connection
+from exchange.use_cases.node import Node
+
+LOOK_EVERY_MS: Final = MINUTE_MS
+
+
+async def ending_time(node: Node) -> int:
+    """What has ended by this time may be destroyed: now, unless the clock has jumped."""
+    at = node.clock()
+    return await node.database.read(lambda conn: ends_by(conn, at))
+
+
+async def clock_jumped(node: Node) -> bool:
+    """Whether the clock is further ahead than this node has seen, and nobody has confirmed it."""
+    at = node.clock()
+    return await node.database.read(lambda conn: ends_by(conn, at)) < at
+
+
+async def look_at_clock(node: Node) -> ClockLook:
+    """Note the time, once a minute."""
+    at = node.clock()
+
+    def commit(conn: Connection) -> ClockLook:
+        last = clock_look(conn)
+        look = last.after(at) if last is not None else ClockLook(at, at)
+        remember_look(conn, look)
+        return look
+
+    look = await node.database.read(clock_look)
+    if look is None or abs(at - look.looked_at) >= LOOK_EVERY_MS:
+        look = await node.database.write(commit, durable=False)
+    return look
+
+
+async def confirm_clock(node: Node, at: int) -> bool:
+    """Somebody else says that it was this time when the clock said so; whether that was in doubt."""
+    if not await clock_jumped(node):
+        return False
+    return await node.database.write(lambda conn: confirm_look(conn, at))

@@ -1,0 +1,59 @@
+"""A clock that has jumped ahead ends nothing, and counts again by itself after a while."""
+
+from __future__ import annotations
+
+import pytest
+
+from exchange.limits import DAY_MS, HOUR_MS, MINUTE_MS
+from exchange.storage.clock_look import DOUBTED_AT_MOST_MS, JUMP_MS, ClockLook, clock_look, ends_by, remember_look
+from exchange.storage.database import Database
+
+NOW = 1_800_000_000_000
+SEEN = ClockLook(NOW, NOW)
+
+
+@pytest.mark.parametrize("passed", [0, MINUTE_MS, JUMP_MS, -DAY_MS, -1])
+def test_a_clock_that_goes_on_is_believed(passed: int) -> None:
+    assert SEEN.ends_by(NOW + passed) == NOW + passed
+    assert SEEN.after(NOW + passed) == ClockLook(NOW + passed, NOW + passed)
+
+
+@pytest.mark.parametrize("ahead", [JUMP_MS + 1, 8 * DAY_MS, 20 * 365 * DAY_MS])
+def test_one_that_has_jumped_ends_nothing_that_was_not_over(ahead: int) -> None:
+    assert SEEN.ends_by(NOW + ahead) == NOW
+    assert SEEN.after(NOW + ahead) == ClockLook(NOW, NOW + ahead, 0)
+
+
+def test_what_the_node_has_run_since_is_settled() -> None:
+    look = SEEN.after(NOW + 8 * DAY_MS).after(NOW + 8 * DAY_MS + 10 * MINUTE_MS)
+    assert look.ends_by(NOW + 8 * DAY_MS + 10 * MINUTE_MS) == NOW + 10 * MINUTE_MS
+
+
+def test_one_that_is_put_right_is_believed_at_once() -> None:
+    look, ahead = SEEN, 8 * DAY_MS
+    for ran in range(0, 5 * HOUR_MS, MINUTE_MS):
+        look = look.after(NOW + ahead + ran)
+    assert look.ends_by(NOW + ahead + ran) == NOW + ran
+    assert look.after(NOW + ran + MINUTE_MS) == ClockLook(NOW + ran + MINUTE_MS, NOW + ran + MINUTE_MS)
+
+
+@pytest.mark.parametrize("off", [0, 16 * HOUR_MS], ids=["runs", "off-at-night"])
+def test_no_doubt_is_without_an_end(off: int) -> None:
+    look, at, ran = SEEN, NOW + 8 * DAY_MS, 0
+    while (look := look.after(at)).ends_by(at) < at:
+        at, ran = at + 10 * MINUTE_MS, ran + 10 * MINUTE_MS
+        if ran % (8 * HOUR_MS) == 0:
+            at += off
+        assert ran <= DOUBTED_AT_MOST_MS + 2 * HOUR_MS
+    assert ran >= DOUBTED_AT_MOST_MS
+    assert look == ClockLook(at, at)
+
+
+def test_where_nobody_has_looked_the_clock_counts(database_url: str) -> None:
+    database = Database.open(database_url)
+    assert database.read_sync(lambda conn: ends_by(conn, NOW)) == NOW
+    for look in (SEEN, SEEN.after(NOW + DAY_MS)):
+        database.write_sync(lambda conn, look=look: remember_look(conn, look))
+        assert database.read_sync(clock_look) == look
+    assert database.read_sync(lambda conn: ends_by(conn, NOW + DAY_MS)) == NOW
+    database.close_sync()

@@ -1,0 +1,207 @@
+"""A node's clock is days ahead of what it last saw: it destroys and ends nothing before the time is confirmed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from support.federation import Federation, TestNode
+from support.stories import Story, begin, rows
+
+from exchange.demo.federation import HELPLINE, SHELTER
+from exchange.federation import courier
+from exchange.limits import DAY_MS, MINUTE_MS
+from exchange.schemas.inbox import DecisionRequest
+from exchange.storage.tables import OUTBOX, USED_JTI
+from exchange.use_cases.clock_jumps import clock_jumped, confirm_clock, look_at_clock
+from exchange.use_cases.describe_node import readiness
+from exchange.use_cases.maintain import destroy_ended, maintain
+
+AHEAD_MS = 40 * DAY_MS
+"""By then everything is over that is open in these tests, every weekly key of the day, and the memory of tokens."""
+HOURS_OFF = 8 * 24.0
+
+
+@pytest.fixture
+async def both(on_both: Federation) -> Federation:
+    """Nodes that have looked at their clocks, and whose transport goes by the clock of its node."""
+    for one in on_both.nodes.values():
+        one.courier._transport._clock = lambda one=one: one.node.clock()  # type: ignore[attr-defined]
+        await look_at_clock(one.node)
+        assert not await clock_jumped(one.node)
+    return on_both
+
+
+@contextmanager
+def jumped(one: TestNode) -> Iterator[None]:
+    """As long as this lasts the node's clock is far ahead."""
+    right = one.node.clock
+    one.node.clock = lambda: right() + AHEAD_MS
+    try:
+        yield
+    finally:
+        one.node.clock = right
+
+
+async def works(one: TestNode) -> None:
+    """What a courier does in its rounds."""
+    await look_at_clock(one.node)
+    await maintain(one.node)
+    await destroy_ended(one.node)
+    await one.courier.run_once()
+
+
+async def _accepted_elsewhere(story: Story) -> None:
+    await story.helps.inbox.decide(await story.offer(), DecisionRequest(decision="accepted"))
+
+
+async def test_nothing_is_lost_and_it_goes_on_when_the_clock_is_right(both: Federation) -> None:
+    story = await begin(both)
+    weekly = [await one.node.key_store.epoch_key_ids() for one in both.nodes.values()]
+    tokens = [{row["jti"] for row in await rows(one, USED_JTI)} for one in both.nodes.values()]
+    for one in both.nodes.values():
+        with jumped(one):
+            await works(one)
+            await works(one)
+            assert await clock_jumped(one.node)
+    for one, keys, used in zip(both.nodes.values(), weekly, tokens, strict=True):
+        assert keys <= await one.node.key_store.epoch_key_ids()
+        assert used <= {row["jti"] for row in await rows(one, USED_JTI)}
+    assert sorted(row["status"] for row in await rows(story.sender, OUTBOX)) == ["delivered", "held"]
+    await story.decides("accepted")
+    assert not await clock_jumped(story.sender.node)
+    assert "disclosure" in story.kinds_posted()
+    assert (await story.opened("disclosure")).content is not None
+
+
+async def test_what_is_queued_stays_queued_and_her_no_goes_when_the_clock_is_right(both: Federation) -> None:
+    both.leave(SHELTER)
+    story = await begin(both)
+    both.come_back(SHELTER)
+    with jumped(story.sender):
+        await works(story.sender)
+        assert story.kinds_posted() == []
+        await story.sender.courier.run_once()
+    assert sorted(row["status"] for row in await rows(story.sender, OUTBOX)) == ["held", "queued"]
+    await story.later(hours=1)
+    await story.both_say("received")
+
+
+@pytest.mark.parametrize("who", ["worker", "node"])
+async def test_nothing_is_released_by_it_and_nothing_deleted(both: Federation, who: str) -> None:
+    story = await begin(both)
+    await _accepted_elsewhere(story)
+    await both[SHELTER].courier.run_once()
+    with jumped(story.sender):
+        if who == "worker":
+            answer = await story.asks.referrals.release(story.id)
+            assert (answer.released, answer.code) == (False, "clock-jumped")
+        await works(story.sender)
+        assert [row["status"] for row in await rows(story.sender, OUTBOX, OUTBOX.c.kind == "disclosure")] == ["held"]
+    await story.travel()
+    assert "disclosure" in story.kinds_posted()
+
+
+async def test_a_node_that_was_off_destroys_and_tells_as_soon_as_a_peer_answers(both: Federation) -> None:
+    story = await begin(both)
+    both.clock.pass_by(hours=HOURS_OFF)
+    await works(story.sender)
+    assert (await readiness(story.sender.node)).checks["clock"] == "jumped"
+    assert (await readiness(story.sender.node)).status == "ready"
+    assert (await story.record(at=story.sender))["closed_at"] is None
+    stop = asyncio.Event()
+    running = asyncio.create_task(story.sender.courier.run(stop))
+    async with asyncio.timeout(20):
+        while (await story.record(at=story.sender))["closed_at"] is None:  # noqa: ASYNC110 - a row gives no signal
+            await asyncio.sleep(0.05)
+    stop.set()
+    await running
+    assert (await readiness(story.sender.node)).checks["clock"] == "ok"
+    assert "disclosure" not in await story.outgoing()
+
+
+async def test_what_waits_for_a_peer_goes_after_it_has_taken_our_word_for_the_time(both: Federation) -> None:
+    story = await begin(both, travel=False)
+    both.clock.pass_by(hours=4)
+    assert await clock_jumped(story.sender.node)
+    await story.sender.courier.run_once()
+    assert not await clock_jumped(story.sender.node)
+    assert story.kinds_posted() == ["offer"]
+
+
+async def test_a_peer_that_is_greeted_before_a_jump_confirms_nothing_after_it(both: Federation) -> None:
+    node = both[HELPLINE].node
+    before = node.clock()
+    with jumped(both[HELPLINE]):
+        await look_at_clock(node)
+        await confirm_clock(node, before)
+        assert await clock_jumped(node)
+
+
+async def test_peers_are_greeted_until_one_answers(both: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
+    greeted, one = list[bool](), both[HELPLINE]
+
+    async def greet(*_: object) -> bool:
+        greeted.append(len(greeted) > 1)
+        return greeted[-1]
+
+    monkeypatch.setattr(courier, "greet_peers", greet)
+    monkeypatch.setattr(courier, "ASLEEP_MS", 20)
+    monkeypatch.setattr(courier, "IDLE_MS", 30)
+    both.clock.pass_by(hours=HOURS_OFF)
+    stop = asyncio.Event()
+    running = asyncio.create_task(one.courier.run(stop))
+    async with asyncio.timeout(20):
+        while not greeted or await clock_jumped(one.node):  # noqa: ASYNC110 - a row gives no signal
+            await asyncio.sleep(0.02)
+    stop.set()
+    await running
+    assert greeted[:3] == [False, False, True]
+
+
+async def test_alone_it_destroys_after_three_days_of_running(both: Federation) -> None:
+    story = await begin(both)
+    await story.decides("declined", reason="no-capacity")
+    both.cut_off(HELPLINE)
+    for one in both.nodes.values():
+        await look_at_clock(one.node)
+    both.clock.pass_by(hours=HOURS_OFF)
+    await works(story.sender)
+    started = both.clock()
+    while (await story.record(at=story.sender))["destroyed_at"] is None:
+        assert both.clock() - started < 3 * DAY_MS + 60 * MINUTE_MS
+        both.clock.pass_by(hours=0.9)
+        await works(story.sender)
+    # Declined content is kept for a day: that day of running is over earlier, whatever the clock says.
+    assert both.clock() - started >= DAY_MS - 60 * MINUTE_MS
+    while await clock_jumped(story.sender.node):
+        assert both.clock() - started < 3 * DAY_MS + 60 * MINUTE_MS
+        both.clock.pass_by(hours=0.9)
+        await works(story.sender)
+
+
+async def test_what_she_wants_erased_does_not_wait(both: Federation) -> None:
+    story = await begin(both)
+    with jumped(story.sender):
+        await look_at_clock(story.sender.node)
+        await story.says_no("erase", travel=False)
+        await story.nothing_is_left(at=story.sender)
+
+
+@pytest.mark.parametrize("late", ["overdue", "undelivered"])
+async def test_what_is_late_by_now_is_told_and_has_not_expired_by_it(both: Federation, late: str) -> None:
+    if late == "undelivered":
+        both.leave(SHELTER)
+    story = await begin(both, priority="emergency")
+    for one in both.nodes.values():
+        for _ in range(4):
+            both.clock.pass_by(hours=0.8)
+            await look_at_clock(one.node)
+    with jumped(story.sender):
+        await look_at_clock(story.sender.node)
+        await maintain(story.sender.node)
+    assert late in await story.changes()
+    assert (await story.record(at=story.sender))["closed_at"] is None
+    assert "held" in (await story.outgoing())["disclosure"]
