@@ -123,6 +123,9 @@ def test_the_sdk_and_the_courier_make_what_the_server_takes(
         pytest.param({"iat": NOW_S - 300, "exp": NOW_S - 120}, "expired", id="expired-beyond-the-skew"),
         pytest.param({"iat": NOW_S + 121, "exp": NOW_S + 180}, "from-the-future", id="issued-in-the-future"),
         pytest.param({"nbf": NOW_S + 121}, "from-the-future", id="not-yet-valid"),
+        pytest.param({"nbf": str(NOW_S)}, "time", id="valid-from-a-text"),
+        pytest.param({"nbf": float("nan")}, "time", id="valid-from-no-number"),
+        pytest.param({"nbf": None}, "time", id="valid-from-null"),
         pytest.param({"exp": NOW_S + 301}, "lives-too-long", id="lives-longer-than-five-minutes"),
         pytest.param({"iat": ..., "exp": NOW_S + 301}, "lives-too-long", id="lives-too-long-and-hides-its-birth"),
         pytest.param({"iat": NOW_S - 10**6}, "lives-too-long", id="born-long-ago"),
@@ -387,6 +390,19 @@ def test_what_is_stored_outlives_the_assertion(server: TokenServer, client: Regi
     answer = server.issue(form, client, now=NOW)
     assert isinstance(answer, TokenResponse)
     refused(server.issue(form, client, now=answer.used_jti.keep_until), "expired")
+
+
+def test_a_subject_that_no_client_can_have_is_not_looked_up() -> None:
+    longest = Signer("a" * 64, OKPKey.generate_key("Ed25519"))
+    assert unverified_client_id(form_with(longest.sign())) == "a" * 64
+    assert unverified_client_id(form_with(longest.sign(sub="a" * 65))) is None
+
+
+def test_a_client_with_one_key_may_call_it_as_it_likes(
+    server: TokenServer, client: RegisteredClient, ed25519: OKPKey
+) -> None:
+    named = Signer(CLIENT, ed25519, header={"kid": "key-of-this-year"})
+    assert isinstance(server.issue(form_with(named.sign()), client, now=NOW), TokenResponse)
 
 
 def test_with_two_keys_each_counts_until_it_is_taken_out(
