@@ -255,6 +255,8 @@ def test_a_release_that_only_one_side_knows_of_changes_nothing(
         pytest.param("stop-sharing", False, "stop-service", id="nothing-was-released-yet"),
         pytest.param("stop-sharing", True, "stop-sharing", id="released"),
         pytest.param("stop-service", False, "stop-service", id="stop-service"),
+        pytest.param("stop-service", True, "stop-service", id="stop-service-after-a-release"),
+        pytest.param("erase", False, "erase", id="erase-although-nothing-was-released-yet"),
         pytest.param("erase", True, "erase", id="erase"),
     ],
 )
