@@ -26,7 +26,8 @@ from support.forgeries import (
     Scene,
     aged,
     ahead,
-    another_agency_inside,
+    another_routing_inside,
+    another_time_inside,
     changed_ciphertext,
     ended_consent,
     field_of_nothing,
@@ -55,6 +56,7 @@ from support.replacing import replace
 
 from contracts.canonical_json import canonical
 from contracts.vocabulary import Basis
+from exchange.demo.federation import SHELTER
 from exchange.envelope.keys import Dek
 from exchange.envelope.kinds import Kind
 from exchange.envelope.seal import wrap_dek
@@ -250,18 +252,26 @@ CONTENT = [
         "groups-differ",
         lambda s: s.liar.forward(content={"needs": ["tonight"], "safety_flags": ["confined"]}),
     ),
+    _lie(16, "another-agency-inside", "content-invalid", another_routing_inside(referring_agency="labour-office")),
     _lie(
-        16,
-        "another-agency-inside",
-        "content-invalid",
-        another_agency_inside,
+        16, "its-receiver-as-sender-inside", "content-invalid", another_routing_inside(referring_agency=SHELTER.agency)
     ),
+    _lie(16, "another-service-inside", "content-invalid", another_routing_inside(service_type="legal-aid")),
+    _lie(16, "another-priority-inside", "content-invalid", another_routing_inside(priority="emergency")),
+    _lie(16, "less-time-inside", "content-invalid", another_time_inside(-1000)),
+    _lie(16, "more-time-inside", "content-invalid", another_time_inside(1000)),
     _lie(17, "another-basis", "basis-differs", lambda s: s.liar.forward(basis=Basis.CAREGIVER_AND_ASSENT)),
     _lie(
         17,
         "field-not-permitted",
         "over-shared",
         lambda s: s.liar.forward(content={"care_window": "under-72h"}, groups=("health",)),
+    ),
+    _lie(
+        17,
+        "field-not-permitted-beside-one-that-is",
+        "over-shared",
+        lambda s: s.liar.forward(content={"needs": ["tonight"], "care_window": "under-72h"}, groups=("health", "need")),
     ),
 ]
 TABLE = [*SPELLING, *SENDER, *REFERRAL, *CONTRACT, *CONTENT]
