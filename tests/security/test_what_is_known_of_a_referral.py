@@ -10,9 +10,12 @@ from typing import Any, cast
 
 import pytest
 
-from contracts.vocabulary import Feedback, Purpose, Stage
+from contracts.vocabulary import Feedback, Priority, Purpose, ServiceType, Stage
 from exchange.envelope.kinds import Kind, class_of
-from exchange.referral.lifecycle import Side, State
+from exchange.referral.lifecycle import EventName, Side, State
+from exchange.storage.referrals import EventRecord, ReferralRecord
+from exchange.use_cases.arrivals import BatchMemory, Known
+from exchange.use_cases.facts import Facts
 from exchange.verification import (
     Circumstances,
     ParsedItem,
@@ -146,3 +149,71 @@ def test_what_cannot_be_at_all(kind: Kind, memory: ReferralMemory | None, code: 
 )
 def test_a_stop_is_never_refused(kind: Kind, memory: ReferralMemory | None) -> None:
     assert judged(kind, memory, in_reply_to=None) is None
+
+
+RECORD = ReferralRecord(
+    id="a0" * 16,
+    side=Side.RECEIVING.value,
+    peer="orchid-helpline",
+    sector="shelter",
+    contract="aa" * 32,
+    state=State.ACCEPTED.value,
+    created_at=1,
+    updated_at=1,
+    respond_by=10,
+)
+FACTS = Facts(
+    service=ServiceType.SAFE_ACCOMMODATION,
+    purpose=PURPOSE,
+    priority=Priority.URGENT,
+    feedback=Feedback.STATUS,
+    offer="the-offer",
+    retention_declined_s=1,
+    retention_expired_s=1,
+    retention_closed_s=1,
+)
+
+
+def said(name: EventName, side: Side = Side.RECEIVING, **changes: Any) -> EventRecord:
+    return EventRecord(RECORD.id, side.value, 2, name.value, 1, 2, digest="cc" * 32)._replace(**changes)
+
+
+def remembered(facts: Facts | None, *events: EventRecord, **changes: Any) -> ReferralMemory:
+    known = Known(RECORD._replace(**changes), facts, list(events), sent={"a-question"}, received={"an-update"})
+    memory = BatchMemory({}, {}, {RECORD.id: known}).of(RECORD.id)
+    assert memory is not None
+    return memory
+
+
+@pytest.mark.parametrize(
+    ("event", "accepts"),
+    [
+        pytest.param(said(EventName.ACCEPTED), True, id="accepted"),
+        pytest.param(said(EventName.ACCEPTED, Side.REFERRING), False, id="the-other-side-says-so"),
+        pytest.param(said(EventName.ACCEPTED, digest=None), False, id="accepted-and-not-told"),
+        *(pytest.param(said(name), False, id=name.value) for name in EventName if name is not EventName.ACCEPTED),
+    ],
+)
+def test_only_its_own_acceptance_lets_in_who_she_is(event: EventRecord, accepts: bool) -> None:
+    assert remembered(FACTS, event).acceptances == (frozenset({"cc" * 32}) if accepts else frozenset())
+
+
+@pytest.mark.parametrize("end", ["destroyed_at", "blocked_at"])
+def test_what_is_destroyed_and_what_she_had_blocked_take_nothing_in(end: str) -> None:
+    assert not remembered(FACTS).destroyed
+    assert remembered(FACTS, **{end: 5}).destroyed
+
+
+def test_the_offer_is_remembered_although_its_row_is_gone() -> None:
+    assert remembered(FACTS).sent == {"a-question", "the-offer"}
+    assert remembered(None).sent == {"a-question"}
+    assert remembered(FACTS).received == {"an-update"}
+
+
+def test_her_stop_is_remembered_whatever_the_state() -> None:
+    assert not remembered(FACTS).sharing_stopped
+    assert remembered(FACTS, sharing_stopped_at=5).sharing_stopped
+
+
+def test_of_an_unknown_referral_nothing_is_remembered() -> None:
+    assert BatchMemory({}, {}).of(RECORD.id) is None

@@ -282,4 +282,7 @@ def test_more_than_anybody_says_is_not_recorded_but_for_a_stop_that_is_new() -> 
             check_received(first, known)
             assert not says_nothing_new(first, known)
             assert says_nothing_new(again, [*known, first])
+            others = Event(Side.RECEIVING if side is Side.REFERRING else Side.REFERRING, stop, 9_999, 0, 0)
+            assert not says_nothing_new(first, [*known, others])
+            assert not says_nothing_new(others, [*known, first])
             assert not says_nothing_new(again, [*known[2:], first])
