@@ -172,6 +172,14 @@ def ended_consent(scene: Scene) -> Envelope:
     return scene.liar.forward(receipt={"issued": at - DAY_MS, "expires": at - 3 * MINUTE_MS})
 
 
+def ended_on_its_way(scene: Scene) -> Envelope:
+    """Made while her consent held, and delivered afterwards."""
+    made, ended = scene.liar.now() - 3 * HOUR_MS, scene.liar.now() - HOUR_MS
+    due = scene.liar.now() + 12 * HOUR_MS
+    receipt = {"issued": made, "expires": ended}
+    return scene.liar.forward(created=made, respond_by=due, expires=due + DAY_MS, receipt=receipt)
+
+
 def forge_update(scene: Scene, referral: str, **changes: Any) -> Envelope:
     return scene.liar.forward(Kind.UPDATE, referral=referral, **changes)
 
