@@ -11,6 +11,7 @@ from support.people import consent_request
 from support.stories import begin, rows
 
 from contracts.vocabulary import WithdrawalForm
+from exchange.client import ProblemError
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.storage.consents import load_consent
 from exchange.storage.inbox import load_arrived, standings
@@ -75,3 +76,14 @@ async def test_what_the_whole_agency_changes_stays_its_branchs(two: Federation, 
     assert row is not None
     assert (row.unit, row.version) == ("north", 2)
     assert (await north.consents.read(kept.id)).id == kept.id
+
+
+async def test_a_branch_records_nothing_about_a_person_of_another(two: Federation) -> None:
+    client, consent = two[HELPLINE].client(), consent_request(SHELTER.agency)
+    north, south = [client.acting_as("w-branch", unit) for unit in ("north", "south")]
+    hers = consent.model_copy(update={"subject": (await north.consents.record(consent)).subject})
+    with pytest.raises(ProblemError) as refused:
+        await south.consents.record(hers)
+    assert refused.value.problem.code == "unknown-subject"
+    for asks in (north, client):
+        assert (await asks.consents.record(hers)).subject == hers.subject
