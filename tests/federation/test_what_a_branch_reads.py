@@ -87,3 +87,17 @@ async def test_a_branch_records_nothing_about_a_person_of_another(two: Federatio
     assert refused.value.problem.code == "unknown-subject"
     for asks in (north, client):
         assert (await asks.consents.record(hers)).subject == hers.subject
+
+
+async def test_a_branch_says_nothing_about_what_another_holds_and_is_told_nothing_of_it(two: Federation) -> None:
+    story = await begin(two)
+    await _of_branch(two[HELPLINE], "north")
+    client = two[HELPLINE].client()
+    north, south = [client.acting_as("w-branch", unit) for unit in ("north", "south")]
+    for form in WithdrawalForm:
+        with pytest.raises(ProblemError) as refused:
+            await south.withdrawals.of_referral(story.id, form)
+        assert (refused.value.problem.status, refused.value.problem.code) == (404, "not-found")
+    assert (await client.referrals.read(story.id)).state == "received"
+    assert (await south.referrals.changes()).items == ()
+    assert {change.referral.id for change in (await north.referrals.changes()).items} == {story.id}
