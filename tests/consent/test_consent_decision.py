@@ -89,6 +89,11 @@ def deny(record: ConsentRecord | None, **changes: Any) -> ConsentDeny:
             "limits-not-explained",
             id="limits-missing-made-elsewhere",
         ),
+        pytest.param(
+            recorded().model_copy(update={"limits_explained_at": NOW + timedelta(seconds=1)}),
+            "limits-not-explained",
+            id="limits-after-her-yes-made-elsewhere",
+        ),
     ],
 )
 def test_nothing_is_allowed(record: ConsentRecord | None, code: str) -> None:
@@ -105,6 +110,7 @@ def test_nothing_is_allowed(record: ConsentRecord | None, code: str) -> None:
         pytest.param({"purpose": Purpose.PROVIDE_HEALTH_CARE}, "purpose-not-covered", id="another-service"),
         pytest.param({"country": "XX"}, "country-unknown", id="unknown-country"),
         pytest.param({"represents": "ZZ"}, "country-unknown", id="unknown-country-represented"),
+        pytest.param({"sender_country": "XX"}, "country-unknown", id="unknown-country-of-the-sender"),
         pytest.param({"kind": AgencyKind.POLICE}, "not-told-first", id="turns-out-to-be-the-police"),
         pytest.param({"fields": frozenset({Field.LEGAL_NAME})}, "no-field-allowed", id="only-what-is-not-covered"),
         pytest.param(
@@ -220,6 +226,18 @@ def test_an_authority_needs_that_she_was_told_first(kind: AgencyKind) -> None:
             id="acts-for-another-country",
         ),
         pytest.param(
+            {"agencies": [], "kinds": ["shelter"]},
+            {"country": "PH", "represents": "MY"},
+            "border-not-named",
+            id="sits-abroad-and-acts-for-this-country",
+        ),
+        pytest.param(
+            {"agencies": [], "kinds": ["shelter"], "countries": ["PH"]},
+            {"country": "PH", "represents": "SG"},
+            "border-not-named",
+            id="one-of-two-foreign-countries",
+        ),
+        pytest.param(
             {"countries": ["PH"]},
             {"agency": "manila-shelter", "country": "PH"},
             "recipient-not-covered",
@@ -263,6 +281,36 @@ def test_a_recipient_is_covered(changes: dict[str, Any], asked: dict[str, Any], 
     answer = permit(recorded(provisions=[line(**changes)]), **asked)
     assert answer.names_country is names_country
     assert answer.fields == {Field.PREFERRED_NAME, Field.NEEDS, Field.PRIORITY}
+
+
+@pytest.mark.parametrize(
+    ("narrower", "asked", "told"),
+    [
+        pytest.param({"kinds": ["shelter"]}, {"country": "PH"}, [], id="a-kind-beside-a-named-agency-abroad"),
+        pytest.param(
+            {"countries": ["MY"]},
+            {"kind": AgencyKind.POLICE},
+            [POLICE_TOLD.model_copy(update={"agency": "harbour-shelter"})],
+            id="a-country-beside-a-named-authority",
+        ),
+    ],
+)
+def test_a_line_that_reaches_the_recipient_lifts_no_other(
+    narrower: dict[str, Any], asked: dict[str, Any], told: list[Any]
+) -> None:
+    lines = [line(groups=["need"]), line(groups=["name"], agencies=[], **narrower)]
+    answer = permit(recorded(provisions=lines, told_first=told), **asked)
+    assert answer.fields == {Field.NEEDS, Field.PRIORITY}
+
+
+def test_one_line_that_names_no_place_is_enough_for_the_place_not_to_be_named() -> None:
+    lines = [line(groups=["need"]), line(groups=["name"], agencies=[], kinds=["shelter"])]
+    assert permit(recorded(provisions=lines)).names_country is False
+    assert permit(recorded(provisions=lines), fields=frozenset({Field.NEEDS})).names_country is True
+
+
+def test_the_limits_may_be_explained_in_the_moment_of_her_yes() -> None:
+    assert permit(recorded(limits_explained_at=NOW)).agency == "harbour-shelter"
 
 
 def test_the_permit_says_what_it_rests_on() -> None:

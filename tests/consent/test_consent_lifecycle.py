@@ -85,7 +85,16 @@ def test_nothing_becomes_requested() -> None:
     assert all(ConsentState.REQUESTED not in steps for steps in LEGAL_STEPS.values())
 
 
-@pytest.mark.parametrize("state", [ConsentState.WITHDRAWN, ConsentState.REVOKED, ConsentState.INVALIDATED])
+@pytest.mark.parametrize(
+    "state",
+    [
+        ConsentState.REFUSED,
+        ConsentState.EXPIRED,
+        ConsentState.WITHDRAWN,
+        ConsentState.REVOKED,
+        ConsentState.INVALIDATED,
+    ],
+)
 def test_what_ended_is_live_at_no_moment(state: ConsentState) -> None:
     record = in_state(state)
     assert not any(record.is_live(NOW + days * DAY) for days in range(-2, 400))
@@ -93,11 +102,18 @@ def test_what_ended_is_live_at_no_moment(state: ConsentState) -> None:
 
 def test_a_request_allows_nothing_until_she_gives() -> None:
     record = requested()
+    assert record.given_at is None
     assert not record.is_live(NOW)
     given = give(record, at=NOW + DAY)
     assert given.is_live(NOW + DAY)
     assert not given.is_live(NOW)
     assert given.expires_at == record.expires_at
+
+
+def test_her_yes_is_no_earlier_than_that_she_was_asked() -> None:
+    given = give(requested(), at=NOW - DAY)
+    assert (given.given_at, given.changed_at) == (NOW, NOW)
+    assert not given.is_live(NOW - DAY)
 
 
 def test_a_request_has_no_moment_of_her_yes() -> None:
@@ -154,6 +170,10 @@ def test_the_worker_is_warned_fourteen_days_before(at: datetime, warned: bool) -
 def test_a_renewal_is_refused(until: datetime, at: datetime) -> None:
     with pytest.raises(ConsentTransitionError):
         renew(recorded(), until=until, at=at)
+
+
+def test_a_renewal_lasts_a_year_at_most() -> None:
+    assert renew(recorded(), until=NOW + 366 * DAY, at=NOW + DAY).expires_at == NOW + 366 * DAY
 
 
 def test_a_renewal_holds_until_its_own_end() -> None:
@@ -223,6 +243,7 @@ WIDE = Provision.model_validate(
         pytest.param({}, {"countries": []}, id="no-limit-of-countries"),
         pytest.param({}, {"kinds": [], "agencies": []}, id="any-agency-in-the-countries"),
         pytest.param({}, {"purposes": ["provide-repatriation"]}, id="a-purpose"),
+        pytest.param({}, {"purposes": ["statistics", "provide-repatriation"]}, id="a-purpose-beside-one-she-gave"),
         pytest.param({}, {"feedback": "outcome"}, id="feedback"),
         pytest.param({"countries": []}, {"countries": ["PH"]}, id="across-a-border"),
         pytest.param({"kinds": []}, {"kinds": [], "agencies": []}, id="countries-that-meant-nothing"),
@@ -263,6 +284,12 @@ def test_narrowing_is_possible(old: dict[str, Any], new: dict[str, Any]) -> None
     record = narrow(recorded(provisions=[before]), [after], at=NOW)
     assert record.provisions == (after,)
     assert record.state is ConsentState.GIVEN
+
+
+def test_one_line_that_adds_something_is_not_narrowing_beside_one_that_does_not() -> None:
+    with pytest.raises(ConsentTransitionError) as caught:
+        narrow(recorded(), [SHELTER_LINE, WIDE], at=NOW)
+    assert caught.value.code == "adds-something"
 
 
 def test_narrowing_to_nothing_is_a_withdrawal_and_says_so() -> None:

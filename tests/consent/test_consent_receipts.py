@@ -185,6 +185,8 @@ def test_the_neutral_copy_says_until_when_and_how_to_stop() -> None:
     assert (
         receipt_for_her(withdraw(RECORD, at=NOW), CONTROLLER, NOW, neutral=True)["event"][0]["event_state"] == "ended"
     )
+    run_out = receipt_for_her(RECORD, CONTROLLER, RECORD.expires_at, neutral=True)
+    assert run_out["event"][0]["event_state"] == "ended"
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from contracts.vocabulary import EXCEPTION_BASES, Basis
 TEXT = "I would like to ask you something."
 FILIPINO = "May nais po akong itanong."
 ORIGINAL_DIGEST = hashlib.sha256(TEXT.encode()).hexdigest()
+FILIPINO_DIGEST = hashlib.sha256(FILIPINO.encode()).hexdigest()
 
 
 def written(words: str = TEXT, **changes: Any) -> bytes:
@@ -93,6 +94,11 @@ def test_one_bad_file_refuses_the_library(tmp_path: Path) -> None:
     [
         pytest.param([translated()], "original-unknown", id="the-original-is-missing"),
         pytest.param([written(), translated(of="0" * 64)], "original-unknown", id="of-another-original"),
+        pytest.param(
+            [written(), translated(), translated(of=FILIPINO_DIGEST, language='"ms"')],
+            "original-unknown",
+            id="of-a-translation",
+        ),
         pytest.param([written(), written()], "version-repeated", id="the-same-version-twice"),
     ],
 )

@@ -5,15 +5,17 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from support.consents import CONSENT_ID, NOW, SHELTER_LINE, STATEMENTS, SUBJECT, draft, recorded
+from support.consents import CONSENT_ID, NOW, POLICE_TOLD, SHELTER_LINE, STATEMENTS, SUBJECT, draft, recorded
 
 from consent.errors import ConsentInvalidError
 from consent.examples import DRAFT_EXAMPLE
 from consent.lifecycle import record_consent
-from consent.record import ConsentDraft, Provision
+from consent.record import ConsentDraft, Provision, ToldAbout
 from consent.terms import MINOR_BANDS, ConsentState
 from contracts.vocabulary import EXCEPTION_BASES, AgeBand, AgencyKind, Basis, Field, Group, Purpose
 
+DAY = timedelta(days=1)
+TOLD = POLICE_TOLD.model_copy(update={"agency": "harbour-shelter"})
 DETERMINATION = {
     "reason": "caregiver-unsafe",
     "decided_by": "duty-supervisor",
@@ -95,6 +97,9 @@ def test_exceptions_are_refused_at_every_age(basis: Basis, band: AgeBand) -> Non
         ),
         pytest.param({"child_assents": True}, "assent-not-expected", "child_assents", id="assent-of-an-adult"),
         pytest.param(
+            {"child_assents": False}, "assent-not-expected", "child_assents", id="an-adult-as-a-child-that-said-no"
+        ),
+        pytest.param(
             for_basis(Basis.CASEWORKER_BEST_INTEREST, age_band="0-5", determination=None),
             "determination-missing",
             "determination",
@@ -153,6 +158,19 @@ def test_exceptions_are_refused_at_every_age(basis: Basis, band: AgeBand) -> Non
         pytest.param(
             {"expires_at": NOW + timedelta(days=365, seconds=1)}, "ends-too-late", "expires_at", id="over-a-year"
         ),
+        pytest.param(
+            {"given_at": NOW - 10 * DAY, "limits_explained_at": NOW - 11 * DAY, "expires_at": NOW - 5 * DAY},
+            "ends-too-early",
+            "expires_at",
+            id="ended-since-her-yes",
+        ),
+        pytest.param(
+            {"given_at": NOW - 10 * DAY, "limits_explained_at": NOW - 11 * DAY, "expires_at": NOW + 360 * DAY},
+            "ends-too-late",
+            "expires_at",
+            id="over-a-year-since-her-yes",
+        ),
+        pytest.param({"told_first": [TOLD, TOLD]}, "told-twice", "told_first", id="told-twice-of-one-agency"),
         pytest.param({"provisions": []}, "no-provisions", "provisions", id="consent-to-nothing"),
     ],
 )
@@ -170,10 +188,12 @@ def test_refused(changes: dict[str, Any], code: str, path: str) -> None:
         pytest.param({"purposes": []}, "provision-without-purpose", id="no-purpose"),
         pytest.param({"fields": ["narrative"]}, "field-never-flows", id="narrative"),
         pytest.param({"fields": ["avoid_own_authorities"]}, "field-never-flows", id="own-authorities"),
+        pytest.param({"fields": ["needs", "narrative"]}, "field-never-flows", id="narrative-beside-another-field"),
         pytest.param({"kinds": ["embassy"]}, "authority-not-named", id="any-embassy"),
         pytest.param({"kinds": ["police"]}, "authority-not-named", id="any-police"),
         pytest.param({"kinds": ["labour-office"]}, "authority-not-named", id="any-labour-office"),
         pytest.param({"kinds": ["immigration"]}, "authority-not-named", id="any-immigration"),
+        pytest.param({"kinds": ["shelter", "police"]}, "authority-not-named", id="any-police-beside-any-shelter"),
     ],
 )
 def test_a_provision_is_refused(changes: dict[str, Any], code: str) -> None:
@@ -193,20 +213,24 @@ def test_every_problem_is_reported_at_once() -> None:
     ]
 
 
-def test_an_authority_of_the_roster_needs_what_she_was_told() -> None:
+@pytest.mark.parametrize(
+    "told",
+    [pytest.param([], id="of-nobody"), pytest.param([TOLD], id="of-another"), pytest.param([POLICE_TOLD], id="of-one")],
+)
+def test_every_authority_of_the_roster_needs_what_she_was_told(told: list[ToldAbout]) -> None:
     line = Provision(
         fields=frozenset({Field.LEGAL_NAME}),
-        agencies=frozenset({"kl-police"}),
+        agencies=frozenset({"kl-police", "penang-police"}),
         purposes=frozenset({Purpose.PROVIDE_POLICE_PROTECTION}),
     )
     with pytest.raises(ConsentInvalidError) as caught:
         record_consent(
-            draft(provisions=[line]),
+            draft(provisions=[line], told_first=told),
             consent_id=CONSENT_ID,
             subject=SUBJECT,
             at=NOW,
             statements=STATEMENTS,
-            agency_kinds={"kl-police": AgencyKind.POLICE},
+            agency_kinds={"kl-police": AgencyKind.POLICE, "penang-police": AgencyKind.POLICE},
         )
     assert [problem.code for problem in caught.value.problems] == ["not-told-first"]
 
@@ -259,6 +283,17 @@ def test_a_valid_consent_is_recorded_with_its_words() -> None:
 
 def test_a_year_is_the_longest_life() -> None:
     assert recorded(expires_at=NOW + timedelta(days=365)).expires_at == NOW + timedelta(days=365)
+
+
+def test_a_life_that_is_not_said_begins_with_her_yes() -> None:
+    record = recorded(given_at=NOW - 10 * DAY, limits_explained_at=NOW - 11 * DAY)
+    assert (record.given_at, record.expires_at) == (NOW - 10 * DAY, NOW + 80 * DAY)
+
+
+def test_a_determination_may_be_made_in_the_moment_of_the_decision() -> None:
+    made_now = DETERMINATION | {"decided_at": NOW}
+    record = recorded(**for_basis(Basis.CASEWORKER_BEST_INTEREST, age_band="15-17", determination=made_now))
+    assert record.is_live(NOW)
 
 
 def test_a_slightly_fast_clock_is_read_as_now() -> None:

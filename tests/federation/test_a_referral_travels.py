@@ -11,10 +11,12 @@ from support.databases import MakeDatabase
 from support.federation import Federation, TestNode, federation
 from support.founded import history_of
 from support.people import CANARY_NAME, consent_request, referral_request
+from support.stories import begin
 
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.schemas.inbox import DecisionRequest, InboxItem, ProgressRequest
 from exchange.schemas.referrals import ReferralCreated
+from exchange.storage.tables import INBOX
 
 
 @pytest.fixture
@@ -63,3 +65,15 @@ async def test_accepted_released_completed(two: Federation) -> None:
         await two.travel()
     assert (await helpline.referrals.read(created.id)).state == "completed"
     assert (await shelter.referrals.read(created.id)).state == "completed"
+
+
+async def test_no_key_stays_with_which_an_envelope_came(two: Federation) -> None:
+    """It could be opened by the key of its week, from a backup too, after the referral's own key is destroyed."""
+    story = await begin(two)
+    await story.decides("accepted")
+    await story.says_no("stop-service")
+    for node, kinds in ((story.receiver, {"offer", "disclosure", "withdrawal"}), (story.sender, {"decision"})):
+        arrived = {row["kind"]: row for row in await story.rows(INBOX, at=node)}
+        assert arrived.keys() == kinds
+        assert {kind for kind, row in arrived.items() if row["wrapped_key"] is not None} == set()
+        assert {kind for kind, row in arrived.items() if row["rewrapped_key"] is not None} == kinds - {"withdrawal"}

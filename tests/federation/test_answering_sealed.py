@@ -32,6 +32,7 @@ from exchange.schemas.inbox import DecisionRequest, ProgressRequest, RecallAnswe
 from exchange.schemas.referrals import ReferralView
 from exchange.schemas.sealing import EnvelopesAnswer, EnvelopesRequest
 from exchange.stops import Erased, erasure_receipt
+from exchange.storage.referrals import load_referral
 from exchange.storage.tables import IDEMPOTENCY
 from exchange.use_cases import sealed_answer as answering
 
@@ -193,6 +194,22 @@ async def test_an_attestation_needs_somebody_who_asked_and_no_stop_is_taken_othe
     await bed.vault.attest_erasure(story.id)
     again = await bed.vault.attest_erasure(story.id)
     assert {one.party for one in again.attestations if one.done_at} >= {"own-agency", "own-node"}
+
+
+async def test_an_attestation_is_refused_by_its_header(bed: Bed) -> None:
+    story = await bed.story()
+    await bed.helpline.client.withdrawals.of_referral(story.id, WithdrawalForm.ERASE)
+    await bed.together.travel()
+    sealed = await bed.attestation(story)
+    record = await bed.office.node.node.database.read(lambda conn: load_referral(conn, story.id))
+    assert record is not None
+    cases: dict[str, list[dict[str, Any]]] = {
+        "not-found": [{"recipient": LABOUR_OFFICE.agency}, {"referral": "f" * 32}],
+        "number-not-higher": [{"number": record.number}, {"number": 1}],
+    }
+    for code, changes in cases.items():
+        for change in changes:
+            assert await bed.refuses(resealed(sealed, bed.identity, **change)) == code
 
 
 async def test_an_attestation_is_answered_again_and_a_word_from_before_is_not(bed: Bed) -> None:

@@ -122,6 +122,13 @@ def _roster(desk: Desk, request: EnvelopesRequest) -> EnvelopesRequest:
     return _offer(roster_version=desk.identity.roster.version + 1)(desk, request)
 
 
+def _receipt_ends_later(desk: Desk, request: EnvelopesRequest) -> EnvelopesRequest:
+    """By a moment, and still before her consent: what two receivers hold would be alike by its very end."""
+    receipt = header_of(request.envelopes[0]).receipt
+    assert receipt is not None
+    return _offer(receipt={"expires": receipt.expires + 1})(desk, request)
+
+
 def _twice(_desk: Desk, request: EnvelopesRequest) -> EnvelopesRequest:
     return request.model_copy(update={"envelopes": (request.envelopes[0], request.envelopes[0])})
 
@@ -140,6 +147,7 @@ OFFERS = {
     "signed-by-a-key-it-does-not-name": (_offer(key=AgencyKey(b"\x06" * 32)), "bad-signature"),
     "to-nobody": (_offer(recipient="nobody-at-all"), "unknown-agency"),
     "by-another-roster": (_roster, "roster-differs"),
+    "by-another-roster-of-this-version": (_offer(roster_digest="a" * 64), "roster-differs"),
     "from-the-future": (_shifted(**dict.fromkeys(_ALL_TIMES, 3 * MINUTE_MS)), "from-the-future"),
     "numbered-from-the-future": (_shifted(number=3 * MINUTE_MS), "from-the-future"),
     "made-an-hour-ago": (_shifted(**dict.fromkeys(_ALL_TIMES, -HOUR_MS)), "too-old"),
@@ -158,6 +166,7 @@ OFFERS = {
     "receipt-for-less": (_offer(receipt={"groups": ("routing",)}), "receipt-mismatch"),
     "receipt-of-another-basis": (_offer(receipt={"basis": "exception"}), "receipt-differs"),
     "receipt-that-outlives-her-consent": (_offer(receipt={"expires": 2**52}), "receipt-differs"),
+    "receipt-that-ends-later-than-one-cut-now": (_receipt_ends_later, "receipt-differs"),
     "more-time-to-answer": (_shifted(respond_by=HOUR_MS, expires=HOUR_MS), "respond-by-differs"),
     "less-urgent": (_offer(priority="routine"), "respond-by-differs"),
     "seen-what-cannot-be": (_offer(seen=1), "seen-too-high"),

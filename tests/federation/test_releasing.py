@@ -28,10 +28,12 @@ from contracts.vocabulary import WithdrawalForm
 from exchange.demo.federation import EMBASSY, HELPLINE, LABOUR_OFFICE, SHELTER
 from exchange.envelope.statements import ReleaseStatement, parse_statement
 from exchange.envelope.wire import from_base64url
+from exchange.limits import HOUR_MS
 from exchange.referral import lifecycle
 from exchange.roster import Member, Status
 from exchange.schemas.inbox import DecisionRequest
 from exchange.storage.tables import EVENT
+from exchange.use_cases.own_epochs import revoke_own_epochs
 from exchange.use_cases.release_disclosure import release_due
 
 
@@ -85,6 +87,23 @@ async def test_an_authority_gets_her_name_only_when_a_worker_says_so(four: Feder
     assert (await story.asks.referrals.release(story.id)).released
     await story.travel()
     assert len(story.kinds_posted()) == 3
+
+
+async def test_a_worker_releases_nothing_under_a_key_that_was_revoked_while_she_was_asked(four: Federation) -> None:
+    """Nobody here has asked for the receiver's card since: the worker's word asks for it."""
+    consent, request = to_the_labour_office()
+    story = await begin(four, receiver=LABOUR_OFFICE, consent=consent, **request)
+    await story.decides("accepted")
+    await story.travel()
+    assert (await story.flags()).awaiting_confirmation
+    four.clock.pass_by(hours=2)
+    office = four[LABOUR_OFFICE].node
+    await revoke_own_epochs(office, compromised_since=office.clock() - HOUR_MS)
+    answer = await story.asks.referrals.release(story.id)
+    assert (answer.released, answer.code) == (False, "receiver-key-changed")
+    await story.travel()
+    assert story.kinds_posted() == ["offer", "decision"]
+    assert (await story.flags()).awaiting_disclosure
 
 
 async def test_an_emergency_waits_for_nobody(four: Federation) -> None:

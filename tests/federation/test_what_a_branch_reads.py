@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from sqlalchemy import Connection, update
 from support.federation import Federation, TestNode
+from support.people import consent_request
 from support.stories import begin, rows
 
+from contracts.vocabulary import WithdrawalForm
+from exchange.client import ProblemError
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.storage.consents import load_consent
 from exchange.storage.inbox import load_arrived, standings
@@ -52,3 +57,47 @@ async def test_what_is_read(
     assert (consent is not None) is mine
     items = await two[SHELTER].node.database.read(lambda conn: load_arrived(conn, [arrived["id"]], asked_by))
     assert (arrived["id"] in items) is receiver_sees
+
+
+@pytest.mark.parametrize("change", ["renewed", "narrowed", "withdrawn"])
+async def test_what_the_whole_agency_changes_stays_its_branchs(two: Federation, change: str) -> None:
+    """The head office changes a consent that a branch has recorded: it is the branch's afterwards too."""
+    agency, client = two[HELPLINE], two[HELPLINE].client()
+    north = client.acting_as("w-branch", "north")
+    consent = consent_request(SHELTER.agency)
+    kept = await north.consents.record(consent)
+    if change == "renewed":
+        await client.consents.renew(kept.id, kept.expires_at + timedelta(days=1))
+    elif change == "narrowed":
+        await client.consents.narrow(kept.id, consent.provisions)
+    else:
+        await client.withdrawals.of_consent(kept.id, WithdrawalForm.STOP_SHARING)
+    row = await agency.node.database.read(lambda conn: load_consent(conn, kept.id))
+    assert row is not None
+    assert (row.unit, row.version) == ("north", 2)
+    assert (await north.consents.read(kept.id)).id == kept.id
+
+
+async def test_a_branch_records_nothing_about_a_person_of_another(two: Federation) -> None:
+    client, consent = two[HELPLINE].client(), consent_request(SHELTER.agency)
+    north, south = [client.acting_as("w-branch", unit) for unit in ("north", "south")]
+    hers = consent.model_copy(update={"subject": (await north.consents.record(consent)).subject})
+    with pytest.raises(ProblemError) as refused:
+        await south.consents.record(hers)
+    assert refused.value.problem.code == "unknown-subject"
+    for asks in (north, client):
+        assert (await asks.consents.record(hers)).subject == hers.subject
+
+
+async def test_a_branch_says_nothing_about_what_another_holds_and_is_told_nothing_of_it(two: Federation) -> None:
+    story = await begin(two)
+    await _of_branch(two[HELPLINE], "north")
+    client = two[HELPLINE].client()
+    north, south = [client.acting_as("w-branch", unit) for unit in ("north", "south")]
+    for form in WithdrawalForm:
+        with pytest.raises(ProblemError) as refused:
+            await south.withdrawals.of_referral(story.id, form)
+        assert (refused.value.problem.status, refused.value.problem.code) == (404, "not-found")
+    assert (await client.referrals.read(story.id)).state == "received"
+    assert (await south.referrals.changes()).items == ()
+    assert {change.referral.id for change in (await north.referrals.changes()).items} == {story.id}

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
+import pytest
+from support.federation import Federation
+from support.lying_peer import LyingPeer
+
+from exchange.demo.federation import HELPLINE, SHELTER
+from exchange.envelope.kinds import Kind
 from exchange.storage.batches import insert_referrals
 from exchange.storage.database import Connection, Database
 from exchange.storage.referrals import ReferralRecord, guard_versions, load_referral, save_referral
+from exchange.use_cases import receive_envelopes
 
 REFERRAL = "ab" * 16
 OPEN = ReferralRecord(
@@ -50,3 +59,32 @@ async def test_her_no_in_another_process_waits_for_a_batch_that_was_judged_befor
     assert after.state == "withdrawn"
     await here.close()
     there.close_sync()
+
+
+async def test_what_she_said_no_to_since_it_was_judged_is_judged_again(
+    pair: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process commits her no between the judgement of a batch and its commit."""
+    node, referral = pair[SHELTER].node, secrets.token_hex(16)
+    peer = await LyingPeer.of(pair[HELPLINE], pair[SHELTER])
+    assert [one.result for one in await peer.deliver(peer.forward(referral=referral))] == ["accepted"]
+    real, judged = receive_envelopes._judge, []
+
+    def stopped(conn: Connection) -> None:
+        record = load_referral(conn, referral)
+        assert record is not None
+        save_referral(conn, record._replace(sharing_stopped_at=pair.clock()))
+
+    async def judge(*args: Any) -> Any:
+        outcomes = await real(*args)
+        judged.append(outcomes)
+        if len(judged) == 1:
+            node.database.write_sync(stopped)
+        return outcomes
+
+    monkeypatch.setattr(receive_envelopes, "_judge", judge)
+    (answer,) = await peer.deliver(peer.forward(Kind.UPDATE, referral=referral))
+    assert answer.result == "refused"
+    assert answer.problem is not None
+    assert answer.problem.code == "not-legal"
+    assert len(judged) == 2

@@ -156,6 +156,11 @@ async def test_4_a_repeat_gets_the_first_bytes_and_changes_nothing(receiver: Wat
     assert await receiver.rows() == before
 
 
+async def test_8_an_id_that_another_member_has_used(receiver: Watched, scene: Scene) -> None:
+    used = read_again(scene.others_offer.header)["id"]
+    await refused(receiver, scene.liar, scene.liar.forward(id=used), Refusal(8, "id-conflict"))
+
+
 async def test_19_an_answer_that_is_lost_comes_again_byte_for_byte(receiver: Watched, scene: Scene) -> None:
     body = batch_of(scene.liar.forward(), {"header": CANARY})
     lost = await scene.liar.post(body)

@@ -18,7 +18,8 @@ from exchange.envelope.keys import Dek
 from exchange.envelope.kinds import Kind
 from exchange.envelope.seal import assemble, wrap_dek
 from exchange.envelope.wire import read_again
-from exchange.limits import DAY_MS, MINUTE_MS
+from exchange.limits import DAY_MS, HOUR_MS, MINUTE_MS
+from exchange.schemas.shapes import from_millis
 
 ED25519_ORDER = 2**252 + 27742317777372353535851937790883648493
 LOW_ORDER = {
@@ -171,13 +172,33 @@ def ended_consent(scene: Scene) -> Envelope:
     return scene.liar.forward(receipt={"issued": at - DAY_MS, "expires": at - 3 * MINUTE_MS})
 
 
+def ended_on_its_way(scene: Scene) -> Envelope:
+    """Made while her consent held, and delivered afterwards."""
+    made, ended = scene.liar.now() - 3 * HOUR_MS, scene.liar.now() - HOUR_MS
+    due = scene.liar.now() + 12 * HOUR_MS
+    receipt = {"issued": made, "expires": ended}
+    return scene.liar.forward(created=made, respond_by=due, expires=due + DAY_MS, receipt=receipt)
+
+
 def forge_update(scene: Scene, referral: str, **changes: Any) -> Envelope:
     return scene.liar.forward(Kind.UPDATE, referral=referral, **changes)
 
 
-def another_agency_inside(scene: Scene) -> Envelope:
-    content = {"needs": ["tonight"], "referring_agency": "labour-office"}
-    return scene.liar.forward(content=content, groups=("need", "routing"))
+def another_routing_inside(**members: str) -> Forge:
+    """An offer whose content contradicts its signed header in these routing fields."""
+    content = {"language": "id", **members}
+    return lambda scene: scene.liar.forward(content=content, groups=("need", "routing"))
+
+
+def another_time_inside(by_ms: int) -> Forge:
+    """An offer whose content says another time to answer than its signed header."""
+
+    def forge(scene: Scene) -> Envelope:
+        due = (scene.liar.now() // HOUR_MS + 12) * HOUR_MS
+        content = {"needs": ["tonight"], "respond_by": from_millis(due + by_ms).isoformat()}
+        return scene.liar.forward(content=content, groups=("need", "routing"), respond_by=due, expires=due + DAY_MS)
+
+    return forge
 
 
 def field_of_nothing(_scene: Scene) -> bytes:

@@ -26,9 +26,11 @@ from support.forgeries import (
     Scene,
     aged,
     ahead,
-    another_agency_inside,
+    another_routing_inside,
+    another_time_inside,
     changed_ciphertext,
     ended_consent,
+    ended_on_its_way,
     field_of_nothing,
     forge_answer,
     forge_consent,
@@ -55,6 +57,7 @@ from support.replacing import replace
 
 from contracts.canonical_json import canonical
 from contracts.vocabulary import Basis
+from exchange.demo.federation import SHELTER
 from exchange.envelope.keys import Dek
 from exchange.envelope.kinds import Kind
 from exchange.envelope.seal import wrap_dek
@@ -204,6 +207,7 @@ CONTRACT = [
     _lie(11, "another-recipient", "receipt-mismatch", forge_consent(recipient="another-house")),
     _lie(11, "another-purpose", "receipt-mismatch", forge_consent(purpose="provide-legal-aid")),
     _lie(11, "consent-over", "receipt-expired", ended_consent),
+    _lie(11, "consent-over-since-it-was-made", "receipt-expired", ended_on_its_way),
     _lie(11, "not-signed", "receipt-signature", forge_consent(signature=bytes(64))),
     _lie(12, "no-rule-for-this-service", "no-rule", lambda s: s.liar.forward(purpose="provide-livelihood")),
     _lie(12, "group-never-permitted", "over-shared", lambda s: s.liar.forward(groups=("need", "perpetrator"))),
@@ -250,18 +254,26 @@ CONTENT = [
         "groups-differ",
         lambda s: s.liar.forward(content={"needs": ["tonight"], "safety_flags": ["confined"]}),
     ),
+    _lie(16, "another-agency-inside", "content-invalid", another_routing_inside(referring_agency="labour-office")),
     _lie(
-        16,
-        "another-agency-inside",
-        "content-invalid",
-        another_agency_inside,
+        16, "its-receiver-as-sender-inside", "content-invalid", another_routing_inside(referring_agency=SHELTER.agency)
     ),
+    _lie(16, "another-service-inside", "content-invalid", another_routing_inside(service_type="legal-aid")),
+    _lie(16, "another-priority-inside", "content-invalid", another_routing_inside(priority="emergency")),
+    _lie(16, "less-time-inside", "content-invalid", another_time_inside(-1000)),
+    _lie(16, "more-time-inside", "content-invalid", another_time_inside(1000)),
     _lie(17, "another-basis", "basis-differs", lambda s: s.liar.forward(basis=Basis.CAREGIVER_AND_ASSENT)),
     _lie(
         17,
         "field-not-permitted",
         "over-shared",
         lambda s: s.liar.forward(content={"care_window": "under-72h"}, groups=("health",)),
+    ),
+    _lie(
+        17,
+        "field-not-permitted-beside-one-that-is",
+        "over-shared",
+        lambda s: s.liar.forward(content={"needs": ["tonight"], "care_window": "under-72h"}, groups=("health", "need")),
     ),
 ]
 TABLE = [*SPELLING, *SENDER, *REFERRAL, *CONTRACT, *CONTENT]

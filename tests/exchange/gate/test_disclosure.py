@@ -91,17 +91,19 @@ def test_a_forward_cannot_be_changed_and_prints_nothing() -> None:
     assert "Bunga" not in f"{disclosure!r}{disclosure}"
 
 
+ROUTING = Routing(
+    client_code="K7QF-3M2P",
+    priority=Priority.URGENT,
+    service_type=ServiceType.SAFE_ACCOMMODATION,
+    referred_at=AT,
+    respond_by=AT.replace(day=24),
+    referring_agency="orchid-helpline",
+    duty_contact="+60 3 0000 0000",
+)
+
+
 def test_routing_fields_always_go_with_the_offer() -> None:
-    routing = Routing(
-        client_code="K7QF-3M2P",
-        priority=Priority.URGENT,
-        service_type=ServiceType.SAFE_ACCOMMODATION,
-        referred_at=AT,
-        respond_by=AT.replace(day=24),
-        referring_agency="orchid-helpline",
-        duty_contact="+60 3 0000 0000",
-    )
-    result = cleared(content=content(Field.NEEDS).with_routing(routing), consent=consent(line(groups=["need"])))
+    result = cleared(content=content(Field.NEEDS).with_routing(ROUTING), consent=consent(line(groups=["need"])))
     assert result.offer.groups == {Group.ROUTING, Group.NEED}
     assert result.offer.content.client_code == "K7QF-3M2P"
     assert result.disclosure is None
@@ -272,6 +274,7 @@ def test_a_fresh_disclosure_is_one_forward() -> None:
         pytest.param({"content": content(Field.NEEDS)}, Kind.DISCLOSURE, True, id="nothing-to-disclose"),
         pytest.param({"content": content(Field.LEGAL_NAME)}, Kind.INFORMATION, True, id="not-listed"),
         pytest.param({"content": content()}, Kind.INFORMATION, True, id="empty"),
+        pytest.param({"content": content().with_routing(ROUTING)}, Kind.UPDATE, True, id="routing-alone"),
     ],
 )
 def test_nothing_left_to_tell_is_a_refusal(changes: dict[str, Any], kind: Kind, accepted: bool) -> None:

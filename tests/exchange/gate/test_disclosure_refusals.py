@@ -21,14 +21,24 @@ from support.referrals import (
 )
 
 from consent.lifecycle import withdraw
+from contracts.rule import CrossBorder
 from contracts.vocabulary import AgencyKind, Basis, Field, ServiceType, WithdrawalForm
 from exchange.disclosure import Cleared, Refused, clear, clear_later, still_allowed
+from exchange.disclosure_conditions import border_refuses
 from exchange.envelope.kinds import Kind
 from exchange.roster import Status
 
 HOME_READY = content(Field.NEEDS, Field.RETURN_VOLUNTARY, Field.SAFE_RETURN_ASSESSED, needs=["ticket"])
 GO_HOME = {"receiver": EMBASSY, "service": ServiceType.REPATRIATION, "consent": consent(line(EMBASSY))}
 ABROAD = member("bangkok-shelter", country="TH")
+TO_EMBASSIES = load(
+    small(
+        "to: [shelter]\n    service_types: [safe-accommodation]", "to: [embassy]\n    service_types: [travel-documents]"
+    ).replace(b"named: [medication_or_mental_health_support]", b"named: [nationality]")
+)
+EMBASSY_OF_ANOTHER = member("id-embassy", kind="embassy", service_types=["travel-documents"])
+EMBASSY_ABROAD = member("my-embassy", kind="embassy", represents="MY", country="TH",
+                        service_types=["travel-documents"])  # fmt: skip
 CHILD_CONSENT = consent(basis="own-consent-minor", age_band="15-17", statement_id="young-person-consent")
 NAMED_STATUS = consent(
     line(LABOUR), line(LABOUR, groups=[], fields=["immigration_status"]), line(LAWYER, fields=["immigration_status"])
@@ -104,6 +114,15 @@ REFUSED = [
                  id="police-of-another-country"),
     pytest.param({"contract": load(small()), "receiver": ABROAD, "consent": consent(line(ABROAD)),
                   "content": content(Field.NEEDS)}, "border-forbidden", id="a-rule-that-stays-at-home"),
+    pytest.param({"contract": TO_EMBASSIES, "receiver": EMBASSY_OF_ANOTHER, "service": ServiceType.TRAVEL_DOCUMENTS,
+                  "consent": consent(line(EMBASSY_OF_ANOTHER)), "content": content(Field.LANGUAGE)},
+                 "border-forbidden", id="another-countrys-embassy-by-a-rule-that-stays-at-home"),
+    pytest.param({"contract": TO_EMBASSIES, "receiver": EMBASSY_ABROAD, "service": ServiceType.TRAVEL_DOCUMENTS,
+                  "consent": consent(line(EMBASSY_ABROAD)), "content": content(Field.LANGUAGE)},
+                 "border-forbidden", id="an-embassy-of-this-country-abroad-by-a-rule-that-stays-at-home"),
+    pytest.param({"contract": load(small("cross_border: forbidden", "cross_border: allowed")), "receiver": ABROAD,
+                  "consent": consent(line(agencies=[], kinds=["shelter"])), "content": content(Field.NEEDS)},
+                 "border-not-named", id="across-a-border-by-kind-only-where-the-rule-does-not-ask"),
     pytest.param({"content": content(Field.NEEDS, age_band="15-17")}, "age-mismatch", id="another-age-than-consent"),
     pytest.param({"content": content(Field.NEEDS, is_minor=True)}, "age-mismatch", id="a-minor-with-adult-consent"),
     pytest.param({"content": content(Field.NEEDS, age_band="25-49"), "consent": CHILD_CONSENT}, "age-mismatch",
@@ -174,6 +193,17 @@ def test_an_exception_without_consent_is_refused() -> None:
     broken = consent().model_copy(update={"basis": Basis.IMMINENT_THREAT_TO_SELF})
     result = clear(request(consent=broken))
     assert isinstance(result, Refused)
+
+
+def test_a_rule_that_asks_for_the_country_asks_itself() -> None:
+    """Her consent is judged before, and does not let what names no place cross a border either."""
+    result = clear(request(receiver=ABROAD, consent=consent(line(ABROAD))))
+    assert isinstance(result, Cleared)
+    assert result.rule.cross_border is CrossBorder.NAMED_COUNTRY_CONSENT
+    assert border_refuses(HELPLINE, ABROAD, result.rule, result.consent) is None
+    refusal = border_refuses(HELPLINE, ABROAD, result.rule, result.consent._replace(names_country=False))
+    assert refusal is not None
+    assert refusal.code == "border-not-named"
 
 
 STILL = frozenset({Field.PREFERRED_NAME, Field.SAFE_CONTACT})

@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Callable
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta, timezone
 from itertools import product
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 from support.referrals import EMBASSY, HELPLINE, SHELTER, member
 
 from contracts.vocabulary import AgencyKind
@@ -112,6 +113,7 @@ NOT_IN_FORCE = [
     pytest.param({"members": frozenset({"orchid-helpline"})}, NOON, id="signed-and-not-listed"),
     pytest.param({}, datetime(2026, 10, 31, 23, 59, tzinfo=UTC), id="not-begun"),
     pytest.param({}, datetime(2027, 1, 1, tzinfo=UTC), id="ended"),
+    pytest.param({}, datetime(2026, 11, 1, 7, 59, tzinfo=timezone(timedelta(hours=8))), id="not-begun-in-utc"),
 ]  # fmt: skip
 
 
@@ -120,8 +122,28 @@ def test_not_in_force(changes: dict[str, Any], at: datetime) -> None:
     assert in_force(roster(adoption(**changes)), at) == ()
 
 
-def test_a_contract_holds_through_its_last_day() -> None:
-    assert in_force(roster(adoption()), datetime(2026, 12, 31, 23, 59, tzinfo=UTC)) == (DIGEST,)
+@pytest.mark.parametrize(
+    "at",
+    [
+        pytest.param(datetime(2026, 11, 1, tzinfo=UTC), id="as-its-first-day-begins"),
+        pytest.param(datetime(2026, 12, 31, 23, 59, tzinfo=UTC), id="as-its-last-day-ends"),
+        pytest.param(
+            datetime(2027, 1, 1, 7, 59, tzinfo=timezone(timedelta(hours=8))), id="by-a-clock-that-is-ahead-of-utc"
+        ),
+    ],
+)
+def test_a_contract_holds_from_its_first_day_through_its_last(at: datetime) -> None:
+    assert in_force(roster(adoption()), at) == (DIGEST,)
+
+
+def test_a_contract_may_hold_for_one_day() -> None:
+    one_day = adoption(from_=NOON.date(), until=NOON.date())
+    assert in_force(roster(one_day)) == (DIGEST,)
+
+
+def test_what_a_member_signs_that_is_not_listed_is_not_kept() -> None:
+    snapshot = roster(adoption(adherence=BOTH | {"id-embassy": signed("id-embassy")}))
+    assert snapshot.contracts[0].adherence.keys() == BOTH.keys()
 
 
 def test_a_changed_agency_key_ends_adherence() -> None:
@@ -167,6 +189,11 @@ INVALID: list[Any] = [
     pytest.param(lambda f: f["members"].append(shelter(f) | {"agency_key": "A" * 43, "node_key": "B" * 42 + "A"}), "$",
                  "agency-twice", id="agency-twice"),
     pytest.param(lambda f: f["members"].append(shelter(f) | {"agency": "another"}), "$", "key-twice", id="key-twice"),
+    pytest.param(lambda f: f["members"].append(shelter(f) | {"agency": "another", "agency_key": "A" * 43}), "$",
+                 "key-twice", id="node-key-twice"),
+    pytest.param(lambda f: f["members"].append(
+                     shelter(f) | {"agency": "another", "agency_key": shelter(f)["node_key"], "node_key": "A" * 43}),
+                 "$", "key-twice", id="anothers-node-key-as-agency-key"),
     pytest.param(lambda f: shelter(f).update(node_key=shelter(f)["agency_key"]), "$.members[1]", "same-key",
                  id="one-key-for-two-roles"),
     pytest.param(lambda f: shelter(f).update(node_key="AAAA"), "$.members[1].node_key", "not-a-key", id="short-key"),
@@ -183,6 +210,10 @@ INVALID: list[Any] = [
                  id="agency-id"),
     pytest.param(lambda f: shelter(f).update(node_url="http://harbour.example"), "$.members[1].node_url",
                  "not-a-node-url", id="plain-http-elsewhere"),
+    pytest.param(lambda f: shelter(f).update(node_url="http://localhost.example"), "$.members[1].node_url",
+                 "not-a-node-url", id="plain-http-to-what-begins-like-this-machine"),
+    pytest.param(lambda f: shelter(f).update(node_url="http://127.0.0.1.example:8443"), "$.members[1].node_url",
+                 "not-a-node-url", id="plain-http-to-what-begins-like-its-address"),
     pytest.param(lambda f: shelter(f).update(node_url="https://a:b@harbour.example"), "$.members[1].node_url",
                  "not-a-node-url", id="password-in-url"),
     pytest.param(lambda f: shelter(f).update(node_url="https://harbour.example/"), "$.members[1].node_url",
@@ -201,6 +232,8 @@ INVALID: list[Any] = [
     pytest.param(lambda f: f["contracts"].append(f["contracts"][0]), "$", "contract-twice", id="contract-twice"),
     pytest.param(lambda f: f["contracts"][0].update(members=["nobody-here"]), "$", "unknown-adopter",
                  id="adopted-by-a-stranger"),
+    pytest.param(lambda f: f["contracts"][0]["members"].append("nobody-here"), "$", "unknown-adopter",
+                 id="adopted-by-a-stranger-beside-members"),
 ]  # fmt: skip
 
 
@@ -226,6 +259,12 @@ def test_a_roster_is_refused_whole(change: Change, path: str, code: str) -> None
 def test_what_is_no_roster_is_refused(data: bytes) -> None:
     with pytest.raises(RosterInvalidError):
         parse_roster(data)
+
+
+@pytest.mark.parametrize("length", [0, 31, 33])
+def test_a_key_of_another_length_is_none_as_bytes_either(length: int) -> None:
+    with pytest.raises(ValidationError):
+        member(node_key=b"k" * length)
 
 
 def test_a_synthetic_member_may_live_on_this_machine() -> None:

@@ -115,6 +115,8 @@ def test_headers_that_are_refused(
         pytest.param({"jti": ...}, id="no-jti"),
         pytest.param({"exp": ...}, id="never-expires"),
         pytest.param({"exp": NOW_S + 301}, id="lives-too-long"),
+        pytest.param({"iat": NOW_S + 60, "exp": NOW_S + 60}, id="ends-as-it-begins"),
+        pytest.param({"iat": NOW_S + 60, "exp": NOW_S + 30}, id="ends-before-it-begins"),
         pytest.param({"exp": 1e12}, id="expiry-is-a-fraction"),
         pytest.param({"iat": NOW_S + 121, "exp": NOW_S + 200}, id="from-the-future"),
         pytest.param({"scope": "inbox:*"}, id="unknown-scope"),
@@ -122,6 +124,7 @@ def test_headers_that_are_refused(
         pytest.param({"scope": ["inbox:read"]}, id="scope-is-a-list"),
         pytest.param({"scope": "federation"}, id="federation-without-an-agency"),
         pytest.param({"agency": CLIENT}, id="an-agency-with-a-clients-scope"),
+        pytest.param({"agency": CLIENT, "scope": "federation inbox:read"}, id="an-agency-with-a-clients-scope-too"),
         pytest.param({"agency": PEER, "scope": "federation"}, id="agency-is-not-the-client"),
         pytest.param({"agency": CLIENT, "scope": "federation", "unit": "north"}, id="agency-and-unit"),
         pytest.param({"admin": True}, id="unknown-claim"),
@@ -147,6 +150,10 @@ def test_claims_that_are_refused_even_with_a_good_signature(verifier: BearerVeri
 def test_headers_of_tokens_that_are_refused(verifier: BearerVerifier, header: dict[str, Any]) -> None:
     with pytest.raises(InvalidTokenError):
         check(verifier, own_token(header))
+
+
+def test_a_token_made_by_a_clock_that_is_ahead_as_far_as_it_may_be_is_good(verifier: BearerVerifier) -> None:
+    assert check(verifier, own_token(iat=NOW_S + 120, exp=NOW_S + 420)).client_id == CLIENT
 
 
 def test_a_token_of_another_node_is_refused(verifier: BearerVerifier) -> None:

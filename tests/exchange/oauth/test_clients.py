@@ -70,6 +70,7 @@ def test_changed_keys_are_refused(ed25519: OKPKey, changed: dict[str, Any]) -> N
     [
         pytest.param({"e": base64url(b"\x03")}, id="exponent-three"),
         pytest.param({"e": base64url((65538).to_bytes(3, "big"))}, id="even-exponent"),
+        pytest.param({"n": base64url(b"\x7f" + b"\xff" * 383)}, id="one-bit-too-short"),
         pytest.param({"n": base64url(b"\xff" * 1025)}, id="longer-than-8192-bits"),
         pytest.param({"n": 5}, id="modulus-is-a-number"),
         pytest.param({"e": ""}, id="no-exponent"),
@@ -95,9 +96,10 @@ def test_key_sets_that_are_refused(jwks: dict[str, Any]) -> None:
         RegisteredClient.from_jwks(CLIENT, jwks, CLIENT_SCOPES)
 
 
-def test_a_client_is_never_given_federation(ed25519: OKPKey) -> None:
+@pytest.mark.parametrize("beside", [frozenset[Scope](), CLIENT_SCOPES])
+def test_a_client_is_never_given_federation(ed25519: OKPKey, beside: frozenset[Scope]) -> None:
     with pytest.raises(ClientKeyError, match="federation"):
-        RegisteredClient.from_jwks(CLIENT, jwks_of(ed25519), frozenset({Scope.FEDERATION}))
+        RegisteredClient.from_jwks(CLIENT, jwks_of(ed25519), beside | {Scope.FEDERATION})
 
 
 def test_five_keys_are_too_many(ed25519: OKPKey) -> None:

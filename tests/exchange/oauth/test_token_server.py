@@ -18,7 +18,14 @@ from exchange.oauth.assertion import make_assertion, sign_with_seed, token_reque
 from exchange.oauth.clients import PeerClient, RegisteredClient
 from exchange.oauth.compact import read_compact, write_compact
 from exchange.oauth.scopes import CLIENT_SCOPES, Scope
-from exchange.oauth.server import OAuthError, TokenResponse, TokenServer, replayed, unverified_client_id
+from exchange.oauth.server import (
+    OAuthError,
+    TokenResponse,
+    TokenServer,
+    asks_as_peer,
+    replayed,
+    unverified_client_id,
+)
 
 INVALID_CLIENT = {"error": "invalid_client", "error_description": "The client could not be authenticated."}
 
@@ -123,6 +130,9 @@ def test_the_sdk_and_the_courier_make_what_the_server_takes(
         pytest.param({"iat": NOW_S - 300, "exp": NOW_S - 120}, "expired", id="expired-beyond-the-skew"),
         pytest.param({"iat": NOW_S + 121, "exp": NOW_S + 180}, "from-the-future", id="issued-in-the-future"),
         pytest.param({"nbf": NOW_S + 121}, "from-the-future", id="not-yet-valid"),
+        pytest.param({"nbf": str(NOW_S)}, "time", id="valid-from-a-text"),
+        pytest.param({"nbf": float("nan")}, "time", id="valid-from-no-number"),
+        pytest.param({"nbf": None}, "time", id="valid-from-null"),
         pytest.param({"exp": NOW_S + 301}, "lives-too-long", id="lives-longer-than-five-minutes"),
         pytest.param({"iat": ..., "exp": NOW_S + 301}, "lives-too-long", id="lives-too-long-and-hides-its-birth"),
         pytest.param({"iat": NOW_S - 10**6}, "lives-too-long", id="born-long-ago"),
@@ -346,6 +356,7 @@ def test_one_scope_too_many_refuses_all(server: TokenServer, ed25519: OKPKey, si
         pytest.param({"client_assertion_type": "urn:x"}, "invalid_request", id="another-assertion-type"),
         pytest.param({"client_secret": "s3cret"}, "invalid_request", id="a-secret-beside-it"),
         pytest.param({"password": "s3cret"}, "invalid_request", id="a-password-beside-it"),
+        pytest.param({"username": "s3cret"}, "invalid_request", id="a-user-name-beside-it"),
         pytest.param({"client_id": "somebody-else"}, "invalid_client", id="another-client-id"),
     ],
 )
@@ -387,6 +398,47 @@ def test_what_is_stored_outlives_the_assertion(server: TokenServer, client: Regi
     answer = server.issue(form, client, now=NOW)
     assert isinstance(answer, TokenResponse)
     refused(server.issue(form, client, now=answer.used_jti.keep_until), "expired")
+
+
+def test_an_assertion_for_another_grant_is_refused_beside_it(
+    server: TokenServer, client: RegisteredClient, signer: Signer
+) -> None:
+    answer = server.issue([*form_with(signer.sign()), ("assertion", signer.sign())], client, now=NOW)
+    assert isinstance(answer, OAuthError)
+    assert answer.code == "invalid_request"
+
+
+def test_of_two_assertions_neither_says_who_asks(signer: Signer) -> None:
+    form = form_with(signer.sign())
+    assert unverified_client_id([*form, ("client_assertion", signer.sign())]) is None
+
+
+@pytest.mark.parametrize(
+    ("scopes", "as_peer"),
+    [
+        pytest.param(["federation"], True, id="alone"),
+        pytest.param(["federation", "federation"], False, id="twice"),
+        pytest.param(["federation", "inbox:read"], False, id="before-another"),
+        pytest.param(["federation inbox:read"], False, id="beside-another"),
+        pytest.param(["inbox:read"], False, id="another"),
+        pytest.param([], False, id="none"),
+    ],
+)
+def test_who_asks_for_the_scope_of_peers_asks_for_nothing_else(scopes: list[str], as_peer: bool) -> None:
+    assert asks_as_peer([("scope", scope) for scope in scopes]) is as_peer
+
+
+def test_a_subject_that_no_client_can_have_is_not_looked_up() -> None:
+    longest = Signer("a" * 64, OKPKey.generate_key("Ed25519"))
+    assert unverified_client_id(form_with(longest.sign())) == "a" * 64
+    assert unverified_client_id(form_with(longest.sign(sub="a" * 65))) is None
+
+
+def test_a_client_with_one_key_may_call_it_as_it_likes(
+    server: TokenServer, client: RegisteredClient, ed25519: OKPKey
+) -> None:
+    named = Signer(CLIENT, ed25519, header={"kid": "key-of-this-year"})
+    assert isinstance(server.issue(form_with(named.sign()), client, now=NOW), TokenResponse)
 
 
 def test_with_two_keys_each_counts_until_it_is_taken_out(

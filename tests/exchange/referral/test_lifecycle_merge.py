@@ -67,6 +67,8 @@ CASES = [
                  id="receiver-agrees"),
     pytest.param([sender("recalled", 5), receiver("in-service", 6), receiver("recalled", 7, seen=4)], 1,
                  "recall-requested", id="agreement-to-another-recall"),
+    pytest.param([sender("recalled", 5), sender("recalled", 8), receiver("in-service", 6),
+                  receiver("recalled", 7, seen=5)], 1, "recalled", id="agreement-to-the-first-of-two"),
     pytest.param([sender("recalled", 5), receiver("in-service", 6), receiver("in-service", 7, seen=5)], 1,
                  "in-service", id="receiver-goes-on"),
     pytest.param([sender("recalled", 5), receiver("in-service", 6), receiver("completed", 7, seen=5)], 1,
@@ -255,6 +257,8 @@ def test_a_release_that_only_one_side_knows_of_changes_nothing(
         pytest.param("stop-sharing", False, "stop-service", id="nothing-was-released-yet"),
         pytest.param("stop-sharing", True, "stop-sharing", id="released"),
         pytest.param("stop-service", False, "stop-service", id="stop-service"),
+        pytest.param("stop-service", True, "stop-service", id="stop-service-after-a-release"),
+        pytest.param("erase", False, "erase", id="erase-although-nothing-was-released-yet"),
         pytest.param("erase", True, "erase", id="erase"),
     ],
 )

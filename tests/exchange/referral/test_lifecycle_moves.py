@@ -160,9 +160,17 @@ def test_an_older_number_is_recorded(name: EventName) -> None:
 
 def test_a_repeat_is_recorded_and_a_reused_number_is_not() -> None:
     check_received(said("accepted", 5), [said("accepted", 5)])
+    for other in (said("declined", 5), said("accepted", 5, at=2), said("accepted", 5)._replace(seen=3)):
+        with pytest.raises(TransitionError) as caught:
+            check_received(other, [said("accepted", 5, at=1)])
+        assert caught.value.code == "number-reused"
+
+
+def test_a_stop_makes_no_later_event_an_older_one() -> None:
+    """Only what moves the state says what can follow: a stop with a higher number lets nothing in before it."""
     with pytest.raises(TransitionError) as caught:
-        check_received(said("declined", 5), [said("accepted", 5)])
-    assert caught.value.code == "number-reused"
+        check_received(said("completed", 8), [said("declined", 5), said("stop-sharing", 9)])
+    assert caught.value.code == "unreachable"
 
 
 @pytest.mark.parametrize(
@@ -261,9 +269,20 @@ def test_more_than_anybody_says_is_not_recorded_but_for_a_stop_that_is_new() -> 
             check_received(Event(side, name, 10_000, 0, 0), known)
         assert error.value.code == "too-many-events"
         check_received(Event(side, name, 10_000, 0, 0), known[1:])
+        recalled = Event(side, EventName.RECALLED, 10_000, 0, 0)
+        if side is Side.REFERRING:
+            check_received(recalled, known)
+        else:
+            # Its agreement to a recall is an answer like any other.
+            with pytest.raises(TransitionError) as error:
+                check_received(recalled, known)
+            assert error.value.code == "too-many-events"
         for stop in map(EventName, ANYWHERE.split()):
             first, again = Event(side, stop, 10_000, 0, 0), Event(side, stop, 10_001, 0, 0)
             check_received(first, known)
             assert not says_nothing_new(first, known)
             assert says_nothing_new(again, [*known, first])
+            others = Event(Side.RECEIVING if side is Side.REFERRING else Side.REFERRING, stop, 9_999, 0, 0)
+            assert not says_nothing_new(first, [*known, others])
+            assert not says_nothing_new(others, [*known, first])
             assert not says_nothing_new(again, [*known[2:], first])
