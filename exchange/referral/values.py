@@ -43,6 +43,10 @@ _DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
 _ALL_NEEDS: Final = frozenset().union(*NEEDS_BY_SERVICE.values())
 _UNSEEN: Final = frozenset({"Cf", "Zs"})
 """Joiners, breaks without width, spaces: scripts of the region need them, beside something that is seen."""
+_BLANK: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0").union(
+    map(chr, range(0xFE00, 0xFE10)), map(chr, range(0xE0100, 0xE01F0))
+)
+"""Letters, marks and signs that show nothing either: fillers, and what chooses a variant of the one before."""
 _WORD_LETTERS: Final = range(2, 17)
 
 
@@ -65,7 +69,7 @@ class Text:
         if len(text) > self._longest:
             raise PydanticKnownError("string_too_long", {"max_length": self._longest})
         is_new = info.context is not AS_WRITTEN
-        kinds = {unicodedata.category(char) for char in text if not (self._lines and char == "\n")}
+        kinds = {_kind(char) for char in text if not (self._lines and char == "\n")}
         if "Cc" in kinds or not _HIDDEN.isdisjoint(text) or (is_new and _HIDDEN_TOO in text):
             raise PydanticCustomError("hidden_character", "must not contain control or direction characters")
         if is_new and kinds <= _UNSEEN:
@@ -73,10 +77,15 @@ class Text:
         return text
 
 
+def _kind(char: str) -> str:
+    return "Zs" if char in _BLANK else unicodedata.category(char)
+
+
 def as_heard(text: str) -> str:
     """What is left of a text on the telephone: letters and digits, without their case, and no joiners or spaces."""
     folded = unicodedata.normalize("NFKC", text).casefold()
-    return "".join(char for char in folded if unicodedata.category(char)[0] in "LMN") or folded
+    seen = [char for char in folded if _kind(char) not in _UNSEEN]
+    return "".join(char for char in seen if _kind(char)[0] in "LMN") or "".join(seen)
 
 
 def _of_letters(word: str) -> bool:

@@ -145,6 +145,7 @@ def test_refused_with_place_and_code(members: dict[str, Any], path: str, code: s
 SAME_WORDS = {"code_word_safe": "mango", "code_word_danger": "man go"}
 ALLOWED_BEFORE = [
     pytest.param({"preferred_name": "\u200b \u200d"}, "$.preferred_name", "string-too-short", id="nothing-to-see"),
+    pytest.param({"preferred_name": "\u3164\u2800"}, "$.preferred_name", "string-too-short", id="blank-letters"),
     pytest.param({"preferred_name": "a\u061cb"}, "$.preferred_name", "hidden-character", id="arabic-letter-mark"),
     pytest.param({"health_facts": "a\nb\u061c"}, "$.health_facts", "hidden-character", id="the-same-in-lines"),
     pytest.param({"safe_contact": {"who_initiates": "survivor", **SAME_WORDS}}, "$.safe_contact", "same-code-word",
