@@ -18,6 +18,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from consent.decision import ConsentPermit
@@ -36,6 +37,7 @@ from exchange.envelope.seal import STOP_FILLER_BYTES, seal, seal_stop
 from exchange.feedback import Answer
 from exchange.limits import LIMITS
 from exchange.referral.content import ReferralContent
+from exchange.referral.values import AS_WRITTEN
 from exchange.roster import RosterSnapshot
 from exchange.stops import Stop
 
@@ -69,7 +71,7 @@ class ForwardBody(NamedTuple):
     @classmethod
     def read_again(cls, data: bytes) -> ForwardBody:
         """What stands in bytes that `from_bytes` accepted before; their spelling is not judged again."""
-        return cls._read(data, ReferralContent.model_validate_json)
+        return cls._read(data, partial(ReferralContent.model_validate_json, context=AS_WRITTEN))
 
     @classmethod
     def _read(cls, data: bytes, content: Callable[[bytes], ReferralContent]) -> ForwardBody:

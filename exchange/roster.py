@@ -48,7 +48,7 @@ from exchange.envelope.statements import Adherence, parse_statement
 from exchange.envelope.wire import from_base64url, parse_object, to_base64url
 from exchange.referral.canonical import problems_of
 from exchange.referral.errors import ContentProblem
-from exchange.referral.values import Codes, Day, LongName, ShortText, Yes
+from exchange.referral.values import AS_WRITTEN, Codes, Day, LongName, ShortText, Yes
 
 KEY_BYTES: Final = 32
 MAX_ROSTER_BYTES: Final = 4 * 1024 * 1024
@@ -255,7 +255,7 @@ def parse_roster(data: bytes) -> RosterSnapshot:
     Raises:
         RosterInvalidError: for anything that is not a roster.
     """
-    file = _validated(_RosterFile, data)
+    file = _validated(_RosterFile, data, context=AS_WRITTEN)
     members = {member.agency: member for member in file.members}
     return RosterSnapshot(
         version=file.version,
@@ -303,10 +303,10 @@ def parse_member_card(data: bytes) -> Member:
     return _validated(Member, data)
 
 
-def _validated(kind: type[ListedT], data: bytes) -> ListedT:
+def _validated(kind: type[ListedT], data: bytes, context: Mapping[str, str] | None = None) -> ListedT:
     problems: tuple[ContentProblem, ...] = (ContentProblem("$", "not-json"),)
     try:
-        return kind.model_validate(parse_object(data, longest=MAX_ROSTER_BYTES))
+        return kind.model_validate(parse_object(data, longest=MAX_ROSTER_BYTES), context=context)
     except ValidationError as error:
         problems = problems_of(error)
     except (MalformedError, TooLargeError):

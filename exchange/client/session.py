@@ -27,6 +27,7 @@ from exchange.client.errors import (
 )
 from exchange.client.retries import Repeat
 from exchange.client.tokens import TokenKeeper
+from exchange.referral.values import AS_WRITTEN
 from exchange.schemas.problems import Problem
 
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
@@ -168,7 +169,8 @@ def _read(answer: httpx2.Response, wanted: type[AnswerT]) -> AnswerT:
             raise ProblemError(Problem.model_validate_json(answer.content))
         if not answer.is_success:
             raise UnexpectedAnswerError(answer.status_code)
-        return wanted.model_validate_json(answer.content)
+        # What her referral says may be of an earlier version.
+        return wanted.model_validate_json(answer.content, context=AS_WRITTEN)
     except ValidationError:
         # `from None`: pydantic's error would carry what was received.
         raise UnexpectedAnswerError(answer.status_code) from None

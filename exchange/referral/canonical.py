@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from contracts.canonical_json import canonical
 from exchange.referral.errors import ContentInvalidError, ContentProblem
+from exchange.referral.values import AS_WRITTEN
 
 _RENAMED = {
     "extra_forbidden": "unknown-member",
@@ -58,7 +59,7 @@ class SealedContent(SealedModel):
         content: Self | None = None
         problems: tuple[ContentProblem, ...] = ()
         try:
-            content = cls.model_validate_json(data)
+            content = cls.model_validate_json(data, context=AS_WRITTEN)
         except ValidationError as error:
             problems = problems_of(error)
         # Raised outside the handler: the first error holds the submitted values and must not hang on to this one.

@@ -4,7 +4,7 @@ Rules:
 
 * `survivor` initiates needs no channel: she calls, and nobody calls her.
 * Where the agency initiates, the plan says by which channels and when she last confirmed them.
-* The two code words differ by what is heard, and no channel is listed twice with two different answers.
+* The two code words of a new plan differ by what is heard, and no channel is listed twice with two different answers.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Annotated, Final, Self
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import AfterValidator, ConfigDict, StringConstraints, model_validator
+from pydantic import AfterValidator, ConfigDict, StringConstraints, ValidationInfo, model_validator
 from pydantic import Field as Described
 from pydantic_core import PydanticCustomError
 
@@ -21,7 +21,7 @@ from consent.terms import Moment
 from contracts.vocabulary import Channel
 from contracts.vocabulary.term import Term
 from exchange.referral.canonical import SealedModel
-from exchange.referral.values import Name, ShortText, Text, Yes, as_heard
+from exchange.referral.values import AS_WRITTEN, Name, ShortText, Text, Yes, as_heard
 
 MAX_CHANNELS: Final = 15
 MAX_WINDOWS: Final = 28
@@ -180,7 +180,7 @@ class SafeContact(SealedModel):
     valid_until: Moment | None = Described(default=None, description="From this moment on: do not contact.")
 
     @model_validator(mode="after")
-    def _agrees_with_itself(self) -> Self:
+    def _agrees_with_itself(self, info: ValidationInfo) -> Self:
         if self.who_initiates is Initiator.AGENCY and not (self.channels and self.last_confirmed_at):
             raise PydanticCustomError(
                 "no_way_to_reach", "where the agency initiates, the plan needs a channel and when she confirmed it"
@@ -188,7 +188,8 @@ class SafeContact(SealedModel):
         ways = [(way.channel, way.address) for way in self.channels]
         if len(set(ways)) != len(ways):
             raise PydanticCustomError("named_twice", "must not list the same channel and address twice")
-        words = {as_heard(word or "") for word in (self.code_word_safe, self.code_word_danger)}
+        told_apart_by = str.casefold if info.context is AS_WRITTEN else as_heard
+        words = {told_apart_by(word or "") for word in (self.code_word_safe, self.code_word_danger)}
         if self.code_word_safe is not None and len(words) == 1:
             raise PydanticCustomError("same_code_word", "the word for safe and the word for danger must differ")
         if any(way.channel is Channel.VIA_TRUSTED_PERSON for way in self.channels) and self.trusted_contact is None:

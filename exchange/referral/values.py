@@ -8,6 +8,8 @@ Rules:
   receiver, who reads that form, would refuse what was sealed.
 * A list of codes is written in order and names nothing twice.
 * A date, a country, a language and an area have one spelling.
+* What lies sealed or signed already is read `AS_WRITTEN`: what earlier versions allowed was shown to somebody, or is on
+  its way from a node that allows it still, and a refusal would lose it.
 """
 
 from __future__ import annotations
@@ -17,7 +19,14 @@ import unicodedata
 from datetime import date
 from typing import Annotated, Any, Final, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, GetCoreSchemaHandler, StringConstraints, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    GetCoreSchemaHandler,
+    StringConstraints,
+    ValidationInfo,
+    WithJsonSchema,
+)
 from pydantic import Field as Described
 from pydantic_core import CoreSchema, PydanticCustomError, PydanticKnownError, core_schema
 
@@ -25,11 +34,19 @@ from contracts.vocabulary import NEEDS_BY_SERVICE, is_area
 
 CodeT = TypeVar("CodeT", bound=str)
 
-_HIDDEN: Final = frozenset("\u061c\u200e\u200f\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
+AS_WRITTEN: Final = {"as": "written"}
+"""The context of a validation that reads what is not handed in now."""
+_HIDDEN: Final = frozenset("\u200e\u200f\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
+_HIDDEN_TOO: Final = "\u061c"
+"""An Arabic letter mark, which earlier versions allowed."""
 _DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
 _ALL_NEEDS: Final = frozenset().union(*NEEDS_BY_SERVICE.values())
 _UNSEEN: Final = frozenset({"Cf", "Zs"})
 """Joiners, breaks without width, spaces: scripts of the region need them, beside something that is seen."""
+_BLANK: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0").union(
+    map(chr, range(0xFE00, 0xFE10)), map(chr, range(0xE0100, 0xE01F0))
+)
+"""Letters, marks and signs that show nothing either: fillers, and what chooses a variant of the one before."""
 _WORD_LETTERS: Final = range(2, 17)
 
 
@@ -43,26 +60,32 @@ class Text:
     def __get_pydantic_core_schema__(self, _source: Any, _handler: GetCoreSchemaHandler) -> CoreSchema:
         """The bounds of what comes in, then its one spelling."""
         bounded = core_schema.str_schema(strip_whitespace=True, min_length=1, max_length=self._longest)
-        return core_schema.no_info_after_validator_function(self._visible, bounded)
+        return core_schema.with_info_after_validator_function(self._visible, bounded)
 
-    def _visible(self, text: str) -> str:
+    def _visible(self, text: str, info: ValidationInfo) -> str:
         if text.isascii() and text.isprintable():
             return text
         text = unicodedata.normalize("NFC", text)
         if len(text) > self._longest:
             raise PydanticKnownError("string_too_long", {"max_length": self._longest})
-        kinds = {unicodedata.category(char) for char in text if not (self._lines and char == "\n")}
-        if "Cc" in kinds or not _HIDDEN.isdisjoint(text):
+        is_new = info.context is not AS_WRITTEN
+        kinds = {_kind(char) for char in text if not (self._lines and char == "\n")}
+        if "Cc" in kinds or not _HIDDEN.isdisjoint(text) or (is_new and _HIDDEN_TOO in text):
             raise PydanticCustomError("hidden_character", "must not contain control or direction characters")
-        if kinds <= _UNSEEN:
+        if is_new and kinds <= _UNSEEN:
             raise PydanticKnownError("string_too_short", {"min_length": 1})
         return text
+
+
+def _kind(char: str) -> str:
+    return "Zs" if char in _BLANK else unicodedata.category(char)
 
 
 def as_heard(text: str) -> str:
     """What is left of a text on the telephone: letters and digits, without their case, and no joiners or spaces."""
     folded = unicodedata.normalize("NFKC", text).casefold()
-    return "".join(char for char in folded if unicodedata.category(char)[0] in "LMN") or folded
+    seen = [char for char in folded if _kind(char) not in _UNSEEN]
+    return "".join(char for char in seen if _kind(char)[0] in "LMN") or "".join(seen)
 
 
 def _of_letters(word: str) -> bool:

@@ -78,12 +78,12 @@ def is_beyond(conn: Connection, table: Table, seq: int) -> bool:
 def settle_restored(conn: Connection) -> None:
     """Rows of another server's transactions would be hidden until this one has counted so far, and passed meanwhile.
 
-    Run before a process lists anything. All rows go by their numbers then, as a cursor from before is one.
+    Run before a process lists anything. The rows keep their order: a cursor from before may stand between any two.
     """
     if conn.dialect.name != "postgresql":
         return
     for table in (INBOX, CHANGE):
-        one = table.alias()
+        newest = select(func.max(table.alias().c.xid)).scalar_subquery()
         # A row that is visible was inserted by a transaction that the snapshot has seen end.
-        restored = select(one.c.seq).where(one.c.xid >= _number(func.pg_snapshot_xmax(func.pg_current_snapshot())))
-        conn.execute(update(table).where(table.c.xid != NO_TRANSACTION, restored.exists()).values(xid=NO_TRANSACTION))
+        restored = newest >= _number(func.pg_snapshot_xmax(func.pg_current_snapshot()))
+        conn.execute(update(table).where(restored).values(xid=table.c.xid - newest))

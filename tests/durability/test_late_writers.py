@@ -41,6 +41,10 @@ class _InOrder:
         """All but what was read before come from another server, on which their transactions had this number."""
         conn.execute(update(self.table).where(self.table.c.seq > 1).values(xid=number))
 
+    def restored(self, conn: Connection) -> None:
+        """All come from another server, which had counted so many more transactions."""
+        conn.execute(update(self.table).values(xid=self.table.c.xid + 1_000_000_007))
+
     def newest_transaction(self, conn: Connection) -> int:
         found: int = conn.execute(select(func.max(self.table.c.xid))).scalar_one()
         return found
@@ -191,6 +195,27 @@ async def test_what_was_restored_from_the_dump_of_another_server_is_listed(url: 
         assert await reader.read() == ["first", "second", "after"]
         await database.write(settle_restored)
         assert await database.read(listed.newest_transaction) > 0
+    finally:
+        await database.close()
+
+
+async def test_what_a_dump_brings_keeps_the_order_in_which_it_was_read(url: str, listed: _Listed) -> None:
+    """Who has read up to a later number may not have read an earlier one of a later transaction."""
+    database = Database.open(url)
+    reader = _Reader(database, listed)
+    try:
+        with _writer(url) as long, _writer(url) as late:
+            insert_referrals(long, [ReferralRecord("other", "receiving", "p", "s", "c", "received", 0, 0, 0)])
+            listed.add(late, "late")
+            listed.add(long, "long")
+            long.commit()
+            assert await reader.read() == ["long"]
+            late.commit()
+        for name in ("after", "on a third server"):
+            await database.write(listed.restored)
+            await database.write(settle_restored)
+            await database.write(lambda conn, name=name: listed.add(conn, name))  # type: ignore[misc]
+        assert await reader.read() == ["late", "after", "on a third server"]
     finally:
         await database.close()
 

@@ -72,6 +72,16 @@ async def test_the_same_decision_again_is_no_conflict_and_another_one_is(two: Fe
     await story.both_say("declined")
 
 
+async def test_another_service_is_another_decision(two: Federation) -> None:
+    story = await begin(two)
+    for _ in range(2):
+        await story.decides("redirected", suggested_service="legal-aid")
+    assert story.kinds_posted() == ["offer", "decision"]
+    other = story.decides("redirected", suggested_service="health-care")
+    assert (await refusal(other)).code == "state-forbids"
+    await story.both_say("redirected")
+
+
 async def test_a_question_for_other_fields_is_asked_and_the_same_one_is_not_asked_twice(two: Federation) -> None:
     story = await begin(two)
     for fields in (["party"], ["party"], ["preferred_name", "party"], ["party", "preferred_name"]):

@@ -98,6 +98,25 @@ async def test_progress_that_contradicts_itself_is_refused(two: Federation, said
     await story.both_say("accepted")
 
 
+@pytest.mark.parametrize(
+    ("state", "said", "other"),
+    [
+        ("completed", {"outcome": "service-provided"}, {"outcome": "moved-on"}),
+        ("completed", {}, {"outcome": "moved-on"}),
+        ("failed", {"fail_reason": "not-reached"}, {"fail_reason": "service-closed"}),
+    ],
+)
+async def test_the_same_end_again_is_no_conflict_and_another_one_is(
+    two: Federation, state: str, said: dict[str, str], other: dict[str, str]
+) -> None:
+    story = await begin(two)
+    await story.decides("accepted")
+    await story.reports("in-service", state, **said)
+    await story.reports(state, **said)
+    assert (await refusal(story.reports(state, **other))).code == "state-forbids"
+    await story.both_say(state)
+
+
 async def test_progress_before_an_acceptance_is_refused(two: Federation) -> None:
     story = await begin(two)
     problem = await refusal(story.reports("in-service"))

@@ -81,6 +81,14 @@ def test_a_card_survives_being_written_and_read() -> None:
     assert parse_member_card(member_card(EMBASSY)) == EMBASSY
 
 
+def test_a_name_that_earlier_versions_allowed_is_in_the_roster_and_on_no_new_card() -> None:
+    """A roster that a node cannot read any more keeps it from starting."""
+    listed = MEMBERS[0].model_copy(update={"name": "\u061crose"})
+    assert roster(members=(listed,)).member(listed.agency).name == listed.name
+    with pytest.raises(RosterInvalidError):
+        parse_member_card(member_card(listed))
+
+
 def test_a_member_that_is_not_listed_is_unknown() -> None:
     with pytest.raises(UnknownMemberError) as caught:
         roster().member("nobody-here")

@@ -198,6 +198,9 @@ INVALID = [
     pytest.param({"code_word_danger": "man\u200bgo"}, id="same-code-word-to-the-eye"),
     pytest.param({"code_word_danger": "man go"}, id="same-code-word-to-the-ear"),
     pytest.param({"code_word_danger": "\uff4dango"}, id="same-code-word-in-wide-letters"),
+    pytest.param({"code_word_danger": "mango\ufe0f"}, id="same-code-word-with-a-variation-selector"),
+    pytest.param({"code_word_danger": "man\u3164go"}, id="same-code-word-with-a-letter-that-is-not-seen"),
+    pytest.param({"code_word_safe": "\u2600", "code_word_danger": "\u2600\ufe0f"}, id="same-sign"),
     pytest.param({"channels": [{"channel": "via-trusted-person", "safe": True}]}, id="no-trusted-person"),
     pytest.param({"safe_times": [window("monday", "10:00", "10:00")]}, id="empty-window"),
     pytest.param({"safe_times": [window("monday", "24:00", "10:00")]}, id="starts-at-24"),
@@ -216,6 +219,10 @@ INVALID = [
 def test_a_plan_that_cannot_be_followed_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         plan(**changes)
+
+
+def test_signs_that_look_different_are_told_apart() -> None:
+    assert plan(code_word_safe="\u2600\ufe0f", code_word_danger="\u2602\ufe0f").code_word_safe == "\u2600\ufe0f"
 
 
 def test_she_needs_no_channel_to_call() -> None:

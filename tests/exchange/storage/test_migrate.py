@@ -187,6 +187,21 @@ def test_an_answer_that_was_kept_before_a_step_is_repeated_after_it(empty_databa
     }
 
 
+def test_what_was_listed_by_numbers_keeps_that_order(empty_database_url: str, tmp_path: Path) -> None:
+    """A cursor of before has passed the lower numbers, whichever transaction they are of, and none of the higher."""
+    for file in sorted(History.MAIN.folder.glob("*.py"))[:11]:
+        shutil.copy(file, tmp_path)
+    assert migrate.upgrade(empty_database_url, versions=tmp_path) == "main_0011"
+    engine = create_engine(parse_url(empty_database_url), poolclass=NullPool)
+    stored = text("INSERT INTO change (xid, referral, what, at) VALUES (:xid, 'one', 'sent', 1)")
+    with engine.begin() as connection:
+        for xid in (30, 10, 20):
+            connection.execute(stored, {"xid": xid})
+    migrate.upgrade(empty_database_url)
+    in_order = text("SELECT seq FROM change ORDER BY xid, seq")
+    assert look(empty_database_url, lambda connection: connection.execute(in_order).scalars().all()) == [1, 2, 3]
+
+
 def test_a_step_that_breaks_references_is_undone(empty_database_url: str, tmp_path: Path) -> None:
     migrate.upgrade(empty_database_url, versions=steps(tmp_path, PARENT_AND_CHILD))
     with pytest.raises(MigrationError):
