@@ -16,6 +16,7 @@ from support.lying_peer import row_counts
 from support.people import consent_request, referral_request
 from support.resealing import header_of, resealed
 
+from contracts.loader import load_contract, shipped_contract
 from contracts.vocabulary import Field, Group, WithdrawalForm, fields_of
 from exchange.client import ProblemError
 from exchange.client.vault import AgencyVault, GateRefusedError, Identity, VaultError, referring
@@ -416,6 +417,33 @@ async def test_what_is_told_later_is_about_the_referral_that_was_meant(
             hers.id, referral_request(SHELTER.agency, NOBODY).content
         )
     assert (refused.value.code, sent) == ("changed-at-node", [])
+
+
+async def test_nothing_more_is_sealed_under_a_contract_that_another_has_replaced(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stays on file, to open what came under it; the node would refuse it, and is believed in nothing."""
+    story, client, sent = await desk.story(), desk.office.client, []
+    (adopted,) = desk.identity.roster.contracts
+    newer = load_contract(shipped_contract() + b"# newer\n", on=desk.identity.now().date())
+    ended = replace(adopted, until=adopted.from_)
+    follows = replace(adopted, digest=newer.digest)
+    believed = replace(
+        desk.identity,
+        roster=replace(desk.identity.roster, contracts=(ended, follows)),
+        contracts={**desk.identity.contracts, newer.digest: newer},
+    )
+
+    async def keeps(request: EnvelopesRequest) -> None:
+        sent.append(request)
+        raise ConnectionError
+
+    monkeypatch.setattr(client.sealing, "hand_in", keeps)
+    with pytest.raises(VaultError) as refused:
+        await AgencyVault(believed, client).replace_disclosure(
+            story.id, referral_request(SHELTER.agency, NOBODY).content
+        )
+    assert (refused.value.code, sent) == ("contract-not-in-force", [])
 
 
 async def test_what_answers_are_verified_by_is_stored_before_anything_is_handed_in(desk: Desk) -> None:
