@@ -15,6 +15,7 @@ from support.federation import Federation, federation
 from support.lying_peer import row_counts
 from support.people import consent_request, referral_request
 from support.resealing import header_of, resealed
+from support.stories import safe_contact
 
 from contracts.loader import load_contract, shipped_contract
 from contracts.vocabulary import Field, Group, WithdrawalForm, fields_of
@@ -417,6 +418,22 @@ async def test_what_is_told_later_is_about_the_referral_that_was_meant(
             hers.id, referral_request(SHELTER.agency, NOBODY).content
         )
     assert (refused.value.code, sent) == ("changed-at-node", [])
+
+
+@pytest.mark.parametrize("confirmed", [80, 1, None], ids=["too-long-ago", "just-now", "nothing-identifies-her"])
+async def test_a_disclosure_that_could_not_be_sealed_yet_is_asked_for(desk: Desk, confirmed: int | None) -> None:
+    """As where the node seals: otherwise the shelter accepts, and nobody is told that it waits for her name."""
+    client = desk.office.client
+    consent = await client.consents.record(consent_request(SHELTER.agency))
+    request = referral_request(SHELTER.agency, consent.id)
+    if confirmed is None:
+        content = ReferralContent(needs=request.content.needs, age_band=request.content.age_band)
+    else:
+        plan = safe_contact(desk.identity.now() - timedelta(hours=confirmed))
+        content = request.content.model_copy(update={"safe_contact": plan})
+    created = await desk.office.refer(request.model_copy(update={"content": content}))
+    flags = (await client.referrals.read(created.id)).flags
+    assert (created.disclosure_held, flags.awaiting_disclosure) == (confirmed == 1, confirmed == 80)
 
 
 async def test_nothing_more_is_sealed_under_a_contract_that_another_has_replaced(

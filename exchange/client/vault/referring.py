@@ -120,10 +120,13 @@ async def _seal_once(
     )
     if not identity.store.put_sealed_case(referral, case):
         return None
-    ask = EnvelopesRequest(
-        envelopes=tuple(wire(one) for one in both), consent=consent.id, consent_version=consent.version
-    )
     held = sealed.held is not None
+    ask = EnvelopesRequest(
+        envelopes=tuple(wire(one) for one in both),
+        consent=consent.id,
+        consent_version=consent.version,
+        disclosure_follows=True if cleared.disclosure is not None and not held else None,
+    )
     created = hand_in.created(between, judged, cleared, referral=referral, client_code=code, held=held)
     return SealedReferral(ask, created)
 
