@@ -23,8 +23,8 @@ class EnvelopesRequest(Strict):
     """With an offer and whatever else tells about her: the version of the consent record that the software has held the
     fields against. Another one is a conflict: she may have taken something back."""
     disclosure_follows: bool | None = None
-    """With an offer that comes alone: the gate lets name or contact go, and her plan has to be confirmed with her first.
-    The referral is `awaiting_disclosure` from the beginning. Leave it out otherwise."""
+    """With an offer that comes alone: the gate lets name or contact go, and her plan has to be confirmed with her
+    first. The referral is `awaiting_disclosure` from the beginning. Leave it out otherwise."""
 
 
 class HandedIn(Strict):
