@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Literal, cast
 
+from consent.record import LIVE_STATES
 from contracts.vocabulary import Sector
 from exchange.hand_in import field_decisions, told_first
 from exchange.referral.lifecycle import State
@@ -37,10 +38,10 @@ def whole_view(conn: Connection, record: ReferralRecord) -> ReferralView:
 
 def _consent_until(conn: Connection, record: ReferralRecord) -> datetime | None:
     """The end of the consent that it was made under; nothing where nothing more can be told under it."""
-    if record.consent_id is None or record.closed_at is not None:
+    if record.consent_id is None or record.closed_at is not None or record.sharing_stopped_at is not None:
         return None
     consent = load_consent(conn, record.consent_id)
-    return from_millis(consent.expires_at) if consent is not None else None
+    return from_millis(consent.expires_at) if consent is not None and consent.state in LIVE_STATES else None
 
 
 def referral_view(record: ReferralRecord, attestations: Iterable[AttestationRecord] = ()) -> ReferralView:

@@ -102,5 +102,9 @@ async def test_a_referral_says_until_when_to_who_made_it(two: Federation) -> Non
     mine, theirs = await story.views()
     assert mine.consent_until == row.expires_at
     assert theirs.consent_until is None
-    await story.reports("completed")
+    await story.says_no("stop-sharing")
     assert (await story.views())[0].consent_until is None
+    other = await served(two, days=30)
+    assert (await other.views())[0].consent_until is not None
+    await other.reports("completed")
+    assert (await other.views())[0].consent_until is None
