@@ -115,6 +115,14 @@ def test_word_through_a_trusted_person_goes_to_that_person() -> None:
     assert now.address == "+60 12 000 0002"
 
 
+@pytest.mark.parametrize(("text_ok", "code"), [(False, "no-text"), (True, "may-contact")])
+def test_nothing_is_written_to_a_trusted_person_either_unless_writing_is_fine(text_ok: bool, code: str) -> None:
+    trusted = {"name": "Example Neighbour", "channel": "sms", "address": "+60 12 000 0002"}
+    way = {"channel": "via-trusted-person", "safe": True}
+    now = advice(plan(channels=[way], trusted_contact=trusted, text_ok=text_ok), Channel.VIA_TRUSTED_PERSON, MONDAY)
+    assert (now.code, now.address is not None) == (code, text_ok)
+
+
 NIGHT = window("monday", "22:00", "02:00")
 TIMES = [
     pytest.param(NIGHT, "2026-11-23T21:59+08:00", False, id="before-midnight-window"),
