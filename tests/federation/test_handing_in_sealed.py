@@ -25,6 +25,7 @@ from exchange.client.vault.referring import SealedReferral
 from exchange.demo.federation import HELPLINE, LABOUR_OFFICE, SHELTER, AgencyPlan
 from exchange.envelope.epochs import EpochStatement
 from exchange.envelope.keys import AgencyKey
+from exchange.envelope.kinds import Kind
 from exchange.limits import HOUR_MS, MINUTE_MS
 from exchange.referral.content import ReferralContent
 from exchange.schemas.consents import ConsentView
@@ -371,6 +372,24 @@ async def test_who_she_is_is_no_information_before_the_release(desk: Desk, monke
     with pytest.raises(ProblemError) as refused:
         await desk.office.vault.inform(story.id, name)
     assert refused.value.problem.code == "not-accepted"
+
+
+@pytest.mark.parametrize(("members", "code"), [('{"meeting_point": "Canary Bridge"}', "group-not-allowed"),
+                                               ('{"safe_contact": {"who_initiates": "neither"}}', None),
+                                               ('{"transport_needed": true}', None)])  # fmt: skip
+async def test_an_update_holds_no_more_than_a_plan_and_an_arrival(desk: Desk, members: str, code: str | None) -> None:
+    """As where the node seals: what else she tells answers a question, and nobody has asked one here."""
+    story = await desk.story()
+    await story.accepted()
+    tell = referring.tell_later(
+        desk.identity, desk.office.client, story.id, Kind.UPDATE, ReferralContent.model_validate_json(members)
+    )
+    if code is None:
+        await tell
+        return
+    with pytest.raises(ProblemError) as refused:
+        await tell
+    assert refused.value.problem.code == code
 
 
 @pytest.mark.parametrize("named", [LABOUR_OFFICE, SHELTER], ids=["as-itself", "as-the-receiver"])
