@@ -16,7 +16,8 @@ Rules, in this order. The first that fails refuses the whole request; then nothi
 Then every field is decided alone: it goes if the rule lists it, she allowed it, and neither the rule nor the vocabulary
 asks for more (a stage not reached; her naming both field and agency). What does not go is withheld and named, with the
 reason. Routing fields (`C1`) say nothing about her and always go with the offer. An offer never holds an identifying
-field, whatever a contract says. An offer in which nothing identifies her is valid: she may stay anonymous.
+field, whatever a contract says. An offer in which nothing identifies her is valid: she may stay anonymous. So it is
+later: a field that contract and consent allow, and that is in none of the envelopes made now, is named as withheld.
 
 A `Forward` is made here and nowhere else. The gate runs again, on field names, before anything held is released.
 What it does not do: it keeps nothing, it sends nothing, and it does not know whether a consent was spoken truly.
@@ -76,6 +77,11 @@ _NEVER: Final = frozenset(field for field, spec in FIELD_SPECS.items() if spec.s
 _SENT_LATER: Final = frozenset({Kind.INFORMATION, Kind.UPDATE, Kind.APPOINTMENT, Kind.DISCLOSURE})
 _HERE: Final = Field.AVOID_OWN_AUTHORITIES
 """The one field that is evaluated instead of sent."""
+_NOT_NOW: Final = {
+    False: "It was not sent: it goes after the release only. Until then hand it in with the disclosure that is held.",
+    True: "It was not sent: a disclosure holds name and contact, and this goes with the offer, or as information.",
+}
+"""Why a field is in no envelope that was made now, by whether it belongs to the offer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,8 +211,9 @@ def clear_later(request: DisclosureRequest, kind: Kind, *, accepted: bool) -> Cl
     forwards = tuple(forward for forward in made if forward.fields - ROUTING_FIELDS)
     if not forwards:
         sentence = "None of these fields may be told to this agency now. Nothing was sent."
-        return Refused("nothing-allowed", sentence, allowed.reasons)
-    return ClearedLater(allowed.rule, allowed.feedback, allowed.consent, allowed.reasons, forwards)
+        return Refused("nothing-allowed", sentence, _reasons_told(allowed, frozenset()))
+    told = frozenset().union(*(forward.fields for forward in forwards))
+    return ClearedLater(allowed.rule, allowed.feedback, allowed.consent, _reasons_told(allowed, told), forwards)
 
 
 def still_allowed(
@@ -328,6 +335,17 @@ def _reason(
         sentence = "The contract asks for a consent that names this field and this agency together."
         return FieldReason(field, "withheld", rule.stage, rule.rule, None, "not-named", sentence)
     return FieldReason(field, "allowed", rule.stage, rule.rule, consent.provision, rule.code, rule.sentence)
+
+
+def _reasons_told(allowed: Allowed, told: frozenset[Field]) -> tuple[FieldReason, ...]:
+    """The reasons, with every field that may go and does not go now named as withheld."""
+
+    def as_told(reason: FieldReason) -> FieldReason:
+        if reason.outcome != "allowed" or reason.field in told:
+            return reason
+        return reason._replace(outcome="withheld", code="not-now", sentence=_NOT_NOW[reason.stage is Stage.OFFER])
+
+    return tuple([as_told(reason) for reason in allowed.reasons])
 
 
 def _forward(request: DisclosureRequest, allowed: Allowed, kind: Kind, stage: Stage) -> Forward:

@@ -223,7 +223,7 @@ def preview(between: Parties, judged: Judged, at: int) -> ReferralPreview:
         fields=fields,
         priority=judged.priority,
         respond_within_seconds=(judged.respond_by - at) // 1000,
-        release=outcome.rule.release,
+        release=_release(judged, outcome),
         told_first=told,
     )
 
@@ -242,13 +242,17 @@ def created(
         respond_by=from_millis(judged.respond_by),
         expires_at=from_millis(clocks.expires_at(judged.respond_by)),
         disclosure_held=held,
-        # Nothing about an emergency waits for a confirmation in software.
-        release=ReleaseMode.AUTOMATIC if emergency else cleared.rule.release,
+        release=_release(judged, cleared),
         withheld=field_decisions(reason for reason in cleared.reasons if reason.outcome != "allowed"),
         call_now=emergency,
         duty_contact=between.receiver.duty_contact,
         told_first=told_first(between.receiver),
     )
+
+
+def _release(judged: Judged, cleared: Cleared) -> ReleaseMode:
+    """How it will be released: nothing about an emergency waits for a confirmation in software."""
+    return ReleaseMode.AUTOMATIC if judged.priority is Priority.EMERGENCY else cleared.rule.release
 
 
 def _moment(at: int) -> datetime:

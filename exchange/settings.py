@@ -112,7 +112,9 @@ class Settings(BaseSettings):
     contracts_dir: Path = Field(
         default_factory=lambda earlier: _in_home(earlier, "contracts"), description="Folder of the adopted contracts."
     )
-    exercise: bool = Field(default=False, description="Mark every referral of this node as a drill.")
+    exercise: bool = Field(
+        default=False, description="Mark every referral of this node as a drill; not where the keys are elsewhere."
+    )
     client_requests_per_minute: int = Field(
         LIMITS.client_requests_per_minute, ge=1, description="Requests of one client before 429."
     )

@@ -93,6 +93,7 @@ async def open_node(
         roster = world.current().roster
         member = _own_member(roster, keys)
         _refuse_insecure(settings, roster)
+        _refuse_unmarked(settings, keys)
         database = await _database(stack, settings.database_url.get_secret_value(), History.MAIN)
         key_database = await _database(stack, settings.key_database_url.get_secret_value(), History.KEYS)
         node = _node(settings, telemetry, keys, member, world, database, key_database)
@@ -141,6 +142,7 @@ def check_start(settings: Settings) -> bool:
         raise StartRefusedError("The operator must put the federation's roster in place (`exchange roster`).") from None
     _own_member(roster, keys)
     _refuse_insecure(settings, roster)
+    _refuse_unmarked(settings, keys)
     _statements(settings)
     for url, history in ((settings.database_url, History.MAIN), (settings.key_database_url, History.KEYS)):
         _check_version(url.get_secret_value(), history)
@@ -218,6 +220,15 @@ def _refuse_insecure(settings: Settings, roster: RosterSnapshot) -> None:
     problems = insecurities(settings, roster_is_synthetic=roster.synthetic)
     if problems:
         raise StartRefusedError(*(problem.sentence for problem in problems))
+
+
+def _refuse_unmarked(settings: Settings, keys: KeySet) -> None:
+    """A drill is marked inside the seal: a node that does not seal would send every drill as a real emergency."""
+    if settings.exercise and keys.agency is None:
+        raise StartRefusedError(
+            "The operator must leave EXCHANGE_EXERCISE out: where the agency's keys are elsewhere this node marks "
+            "nothing. The agency's own software says `exercise` in each request."
+        )
 
 
 def _refuse_older(roster: RosterSnapshot, used: UsedRoster | None) -> None:

@@ -54,7 +54,9 @@ class AdviceQuery(_Query):
     """For which moment and channel."""
 
     at: Moment | None = Field(default=None, description="The moment in question, RFC 3339 with an offset. Absent: now.")
-    channel: Channel | None = Field(default=None, description="The channel in question. Absent: any.")
+    channel: Channel | None = Field(
+        default=None, description="The channel in question. Absent: the first of hers that may be used."
+    )
 
 
 Changes = Annotated[ChangesQuery, Query()]

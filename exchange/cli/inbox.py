@@ -39,6 +39,15 @@ from exchange.schemas.referrals import ReferralView
 app = typer.Typer(no_args_is_help=True, help="What arrived for this agency.")
 
 LONG_POLL_S: Final = float(LIMITS.wait_longest_s)
+_HOW: Final = {
+    "who_may_answer": "Who may answer",
+    "code_word_safe": "It is safe to talk if she says",
+    "code_word_danger": "She is in danger if she says",
+    "voicemail": "Voicemail",
+    "caller_id": "Caller id",
+    "dropped_call": "If the call breaks off",
+}
+"""What an advice says beside the channel, and how it is called."""
 ItemArgument = Annotated[str, typer.Argument(help="Id of the item, or its last characters.")]
 
 
@@ -264,13 +273,16 @@ def advice(
     answer = ask_office(home, actor, asked)
     say(answer.sentence, style="green" if answer.may_contact else "bold red")
     if answer.may_contact:
+        say(f"  By {answer.channel}: {answer.address or 'no address in the plan'}. No other number of hers.")
         said = "may" if answer.agency_name_may_be_said else "must NOT"
         say(f"  The agency's name {said} be said.")
         if answer.say_if_other_answers:
             say(f"  If somebody else answers: {answer.say_if_other_answers}")
-        for label, value in (("Voicemail", answer.voicemail), ("Caller id", answer.caller_id)):
-            if value is not None:
-                say(f"  {label}: {value}")
+        for name, label in _HOW.items():
+            if (told := getattr(answer, name)) is not None:
+                say(f"  {label}: {told}")
+        if answer.delete_after:
+            say("  Delete the traces of the contact.")
     elif answer.next_window_from is not None and answer.next_window_to is not None:
         say(f"  Next: {answer.next_window_from:%Y-%m-%d %H:%M} to {answer.next_window_to:%H:%M} UTC")
 

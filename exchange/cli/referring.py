@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from consent.record import WARNING_BEFORE
 from contracts.vocabulary import WithdrawalForm
 from exchange.cli.asking import ask, ask_office
 from exchange.cli.console import OUT, REFUSED, SET_UP_WRONG, advise, fail, say, show_json, table
@@ -204,6 +206,10 @@ def _show_view(view: ReferralView) -> None:
             "The held disclosure is gone. Confirm the plan with her, then hand in a fresh one: "
             f"exchange referrals disclosure {view.id} FILE"
         )
+    if view.consent_until is not None:
+        say(f"  her consent ends {view.consent_until:%Y-%m-%d %H:%M} UTC")
+        if view.consent_until - datetime.now(UTC) <= WARNING_BEFORE:
+            advise("That is within 14 days: ask her again if the help goes on.")
     for stop in view.stops or ():
         if stop.delivered_at is not None:
             say(f"  {stop.kind}: has reached {view.peer} {stop.delivered_at:%Y-%m-%d %H:%M} UTC")

@@ -7,7 +7,8 @@ Rules, in this order. The first that applies answers.
 3. A plan that she has not confirmed within the last 72 hours allows nothing; nor does one confirmed in the future.
 4. A channel that is not listed, or that she did not call safe, is not used. Neither is one that is monitored, runs over
    an employer's network, or gives away where she is: unsafe beats safe.
-5. Nothing is written unless she said that writing is fine; on a shared device only where messages delete themselves.
+5. Nothing is written unless she said that writing is fine, not to the person she trusts either; on a shared device only
+   where messages delete themselves.
 6. In an unsafe time: no. Outside a safe time: no. Where she named no safe time there is none.
 7. Otherwise yes, and the advice says how: caller id, agency name, voicemail, code words, what to say to others.
 
@@ -117,7 +118,8 @@ def _plan_forbids(plan: SafeContact, at: datetime) -> str | None:
 
 
 def _way_forbids(plan: SafeContact, way: ContactChannel) -> str | None:
-    written = way.channel not in _WITHOUT_TRACE
+    by_other = way.channel is Channel.VIA_TRUSTED_PERSON and plan.trusted_contact is not None
+    written = (plan.trusted_contact.channel if by_other and plan.trusted_contact else way.channel) not in _WITHOUT_TRACE
     reasons = (
         (not way.safe, "channel-unsafe"),
         (way.monitored, "channel-monitored"),

@@ -21,7 +21,7 @@ from contracts.vocabulary import (
 from contracts.vocabulary import Field as ReferralField
 from exchange.envelope.kinds import Kind
 from exchange.limits import LIMITS
-from exchange.referral.contact_plan import SafeContact, advice
+from exchange.referral.contact_plan import Advice, SafeContact, advice
 from exchange.referral.content import ReferralContent
 from exchange.referral.lifecycle import State
 from exchange.schemas.referrals import ReferralView
@@ -149,6 +149,9 @@ class ContactAdvice(Strict):
     sentence: str
     """The advice in plain English."""
     channel: Channel | None = None
+    """Which channel this is about. Where you named none: the first of hers that may be used now."""
+    address: str | None = Field(default=None, repr=False)
+    """The number, account or place to use, and no other of the same channel: she may have called another one unsafe."""
     at: Timestamp
     next_window_from: datetime | None = None
     """When the next safe time starts, if the plan names one."""
@@ -162,19 +165,28 @@ class ContactAdvice(Strict):
     """Whether a message may be left: `never`, `vague` or `ok`."""
     caller_id: str | None = None
     """Whether the caller's number may be seen: `hide` or `show`."""
+    who_may_answer: str | None = None
+    """Who else may pick up: `only-her`, `trusted-person` or `anyone`."""
+    code_word_safe: str | None = Field(default=None, repr=False)
+    """She says it when it is safe to talk."""
+    code_word_danger: str | None = Field(default=None, repr=False)
+    """She says it when she is in danger."""
+    dropped_call: str | None = None
+    """What to do when a call breaks off: `call-back` or `wait`."""
+    delete_after: bool = True
+    """Whether traces of the contact have to be deleted."""
 
     @classmethod
     def of(cls, plan: SafeContact, channel: Channel | None, at: datetime) -> Self:
-        """What a plan says about this moment; on its first channel where none is named."""
-        if channel is None:
-            channel = plan.channels[0].channel if plan.channels else Channel.PHONE_CALL
-        said = advice(plan, channel, at)
+        """What a plan says about this moment; where no channel is named, about the first that may be used."""
+        said = advice(plan, channel, at) if channel is not None else _any_channel(plan, at)
         window = said.next_window
         return cls(
             may_contact=said.may_contact,
             code=said.code,
             sentence=said.sentence,
             channel=said.channel,
+            address=said.address,
             at=from_millis(to_millis(at)),
             next_window_from=window.start if window is not None else None,
             next_window_to=window.end if window is not None else None,
@@ -182,7 +194,21 @@ class ContactAdvice(Strict):
             agency_name_may_be_said=said.agency_name_may_be_said,
             voicemail=said.voicemail,
             caller_id=said.caller_id,
+            who_may_answer=said.who_may_answer,
+            code_word_safe=said.code_word_safe,
+            code_word_danger=said.code_word_danger,
+            dropped_call=said.dropped_call,
+            delete_after=said.delete_after,
         )
+
+
+def _any_channel(plan: SafeContact, at: datetime) -> Advice:
+    """The first channel of hers that may be used now; else the first that may be later; else the first, and why not."""
+    said = [advice(plan, way, at) for way in dict.fromkeys(one.channel for one in plan.channels)]
+    said = said or [advice(plan, Channel.PHONE_CALL, at)]
+    usable = (one for one in said if one.may_contact)
+    later = (one for one in said if one.next_window is not None)
+    return next(usable, None) or next(later, said[0])
 
 
 class DecisionRequest(Strict):

@@ -192,6 +192,9 @@ class ReferralView(Strict):
     stops: tuple[StopSent, ...] | None = None
     """What was sent to stop it, oldest first: in the answer to her no, and where one referral is read. Absent
     elsewhere."""
+    consent_until: Timestamp | None = None
+    """When the consent ends under which you made it: nothing new is told after that. Where one open referral is read,
+    by the side that made it. From 14 days before, the list of changes says `consent-ends-soon`, once."""
 
 
 class ReferralChange(Strict):

@@ -22,6 +22,9 @@ class EnvelopesRequest(Strict):
     consent_version: int | None = Field(default=None, ge=1)
     """With an offer and whatever else tells about her: the version of the consent record that the software has held the
     fields against. Another one is a conflict: she may have taken something back."""
+    disclosure_follows: bool | None = None
+    """With an offer that comes alone: the gate lets name or contact go, and her plan has to be confirmed with her
+    first. The referral is `awaiting_disclosure` from the beginning. Leave it out otherwise."""
 
 
 class HandedIn(Strict):

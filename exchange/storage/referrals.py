@@ -27,7 +27,7 @@ from sqlalchemy import (
 from exchange.storage.clock_look import ends_by
 from exchange.storage.prepared import Prepared, Row
 from exchange.storage.statements import insert_listed, insert_unless_there, select_listed, where_listed
-from exchange.storage.tables import ATTESTATION, CHANGE, EVENT, REFERRAL
+from exchange.storage.tables import ATTESTATION, CHANGE, CONSENT, EVENT, REFERRAL
 from exchange.storage.visibility import is_beyond
 
 
@@ -156,6 +156,29 @@ _KEEP_AT_HOME = Prepared(
 # Conditions stand as in their indexes: SQLite finds a partial index by its words, and not where they are bound.
 _OPEN_OFFER = text("referral.closed_at IS NULL AND referral.state IN ('sent', 'received', 'information-requested')")
 _AT = bindparam("the_time", type_=BigInteger())
+ENDS_SOON: Final = "consent-ends-soon"
+"""The change by which the referring agency is told that her consent is about to end."""
+ENDS_SOON_MS: Final = 14 * 24 * 3600 * 1000
+_WARNED_FROM = CONSENT.c.expires_at - literal_column(str(ENDS_SOON_MS))
+_ENDS_SOON = (
+    select(CONSENT.c.id)
+    .where(
+        CONSENT.c.id == REFERRAL.c.consent_id,
+        text("consent.state IN ('given', 'renewed')"),
+        CONSENT.c.expires_at > _AT,
+        _WARNED_FROM <= _AT,
+        ~select(CHANGE.c.seq)
+        .where(
+            CHANGE.c.referral == REFERRAL.c.id,
+            CHANGE.c.what == literal_column(f"'{ENDS_SOON}'"),
+            CHANGE.c.at >= _WARNED_FROM,
+        )
+        .correlate(REFERRAL, CONSENT)
+        .exists(),
+    )
+    .correlate(REFERRAL)
+    .exists()
+)
 _DUE_FOR: Final[Mapping[str, Prepared]] = {
     what: Prepared(_ROWS.where(*conditions).limit(bindparam("most", type_=Integer())))
     for what, conditions in {
@@ -170,6 +193,7 @@ _DUE_FOR: Final[Mapping[str, Prepared]] = {
         "destroy": (REFERRAL.c.destroy_at <= _AT, REFERRAL.c.destroyed_at.is_(None)),
         "forget": (REFERRAL.c.forget_at <= _AT,),
         "release": (text("referral.hold = 'release-due'"),),
+        ENDS_SOON: (text("referral.closed_at IS NULL"), REFERRAL.c.sharing_stopped_at.is_(None), _ENDS_SOON),
     }.items()
 }
 # Asked only while the clock is in doubt.
@@ -307,6 +331,13 @@ def add_changes(conn: Connection, changes: Iterable[tuple[str, str, int]]) -> No
     _ADD_CHANGE.run_each(conn, changes)
 
 
+def was_told(conn: Connection, referral: str, what: str, *, since: int) -> bool:
+    """Whether this change of it is on the list, not older than this."""
+    c = CHANGE.c
+    found = select(c.seq).where(c.referral == referral, c.what == what, c.at >= since).limit(1)
+    return conn.execute(found).first() is not None
+
+
 def list_changes(
     conn: Connection, after: int, limit: int, unit: str | None
 ) -> Sequence[tuple[int, str, int, ReferralRecord]]:
@@ -339,10 +370,10 @@ def attestations_of(conn: Connection, referral: str) -> list[AttestationRecord]:
 
 
 def due_for(conn: Connection, what: str, at: int, limit: int = 200) -> list[ReferralRecord]:
-    """Referrals for which a clock has run out: `overdue`, `undelivered`, `expired`, `destroy`, `forget`.
+    """Referrals for which a clock has run out, or that wait for a word: one of those of `_DUE_FOR`.
 
-    Or that wait for a word: `release`. By a clock that has jumped (`exchange.storage.clock_look`) nothing is due; but
-    what she wants erased, said by the recording agency, is to `destroy` at once.
+    By a clock that has jumped (`exchange.storage.clock_look`) nothing is due; but what she wants erased, said by the
+    recording agency, is to `destroy` at once.
     """
     ends = ends_by(conn, at)
     rows = _DUE_FOR[what].rows(conn, {"the_time": ends, "most": limit})

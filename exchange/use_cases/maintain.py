@@ -23,6 +23,7 @@ from exchange.storage.referrals import ReferralRecord, StaleReferralError
 from exchange.storage.used_roster import UsedRoster, remember_roster, used_roster
 from exchange.use_cases.change_referral import change_by_id, change_referral
 from exchange.use_cases.clock_jumps import ending_time
+from exchange.use_cases.consents_that_end import tell_of_consents_that_end
 from exchange.use_cases.destroy import destroy_due
 from exchange.use_cases.node import Node
 from exchange.use_cases.own_epochs import publish_own_epochs
@@ -44,6 +45,8 @@ async def maintain(node: Node) -> None:
     for what in ("overdue", "undelivered", "expired"):
         with failures.kept(what):
             await _mark(node, what)
+    with failures.kept("consents"):
+        await tell_of_consents_that_end(node)
     with failures.kept("envelopes"):
         await _expire_envelopes(node)
     with failures.kept("forget"):

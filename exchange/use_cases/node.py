@@ -108,6 +108,8 @@ class Node:
     """A small delivery goes before the slices of a large one."""
     consent_asked_again: dict[str, int] = field(default_factory=dict)
     """When a peer that did not answer about consents may be asked again."""
+    consent_ends_looked_at: int = 0
+    """When this process last looked for consents that are about to end."""
     epoch_memory: dict[tuple[str, bytes], tuple[EpochStatement, int]] = field(default_factory=dict)
     """The key of this week of each peer, verified with that agency key, and when it was looked up."""
     card_read_at: dict[str, int] = field(default_factory=dict)

@@ -5,9 +5,9 @@ Rules:
 * The referral is one that this agency made; it has not ended, and she has not stopped sharing.
 * The contract is the referral's own and still in force; the consent is the one it was made under, and is live.
 * Until the receiver has accepted, nothing of the disclosure stage goes, but what is held.
-* Information answers a question. A changed plan goes to a receiver that has the old one; before that, and after what
-  was held has gone, a fresh disclosure takes its place. After an acceptance the worker's own call is the confirmation,
-  and the fresh disclosure goes at once.
+* Information answers a question, and nothing else tells more: an update holds a changed plan, or when she can come. It
+  goes to a receiver that has the old plan; before that, and after what was held has gone, a fresh disclosure takes its
+  place. After an acceptance the worker's own call is the confirmation, and the fresh disclosure goes at once.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ from exchange.use_cases.sealed_views import handed_in
 from exchange.use_cases.telling_later import may_identify
 
 SERVED: Final = frozenset({Kind.INFORMATION, Kind.UPDATE, Kind.DISCLOSURE})
+_UPDATED: Final = frozenset({Group.CONTACT.value, Group.NEED.value})
+"""What an update may hold: her contact plan, and the time of her arrival."""
 
 
 async def store_sealed_later(
@@ -79,6 +81,8 @@ async def _check_state(node: Node, case: Case, header: Header) -> None:
         if state is State.WAITLISTED:
             raise ConflictError("not-accepted", "She is on the waiting list. Confirm with her when she is accepted.")
         return
+    if header.kind is Kind.UPDATE and not _UPDATED.issuperset(header.groups):
+        raise ForbiddenError("group-not-allowed", "An update holds her plan or when she can come, and nothing more.")
     if header.kind is Kind.UPDATE and record.disclosed_at is None:
         raise ConflictError("not-accepted", "The receiver has no plan yet. Hand in a fresh disclosure.")
     if header.stage == Stage.DISCLOSURE and not may_identify(case, node.clock()):

@@ -4,6 +4,7 @@ Rules:
 
 * An offer comes alone, or together with the one disclosure for the same referral and receiver.
 * It states no later time to answer than the rule of the contract: the clock starts when it was made.
+* Of an offer alone the software says whether a disclosure follows: then one is asked for, as where this node seals.
 * A disclosure expires no later than consent, offer and key. (What her contact plan says, only the software knows.)
 * What is refused is not stored, not even that it was asked for.
 """
@@ -59,6 +60,8 @@ async def store_sealed_referral(
         raise ForbiddenError("no-consent", "There is no consent record.")
     _check_clocks(allowed, offer, held)
     record = _record(node, acting, between, allowed, consent, offer, held)
+    if held is None and request.disclosure_follows:
+        record = record._replace(hold="awaiting-disclosure")
 
     answer = handed_in(record, sealed, between.receiver, emergency=offer.header.priority == Priority.EMERGENCY)
     messages = [one.message for one in sealed]

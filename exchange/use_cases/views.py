@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Literal, cast
 
+from consent.record import LIVE_STATES
 from contracts.vocabulary import Sector
 from exchange.hand_in import field_decisions, told_first
 from exchange.referral.lifecycle import State
 from exchange.schemas.referrals import Attestation, ReferralFlags, ReferralView, StopSent
 from exchange.schemas.shapes import from_millis
 from exchange.stops import TAKES_BACK
+from exchange.storage.consents import load_consent
 from exchange.storage.database import Connection
 from exchange.storage.outbox import sent_of
 from exchange.storage.referrals import AttestationRecord, ReferralRecord, attestations_of
@@ -29,7 +32,16 @@ def whole_view(conn: Connection, record: ReferralRecord) -> ReferralView:
         )
         for sent in sent_of(conn, record.id, (kind.value for kind in TAKES_BACK))
     )
-    return referral_view(record, attestations_of(conn, record.id)).model_copy(update={"stops": stops})
+    known = {"stops": stops, "consent_until": _consent_until(conn, record)}
+    return referral_view(record, attestations_of(conn, record.id)).model_copy(update=known)
+
+
+def _consent_until(conn: Connection, record: ReferralRecord) -> datetime | None:
+    """The end of the consent that it was made under; nothing where nothing more can be told under it."""
+    if record.consent_id is None or record.closed_at is not None or record.sharing_stopped_at is not None:
+        return None
+    consent = load_consent(conn, record.consent_id)
+    return from_millis(consent.expires_at) if consent is not None and consent.state in LIVE_STATES else None
 
 
 def referral_view(record: ReferralRecord, attestations: Iterable[AttestationRecord] = ()) -> ReferralView:

@@ -15,7 +15,9 @@ from support.federation import Federation, federation
 from support.lying_peer import row_counts
 from support.people import consent_request, referral_request
 from support.resealing import header_of, resealed
+from support.stories import safe_contact
 
+from contracts.loader import load_contract, shipped_contract
 from contracts.vocabulary import Field, Group, WithdrawalForm, fields_of
 from exchange.client import ProblemError
 from exchange.client.vault import AgencyVault, GateRefusedError, Identity, VaultError, referring
@@ -23,6 +25,7 @@ from exchange.client.vault.referring import SealedReferral
 from exchange.demo.federation import HELPLINE, LABOUR_OFFICE, SHELTER, AgencyPlan
 from exchange.envelope.epochs import EpochStatement
 from exchange.envelope.keys import AgencyKey
+from exchange.envelope.kinds import Kind
 from exchange.limits import HOUR_MS, MINUTE_MS
 from exchange.referral.content import ReferralContent
 from exchange.schemas.consents import ConsentView
@@ -380,6 +383,24 @@ async def test_who_she_is_is_no_information_before_the_release(desk: Desk, monke
     assert refused.value.problem.code == "not-accepted"
 
 
+@pytest.mark.parametrize(("members", "code"), [('{"meeting_point": "Canary Bridge"}', "group-not-allowed"),
+                                               ('{"safe_contact": {"who_initiates": "neither"}}', None),
+                                               ('{"transport_needed": true}', None)])  # fmt: skip
+async def test_an_update_holds_no_more_than_a_plan_and_an_arrival(desk: Desk, members: str, code: str | None) -> None:
+    """As where the node seals: what else she tells answers a question, and nobody has asked one here."""
+    story = await desk.story()
+    await story.accepted()
+    tell = referring.tell_later(
+        desk.identity, desk.office.client, story.id, Kind.UPDATE, ReferralContent.model_validate_json(members)
+    )
+    if code is None:
+        await tell
+        return
+    with pytest.raises(ProblemError) as refused:
+        await tell
+    assert refused.value.problem.code == code
+
+
 @pytest.mark.parametrize("named", [LABOUR_OFFICE, SHELTER], ids=["as-itself", "as-the-receiver"])
 async def test_nothing_is_sealed_to_the_key_of_another_member_than_the_receiver(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, named: AgencyPlan
@@ -425,6 +446,49 @@ async def test_what_is_told_later_is_about_the_referral_that_was_meant(
             hers.id, referral_request(SHELTER.agency, NOBODY).content
         )
     assert (refused.value.code, sent) == ("changed-at-node", [])
+
+
+@pytest.mark.parametrize("confirmed", [80, 1, None], ids=["too-long-ago", "just-now", "nothing-identifies-her"])
+async def test_a_disclosure_that_could_not_be_sealed_yet_is_asked_for(desk: Desk, confirmed: int | None) -> None:
+    """As where the node seals: otherwise the shelter accepts, and nobody is told that it waits for her name."""
+    client = desk.office.client
+    consent = await client.consents.record(consent_request(SHELTER.agency))
+    request = referral_request(SHELTER.agency, consent.id)
+    if confirmed is None:
+        content = ReferralContent(needs=request.content.needs, age_band=request.content.age_band)
+    else:
+        plan = safe_contact(desk.identity.now() - timedelta(hours=confirmed))
+        content = request.content.model_copy(update={"safe_contact": plan})
+    created = await desk.office.refer(request.model_copy(update={"content": content}))
+    flags = (await client.referrals.read(created.id)).flags
+    assert (created.disclosure_held, flags.awaiting_disclosure) == (confirmed == 1, confirmed == 80)
+
+
+async def test_nothing_more_is_sealed_under_a_contract_that_another_has_replaced(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stays on file, to open what came under it; the node would refuse it, and is believed in nothing."""
+    story, client, sent = await desk.story(), desk.office.client, []
+    (adopted,) = desk.identity.roster.contracts
+    newer = load_contract(shipped_contract() + b"# newer\n", on=desk.identity.now().date())
+    ended = replace(adopted, until=adopted.from_)
+    follows = replace(adopted, digest=newer.digest)
+    believed = replace(
+        desk.identity,
+        roster=replace(desk.identity.roster, contracts=(ended, follows)),
+        contracts={**desk.identity.contracts, newer.digest: newer},
+    )
+
+    async def keeps(request: EnvelopesRequest) -> None:
+        sent.append(request)
+        raise ConnectionError
+
+    monkeypatch.setattr(client.sealing, "hand_in", keeps)
+    with pytest.raises(VaultError) as refused:
+        await AgencyVault(believed, client).replace_disclosure(
+            story.id, referral_request(SHELTER.agency, NOBODY).content
+        )
+    assert (refused.value.code, sent) == ("contract-not-in-force", [])
 
 
 async def test_what_answers_are_verified_by_is_stored_before_anything_is_handed_in(desk: Desk) -> None:

@@ -18,7 +18,7 @@ from exchange.client.inbox import Inbox
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.referral.content import ReferralContent
 from exchange.schemas.inbox import DecisionRequest, InboxPage, ProgressRequest, RecallAnswerRequest
-from exchange.startup import check_start
+from exchange.startup import StartRefusedError, check_start, open_node
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -108,6 +108,20 @@ async def test_her_no_destroys_on_both_sides_and_is_attested_twice(mixed: Federa
 async def test_a_node_says_at_its_start_whether_it_holds_the_agency_key(mixed: Federation) -> None:
     for one in mixed.nodes.values():
         assert check_start(one.settings) is (one.agency_home == one.home)
+
+
+async def test_a_node_that_cannot_mark_a_drill_does_not_start_as_one(mixed: Federation) -> None:
+    """The mark is inside the seal. Unmarked, every drill would be a woman whom somebody waits for tonight."""
+    for one in mixed.nodes.values():
+        drill = one.settings.model_copy(update={"exercise": True})
+        if one.agency_home == one.home:
+            assert check_start(drill)
+            continue
+        with pytest.raises(StartRefusedError, match="EXCHANGE_EXERCISE"):
+            check_start(drill)
+        with pytest.raises(StartRefusedError, match="EXCHANGE_EXERCISE"):
+            async with open_node(drill):
+                pass
 
 
 async def test_what_only_the_agencys_software_can_make_or_open_is_refused_by_both_nodes(tmp_path: Path) -> None:

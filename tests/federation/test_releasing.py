@@ -351,6 +351,17 @@ async def test_preview_says_what_would_go_and_stores_nothing(two: Federation) ->
     assert two.network.posted == []
 
 
+@pytest.mark.parametrize(("priority", "mode"), [("urgent", "confirm"), ("emergency", "automatic")])
+async def test_preview_says_how_it_will_be_released(four: Federation, priority: str, mode: str) -> None:
+    """Who reads `confirm` counts on being asked; of an emergency nobody is."""
+    helpline, (consent, request) = four[HELPLINE].client(), to_the_labour_office()
+    recorded = await helpline.consents.record(consent_request(LABOUR_OFFICE.agency, **consent))
+    asked = referral_request(LABOUR_OFFICE.agency, recorded.id, **(request | {"priority": priority}))
+    preview = await helpline.referrals.preview(asked)
+    created = await helpline.referrals.send(asked)
+    assert (preview.release, created.release) == (mode, mode)
+
+
 async def _accepted_too_late(two: Federation, monkeypatch: pytest.MonkeyPatch) -> Story:
     """A receiver that does not ask itself what time it is; the referral has not expired yet."""
     story = await begin(two)

@@ -72,6 +72,7 @@ INBOX: Final[dict[type[BaseModel], dict[str, Any]]] = {
         "agency_name_may_be_said": False,
         "voicemail": "never",
         "caller_id": "hide",
+        "delete_after": True,
     },
     DecisionRequest: {"decision": "accepted"},
     ProgressRequest: {"state": "completed", "outcome": "service-provided"},

@@ -120,10 +120,13 @@ async def _seal_once(
     )
     if not identity.store.put_sealed_case(referral, case):
         return None
-    ask = EnvelopesRequest(
-        envelopes=tuple(wire(one) for one in both), consent=consent.id, consent_version=consent.version
-    )
     held = sealed.held is not None
+    ask = EnvelopesRequest(
+        envelopes=tuple(wire(one) for one in both),
+        consent=consent.id,
+        consent_version=consent.version,
+        disclosure_follows=True if cleared.disclosure is not None and not held else None,
+    )
     created = hand_in.created(between, judged, cleared, referral=referral, client_code=code, held=held)
     return SealedReferral(ask, created)
 
@@ -161,6 +164,9 @@ async def tell_later(
     contract, service = identity.contracts.get(case.contract), service_of(case.purpose)
     if contract is None or service is None:
         raise VaultError("no-contract", "The contract of this referral is not on file here.")
+    if contract.digest not in identity.roster.contract_in_force(identity.me.agency, case.peer, identity.now()):
+        # It is on file to open what came under it. What is sealed under it now only a node could hold back.
+        raise VaultError("contract-not-in-force", "The contract of this referral is no longer in force.")
     read = await client.consents.read(case.consent or "")
     view = record_of(await client.referrals.read(referral), referral, case.peer)
     consent, at = read.record, identity.now()

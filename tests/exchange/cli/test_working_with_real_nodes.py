@@ -104,6 +104,7 @@ def test_a_bed_for_the_night(helpline: Laptop, shelter: Laptop) -> None:
     assert "+00 12" not in page
     yes = shelter.run("inbox", "advice", disclosure, "--channel", "phone-call").output
     assert "must NOT be said" in yes
+    assert "By phone-call: +00 12" in yes
     assert "Do not use it" in shelter.run("inbox", "advice", disclosure, "--channel", "sms").output
     shelter.run("inbox", "progress", offer, "in-service")
     shelter.run("inbox", "progress", offer, "completed", "--outcome", "service-provided")

@@ -283,6 +283,23 @@ def test_nothing_left_to_tell_is_a_refusal(changes: dict[str, Any], kind: Kind, 
     assert result.code == "nothing-allowed"
 
 
+@pytest.mark.parametrize(
+    ("kind", "accepted", "left_out"),
+    [
+        pytest.param(Kind.INFORMATION, False, {Field.PREFERRED_NAME, Field.SAFE_CONTACT}, id="before-the-release"),
+        pytest.param(Kind.DISCLOSURE, True, {Field.NEEDS, Field.AGE_BAND}, id="with-a-disclosure"),
+        pytest.param(Kind.INFORMATION, True, set(), id="after-the-release"),
+    ],
+)
+def test_what_is_in_no_envelope_is_not_called_allowed(kind: Kind, accepted: bool, left_out: set[Field]) -> None:
+    result = later(kind, accepted=accepted)
+    told = frozenset().union(*(forward.fields for forward in result.forwards))
+    reasons = {reason.field: reason for reason in result.reasons}
+    assert {field for field, reason in reasons.items() if reason.outcome == "allowed"} == told
+    assert {field for field, reason in reasons.items() if reason.code == "not-now"} == left_out
+    assert all(reasons[field].outcome == "withheld" for field in left_out)
+
+
 def test_a_later_word_on_a_repatriation_need_not_repeat_her_wish() -> None:
     result = later(
         accepted=True,

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from contracts.vocabulary import Channel
 from exchange.referral.contact_model import Weekday
 from exchange.referral.contact_plan import SafeContact, advice
+from exchange.schemas.inbox import ContactAdvice
 
 MONDAY = datetime(2026, 11, 23, 2, 30, tzinfo=UTC)
 """10:30 on a Monday in Kuala Lumpur."""
@@ -112,6 +113,14 @@ def test_word_through_a_trusted_person_goes_to_that_person() -> None:
     way = {"channel": "via-trusted-person", "safe": True}
     now = advice(plan(channels=[way], trusted_contact=trusted), Channel.VIA_TRUSTED_PERSON, MONDAY)
     assert now.address == "+60 12 000 0002"
+
+
+@pytest.mark.parametrize(("text_ok", "code"), [(False, "no-text"), (True, "may-contact")])
+def test_nothing_is_written_to_a_trusted_person_either_unless_writing_is_fine(text_ok: bool, code: str) -> None:
+    trusted = {"name": "Example Neighbour", "channel": "sms", "address": "+60 12 000 0002"}
+    way = {"channel": "via-trusted-person", "safe": True}
+    now = advice(plan(channels=[way], trusted_contact=trusted, text_ok=text_ok), Channel.VIA_TRUSTED_PERSON, MONDAY)
+    assert (now.code, now.address is not None) == (code, text_ok)
 
 
 NIGHT = window("monday", "22:00", "02:00")
@@ -285,3 +294,40 @@ def on_the_wall(zone: Any, weekday: Weekday, start: str, end: str, moment: datet
     if start < end:
         return weekday is today and start <= clock < end
     return (weekday is today and clock >= start) or (weekday is yesterday and clock < end)
+
+
+OTHER_NUMBER = PHONE | {"address": "+60 12 000 0001"}
+
+
+def test_the_advice_that_an_agency_gets_names_the_number_and_how_to_use_it() -> None:
+    """Of two numbers on one channel one may be the employer's: a yes for the channel alone would be a yes to both."""
+    unsafe_first = plan(
+        channels=[PHONE | {"network": "employer"}, OTHER_NUMBER],
+        code_word_safe="paper",
+        code_word_danger="lantern",
+        dropped_call="wait",
+        who_may_answer="only-her",
+    )
+    told = ContactAdvice.of(unsafe_first, Channel.PHONE_CALL, MONDAY)
+    assert (told.may_contact, told.channel, told.address) == (True, Channel.PHONE_CALL, "+60 12 000 0001")
+    assert (told.code_word_safe, told.code_word_danger) == ("paper", "lantern")
+    assert (told.dropped_call, told.who_may_answer, told.delete_after) == ("wait", "only-her", True)
+    assert not any(value in repr(told) for value in ("+60", "paper", "lantern"))
+
+
+@pytest.mark.parametrize(
+    ("channels", "changes", "expected"),
+    [
+        pytest.param([SMS, PHONE], {}, (True, "may-contact", Channel.PHONE_CALL), id="the-second-is-safe"),
+        pytest.param([SMS, PHONE], {"safe_times": [window("tuesday", "10:00", "11:00")]},
+                     (False, "outside-safe-times", Channel.PHONE_CALL), id="the-second-is-safe-tomorrow"),
+        pytest.param([SMS, PHONE | {"monitored": True}], {}, (False, "no-text", Channel.SMS), id="none-is-safe"),
+        pytest.param([], {"who_initiates": "survivor"}, (False, "she-initiates", Channel.PHONE_CALL), id="she-calls"),
+    ],
+)  # fmt: skip
+def test_where_no_channel_is_named_any_that_may_be_used_counts(
+    channels: list[dict[str, Any]], changes: dict[str, Any], expected: tuple[bool, str, Channel]
+) -> None:
+    told = ContactAdvice.of(plan(channels=channels, **changes), None, MONDAY)
+    assert (told.may_contact, told.code, told.channel) == expected
+    assert (told.address is not None) is told.may_contact

@@ -37,10 +37,7 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
     await opened.close()
 
 
-@pytest.mark.parametrize("name", READ_OFTEN)
-async def test_no_clock_reads_a_whole_table(database: Database, name: str) -> None:
-    statement: Prepared = READ_OFTEN[name]
-
+async def _plan(database: Database, statement: Prepared) -> list[str]:
     def plan(conn: Connection) -> list[str]:
         text = statement._text(conn)
         query = f"EXPLAIN QUERY PLAN {text._sql}"
@@ -48,4 +45,20 @@ async def test_no_clock_reads_a_whole_table(database: Database, name: str) -> No
         assert driver is not None
         return [row[3] for row in driver.execute(query, text._bound(GIVEN)).fetchall()]
 
-    assert all("USING" in step and "INDEX" in step for step in await database.read(plan))
+    return await database.read(plan)
+
+
+@pytest.mark.parametrize("name", READ_OFTEN)
+async def test_no_clock_reads_a_whole_table(database: Database, name: str) -> None:
+    assert all("USING" in step and "INDEX" in step for step in await _plan(database, READ_OFTEN[name]))
+
+
+async def test_consents_that_end_are_looked_for_by_open_referral(database: Database) -> None:
+    steps = [
+        step
+        for step in await _plan(database, referrals._DUE_FOR["consent-ends-soon"])
+        if not step.startswith("CORRELATED SCALAR SUBQUERY")
+    ]
+    indexes = ["INDEX ix_referral_open", "INDEX sqlite_autoindex_consent_1", "INDEX ix_change_referral"]
+    assert len(steps) == len(indexes)
+    assert all(index in step for index, step in zip(indexes, steps, strict=True))
