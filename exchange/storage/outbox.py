@@ -104,6 +104,7 @@ _ANY_OF_KINDS = Prepared(
 )
 _NOT_GONE = text("status IN ('queued', 'held')")
 """As it stands in the index: SQLite finds the index by these words, and reads the whole table where they are bound."""
+_SENT_STOP = text("status = 'delivered' AND signature IS NOT NULL")
 _WAITED_FOR = Prepared(select(OUTBOX.c.peer).where(_NOT_GONE).distinct())
 _HELD_HERE = and_(OUTBOX.c.referral == bindparam("the_referral"), OUTBOX.c.status == "held")
 _HELD_OF = Prepared(select(*_COLUMNS).where(_HELD_HERE))
@@ -347,7 +348,7 @@ def forget_envelopes(conn: Connection, referral: str) -> None:
 
 def queue_depth(conn: Connection) -> int:
     """How many envelopes wait to be delivered."""
-    return conn.execute(select(func.count()).select_from(OUTBOX).where(OUTBOX.c.status == "queued")).scalar_one()
+    return conn.execute(select(func.count()).select_from(OUTBOX).where(IS_QUEUED)).scalar_one()
 
 
 def requeue_stops(conn: Connection, peer: str, since: int, stops: Iterable[str]) -> int:
@@ -356,10 +357,9 @@ def requeue_stops(conn: Connection, peer: str, since: int, stops: Iterable[str])
         update(OUTBOX)
         .where(
             OUTBOX.c.peer == peer,
-            OUTBOX.c.status == "delivered",
+            _SENT_STOP,
             OUTBOX.c.kind.in_(list(stops)),
             OUTBOX.c.settled_at >= since,
-            OUTBOX.c.signature.is_not(None),
         )
         .values(status="queued", settled_at=None, receipt=None)
     )
