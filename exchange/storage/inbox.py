@@ -9,7 +9,15 @@ from sqlalchemy import ColumnElement, Connection, Integer, Select, bindparam, or
 
 from exchange.storage.prepared import Prepared
 from exchange.storage.referrals import in_sight
-from exchange.storage.statements import Both, end_of_slice, select_in_sight, select_listed, where_listed
+from exchange.storage.statements import (
+    FORGOTTEN_AT_ONCE,
+    Both,
+    delete_expired,
+    end_of_slice,
+    select_in_sight,
+    select_listed,
+    where_listed,
+)
 from exchange.storage.tables import INBOX, REFERRAL, SEEN_ENVELOPE
 from exchange.storage.visibility import is_beyond
 
@@ -91,7 +99,7 @@ _MARK_OPENED = Prepared(
     where_listed(update(INBOX).where(INBOX.c.opened_at.is_(None)).values(opened_at=bindparam("opened_at")), INBOX.c.id)
 )
 
-_FORGET_ANSWERS = Prepared(SEEN_ENVELOPE.delete().where(SEEN_ENVELOPE.c.expires_at <= bindparam("the_time")))
+_FORGET_ANSWERS = Prepared(delete_expired(SEEN_ENVELOPE))
 
 
 def _page(status: str | None, *, branch: bool, one: bool, urgent: bool = False) -> Both[Select[Any]]:
@@ -267,6 +275,6 @@ def forget_items(conn: Connection, referral: str) -> None:
     conn.execute(INBOX.delete().where(INBOX.c.referral == referral))
 
 
-def forget_answers(conn: Connection, at: int) -> int:
-    """Drop memories of deliveries that can no longer be repeated."""
-    return _FORGET_ANSWERS.run(conn, {"the_time": at})
+def forget_answers(conn: Connection, at: int) -> bool:
+    """Drop memories of deliveries that can no longer be repeated, some at once; returns whether there may be more."""
+    return _FORGET_ANSWERS.run(conn, {"the_time": at}) >= FORGOTTEN_AT_ONCE

@@ -29,6 +29,7 @@ from sqlalchemy import (
     TextClause,
     TypeDecorator,
     Update,
+    all_,
     any_,
     bindparam,
     func,
@@ -126,6 +127,26 @@ def select_slice(table: Table, *conditions: TextClause) -> Both[Select[Any]]:
     )
 
 
+FORGOTTEN_AT_ONCE: Final = 200
+"""As many rows as other writers wait for without anybody noticing."""
+
+
+def delete_expired(table: Table) -> Both[Delete]:
+    """Delete rows whose `expires_at` is not after `the_time`, at most `FORGOTTEN_AT_ONCE` of them."""
+
+    def some(place: str) -> Select[Any]:
+        # By their places, which no plan looks up in the whole table.
+        rows: Select[Any] = (
+            select(literal_column(place)).select_from(table).where(table.c.expires_at <= bindparam("the_time"))
+        )
+        return rows.limit(literal_column(str(FORGOTTEN_AT_ONCE)))
+
+    return Both(
+        table.delete().where(literal_column("rowid").in_(some("rowid"))),
+        table.delete().where(literal_column("ctid") == any_(func.array(some("ctid").scalar_subquery()))),
+    )
+
+
 class TextList(TypeDecorator[list[str]]):
     """A list of texts as one parameter, so that a statement has one text whatever its length: JSON on SQLite."""
 
@@ -149,3 +170,10 @@ def where_listed(statement: ListedT, column: ColumnElement[str]) -> Both[ListedT
     the_ids = bindparam("the_ids", type_=TextList())
     entries = func.json_each(the_ids).table_valued("value")
     return Both(statement.where(column.in_(select(entries.c.value))), statement.where(column == any_(the_ids)))
+
+
+def where_not_listed(statement: ListedT, column: ColumnElement[str]) -> Both[ListedT]:
+    """As `where_listed`, for the rows whose column is none of them."""
+    the_ids = bindparam("the_ids", type_=TextList())
+    entries = func.json_each(the_ids).table_valued("value")
+    return Both(statement.where(column.not_in(select(entries.c.value))), statement.where(column != all_(the_ids)))

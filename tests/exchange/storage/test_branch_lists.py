@@ -1,4 +1,4 @@
-"""A branch that has little among much of others': nothing is missed, no read looks at all of it, and none does twice."""
+"""A branch that has little among much of others': it misses nothing, and no read looks at all of it."""
 
 from __future__ import annotations
 
