@@ -85,5 +85,6 @@ def settle_restored(conn: Connection) -> None:
     for table in (INBOX, CHANGE):
         one = table.alias()
         # A row that is visible was inserted by a transaction that the snapshot has seen end.
-        restored = select(one.c.seq).where(one.c.xid >= _number(func.pg_snapshot_xmax(func.pg_current_snapshot())))
-        conn.execute(update(table).where(table.c.xid != NO_TRANSACTION, restored.exists()).values(xid=NO_TRANSACTION))
+        newest = select(func.max(one.c.xid)).scalar_subquery()
+        restored = newest >= _number(func.pg_snapshot_xmax(func.pg_current_snapshot()))
+        conn.execute(update(table).where(table.c.xid != NO_TRANSACTION, restored).values(xid=NO_TRANSACTION))
