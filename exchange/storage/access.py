@@ -9,6 +9,7 @@ from sqlalchemy import Connection, bindparam, insert, null, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from exchange.storage.prepared import Prepared
+from exchange.storage.statements import FORGOTTEN_AT_ONCE, delete_expired
 from exchange.storage.tables import AUDIT, IDEMPOTENCY, OAUTH_CLIENT, USED_JTI
 
 
@@ -57,9 +58,7 @@ class AuditEntry(NamedTuple):
 
 _CLIENT_COLUMNS = [OAUTH_CLIENT.c[name] for name in StoredClient._fields]
 _LOAD_CLIENT = Prepared(select(*_CLIENT_COLUMNS).where(OAUTH_CLIENT.c.client_id == bindparam("the_client")))
-_FORGET_USED = tuple(
-    Prepared(table.delete().where(table.c.expires_at <= bindparam("the_time"))) for table in (USED_JTI, IDEMPOTENCY)
-)
+_FORGET_USED = tuple(Prepared(delete_expired(table)) for table in (USED_JTI, IDEMPOTENCY))
 _ANSWER_COLUMNS = [IDEMPOTENCY.c[name] for name in StoredAnswer._fields]
 _LOAD_ANSWER = Prepared(
     select(*_ANSWER_COLUMNS).where(
@@ -132,10 +131,9 @@ def wipe_answers(conn: Connection, referral: str) -> None:
     _WIPE_ANSWERS.run(conn, {"the_referral": referral})
 
 
-def forget_used(conn: Connection, at: int) -> None:
-    """Drop assertions and answers whose time is over."""
-    for forget in _FORGET_USED:
-        forget.run(conn, {"the_time": at})
+def forget_used(conn: Connection, at: int) -> bool:
+    """Drop assertions and answers whose time is over, some at once; returns whether there may be more."""
+    return max(forget.run(conn, {"the_time": at}) for forget in _FORGET_USED) >= FORGOTTEN_AT_ONCE
 
 
 def add_audit(

@@ -9,7 +9,15 @@ from sqlalchemy import ColumnElement, Connection, Integer, Select, bindparam, or
 
 from exchange.storage.prepared import Prepared
 from exchange.storage.referrals import in_sight
-from exchange.storage.statements import Both, select_listed, where_listed
+from exchange.storage.statements import (
+    FORGOTTEN_AT_ONCE,
+    Both,
+    delete_expired,
+    end_of_slice,
+    select_in_sight,
+    select_listed,
+    where_listed,
+)
 from exchange.storage.tables import INBOX, REFERRAL, SEEN_ENVELOPE
 from exchange.storage.visibility import is_beyond
 
@@ -91,16 +99,20 @@ _MARK_OPENED = Prepared(
     where_listed(update(INBOX).where(INBOX.c.opened_at.is_(None)).values(opened_at=bindparam("opened_at")), INBOX.c.id)
 )
 
-_FORGET_ANSWERS = Prepared(SEEN_ENVELOPE.delete().where(SEEN_ENVELOPE.c.expires_at <= bindparam("the_time")))
+_FORGET_ANSWERS = Prepared(delete_expired(SEEN_ENVELOPE))
 
 
 def _page(status: str | None, *, branch: bool, one: bool, urgent: bool = False) -> Both[Select[Any]]:
     """A page of the list, or of one referral. The status stands in the statement, so that its own index serves it."""
     page = _LISTED_IN_SIGHT if branch else _LISTED
+    conditions = [text(f"inbox.status = '{status}'")] if status is not None else []
     if one:
+        # Not by the index of the status, which has those of all other referrals as well.
+        conditions = [text(f"inbox.status || '' = '{status}'")] if status is not None else []
         page = page.where(INBOX.c.referral == bindparam("the_referral"))
-    if status is not None:
-        page = page.where(text(f"inbox.status = '{status}'"))
+    elif branch and not urgent:
+        return select_in_sight(page, INBOX, *conditions)
+    page = page.where(*conditions)
     if urgent:
         page = page.where(INBOX.c.respond_by.is_not(None)).order_by(INBOX.c.respond_by, INBOX.c.seq)
         page = page.limit(bindparam("most", type_=Integer()))
@@ -115,6 +127,10 @@ _PAGES: Final = {
     for status in _STATUSES
     for branch in _BOTH
     for one in _BOTH
+}
+_ENDS: Final = {
+    status: Prepared(end_of_slice(INBOX, *([text(f"inbox.status = '{status}'")] if status is not None else [])))
+    for status in _STATUSES
 }
 _URGENT: Final = {
     (branch, one): Prepared(_page("new", branch=branch, one=one, urgent=True)) for branch in _BOTH for one in _BOTH
@@ -136,10 +152,19 @@ def ids_of_others(conn: Connection, sender: str, ids: Iterable[str]) -> frozense
 def list_arrived(
     conn: Connection, *, after: int, limit: int, status: str | None, unit: str | None, referral: str | None = None
 ) -> Sequence[tuple[int, ListedRecord]]:
-    """Items behind the one with this sequence number, oldest first; of one referral only, where it is named."""
+    """Items behind the one with this sequence number, oldest first; of one referral only, where it is named.
+
+    For a branch only so many are looked at, up to `end_of_look`.
+    """
     page = _PAGES[status, unit is not None, referral is not None]
     rows = page.rows(conn, {"after": after, "most": limit, "the_unit": unit, "the_referral": referral})
     return [(row[0], ListedRecord(*row[1:])) for row in rows]
+
+
+def end_of_look(conn: Connection, *, after: int, status: str | None) -> int | None:
+    """Up to which item `list_arrived` has looked for a branch; nothing where it has come to the end."""
+    row = _ENDS[status].row(conn, {"after": after})
+    return None if row is None else row[0]
 
 
 def is_no_cursor(conn: Connection, seq: int) -> bool:
@@ -250,6 +275,6 @@ def forget_items(conn: Connection, referral: str) -> None:
     conn.execute(INBOX.delete().where(INBOX.c.referral == referral))
 
 
-def forget_answers(conn: Connection, at: int) -> int:
-    """Drop memories of deliveries that can no longer be repeated."""
-    return _FORGET_ANSWERS.run(conn, {"the_time": at})
+def forget_answers(conn: Connection, at: int) -> bool:
+    """Drop memories of deliveries that can no longer be repeated, some at once; returns whether there may be more."""
+    return _FORGET_ANSWERS.run(conn, {"the_time": at}) >= FORGOTTEN_AT_ONCE

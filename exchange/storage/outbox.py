@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 
 from exchange.storage.prepared import Prepared
-from exchange.storage.statements import insert_unless_there, where_listed
+from exchange.storage.statements import insert_unless_there, where_listed, where_not_listed
 from exchange.storage.tables import OUTBOX, PEER, REFERRAL
 
 
@@ -95,7 +95,12 @@ _QUEUED_FOR_PEER = (
 )
 _BATCH = Prepared(_QUEUED_FOR_PEER)
 _BATCH_OF_KINDS = Prepared(where_listed(_QUEUED_FOR_PEER, OUTBOX.c.kind))
-_IDS_QUEUED = Prepared(select(OUTBOX.c.id).where(OUTBOX.c.peer == bindparam("the_peer"), IS_QUEUED))
+_QUEUED_BUT = Prepared(
+    where_not_listed(
+        select(OUTBOX.c.id).where(OUTBOX.c.peer == bindparam("the_peer"), IS_QUEUED).limit(literal_column("1")),
+        OUTBOX.c.id,
+    )
+)
 _ANY_OF_KINDS = Prepared(
     where_listed(
         select(OUTBOX.c.id).where(OUTBOX.c.peer == bindparam("the_peer"), IS_QUEUED).limit(literal_column("1")),
@@ -104,6 +109,7 @@ _ANY_OF_KINDS = Prepared(
 )
 _NOT_GONE = text("status IN ('queued', 'held')")
 """As it stands in the index: SQLite finds the index by these words, and reads the whole table where they are bound."""
+_SENT_STOP = text("status = 'delivered' AND signature IS NOT NULL")
 _WAITED_FOR = Prepared(select(OUTBOX.c.peer).where(_NOT_GONE).distinct())
 _HELD_HERE = and_(OUTBOX.c.referral == bindparam("the_referral"), OUTBOX.c.status == "held")
 _HELD_OF = Prepared(select(*_COLUMNS).where(_HELD_HERE))
@@ -137,7 +143,20 @@ _HOLD_BACK = Prepared(
         OUTBOX.c.digest,
     )
 )
-_HAS_EXPIRED = Prepared(select(OUTBOX.c.id).where(_NOT_GONE, OUTBOX.c.expires_at <= bindparam("the_time")).limit(1))
+_EXPIRED = Prepared(
+    select(OUTBOX.c.id)
+    .where(_NOT_GONE, OUTBOX.c.expires_at <= bindparam("the_time"))
+    .limit(bindparam("most", type_=Integer()))
+)
+_EXPIRE = Prepared(
+    where_listed(
+        update(OUTBOX)
+        .where(_NOT_GONE, OUTBOX.c.expires_at <= bindparam("the_time"))
+        .values(status=literal_column("'expired'"), settled_at=bindparam("the_time"), **dict.fromkeys(_NO_BODY, null()))
+        .returning(OUTBOX.c.referral, OUTBOX.c.kind),
+        OUTBOX.c.id,
+    )
+)
 
 
 def enqueue(conn: Connection, items: Sequence[OutgoingRecord]) -> None:
@@ -293,9 +312,9 @@ def has_queued(conn: Connection, peer: str, kinds: Iterable[str]) -> bool:
     return _ANY_OF_KINDS.row(conn, {"the_peer": peer, "the_ids": list(kinds)}) is not None
 
 
-def queued_ids(conn: Connection, peer: str) -> list[str]:
-    """Everything that waits for this peer."""
-    return [envelope for (envelope,) in _IDS_QUEUED.rows(conn, {"the_peer": peer})]
+def queued_but(conn: Connection, peer: str, known: Iterable[str]) -> bool:
+    """Whether another envelope than these waits for this peer."""
+    return _QUEUED_BUT.row(conn, {"the_peer": peer, "the_ids": list(known)}) is not None
 
 
 def lock_queued(conn: Connection, ids: Iterable[str]) -> frozenset[str]:
@@ -317,27 +336,14 @@ def settle(conn: Connection, settlements: Iterable[Settlement], at: int) -> froz
     return queued
 
 
-def expire_queued(conn: Connection, at: int, only: str | None = None) -> list[tuple[str, str, str]]:
-    """Envelopes, or this one, that did not leave in time, as (id, referral, kind); their bodies are destroyed."""
-    late = update(OUTBOX).where(_NOT_GONE, OUTBOX.c.expires_at <= at)
-    if only is not None:
-        late = late.where(OUTBOX.c.id == only)
-    done = conn.execute(
-        late.values(status="expired", settled_at=at, **_NO_BODY).returning(
-            OUTBOX.c.id, OUTBOX.c.referral, OUTBOX.c.kind
-        )
-    )
-    return [(row.id, row.referral, row.kind) for row in done]
+def expire_queued(conn: Connection, at: int, envelopes: Iterable[str]) -> list[tuple[str, str]]:
+    """Those of these envelopes that did not leave in time, as (referral, kind); their bodies are destroyed."""
+    return [(row[0], row[1]) for row in _EXPIRE.rows(conn, {"the_time": at, "the_ids": list(envelopes)})]
 
 
-def expired_ids(conn: Connection, at: int) -> list[str]:
-    """What `expire_queued` would take."""
-    return list(conn.execute(select(OUTBOX.c.id).where(_NOT_GONE, OUTBOX.c.expires_at <= at)).scalars())
-
-
-def has_expired(conn: Connection, at: int) -> bool:
-    """Whether there is anything for `expire_queued`."""
-    return _HAS_EXPIRED.row(conn, {"the_time": at}) is not None
+def expired_ids(conn: Connection, at: int, limit: int) -> list[str]:
+    """Some of what `expire_queued` would take."""
+    return [envelope for (envelope,) in _EXPIRED.rows(conn, {"the_time": at, "most": limit})]
 
 
 def forget_envelopes(conn: Connection, referral: str) -> None:
@@ -347,7 +353,7 @@ def forget_envelopes(conn: Connection, referral: str) -> None:
 
 def queue_depth(conn: Connection) -> int:
     """How many envelopes wait to be delivered."""
-    return conn.execute(select(func.count()).select_from(OUTBOX).where(OUTBOX.c.status == "queued")).scalar_one()
+    return conn.execute(select(func.count()).select_from(OUTBOX).where(IS_QUEUED)).scalar_one()
 
 
 def requeue_stops(conn: Connection, peer: str, since: int, stops: Iterable[str]) -> int:
@@ -356,10 +362,9 @@ def requeue_stops(conn: Connection, peer: str, since: int, stops: Iterable[str])
         update(OUTBOX)
         .where(
             OUTBOX.c.peer == peer,
-            OUTBOX.c.status == "delivered",
+            _SENT_STOP,
             OUTBOX.c.kind.in_(list(stops)),
             OUTBOX.c.settled_at >= since,
-            OUTBOX.c.signature.is_not(None),
         )
         .values(status="queued", settled_at=None, receipt=None)
     )

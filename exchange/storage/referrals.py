@@ -26,7 +26,14 @@ from sqlalchemy import (
 
 from exchange.storage.clock_look import ends_by
 from exchange.storage.prepared import Prepared, Row
-from exchange.storage.statements import insert_listed, insert_unless_there, select_listed, where_listed
+from exchange.storage.statements import (
+    end_of_slice,
+    insert_listed,
+    insert_unless_there,
+    select_in_sight,
+    select_listed,
+    where_listed,
+)
 from exchange.storage.tables import ATTESTATION, CHANGE, CONSENT, EVENT, REFERRAL
 from exchange.storage.visibility import is_beyond
 
@@ -129,7 +136,8 @@ _CHANGES = select(CHANGE.c.seq, CHANGE.c.what, CHANGE.c.at, *_COLUMNS).join(
     REFERRAL, REFERRAL.c.id == CHANGE.c.referral
 )
 _LIST_CHANGES = Prepared(select_listed(_CHANGES, CHANGE))
-_LIST_CHANGES_IN_SIGHT = Prepared(select_listed(_CHANGES.where(in_sight(bindparam("the_unit"))), CHANGE))
+_LIST_CHANGES_IN_SIGHT = Prepared(select_in_sight(_CHANGES.where(in_sight(bindparam("the_unit"))), CHANGE))
+_END_OF_LOOK = Prepared(end_of_slice(CHANGE))
 _OWE = Prepared(insert_unless_there(ATTESTATION), columns=["referral", "party", "owed_since"])
 _ATTESTED = Prepared(
     update(ATTESTATION)
@@ -341,10 +349,19 @@ def was_told(conn: Connection, referral: str, what: str, *, since: int) -> bool:
 def list_changes(
     conn: Connection, after: int, limit: int, unit: str | None
 ) -> Sequence[tuple[int, str, int, ReferralRecord]]:
-    """Changes behind the one with this sequence number as (seq, what, at, referral), oldest first."""
+    """Changes behind the one with this sequence number as (seq, what, at, referral), oldest first.
+
+    For a branch only so many are looked at, up to `end_of_look`.
+    """
     page = _LIST_CHANGES if unit is None else _LIST_CHANGES_IN_SIGHT
     rows = page.rows(conn, {"after": after, "most": limit, "the_unit": unit})
     return [(row[0], row[1], row[2], ReferralRecord(*row[3:])) for row in rows]
+
+
+def end_of_look(conn: Connection, after: int) -> int | None:
+    """Up to which change `list_changes` has looked for a branch; nothing where it has come to the end."""
+    row = _END_OF_LOOK.row(conn, {"after": after})
+    return None if row is None else row[0]
 
 
 def is_no_cursor(conn: Connection, seq: int) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from pydantic_core import to_json
 from sqlalchemy import (
@@ -26,12 +26,15 @@ from sqlalchemy import (
     Select,
     Table,
     Text,
+    TextClause,
     TypeDecorator,
     Update,
+    all_,
     any_,
     bindparam,
     func,
     insert,
+    literal_column,
     select,
 )
 from sqlalchemy.dialects import postgresql, sqlite
@@ -41,6 +44,9 @@ from sqlalchemy.types import TypeEngine
 from exchange.storage.visibility import NO_TRANSACTION, TRANSACTION_ID, settled_after
 
 StatementT = TypeVar("StatementT", bound=Executable)
+
+SLICE: Final = 1000
+"""How many rows are looked at at once for those that a branch may see."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +90,63 @@ def select_listed(query: Select[Any], table: Table) -> Both[Select[Any]]:
     )
 
 
+def select_in_sight(query: Select[Any], table: Table, *conditions: TextClause) -> Both[Select[Any]]:
+    """As `select_listed`, but no more than the next `SLICE` rows are looked at; `query` says which of them to show.
+
+    Args:
+        query: joins the table, and has the condition of the branch.
+        table: whose rows are listed.
+        conditions: what the rows have to be that are looked at.
+    """
+    page = query.limit(bindparam("most", type_=Integer()))
+
+    def one(rows: Select[Any]) -> Select[Any]:
+        looked_at = rows.limit(literal_column(str(SLICE))).subquery()
+        return page.join(looked_at, looked_at.c.seq == table.c.seq).order_by(looked_at.c.xid, looked_at.c.seq)
+
+    rows = select_slice(table, *conditions)
+    return Both(one(rows.sqlite), one(rows.postgresql))
+
+
+def end_of_slice(table: Table, *conditions: TextClause) -> Both[Select[Any]]:
+    """The number of the last row that `select_in_sight` looks at; nothing where that are all there are."""
+    rows = select_slice(table, *conditions)
+
+    def last(one: Select[Any]) -> Select[Any]:
+        return one.offset(literal_column(str(SLICE - 1))).limit(literal_column("1"))
+
+    return Both(last(rows.sqlite), last(rows.postgresql))
+
+
+def select_slice(table: Table, *conditions: TextClause) -> Both[Select[Any]]:
+    """Numbers and transactions of the rows that a cursor lists behind `after`."""
+    after, rows = bindparam("after", type_=BigInteger()), select(table.c.seq, table.c.xid).where(*conditions)
+    return Both(
+        rows.where(table.c.xid == NO_TRANSACTION, table.c.seq > after).order_by(table.c.seq),
+        rows.where(settled_after(table, after)).order_by(table.c.xid, table.c.seq),
+    )
+
+
+FORGOTTEN_AT_ONCE: Final = 200
+"""As many rows as other writers wait for without anybody noticing."""
+
+
+def delete_expired(table: Table) -> Both[Delete]:
+    """Delete rows whose `expires_at` is not after `the_time`, at most `FORGOTTEN_AT_ONCE` of them."""
+
+    def some(place: str) -> Select[Any]:
+        # By their places, which no plan looks up in the whole table.
+        rows: Select[Any] = (
+            select(literal_column(place)).select_from(table).where(table.c.expires_at <= bindparam("the_time"))
+        )
+        return rows.limit(literal_column(str(FORGOTTEN_AT_ONCE)))
+
+    return Both(
+        table.delete().where(literal_column("rowid").in_(some("rowid"))),
+        table.delete().where(literal_column("ctid") == any_(func.array(some("ctid").scalar_subquery()))),
+    )
+
+
 class TextList(TypeDecorator[list[str]]):
     """A list of texts as one parameter, so that a statement has one text whatever its length: JSON on SQLite."""
 
@@ -107,3 +170,10 @@ def where_listed(statement: ListedT, column: ColumnElement[str]) -> Both[ListedT
     the_ids = bindparam("the_ids", type_=TextList())
     entries = func.json_each(the_ids).table_valued("value")
     return Both(statement.where(column.in_(select(entries.c.value))), statement.where(column == any_(the_ids)))
+
+
+def where_not_listed(statement: ListedT, column: ColumnElement[str]) -> Both[ListedT]:
+    """As `where_listed`, for the rows whose column is none of them."""
+    the_ids = bindparam("the_ids", type_=TextList())
+    entries = func.json_each(the_ids).table_valued("value")
+    return Both(statement.where(column.not_in(select(entries.c.value))), statement.where(column != all_(the_ids)))

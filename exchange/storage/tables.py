@@ -109,7 +109,7 @@ class ReferralRow(SQLModel, table=True):
     known_as: str | None = None
     """Of a tombstone that a stop made: the id that its sender used, which may be another member's referral here."""
     side: str
-    peer: str = Field(index=True)
+    peer: str
     sector: str
     contract: str
     state: str
@@ -157,6 +157,12 @@ class ReferralRow(SQLModel, table=True):
         Index(
             "ix_referral_open",
             "respond_by",
+            sqlite_where=text("closed_at IS NULL"),
+            postgresql_where=text("closed_at IS NULL"),
+        ),
+        Index(
+            "ix_referral_open_with",
+            "peer",
             sqlite_where=text("closed_at IS NULL"),
             postgresql_where=text("closed_at IS NULL"),
         ),
@@ -247,6 +253,14 @@ class OutboxRow(SQLModel, table=True):
             "expires_at",
             sqlite_where=text("status IN ('queued', 'held')"),
             postgresql_where=text("status IN ('queued', 'held')"),
+        ),
+        # Of what was delivered only stops keep their signature.
+        Index(
+            "ix_outbox_stops",
+            "peer",
+            "settled_at",
+            sqlite_where=text("status = 'delivered' AND signature IS NOT NULL"),
+            postgresql_where=text("status = 'delivered' AND signature IS NOT NULL"),
         ),
         {"sqlite_autoincrement": True},
     )

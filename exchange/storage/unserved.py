@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, func, select, text, update
 
 from exchange.storage.tables import PEER, REFERRAL
 
 WAITING = "unserved"
 """The hold of a disclosure that is let go when the receiver serves somebody, or when a worker says so."""
+_WAITS = text(f"referral.hold = '{WAITING}'")
+"""As it stands in the index: a plan that is made for every value does not find it by a bound one."""
 
 
 def count_unserved(conn: Connection, peer: str, at: int, *, but: str) -> int:
@@ -29,7 +31,7 @@ def free_place(conn: Connection, peer: str) -> bool:
     _lock(conn, peer)
     c = REFERRAL.c
     oldest = (
-        select(c.id).where(c.peer == peer, c.hold == WAITING).order_by(c.updated_at).limit(1).with_for_update()
+        select(c.id).where(c.peer == peer, _WAITS).order_by(c.updated_at).limit(1).with_for_update()
     ).scalar_subquery()
     done = conn.execute(
         update(REFERRAL).where(c.id == oldest, c.hold == WAITING).values(hold="release-due", version=c.version + 1)
@@ -47,7 +49,7 @@ def unserved_by_peer(conn: Connection, at: int) -> dict[str, tuple[int, int]]:
     """By receiver: how many names it has and has not served, and how many releases wait for that."""
     c = REFERRAL.c
     given = select(c.peer, func.count()).where(c.unserved_until > at).group_by(c.peer)
-    waiting = select(c.peer, func.count()).where(c.hold == WAITING).group_by(c.peer)
+    waiting = select(c.peer, func.count()).where(_WAITS).group_by(c.peer)
     names = {row[0]: row[1] for row in conn.execute(given)}
     waits = {row[0]: row[1] for row in conn.execute(waiting)}
     return {peer: (names.get(peer, 0), waits.get(peer, 0)) for peer in sorted(names.keys() | waits.keys())}

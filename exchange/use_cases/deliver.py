@@ -41,7 +41,7 @@ from exchange.storage.outbox import (
     lock_queued,
     mark_attempted,
     queued_among,
-    queued_ids,
+    queued_but,
 )
 from exchange.storage.outbox import settle as settle_envelopes
 from exchange.storage.peer_leases import Longest, PeerLease, claim_peer, lock_peer, next_due, renew_lease, settle_peer
@@ -355,4 +355,4 @@ def _stop_waits(conn: Connection, lease: PeerLease) -> bool:
 def _new_waits(conn: Connection, lease: PeerLease, sent: Collection[str]) -> bool:
     """By name and not by place in the queue: of two that hand in at once the later one may be seen first."""
     lock_peer(conn, lease.agency)
-    return any(envelope not in sent for envelope in queued_ids(conn, lease.agency))
+    return queued_but(conn, lease.agency, sent)

@@ -33,7 +33,7 @@ from exchange.use_cases.deliver import STOPS
 from exchange.use_cases.facts import open_facts
 from exchange.use_cases.node import Node
 from exchange.use_cases.outgoing import make_stop, put_out_stop
-from exchange.use_cases.row_by_row import Failures, pages_due
+from exchange.use_cases.row_by_row import AT_ONCE, Failures, pages_due
 from exchange.use_cases.stopping import FORWARDS
 from exchange.use_cases.storage_lost import as_outage
 
@@ -67,20 +67,23 @@ async def destroy_referrals(node: Node, referrals: Sequence[str]) -> None:
     # In one order everywhere: two processes that destroy the same referrals never wait for each other in a circle.
     failures, ordered = Failures(), sorted(referrals)
 
-    def commit(conn: Connection, which: Sequence[str] = ordered) -> None:
-        for referral in which:
-            record = lock_referral(conn, referral)
-            if record is not None and record.destroyed_at is None:
-                _destroy(node, conn, record)
+    for first in range(0, len(ordered), AT_ONCE):
+        some = ordered[first : first + AT_ONCE]
 
-    try:
-        await node.database.write(commit)
-    except Exception as error:
-        if as_outage(error) is not None:
-            raise
-        for referral in ordered:
-            with failures.kept("destroy"):
-                await node.database.write(lambda conn, one=referral: commit(conn, [one]))  # type: ignore[misc]
+        def commit(conn: Connection, which: Sequence[str] = some) -> None:
+            for referral in which:
+                record = lock_referral(conn, referral)
+                if record is not None and record.destroyed_at is None:
+                    _destroy(node, conn, record)
+
+        try:
+            await node.database.write(commit)
+        except Exception as error:
+            if as_outage(error) is not None:
+                raise
+            for referral in some:
+                with failures.kept("destroy"):
+                    await node.database.write(lambda conn, one=referral: commit(conn, [one]))  # type: ignore[misc]
     # An envelope that was committed between the two steps brought a key of its own; its row is wiped like the others.
     if late := await node.key_store.get_many(referrals):
         await node.key_store.destroy(late)

@@ -10,6 +10,7 @@ from exchange.schemas.shapes import from_millis
 from exchange.storage import referrals
 from exchange.storage.database import Connection
 from exchange.storage.referrals import ReferralRecord
+from exchange.use_cases.looking import look_through
 from exchange.use_cases.node import Node
 from exchange.use_cases.poll_inbox import bad_cursor, read_cursor
 from exchange.use_cases.refusals import not_found
@@ -50,16 +51,16 @@ async def list_changes(node: Node, cursor: str | None, wait: float, unit: str | 
     """
     after = read_cursor(cursor)
 
-    def read(conn: Connection) -> Sequence[tuple[int, str, int, ReferralRecord]]:
-        rows = referrals.list_changes(conn, after, PAGE, unit)
-        if not rows and referrals.is_no_cursor(conn, after):
+    def look(conn: Connection, at: int, most: int) -> tuple[Sequence[tuple[int, str, int, ReferralRecord]], int | None]:
+        rows = referrals.list_changes(conn, at, most, unit)
+        if not rows and referrals.is_no_cursor(conn, at):
             raise bad_cursor()
-        return rows
+        return rows, referrals.end_of_look(conn, at) if unit is not None and len(rows) < most else None
 
     deadline = time.monotonic() + max(0.0, min(wait, node.limits.wait_longest_s))
     while True:
         mark = node.database.wake.mark("changes")
-        rows = await node.database.read(read)
+        rows, after = await look_through(node, look, after, PAGE)
         left = deadline - time.monotonic()
         if rows or left <= 0 or node.database.wake.ending:
             break

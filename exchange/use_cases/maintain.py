@@ -6,12 +6,14 @@ Rules:
 * Every step is done whatever an earlier one raised, and every row of it whatever another one did: one row that cannot
   be read would otherwise stop all clocks, and the weekly keys, for as long as it lies there.
 * By a clock that has jumped ahead nothing ends and nothing is destroyed (`use_cases.clock_jumps`).
+* What has piled up while the node was off is done in slices: whoever else writes waits for one of them at most.
 * Destruction stands apart: until its bytes are gone from the files it may have to wait, and nothing else waits for it.
 """
 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 
 from exchange.envelope.kinds import Kind
 from exchange.storage import outbox, referrals
@@ -28,7 +30,7 @@ from exchange.use_cases.destroy import destroy_due
 from exchange.use_cases.node import Node
 from exchange.use_cases.own_epochs import publish_own_epochs
 from exchange.use_cases.release_disclosure import release_due
-from exchange.use_cases.row_by_row import Failures, pages_due
+from exchange.use_cases.row_by_row import AT_ONCE, Failures, pages_due
 from exchange.use_cases.storage_lost import as_outage
 
 
@@ -108,28 +110,32 @@ def _marked(node: Node, conn: Connection, record: ReferralRecord, what: str, at:
 
 
 async def _expire_envelopes(node: Node) -> None:
-    """What did not leave in time is destroyed, and told."""
-    at = await ending_time(node)
+    """What did not leave in time is destroyed, and told: after a long time away so much that it is done in slices."""
+    at, failures, failed = await ending_time(node), Failures(), set[str]()
 
-    def commit(conn: Connection, only: str | None = None) -> None:
-        for _, referral, kind in outbox.expire_queued(conn, at, only):
+    def commit(conn: Connection, envelopes: Sequence[str]) -> None:
+        for referral, kind in outbox.expire_queued(conn, at, envelopes):
             if kind == Kind.DISCLOSURE:
                 change_by_id(node, conn, referral, what="disclosure-expired", adjust=_awaiting)
             else:
                 change_by_id(node, conn, referral, what=f"{kind}-expired", adjust=_undeliverable)
 
-    if not await node.database.read(lambda conn: outbox.has_expired(conn, at)):
-        return
-    try:
-        await node.database.write(commit)
-    except Exception as error:
-        if as_outage(error) is not None:
-            raise
-        failures = Failures()
-        for envelope in await node.database.read(lambda conn: outbox.expired_ids(conn, at)):
-            with failures.kept("envelopes"):
-                await node.database.write(lambda conn, one=envelope: commit(conn, one))  # type: ignore[misc]
-        failures.raise_kept()
+    while True:
+        most = AT_ONCE + len(failed)
+        found = await node.database.read(lambda conn, most=most: outbox.expired_ids(conn, at, most))  # type: ignore[misc]
+        late = [envelope for envelope in found if envelope not in failed]
+        if not late:
+            break
+        try:
+            await node.database.write(lambda conn, late=late: commit(conn, late))  # type: ignore[misc]
+        except Exception as error:
+            if as_outage(error) is not None:
+                raise
+            for envelope in late:
+                with failures.kept("envelopes"):
+                    await node.database.write(lambda conn, one=envelope: commit(conn, [one]))  # type: ignore[misc]
+            failed.update(late)
+    failures.raise_kept()
 
 
 def _awaiting(record: ReferralRecord) -> ReferralRecord:
@@ -153,14 +159,15 @@ async def _forget(node: Node) -> None:
             with failures.kept("forget"):
                 await node.database.write(commit)
 
-    def drop(conn: Connection) -> None:
-        forget_used(conn, at)
-        forget_answers(conn, at)
+    def drop(conn: Connection) -> bool:
+        more = forget_used(conn, at), forget_answers(conn, at)
         # A disclosure that was sealed to a key of a past week may still be released, and its key is looked at then; and
         # its agency may revoke it.
         forget_own_epochs(conn, at - node.limits.epoch_release_ms)
         forget_peer_epochs(conn, at - node.limits.epoch_release_ms)
         forget_revocations(conn, at)
+        return any(more)
 
-    await node.database.write(drop)
+    while await node.database.write(drop):
+        pass
     failures.raise_kept()

@@ -30,13 +30,14 @@ from exchange.use_cases.branches import taken_over
 from exchange.use_cases.cases import again, audit, find_item
 from exchange.use_cases.errors import ConflictError, InvalidError
 from exchange.use_cases.headers import header_members
+from exchange.use_cases.looking import look_through
 from exchange.use_cases.node import Node
 
 _NOT_NEW: Final[Mapping[str, str]] = {
     "acknowledged": "This item was taken over already. Nothing has to be leased.",
     "destroyed": "The content of this item was destroyed. Nothing has to be leased.",
 }
-Rows = Sequence[tuple[int, ListedRecord]]
+Rows = Sequence[tuple[int, ListedRecord, Standing | None]]
 
 
 async def list_inbox(
@@ -67,27 +68,33 @@ async def list_inbox(
     """
     after = read_cursor(cursor)
     limit = max(1, min(limit, node.limits.page_items))
+    sliced = unit is not None and referral is None and order != "urgent"
 
-    def read(conn: Connection) -> tuple[Rows, dict[str, Standing]]:
+    def look(conn: Connection, at: int, most: int) -> tuple[Rows, int | None]:
         rows = (
-            inbox.list_urgent(conn, limit=limit, unit=unit, referral=referral)
+            inbox.list_urgent(conn, limit=most, unit=unit, referral=referral)
             if order == "urgent"
-            else inbox.list_arrived(conn, after=after, limit=limit, status=status, unit=unit, referral=referral)
+            else inbox.list_arrived(conn, after=at, limit=most, status=status, unit=unit, referral=referral)
         )
-        if not rows and order != "urgent" and inbox.is_no_cursor(conn, after):
+        if not rows and order != "urgent" and inbox.is_no_cursor(conn, at):
             raise bad_cursor()
-        return rows, inbox.standings(conn, {item.referral for _, item in rows}) if rows else {}
+        found = inbox.standings(conn, {item.referral for _, item in rows}) if rows else {}
+        end = inbox.end_of_look(conn, after=at, status=status) if sliced and len(rows) < most else None
+        return [(seq, item, found.get(item.referral)) for seq, item in rows], end
 
     deadline = time.monotonic() + max(0.0, min(wait, node.limits.wait_longest_s))
     while True:
         mark = node.database.wake.mark("inbox")
-        rows, referrals = await node.database.read(read)
+        rows, passed = await look_through(node, look, after, limit)
+        if status is None:
+            # What is not in this state may come to be.
+            after = passed
         left = deadline - time.monotonic()
         if rows or left <= 0 or node.database.wake.ending:
             break
         # On PostgreSQL a late committer may hide a row for a moment without a further signal.
         await node.database.wake.wait("inbox", min(left, 1.0), since=mark)
-    items = tuple(item_view(node, seq, item, referrals.get(item.referral)) for seq, item in rows)
+    items = tuple(item_view(node, seq, item, referral) for seq, item, referral in rows)
     next_cursor = None if order == "urgent" else str(rows[-1][0] if rows else after)
     return InboxPage(items=items, next_cursor=next_cursor)
 

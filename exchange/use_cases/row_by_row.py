@@ -19,6 +19,8 @@ from exchange.use_cases.storage_lost import as_outage
 
 PAGE: Final = 200
 """How many rows that are due are read at once."""
+AT_ONCE: Final = 20
+"""How many of them are changed in one transaction, with all that follows: on SQLite everybody waits for it."""
 
 
 class PartlyFailedError(Exception):

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
+from sqlalchemy import Connection, func, select
 from support.federation import Federation
 from support.stories import Story, begin, refusal, rows
 
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.schemas.inbox import DecisionRequest
 from exchange.storage.tables import ATTESTATION, CHANGE, EVENT, INBOX, OUTBOX, REFERRAL
+from exchange.use_cases import destroy
+from exchange.use_cases import maintain as maintaining
+from exchange.use_cases.destroy import destroy_due
 from exchange.use_cases.maintain import maintain
 
 
@@ -142,3 +149,45 @@ async def test_an_open_referral_is_not_destroyed_by_any_clock(two: Federation) -
     await story.reports("in-service")
     await story.later(hours=24 * 200)
     assert (await story.opened("disclosure")).content is not None
+
+
+async def test_what_has_piled_up_is_expired_and_destroyed_in_slices(
+    on_both: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After days off there is much at once, and whoever hands in or receives waits for no more than a slice."""
+    first = await begin(on_both, travel=False)
+    stories = [first, *[await begin(on_both, consent=first.consent, travel=False) for _ in range(4)]]
+    node, changed = first.sender.node, list[int]()
+    write = node.database.write
+
+    async def counted(function: Callable[[Any], Any], **how: Any) -> Any:
+        def run(conn: Any) -> Any:
+            before = _settled(conn)
+            result = function(conn)
+            changed.append(_settled(conn) - before)
+            return result
+
+        return await write(run, **how)
+
+    for module in (maintaining, destroy):
+        monkeypatch.setattr(module, "AT_ONCE", 2)
+    monkeypatch.setattr(node.database, "write", counted)
+    on_both.clock.pass_by(hours=24 * 15)
+    await maintaining._expire_envelopes(node)
+    assert [row["status"] for row in await rows(first.sender, OUTBOX) if row["kind"] == "offer"] == ["expired"] * 5
+    assert (max(changed), sum(changed)) == (2, 10)
+    changed.clear()
+    await maintain(node)
+    assert await destroy_due(node) == 0
+    on_both.clock.pass_by(hours=24 * 400)
+    changed.clear()
+    assert await destroy_due(node) == len(stories)
+    assert all(row["destroyed_at"] is not None for row in await rows(first.sender, REFERRAL))
+    assert (max(changed), sum(changed)) == (2, 5)
+
+
+def _settled(conn: Connection) -> int:
+    """How many envelopes have expired, and how many referrals are destroyed."""
+    expired = select(func.count()).select_from(OUTBOX).where(OUTBOX.c.status == "expired")
+    destroyed = select(func.count()).select_from(REFERRAL).where(REFERRAL.c.destroyed_at.is_not(None))
+    return int(conn.execute(expired).scalar_one() + conn.execute(destroyed).scalar_one())

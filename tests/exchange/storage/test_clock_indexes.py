@@ -21,7 +21,7 @@ READ_OFTEN = {
     "offers without an answer": referrals._DUE_FOR["expired"],
     "offers without a receipt": referrals._DUE_FOR["undelivered"],
     "tombstones that end": referrals._DUE_FOR["forget"],
-    "envelopes that are too late": outbox._HAS_EXPIRED,
+    "envelopes that are too late": outbox._EXPIRED,
     "answers that end with a referral": access._WIPE_ANSWERS,
     "what came for one referral": inbox._PAGES[None, False, True],
     "what is new of it to a branch": inbox._PAGES["new", True, True],

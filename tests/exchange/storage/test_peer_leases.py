@@ -12,7 +12,7 @@ from sqlalchemy import Connection, select
 from support.notes import listening
 
 from exchange.storage.database import Database
-from exchange.storage.outbox import OutgoingRecord, enqueue, has_queued, load_batch, queued_ids
+from exchange.storage.outbox import OutgoingRecord, enqueue, has_queued, load_batch, queued_but
 from exchange.storage.peer_leases import (
     Longest,
     PeerLease,
@@ -88,6 +88,10 @@ async def _put_off(database: Database, *, due_at: int = TOLD, until: int | None 
 
 async def _due_at(database: Database) -> int:
     return await database.read(lambda conn: conn.execute(select(PEER.c.due_at)).scalar_one())
+
+
+def _queued(conn: Connection) -> list[str]:
+    return [item.id for _, item in load_batch(conn, SHELTER, after=0, limit=100, max_bytes=2**30)]
 
 
 async def _hurry(database: Database, at: int, *, stop: bool) -> None:
@@ -306,7 +310,7 @@ async def test_what_is_new_and_the_return_of_a_lease_never_miss_each_other(
         await _hurry(database, 1000, stop=True)
     lease = await _claim(database, 1000)
     assert lease is not None
-    sent = set(await database.read(lambda conn: queued_ids(conn, SHELTER)))
+    sent = set(await database.read(_queued))
     reached, commit = threading.Event(), threading.Event()
 
     def new_one(conn: Connection, stay_open: Callable[[], None]) -> None:
@@ -316,7 +320,7 @@ async def test_what_is_new_and_the_return_of_a_lease_never_miss_each_other(
 
     def give_back(conn: Connection, stay_open: Callable[[], None]) -> None:
         lock_peer(conn, SHELTER)
-        due_at = 2000 if set(queued_ids(conn, SHELTER)) - sent else TOLD
+        due_at = 2000 if queued_but(conn, SHELTER, sent) else TOLD
         stay_open()
         told = until is not None
         settle_peer(
@@ -372,4 +376,4 @@ async def test_those_who_hand_in_wait_for_nobody_and_no_claim_waits_for_them(
         await asyncio.gather(*handing_in)
         for other in others:
             await other.close()
-    assert len(await database.read(lambda conn: queued_ids(conn, SHELTER))) == 7
+    assert len(await database.read(_queued)) == 7
