@@ -57,7 +57,7 @@ TABLE: Final = (
     Place("hand in", HELPLINE, "courier", "HTTPTransport.post_envelopes", ("before", "after")),
     Place("hand in", EMBASSY, "api", "POST /federation/v1/envelopes", REQUEST_MOMENTS, ("half-answered",)),
     Place("hand in", EMBASSY, "api", "key_store.KeyStore.put_many.store", usual=("after",)),
-    Place("hand in", EMBASSY, "api", "receive_envelopes._commit.commit", usual=("during", "after")),
+    Place("hand in", EMBASSY, "api", "receive_envelopes._commit.commit", usual=("after",)),
     Place("hand in", HELPLINE, "courier", "deliver.settle.commit", usual=("during",)),
     # The embassy opens the offer and takes it over.
     Place("look", EMBASSY, "api", "open_items._put_on_record.commit", ("during", "after")),
@@ -81,8 +81,8 @@ TABLE: Final = (
     Place("release", HELPLINE, "courier", "deliver.settle.commit"),
     # She says no: stored, destroyed here, delivered, destroyed there, attested by both.
     Place("say no", HELPLINE, "api", "POST /v1/withdrawals", REQUEST_MOMENTS),
-    Place("say no", HELPLINE, "api", "withdraw._withdraw.commit", usual=("during", "after")),
-    Place("say no", HELPLINE, "api", "key_store.KeyStore._destroy.<lambda>", usual=("after",), alone=True),
+    Place("say no", HELPLINE, "api", "withdraw._withdraw.commit", usual=("after",)),
+    Place("say no", HELPLINE, "api", "key_store.KeyStore._destroy.<lambda>", alone=True),
     Place("say no", HELPLINE, "api", "Database.scrub", ("before", "after"), alone=True),
     Place("say no", HELPLINE, "api", "destroy.destroy_referrals.commit", alone=True),
     Place("say no", HELPLINE, "courier", "HTTPTransport.post_envelopes", ("before", "after")),

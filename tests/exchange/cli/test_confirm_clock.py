@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner, Result
 
+from exchange.cli.application import app
 from exchange.demo.federation import SHELTER, make_nodes
 from exchange.limits import DAY_MS
 from exchange.settings import Environment
@@ -25,28 +25,16 @@ def test_the_time_that_is_typed_has_to_be_the_machines(tmp_path: Path, typed_off
     database.write_sync(lambda conn: remember_look(conn, ClockLook(seen, seen)))
     typed = datetime.now(UTC) + typed_off_by
 
-    def confirm() -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [
-                sys.executable,
-                "-c",
-                "from exchange.cli import main; main()",
-                "confirm-clock",
-                f"{typed:%Y-%m-%dT%H:%M:%S}",
-            ],
-            env={"EXCHANGE_HOME": str(made.home), "COLUMNS": "400"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+    def confirm() -> Result:
+        return CliRunner().invoke(app, ["confirm-clock", f"{typed:%Y-%m-%dT%H:%M:%S}", "--home", str(made.home)])
 
     done, look = confirm(), database.read_sync(clock_look)
     assert look is not None
     if typed_off_by:
-        assert (done.returncode, "Nothing was confirmed" in done.stderr) == (1, True)
+        assert (done.exit_code, "Nothing was confirmed" in done.output) == (1, True)
         assert look == ClockLook(seen, seen)
     else:
-        assert (done.returncode, "Confirmed" in done.stdout) == (0, True), done.stderr
+        assert (done.exit_code, "Confirmed" in done.output) == (0, True), done.output
         assert look.settled_at > seen + 7 * DAY_MS
-        assert "not in doubt" in confirm().stdout
+        assert "not in doubt" in confirm().output
     database.close_sync()
