@@ -93,7 +93,8 @@ async def test_so_many_refusals_wait_and_no_more() -> None:
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     waiting, most = sum(not one.done() for one in told), REFUSED_WITHIN_S / REFUSED_EVERY_S
-    assert most * 0.8 <= waiting <= most + 1
+    # On a busy machine some have waited for long enough already.
+    assert most - 1 - (loop.time() - begun) / REFUSED_EVERY_S <= waiting <= most + 1
     await asyncio.gather(*told)
     assert (waiting - 1) * REFUSED_EVERY_S * 0.9 <= loop.time() - begun
 
