@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 from exchange.envelope.errors import MalformedError
 from exchange.envelope.header import SUITE, VOCABULARIES, Header, HeaderReceipt, encode_header, parse_header
 from exchange.envelope.kinds import Kind, KindClass, SignedBy
-from exchange.envelope.tags import Tag, framed
+from exchange.envelope.tags import PREFIX_BYTES, Tag, framed
 from exchange.envelope.wire import SIGNATURE_BYTES, from_base64url, read_again, refuse_unless, to_base64url
 from exchange.limits import LIMITS
 
@@ -64,6 +64,13 @@ def signed_input(header: bytes, wrapped_key_digest: bytes, ciphertext_digest: by
     return framed(Tag.ENVELOPE, header, wrapped_key_digest, ciphertext_digest)
 
 
+def part_digests(signed: bytes) -> bytes:
+    """What a signed input covers beside the header: SHA-256 of the wrapped key, then of the ciphertext."""
+    second = len(signed) - _DIGEST_BYTES
+    first = second - PREFIX_BYTES - _DIGEST_BYTES
+    return signed[first : first + _DIGEST_BYTES] + signed[second:]
+
+
 def digest_of(signed: bytes) -> str:
     """The digest of the envelope with this signed input: its SHA-256, in hexadecimal."""
     return hashlib.sha256(signed).hexdigest()
@@ -79,14 +86,11 @@ class Envelope(NamedTuple):
     release: bytes | None = None
     """The signed release statement; only a disclosure on its way has one."""
 
-    def part_digests(self) -> bytes:
-        """SHA-256 of the wrapped key, then of the ciphertext."""
-        return hashlib.sha256(self.wrapped_key).digest() + hashlib.sha256(self.ciphertext).digest()
-
     def signed_input(self) -> bytes:
         """What the signature covers."""
-        digests = self.part_digests()
-        return signed_input(self.header, digests[:_DIGEST_BYTES], digests[_DIGEST_BYTES:])
+        return signed_input(
+            self.header, hashlib.sha256(self.wrapped_key).digest(), hashlib.sha256(self.ciphertext).digest()
+        )
 
     def digest(self) -> str:
         """The name of exactly these bytes."""

@@ -15,7 +15,8 @@ from typing import Final
 from exchange.limits import HOUR_MS
 from exchange.storage.consents import load_consent
 from exchange.storage.database import Connection
-from exchange.storage.referrals import ENDS_SOON, ENDS_SOON_MS, add_change, lock_referral, was_told
+from exchange.storage.due import ENDS_SOON, ENDS_SOON_MS, was_told
+from exchange.storage.referrals import add_change, lock_referral
 from exchange.storage.transaction import signal
 from exchange.use_cases.node import Node
 from exchange.use_cases.row_by_row import PAGE, Failures, pages_due

@@ -13,7 +13,8 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
 
-from exchange.storage.referrals import ReferralRecord, due_for
+from exchange.storage.due import due_for
+from exchange.storage.referrals import ReferralRecord
 from exchange.use_cases.node import Node
 from exchange.use_cases.storage_lost import as_outage
 

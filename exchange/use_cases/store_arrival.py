@@ -28,6 +28,7 @@ from contracts.vocabulary import (
 )
 from contracts.vocabulary.term import by_word
 from exchange.disclosure import lesser
+from exchange.envelope.format import part_digests
 from exchange.envelope.header import Header
 from exchange.envelope.keys import NONCE_BYTES, ReferralKey
 from exchange.envelope.kinds import ERASED_BY_NODE, Kind, KindClass
@@ -317,7 +318,7 @@ def arrived_record(node: Node, arrival: Arrival, key: ReferralKey | None) -> Arr
         wrapped_key=envelope.wrapped_key if arrival.message is None and not is_stop else None,
         ciphertext=None if is_stop else envelope.ciphertext,
         signature=envelope.signature,
-        part_digests=envelope.part_digests(),
+        part_digests=part_digests(item.signed),
         release=envelope.release,
         consent_live_at=_consent_live_at(arrival),
     )

@@ -25,7 +25,7 @@ from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.federation.peers import greet_peers
 from exchange.limits import HOUR_MS, MINUTE_MS, SECOND_MS
 from exchange.schemas.inbox import DecisionRequest, ProgressRequest
-from exchange.storage.referrals import due_for
+from exchange.storage.due import due_for
 from exchange.storage.tables import INBOX, OUTBOX, PEER
 from exchange.use_cases.maintain import destroy_ended, maintain
 

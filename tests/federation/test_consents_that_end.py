@@ -14,7 +14,7 @@ from support.stories import Story, begin, now_of
 from consent.record import WARNING_BEFORE
 from contracts.vocabulary import WithdrawalForm
 from exchange.demo.federation import HELPLINE, SHELTER
-from exchange.storage.referrals import ENDS_SOON, ENDS_SOON_MS
+from exchange.storage.due import ENDS_SOON, ENDS_SOON_MS
 from exchange.storage.tables import CHANGE
 from exchange.use_cases.consents_that_end import tell_of_consents_that_end
 

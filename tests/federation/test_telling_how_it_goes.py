@@ -14,7 +14,7 @@ from consent.record import Provision
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.roster import Status
 from exchange.schemas.inbox import DecisionRequest, ProgressRequest
-from exchange.storage.referrals import due_for
+from exchange.storage.due import due_for
 from exchange.storage.tables import EVENT, OUTBOX, PEER, REFERRAL
 
 _PARTY: Final = {"adults": 1, "dependants": [], "infant_or_pregnant": False}

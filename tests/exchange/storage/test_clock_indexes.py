@@ -8,19 +8,19 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection
 
-from exchange.storage import access, inbox, outbox, referrals
+from exchange.storage import access, due, inbox, outbox
 from exchange.storage.database import Database
 from exchange.storage.migrate import History, upgrade
 from exchange.storage.prepared import Prepared
 
 GIVEN = {"the_time": 1, "most": 200, "the_referral": "f" * 32, "after": 0, "the_unit": "north"}
 READ_OFTEN = {
-    "releases that are due": referrals._DUE_FOR["release"],
-    "destruction that is due": referrals._DUE_FOR["destroy"],
-    "answers that are overdue": referrals._DUE_FOR["overdue"],
-    "offers without an answer": referrals._DUE_FOR["expired"],
-    "offers without a receipt": referrals._DUE_FOR["undelivered"],
-    "tombstones that end": referrals._DUE_FOR["forget"],
+    "releases that are due": due._DUE_FOR["release"],
+    "destruction that is due": due._DUE_FOR["destroy"],
+    "answers that are overdue": due._DUE_FOR["overdue"],
+    "offers without an answer": due._DUE_FOR["expired"],
+    "offers without a receipt": due._DUE_FOR["undelivered"],
+    "tombstones that end": due._DUE_FOR["forget"],
     "envelopes that are too late": outbox._EXPIRED,
     "answers that end with a referral": access._WIPE_ANSWERS,
     "what came for one referral": inbox._PAGES[None, False, True],
@@ -56,7 +56,7 @@ async def test_no_clock_reads_a_whole_table(database: Database, name: str) -> No
 async def test_consents_that_end_are_looked_for_by_open_referral(database: Database) -> None:
     steps = [
         step
-        for step in await _plan(database, referrals._DUE_FOR["consent-ends-soon"])
+        for step in await _plan(database, due._DUE_FOR["consent-ends-soon"])
         if not step.startswith("CORRELATED SCALAR SUBQUERY")
     ]
     indexes = ["INDEX ix_referral_open", "INDEX sqlite_autoindex_consent_1", "INDEX ix_change_referral"]

@@ -1,0 +1,89 @@
+"""Which referrals a clock has run out for, or wait for a word: what the courier looks for in its rounds.
+
+Conditions stand as in their indexes: SQLite finds a partial index by its words, and not where they are bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from sqlalchemy import BigInteger, Connection, Integer, bindparam, exists, literal_column, select, text
+
+from exchange.storage.clock_look import ends_by
+from exchange.storage.prepared import Prepared
+from exchange.storage.referrals import ReferralRecord
+from exchange.storage.tables import CHANGE, CONSENT, EVENT, REFERRAL
+
+_ROWS: Final = select(*(REFERRAL.c[name] for name in ReferralRecord._fields))
+_OPEN_OFFER = text("referral.closed_at IS NULL AND referral.state IN ('sent', 'received', 'information-requested')")
+_AT = bindparam("the_time", type_=BigInteger())
+ENDS_SOON: Final = "consent-ends-soon"
+"""The change by which the referring agency is told that her consent is about to end."""
+ENDS_SOON_MS: Final = 14 * 24 * 3600 * 1000
+_WARNED_FROM = CONSENT.c.expires_at - literal_column(str(ENDS_SOON_MS))
+_ENDS_SOON = (
+    select(CONSENT.c.id)
+    .where(
+        CONSENT.c.id == REFERRAL.c.consent_id,
+        text("consent.state IN ('given', 'renewed')"),
+        CONSENT.c.expires_at > _AT,
+        _WARNED_FROM <= _AT,
+        ~select(CHANGE.c.seq)
+        .where(
+            CHANGE.c.referral == REFERRAL.c.id,
+            CHANGE.c.what == literal_column(f"'{ENDS_SOON}'"),
+            CHANGE.c.at >= _WARNED_FROM,
+        )
+        .correlate(REFERRAL, CONSENT)
+        .exists(),
+    )
+    .correlate(REFERRAL)
+    .exists()
+)
+_DUE_FOR: Final[Mapping[str, Prepared]] = {
+    what: Prepared(_ROWS.where(*conditions).limit(bindparam("most", type_=Integer())))
+    for what, conditions in {
+        "overdue": (_OPEN_OFFER, REFERRAL.c.respond_by <= _AT, REFERRAL.c.overdue_at.is_(None)),
+        "undelivered": (
+            REFERRAL.c.closed_at.is_(None),
+            REFERRAL.c.undelivered_at <= _AT,
+            REFERRAL.c.delivered_at.is_(None),
+            REFERRAL.c.undeliverable.is_(False),
+        ),
+        "expired": (_OPEN_OFFER, REFERRAL.c.respond_by <= _AT - literal_column(str(24 * 3600 * 1000))),
+        "destroy": (REFERRAL.c.destroy_at <= _AT, REFERRAL.c.destroyed_at.is_(None)),
+        "forget": (REFERRAL.c.forget_at <= _AT,),
+        "release": (text("referral.hold = 'release-due'"),),
+        ENDS_SOON: (text("referral.closed_at IS NULL"), REFERRAL.c.sharing_stopped_at.is_(None), _ENDS_SOON),
+    }.items()
+}
+# Asked only while the clock is in doubt.
+_TO_ERASE = Prepared(
+    _ROWS.where(
+        REFERRAL.c.destroy_at > _AT,
+        REFERRAL.c.destroy_at <= bindparam("the_now", type_=BigInteger()),
+        REFERRAL.c.destroyed_at.is_(None),
+        exists().where(EVENT.c.referral == REFERRAL.c.id, EVENT.c.side == "referring", EVENT.c.name == "erase"),
+    ).limit(bindparam("most", type_=Integer()))
+)
+
+
+def due_for(conn: Connection, what: str, at: int, limit: int = 200) -> list[ReferralRecord]:
+    """Referrals for which a clock has run out, or that wait for a word: one of those of `_DUE_FOR`.
+
+    By a clock that has jumped (`exchange.storage.clock_look`) nothing is due; but what she wants erased, said by the
+    recording agency, is to `destroy` at once.
+    """
+    ends = ends_by(conn, at)
+    rows = _DUE_FOR[what].rows(conn, {"the_time": ends, "most": limit})
+    if what == "destroy" and ends < at:
+        rows += _TO_ERASE.rows(conn, {"the_time": ends, "the_now": at, "most": limit})
+    return [ReferralRecord(*row) for row in rows]
+
+
+def was_told(conn: Connection, referral: str, what: str, *, since: int) -> bool:
+    """Whether this change of it is on the list, not older than this."""
+    c = CHANGE.c
+    found = select(c.seq).where(c.referral == referral, c.what == what, c.at >= since).limit(1)
+    return conn.execute(found).first() is not None
