@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
+from types import MappingProxyType
 
 import pytest
 from support.federation import Federation
 from support.people import consent_request
+from support.rosters import without
 from support.stories import Story, begin, content, now_of, refusal, safe_contact
 
 from contracts.vocabulary import Field, Group, fields_of
@@ -15,6 +18,7 @@ from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.roster import Status
 from exchange.schemas.inbox import DecisionRequest
 from exchange.use_cases import release_disclosure
+from exchange.use_cases.node import World
 from exchange.use_cases.release_disclosure import release_due
 
 _ALL = {Group.NEED, Group.SAFETY, Group.HEALTH, Group.NAME, Group.CONTACT, Group.PLACE}
@@ -197,12 +201,20 @@ async def test_one_field_that_she_takes_back_bars_what_may_hold_it(two: Federati
     assert (await story.flags()).awaiting_disclosure
 
 
-async def test_what_nobody_can_judge_any_more_does_not_wait(two: Federation) -> None:
-    """The contract is not on file: nothing of the offer was taken back, but who would know."""
-    story = await begin(two, travel=False)
-    for path in (two[HELPLINE].home / "contracts").glob("*.yaml"):
-        path.rename(path.with_suffix(".away"))
-    await two[HELPLINE].node.refresh_world()
+def _no_contract(world: World) -> World:
+    return replace(world, contracts=MappingProxyType({}))
+
+
+def _no_receiver(world: World) -> World:
+    return replace(world, roster=without(world.roster, SHELTER.agency))
+
+
+@pytest.mark.parametrize("lacks", [_no_contract, _no_receiver])
+async def test_what_nobody_can_judge_any_more_does_not_wait(two: Federation, lacks: Callable[[World], World]) -> None:
+    """Nothing of the offer was taken back; but who would know."""
+    story, node = await begin(two, travel=False), two[HELPLINE].node
+    world = lacks(node.world())
+    node.world = lambda: world
     await allows(story, _ALL - {Group.PLACE})
     assert "offer" not in await story.outgoing()
     assert (await story.flags()).undeliverable
