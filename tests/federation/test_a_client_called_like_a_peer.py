@@ -13,11 +13,14 @@ from exchange.client import ClientKey
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.envelope.wire import to_base64url
 from exchange.oauth.assertion import make_assertion, token_request
+from exchange.oauth.client_proof import UsedJti
 from exchange.oauth.clients import PeerClient, RegisteredClient
 from exchange.oauth.compact import Sign
 from exchange.oauth.scopes import CLIENT_SCOPES, Scope, format_scopes
 from exchange.storage.access import StoredClient, insert_client, revoke_client
-from exchange.use_cases.authenticate import load_client
+from exchange.use_cases import authenticate
+from exchange.use_cases.authenticate import load_client, remember_jti
+from exchange.use_cases.errors import ConflictError
 
 KEY = ClientKey(bytes(32))
 NAME = HELPLINE.agency
@@ -90,3 +93,18 @@ async def test_a_revoked_client_keeps_no_member_out(two: Federation) -> None:
     story = await begin(two)
     await story.says_no("stop-service")
     await story.both_say("withdrawn")
+
+
+async def test_nobody_is_a_peer_of_its_own_node(two: Federation) -> None:
+    assert await load_client(two[SHELTER].node, SHELTER.agency, as_peer=True) is None
+    assert isinstance(await load_client(two[SHELTER].node, HELPLINE.agency, as_peer=True), PeerClient)
+
+
+async def test_a_proof_that_is_used_again_is_no_sign_of_life(two: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
+    signs: list[str] = []
+    monkeypatch.setattr(authenticate, "sign_of_life", lambda _conn, agency, _at: signs.append(agency))
+    node, used = two[SHELTER].node, UsedJti(HELPLINE.agency, "one", two.clock() + 60_000)
+    await remember_jti(node, used, peer=True)
+    with pytest.raises(ConflictError):
+        await remember_jti(node, used, peer=True)
+    assert signs == [HELPLINE.agency]

@@ -12,7 +12,7 @@ from support.blind import BlindStory, Office
 from support.federation import Federation, federation
 from support.lying_peer import row_counts
 from support.people import consent_request, referral_request
-from support.resealing import resealed
+from support.resealing import header_of, resealed
 from support.stories import rows
 
 from contracts.vocabulary import Feedback, Field, WithdrawalForm
@@ -33,7 +33,7 @@ from exchange.schemas.referrals import ReferralView
 from exchange.schemas.sealing import EnvelopesAnswer, EnvelopesRequest
 from exchange.stops import Erased, erasure_receipt
 from exchange.storage.referrals import load_referral
-from exchange.storage.tables import IDEMPOTENCY
+from exchange.storage.tables import EVENT, IDEMPOTENCY, OUTBOX
 from exchange.use_cases import sealed_answer as answering
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -122,8 +122,10 @@ async def test_a_number_is_used_once(bed: Bed) -> None:
     story = await bed.story()
     wire = await bed.answers(story, "accepted")
     await bed.office.client.sealing.hand_in(EnvelopesRequest(envelopes=(wire,)))
-    again = resealed(await bed.answers(story, "in-service"), bed.identity, number=1)
-    assert await bed.refuses(again) == "number-not-higher"
+    last = (await bed.office.client.referrals.read(story.id)).number
+    for number in (1, last):
+        again = resealed(await bed.answers(story, "in-service"), bed.identity, number=number)
+        assert await bed.refuses(again) == "number-not-higher"
 
 
 async def test_an_event_that_the_state_forbids_is_refused(bed: Bed) -> None:
@@ -361,3 +363,32 @@ async def test_a_clock_that_is_put_back_does_not_put_numbers_back(bed: Bed) -> N
     behind = replace(bed.identity, clock=lambda: bed.identity.clock() - MINUTE_MS)
     late = AgencyVault(behind, bed.office.client)
     assert (await late.report_progress(story.id, ProgressRequest(state="in-service"))).state == "in-service"
+
+
+async def test_an_answer_replies_to_nothing_that_arrived_for_another_referral(bed: Bed) -> None:
+    hers, others = await bed.story(), await bed.story()
+    wire = await bed.answers(hers, "accepted")
+    anothers = (await bed.office.item(others.id, "offer")).id
+    assert await bed.refuses(resealed(wire, bed.identity, in_reply_to=anothers)) == "reply-unknown"
+
+
+async def test_an_answer_was_given_when_it_was_sealed(bed: Bed) -> None:
+    """Its receiver reads that moment in the header, and both have to say the same of whether it was in time."""
+    story = await bed.story()
+    wire = await bed.answers(story, "accepted")
+    bed.together.clock.pass_by(seconds=30)
+    await bed.office.client.sealing.hand_in(EnvelopesRequest(envelopes=(wire,)))
+    given = await rows(bed.office.node, EVENT, (EVENT.c.referral == story.id) & (EVENT.c.name == "accepted"))
+    assert [event["at"] for event in given] == [header_of(wire).created]
+
+
+async def test_an_attestation_that_is_sealed_again_is_not_sent_again(bed: Bed) -> None:
+    story, sealing = await bed.story(), bed.office.client.sealing
+    await bed.helpline.client.withdrawals.of_referral(story.id, WithdrawalForm.ERASE)
+    await bed.together.travel()
+    sent = []
+    for _ in range(2):
+        answer = await sealing.hand_in(EnvelopesRequest(envelopes=(await bed.attestation(story),)))
+        sent.append((len(answer.envelopes), len(await rows(bed.office.node, OUTBOX, OUTBOX.c.referral == story.id))))
+    (first, lie_here), again = sent
+    assert (first, again) == (1, (0, lie_here))

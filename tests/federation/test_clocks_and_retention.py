@@ -12,11 +12,14 @@ from support.stories import Story, begin, refusal, rows
 
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.schemas.inbox import DecisionRequest
+from exchange.storage.referrals import EventRecord, ReferralRecord
 from exchange.storage.tables import ATTESTATION, CHANGE, EVENT, INBOX, OUTBOX, REFERRAL
 from exchange.use_cases import destroy
 from exchange.use_cases import maintain as maintaining
 from exchange.use_cases.destroy import destroy_due
+from exchange.use_cases.facts import open_facts
 from exchange.use_cases.maintain import maintain
+from exchange.use_cases.transitions import LONGEST_RETENTION_MS, settle_state
 
 
 @pytest.mark.parametrize(
@@ -191,3 +194,15 @@ def _settled(conn: Connection) -> int:
     expired = select(func.count()).select_from(OUTBOX).where(OUTBOX.c.status == "expired")
     destroyed = select(func.count()).select_from(REFERRAL).where(REFERRAL.c.destroyed_at.is_not(None))
     return int(conn.execute(expired).scalar_one() + conn.execute(destroyed).scalar_one())
+
+
+async def test_nothing_is_kept_for_more_than_a_year_whatever_a_contract_said(two: Federation) -> None:
+    story, at = await begin(two), two.clock()
+    record = ReferralRecord(**await story.record())
+    assert record.sealed_facts is not None
+    facts = open_facts(two[HELPLINE].node, story.id, record.sealed_facts)
+    longer = facts.model_copy(update={"retention_declined_s": 400 * 86_400})
+    declined = EventRecord(story.id, "receiving", at, "declined", 0, at)
+    events = [EventRecord(**row) for row in await story.rows(EVENT)]
+    settled = settle_state(record, lambda: longer, [*events, declined], at=at)
+    assert (settled.state, settled.destroy_at) == ("declined", at + LONGEST_RETENTION_MS)

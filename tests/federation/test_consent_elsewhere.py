@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from support.stories import now_of, safe_contact
 from contracts.vocabulary import Group, WithdrawalForm
 from exchange.client import ProblemError
 from exchange.demo.federation import HELPLINE, SHELTER
+from exchange.roster import Member
 from exchange.storage.tables import CONSENT
 
 
@@ -101,3 +102,20 @@ async def test_where_a_later_plan_is_not_handed_out_nobody_is_advised_by_an_olde
     await story.helps.open(story.id, "disclosure")
     with pytest.raises(ProblemError, match="consent-ended"):
         await vault.contact_advice(story.id)
+
+
+async def test_what_another_was_told_of_the_end_meanwhile_holds_for_who_was_not_answered(mixed: Federation) -> None:
+    story = await _disclosed(mixed)
+    node, item = story.helps.node.node, (await story.helps.item(story.id, "disclosure")).id
+    await story.asks.client.withdrawals.of_referral(story.id, WithdrawalForm.STOP_SERVICE)
+    mixed.clock.pass_by(hours=2)
+    real = node.ask_consent_status
+
+    async def is_lost(_peer: Member, _ids: Sequence[str]) -> None:
+        node.ask_consent_status = real
+        with pytest.raises(ProblemError, match="consent-ended"):
+            await story.helps.client.inbox.sealed(item)
+
+    node.ask_consent_status = is_lost
+    with pytest.raises(ProblemError, match="consent-ended"):
+        await story.helps.client.inbox.sealed(item)

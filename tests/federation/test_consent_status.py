@@ -10,10 +10,20 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 from support.federation import Federation
 from support.people import consent_request, referral_request
-from support.stories import Story, begin, her_content, now_of, plan, refusal, safe_contact, to_the_embassy
+from support.stories import (
+    Story,
+    begin,
+    her_content,
+    now_of,
+    plan,
+    refusal,
+    safe_contact,
+    to_the_embassy,
+    travelled,
+)
 
 from contracts.vocabulary import Group
 from exchange.demo.federation import EMBASSY, HELPLINE, SHELTER
@@ -24,7 +34,7 @@ from exchange.schemas.consents import ConsentRequest
 from exchange.schemas.federation import ConsentStatusAnswer, ConsentStatusRequest, ReceiptStatus
 from exchange.schemas.referrals import ReferralRequest
 from exchange.schemas.shapes import to_millis
-from exchange.storage.tables import INBOX, OUTBOX
+from exchange.storage.tables import INBOX, OUTBOX, REFERRAL
 from exchange.use_cases import consent_status
 from exchange.use_cases.acting import Acting
 from exchange.use_cases.consent_status import digest_of
@@ -429,3 +439,55 @@ async def test_who_asks_about_much_and_many_times_at_once_holds_up_nobody(
     for answer in answers:
         assert [one.receipt for one in answer.receipts] == list(request.receipts)
         assert {one.status for one in answer.receipts} == {"live"}
+
+
+async def test_a_word_is_as_old_as_what_the_sender_signed_however_late_it_arrives(two: Federation) -> None:
+    two.leave(SHELTER)
+    story = await begin(two)
+    two.clock.pass_by(hours=2)
+    two.come_back(SHELTER)
+    await story.travel()
+    issued = [one.header.receipt.issued for one in travelled(two) if one.header.receipt is not None]
+    assert [row["consent_live_at"] for row in await story.rows(INBOX, at=story.receiver)] == issued
+    assert (await story.opened("offer")).content is not None
+    assert asked(two) == 1
+
+
+@pytest.mark.parametrize(("before_ms", "status"), [(1, "live"), (0, "not-live")])
+async def test_what_stays_with_its_receiver_is_live_to_the_end_of_her_consent(
+    two: Federation, before_ms: int, status: str
+) -> None:
+    story, _, ends = await _ends_at_midnight(two)
+    await story.says_no("stop-sharing")
+    cut = [receipt for receipt in await receipts(story) if receipt is not None]
+    request, node = ConsentStatusRequest(receipts=tuple(cut)), two[HELPLINE].node
+    node.clock = lambda: ends - before_ms
+    said = await consent_status.consent_status(node, SHELTER.agency, request)
+    assert {one.status for one in said.receipts} == {status}
+
+
+async def test_what_is_said_at_the_very_end_is_no_known_end(two: Federation) -> None:
+    story, item, ends = await _ends_at_midnight(two)
+    story.sender.node.clock = lambda: ends
+    assert (await story.helps.inbox.open(item)).content is not None
+    assert asked(two) == 1
+    assert not any(row["consent_ended_at"] for row in await story.rows(INBOX, at=story.receiver))
+
+
+async def test_at_the_very_end_of_a_consent_nobody_is_asked_any_more(two: Federation) -> None:
+    story, item, ends = await _ends_at_midnight(two)
+    story.receiver.node.clock = lambda: ends
+    opened = await open_items(story.receiver.node, ACTING, [item])
+    assert [one.item.id for one in opened.items] == [item]
+    assert asked(two) == 0
+
+
+@pytest.mark.parametrize("column", ["blocked_at", "destroyed_at"])
+async def test_nobody_vouches_for_a_referral_that_is_gone(two: Federation, column: str) -> None:
+    """Whatever state it has: nothing of it is shown here any more either."""
+    story, node = await disclosed(two), two[HELPLINE].node
+    gone = update(REFERRAL).where(REFERRAL.c.id == story.id).values({column: two.clock()})
+    await node.database.write(lambda conn: conn.execute(gone).rowcount)
+    request = ConsentStatusRequest(receipts=tuple(await receipts(story)))
+    said = await consent_status.consent_status(node, SHELTER.agency, request)
+    assert {one.status for one in said.receipts} == {"not-live"}

@@ -19,6 +19,7 @@ from exchange.envelope.keys import verify
 from exchange.envelope.wire import from_base64url, read_again
 from exchange.federation.transport import PeerUnreachableError
 from exchange.limits import LIMITS
+from exchange.roster import Status
 from exchange.schemas.federation import ItemAnswer, ResyncRequest
 from exchange.schemas.inbox import DecisionRequest, RefusalRequest
 from exchange.storage.tables import AUDIT, EVENT, INBOX, PEER, REFERRAL
@@ -301,3 +302,14 @@ async def test_her_no_leaves_whatever_covers_it(two: Federation) -> None:
     two.come_back(SHELTER)
     await story.later(hours=1)
     await story.both_say("withdrawn")
+
+
+async def test_what_a_suspended_member_answers_arrives(two: Federation) -> None:
+    """It takes no more referrals, and says how those go that it has."""
+    story = await begin(two)
+    offer, standing = await story.offer(), {SHELTER.agency: Status.SUSPENDED}
+    await two.new_roster(member=lambda one: one.model_copy(update={"status": standing.get(one.agency, one.status)}))
+    await story.helps.inbox.decide(offer, DecisionRequest(decision="accepted"))
+    await story.travel()
+    assert await story.outgoing(at=story.receiver) == {"decision": ["delivered"]}
+    await story.both_say("accepted")

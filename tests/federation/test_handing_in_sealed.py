@@ -595,3 +595,53 @@ async def test_a_clock_that_is_put_back_does_not_put_numbers_of_later_words_back
     before = (await vault.inform(story.id, party)).referral.number
     behind = AgencyVault(replace(desk.identity, clock=lambda: desk.identity.clock() - MINUTE_MS), desk.office.client)
     assert (await behind.inform(story.id, party)).referral.number == before + 1
+
+
+@pytest.mark.parametrize("kind", ["information", "update"])
+async def test_what_is_told_later_does_not_outlive_her_consent(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    story = await desk.story(expires_at=(desk.identity.now() + timedelta(hours=6)).isoformat())
+    client, refused = desk.office.client, []
+    hand_in, vault = client.sealing.hand_in, AgencyVault(desk.identity, client)
+
+    async def outlives(request: EnvelopesRequest) -> EnvelopesAnswer:
+        receipt = header_of(request.envelopes[0]).receipt
+        assert receipt is not None
+        monkeypatch.setattr(client.sealing, "hand_in", hand_in)
+        late = resealed(request.envelopes[0], desk.identity, expires=receipt.expires + 1)
+        refused.append(await desk.refuses(request.model_copy(update={"envelopes": (late,)})))
+        return await hand_in(request)
+
+    if kind == "update":
+        await story.accepted()
+        plan = ReferralContent.model_validate_json('{"safe_contact": {"who_initiates": "survivor"}}').safe_contact
+        assert plan is not None
+        told = vault.update_safe_contact(story.id, plan)
+    else:
+        fields = (Field.PARTY,)
+        await desk.shelter.decide(story.id, DecisionRequest(decision="information-requested", fields=fields))
+        await desk.together.travel()
+        told = vault.inform(story.id, ReferralContent.model_validate_json('{"party": {"adults": 1}}'))
+    monkeypatch.setattr(client.sealing, "hand_in", outlives)
+    await told
+    assert refused == ["expires-too-late"]
+
+
+async def test_a_number_of_what_is_told_later_is_used_once(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    story, client, refused = await desk.story(), desk.office.client, []
+    hand_in, vault = client.sealing.hand_in, AgencyVault(desk.identity, client)
+    fields, party = (Field.PARTY,), ReferralContent.model_validate_json('{"party": {"adults": 1}}')
+    await desk.shelter.decide(story.id, DecisionRequest(decision="information-requested", fields=fields))
+    await desk.together.travel()
+    last = (await vault.inform(story.id, party)).referral.number
+
+    async def twice(request: EnvelopesRequest) -> EnvelopesAnswer:
+        monkeypatch.setattr(client.sealing, "hand_in", hand_in)
+        again = resealed(request.envelopes[0], desk.identity, number=last)
+        refused.append(await desk.refuses(request.model_copy(update={"envelopes": (again,)})))
+        return await hand_in(request)
+
+    monkeypatch.setattr(client.sealing, "hand_in", twice)
+    await vault.inform(story.id, party)
+    assert refused == ["number-not-higher"]

@@ -16,11 +16,16 @@ from contracts.vocabulary import WithdrawalForm
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.roster import Member, Status
 from exchange.schemas.inbox import DecisionRequest, ProgressRequest, RecallAnswerRequest
-from exchange.schemas.referrals import ReferralView
+from exchange.schemas.referrals import ReferralView, WithdrawalRequest
 from exchange.storage.errors import StorageBusyError
+from exchange.storage.referrals import record_attestation
 from exchange.storage.tables import ATTESTATION
+from exchange.use_cases.acting import Acting
+from exchange.use_cases.errors import InvalidError
+from exchange.use_cases.idempotency import Idempotency
 from exchange.use_cases.maintain import maintain
 from exchange.use_cases.node import as_datetime
+from exchange.use_cases.withdraw import withdraw
 
 T = TypeVar("T")
 
@@ -312,7 +317,7 @@ async def test_the_same_destruction_is_attested_once_however_often_she_asks(two:
 
 
 @pytest.mark.parametrize(
-    ("decision", "kind"), [("accepted", "accept"), ("information-requested", "information-request")]
+    ("decision", "kind"), [("accepted", "decision"), ("information-requested", "information-request")]
 )
 async def test_stop_sharing_before_a_release_holds_back_what_the_receiver_has_not_said_yet(
     two: Federation, decision: str, kind: str
@@ -499,3 +504,36 @@ async def test_a_stop_that_never_arrived_is_never_shown_as_delivered(two: Federa
     await story.later(hours=24 * 401)
     assert (await story.outgoing())["withdrawal"] == ["expired"]
     assert stops_of(await story.asks.referrals.read(story.id)) == [("withdrawal", False)]
+
+
+async def test_erase_said_to_the_receiver_keeps_nothing_longer_than_it_would_have_been_kept(two: Federation) -> None:
+    story = await begin(two)
+    await story.decides("declined", reason="no-capacity")
+    await story.later(hours=23)
+    await story.says_no("erase", by=two[SHELTER])
+    await story.later(hours=1.1)
+    for node in (two[SHELTER], two[HELPLINE]):
+        await story.nothing_is_left(at=node)
+
+
+async def test_of_two_words_that_it_is_destroyed_the_first_stands(two: Federation) -> None:
+    story = await begin(two)
+    words = [(1, "a" * 64), (2, "b" * 64)]
+    database = two[HELPLINE].node.database
+    first = [
+        await database.write(lambda conn, word=word: record_attestation(conn, story.id, "peer-agency", *word))  # type: ignore[misc]
+        for word in words
+    ]
+    (row,) = await story.rows(ATTESTATION)
+    assert (first, (row["done_at"], row["digest"])) == ([True, False], words[0])
+
+
+async def test_she_says_no_to_a_referral_or_to_a_consent_and_never_to_both_at_once(two: Federation) -> None:
+    story = await begin(two)
+    named = ({"referral": story.id, "consent": story.consent}, {})
+    for members in named:
+        request = WithdrawalRequest.model_validate({"form": "stop-service"} | members)
+        with pytest.raises(InvalidError) as refused:
+            await withdraw(two[HELPLINE].node, Acting("system", "w-1"), request, Idempotency("system", "one", b""))
+        assert refused.value.code == "withdrawal-invalid"
+    assert await story.outgoing() == {"offer": ["delivered"], "disclosure": ["held"]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
@@ -32,7 +33,7 @@ from exchange.limits import HOUR_MS
 from exchange.referral import lifecycle
 from exchange.roster import Member, Status
 from exchange.schemas.inbox import DecisionRequest
-from exchange.storage.tables import EVENT
+from exchange.storage.tables import EVENT, INBOX
 from exchange.use_cases.own_epochs import revoke_own_epochs
 from exchange.use_cases.release_disclosure import release_due
 
@@ -414,3 +415,35 @@ async def test_who_she_is_does_not_go_as_information_beside_the_confirmation(fou
     await story.asks.referrals.send_information(story.id, name)
     await story.travel()
     assert story.kinds_posted()[-2:] == ["disclosure", "information"]
+
+
+@pytest.mark.parametrize(("after_ms", "code"), [(0, "released"), (1, "disclosure-expired")])
+async def test_a_hold_ends_after_its_last_moment(
+    four: Federation, monkeypatch: pytest.MonkeyPatch, after_ms: int, code: str
+) -> None:
+    """As its receiver counts, which takes what was released at that moment."""
+    story = await _confirming(four)
+    (held,) = [row for row in await story.outbox_rows() if row["status"] == "held"]
+    at = held["expires_at"] + after_ms
+    monkeypatch.setattr(time, "time_ns", lambda: at * 1_000_000)
+    assert (await story.asks.referrals.release(story.id)).code == code
+
+
+async def test_a_word_from_before_that_arrives_after_the_acceptance_takes_nothing_from_it(two: Federation) -> None:
+    """The release names the acceptance, and the highest number that was seen stays the highest."""
+    story = await begin(two)
+    two.leave(HELPLINE)
+    await story.decides("waitlisted")
+    await story.decides("accepted")
+    two.come_back(HELPLINE)
+    earlier, later = await story.wires_of("decision", at=story.receiver)
+    for wire in (later, earlier):
+        assert [one.result for one in (await story.post(wire, by=story.receiver)).answers] == ["accepted"]
+    said = {row["event"]: row["digest"] for row in await story.rows(INBOX, at=story.sender)}
+    events = {row["name"]: row["number"] for row in await story.rows(EVENT)}
+    assert (await story.record())["seen"] == events["accepted"] > events["waitlisted"]
+    await story.travel()
+    assert (await story.opened("disclosure")).content is not None
+    released = next(one for one in travelled(two) if one.header.kind == "disclosure")
+    raw = from_base64url(released.wire["release"], member="release", longest=4096)
+    assert parse_statement(ReleaseStatement, raw).unverified.accepting == said["accepted"]

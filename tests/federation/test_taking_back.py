@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
+from types import MappingProxyType
 
 import pytest
 from support.federation import Federation
-from support.stories import Story, begin, content, now_of, safe_contact
+from support.people import consent_request
+from support.rosters import without
+from support.stories import Story, begin, content, now_of, refusal, safe_contact
 
-from contracts.vocabulary import Group
+from contracts.vocabulary import Field, Group, fields_of
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.roster import Status
 from exchange.schemas.inbox import DecisionRequest
+from exchange.use_cases import release_disclosure
+from exchange.use_cases.node import World
 from exchange.use_cases.release_disclosure import release_due
 
 _ALL = {Group.NEED, Group.SAFETY, Group.HEALTH, Group.NAME, Group.CONTACT, Group.PLACE}
@@ -77,7 +83,7 @@ async def test_what_waits_and_may_hold_what_she_took_back_is_destroyed_and_told(
     assert (await story.changes())[-1] == f"{kind}-barred"
     flags = await story.flags()
     assert (flags.undeliverable, flags.awaiting_disclosure) == (kind != "disclosure", kind == "disclosure")
-    assert not flags.disclosed or kind == "update"
+    assert flags.disclosed == (kind == "update")
     two.connect(SHELTER)
     await story.travel()
     assert kind not in story.kinds_posted()
@@ -178,3 +184,88 @@ async def test_what_is_released_and_has_not_left_ends_with_the_referral_and_was_
     assert not (await story.flags()).disclosed
     await story.travel()
     assert "disclosure" not in story.kinds_posted()
+
+
+async def test_one_field_that_she_takes_back_bars_what_may_hold_it(two: Federation) -> None:
+    """Another one of its group may still go; which of them is inside is not looked at."""
+    names = fields_of(Group.NAME)
+    (line,) = consent_request(SHELTER.agency).model_dump(mode="json")["provisions"]
+    line |= {"groups": sorted(_ALL - {Group.NAME}), "fields": sorted(names)}
+    story = await begin(two, travel=False, consent={"provisions": [line]})
+    await _releases(two, story)
+    assert (await story.outgoing())["disclosure"] == ["queued"]
+    record = (await story.asks.consents.read(story.consent)).record
+    less = [one.model_copy(update={"fields": names - {Field.PREFERRED_NAME}}) for one in record.provisions]
+    await story.asks.consents.narrow(story.consent, tuple(less))
+    assert "disclosure" not in await story.outgoing()
+    assert (await story.flags()).awaiting_disclosure
+
+
+def _no_contract(world: World) -> World:
+    return replace(world, contracts=MappingProxyType({}))
+
+
+def _no_receiver(world: World) -> World:
+    return replace(world, roster=without(world.roster, SHELTER.agency))
+
+
+@pytest.mark.parametrize("lacks", [_no_contract, _no_receiver])
+async def test_what_nobody_can_judge_any_more_does_not_wait(two: Federation, lacks: Callable[[World], World]) -> None:
+    """Nothing of the offer was taken back; but who would know."""
+    story, node = await begin(two, travel=False), two[HELPLINE].node
+    world = lacks(node.world())
+    node.world = lambda: world
+    await allows(story, _ALL - {Group.PLACE})
+    assert "offer" not in await story.outgoing()
+    assert (await story.flags()).undeliverable
+
+
+async def _may_have_arrived(two: Federation) -> Story:
+    """Her name has left, no receipt came, and she has taken it back: a fresh disclosure is asked for."""
+    story = await begin(two)
+    await _accepted(two, story)
+    two.network.answers_lost = True
+    await two.travel(rounds=1)
+    two.network.answers_lost = False
+    await allows(story, _ALL - {Group.NAME})
+    assert (await story.flags()).awaiting_disclosure
+    return story
+
+
+async def test_what_may_have_arrived_stays_on_record_when_a_second_release_is_taken_back(two: Federation) -> None:
+    story = await _may_have_arrived(two)
+    await story.asks.referrals.replace_disclosure(story.id, content(safe_contact={"who_initiates": "survivor"}))
+    assert (await story.outgoing())["disclosure"] == ["queued"]
+    await allows(story, _ALL - {Group.NAME, Group.CONTACT})
+    assert "disclosure" not in await story.outgoing()
+    flags = await story.flags()
+    assert (flags.disclosed, flags.awaiting_disclosure) == (True, True)
+
+
+async def test_what_is_held_after_a_first_release_ends_when_she_stops_sharing(
+    two: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service goes on, and so does the referral: only the hold ends."""
+    story = await _may_have_arrived(two)
+
+    async def jumped(_node: object) -> bool:
+        return True
+
+    with monkeypatch.context() as ahead:
+        ahead.setattr(release_disclosure, "clock_jumped", jumped)
+        await story.asks.referrals.replace_disclosure(story.id, content(safe_contact={"who_initiates": "survivor"}))
+    assert (await story.outgoing())["disclosure"] == ["held"]
+    await story.says_no("stop-sharing", travel=False)
+    assert (await story.asks.referrals.read(story.id)).state == "accepted"
+    assert "disclosure" not in await story.outgoing()
+    assert (await refusal(story.asks.referrals.release(story.id))).code == "nothing-held"
+
+
+async def test_what_waits_does_not_leave_once_the_receiver_says_that_it_is_an_error(two: Federation) -> None:
+    story = await begin(two, travel=False)
+    await _changes_the_plan(two, story)
+    await story.helps.inbox.enter_in_error(await story.offer())
+    two.connect(SHELTER)
+    await two[SHELTER].courier.run_once()
+    await story.both_say("entered-in-error")
+    assert "update" not in await story.outgoing()

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Connection, update
 from support.federation import Federation, TestNode
 from support.people import consent_request
-from support.stories import begin, rows
+from support.stories import begin, refusal, rows
 
 from contracts.vocabulary import WithdrawalForm
 from exchange.client import ProblemError
@@ -101,3 +101,11 @@ async def test_a_branch_says_nothing_about_what_another_holds_and_is_told_nothin
     assert (await client.referrals.read(story.id)).state == "received"
     assert (await south.referrals.changes()).items == ()
     assert {change.referral.id for change in (await north.referrals.changes()).items} == {story.id}
+
+
+async def test_each_side_takes_its_own_steps_and_none_of_the_others(two: Federation) -> None:
+    story = await begin(two)
+    for step in (story.helps.referrals.recall, story.helps.referrals.release, story.helps.referrals.enter_in_error):
+        problem = await refusal(step(story.id))
+        assert (problem.status, problem.code) == (404, "not-found")
+    await story.both_say("received")

@@ -18,7 +18,7 @@ from sqlalchemy import select
 from support.databases import POSTGRES_IN_FAULTS, MakeDatabase
 from support.federation import Federation
 from support.federation_fixtures import federation_on
-from support.forgeries import Scene
+from support.forgeries import Scene, forge_answer
 from support.lies import TABLE, Lie, bodies
 from support.lying_peer import LyingPeer, batch_of
 from support.refusals import (
@@ -246,3 +246,20 @@ def _with_status(world: World, agency: str, status: Status) -> World:
 
 def _without(world: World, agency: str) -> World:
     return replace(world, roster=without(world.roster, agency))
+
+
+async def test_7_an_invented_person_and_the_answer_of_a_real_member(receiver: Watched, scene: Scene) -> None:
+    agency, told = scene.liar.liar.agency, forge_answer(scene, scene.accepted)
+    with _other_world(receiver.one.node, lambda world: _with_member(world, agency, synthetic=False)):
+        await refused(receiver, scene.liar, told, Refusal(7, "synthetic-mixed"))
+
+
+async def test_9_what_replies_to_another_envelope_of_the_same_batch(scene: Scene) -> None:
+    batch = [scene.liar.forward()]
+    first = read_again(batch[0].header)
+    for further in (1, 2):
+        follows = {"referral": first["referral"], "number": first["number"] + further}
+        reply_to = read_again(batch[-1].header)["id"]
+        batch.append(scene.liar.forward(Kind.INFORMATION, in_reply_to=reply_to, **follows))
+    answers = await scene.liar.deliver(*batch)
+    assert [answer.result for answer in answers] == ["accepted"] * 3

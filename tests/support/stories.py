@@ -235,12 +235,18 @@ class Story:
         return await self.rows(OUTBOX, at=at)
 
     async def wire_of(self, kind: str, *, at: TestNode | None = None) -> dict[str, str]:
-        """An envelope as it lies in the outbox, as it would travel."""
-        node = at or self.sender
-        row = next(row for row in await self.rows(OUTBOX, at=node) if row["kind"] == kind)
-        header = node.node.open_row(row["sealed_header"], "outbox", "sealed_header", row["id"])
-        members = {"header": header, "wrapped_key": row["wrapped_key"], "ciphertext": row["ciphertext"]}
-        return {name: to_base64url(value) for name, value in (members | {"signature": row["signature"]}).items()}
+        """The first envelope of a kind as it lies in the outbox, as it would travel."""
+        return (await self.wires_of(kind, at=at))[0]
+
+    async def wires_of(self, kind: str, *, at: TestNode | None = None) -> list[dict[str, str]]:
+        """All of them, in the order in which they would travel."""
+        node, wires = at or self.sender, []
+        for row in sorted(await self.rows(OUTBOX, at=node), key=lambda row: int(row["seq"])):
+            if row["kind"] == kind:
+                header = node.node.open_row(row["sealed_header"], "outbox", "sealed_header", row["id"])
+                members = {"header": header} | {one: row[one] for one in ("wrapped_key", "ciphertext", "signature")}
+                wires.append({name: to_base64url(value) for name, value in members.items()})
+        return wires
 
     async def resealed(self, one: Travelled, **changes: Any) -> dict[str, str]:
         """An envelope that travelled, made anew by its sender under a fresh id, with other members in its header."""

@@ -277,3 +277,19 @@ def test_of_what_is_held_sealed_nothing_goes_that_she_has_taken_back(
                 ),
                 Allowed,
             )
+
+
+def test_what_is_held_sealed_goes_whole_or_not_at_all() -> None:
+    """Of what may be inside one field may still go: whether the other one is there nobody here knows."""
+    names = fields_of(Group.NAME)
+    before, after = (
+        _groups_of(
+            request(consent=consent(line(groups=["need"], fields=sorted(fields)))), Stage.DISCLOSURE, {Group.NAME}
+        )
+        for fields in (names, names - {Field.PREFERRED_NAME})
+    )
+    could = may_be_inside(before)
+    assert could >= {Field.PREFERRED_NAME, Field.ARRIVAL_WORDS}
+    assert isinstance(groups_still_allowed(before, could), Allowed)
+    assert isinstance(groups_allowed(after), Allowed)
+    assert isinstance(groups_still_allowed(after, could), Refused)
