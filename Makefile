@@ -31,7 +31,7 @@ demoblind: $(STAMP) ## The same with no agency key on either server: sealed and 
 	@$(BIN)/exchange demo --blind
 
 test: $(STAMP) ## Every test, on SQLite and on a PostgreSQL that it starts itself
-	@$(BIN)/python -m pytest -n 2 --dist worksteal -q
+	@$(BIN)/python -m pytest -n 3 --dist worksteal -q
 
 faults: $(STAMP) ## kill -9 everywhere, peers away, lying or answering badly, databases gone, clocks wrong (long)
 	@$(BIN)/python -m pytest -p no:xdist -v -m "" tests/durability tests/faults tests/security tests/processes/test_peer_answers_badly.py
