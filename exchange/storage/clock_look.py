@@ -6,6 +6,8 @@ Rules:
 * A clock that is further ahead has jumped: the node was off, or the clock is wrong, and nothing here can tell which.
   Until somebody else confirms the time, what is settled moves on only by what the node has run since, as it looked.
 * No doubt is without an end: after three days of running the clock counts, whatever it says.
+* What the node has run is what this clock says between two looks: one that is put ahead by less than an hour again and
+  again is not noticed.
 """
 
 from __future__ import annotations
