@@ -10,6 +10,7 @@ from typing import Final
 
 from sqlalchemy import BigInteger, Connection, Integer, bindparam, exists, literal_column, select, text
 
+from exchange.limits import DAY_MS
 from exchange.storage.clock_look import ends_by
 from exchange.storage.prepared import Prepared
 from exchange.storage.referrals import ReferralRecord
@@ -20,7 +21,7 @@ _OPEN_OFFER = text("referral.closed_at IS NULL AND referral.state IN ('sent', 'r
 _AT = bindparam("the_time", type_=BigInteger())
 ENDS_SOON: Final = "consent-ends-soon"
 """The change by which the referring agency is told that her consent is about to end."""
-ENDS_SOON_MS: Final = 14 * 24 * 3600 * 1000
+ENDS_SOON_MS: Final = 14 * DAY_MS
 _WARNED_FROM = CONSENT.c.expires_at - literal_column(str(ENDS_SOON_MS))
 _ENDS_SOON = (
     select(CONSENT.c.id)
@@ -51,7 +52,7 @@ _DUE_FOR: Final[Mapping[str, Prepared]] = {
             REFERRAL.c.delivered_at.is_(None),
             REFERRAL.c.undeliverable.is_(False),
         ),
-        "expired": (_OPEN_OFFER, REFERRAL.c.respond_by <= _AT - literal_column(str(24 * 3600 * 1000))),
+        "expired": (_OPEN_OFFER, REFERRAL.c.respond_by <= _AT - literal_column(str(DAY_MS))),
         "destroy": (REFERRAL.c.destroy_at <= _AT, REFERRAL.c.destroyed_at.is_(None)),
         "forget": (REFERRAL.c.forget_at <= _AT,),
         "release": (text("referral.hold = 'release-due'"),),

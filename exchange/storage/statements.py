@@ -83,11 +83,7 @@ def insert_listed(table: Table) -> Both[Insert]:
 
 def select_listed(query: Select[Any], table: Table) -> Both[Select[Any]]:
     """What a cursor lists of such rows: those behind `after`, at most `most`, in the order of `storage.visibility`."""
-    after, page = bindparam("after", type_=BigInteger()), query.limit(bindparam("most", type_=Integer()))
-    return Both(
-        page.where(table.c.xid == NO_TRANSACTION, table.c.seq > after).order_by(table.c.seq),
-        page.where(settled_after(table, after)).order_by(table.c.xid, table.c.seq),
-    )
+    return _behind(query.limit(bindparam("most", type_=Integer())), table)
 
 
 def select_in_sight(query: Select[Any], table: Table, *conditions: TextClause) -> Both[Select[Any]]:
@@ -104,13 +100,13 @@ def select_in_sight(query: Select[Any], table: Table, *conditions: TextClause) -
         looked_at = rows.limit(literal_column(str(SLICE))).subquery()
         return page.join(looked_at, looked_at.c.seq == table.c.seq).order_by(looked_at.c.xid, looked_at.c.seq)
 
-    rows = select_slice(table, *conditions)
+    rows = _slice(table, *conditions)
     return Both(one(rows.sqlite), one(rows.postgresql))
 
 
 def end_of_slice(table: Table, *conditions: TextClause) -> Both[Select[Any]]:
     """The number of the last row that `select_in_sight` looks at; nothing where that are all there are."""
-    rows = select_slice(table, *conditions)
+    rows = _slice(table, *conditions)
 
     def last(one: Select[Any]) -> Select[Any]:
         return one.offset(literal_column(str(SLICE - 1))).limit(literal_column("1"))
@@ -118,9 +114,14 @@ def end_of_slice(table: Table, *conditions: TextClause) -> Both[Select[Any]]:
     return Both(last(rows.sqlite), last(rows.postgresql))
 
 
-def select_slice(table: Table, *conditions: TextClause) -> Both[Select[Any]]:
+def _slice(table: Table, *conditions: TextClause) -> Both[Select[Any]]:
     """Numbers and transactions of the rows that a cursor lists behind `after`."""
-    after, rows = bindparam("after", type_=BigInteger()), select(table.c.seq, table.c.xid).where(*conditions)
+    return _behind(select(table.c.seq, table.c.xid).where(*conditions), table)
+
+
+def _behind(rows: Select[Any], table: Table) -> Both[Select[Any]]:
+    """Those of the rows that are behind the cursor `after`, in its order."""
+    after = bindparam("after", type_=BigInteger())
     return Both(
         rows.where(table.c.xid == NO_TRANSACTION, table.c.seq > after).order_by(table.c.seq),
         rows.where(settled_after(table, after)).order_by(table.c.xid, table.c.seq),
