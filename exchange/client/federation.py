@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from exchange.client.session import Call, Session, checked_id
 from exchange.schemas.node import ContractList, ContractView, Health, NodeCard, PeerKeys
+
+_NOT_READY: Final = 503
 
 
 class Federation:
@@ -17,12 +21,12 @@ class Federation:
         return await self._session.ask_publicly(Call("GET", "/.well-known/referral-node"), NodeCard)
 
     async def ready(self) -> Health:
-        """Whether the node can do its work.
+        """Whether the node can do its work: `status` is `ready`, or `checks` say what it lacks.
 
         Raises:
-            ProblemError: it cannot now.
+            ProblemError: `starting`.
         """
-        return await self._session.ask_publicly(Call("GET", "/health/ready"), Health)
+        return await self._session.ask_publicly(Call("GET", "/health/ready"), Health, also=_NOT_READY)
 
     async def contracts(self) -> ContractList:
         """Every contract that the node has read, and with whom it is in force."""

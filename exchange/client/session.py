@@ -95,10 +95,10 @@ class Session:
         """
         return _read(await self._send(call), answer)
 
-    async def ask_publicly(self, call: Call, answer: type[AnswerT]) -> AnswerT:
-        """The answer to a call that needs no token."""
+    async def ask_publicly(self, call: Call, answer: type[AnswerT], *, also: int | None = None) -> AnswerT:
+        """The answer to a call that needs no token; `also` is a status beside success with which it comes."""
         build = lambda: self._build(call, {})  # noqa: E731 - one expression
-        return _read(await self._connection.send(build, _repeat(call)), answer)
+        return _read(await self._connection.send(build, _repeat(call)), answer, also)
 
     async def _send(self, call: Call) -> httpx2.Response:
         token = await self._tokens.token()
@@ -162,12 +162,12 @@ def _repeat(call: Call) -> Repeat:
     return Repeat.HARMLESS if harmless else Repeat.IF_NOT_CARRIED_OUT
 
 
-def _read(answer: httpx2.Response, wanted: type[AnswerT]) -> AnswerT:
+def _read(answer: httpx2.Response, wanted: type[AnswerT], also: int | None = None) -> AnswerT:
     media_type = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
     try:
         if answer.status_code >= _FIRST_ERROR and media_type == PROBLEM_TYPE:
             raise ProblemError(Problem.model_validate_json(answer.content))
-        if not answer.is_success:
+        if not (answer.is_success or answer.status_code == also):
             raise UnexpectedAnswerError(answer.status_code)
         # What her referral says may be of an earlier version.
         return wanted.model_validate_json(answer.content, context=AS_WRITTEN)

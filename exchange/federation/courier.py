@@ -36,7 +36,7 @@ from exchange.schemas.federation import BatchAnswer
 from exchange.storage.clock_look import ClockLook
 from exchange.storage.peer_leases import PeerLease
 from exchange.telemetry.logs import get_logger
-from exchange.use_cases.clock_jumps import clock_jumped, confirm_clock, look_at_clock
+from exchange.use_cases.clock_jumps import ClockWatch, clock_jumped, confirm_clock
 from exchange.use_cases.deliver import Batch, Last, claim, give_back, load_next, next_wait_ms, renew, settle
 from exchange.use_cases.destroy import destroy_due
 from exchange.use_cases.line import Line
@@ -63,7 +63,7 @@ class Courier:
     """Delivers, and keeps the node's clocks. `run` until `stop` is set; `run_once` for tests and simulations."""
 
     def __init__(self, node: Node, transport: PeerTransport, *, seconds: Callable[[], float] = time.monotonic) -> None:
-        """Serve this node over this transport; `seconds` measures what the lines do."""
+        """Serve this node over this transport; `seconds` measures what the lines do, and how long this has run."""
         self._node = node
         self._transport = transport
         self._seconds = seconds
@@ -74,6 +74,7 @@ class Courier:
         self._refreshed = 0
         self._awake = 0
         self._greeted = 0
+        self._watch = ClockWatch(node, seconds)
         self._look: ClockLook | None = None
         self._jumped = False
         self._outages: dict[str, str] = {}
@@ -292,7 +293,7 @@ class Courier:
             await self._clock_is_right(at)
 
     async def _look_at_clock(self) -> None:
-        self._look = await look_at_clock(self._node)
+        self._look = await self._watch.look()
         jumped = self._look.doubts(self._node.clock())
         if jumped and not self._jumped:
             get_logger().warning("clock-jumped")

@@ -2,12 +2,13 @@
 
 Rules:
 
-* A time that follows what was seen before by an hour at most is settled: it moves on with the node that looks.
+* It is certainly as late as it was at the last look, and what the node has run since. How long that is says a clock
+  that nobody can set (`ran_ms`), never the difference of two times.
+* A clock that is ahead of that by an hour at most is believed: restarts and sleep that nobody counted.
 * A clock that is further ahead has jumped: the node was off, or the clock is wrong, and nothing here can tell which.
-  Until somebody else confirms the time, what is settled moves on only by what the node has run since, as it looked.
+  Until somebody else confirms the time, only what is over by what is certain ends.
+* What is certain comes nearer to the clock by a twentieth of what the node runs, so that small losses do not add up.
 * No doubt is without an end: after three days of running the clock counts, whatever it says.
-* What the node has run is what this clock says between two looks: one that is put ahead by less than an hour again and
-  again is not noticed.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ JUMP_MS: Final = HOUR_MS
 """Less than any time zone that matters here: a clock that was set to local time is ahead by six hours or more."""
 DOUBTED_AT_MOST_MS: Final = 3 * DAY_MS
 """Of running. A weekend passes, and on Monday somebody looks."""
+_NEARER_PART: Final = 20
+"""More than is lost where two processes look in turn (two seconds a minute); no more is gained by who sets a clock."""
 
 
 class ClockLook(NamedTuple):
@@ -45,14 +48,11 @@ class ClockLook(NamedTuple):
         """Whether the clock has jumped."""
         return self.ends_by(now) < now
 
-    def after(self, now: int) -> ClockLook:
-        """The next look."""
-        passed = now - self.looked_at
-        ran = passed if 0 < passed <= JUMP_MS else 0
-        settled, doubted = self.settled_at + ran, self.doubted_ms + ran
-        if now - settled <= JUMP_MS or doubted >= DOUBTED_AT_MOST_MS:
-            return ClockLook(now, now)
-        return ClockLook(settled, now, doubted)
+    def after(self, now: int, ran_ms: int) -> ClockLook:
+        """The next look, when the node has run so long since this one."""
+        settled = min(now, self.settled_at + ran_ms + ran_ms // _NEARER_PART)
+        doubted = self.doubted_ms + ran_ms if now - settled > JUMP_MS else 0
+        return ClockLook(settled, now, doubted) if doubted < DOUBTED_AT_MOST_MS else ClockLook(now, now)
 
 
 _COLUMNS: Final = ClockLook._fields
@@ -79,7 +79,8 @@ def remember_look(conn: Connection, look: ClockLook) -> None:
 
 def confirm_look(conn: Connection, at: int) -> bool:
     """Somebody else says that it was this time when the clock said so; whether that was in doubt."""
-    doubted = ends_by(conn, at) < at
-    if doubted:
-        remember_look(conn, ClockLook(at, at))
-    return doubted
+    look = clock_look(conn)
+    if look is None or look.settled_at >= at:
+        return False
+    remember_look(conn, ClockLook(at, at))
+    return look.doubts(at)

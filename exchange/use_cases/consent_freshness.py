@@ -107,21 +107,26 @@ def _receipt(node: Node, row: ArrivedRecord) -> _Receipt | None:
 
 async def _ask(node: Node, peer: str, asked: Mapping[str, _Asked]) -> Words:
     """Ask one peer about these receipts; its words by item, nothing where it does not answer."""
-    nothing = Words({}, {})
+    nothing, limits = Words({}, {}), node.limits
     at = node.clock()
     # What a clock that was ahead put off for longer is not put off.
-    if 0 < node.consent_asked_again.get(peer, 0) - at <= node.limits.consent_ask_again_ms:
+    if 0 < node.consent_asked_again.get(peer, 0) - at <= limits.consent_ask_again_ms:
         return nothing
     try:
         member = node.world().roster.member(peer)
     except UnknownMemberError:
         return nothing
-    receipts = list(asked)
+    receipts = [
+        receipt for receipt in asked if not 0 <= at - node.consent_lost.get(receipt, 0) <= limits.consent_fresh_ms
+    ]
+    if not receipts:
+        return nothing
     answer = await node.ask_consent_status(member, receipts)
     statement = _verified(node, member, receipts, answer) if answer is not None else None
     if answer is None or statement is None:
-        node.consent_asked_again[peer] = at + node.limits.consent_ask_again_ms
+        node.consent_asked_again[peer] = at + limits.consent_ask_again_ms
         return nothing
+    node.consent_lost |= {one.receipt: at for one in answer.receipts if one.status == "lost"}
     live = [asked[one.receipt].item for one in answer.receipts if one.status == "live"]
     over = [asked[one.receipt] for one in answer.receipts if one.status == "not-live"]
     # A consent ends no earlier than its receipt: said before that, by the same clock, it is another end than its own.

@@ -108,6 +108,8 @@ class Node:
     """A small delivery goes before the slices of a large one."""
     consent_asked_again: dict[str, int] = field(default_factory=dict)
     """When a peer that did not answer about consents may be asked again."""
+    consent_lost: dict[str, int] = field(default_factory=dict)
+    """When a peer said of a receipt that it has lost what it knew of it."""
     consent_ends_looked_at: int = 0
     """When this process last looked for consents that are about to end."""
     epoch_memory: dict[tuple[str, bytes], tuple[EpochStatement, int]] = field(default_factory=dict)

@@ -167,7 +167,7 @@ ELSEWHERE: Final = {
     "deliver.give_back.<lambda>",  # without anything delivered; the lease ends by itself
     "maintain._forget.drop",  # deletes what has ended; repeated every five seconds
     "own_epochs.publish_own_epochs.commit",  # tests/federation/test_epoch_keys.py
-    "clock_jumps.look_at_clock.commit",  # tests/federation/test_a_clock_that_jumped.py; repeated every minute
+    "clock_jumps.ClockWatch.look.commit",  # tests/federation/test_a_clock_that_jumped.py; repeated every minute
     "maintain.remember_used_roster.commit",  # tests/federation/test_an_older_roster.py; repeated every five seconds
     "key_store.KeyStore.put_epochs.<lambda>",  # the same
     "visibility.settle_restored",  # tests/federation/test_a_lost_disk.py; at each start

@@ -15,7 +15,7 @@ from exchange.federation import courier
 from exchange.limits import DAY_MS, MINUTE_MS
 from exchange.schemas.inbox import DecisionRequest
 from exchange.storage.tables import OUTBOX, USED_JTI
-from exchange.use_cases.clock_jumps import clock_jumped, confirm_clock, look_at_clock
+from exchange.use_cases.clock_jumps import ClockWatch, clock_jumped, confirm_clock
 from exchange.use_cases.describe_node import readiness
 from exchange.use_cases.maintain import destroy_ended, maintain
 
@@ -25,11 +25,18 @@ HOURS_OFF = 8 * 24.0
 
 
 @pytest.fixture
-async def both(on_both: Federation) -> Federation:
+def ran() -> list[float]:
+    """For how many seconds the nodes have run, each a piece of it."""
+    return []
+
+
+@pytest.fixture
+async def both(on_both: Federation, ran: list[float]) -> Federation:
     """Nodes that have looked at their clocks, and whose transport goes by the clock of its node."""
     for one in on_both.nodes.values():
+        one.courier._watch = ClockWatch(one.node, lambda: sum(ran))
         one.courier._transport._clock = lambda one=one: one.node.clock()  # type: ignore[attr-defined]
-        await look_at_clock(one.node)
+        await one.courier._look_at_clock()
         assert not await clock_jumped(one.node)
     return on_both
 
@@ -47,7 +54,7 @@ def jumped(one: TestNode) -> Iterator[None]:
 
 async def works(one: TestNode) -> None:
     """What a courier does in its rounds."""
-    await look_at_clock(one.node)
+    await one.courier._look_at_clock()
     await maintain(one.node)
     await destroy_ended(one.node)
     await one.courier.run_once()
@@ -135,7 +142,7 @@ async def test_a_peer_that_is_greeted_before_a_jump_confirms_nothing_after_it(bo
     node = both[HELPLINE].node
     before = node.clock()
     with jumped(both[HELPLINE]):
-        await look_at_clock(node)
+        await both[HELPLINE].courier._look_at_clock()
         await confirm_clock(node, before)
         assert await clock_jumped(node)
 
@@ -161,46 +168,88 @@ async def test_peers_are_greeted_until_one_answers(both: Federation, monkeypatch
     assert greeted[:3] == [False, False, True]
 
 
-async def test_alone_it_destroys_after_three_days_of_running(both: Federation) -> None:
+async def test_alone_it_destroys_after_three_days_of_running(both: Federation, ran: list[float]) -> None:
     story = await begin(both)
     await story.decides("declined", reason="no-capacity")
     both.cut_off(HELPLINE)
     for one in both.nodes.values():
-        await look_at_clock(one.node)
+        await one.courier._look_at_clock()
     both.clock.pass_by(hours=HOURS_OFF)
     await works(story.sender)
-    started = both.clock()
+    ran.clear()
+
+    async def an_hour() -> None:
+        assert sum(ran) <= 73 * 3600
+        both.clock.pass_by(hours=1)
+        ran.append(3600)
+        await works(story.sender)
+
     while (await story.record(at=story.sender))["destroyed_at"] is None:
-        assert both.clock() - started < 3 * DAY_MS + 60 * MINUTE_MS
-        both.clock.pass_by(hours=0.9)
-        await works(story.sender)
+        await an_hour()
     # Declined content is kept for a day: that day of running is over earlier, whatever the clock says.
-    assert both.clock() - started >= DAY_MS - 60 * MINUTE_MS
+    assert 22 * 3600 <= sum(ran) <= 25 * 3600
     while await clock_jumped(story.sender.node):
-        assert both.clock() - started < 3 * DAY_MS + 60 * MINUTE_MS
+        await an_hour()
+    assert sum(ran) >= 72 * 3600
+
+
+@pytest.mark.parametrize("step", [0.9, 0.4])
+async def test_one_that_is_put_ahead_little_by_little_has_jumped_too(
+    both: Federation, step: float, ran: list[float]
+) -> None:
+    story = await begin(both)
+    both.cut_off(HELPLINE)
+    for _ in range(100):
+        both.clock.pass_by(hours=step)
+        ran.append(60)
+        await works(story.sender)
+    assert await clock_jumped(story.sender.node)
+    assert (await story.record(at=story.sender))["closed_at"] is None
+
+
+async def test_running_is_counted_once_for_all_processes(both: Federation, ran: list[float]) -> None:
+    node = both[HELPLINE].node
+    watches = [ClockWatch(node, lambda: sum(ran)) for _ in range(3)]
+    before = (await watches[0].look()).settled_at
+    both.clock.pass_by(hours=HOURS_OFF)
+    for number in range(120):
+        both.clock.pass_by(seconds=30)
+        ran.append(30)
+        look = await watches[number % 3].look()
+    assert 0 < look.settled_at - before <= 63 * MINUTE_MS
+
+
+async def test_one_that_sleeps_again_and_again_is_believed_as_long_as_a_peer_answers(both: Federation) -> None:
+    story = await begin(both)
+    for _ in range(10):
         both.clock.pass_by(hours=0.9)
         await works(story.sender)
+        await story.sender.courier._greet()
+        assert not await clock_jumped(story.sender.node)
 
 
 async def test_what_she_wants_erased_does_not_wait(both: Federation) -> None:
     story = await begin(both)
     with jumped(story.sender):
-        await look_at_clock(story.sender.node)
+        await story.sender.courier._look_at_clock()
         await story.says_no("erase", travel=False)
         await story.nothing_is_left(at=story.sender)
 
 
 @pytest.mark.parametrize("late", ["overdue", "undelivered"])
-async def test_what_is_late_by_now_is_told_and_has_not_expired_by_it(both: Federation, late: str) -> None:
+async def test_what_is_late_by_now_is_told_and_has_not_expired_by_it(
+    both: Federation, late: str, ran: list[float]
+) -> None:
     if late == "undelivered":
         both.leave(SHELTER)
     story = await begin(both, priority="emergency")
     for one in both.nodes.values():
         for _ in range(4):
             both.clock.pass_by(hours=0.8)
-            await look_at_clock(one.node)
+            ran.append(0.8 * 3600)
+            await one.courier._look_at_clock()
     with jumped(story.sender):
-        await look_at_clock(story.sender.node)
+        await story.sender.courier._look_at_clock()
         await maintain(story.sender.node)
     assert late in await story.changes()
     assert (await story.record(at=story.sender))["closed_at"] is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.envelope.ids import TAIL_BYTES, timed_id
 from exchange.federation.transport import HTTPTransport
 from exchange.limits import DAY_MS, HOUR_MS
-from exchange.schemas.federation import ConsentStatusRequest, ResyncRequest
+from exchange.roster import Member
+from exchange.schemas.federation import ConsentStatusAnswer, ConsentStatusRequest, ResyncRequest
 from exchange.startup import open_node
 from exchange.storage.database import Connection
 from exchange.storage.lost_data import losses
@@ -80,7 +82,12 @@ async def test_what_was_disclosed_since_the_backup_is_not_taken_as_ended(on_both
     if not told:
         assert (await refusal(story.helps.inbox.open(item))).code == "consent-ended"
         return
-    assert (await story.helps.inbox.open(item)).content is not None
+    asked = _questions(story)
+    for minutes in (0, 1, 57, 4, 1):
+        on_both.clock.pass_by(hours=minutes / 60)
+        assert (await story.helps.inbox.open(item)).content is not None
+    # Each hour once, however often it is opened.
+    assert len(asked) == 2
     on_both.clock.pass_by(hours=71)
     assert (await refusal(story.helps.inbox.open(item))).code == "consent-not-fresh"
     # Her no about what the backup has is an end as ever.
@@ -101,6 +108,19 @@ async def test_only_what_was_made_in_that_time_is_lost(on_both: Federation) -> N
     await note_loss(node, at - DAY_MS)
     assert await consent_status(node, SHELTER.agency, ConsentStatusRequest(receipts=tuple(asked[:3]))) is not None
     assert [loss.until <= at + HOUR_MS for loss in await node.database.read(losses)] == [True]
+
+
+def _questions(story: Story) -> list[Sequence[str]]:
+    """What the receiver's node asks from now on."""
+    node, asked = story.receiver.node, list[Sequence[str]]()
+    real = node.ask_consent_status
+
+    async def asks(peer: Member, receipts: Sequence[str]) -> ConsentStatusAnswer | None:
+        asked.append(receipts)
+        return await real(peer, receipts)
+
+    node.ask_consent_status = asks
+    return asked
 
 
 async def _lose(story: Story) -> None:

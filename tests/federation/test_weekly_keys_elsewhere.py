@@ -13,6 +13,7 @@ from support.federation import Federation, federation
 from support.founded import PASSPHRASE
 from support.people import consent_request, referral_request
 
+from exchange.api import health
 from exchange.client import ProblemError
 from exchange.client.vault import AgencyVault, Identity, VaultError, open_agency_folder
 from exchange.client.vault.weekly_keys import peer_epoch
@@ -22,7 +23,7 @@ from exchange.envelope.keys import AgencyKey, EpochKey
 from exchange.envelope.statements import parse_statement, sign_statement
 from exchange.envelope.wire import from_base64url, to_base64url
 from exchange.limits import HOUR_MS, LIMITS
-from exchange.schemas.node import EpochKeyView, PeerKeys
+from exchange.schemas.node import EpochKeyView, Health, PeerKeys
 from exchange.schemas.sealing import EpochsRequest
 from exchange.use_cases.describe_node import readiness
 
@@ -311,3 +312,26 @@ async def test_a_key_ends_here_when_its_time_is_over_and_not_before(scene: Scene
     scene.together.clock.pass_by(hours=2)
     await vault.publish_epochs()
     assert store.epoch_key(key_id) is None
+
+
+@pytest.mark.parametrize("why", ["jumped", "not-ready"])
+async def test_by_a_clock_that_its_node_doubts_no_key_ends(
+    scene: Scene, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, vault, one = scene.identity.store, scene.office.own_vault, scene.together[HELPLINE]
+    await vault.publish_epochs()
+    await one.courier._look_at_clock()
+    before = {key for key, _, _, _ in store.epochs()}
+    scene.together.clock.pass_by(hours=40 * 24)
+    if why == "not-ready":
+        monkeypatch.setattr(health, "readiness", _not_ready)
+    await vault.publish_epochs()
+    assert before <= {key for key, _, _, _ in store.epochs()}
+    monkeypatch.undo()
+    await one.courier._greet()
+    await vault.publish_epochs()
+    assert len(before & {key for key, _, _, _ in store.epochs()}) < len(before)
+
+
+async def _not_ready(_: object) -> Health:
+    return Health(status="not-ready", checks={"clock": "ok", "database": "storage-busy"})

@@ -16,11 +16,11 @@ from exchange.client.errors import ProblemError
 from exchange.schemas.consents import ConsentView
 from exchange.schemas.federation import WireEnvelope
 from exchange.schemas.inbox import InboxItem, OpeningRequest, ProgressRequest, ReferralAct, RefusalRequest
-from exchange.schemas.node import PeerKeys
+from exchange.schemas.node import Health, PeerKeys
 from exchange.schemas.problems import Problem
 from exchange.schemas.referrals import ReferralView
 from exchange.schemas.sealing import EnvelopesAnswer, EnvelopesRequest, EpochsRequest, OwnEpochs
-from exchange.use_cases.describe_node import peer_keys
+from exchange.use_cases.describe_node import peer_keys, readiness
 from exchange.use_cases.errors import GoneError, NotFoundError, UseCaseError
 from exchange.use_cases.follow_referrals import read_referral
 from exchange.use_cases.hand_in_sealed import hand_in_sealed
@@ -103,6 +103,9 @@ class _Referrals(_Part):
 
 
 class _Federation(_Part):
+    async def ready(self) -> Health:
+        return await self._line.ask(readiness(self._node))
+
     async def peer_keys(self, agency: str) -> PeerKeys:
         return await self._line.ask(peer_keys(self._node, agency))
 

@@ -13,7 +13,8 @@ Rules:
   stored before, and go in the same request. No revocation is signed for a key that the node cannot prove to be ours.
 * A key of ours that the node hides is not revoked. This store cannot tell it from one that never was published, or was
   revoked before, and a node that hides it could keep its revocation from the peers as well.
-* The private halves of replaced and revoked keys stay until their time ends: what is on its way can still be opened.
+* The private halves of replaced and revoked keys stay until their time ends: what is on its way can still be opened. By
+  a clock that its node doubts (`/health/ready`: `jumped`) no time ends: one machine often has both.
 * A peer's statements are verified under the agency key that the roster here lists, and `seq` never goes back under it:
   who stole the key before cannot use up the numbers of the key after.
 * The node's proof shows that the peer's agency signed these keys, and by which roster the node acts. It does not show
@@ -24,8 +25,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from exchange.client.agency_client import AgencyClient
+from exchange.client.errors import ClientError
 from exchange.client.vault.agency_keys import Identity
 from exchange.client.vault.errors import VaultError
 from exchange.client.vault.store import OwnEpoch
@@ -47,6 +50,8 @@ from exchange.envelope.wire import from_base64url, to_base64url
 from exchange.limits import LIMITS, SECOND_MS
 from exchange.schemas.node import EpochKeyView
 from exchange.schemas.sealing import EpochsRequest, OwnEpochs
+
+_READY: Final = "ready"
 
 
 async def publish_epochs(identity: Identity, client: AgencyClient, *, replace: bool) -> OwnEpochs:
@@ -72,13 +77,23 @@ async def publish_epochs(identity: Identity, client: AgencyClient, *, replace: b
     missing = [week for week in weeks if week.not_before not in waiting]
     fresh = _made(identity, missing, _numbers_after(identity, published))
     store.put_epochs(fresh)
-    store.destroy_ended_epochs(at)
+    if await _time_is_sure(client):
+        store.destroy_ended_epochs(at)
     statements = {one.seq: one.statement for one in fresh}
     statements |= {seq: raw for _, week, seq, raw in store.epochs() if week in waiting and seq == waiting[week].seq}
     if not statements:
         return published
     ordered = tuple(to_base64url(statements[seq]) for seq in sorted(statements))
     return await client.sealing.publish(EpochsRequest(statements=ordered))
+
+
+async def _time_is_sure(client: AgencyClient) -> bool:
+    """Whether the node believes the clock; one that does not say is asked the next time."""
+    try:
+        said = await client.federation.ready()
+    except ClientError:
+        return False
+    return said.status == _READY and said.checks.get("clock") != "jumped"
 
 
 async def revoke_epochs(identity: Identity, client: AgencyClient, *, compromised_since: int) -> tuple[str, ...]:

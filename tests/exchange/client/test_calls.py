@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.scripted_node import ScriptedNode, problem
+from support.scripted_node import ScriptedNode, json_answer, problem
 
 from consent.examples import DRAFT_EXAMPLE
 from contracts.vocabulary import Channel, WithdrawalForm
-from exchange.client import AgencyClient, ProblemError
+from exchange.client import AgencyClient, ProblemError, UnexpectedAnswerError
 from exchange.referral.contact_plan import SafeContact
 from exchange.referral.content import ReferralContent
 from exchange.schemas.consents import ConsentRequest
@@ -133,3 +133,18 @@ async def test_her_no_to_a_consent() -> None:
         with pytest.raises(ProblemError):
             await client.withdrawals.of_consent(ID, WithdrawalForm.STOP_SHARING)
     assert json.loads(node.asked[0].content) == {"consent": ID, "form": "stop-sharing"}
+
+
+@pytest.mark.parametrize("status", [200, 503])
+async def test_a_node_says_what_it_lacks(status: int) -> None:
+    said = {"status": "ready" if status == 200 else "not-ready", "checks": {"database": "ok", "clock": "jumped"}}
+    answers = [json_answer(said, status) for _ in range(4)]
+    async with ScriptedNode(script={"/health/ready": answers}).client() as client:
+        assert (await client.federation.ready()).model_dump() == said
+
+
+async def test_what_something_else_says_is_not_the_word_of_a_node() -> None:
+    answers = [json_answer({"message": "no upstream"}, 503) for _ in range(4)]
+    async with ScriptedNode(script={"/health/ready": answers}).client() as client:
+        with pytest.raises(UnexpectedAnswerError):
+            await client.federation.ready()
