@@ -36,7 +36,7 @@ from simulation.words import Words
 
 from exchange.federation.peers import greet_peers, refresh_peers
 from exchange.schemas.federation import BatchAnswer, ConsentStatusAnswer
-from exchange.use_cases.clock_jumps import clock_jumped, look_at_clock
+from exchange.use_cases.clock_jumps import clock_jumped
 from exchange.use_cases.destroy import destroy_due
 from exchange.use_cases.maintain import destroy_ended, maintain
 from exchange.use_cases.release_disclosure import release_due
@@ -272,7 +272,6 @@ class History:
 
         async def clocks() -> None:
             if everything or self.chance.random() < 0.15:
-                await look_at_clock(process.node)
                 await maintain(process.node)
                 await destroy_ended(process.node)
                 if name in self.blind:
@@ -285,6 +284,7 @@ class History:
             await process.courier.run_once()
 
         async def greets() -> None:
+            await process.courier._look_at_clock()
             if await clock_jumped(process.node):
                 await process.courier._greet()
 
@@ -336,8 +336,17 @@ class History:
         longest = self.chance.choice([60 * SECOND, HOUR, 5 * HOUR, DAY, 3 * DAY, 8 * DAY])
         if longest > HOUR:
             self._all_awake()
-        self.ground.time += self.chance.randrange(longest)
+        if self.weather.wrong_clocks and self.chance.random() < 0.4:
+            self._clock_jumps(self.machines[self.chance.choice(self.names)])
+        passes = self.chance.randrange(longest)
+        self._sleep(passes if longest >= DAY else 0)
+        self.ground.time += passes
         self.trace(f"time +{longest // SECOND}")
+
+    def _sleep(self, how_long: int) -> None:
+        """No machine knows how long it was."""
+        for machine in self.machines.values():
+            machine.slept += how_long
 
     def _all_awake(self) -> None:
         for machine in self.machines.values():
@@ -376,6 +385,23 @@ class History:
             self.trace(f"{name} asks for cards")
             process = machine.process
             self._step([_once(machine.run(refresh_peers(process.node, process.courier._transport)))])
+
+    def _clock_jumps(self, machine: Machine) -> None:
+        """Its clock is far ahead for some rounds in which nobody works; one that has never looked believes it."""
+        works = any(not one.done and one.agency == machine.agency for one in self.office.pending)
+        if works or not machine.main.rows("SELECT 1 FROM clock_look"):
+            return
+        ahead, steps = self.chance.choice([(2 * HOUR, 1), (60 * DAY, 1), (3 * DAY, 80), (9 * DAY, 240)])
+        self.trace(f"{machine.agency} clock jumps {ahead // HOUR} hours in {steps}")
+        kept = machine.offset
+        for _ in range(steps):
+            machine.offset += ahead // steps
+            if machine.process is not None:
+                self._step([_once(machine.run(machine.process.courier._look_at_clock()))])
+        for _ in range(self.chance.choice([1, 2])):
+            self._courier(machine.agency, everything=True)
+            self._letters()
+        machine.offset = kept
 
     def _dies(self, point: str) -> bool:
         if self.weather.deaths and self.chance.random() < self.weather.deaths:
@@ -437,6 +463,7 @@ class History:
     def _much_later(self) -> None:
         """All clocks run out."""
         for days in (5, 12, 40):
+            self._sleep(days * DAY)
             self.ground.time += days * DAY
             # By then nobody has seen this time, and only then everybody has confirmed it to everybody.
             self._round(clocks=True)

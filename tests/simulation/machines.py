@@ -170,6 +170,8 @@ class Machine:
         self.loop = loop
         self.offset = 0
         """How wrong its clock is, in milliseconds."""
+        self.slept = 0
+        """For how long the clock stood that only runs, and that nobody can set, in milliseconds."""
         self.world: World | None = None
         self.newest: Callable[[], World] = self._no_world
         """What lies in its roster file, to be read at the next look."""
@@ -183,6 +185,9 @@ class Machine:
     def now(self) -> int:
         """Its clock, Unix milliseconds."""
         return self._true_clock() + self.offset
+
+    def _seconds(self) -> float:
+        return self.loop.time() - self.slept / 1000
 
     def at(self, now: int, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """What it answers when its clock says this."""
@@ -226,7 +231,7 @@ class Machine:
         for one, name in ((database, "main"), (key_database, "keys")):
             one._writer._lane._executor.around = self._around(process, name)
         assert self.connect is not None
-        process.courier = Courier(node, self.connect(self, process), seconds=self.loop.time)
+        process.courier = Courier(node, self.connect(self, process), seconds=self._seconds)
         return node
 
     def private_half(self, key_id: str) -> bytes | None:

@@ -24,8 +24,10 @@ from exchange.client.vault.store import AgencyKeyStore
 from exchange.envelope.statements import ConsentStatus, parse_statement
 from exchange.envelope.wire import from_base64url
 from exchange.federation import courier
+from exchange.limits import HOUR_MS
 from exchange.referral.lifecycle import EventName
 from exchange.storage import access
+from exchange.storage.clock_look import ClockLook
 from exchange.storage.key_store import KeyStore
 from exchange.storage.tables import OUTBOX
 from exchange.use_cases import (
@@ -176,6 +178,18 @@ def _on(place: Any, name: str, defect: Any) -> Callable[[], AbstractContextManag
     return lambda: patch.object(place, name, defect)
 
 
+def _as_it_says(_look: ClockLook, now: int) -> int:
+    return now
+
+
+_after = ClockLook.after
+
+
+def _by_the_same_clock(look: ClockLook, now: int, _ran_ms: int) -> ClockLook:
+    passed = now - look.looked_at
+    return _after(look, now, passed if 0 < passed <= HOUR_MS else 0)
+
+
 MUTANTS: Final = (
     Mutant("her no leaves the queue as it is", _on(stopping, "delete_queued", _no_rows)),
     Mutant("how it goes leaves although she has stopped sharing", _on(stopping, "say_less", _nothing)),
@@ -199,6 +213,8 @@ MUTANTS: Final = (
     Mutant("destroying keeps the keys", _on(KeyStore, "destroy", _keeps_keys)),
     Mutant("destroying keeps the inbox", _on(destroy, "wipe_items", _nothing)),
     Mutant("destroying keeps the answers", _on(destroy, "wipe_answers", _nothing)),
+    Mutant("a clock that has jumped counts", _on(ClockLook, "ends_by", _as_it_says)),
+    Mutant("what a node has run is what its clock says", _on(ClockLook, "after", _by_the_same_clock)),
     Mutant("elsewhere: a key is said to be stored and is not", _on(AgencyKeyStore, "take", _nothing)),
     Mutant("elsewhere: an attestation destroys before it asks", _on(answering_elsewhere, "attest", _attests_first)),
     Mutant("elsewhere: how it ended is told at every level", _on(answering_elsewhere, "answer", _everything)),

@@ -5,7 +5,8 @@ when its maker hands it over: what was said from then on counts, whatever the ne
 
 A question about consents goes the same way, and may go astray: to another node than it is for, or what comes back is
 what was said to an earlier one. Its asker waits as long as over HTTP; what comes later reaches nobody. Of a greeting
-there is what its receiver's node does with the proof in it; signing and checking that proof is not simulated.
+there is what its receiver's node does with the proof in it, and with the time in that; signing and checking it is not
+simulated.
 """
 
 from __future__ import annotations
@@ -87,6 +88,9 @@ class Greeting(Letter):
     """A node that was away says that it is there; a copy of it is a replay."""
 
     async def read(self, node: Node) -> Heard:
+        _, said = self.body.decode().split()
+        if abs(int(said) - node.clock()) > _TOKEN_LIVES_MS:
+            raise UseCaseError("clocks-differ", "Set the clock.")
         used = UsedJti(self.sender.agency, self.body.decode(), node.clock() + _TOKEN_LIVES_MS)
         await remember_jti(node, used, peer=True)
         return Heard()
@@ -247,7 +251,7 @@ class Way:
         return await node_card(receiver.node, revocations=True)
 
     async def greet(self, peer: Member) -> None:
-        proof = f"proof-{self._network.sent}".encode()
+        proof = f"proof-{self._network.sent} {self._machine.now()}".encode()
         try:
             async with asyncio.timeout(exchange_s(len(proof))):
                 await self._send(Greeting, self._other(peer), proof)

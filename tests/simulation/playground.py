@@ -78,7 +78,7 @@ class Playground:
         self.network.begin_anew(machines, watch)
         world = world_of(cast, count, 1, None, False)
         for machine in machines.values():
-            machine.offset = 0
+            machine.offset = machine.slept = 0
             machine.entropy = random.Random(f"{machine.agency} {seed}")
             machine.world = world
             machine.newest = lambda: world
