@@ -16,7 +16,7 @@ Rules:
 import re
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Annotated, NamedTuple
+from typing import Annotated, Final, NamedTuple
 
 from fastapi import Depends, Request
 
@@ -27,6 +27,7 @@ from exchange.api.serving import Serving, serving
 from exchange.limits import LIMITS
 from exchange.oauth.bearer import Caller, CallerKind, InsufficientScopeError, InvalidTokenError
 from exchange.oauth.scopes import Scope
+from exchange.schemas.problems import ProblemField
 from exchange.use_cases.acting import Acting
 from exchange.use_cases.authenticate import client_standing, peer_standing
 from exchange.use_cases.node import Node
@@ -59,6 +60,11 @@ class PeerCall(NamedTuple):
     agency: str
     refused: Callable[[], Awaitable[None]]
     """Returns when it is time to tell this caller that the whole request is refused."""
+
+
+_REPEATED_PARAMETER: Final = ProblemField(
+    path="query", code="repeated", sentence="A parameter stands here more than once. Send each once."
+)
 
 
 class Sender(NamedTuple):
@@ -99,6 +105,7 @@ class Right:
         if lacking is not None:
             raise lacking
         await within_rate(served, served.clients, caller.client_id, now)
+        _once_each(request)
         request.state.sender = Sender(caller.client_id, served.client_room)
         return caller
 
@@ -219,6 +226,12 @@ def one_header(request: Request, name: str) -> str | None:
                 raise about_header("header-repeated", name)
             found = value
     return found.decode("latin-1") if found is not None else None
+
+
+def _once_each(request: Request) -> None:
+    """Of two values for one parameter only the last would count, and the sender may have meant the first."""
+    if request.scope["query_string"] and len(request.query_params) != len(request.query_params.multi_items()):
+        raise RefusedRequestError("invalid-request", fields=(_REPEATED_PARAMETER,))
 
 
 def _pseudonym(request: Request, name: str) -> str | None:

@@ -125,7 +125,11 @@ async def release_held_disclosure(call: ReferralsWriter, referral_id: ReferralId
 
 @router.put("/v1/referrals/{referral_id}/disclosure")
 @operation(
-    Operation(ForwardAnswer, "What the gate decided.", problems=("state-forbids", "destroyed", "peer-keys-unknown"))
+    Operation(
+        ForwardAnswer,
+        "What the gate decided.",
+        problems=("state-forbids", "destroyed", "content-invalid", "plan-unconfirmed", "peer-keys-unknown"),
+    )
 )
 async def replace_held_disclosure(call: ReferralsWriter, referral_id: ReferralId, body: DisclosureBody) -> Response:
     """Replace the disclosure.
@@ -143,7 +147,15 @@ async def replace_held_disclosure(call: ReferralsWriter, referral_id: ReferralId
         "What the gate decided.",
         status=201,
         repeats=True,
-        problems=("state-forbids", "destroyed", "answer-destroyed", "never", "no-rule", "peer-keys-unknown"),
+        problems=(
+            "state-forbids",
+            "destroyed",
+            "answer-destroyed",
+            "content-invalid",
+            "never",
+            "no-rule",
+            "peer-keys-unknown",
+        ),
     )
 )
 async def send_requested_information(
@@ -164,7 +176,7 @@ async def send_requested_information(
         "What the gate decided.",
         status=201,
         repeats=True,
-        problems=("state-forbids", "destroyed", "answer-destroyed", "peer-keys-unknown"),
+        problems=("state-forbids", "destroyed", "answer-destroyed", "content-invalid", "peer-keys-unknown"),
     )
 )
 async def update_safe_contact_plan(

@@ -14,7 +14,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final, NamedTuple, Self
 
@@ -32,6 +32,7 @@ from contracts.vocabulary import (
     ServiceType,
     needs_for,
 )
+from exchange.limits import LIMITS
 from exchange.referral.canonical import problems_of
 from exchange.referral.errors import ContentInvalidError, ContentProblem
 from exchange.referral.need_fields import NeedFields
@@ -81,6 +82,9 @@ def _documented(schema: dict[str, Any]) -> None:
             schema["properties"][name]["description"] += f" Consent group `{spec.group}`, stage `{spec.stage}`."
 
 
+_CLOCKS_DIFFER: Final = timedelta(milliseconds=LIMITS.skew_ms)
+
+
 class ReferralContent(ProtectedFields, NeedFields, RoutingFields):
     """Everything a sender would like to say, or the part of it that an envelope carries."""
 
@@ -115,12 +119,26 @@ class ReferralContent(ProtectedFields, NeedFields, RoutingFields):
         # Not validated again: of members that agree, fewer agree too.
         return self.model_copy(update=_without_others(frozenset(fields)))
 
+    def check_confirmed(self, at: datetime) -> None:
+        """Refuse a contact plan that she is said to have confirmed later than now: a local time that was called UTC.
+
+        It would say "do not contact" until then, and nobody would know why.
+
+        Raises:
+            ContentInvalidError: `in-the-future`.
+        """
+        plan = self.safe_contact
+        if plan is not None and plan.last_confirmed_at is not None and plan.last_confirmed_at > at + _CLOCKS_DIFFER:
+            raise ContentInvalidError([ContentProblem("$.safe_contact.last_confirmed_at", "in-the-future")])
+
     def with_routing(self, routing: Routing) -> Self:
         """This content with the routing fields of the sending node.
 
         Raises:
-            ContentInvalidError: if the request set a routing field itself (`set-by-node`), or if a value does not fit.
+            ContentInvalidError: if the request set a routing field itself (`set-by-node`), or if a value does not fit;
+                `in-the-future` as in `check_confirmed`.
         """
+        self.check_confirmed(routing.referred_at)
         held = self.__dict__
         own = sorted([field for name, field in _ROUTING if held[name] is not None])
         if own:

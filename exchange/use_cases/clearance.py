@@ -13,7 +13,7 @@ from exchange.schemas.referrals import ReferralRequest
 from exchange.use_cases.errors import ForbiddenError, InvalidError
 from exchange.use_cases.node import Node, World
 
-__all__ = ["Judged", "Parties", "judge", "parties", "with_routing"]
+__all__ = ["Judged", "Parties", "check_confirmed", "judge", "parties", "with_routing"]
 
 
 def parties(node: Node, receiver: str) -> Parties:
@@ -55,23 +55,40 @@ def with_routing(content: ReferralContent, routing: Routing) -> ReferralContent:
     """The content with the node's routing fields.
 
     Raises:
-        InvalidError: `set-by-node`, naming the fields.
+        InvalidError: `content-invalid`, naming the fields.
     """
     try:
         return content.with_routing(routing)
     except ContentInvalidError as error:
-        fields = tuple(
-            ProblemField(
-                path=f"content{problem.path.removeprefix('$')}",
-                code=problem.code,
-                sentence=_SENTENCES.get(problem.code, _NOT_HERE),
-            )
-            for problem in error.problems
+        raise _refused(error, "content.") from error
+
+
+def check_confirmed(node: Node, content: ReferralContent, *, member: str = "content.") -> None:
+    """Refuse a contact plan that was confirmed later than now; `member` is where in the body the content stands.
+
+    Raises:
+        InvalidError: `content-invalid`, naming the field.
+    """
+    try:
+        content.check_confirmed(node.now())
+    except ContentInvalidError as error:
+        raise _refused(error, member) from error
+
+
+def _refused(error: ContentInvalidError, member: str) -> InvalidError:
+    fields = tuple(
+        ProblemField(
+            path=f"{member}{problem.path.removeprefix('$.')}",
+            code=problem.code,
+            sentence=_SENTENCES.get(problem.code, _NOT_HERE),
         )
-        raise InvalidError("content-invalid", "Some fields of the content are not valid.", fields=fields) from error
+        for problem in error.problems
+    )
+    return InvalidError("content-invalid", "Some fields of the content are not valid.", fields=fields)
 
 
 _SENTENCES = {
+    "in-the-future": "She cannot have confirmed the plan later than now. Check the time zone: Z means UTC.",
     "set-by-node": "The node sets this field itself. Leave it out.",
     "need-of-another-service": "One of the needs does not belong to the requested service (`service_type`).",
 }

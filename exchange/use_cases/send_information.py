@@ -13,6 +13,7 @@ from exchange.storage.referrals import ReferralRecord
 from exchange.use_cases.acting import Acting
 from exchange.use_cases.cases import Case, again, audit, read_case
 from exchange.use_cases.change_referral import change_referral
+from exchange.use_cases.clearance import check_confirmed
 from exchange.use_cases.errors import ConflictError
 from exchange.use_cases.idempotency import Idempotency, Keep, Stored, once
 from exchange.use_cases.node import Node
@@ -51,6 +52,7 @@ async def update_safe_contact(
     Raises:
         NotFoundError, GoneError: there is no such referral of this agency.
         ConflictError: the referral has ended, she stopped sharing, or the keys are elsewhere.
+        InvalidError: `content-invalid`: the plan was confirmed later than now.
         ForbiddenError, TooLargeError, UnavailableError: as in `send_referral`.
     """
     agency_key(node)
@@ -58,6 +60,7 @@ async def update_safe_contact(
 
     async def step(keep: Keep) -> ForwardAnswer:
         case = await read_case(node, referral, Side.REFERRING, acting.unit)
+        check_confirmed(node, content, member="")
         if case.record.disclosed_at is None:
             return await node.database.write(lambda conn: _drop_held(node, conn, acting, case, keep))
         return await _tell(node, acting, case, Kind.UPDATE, content, None, keep)

@@ -21,7 +21,7 @@ from exchange.referral.content import ReferralContent
 from exchange.referral.lifecycle import TERMINAL
 from exchange.storage.consents import load_consent
 from exchange.use_cases.cases import Case
-from exchange.use_cases.clearance import parties
+from exchange.use_cases.clearance import check_confirmed, parties
 from exchange.use_cases.consent_records import opened
 from exchange.use_cases.errors import ConflictError, ForbiddenError, TooLargeError
 from exchange.use_cases.node import Node, as_datetime
@@ -53,6 +53,7 @@ async def tell_later(
 
     Raises:
         ForbiddenError: contract, consent or standing says no; nothing is stored.
+        InvalidError: `content-invalid`: her contact plan was confirmed later than now.
         ConflictError: the referral has ended, sharing has stopped, or the keys are elsewhere.
         TooLargeError, UnavailableError: as in `send_referral`.
     """
@@ -69,6 +70,7 @@ async def tell_later(
             raise ForbiddenError("contract-not-in-force", "The contract of this referral is no longer in force.")
     else:
         contract = between.contract
+    check_confirmed(node, content)
     consent = opened(node, await node.database.read(lambda conn: load_consent(conn, record.consent_id or "")))
     request = DisclosureRequest(
         between.sender, between.receiver, case.facts.service, content, contract, consent, as_datetime(at)

@@ -99,6 +99,8 @@ CASES = {
     "anonymous": Case(content=dict.fromkeys(["preferred_name", "arrival_words", "meeting_point", "safe_contact"])),
     "confirmed-just-now": Case(confirmed=0.1),
     "confirmed-too-long-ago": Case(confirmed=73),
+    "confirmed-by-a-clock-that-is-ahead-a-little": Case(confirmed=-0.02),
+    "confirmed-later-than-now": Case(confirmed=-8),
     "emergency": Case(request={"priority": "emergency"}),
     "a-drill": Case(request={"exercise": True}),
     "another-service": Case(content={"needs": None}, request={"service_type": "health-care"}),

@@ -233,6 +233,39 @@ async def test_a_plan_that_is_too_old_is_not_even_held(two: Federation) -> None:
     assert CANARY_NAME.encode() not in await said_inside(two)
 
 
+LATER = {"replace", "inform", "plan-before", "plan-after"}
+
+
+@pytest.mark.parametrize("act", sorted(LATER))
+async def test_a_plan_that_is_confirmed_later_than_now_is_refused_and_nothing_changes(
+    two: Federation, act: str
+) -> None:
+    """A system that writes its local time and calls it UTC: nobody would call her for hours, and nobody knew why."""
+    story = await begin(two)
+    if act == "plan-after":
+        await story.decides("accepted")
+    if act == "inform":
+        await story.decides("information-requested", fields=["safe_contact"])
+    tomorrow = now_of(two) + timedelta(hours=8)
+    words, asks = content(safe_contact=plan(tomorrow)), story.asks.referrals
+    acts: dict[str, Callable[[], Awaitable[object]]] = {
+        "replace": lambda: asks.replace_disclosure(story.id, words),
+        "inform": lambda: asks.send_information(story.id, words),
+        "plan-before": lambda: asks.update_safe_contact(story.id, safe_contact(tomorrow)),
+        "plan-after": lambda: asks.update_safe_contact(story.id, safe_contact(tomorrow)),
+    }
+    before = await story.outgoing()
+    problem = await refusal(acts[act]())
+    assert (problem.code, problem.who) == ("content-invalid", "sender")
+    assert [(one.path, one.code) for one in problem.fields] == [
+        (
+            "safe_contact.last_confirmed_at" if "plan" in act else "content.safe_contact.last_confirmed_at",
+            "in-the-future",
+        )
+    ]
+    assert await story.outgoing() == before
+
+
 async def test_a_fresh_disclosure_replaces_the_held_one(two: Federation) -> None:
     story = await begin(two)
     fresh = content(preferred_name="Canary-Baru", safe_contact={"who_initiates": "survivor"})

@@ -157,7 +157,7 @@ async def tell_later(
     """Information, a changed plan, or a fresh disclosure, through the gate again.
 
     Raises:
-        GateRefusedError, VaultError, ContentTooLargeError, ProblemError: as in `seal`.
+        GateRefusedError, VaultError, ContentInvalidError, ContentTooLargeError, ProblemError: as in `seal`.
     """
     case = case_of(identity, referral, Side.REFERRING)
     between = parties(identity, case.peer)
@@ -170,6 +170,7 @@ async def tell_later(
     read = await client.consents.read(case.consent or "")
     view = record_of(await client.referrals.read(referral), referral, case.peer)
     consent, at = read.record, identity.now()
+    content.check_confirmed(at)
     asked = DisclosureRequest(between.sender, between.receiver, service, content, contract, consent, at)
     # As at the node: who she is follows a release only (`use_cases.telling_later`).
     outcome = clear_later(asked, kind, accepted=kind is Kind.DISCLOSURE or view.flags.disclosed)

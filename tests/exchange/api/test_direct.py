@@ -117,7 +117,7 @@ CASES = [
     listing("listed", "", 200),
     listing("listed-with-everything", "?cursor=12&limit=7&wait=3&state=new&order=urgent", 200),
     listing("limit-too-large", "?limit=101", 422),
-    listing("limit-twice", "?limit=101&limit=7", 200),
+    listing("limit-twice", "?limit=101&limit=7", 422),
     listing("unknown-parameter", "?canary=1", 422),
     listing("bad-query-without-token", "?limit=x", 401, token=False),
     listing("list-with-delete", "", 405, method="DELETE"),
