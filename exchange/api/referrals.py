@@ -28,7 +28,7 @@ from exchange.use_cases.follow_referrals import list_changes, read_referral
 from exchange.use_cases.preview_referral import preview_referral
 from exchange.use_cases.recall_referral import recall_referral
 from exchange.use_cases.release_disclosure import release_disclosure
-from exchange.use_cases.replace_disclosure import replace_disclosure
+from exchange.use_cases.replace_disclosure import drop_disclosure, replace_disclosure
 from exchange.use_cases.send_information import send_information, update_safe_contact
 from exchange.use_cases.send_referral import send_referral
 
@@ -138,6 +138,18 @@ async def replace_held_disclosure(call: ReferralsWriter, referral_id: ReferralId
     anew. It goes through the gate like the first one.
     """
     return render(await replace_disclosure(call.node, call.acting, referral_id, body.value))
+
+
+@router.delete("/v1/referrals/{referral_id}/disclosure")
+@operation(Operation(ReferralAct, "Nothing is held any more.", problems=("already-disclosed", "destroyed")))
+async def drop_held_disclosure(call: ReferralsWriter, referral_id: ReferralId, body: NoBody) -> Response:
+    """Delete the held disclosure.
+
+    What is inside is wrong by now, her safe-contact plan for one, and nobody can seal a fresh one yet. The referral
+    goes on and asks for it (`awaiting_disclosure`). Where nothing is held, nothing changes.
+    """
+    del body
+    return render(await drop_disclosure(call.node, call.acting, referral_id))
 
 
 @router.post("/v1/referrals/{referral_id}/information")

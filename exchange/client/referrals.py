@@ -96,6 +96,10 @@ class Referrals:
         call = Call("PUT", f"{_path(referral)}/disclosure", DisclosureRequest(content=content))
         return await self._session.ask(call, ForwardAnswer)
 
+    async def drop_disclosure(self, referral: str) -> ReferralAct:
+        """Delete what is held: it is wrong by now, and a fresh one is asked for."""
+        return await self._session.ask(Call("DELETE", f"{_path(referral)}/disclosure"), ReferralAct)
+
     async def send_information(
         self, referral: str, content: ReferralContent, *, idempotency_key: str | None = None
     ) -> ForwardAnswer:

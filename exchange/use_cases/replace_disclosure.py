@@ -1,4 +1,4 @@
-"""A fresh disclosure, sealed after the plan was confirmed with her again.
+"""A fresh disclosure, sealed after the plan was confirmed with her again; until then what is held can be dropped.
 
 Before the acceptance it is held like the first. After it, the worker's own call is the confirmation, and it goes at
 once, with its release statement. On the waiting list nothing is held: she is asked again when there is a place.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from exchange.envelope.kinds import Kind
 from exchange.referral.lifecycle import Side, State
+from exchange.schemas.inbox import ReferralAct
 from exchange.schemas.referrals import DisclosureRequest, ForwardAnswer
 from exchange.storage.consents import guard_consent
 from exchange.storage.database import Connection
@@ -22,6 +23,7 @@ from exchange.use_cases.node import Node
 from exchange.use_cases.outgoing import put_out
 from exchange.use_cases.release_disclosure import release_disclosure
 from exchange.use_cases.telling_later import Told, tell_later
+from exchange.use_cases.transitions import HOLDING
 from exchange.use_cases.views import field_decisions, referral_view
 
 
@@ -38,7 +40,7 @@ async def replace_disclosure(node: Node, acting: Acting, referral: str, request:
         case = await read_case(node, referral, Side.REFERRING, acting.unit)
         # One that was released and never signed for may have arrived; she is asked, and it goes again.
         if case.record.disclosed_at is not None and case.record.hold != "awaiting-disclosure":
-            raise ConflictError("already-disclosed", "It was disclosed already. Send information or a new plan.")
+            raise _already_disclosed()
         if case.state(node.clock()) is State.WAITLISTED:
             raise ConflictError("not-accepted", "She is on the waiting list. Confirm with her when she is accepted.")
         told = await tell_later(node, case, Kind.DISCLOSURE, request.content, numbers=None, in_reply_to=None)
@@ -51,6 +53,41 @@ async def replace_disclosure(node: Node, acting: Acting, referral: str, request:
         return ForwardAnswer(referral=released.referral, fields=field_decisions(told.cleared.reasons))
     record = await node.database.read(lambda conn: load_referral(conn, referral))
     return ForwardAnswer(referral=referral_view(record or case.record), fields=field_decisions(told.cleared.reasons))
+
+
+async def drop_disclosure(node: Node, acting: Acting, referral: str) -> ReferralAct:
+    """Delete what is held: her plan changed, and it has the old one inside. A fresh disclosure is asked for then.
+
+    Raises:
+        NotFoundError, GoneError: there is no such referral of this agency.
+        ConflictError: `already-disclosed`.
+    """
+
+    async def step() -> ReferralAct:
+        case = await read_case(node, referral, Side.REFERRING, acting.unit)
+        if case.record.hold in HOLDING:
+            record = await node.database.write(lambda conn: drop_held(node, conn, acting, case))
+            return ReferralAct(referral=referral_view(record))
+        if case.record.disclosed_at is not None:
+            raise _already_disclosed()
+        return ReferralAct(referral=referral_view(case.record), repeated=True)
+
+    return await again(step)
+
+
+def drop_held(node: Node, conn: Connection, acting: Acting, case: Case) -> ReferralRecord:
+    """Her plan changed before it was disclosed: a disclosure that is held has the old one inside, and is deleted."""
+
+    def drop(record: ReferralRecord) -> ReferralRecord:
+        return record._replace(hold="awaiting-disclosure") if record.hold in HOLDING else record
+
+    record = change_referral(node, conn, case.record, what="plan-changed", adjust=drop)
+    audit(conn, node, acting, "plan-changed", [record.id])
+    return record
+
+
+def _already_disclosed() -> ConflictError:
+    return ConflictError("already-disclosed", "It was disclosed already. Send information or a new plan.")
 
 
 def _hold(node: Node, conn: Connection, acting: Acting, case: Case, told: Told) -> None:

@@ -9,7 +9,6 @@ from exchange.schemas.referrals import ForwardAnswer, InformationRequest, SafeCo
 from exchange.storage.consents import guard_consent
 from exchange.storage.database import Connection
 from exchange.storage.inbox import items_of
-from exchange.storage.referrals import ReferralRecord
 from exchange.use_cases.acting import Acting
 from exchange.use_cases.cases import Case, again, audit, read_case
 from exchange.use_cases.change_referral import change_referral
@@ -18,8 +17,9 @@ from exchange.use_cases.errors import ConflictError
 from exchange.use_cases.idempotency import Idempotency, Keep, Stored, once
 from exchange.use_cases.node import Node
 from exchange.use_cases.outgoing import agency_key, put_out
+from exchange.use_cases.replace_disclosure import drop_held
 from exchange.use_cases.telling_later import Told, tell_later
-from exchange.use_cases.transitions import HOLDING, next_number
+from exchange.use_cases.transitions import next_number
 from exchange.use_cases.views import field_decisions, referral_view
 
 
@@ -105,11 +105,7 @@ def _store(
 
 
 def _drop_held(node: Node, conn: Connection, acting: Acting, case: Case, keep: Keep) -> ForwardAnswer:
-    def drop(record: ReferralRecord) -> ReferralRecord:
-        return record._replace(hold="awaiting-disclosure") if record.hold in HOLDING else record
-
-    record = change_referral(node, conn, case.record, what="plan-changed", adjust=drop)
-    audit(conn, node, acting, "plan-changed", [record.id])
+    record = drop_held(node, conn, acting, case)
     answer = ForwardAnswer(referral=referral_view(record), fields=())
     keep(conn, answer, record.id)
     return answer

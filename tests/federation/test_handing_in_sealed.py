@@ -15,7 +15,7 @@ from support.federation import Federation, federation
 from support.lying_peer import row_counts
 from support.people import consent_request, referral_request
 from support.resealing import header_of, resealed
-from support.stories import safe_contact
+from support.stories import now_of, safe_contact
 
 from contracts.loader import load_contract, shipped_contract
 from contracts.vocabulary import Field, Group, WithdrawalForm, fields_of
@@ -27,7 +27,7 @@ from exchange.envelope.epochs import EpochStatement
 from exchange.envelope.keys import AgencyKey
 from exchange.envelope.kinds import Kind
 from exchange.limits import HOUR_MS, MINUTE_MS
-from exchange.referral.content import ReferralContent
+from exchange.referral.content import ContentInvalidError, ReferralContent
 from exchange.schemas.consents import ConsentView
 from exchange.schemas.inbox import DecisionRequest
 from exchange.schemas.node import PeerKeys
@@ -38,6 +38,7 @@ from exchange.use_cases import release_disclosure
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 NOBODY = "f" * 32
+OTHER_PHONE = "+00 12 000 0002"
 
 
 @dataclass
@@ -348,8 +349,6 @@ async def test_information_answers_a_question_and_a_new_plan_follows_an_old_one(
     await desk.office.vault.inform(story.id, party)
     plan = ReferralContent.model_validate_json('{"safe_contact": {"who_initiates": "survivor"}}').safe_contact
     assert plan is not None
-    with pytest.raises(GateRefusedError):
-        await desk.office.vault.update_safe_contact(story.id, plan)
     await desk.together.travel()
     told = await desk.shelter.open(story.id, "information")
     assert told.content is not None
@@ -359,6 +358,35 @@ async def test_information_answers_a_question_and_a_new_plan_follows_an_old_one(
     await desk.office.vault.update_safe_contact(story.id, plan)
     await desk.together.travel()
     assert (await desk.shelter.open(story.id, "update")).content is not None
+
+
+@pytest.mark.parametrize("when", ["offered", "accepted-meanwhile", "nothing-held"])
+async def test_a_plan_that_changed_before_the_release_takes_what_is_held_with_it(desk: Desk, when: str) -> None:
+    """The old one names a telephone that is not safe any more."""
+    vault, story, at = desk.office.own_vault, await desk.story(), now_of(desk.together)
+    content = referral_request(SHELTER.agency, NOBODY).content
+    unsafe = content.model_copy(update={"safe_contact": safe_contact(at)})
+    await vault.replace_disclosure(story.id, unsafe)
+    if when == "accepted-meanwhile":
+        await desk.shelter.decide(story.id, DecisionRequest(decision="accepted"))
+    with pytest.raises(ContentInvalidError, match="in-the-future"):
+        await vault.update_safe_contact(story.id, safe_contact(at + timedelta(hours=8)))
+    told = await vault.update_safe_contact(story.id, safe_contact(at, address=OTHER_PHONE))
+    assert told.referral.flags.awaiting_disclosure
+    if when == "nothing-held":
+        told = await vault.update_safe_contact(story.id, safe_contact(at, address=OTHER_PHONE))
+        assert told.referral.flags.awaiting_disclosure
+    if when != "accepted-meanwhile":
+        await desk.shelter.decide(story.id, DecisionRequest(decision="accepted"))
+    await desk.together.travel()
+    assert (await desk.office.client.referrals.read(story.id)).flags.awaiting_disclosure
+    assert "disclosure" not in [item.kind async for item in desk.shelter.client.inbox.pages(referral=story.id)]
+    fresh = content.model_copy(update={"safe_contact": safe_contact(at, address=OTHER_PHONE)})
+    await vault.replace_disclosure(story.id, fresh)
+    await desk.together.travel()
+    opened = await desk.shelter.open(story.id, "disclosure")
+    assert opened.content is not None
+    assert opened.content.safe_contact == fresh.safe_contact
 
 
 async def test_who_she_is_is_no_information_before_the_release(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,6 +32,7 @@ from exchange.use_cases.publish_epochs import list_own_epochs, take_epochs
 from exchange.use_cases.record_consent import read_consent
 from exchange.use_cases.record_opening import record_opening
 from exchange.use_cases.refuse_item import refuse_item
+from exchange.use_cases.replace_disclosure import drop_disclosure
 from exchange.use_cases.report_progress import report_progress
 
 T = TypeVar("T")
@@ -100,6 +101,9 @@ class _Consents(_Part):
 class _Referrals(_Part):
     async def read(self, referral: str) -> ReferralView:
         return await self._line.ask(read_referral(self._node, referral, None))
+
+    async def drop_disclosure(self, referral: str) -> ReferralAct:
+        return await self._line.ask(drop_disclosure(self._node, ACTING, referral))
 
 
 class _Federation(_Part):

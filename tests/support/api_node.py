@@ -71,6 +71,7 @@ USE_CASES: tuple[tuple[str, str, type[BaseModel], bool], ...] = (
     ("referrals", "read_referral", referrals.ReferralView, False),
     ("referrals", "release_disclosure", referrals.ReleaseAnswer, False),
     ("referrals", "replace_disclosure", referrals.ForwardAnswer, False),
+    ("referrals", "drop_disclosure", inbox.ReferralAct, False),
     ("referrals", "recall_referral", inbox.ReferralAct, False),
     ("referrals", "declare_error", inbox.ReferralAct, False),
     ("referrals", "send_information", referrals.ForwardAnswer, True),

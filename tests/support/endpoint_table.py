@@ -188,6 +188,7 @@ TABLE: dict[str, Row] = {
     "recall_referral_by_sender": Row(_of_referral(_W.sent)),
     "release_held_disclosure": Row(_of_referral(_W.decided)),
     "replace_held_disclosure": Row(_of_referral(_W.sent, _CONTENT)),
+    "drop_held_disclosure": Row(_of_referral(_W.sent)),
     "send_requested_information": Row(_of_referral(_asked_for_information, _PARTY)),
     "update_safe_contact_plan": Row(_of_referral(_W.decided, _PLAN)),
     "declare_referral_error": Row(_of_referral(_W.sent)),

@@ -97,9 +97,8 @@ class AgencyVault:
         return await referring.tell_later(self._now(), self._client, referral, Kind.INFORMATION, content)
 
     async def update_safe_contact(self, referral: str, plan: SafeContact) -> ForwardAnswer:
-        """Her plan changed, and the receiver has the old one. Before that, replace the disclosure."""
-        content = ReferralContent(safe_contact=plan)
-        return await referring.tell_later(self._now(), self._client, referral, Kind.UPDATE, content)
+        """Her plan changed. A receiver that has the old one is told; before, what is held is deleted."""
+        return await referring.update_safe_contact(self._now(), self._client, referral, plan)
 
     async def replace_disclosure(self, referral: str, content: ReferralContent) -> ForwardAnswer:
         """A fresh disclosure, after the plan was confirmed with her again."""

@@ -24,6 +24,7 @@ from consent.receipt import receipt_ends
 from contracts.vocabulary import purpose_for, service_of
 from exchange import hand_in
 from exchange.client.agency_client import AgencyClient
+from exchange.client.errors import ProblemError
 from exchange.client.vault.agency_keys import Identity
 from exchange.client.vault.cases import VaultCase
 from exchange.client.vault.errors import GateRefusedError, VaultError
@@ -35,6 +36,7 @@ from exchange.hand_in import Parties
 from exchange.limits import LIMITS
 from exchange.messages import Posting, SealedMessage, Signers, seal_forward
 from exchange.referral import clocks
+from exchange.referral.contact_plan import SafeContact
 from exchange.referral.content import ReferralContent
 from exchange.referral.lifecycle import Side
 from exchange.schemas.consents import ConsentView
@@ -227,6 +229,26 @@ def _posting(
         number=None if disclosing else max(at, view.number + 1) + place,
         in_reply_to=in_reply_to,
     )
+
+
+async def update_safe_contact(
+    identity: Identity, client: AgencyClient, referral: str, plan: SafeContact
+) -> ForwardAnswer:
+    """As at a node that holds the keys: what is held with the old plan is deleted, and a receiver that has it is told.
+
+    Raises:
+        GateRefusedError, VaultError, ContentInvalidError, ContentTooLargeError, ProblemError: as in `seal`.
+    """
+    case = case_of(identity, referral, Side.REFERRING)
+    content = ReferralContent(safe_contact=plan)
+    content.check_confirmed(identity.now())
+    try:
+        dropped = await client.referrals.drop_disclosure(referral)
+    except ProblemError as error:
+        if error.problem.code != "already-disclosed":
+            raise
+        return await tell_later(identity, client, referral, Kind.UPDATE, content)
+    return ForwardAnswer(referral=record_of(dropped.referral, referral, case.peer), fields=())
 
 
 async def _question(client: AgencyClient, referral: str) -> str:

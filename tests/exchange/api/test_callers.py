@@ -75,6 +75,7 @@ SCOPES = {
     ("POST", "/v1/referrals/{referral_id}/safe-contact"): Scope.REFERRALS_WRITE,
     ("POST", "/v1/referrals/{referral_id}/entered-in-error"): Scope.REFERRALS_WRITE,
     ("PUT", "/v1/referrals/{referral_id}/disclosure"): Scope.REFERRALS_WRITE,
+    ("DELETE", "/v1/referrals/{referral_id}/disclosure"): Scope.REFERRALS_WRITE,
     ("POST", "/v1/referrals/{referral_id}/release"): Scope.REFERRALS_WRITE,
     ("GET", "/v1/inbox"): Scope.INBOX_READ,
     ("POST", "/v1/inbox/{item_id}/lease"): Scope.INBOX_READ,

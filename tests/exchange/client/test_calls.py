@@ -60,6 +60,7 @@ OTHERS: dict[str, Ask] = {
     "GET /v1/referrals/{}": lambda c: c.referrals.read(ID),
     "POST /v1/referrals/{}/recall": lambda c: c.referrals.recall(ID),
     "POST /v1/referrals/{}/release": lambda c: c.referrals.release(ID),
+    "DELETE /v1/referrals/{}/disclosure": lambda c: c.referrals.drop_disclosure(ID),
     "PUT /v1/referrals/{}/disclosure": lambda c: c.referrals.replace_disclosure(ID, CONTENT),
     "POST /v1/referrals/{}/entered-in-error": lambda c: c.referrals.enter_in_error(ID),
     "GET /v1/inbox": lambda c: c.inbox.list("cursor", limit=5, wait_s=1, status="new", urgent_first=True),
