@@ -18,6 +18,10 @@ from exchange.schemas.problems import Problem
 class ClientError(Exception):
     """Base of everything the SDK raises by itself."""
 
+    idempotency_key: str | None = None
+    """Of a call that creates something: under this key it is the same act again, and under another one another act.
+    Whatever ended the call, the node may have carried it out."""
+
 
 class ProblemError(ClientError):
     """The node refused. `problem.who` says who has to act, `problem.detail` what to do."""
@@ -42,9 +46,8 @@ class TokenRefusedError(ClientError):
 class NodeUnreachableError(ClientError):
     """The node did not answer. A request that creates something may be repeated with the same `idempotency_key`."""
 
-    def __init__(self, idempotency_key: str | None = None) -> None:
+    def __init__(self) -> None:
         super().__init__("The node does not answer. Nothing is lost: try again, or call whoever runs your node.")
-        self.idempotency_key = idempotency_key
 
 
 class UnexpectedAnswerError(ClientError):

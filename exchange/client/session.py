@@ -5,6 +5,8 @@ Rules:
 * A body is one of the request models, written as JSON without empty members; an answer is read strictly.
 * A call that creates something carries an Idempotency-Key, made once and kept over every try.
 * A token that is refused is renewed once and the call repeated: it was not carried out.
+* Whatever ends such a call, its error has the key: the token that a repeat does not get, a proxy in front of the node,
+  an answer of a later version. Whoever repeated it under another key would do it twice.
 * No error of this module carries a body in its text or its chain.
 """
 
@@ -19,12 +21,7 @@ import httpx2
 from pydantic import BaseModel, ValidationError
 
 from exchange.client.connection import ANSWER_TIMEOUT_S, Connection, Query
-from exchange.client.errors import (
-    ClientSetupError,
-    NodeUnreachableError,
-    ProblemError,
-    UnexpectedAnswerError,
-)
+from exchange.client.errors import ClientError, ClientSetupError, ProblemError, UnexpectedAnswerError
 from exchange.client.retries import Repeat
 from exchange.client.tokens import TokenKeeper
 from exchange.referral.values import AS_WRITTEN
@@ -93,7 +90,11 @@ class Session:
             NodeUnreachableError: it did not answer.
             UnexpectedAnswerError: something else answered.
         """
-        return _read(await self._send(call), answer)
+        try:
+            return _read(await self._send(call), answer)
+        except ClientError as ended:
+            ended.idempotency_key = call.idempotency_key
+            raise
 
     async def ask_publicly(self, call: Call, answer: type[AnswerT]) -> AnswerT:
         """The answer to a call that needs no token."""
@@ -110,10 +111,7 @@ class Session:
 
     async def _try(self, call: Call, token: str) -> httpx2.Response:
         headers = {"Authorization": f"Bearer {token}"} | self._who()
-        try:
-            return await self._connection.send(lambda: self._build(call, headers), _repeat(call))
-        except NodeUnreachableError:
-            raise NodeUnreachableError(call.idempotency_key) from None
+        return await self._connection.send(lambda: self._build(call, headers), _repeat(call))
 
     def _who(self) -> dict[str, str]:
         named = {"Actor": self._actor, "Unit": self._unit}
