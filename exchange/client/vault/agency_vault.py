@@ -79,7 +79,9 @@ class AgencyVault:
     async def refer(self, request: ReferralRequest, *, idempotency_key: str | None = None) -> ReferralCreated:
         """Gate, seal and hand in a referral: the offer is queued, the disclosure held until the receiver accepts.
 
-        To repeat the very act after `NodeUnreachableError`, use `seal`, and `hand_in` as often as it takes.
+        Where it ends without an answer the node may have it, and what was sealed is gone: once more, under whatever
+        key, would be another referral. A program that is to repeat the very act uses `seal`, and `hand_in` as often as
+        it takes.
         """
         return await self.hand_in(await self.seal(request), idempotency_key=idempotency_key)
 
@@ -88,7 +90,7 @@ class AgencyVault:
         return await referring.seal(self._now(), self._client, request)
 
     async def hand_in(self, sealed: referring.SealedReferral, *, idempotency_key: str | None = None) -> ReferralCreated:
-        """Hand in what was sealed, within ten minutes; again, it is answered as what is there already."""
+        """Hand in what was sealed, within ten minutes; again, however late, it is answered as what is there already."""
         # What is sealed needs no roster any more.
         return await referring.handed_in(self._identity, self._client, sealed, idempotency_key)
 
