@@ -53,9 +53,13 @@ class NodeUnreachableError(ClientError):
 class UnexpectedAnswerError(ClientError):
     """Something else answered in the node's place, or another version of it."""
 
-    def __init__(self, status: int) -> None:
-        super().__init__(f"The answer (status {status}) is not one of this protocol.")
+    def __init__(self, status: int, retry_after: int | None = None) -> None:
+        super().__init__(
+            f"The answer (status {status}) is not one of this protocol: something else answers in the node's place, or "
+            "it is of another version than this software. Call whoever runs your node."
+        )
         self.status = status
+        self.retry_after = retry_after
 
 
 class ClientSetupError(ClientError, ValueError):

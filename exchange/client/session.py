@@ -2,7 +2,8 @@
 
 Rules:
 
-* A body is one of the request models, written as JSON without empty members; an answer is read strictly.
+* A body is one of the request models, written as JSON without empty members; an answer is read strictly, a refusal as
+  `exchange.client.refusals` says.
 * A call that creates something carries an Idempotency-Key, made once and kept over every try.
 * A token that is refused is renewed once and the call repeated: it was not carried out.
 * Whatever ends such a call, its error has the key: the token that a repeat does not get, a proxy in front of the node,
@@ -21,18 +22,16 @@ import httpx2
 from pydantic import BaseModel, ValidationError
 
 from exchange.client.connection import ANSWER_TIMEOUT_S, Connection, Query
-from exchange.client.errors import ClientError, ClientSetupError, ProblemError, UnexpectedAnswerError
+from exchange.client.errors import ClientError, ClientSetupError, UnexpectedAnswerError
+from exchange.client.refusals import PROBLEM_TYPE, refusal
 from exchange.client.retries import Repeat
 from exchange.client.tokens import TokenKeeper
 from exchange.referral.values import AS_WRITTEN
-from exchange.schemas.problems import Problem
 
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
 
-PROBLEM_TYPE: Final = "application/problem+json"
 JSON_TYPE: Final = "application/json"
 _UNAUTHORIZED: Final = 401
-_FIRST_ERROR: Final = 400
 _HARMLESS_METHODS: Final = frozenset({"GET", "PUT"})
 _KEY_BYTES: Final = 16
 _KEY: Final = re.compile(r"[!-~]{1,128}")
@@ -161,12 +160,9 @@ def _repeat(call: Call) -> Repeat:
 
 
 def _read(answer: httpx2.Response, wanted: type[AnswerT]) -> AnswerT:
-    media_type = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if not answer.is_success:
+        raise refusal(answer)
     try:
-        if answer.status_code >= _FIRST_ERROR and media_type == PROBLEM_TYPE:
-            raise ProblemError(Problem.model_validate_json(answer.content))
-        if not answer.is_success:
-            raise UnexpectedAnswerError(answer.status_code)
         # What her referral says may be of an earlier version.
         return wanted.model_validate_json(answer.content, context=AS_WRITTEN)
     except ValidationError:

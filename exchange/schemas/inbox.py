@@ -106,7 +106,7 @@ class OpenedItem(Strict):
     """The random code under which the sender knows her for this receiver."""
     content: ReferralContent | None = None
     """For offers, disclosures, information and updates."""
-    answer: dict[str, Any] | None = None
+    answer: dict[str, Any] | None = Field(default=None, repr=False)
     """For answers: the coded decision, progress or request of the receiving agency."""
     digest: Digest
     consent_checked_at: Timestamp | None = None
@@ -157,7 +157,7 @@ class ContactAdvice(Strict):
     """When the next safe time starts, if the plan names one."""
     next_window_to: datetime | None = None
     """When it ends."""
-    say_if_other_answers: str | None = None
+    say_if_other_answers: str | None = Field(default=None, repr=False)
     """What to say if somebody else answers."""
     agency_name_may_be_said: bool = False
     """Whether the agency's name may be said to whoever answers."""

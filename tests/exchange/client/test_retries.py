@@ -235,6 +235,17 @@ async def test_answers_that_are_not_of_this_protocol(answer: httpx2.Response) ->
     assert len(node.asked) == 1
 
 
+async def test_a_problem_of_a_later_version_is_a_problem() -> None:
+    """RFC 9457, section 3.2: members that are not known are ignored. Who must do what is not lost with them."""
+    fields = [{"path": "consent", "code": "unknown", "sentence": "Look.", "later": {"a": 1}}]
+    node = ScriptedNode(script={REFERRALS: [problem(403, "no-consent", fields=fields, instance="/x", later=[1])]})
+    async with node.client() as client:
+        with pytest.raises(ProblemError) as refused:
+            await client.referrals.send(REQUEST)
+    assert refused.value.problem.code == "no-consent"
+    assert [one.path for one in refused.value.problem.fields] == ["consent"]
+
+
 async def test_bodies_have_no_empty_members() -> None:
     node = ScriptedNode(script={REFERRALS: [json_answer(CREATED, 201)], "/v1/consents": [problem(422, "invalid")]})
     async with node.client() as client:

@@ -8,7 +8,7 @@ import httpx2
 import pytest
 from support.scripted_node import ISSUER, ScriptedNode, json_answer, problem
 
-from exchange.client import NodeUnreachableError, TokenRefusedError, UnexpectedAnswerError
+from exchange.client import NodeUnreachableError, ProblemError, TokenRefusedError, UnexpectedAnswerError
 from exchange.oauth.scopes import Scope
 
 HEALTH = {"status": "ready", "checks": {}}
@@ -121,6 +121,22 @@ async def test_refused_token_requests(answer: httpx2.Response, expected: type[Ex
             await client.federation.contracts()
     assert "script" not in str(told.value)
     assert node.asked == []
+
+
+@pytest.mark.parametrize(("status", "tries"), [(429, 4), (503, 4), (500, 1), (413, 1)])
+async def test_a_node_that_gives_no_token_now_says_so_itself(status: int, tries: int) -> None:
+    """Not an OAuth refusal, and not something else in the node's place."""
+    node = node_with_contracts()
+    node.token_answers = [problem(status, "its-own-code", who="node", retry_after=0)] * 4
+    async with node.client() as client:
+        with pytest.raises(ProblemError) as told:
+            await client.federation.contracts()
+    assert (told.value.problem.status, told.value.problem.code, told.value.problem.who) == (
+        status,
+        "its-own-code",
+        "node",
+    )
+    assert (node.tokens, node.asked) == (tries, [])
 
 
 async def test_unreachable_token_endpoint() -> None:
