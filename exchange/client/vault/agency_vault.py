@@ -9,7 +9,8 @@
 
 Rules:
 
-* The methods answer as those of `AgencyClient` do where the node holds the keys, so that a program can use either.
+* The methods answer as those of `AgencyClient` do where the node holds the keys, so that a program can use either. A
+  stop is not opened: nothing is inside, and this software does not verify what the node says of it.
 * Consents, her no, recalls, releases, leases and acknowledgements are the client's, as ever: they carry no content.
 * No passphrase, key or content is logged, and no error repeats one.
 """
