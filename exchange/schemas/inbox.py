@@ -61,7 +61,7 @@ class InboxItem(Strict):
 
 
 class InboxPage(Strict):
-    """Items after a cursor, oldest first; or, with `order=urgent`, the most urgent ones on a single page."""
+    """Items after a cursor, oldest first; or, with `order=urgent`, new offers on a single page."""
 
     items: tuple[InboxItem, ...]
     """The items."""
@@ -134,7 +134,7 @@ class OpenedItems(Strict):
     items: tuple[OpenedItem, ...]
     """What was opened."""
     missing: tuple[HexId, ...] = ()
-    """Ids under which there is nothing that may be seen."""
+    """Ids under which there is nothing that may be seen, or nothing any more."""
     withheld: tuple[WithheldItem, ...] = ()
     """Ids of items that exist and are not opened now, with the reason."""
 
