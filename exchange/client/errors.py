@@ -12,7 +12,11 @@ No text of these errors repeats anything that was sent or received.
 
 from __future__ import annotations
 
+from typing import Final
+
 from exchange.schemas.problems import Problem
+
+_SCOPE: Final = "invalid_scope"
 
 
 class ClientError(Exception):
@@ -35,11 +39,14 @@ class TokenRefusedError(ClientError):
     """The node gave no token: the client is unknown or revoked, its key is another one, or a scope is not its own."""
 
     def __init__(self, code: str) -> None:
-        super().__init__(
-            f"The node gave this client no token ({code}): its key is not registered there, was revoked, or lacks the "
-            "right; or the clock of this machine, or the node's, is wrong. Look at the clock, then call whoever runs "
-            "your node."
+        wrong = (
+            "it asks for scopes that it was not registered with. Name only its own (`scopes`), or ask whoever runs "
+            "your node to register it with more."
+            if code == _SCOPE
+            else "its key is not registered there, was revoked, or lacks the right; or the clock of this machine, or "
+            "the node's, is wrong. Look at the clock, then call whoever runs your node."
         )
+        super().__init__(f"The node gave this client no token ({code}): {wrong}")
         self.code = code
 
 

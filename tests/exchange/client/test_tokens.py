@@ -123,6 +123,17 @@ async def test_refused_token_requests(answer: httpx2.Response, expected: type[Ex
     assert node.asked == []
 
 
+async def test_a_scope_too_many_is_named_as_that() -> None:
+    """By default every scope is asked for; whoever was registered with three has no wrong clock and no wrong key."""
+    node = node_with_contracts()
+    node.token_answers = [json_answer({"error": "invalid_scope"}, 400)]
+    async with node.client() as client:
+        with pytest.raises(TokenRefusedError) as told:
+            await client.federation.contracts()
+    assert "scopes" in str(told.value)
+    assert "clock" not in str(told.value)
+
+
 @pytest.mark.parametrize(("status", "tries"), [(429, 4), (503, 4), (500, 1), (413, 1)])
 async def test_a_node_that_gives_no_token_now_says_so_itself(status: int, tries: int) -> None:
     """Not an OAuth refusal, and not something else in the node's place."""
