@@ -43,8 +43,9 @@ class TokenRefusedError(ClientError):
             "it asks for scopes that it was not registered with. Name only its own (`scopes`), or ask whoever runs "
             "your node to register it with more."
             if code == _SCOPE
-            else "its key is not registered there, was revoked, or lacks the right; or the clock of this machine, or "
-            "the node's, is wrong. Look at the clock, then call whoever runs your node."
+            else "its key is not registered there, was revoked, or lacks the right; its `issuer`, which is its address "
+            "of the node unless told otherwise, is not the node's public address to the letter; or the clock of this "
+            "machine, or the node's, is wrong. Look at address and clock, then call whoever runs your node."
         )
         super().__init__(f"The node gave this client no token ({code}): {wrong}")
         self.code = code

@@ -123,6 +123,15 @@ async def test_refused_token_requests(answer: httpx2.Response, expected: type[Ex
     assert node.asked == []
 
 
+async def test_whose_token_is_refused_hears_of_the_address_too() -> None:
+    """A node at `localhost` whose public address has a number refuses every proof, and key and clock are right."""
+    node = node_with_contracts()
+    node.token_answers = [json_answer({"error": "invalid_client"}, 401)]
+    async with node.client() as client:
+        with pytest.raises(TokenRefusedError, match=r"`issuer`.*clock.*whoever runs your node"):
+            await client.federation.contracts()
+
+
 async def test_a_scope_too_many_is_named_as_that() -> None:
     """By default every scope is asked for; whoever was registered with three has no wrong clock and no wrong key."""
     node = node_with_contracts()
