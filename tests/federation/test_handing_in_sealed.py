@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from support.blind import BlindStory, Office, referred
+from support.committed_openapi import document
 from support.federation import Federation, federation
 from support.lying_peer import row_counts
 from support.people import consent_request, referral_request
@@ -262,6 +263,7 @@ async def test_a_branch_is_not_told_of_anothers_referral_by_handing_in_its_bytes
         with pytest.raises(ProblemError) as refused:
             await south.sealing.hand_in(again)
         assert (refused.value.problem.status, refused.value.problem.code) == (404, "not-found")
+        assert "404" in document("openapi")["paths"]["/v1/envelopes"]["post"]["responses"]
     for client in (north, desk.office.client):
         assert (await client.sealing.hand_in(request)).referral.id == first.referral.id
 
@@ -291,10 +293,12 @@ async def test_nothing_leaves_under_a_consent_that_has_ended(desk: Desk) -> None
 async def test_content_is_refused_where_the_keys_are_elsewhere(desk: Desk) -> None:
     story, client = await desk.story(), desk.office.client
     request = referral_request(SHELTER.agency, NOBODY)
-    for ask in (client.referrals.send, client.referrals.preview):
+    for ask, path in ((client.referrals.send, "/v1/referrals"), (client.referrals.preview, "/v1/referrals/preview")):
         with pytest.raises(ProblemError) as refused:
             await ask(request)  # type: ignore[operator]
         assert refused.value.problem.code == "keys-elsewhere"
+        promised = document("openapi")["paths"][path]["post"]["responses"][str(refused.value.problem.status)]
+        assert "keys-elsewhere" in promised["content"]["application/problem+json"]["examples"]
     with pytest.raises(ProblemError) as fresh:
         await client.referrals.replace_disclosure(story.id, request.content)
     assert fresh.value.problem.code == "keys-elsewhere"
