@@ -132,6 +132,7 @@ async def _form(request: Request) -> Form:
 @operation(
     Operation(
         described="The metadata.",
+        revalidated=True,
         problems=("starting",),
         media={
             JSON: {
@@ -154,7 +155,7 @@ async def get_authorization_server_metadata(request: Request) -> Response:
 
 
 @router.get("/.well-known/referral-node")
-@operation(Operation(NodeCard, "The node card.", problems=("starting",)))
+@operation(Operation(NodeCard, "The node card.", revalidated=True, problems=("starting",)))
 async def get_node_card(request: Request, revocations: Revocations = False) -> Response:
     """Read the node card.
 

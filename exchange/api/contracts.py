@@ -24,7 +24,7 @@ async def list_contracts_in_force(call: ContractsReader) -> Response:
 
 
 @router.get("/v1/contracts/{digest}")
-@operation(Operation(ContractView, "The contract."))
+@operation(Operation(ContractView, "The contract.", revalidated=True))
 async def get_contract(request: Request, call: ContractsReader, digest: ContractDigest) -> Response:
     """Read a contract.
 

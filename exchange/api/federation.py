@@ -100,7 +100,7 @@ async def ask_consent_status(call: Peer, body: ConsentStatusBody) -> Response:
 
 
 @router.get("/federation/v1/roster")
-@operation(Operation(RosterMirror, "The roster."))
+@operation(Operation(RosterMirror, "The roster.", revalidated=True))
 async def get_roster_mirror(request: Request, call: Peer) -> Response:
     """Read the roster.
 

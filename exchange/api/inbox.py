@@ -44,8 +44,11 @@ async def list_inbox_items(request: Request, call: InboxReader, query: Inbox) ->
     """List the inbox.
 
     What arrived, without content, oldest first. Go on with `next_cursor`, or follow the `Link` header with
-    `rel="next"`; keep the last cursor and use it again after a pause. With `wait` the call stays open until something
-    arrives. `order=urgent` gives the most urgent items on a single page.
+    `rel="next"`; after the last item comes an empty page, whose cursor is good for what comes later. Keep a cursor when
+    everything before it is in your own system, not sooner: it is not listed behind it again. Without a cursor,
+    `state=new` lists whatever was not acknowledged. With `wait` the call stays open until something arrives.
+    `order=urgent` gives new offers on a single page, the one that has to be answered first on top; disclosures,
+    answers and her no are not among them.
     """
     page = await list_inbox(
         call.node,
@@ -75,8 +78,8 @@ async def list_inbox_items(request: Request, call: InboxReader, query: Inbox) ->
 async def open_inbox_items(call: InboxOpener, body: OpenBody) -> Response:
     """Open many items.
 
-    Up to 50 at once, with one entry in the record of who opened what for each. Ids that do not exist are listed in
-    `missing`, those of items that must not be opened now in `withheld`.
+    Up to 50 at once, with one entry in the record of who opened what for each. Ids that do not exist, or of items
+    whose content was destroyed, are listed in `missing`, those of items that must not be opened now in `withheld`.
     """
     return render(await open_items(call.node, call.acting, body.value.ids))
 

@@ -164,6 +164,8 @@ def _answers(spec: Operation, schemas: _Schemas) -> dict[str, Any]:
             "description": "The same request came before under this key; this is the first answer.",
             "content": content,
         }
+    if spec.revalidated:
+        answers["304"] = {"description": "Still what has the `ETag` that came in `If-None-Match`.", "content": {}}
     return answers
 
 

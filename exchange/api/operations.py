@@ -23,6 +23,8 @@ class Operation:
     status: int = 200
     repeats: bool = False
     """A repeat under the same key is 200 with the first answer."""
+    revalidated: bool = False
+    """Who sends the `ETag` of an earlier answer in `If-None-Match` is answered 304 while it is still the same."""
     unavailable: dict[str, Any] | None = None
     """An example of its answer with 503, where that is the same model."""
     problems: tuple[str, ...] = ()

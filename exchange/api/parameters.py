@@ -46,7 +46,9 @@ class InboxQuery(ChangesQuery):
     )
     referral: str | None = Field(default=None, pattern=_ID, description="Only what came for this referral.")
     order: Literal["arrival", "urgent"] = Field(
-        default="arrival", description="`urgent`: the most urgent first, on a single page without a cursor."
+        default="arrival",
+        description="`urgent`: new offers, the first to be answered on top, on a single page without a cursor. "
+        "`cursor` and `state` do not count then, and nothing but offers is listed.",
     )
 
 

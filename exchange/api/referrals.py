@@ -42,7 +42,11 @@ SafeContactBody = Annotated[Parsed[SafeContactRequest], Depends(JsonBody(SafeCon
 
 
 @router.post("/v1/referrals/preview")
-@operation(Operation(ReferralPreview, "What would happen. Nothing was stored and nothing was sent."))
+@operation(
+    Operation(
+        ReferralPreview, "What would happen. Nothing was stored and nothing was sent.", problems=("keys-elsewhere",)
+    )
+)
 async def preview_referral_request(call: ReferralsPreviewer, body: ReferralBody) -> Response:
     """Preview a referral.
 
@@ -59,7 +63,7 @@ async def preview_referral_request(call: ReferralsPreviewer, body: ReferralBody)
         "The referral is stored, sealed and queued.",
         status=201,
         repeats=True,
-        problems=("answer-destroyed", "never", "no-rule", "peer-keys-unknown"),
+        problems=("keys-elsewhere", "answer-destroyed", "never", "no-rule", "peer-keys-unknown"),
     )
 )
 async def create_referral(request: Request, call: ReferralsWriter, key: IdempotencyKey, body: ReferralBody) -> Response:

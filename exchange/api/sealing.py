@@ -30,6 +30,7 @@ EpochsBody = Annotated[Parsed[EpochsRequest], Depends(JsonBody(EpochsRequest))]
             "no-rule",
             "group-not-allowed",
             "roster-differs",
+            "not-found",
             "state-forbids",
             "destroyed",
             "answer-destroyed",

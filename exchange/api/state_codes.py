@@ -435,7 +435,8 @@ STATE: Final = (
         409,
         _SENDER,
         "An id was used for something else",
-        "Seal again with fresh ids.",
+        "Read the referral first: the id was used for something else, or for what has been destroyed since. Seal again "
+        "with fresh ids only what is a new one.",
     ),
     Entry(
         "keys-here",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -16,7 +16,8 @@ from exchange.cli.console import OUT, REFUSED, SET_UP_WRONG, advise, fail, say, 
 from exchange.cli.input import read_request
 from exchange.cli.naming import consent_named, referral_named
 from exchange.cli.profile import ActorOption, HomeOption
-from exchange.client import AgencyClient
+from exchange.client import AgencyClient, ClientError, NodeUnreachableError, ProblemError, UnexpectedAnswerError
+from exchange.client.retries import REPEATABLE
 from exchange.client.vault import AgencyVault
 from exchange.schemas.referrals import (
     DisclosureRequest,
@@ -29,6 +30,8 @@ from exchange.schemas.referrals import (
     WithdrawalAnswer,
 )
 
+_SERVER_FAILED: Final = 500
+
 app = typer.Typer(no_args_is_help=True, help="Referrals that this agency sent.")
 
 ReferralArgument = Annotated[str, typer.Argument(help="Id of the referral.")]
@@ -38,7 +41,9 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Answer as JSON, for an
 def send(
     file: Annotated[Path, typer.Argument(help="The referral as JSON; - for standard input.", allow_dash=True)],
     preview: Annotated[bool, typer.Option("--preview", help="Only say what would happen, field by field.")] = False,
-    key: Annotated[str | None, typer.Option(help="Idempotency-Key, to repeat a send whose answer was lost.")] = None,
+    key: Annotated[
+        str | None, typer.Option(help="Idempotency-Key, to repeat a send whose answer was lost, within 24 hours.")
+    ] = None,
     as_json: JsonOption = False,
     home: HomeOption = None,
     actor: ActorOption = None,
@@ -61,8 +66,42 @@ async def _send(
     client: AgencyClient, vault: AgencyVault | None, request: ReferralRequest, key: str | None
 ) -> ReferralCreated:
     if vault is not None:
-        return await vault.refer(request, idempotency_key=key)
-    return await client.referrals.send(request, idempotency_key=key)
+        return await _seal_and_send(vault, request, key)
+    try:
+        return await client.referrals.send(request, idempotency_key=key)
+    except ClientError as ended:
+        if _may_be_stored(ended):
+            advise(
+                "It may have been taken over all the same. Send it again within 24 hours with "
+                f"--key {ended.idempotency_key}, and it stays one referral."
+            )
+        raise
+
+
+async def _seal_and_send(vault: AgencyVault, request: ReferralRequest, key: str | None) -> ReferralCreated:
+    if key is not None:
+        fail(
+            "--key repeats nothing here: what is sealed again is another referral. Whether the first one was taken "
+            "over says `exchange referrals show` with the id that was named then.",
+            code=SET_UP_WRONG,
+        )
+    sealed = await vault.seal(request)
+    try:
+        return await vault.hand_in(sealed)
+    except ClientError as ended:
+        if _may_be_stored(ended):
+            advise(
+                "It may have been taken over all the same. Look before you send it again: "
+                f"exchange referrals show {sealed.created.id}"
+            )
+        raise
+
+
+def _may_be_stored(ended: ClientError) -> bool:
+    """A refusal for what is in it comes before anything is stored; of all else that ends a send nobody knows."""
+    if isinstance(ended, ProblemError):
+        return ended.problem.status in REPEATABLE or ended.problem.status >= _SERVER_FAILED
+    return isinstance(ended, NodeUnreachableError | UnexpectedAnswerError)
 
 
 @app.command()

@@ -104,7 +104,8 @@ class Connection:
             attempt += 1
             try:
                 answer = await self._http.send(build())
-            except httpx2.TransportError as error:
+            except httpx2.RequestError as error:
+                # Of the transport, or of an answer that cannot be unpacked.
                 harmless = repeat is Repeat.HARMLESS or isinstance(error, _NEVER_SENT)
                 if not harmless or attempt >= self._retries.attempts:
                     # `from None`: the chain would hold the request, and with it what it carries.

@@ -12,11 +12,19 @@ No text of these errors repeats anything that was sent or received.
 
 from __future__ import annotations
 
+from typing import Final
+
 from exchange.schemas.problems import Problem
+
+_SCOPE: Final = "invalid_scope"
 
 
 class ClientError(Exception):
     """Base of everything the SDK raises by itself."""
+
+    idempotency_key: str | None = None
+    """Of a call that creates something: under this key it is the same act again, and under another one another act.
+    Whatever ended the call, the node may have carried it out."""
 
 
 class ProblemError(ClientError):
@@ -31,28 +39,35 @@ class TokenRefusedError(ClientError):
     """The node gave no token: the client is unknown or revoked, its key is another one, or a scope is not its own."""
 
     def __init__(self, code: str) -> None:
-        super().__init__(
-            f"The node gave this client no token ({code}): its key is not registered there, was revoked, or lacks the "
-            "right; or the clock of this machine, or the node's, is wrong. Look at the clock, then call whoever runs "
-            "your node."
+        wrong = (
+            "it asks for scopes that it was not registered with. Name only its own (`scopes`), or ask whoever runs "
+            "your node to register it with more."
+            if code == _SCOPE
+            else "its key is not registered there, was revoked, or lacks the right; its `issuer`, which is its address "
+            "of the node unless told otherwise, is not the node's public address to the letter; or the clock of this "
+            "machine, or the node's, is wrong. Look at address and clock, then call whoever runs your node."
         )
+        super().__init__(f"The node gave this client no token ({code}): {wrong}")
         self.code = code
 
 
 class NodeUnreachableError(ClientError):
     """The node did not answer. A request that creates something may be repeated with the same `idempotency_key`."""
 
-    def __init__(self, idempotency_key: str | None = None) -> None:
+    def __init__(self) -> None:
         super().__init__("The node does not answer. Nothing is lost: try again, or call whoever runs your node.")
-        self.idempotency_key = idempotency_key
 
 
 class UnexpectedAnswerError(ClientError):
     """Something else answered in the node's place, or another version of it."""
 
-    def __init__(self, status: int) -> None:
-        super().__init__(f"The answer (status {status}) is not one of this protocol.")
+    def __init__(self, status: int, retry_after: int | None = None) -> None:
+        super().__init__(
+            f"The answer (status {status}) is not one of this protocol: something else answers in the node's place, or "
+            "it is of another version than this software. Call whoever runs your node."
+        )
         self.status = status
+        self.retry_after = retry_after
 
 
 class ClientSetupError(ClientError, ValueError):

@@ -53,7 +53,18 @@ class Inbox:
         referral: str | None = None,
         urgent_first: bool = False,
     ) -> InboxPage:
-        """One page of items without their content, oldest first; urgent first is a single page without cursor."""
+        """One page of items without their content, oldest first.
+
+        Keep a cursor when everything before it is in your own system: it is not listed behind it again.
+
+        Args:
+            cursor: `next_cursor` of the page before.
+            limit: the most items.
+            wait_s: how long to wait for the first, at most 25 seconds.
+            status: only items with this one.
+            referral: only what came for this one.
+            urgent_first: new offers and nothing else, her no neither; a single page, whatever cursor and status are.
+        """
         query = {
             "cursor": cursor,
             "limit": limit,

@@ -48,7 +48,7 @@ async def patiently(ask: Callable[[], Awaitable[T]], *, away: Callable[[], None]
         except UnexpectedAnswerError as other:
             if other.status not in REPEATABLE:
                 raise
-            asked = 0
+            asked = other.retry_after or 0
         if away is not None and not told:
             away()
         told = True

@@ -43,7 +43,8 @@ class Referrals:
 
         Args:
             request: everything the agency would like to say; the gate decides what may go, and when.
-            idempotency_key: keep it to repeat this very act after `NodeUnreachableError`; otherwise a fresh one.
+            idempotency_key: to repeat this very act, the one in the error that ended it, for 24 hours; otherwise a
+                fresh one. A program that may end before it hears anything makes it first and keeps it.
 
         Raises:
             ProblemError: `never` or `no-rule` (403): nothing was stored; `problem.fields` names the fields.

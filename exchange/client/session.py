@@ -2,9 +2,12 @@
 
 Rules:
 
-* A body is one of the request models, written as JSON without empty members; an answer is read strictly.
+* A body is one of the request models, written as JSON without empty members; an answer is read strictly, a refusal as
+  `exchange.client.refusals` says.
 * A call that creates something carries an Idempotency-Key, made once and kept over every try.
 * A token that is refused is renewed once and the call repeated: it was not carried out.
+* Whatever ends such a call, its error has the key: the token that a repeat does not get, a proxy in front of the node,
+  an answer of a later version. Whoever repeated it under another key would do it twice.
 * No error of this module carries a body in its text or its chain.
 """
 
@@ -19,23 +22,16 @@ import httpx2
 from pydantic import BaseModel, ValidationError
 
 from exchange.client.connection import ANSWER_TIMEOUT_S, Connection, Query
-from exchange.client.errors import (
-    ClientSetupError,
-    NodeUnreachableError,
-    ProblemError,
-    UnexpectedAnswerError,
-)
+from exchange.client.errors import ClientError, ClientSetupError, ProblemError, UnexpectedAnswerError
+from exchange.client.refusals import PROBLEM_TYPE, refusal
 from exchange.client.retries import Repeat
 from exchange.client.tokens import TokenKeeper
 from exchange.referral.values import AS_WRITTEN
-from exchange.schemas.problems import Problem
 
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
 
-PROBLEM_TYPE: Final = "application/problem+json"
 JSON_TYPE: Final = "application/json"
 _UNAUTHORIZED: Final = 401
-_FIRST_ERROR: Final = 400
 _HARMLESS_METHODS: Final = frozenset({"GET", "PUT", "DELETE"})
 _KEY_BYTES: Final = 16
 _KEY: Final = re.compile(r"[!-~]{1,128}")
@@ -93,7 +89,11 @@ class Session:
             NodeUnreachableError: it did not answer.
             UnexpectedAnswerError: something else answered.
         """
-        return _read(await self._send(call), answer)
+        try:
+            return _read(await self._send(call), answer)
+        except ClientError as ended:
+            ended.idempotency_key = call.idempotency_key
+            raise
 
     async def ask_publicly(self, call: Call, answer: type[AnswerT], *, also: int | None = None) -> AnswerT:
         """The answer to a call that needs no token; `also` is a status beside success with which it comes."""
@@ -110,10 +110,7 @@ class Session:
 
     async def _try(self, call: Call, token: str) -> httpx2.Response:
         headers = {"Authorization": f"Bearer {token}"} | self._who()
-        try:
-            return await self._connection.send(lambda: self._build(call, headers), _repeat(call))
-        except NodeUnreachableError:
-            raise NodeUnreachableError(call.idempotency_key) from None
+        return await self._connection.send(lambda: self._build(call, headers), _repeat(call))
 
     def _who(self) -> dict[str, str]:
         named = {"Actor": self._actor, "Unit": self._unit}
@@ -163,12 +160,11 @@ def _repeat(call: Call) -> Repeat:
 
 
 def _read(answer: httpx2.Response, wanted: type[AnswerT], also: int | None = None) -> AnswerT:
-    media_type = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if not answer.is_success:
+        refused = refusal(answer)
+        if answer.status_code != also or isinstance(refused, ProblemError):
+            raise refused
     try:
-        if answer.status_code >= _FIRST_ERROR and media_type == PROBLEM_TYPE:
-            raise ProblemError(Problem.model_validate_json(answer.content))
-        if not (answer.is_success or answer.status_code == also):
-            raise UnexpectedAnswerError(answer.status_code)
         # What her referral says may be of an earlier version.
         return wanted.model_validate_json(answer.content, context=AS_WRITTEN)
     except ValidationError:

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from exchange.client.connection import Connection
 from exchange.client.errors import TokenRefusedError, UnexpectedAnswerError
+from exchange.client.refusals import refusal
 from exchange.client.retries import Repeat
 from exchange.oauth.assertion import make_assertion, token_request
 from exchange.oauth.compact import Sign
@@ -76,6 +77,7 @@ class TokenKeeper:
 
         Raises:
             TokenRefusedError: the node does not know this client, this key or one of these scopes.
+            ProblemError: the node gives nobody a token now.
             NodeUnreachableError: the node does not answer.
         """
         if self._token is None or self._now_s() >= self._token.fresh_until:
@@ -96,7 +98,7 @@ class TokenKeeper:
             if answer.status_code in _OAUTH_REFUSALS:
                 raise TokenRefusedError(_OAuthRefusal.model_validate_json(answer.content).error)
             if answer.status_code != _OK:
-                raise UnexpectedAnswerError(answer.status_code)
+                raise refusal(answer)
             found = _TokenAnswer.model_validate_json(answer.content)
         except ValidationError:
             raise UnexpectedAnswerError(answer.status_code) from None

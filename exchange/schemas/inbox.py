@@ -61,7 +61,7 @@ class InboxItem(Strict):
 
 
 class InboxPage(Strict):
-    """Items after a cursor, oldest first; or, with `order=urgent`, the most urgent ones on a single page."""
+    """Items after a cursor, oldest first; or, with `order=urgent`, new offers on a single page."""
 
     items: tuple[InboxItem, ...]
     """The items."""
@@ -106,7 +106,7 @@ class OpenedItem(Strict):
     """The random code under which the sender knows her for this receiver."""
     content: ReferralContent | None = None
     """For offers, disclosures, information and updates."""
-    answer: dict[str, Any] | None = None
+    answer: dict[str, Any] | None = Field(default=None, repr=False)
     """For answers: the coded decision, progress or request of the receiving agency."""
     digest: Digest
     consent_checked_at: Timestamp | None = None
@@ -134,7 +134,7 @@ class OpenedItems(Strict):
     items: tuple[OpenedItem, ...]
     """What was opened."""
     missing: tuple[HexId, ...] = ()
-    """Ids under which there is nothing that may be seen."""
+    """Ids under which there is nothing that may be seen, or nothing any more."""
     withheld: tuple[WithheldItem, ...] = ()
     """Ids of items that exist and are not opened now, with the reason."""
 
@@ -157,7 +157,7 @@ class ContactAdvice(Strict):
     """When the next safe time starts, if the plan names one."""
     next_window_to: datetime | None = None
     """When it ends."""
-    say_if_other_answers: str | None = None
+    say_if_other_answers: str | None = Field(default=None, repr=False)
     """What to say if somebody else answers."""
     agency_name_may_be_said: bool = False
     """Whether the agency's name may be said to whoever answers."""

@@ -5,7 +5,8 @@ Rules:
 * What every envelope is held against stands in `sealed_checks`; a forward passes the gate on groups
   (`sealed_forwards`); an answer and an attestation, what the state of the referral allows (`sealed_answer`).
 * An offer makes the referral and is queued; a disclosure is held until the acceptance; all else is queued.
-* Handed in again, the same bytes are answered as what they are: already here. Other bytes under one id are refused.
+* Handed in again, the same bytes are answered as what they are: already here, however late, and also where a disclosure
+  that came with an offer has gone since. Other bytes under one id are refused.
 * A branch is not told that another has a referral: what it may not see is not here, whatever the bytes are.
 * No content reaches this node, and no refusal repeats anything of what was sent.
 """
@@ -13,8 +14,10 @@ Rules:
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 
 from exchange.envelope.kinds import Kind, KindClass
+from exchange.messages import SealedMessage
 from exchange.schemas.sealing import EnvelopesAnswer, EnvelopesRequest
 from exchange.storage.database import Connection
 from exchange.storage.errors import IntegrityError
@@ -29,7 +32,7 @@ from exchange.use_cases.node import Node
 from exchange.use_cases.refusals import not_found
 from exchange.use_cases.release_disclosure import release_disclosure
 from exchange.use_cases.sealed_answer import store_sealed_answer, store_sealed_attestation
-from exchange.use_cases.sealed_checks import AgencySealed, check_sealed
+from exchange.use_cases.sealed_checks import AgencySealed, addressed, check_sealed, read_sealed
 from exchange.use_cases.sealed_later import store_sealed_later
 from exchange.use_cases.sealed_referral import store_sealed_referral
 from exchange.use_cases.sealed_views import handed_in
@@ -48,10 +51,11 @@ async def hand_in_sealed(
     """
 
     async def work(keep: Keep) -> EnvelopesAnswer:
-        sealed = tuple([await check_sealed(node, wire) for wire in request.envelopes])
-        known = await _handed_in_before(node, acting, sealed)
+        read = tuple([read_sealed(node, wire) for wire in request.envelopes])
+        known = await _handed_in_before(node, acting, [one.message for one in read])
         if known is not None:
             return known
+        sealed = tuple([await check_sealed(node, one) for one in read])
         answer = await again(lambda: _store(node, acting, request, sealed, keep))
         if sealed[0].header.kind is Kind.DISCLOSURE and answer.referral.flags.awaiting_confirmation:
             # After an acceptance this call is the worker's confirmation. What keeps it held is told by the referral.
@@ -80,8 +84,8 @@ async def _store(
     return await store_sealed_attestation(node, acting, first, keep)
 
 
-async def _handed_in_before(node: Node, acting: Acting, sealed: tuple[AgencySealed, ...]) -> EnvelopesAnswer | None:
-    wanted = {one.header.id: one.message.digest for one in sealed}
+async def _handed_in_before(node: Node, acting: Acting, sealed: Sequence[SealedMessage]) -> EnvelopesAnswer | None:
+    wanted = {one.header.id: one.digest for one in sealed}
     first = sealed[0]
 
     def read(conn: Connection) -> tuple[dict[str, str], ReferralRecord | None]:
@@ -92,10 +96,15 @@ async def _handed_in_before(node: Node, acting: Acting, sealed: tuple[AgencySeal
         raise not_found()
     if any(wanted[envelope] != digest for envelope, digest in found.items()):
         raise _id_taken()
-    if record is None or found.keys() != wanted.keys():
+    # They are stored in one commit. What was held with an offer may have gone since; it is not there to be listed.
+    if record is None or first.header.id not in found:
         return None
-    return handed_in(record, sealed, first.receiver)
+    return handed_in(record, [one for one in sealed if one.header.id in found], addressed(node, first.header))
 
 
 def _id_taken() -> ConflictError:
-    return ConflictError("id-conflict", "One of these ids was used for something else. Seal it again with fresh ids.")
+    sentence = (
+        "One of these ids was used for something else, or for what has been destroyed since. Read the referral first; "
+        "seal again with fresh ids only what is a new one."
+    )
+    return ConflictError("id-conflict", sentence)

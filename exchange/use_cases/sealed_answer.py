@@ -75,7 +75,7 @@ async def store_sealed_answer(node: Node, acting: Acting, sealed: AgencySealed, 
         record = change_referral(node, conn, mine, what=name.value, events=[event])
         put_out(node, conn, sealed.message)
         audit(conn, node, acting, f"said-{name}", [record.id])
-        answer = handed_in(record, [sealed], sealed.receiver)
+        answer = handed_in(record, [sealed.message], sealed.receiver)
         keep(conn, answer, record.id)
         return answer
 
@@ -138,7 +138,7 @@ async def store_sealed_attestation(node: Node, acting: Acting, sealed: AgencySea
         owed = {entry.party: entry for entry in attestations_of(conn, record.id)}.get("own-agency")
         if owed is None:
             raise ConflictError("nothing-owed", "Nobody asked for the erasure of this referral.")
-        going = [sealed] if owed.done_at is None else []
+        going = [sealed.message] if owed.done_at is None else []
         if going:
             if (header.number or 0) <= record.number:
                 raise ConflictError("number-not-higher", "The number must be higher than any before it.")

@@ -3,8 +3,13 @@
 Rules, in this order:
 
 1. It parses as strictly as a peer's, and carries no release statement: only the node releases.
-2. It is from this agency, to another member, signed by the agency key that the roster lists.
-3. It was made by the roster that this node has, so that both know the same members and contracts.
+2. It is from this agency, signed by the agency key that the roster lists.
+
+What passed these two and is here already is not held against anything else: it is answered as here, however late and
+whatever has changed since. A refusal would have the software seal it again, and that is another referral.
+
+3. It is to another member, and was made by the roster that this node has, so that both know the same members and
+   contracts.
 4. It was made now: not in the future, and not longer ago than `limits.hand_in_within_ms`. It has not expired.
 5. It is sealed to the receiver's key of this week, as this node has verified it, and does not outlive that key.
 
@@ -34,6 +39,19 @@ _MADE_HERE: Final = object()
 
 
 @dataclass(frozen=True, slots=True)
+class OfThisAgency:
+    """An envelope that passed 1 and 2. Only `read_sealed` makes one."""
+
+    message: SealedMessage
+    made_by: InitVar[object]
+
+    def __post_init__(self, made_by: object) -> None:
+        """Raises TypeError unless `read_sealed` made it."""
+        if made_by is not _MADE_HERE:
+            raise TypeError("an OfThisAgency is made only by read_sealed")
+
+
+@dataclass(frozen=True, slots=True)
 class AgencySealed:
     """An envelope of this agency's own making that passed 1 to 5. Only `check_sealed` makes one."""
 
@@ -52,13 +70,12 @@ class AgencySealed:
         return self.message.header
 
 
-async def check_sealed(node: Node, wire: WireEnvelope) -> AgencySealed:
-    """Rules 1 to 5.
+def read_sealed(node: Node, wire: WireEnvelope) -> OfThisAgency:
+    """Rules 1 and 2.
 
     Raises:
         EnvelopeError: `malformed`, `too-large`, `bad-signature` and the like.
-        InvalidError, ForbiddenError, ConflictError: the rule that refuses.
-        UnavailableError: `peer-keys-unknown`.
+        InvalidError, ForbiddenError: the rule that refuses.
     """
     envelope = parse_envelope(wire.model_dump(exclude_none=True))
     header = parse_header(envelope.header)
@@ -66,8 +83,26 @@ async def check_sealed(node: Node, wire: WireEnvelope) -> AgencySealed:
         raise InvalidError("release-misplaced", "Leave `release` out: this node makes the release statement.")
     if header.kind is not Kind.DISCLOSURE:
         check_on_the_wire(envelope, header)
-    receiver = _addressed(node, header)
+    if header.sender != node.agency or header.signed_by is not SignedBy.AGENCY:
+        raise InvalidError("sender-differs", "Hand in only what your own agency has sealed and signed.")
+    if header.signing_key != key_id(node.member.agency_key):
+        raise ForbiddenError("signing-key-differs", "The roster lists another agency key than the one that signed.")
     check_signature(envelope, node.member.agency_key)
+    return OfThisAgency(SealedMessage(envelope, header, envelope.digest()), _MADE_HERE)
+
+
+async def check_sealed(node: Node, read: OfThisAgency) -> AgencySealed:
+    """Rules 3 to 5.
+
+    Raises:
+        InvalidError, ForbiddenError, ConflictError: the rule that refuses.
+        UnavailableError: `peer-keys-unknown`.
+    """
+    header = read.message.header
+    receiver = addressed(node, header)
+    roster = node.world().roster
+    if (header.roster_version, header.roster_digest) != (roster.version, roster.digest):
+        raise ConflictError("roster-differs", "Your software and this node have different rosters. Install the newer.")
     _check_times(node, header)
     if header.kind_class is not KindClass.STOP:
         epoch = await current_peer_epoch(node, receiver)
@@ -76,7 +111,7 @@ async def check_sealed(node: Node, wire: WireEnvelope) -> AgencySealed:
         follows = header.kind_class is KindClass.FORWARD and header.kind is not Kind.OFFER
         if follows and header.expires > latest_expiry_of_disclosure(epoch.not_after):
             raise expires_too_late()
-    return AgencySealed(SealedMessage(envelope, header, envelope.digest()), receiver, _MADE_HERE)
+    return AgencySealed(read.message, receiver, _MADE_HERE)
 
 
 def expires_too_late() -> InvalidError:
@@ -86,20 +121,18 @@ def expires_too_late() -> InvalidError:
     )
 
 
-def _addressed(node: Node, header: Header) -> Member:
-    roster = node.world().roster
-    if header.sender != node.agency or header.signed_by is not SignedBy.AGENCY:
-        raise InvalidError("sender-differs", "Hand in only what your own agency has sealed and signed.")
-    if header.signing_key != key_id(node.member.agency_key):
-        raise ForbiddenError("signing-key-differs", "The roster lists another agency key than the one that signed.")
+def addressed(node: Node, header: Header) -> Member:
+    """To whom it is.
+
+    Raises:
+        InvalidError, ForbiddenError: no member, or this agency itself.
+    """
     try:
-        receiver = roster.member(header.recipient)
+        receiver = node.world().roster.member(header.recipient)
     except UnknownMemberError as error:
         raise InvalidError("unknown-agency", "Check the id of the receiving agency.") from error
     if receiver.agency == node.agency:
         raise ForbiddenError("same-agency", "An agency does not refer to itself.")
-    if (header.roster_version, header.roster_digest) != (roster.version, roster.digest):
-        raise ConflictError("roster-differs", "Your software and this node have different rosters. Install the newer.")
     return receiver
 
 

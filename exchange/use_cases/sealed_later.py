@@ -130,7 +130,7 @@ def _queue(
         adjust=lambda read: read._replace(number=max(read.number, number)),
     )
     audit(conn, node, acting, f"sent-{header.kind}", [record.id])
-    answer = handed_in(record, [sealed], sealed.receiver)
+    answer = handed_in(record, [sealed.message], sealed.receiver)
     keep(conn, answer, record.id)
     return answer
 
@@ -158,6 +158,6 @@ def _hold(
 
     record = change_referral(node, conn, case.record, what="disclosure-replaced", adjust=held)
     audit(conn, node, acting, "disclosure-replaced", [record.id], sealed.message.digest)
-    answer = handed_in(load_referral(conn, record.id) or record, [sealed], sealed.receiver)
+    answer = handed_in(load_referral(conn, record.id) or record, [sealed.message], sealed.receiver)
     keep(conn, answer, record.id)
     return answer

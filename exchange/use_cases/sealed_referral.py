@@ -63,8 +63,8 @@ async def store_sealed_referral(
     if held is None and request.disclosure_follows:
         record = record._replace(hold="awaiting-disclosure")
 
-    answer = handed_in(record, sealed, between.receiver, emergency=offer.header.priority == Priority.EMERGENCY)
     messages = [one.message for one in sealed]
+    answer = handed_in(record, messages, between.receiver)
     await store_referral(node, acting, record, messages, consent=consent, code=None, answer=answer, keep=keep)
     return answer
 

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from contracts.vocabulary import Priority
+from exchange.envelope.kinds import Kind
+from exchange.messages import SealedMessage
 from exchange.roster import Member
 from exchange.schemas.sealing import EnvelopesAnswer, HandedIn
 from exchange.storage.referrals import AttestationRecord, ReferralRecord
-from exchange.use_cases.sealed_checks import AgencySealed
 from exchange.use_cases.views import referral_view, told_first
 
 
 def handed_in(
     record: ReferralRecord,
-    sealed: Iterable[AgencySealed],
+    sealed: Sequence[SealedMessage],
     peer: Member,
     *,
     held: bool | None = None,
-    emergency: bool = False,
     attestations: Iterable[AttestationRecord] = (),
 ) -> EnvelopesAnswer:
     """The answer; a disclosure is `held` unless it was released at once."""
@@ -26,12 +27,12 @@ def handed_in(
         envelopes=tuple(
             HandedIn(
                 id=one.header.id,
-                digest=one.message.digest,
+                digest=one.digest,
                 status="held" if one.header.kind == "disclosure" and held is not False else "queued",
             )
             for one in sealed
         ),
-        call_now=emergency,
+        call_now=any(one.header.kind is Kind.OFFER and one.header.priority == Priority.EMERGENCY for one in sealed),
         duty_contact=peer.duty_contact,
         told_first=told_first(peer),
     )

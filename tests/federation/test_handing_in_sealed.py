@@ -6,11 +6,13 @@ import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 from support.blind import BlindStory, Office, referred
+from support.committed_openapi import document
 from support.federation import Federation, federation
 from support.lying_peer import row_counts
 from support.people import consent_request, referral_request
@@ -205,6 +207,52 @@ async def test_the_same_bytes_are_answered_again_and_others_under_the_same_id_ar
     assert await desk.refuses(_offer(id=NOBODY, referral=taken)(desk, request)) == "id-conflict"
 
 
+@pytest.mark.parametrize("hours", [1, 8 * 24], ids=["too-old", "another-week"])
+async def test_what_is_here_is_answered_as_here_however_late_it_is_handed_in_again(tmp_path: Path, hours: int) -> None:
+    """No answer came for so long. `too-old` and the like mean sealing it again, which would be another referral."""
+    async with federation(tmp_path, (HELPLINE, SHELTER), blind=(HELPLINE,)) as together:
+        desk = Desk(together, Office.of(together[HELPLINE]), Office.of(together[SHELTER]))
+        sealed, client = await desk.sealed(), desk.office.client
+        first = await client.sealing.hand_in(sealed.hand_in)
+        together.clock.pass_by(hours=hours)
+        again = await client.sealing.hand_in(sealed.hand_in)
+        assert (again.envelopes, again.referral.id) == (first.envelopes, first.referral.id)
+        assert (await desk.office.own_vault.hand_in(sealed)).id == first.referral.id
+
+
+async def test_what_is_here_is_answered_as_here_after_the_roster_has_changed(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, node = desk.office.client, desk.office.node.node
+    sealed, never_came = await desk.sealed(), await desk.sealed()
+    first = await client.sealing.hand_in(sealed.hand_in)
+    world = node.world()
+    newer = replace(world.roster, version=world.roster.version + 1)
+    monkeypatch.setattr(node, "world", lambda: replace(world, roster=newer))
+    assert (await client.sealing.hand_in(sealed.hand_in)).referral.id == first.referral.id
+    assert await desk.refuses(never_came.hand_in) == "roster-differs"
+
+
+async def test_an_emergency_that_is_handed_in_again_is_to_be_telephoned_still(desk: Desk) -> None:
+    consent = await desk.office.client.consents.record(consent_request(SHELTER.agency))
+    urgent = referral_request(SHELTER.agency, consent.id, priority="emergency")
+    request = (await desk.office.own_vault.seal(urgent)).hand_in
+    first = await desk.office.client.sealing.hand_in(request)
+    assert first.call_now
+    assert await desk.office.client.sealing.hand_in(request) == first
+
+
+async def test_what_is_here_is_answered_as_here_also_after_its_disclosure_has_gone(desk: Desk) -> None:
+    sealed, client = await desk.sealed(), desk.office.client
+    first = await client.sealing.hand_in(sealed.hand_in)
+    await desk.together.travel()
+    await desk.shelter.decide(first.referral.id, DecisionRequest(decision="declined", reason="no-capacity"))
+    await desk.together.travel()
+    again = await client.sealing.hand_in(sealed.hand_in)
+    assert (again.referral.id, again.referral.state) == (first.referral.id, "declined")
+    assert [one.id for one in again.envelopes] == [first.envelopes[0].id]
+
+
 async def test_a_branch_is_not_told_of_anothers_referral_by_handing_in_its_bytes(desk: Desk) -> None:
     north, south = [desk.office.client.acting_as("w-branch", unit) for unit in ("north", "south")]
     consent = await north.consents.record(consent_request(SHELTER.agency))
@@ -216,6 +264,7 @@ async def test_a_branch_is_not_told_of_anothers_referral_by_handing_in_its_bytes
         with pytest.raises(ProblemError) as refused:
             await south.sealing.hand_in(again)
         assert (refused.value.problem.status, refused.value.problem.code) == (404, "not-found")
+        assert "404" in document("openapi")["paths"]["/v1/envelopes"]["post"]["responses"]
     for client in (north, desk.office.client):
         assert (await client.sealing.hand_in(request)).referral.id == first.referral.id
 
@@ -245,10 +294,12 @@ async def test_nothing_leaves_under_a_consent_that_has_ended(desk: Desk) -> None
 async def test_content_is_refused_where_the_keys_are_elsewhere(desk: Desk) -> None:
     story, client = await desk.story(), desk.office.client
     request = referral_request(SHELTER.agency, NOBODY)
-    for ask in (client.referrals.send, client.referrals.preview):
+    for ask, path in ((client.referrals.send, "/v1/referrals"), (client.referrals.preview, "/v1/referrals/preview")):
         with pytest.raises(ProblemError) as refused:
             await ask(request)  # type: ignore[operator]
         assert refused.value.problem.code == "keys-elsewhere"
+        promised = document("openapi")["paths"][path]["post"]["responses"][str(refused.value.problem.status)]
+        assert "keys-elsewhere" in promised["content"]["application/problem+json"]["examples"]
     with pytest.raises(ProblemError) as fresh:
         await client.referrals.replace_disclosure(story.id, request.content)
     assert fresh.value.problem.code == "keys-elsewhere"

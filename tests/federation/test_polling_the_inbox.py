@@ -15,6 +15,7 @@ from support.federation import Federation, TestNode
 from support.people import consent_request, referral_request
 from support.stories import begin, refusal, rows
 
+from contracts.vocabulary import WithdrawalForm
 from exchange.cli.founding import add_client
 from exchange.cli.profile import Profile
 from exchange.client import AgencyClient, ClientKey
@@ -163,6 +164,19 @@ async def test_the_most_urgent_offer_stands_on_top_of_a_single_page(two: Federat
     page = await routine.helps.inbox.list(urgent_first=True)
     assert [item.referral for item in page.items] == [emergency.id, urgent.id, routine.id]
     assert page.next_cursor is None
+
+
+async def test_the_most_urgent_page_has_offers_only(two: Federation) -> None:
+    """As the document says: who polls it alone hears neither her no nor her name."""
+    story = await begin(two)
+    await story.asks.withdrawals.of_referral(story.id, WithdrawalForm.STOP_SERVICE)
+    await two.travel()
+    listed = [item.kind async for item in story.helps.inbox.pages(status="new", referral=story.id)]
+    assert listed == ["offer", "withdrawal"]
+    urgent = await story.helps.inbox.list(urgent_first=True, referral=story.id)
+    assert [item.kind for item in urgent.items] == ["offer"]
+    acknowledged = await story.helps.inbox.list(urgent_first=True, referral=story.id, status="acknowledged")
+    assert acknowledged == urgent
 
 
 async def test_of_two_pollers_one_gets_the_item(on_both: Federation) -> None:

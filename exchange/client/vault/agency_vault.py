@@ -9,7 +9,8 @@
 
 Rules:
 
-* The methods answer as those of `AgencyClient` do where the node holds the keys, so that a program can use either.
+* The methods answer as those of `AgencyClient` do where the node holds the keys, so that a program can use either. A
+  stop is not opened: nothing is inside, and this software does not verify what the node says of it.
 * Consents, her no, recalls, releases, leases and acknowledgements are the client's, as ever: they carry no content.
 * No passphrase, key or content is logged, and no error repeats one.
 """
@@ -79,7 +80,9 @@ class AgencyVault:
     async def refer(self, request: ReferralRequest, *, idempotency_key: str | None = None) -> ReferralCreated:
         """Gate, seal and hand in a referral: the offer is queued, the disclosure held until the receiver accepts.
 
-        To repeat the very act after `NodeUnreachableError`, use `seal`, and `hand_in` as often as it takes.
+        Where it ends without an answer the node may have it, and what was sealed is gone: once more, under whatever
+        key, would be another referral. A program that is to repeat the very act uses `seal`, and `hand_in` as often as
+        it takes.
         """
         return await self.hand_in(await self.seal(request), idempotency_key=idempotency_key)
 
@@ -88,7 +91,7 @@ class AgencyVault:
         return await referring.seal(self._now(), self._client, request)
 
     async def hand_in(self, sealed: referring.SealedReferral, *, idempotency_key: str | None = None) -> ReferralCreated:
-        """Hand in what was sealed, within ten minutes; again, it is answered as what is there already."""
+        """Hand in what was sealed, within ten minutes; again, however late, it is answered as what is there already."""
         # What is sealed needs no roster any more.
         return await referring.handed_in(self._identity, self._client, sealed, idempotency_key)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from support.api_node import Bench
+from support.committed_openapi import operations
 
 from exchange.api.examples import EXAMPLES
 from exchange.api.rendering import ENVELOPE
@@ -138,6 +139,16 @@ async def test_impersonal_documents_are_revalidated(api: Bench, path: str) -> No
         other = await http.get(path, headers=headers(api, **{"If-None-Match": '"other"'}))
     assert (first.status_code, again.status_code, other.status_code) == (200, 304, 200)
     assert again.content == b""
+
+
+def test_the_documents_say_what_is_revalidated() -> None:
+    named = {one.path for one in operations() if "304" in one.described["responses"]}
+    assert named == {
+        "/.well-known/oauth-authorization-server",
+        "/.well-known/referral-node",
+        "/v1/contracts/{digest}",
+        "/federation/v1/roster",
+    }
 
 
 async def test_same_body_elsewhere_is_another_request(api: Bench) -> None:

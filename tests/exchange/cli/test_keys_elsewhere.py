@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from click.testing import Result
+from support.lost_answers import answers_are_lost
 from support.node_processes import NodeProcesses, node_processes, until
 from support.real_nodes import TwoNodes
 from typer.testing import CliRunner
@@ -102,6 +104,24 @@ def test_a_recall_is_answered_a_fresh_disclosure_handed_in_and_copies_are_attest
     assert f"exchange inbox destroyed {stop}" in run(shelter, "inbox", "show", stop).output
     assert json.loads(run(shelter, "inbox", "show", stop, "--json").stdout)["event"] == "erase"
     assert "copies are destroyed is on record" in run(shelter, "inbox", "destroyed", offer).output
+
+
+def test_a_send_whose_answer_was_lost_says_where_to_look(both: TwoNodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sealed again it would be another referral, whatever the key."""
+    helpline, her = both[HELPLINE], melati(datetime.now(UTC))
+    for agency in both.values():
+        run(agency, "keys", "publish")
+    consent = her.consent(datetime.now(UTC)).model_dump_json(exclude_none=True)
+    recorded = run(helpline, "consent", "record", "-", typed=consent).output.split()[1]
+    request = her.referral(recorded).model_dump_json(exclude_none=True, by_alias=True)
+    with monkeypatch.context() as patch:
+        answers_are_lost(patch, "/v1/envelopes")
+        said = run(helpline, "send", "-", typed=request, code=1).output
+    look = re.search(r"exchange referrals show ([0-9a-f]{32})", said)
+    assert look is not None, said
+    assert "referring" in run(helpline, "referrals", "show", look[1]).output
+    refused = run(helpline, "send", "-", "--key", "again", typed=request, code=2).output
+    assert "exchange referrals show" in refused
 
 
 def arrived(shelter: NodeProcesses, kind: str) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import Result
+from support.lost_answers import answers_are_lost
 from support.node_processes import until
 from support.real_nodes import TwoNodes, two_nodes
 from typer.testing import CliRunner
@@ -276,6 +277,26 @@ def test_the_same_key_and_body_is_the_same_referral(helpline: Laptop) -> None:
     assert helpline.run("send", "-", "--json", "--key", "once-only", typed=text).stdout == first
     other, _ = a_referral(helpline, nobody_known(datetime.now(UTC)))
     assert "idempotency-key-reused" in helpline.run("send", "-", "--key", "once-only", typed=other, code=1).output
+
+
+def test_a_send_whose_answer_was_lost_says_how_it_is_repeated_as_the_same(
+    helpline: Laptop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is stored. "Try again" alone would be a second referral of the same woman."""
+    text, _ = a_referral(helpline, nobody_known(datetime.now(UTC)))
+    before = followed(helpline)
+    with monkeypatch.context() as patch:
+        answers_are_lost(patch, "/v1/referrals")
+        said = helpline.run("send", "-", typed=text, code=1).output
+    key = re.search(r"--key ([0-9a-f]{32})", said)
+    assert key is not None, said
+    created = json.loads(helpline.run("send", "-", "--json", "--key", key[1], typed=text).stdout)
+    assert followed(helpline) - before == {created["id"]}
+
+
+def test_a_send_that_was_refused_for_what_is_in_it_is_not_to_be_repeated(helpline: Laptop) -> None:
+    text, _ = a_referral(helpline, melati(datetime.now(UTC)), immigration_status="expired")
+    assert "--key" not in helpline.run("send", "-", typed=text, code=1).output
 
 
 @pytest.mark.parametrize(

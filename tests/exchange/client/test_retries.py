@@ -9,7 +9,7 @@ import pytest
 from support.scripted_node import ScriptedNode, json_answer, problem
 
 from consent.examples import DRAFT_EXAMPLE
-from exchange.client import NodeUnreachableError, ProblemError, RetryPolicy, UnexpectedAnswerError
+from exchange.client import ClientError, NodeUnreachableError, ProblemError, RetryPolicy, UnexpectedAnswerError
 from exchange.client.retries import Repeat
 from exchange.schemas.consents import ConsentRequest
 from exchange.schemas.referrals import SMALLEST_REFERRAL, ReferralRequest
@@ -84,6 +84,63 @@ async def test_a_lost_send_can_be_repeated_with_the_key_in_the_error() -> None:
             await client.referrals.send(REQUEST)
     assert lost.value.idempotency_key == node.asked[0].headers["idempotency-key"]
     assert len(node.asked) == 4
+
+
+NOBODY_KNOWS: dict[str, httpx2.Response | Exception] = {
+    "no answer": httpx2.ReadError("lost"),
+    "a commit of which nobody knows": problem(503, "storage-commit-failed"),
+    "a proxy in front of it": httpx2.Response(504, text="<html>Gateway Timeout</html>"),
+    "an answer of a later version": json_answer(CREATED | {"surprise": 1}, 201),
+    "an answer that was cut off": httpx2.Response(
+        201, text='{"id": "9f4e', headers={"content-type": "application/json"}
+    ),
+}
+
+
+@pytest.mark.parametrize("failure", NOBODY_KNOWS.values(), ids=NOBODY_KNOWS)
+@pytest.mark.parametrize("mine", [None, "mine"])
+async def test_whatever_ends_a_send_says_under_which_key_it_is_repeated(
+    failure: httpx2.Response | Exception, mine: str | None
+) -> None:
+    """It may be stored: under another key the next try would be another referral."""
+    node = ScriptedNode(script={REFERRALS: [failure]})
+    async with node.client() as client:
+        with pytest.raises(ClientError) as ended:
+            await client.referrals.send(REQUEST, idempotency_key=mine)
+    assert ended.value.idempotency_key == node.asked[0].headers["idempotency-key"]
+    assert mine is None or ended.value.idempotency_key == mine
+
+
+@pytest.mark.parametrize(
+    "token",
+    [httpx2.ConnectError("down"), json_answer({"error": "invalid_client"}, 401), httpx2.Response(502, text="busy")],
+    ids=["no answer", "refused", "a proxy"],
+)
+async def test_the_key_is_told_also_where_no_token_was_given_for_the_repeat(token: httpx2.Response | Exception) -> None:
+    """The first try may be stored; whoever goes on with the key of the second one's error must go on with the same."""
+    node = ScriptedNode(script={REFERRALS: [json_answer(CREATED, 201)]}, token_answers=[token] * 4)
+    async with node.client() as client:
+        with pytest.raises(ClientError) as ended:
+            await client.referrals.send(REQUEST, idempotency_key="mine")
+    assert ended.value.idempotency_key == "mine"
+    assert node.asked == []
+
+
+async def test_an_answer_that_cannot_be_unpacked_is_none() -> None:
+    """The transport's own error would carry the request, and with it her data and the token."""
+    packed = {"content-type": "application/json", "content-encoding": "gzip"}
+
+    def broken(_request: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(201, stream=httpx2.ByteStream(b"no gzip"), headers=packed)
+
+    node = ScriptedNode(script={REFERRALS: [broken, broken, json_answer(CREATED, 201)]})
+    async with node.client() as client:
+        assert (await client.referrals.send(REQUEST)).id == ID
+    node = ScriptedNode(script={f"{REFERRALS}/{ID}/release": [broken]})
+    async with node.client() as client:
+        with pytest.raises(NodeUnreachableError) as lost:
+            await client.referrals.release(ID)
+    assert (len(node.asked), lost.value.__cause__, lost.value.__suppress_context__) == (1, None, True)
 
 
 @pytest.mark.parametrize(
@@ -176,6 +233,17 @@ async def test_answers_that_are_not_of_this_protocol(answer: httpx2.Response) ->
     assert told.value.__cause__ is None
     assert told.value.__context__ is None or told.value.__suppress_context__
     assert len(node.asked) == 1
+
+
+async def test_a_problem_of_a_later_version_is_a_problem() -> None:
+    """RFC 9457, section 3.2: members that are not known are ignored. Who must do what is not lost with them."""
+    fields = [{"path": "consent", "code": "unknown", "sentence": "Look.", "later": {"a": 1}}]
+    node = ScriptedNode(script={REFERRALS: [problem(403, "no-consent", fields=fields, instance="/x", later=[1])]})
+    async with node.client() as client:
+        with pytest.raises(ProblemError) as refused:
+            await client.referrals.send(REQUEST)
+    assert refused.value.problem.code == "no-consent"
+    assert [one.path for one in refused.value.problem.fields] == ["consent"]
 
 
 async def test_bodies_have_no_empty_members() -> None:

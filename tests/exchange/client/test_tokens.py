@@ -8,7 +8,7 @@ import httpx2
 import pytest
 from support.scripted_node import ISSUER, ScriptedNode, json_answer, problem
 
-from exchange.client import NodeUnreachableError, TokenRefusedError, UnexpectedAnswerError
+from exchange.client import NodeUnreachableError, ProblemError, TokenRefusedError, UnexpectedAnswerError
 from exchange.oauth.scopes import Scope
 
 HEALTH = {"status": "ready", "checks": {}}
@@ -121,6 +121,42 @@ async def test_refused_token_requests(answer: httpx2.Response, expected: type[Ex
             await client.federation.contracts()
     assert "script" not in str(told.value)
     assert node.asked == []
+
+
+async def test_whose_token_is_refused_hears_of_the_address_too() -> None:
+    """A node at `localhost` whose public address has a number refuses every proof, and key and clock are right."""
+    node = node_with_contracts()
+    node.token_answers = [json_answer({"error": "invalid_client"}, 401)]
+    async with node.client() as client:
+        with pytest.raises(TokenRefusedError, match=r"`issuer`.*clock.*whoever runs your node"):
+            await client.federation.contracts()
+
+
+async def test_a_scope_too_many_is_named_as_that() -> None:
+    """By default every scope is asked for; whoever was registered with three has no wrong clock and no wrong key."""
+    node = node_with_contracts()
+    node.token_answers = [json_answer({"error": "invalid_scope"}, 400)]
+    async with node.client() as client:
+        with pytest.raises(TokenRefusedError) as told:
+            await client.federation.contracts()
+    assert "scopes" in str(told.value)
+    assert "clock" not in str(told.value)
+
+
+@pytest.mark.parametrize(("status", "tries"), [(429, 4), (503, 4), (500, 1), (413, 1)])
+async def test_a_node_that_gives_no_token_now_says_so_itself(status: int, tries: int) -> None:
+    """Not an OAuth refusal, and not something else in the node's place."""
+    node = node_with_contracts()
+    node.token_answers = [problem(status, "its-own-code", who="node", retry_after=0)] * 4
+    async with node.client() as client:
+        with pytest.raises(ProblemError) as told:
+            await client.federation.contracts()
+    assert (told.value.problem.status, told.value.problem.code, told.value.problem.who) == (
+        status,
+        "its-own-code",
+        "node",
+    )
+    assert (node.tokens, node.asked) == (tries, [])
 
 
 async def test_unreachable_token_endpoint() -> None:

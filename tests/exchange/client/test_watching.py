@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from typing import Any
 
@@ -247,6 +248,22 @@ async def test_a_node_that_is_away_ends_no_watch(outage: httpx2.Response | Excep
     """Longer than the tries of one call: the node was updated, or its line is down."""
     node = a_node(**{INBOX: [*[outage] * 9, page(item(FIRST), cursor="after-1")]})
     assert await take(node, 1) == [FIRST]
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_proxy_that_names_a_time_is_left_alone_until_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its page is no problem document; its header is one of HTTP all the same."""
+    paused, sleep = list[float](), asyncio.sleep
+
+    async def pause(seconds: float) -> None:
+        paused.append(seconds)
+        await sleep(0)
+
+    monkeypatch.setattr(asyncio, "sleep", pause)
+    busy = httpx2.Response(503, content=b"<html>", headers={"retry-after": "120"})
+    node = a_node(**{INBOX: [busy, page(item(FIRST), cursor="after-1")]})
+    assert await take(node, 1) == [FIRST]
+    assert max(paused) == 120
 
 
 @pytest.mark.usefixtures("impatient")

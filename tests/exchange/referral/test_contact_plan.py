@@ -312,7 +312,8 @@ def test_the_advice_that_an_agency_gets_names_the_number_and_how_to_use_it() -> 
     assert (told.may_contact, told.channel, told.address) == (True, Channel.PHONE_CALL, "+60 12 000 0001")
     assert (told.code_word_safe, told.code_word_danger) == ("paper", "lantern")
     assert (told.dropped_call, told.who_may_answer, told.delete_after) == ("wait", "only-her", True)
-    assert not any(value in repr(told) for value in ("+60", "paper", "lantern"))
+    assert told.say_if_other_answers == "Wrong number, sorry."
+    assert not any(value in repr(told) + str(told) for value in ("+60", "paper", "lantern", "Wrong number"))
 
 
 @pytest.mark.parametrize(
