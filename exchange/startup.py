@@ -37,7 +37,7 @@ from exchange.roster import Member, RosterInvalidError, RosterSnapshot, parse_ro
 from exchange.schemas.federation import ConsentStatusAnswer
 from exchange.settings import KEYS_NAME, STATEMENTS_NAME, Environment, Settings
 from exchange.storage.database import Connection, Database
-from exchange.storage.errors import StorageError, StorageUnavailableError
+from exchange.storage.errors import StorageDamagedError, StorageError, StorageUnavailableError
 from exchange.storage.key_store import ORPHANS_OLDER_THAN_MS, KeyStore
 from exchange.storage.node_keyring import NodeKeyring
 from exchange.storage.referrals import load_referrals
@@ -162,7 +162,7 @@ def _check_version(url: str, history: History) -> None:
 
 
 def _refused_by(what: str, error: StorageError) -> StartRefusedError:
-    may_pass = isinstance(error, StorageUnavailableError)
+    may_pass = isinstance(error, StorageUnavailableError) and not isinstance(error, StorageDamagedError)
     return StartRefusedError(f"The operator must look at the {what}: {error}", may_pass=may_pass)
 
 

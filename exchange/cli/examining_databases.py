@@ -21,6 +21,7 @@ from exchange.storage.errors import (
     DatabaseOlderError,
     MigrationError,
     StorageBusyError,
+    StorageDamagedError,
     StorageError,
     StorageFullError,
     StorageReadOnlyError,
@@ -41,6 +42,7 @@ _ADVICE: Final[Mapping[type[StorageError], str]] = {
     MigrationError: "Give the node a database of its own in {setting}: this one is of something else.",
     StorageFullError: "Make room on its disk.",
     StorageReadOnlyError: "Let the node write there: it may be a standby, or a file of another user.",
+    StorageDamagedError: "Stop the node and go by docs/running-a-node.md, When a database file is damaged.",
     StorageBusyError: "Look for what holds it; then ask again.",
 }
 _NO_FILE: Final = (

@@ -26,7 +26,9 @@ from sqlalchemy import URL, Connection, Engine, TextClause, create_engine, event
 from sqlalchemy.pool import NullPool
 
 from exchange.storage.errors import (
+    DAMAGED,
     StorageBusyError,
+    StorageDamagedError,
     StorageError,
     StorageFullError,
     StorageReadOnlyError,
@@ -94,6 +96,7 @@ class SqliteFile:
         """Creates the file, readable for its owner alone, if there is none; write-ahead log and index inherit that."""
         self.path = path
         self._name = str(path)
+        self._filled: FileIdentity | None = None
         try:
             # Never opened when it is there already: closing any descriptor of a file drops all locks that SQLite holds
             # on it in this process, and then two connections throw each other's log away.
@@ -121,6 +124,7 @@ class SqliteFile:
 
         Raises:
             StorageUnavailableError: there is none, or it is another one. The connection is to be dropped.
+            StorageDamagedError: it was cut to nothing.
         """
         now = time.monotonic()
         if not 0 <= now - self._seen_at < unless_seen_s:
@@ -182,7 +186,13 @@ class SqliteFile:
 
     def _look(self) -> FileIdentity:
         found = os.stat(self._name)  # noqa: PTH116 - before every commit; a path takes as long again as the question
-        return found.st_dev, found.st_ino
+        identity = found.st_dev, found.st_ino
+        if found.st_size:
+            self._filled = identity
+        elif self._filled == identity:
+            # SQLite takes it for a new file whose log another one holds, waits, and calls it busy.
+            raise StorageDamagedError(DAMAGED)
+        return identity
 
 
 def _set_up(connection: sqlite3.Connection) -> None:

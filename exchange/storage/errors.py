@@ -40,6 +40,12 @@ class StorageReadOnlyError(StorageUnavailableError):
     code = "storage-read-only"
 
 
+class StorageDamagedError(StorageUnavailableError):
+    """What lies in the database file is not what was written there. No later try is any better: somebody must act."""
+
+    code = "storage-damaged"
+
+
 class StorageBusyError(StorageUnavailableError):
     """Another writer held its lock for too long, or too much is queued already."""
 
@@ -120,6 +126,9 @@ _UNREACHABLE: Final = "The database cannot be reached."
 _FULL: Final = "The database has no space left."
 _READ_ONLY: Final = "The database refuses writes."
 _BUSY: Final = "The database is busy with another writer."
+DAMAGED: Final = (
+    "The database file is damaged. Stop the node and go by docs/running-a-node.md, When a database file is damaged."
+)
 
 _SQLITE: Final[dict[int, tuple[type[StorageUnavailableError], str]]] = {
     sqlite3.SQLITE_BUSY: (StorageBusyError, _BUSY),
@@ -128,8 +137,8 @@ _SQLITE: Final[dict[int, tuple[type[StorageUnavailableError], str]]] = {
     sqlite3.SQLITE_READONLY: (StorageReadOnlyError, _READ_ONLY),
     sqlite3.SQLITE_IOERR: (StorageUnavailableError, "The database file cannot be read or written."),
     sqlite3.SQLITE_CANTOPEN: (StorageUnavailableError, "The database file cannot be opened."),
-    sqlite3.SQLITE_CORRUPT: (StorageUnavailableError, "The database file is damaged."),
-    sqlite3.SQLITE_NOTADB: (StorageUnavailableError, "The database file is not a database."),
+    sqlite3.SQLITE_CORRUPT: (StorageDamagedError, DAMAGED),
+    sqlite3.SQLITE_NOTADB: (StorageDamagedError, DAMAGED),
     sqlite3.SQLITE_NOMEM: (StorageUnavailableError, "There is not enough memory for the database."),
     sqlite3.SQLITE_PERM: (StorageUnavailableError, "The database file may not be opened."),
 }
@@ -216,6 +225,7 @@ def _summary(inner: BaseException) -> str:
 
 
 __all__ = [
+    "DAMAGED",
     "NO_SUCH_TABLE",
     "CommitFailedError",
     "DatabaseEmptyError",
@@ -227,6 +237,7 @@ __all__ = [
     "SchemaDriftError",
     "StorageBusyError",
     "StorageClosedError",
+    "StorageDamagedError",
     "StorageError",
     "StorageFullError",
     "StorageMisuseError",

@@ -142,6 +142,22 @@ def test_says_who_must_do_what(node: NodeProcesses, tmp_path: Path, spoil: Spoil
     _refused(code, log.read_text("utf-8"), word, home)
 
 
+@pytest.mark.parametrize("name", ["node.db", "keys.db"])
+def test_a_damaged_file_is_no_reason_to_start_again(node: NodeProcesses, tmp_path: Path, name: str) -> None:
+    """systemd would start it every five seconds for ever; after exit code 2 somebody has to look."""
+
+    def damage(home: Path) -> Variables:
+        os.truncate(home / name, 5000)
+        (home / f"{name}-wal").unlink(missing_ok=True)
+        return {}
+
+    home, variables = _spoiled(node, tmp_path, damage)
+    log = tmp_path / "log"
+    code = NURSERY.wait(NURSERY.start(["exchange", "serve"], variables, log))
+    _refused(code, log.read_text("utf-8"), "When a database file is damaged", home)
+    assert code == 2
+
+
 def test_started_as_an_operator_starts_it(node: NodeProcesses, tmp_path: Path) -> None:
     home, variables = _spoiled(node, tmp_path, _keys_of_another)
     done = subprocess.run(

@@ -157,7 +157,7 @@ def test_looking_for_a_lost_database_makes_none(made: Made) -> None:
         pytest.param("sqlite:///{home}/missing/x.db", "Make its folder", id="no folder"),
         pytest.param("sqlite:///{home}/empty.db", "exchange migrate", id="old"),
         pytest.param("sqlite:///{home}/other.db", "database of its own in EXCHANGE_{}", id="something else's"),
-        pytest.param("sqlite:///{home}/card.json", "EXCHANGE_{} ", id="no database"),
+        pytest.param("sqlite:///{home}/card.json", "When a database file is damaged", id="damaged"),
         pytest.param("postgresql://u:CANARY@127.0.0.1:1/x", "Start the database server", id="no server"),
     ],
 )
@@ -327,6 +327,7 @@ async def test_peers_that_are_not_well(made: Made, body: Callable[[Made], object
     ("checks", "sentence", "advice"),
     [
         pytest.param({"database": "full", "roster": "ok"}, "database is full", "Make room", id="full"),
+        pytest.param({"database": "damaged"}, "database is damaged", "When a database file", id="damaged"),
         pytest.param({"key-store": "unavailable"}, "key-store is unavailable", "log", id="gone"),
         pytest.param({"roster": "not-a-member"}, "roster is not-a-member", "office", id="not listed"),
         pytest.param({"roster": "other-node-key"}, "roster is other-node-key", "key file", id="other node key"),
