@@ -30,6 +30,7 @@ from exchange.storage.errors import (
     DatabaseOlderError,
     MigrationError,
     StorageError,
+    StorageUnavailableError,
     as_unavailable,
 )
 from exchange.storage.tables import KEY_METADATA, METADATA
@@ -133,12 +134,24 @@ def exclusively(url: str, function: Callable[[Connection], T]) -> T:
     except StorageError:
         raise
     except Exception as error:
-        unavailable = as_unavailable(error)
-        if unavailable is not None:
-            raise unavailable from error
+        outage = _outage(error)
+        if outage is not None:
+            raise outage from error
         raise MigrationError("A migration failed; the database is as it was before.") from error
     finally:
         engine.dispose()
+
+
+def _outage(error: BaseException | None) -> StorageUnavailableError | None:
+    """What an error or one before it says of the database.
+
+    A full disk ends SQLite's whole transaction: tidying up after the step fails then, and only that error is raised.
+    """
+    while error is not None:
+        if (found := as_unavailable(error)) is not None:
+            return found
+        error = error.__cause__ or error.__context__
+    return None
 
 
 @contextmanager

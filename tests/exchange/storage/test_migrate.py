@@ -23,6 +23,7 @@ from exchange.storage.errors import (
     DatabaseOlderError,
     MigrationError,
     SchemaDriftError,
+    StorageFullError,
     StorageUnavailableError,
 )
 from exchange.storage.versions import History
@@ -341,6 +342,30 @@ def test_every_row_of_every_earlier_version_is_there_after_the_upgrade(
         anew = {"xid"} if version < "main_0012" else set()
         stays = rows[0].keys() - dropped - anew
         assert {column: after[column] for column in stays} == {column: rows[0][column] for column in stays}, name
+
+
+FULL_HERE = """
+pages = op.get_bind().exec_driver_sql("PRAGMA page_count").scalar_one()
+op.get_bind().exec_driver_sql(f"PRAGMA max_page_count={pages + 3}").scalar_one()
+try:
+    op.execute("UPDATE parent SET old = hex(zeroblob(100000))")
+finally:
+    op.execute("DROP TABLE what_is_gone")
+"""
+"""As Alembic does where it rebuilds a table: what it tidies up is gone when a full disk has ended the transaction."""
+
+
+@pytest.mark.parametrize("database_kind", ["sqlite"])
+def test_a_disk_that_fills_up_half_way_is_named_and_everything_is_as_it_was(
+    empty_database_url: str, tmp_path: Path
+) -> None:
+    url = empty_database_url
+    migrate.upgrade(url, versions=steps(tmp_path, PARENT_AND_CHILD))
+    with pytest.raises(StorageFullError):
+        migrate.upgrade(url, versions=steps(tmp_path, PARENT_AND_CHILD, FULL_HERE))
+    assert versions.current(url) == "test_1"
+    assert look(url, lambda connection: connection.execute(text("SELECT id, old FROM parent")).all()) == [(1, "x")]
+    assert migrate.upgrade(url, versions=steps(tmp_path, PARENT_AND_CHILD, REBUILD)) == "test_2"
 
 
 KILLED_HERE = """
