@@ -133,8 +133,11 @@ def look_at_keys(settings: Settings, passphrase: str, federation: Federation | F
     path = settings.home / KEYS_NAME
     try:
         keys = open_keys(read_key_file(path), passphrase.encode())
+    except FileNotFoundError:
+        yield bad("keys", f"{path} is missing.", "Restore it from where you keep it; without it nothing opens.")
+        return
     except OSError:
-        yield bad("keys", f"{path} cannot be read.", "Restore it from where you keep it; without it nothing opens.")
+        yield bad("keys", f"{path} cannot be read.", "Let the node's user read it; without it nothing opens.")
         return
     except KeyFileError as refused:
         yield bad("keys", str(refused), "Look at the passphrase and at the file's permissions (chmod 600).")
@@ -229,10 +232,12 @@ def look_at_receivers(settings: Settings, at: int) -> Iterator[Finding]:
     try:
         ensure_current(url, History.MAIN)
         database = Database.open(url)
+        try:
+            found = database.read_sync(lambda conn: unserved_by_peer(conn, at))
+        finally:
+            database.close_sync()
     except StorageError:
         return  # `look_at_databases` says what is wrong
-    found = database.read_sync(lambda conn: unserved_by_peer(conn, at))
-    database.close_sync()
     for agency, (given, waiting) in found.items():
         name = f"receiver {agency}"
         if waiting:
@@ -247,7 +252,11 @@ def look_at_receivers(settings: Settings, at: int) -> Iterator[Finding]:
 
 def _contracts_on_file(settings: Settings, today: date) -> Iterator[tuple[str, Contract | Finding]]:
     for path in sorted(settings.contracts_dir.glob("*.yaml")):
-        data = path.read_bytes()
+        try:
+            data = path.read_bytes()
+        except OSError:
+            yield path.name, bad("contract", f"{path.name} cannot be read.", f"Let the node's user read {path}.")
+            continue
         try:
             yield hashlib.sha256(data).hexdigest(), load_contract(data, on=today)
         except ContractInvalidError as invalid:

@@ -157,7 +157,7 @@ def test_looking_for_a_lost_database_makes_none(made: Made) -> None:
         pytest.param("sqlite:///{home}/missing/x.db", "Make its folder", id="no folder"),
         pytest.param("sqlite:///{home}/empty.db", "exchange migrate", id="old"),
         pytest.param("sqlite:///{home}/other.db", "database of its own in EXCHANGE_{}", id="something else's"),
-        pytest.param("sqlite:///{home}/card.json", "When a database file is damaged", id="damaged"),
+        pytest.param("sqlite:///{home}/card.json", "Look at the disk", id="damaged"),
         pytest.param("postgresql://u:CANARY@127.0.0.1:1/x", "Start the database server", id="no server"),
     ],
 )
@@ -168,6 +168,31 @@ def test_each_cause_of_a_bad_database_has_its_advice(made: Made, name: str, url:
     (said,) = [finding for finding in found if finding.subject == "databases"]
     assert advice.replace("{}", name.upper()) in said.what_to_do
     assert "CANARY" not in said.sentence + said.what_to_do
+
+
+@pytest.mark.parametrize(
+    ("name", "table"), [("node.db", "referral"), ("node.db", "used_roster"), ("keys.db", "epoch_private")]
+)
+def test_damage_that_nobody_has_met_yet_is_found(made: Made, name: str, table: str) -> None:
+    """The node goes on until somebody asks for that page, and older backups are let go meanwhile."""
+    with closing(sqlite3.connect(made.home / name)) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        size = database.execute("PRAGMA page_size").fetchone()[0]
+        (page,) = database.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (table,)).fetchone()
+    with (made.home / name).open("r+b") as pages:
+        pages.seek((page - 1) * size)
+        pages.write(b"\xa5" * size)
+    (said,) = bad(made.findings())
+    assert said.subject == "databases"
+    assert "The database file is damaged" in said.sentence
+
+
+def test_a_contract_that_cannot_be_read_hides_nothing_else(made: Made) -> None:
+    (made.home / "contracts" / "folder.yaml").mkdir()
+    (made.home / "contracts" / "x.yaml").write_text("rules: [")
+    sentences = [finding.sentence for finding in bad(made.findings())]
+    assert "folder.yaml cannot be read." in sentences
+    assert "x.yaml: 1 problem(s)." in sentences
 
 
 def test_exchanged_databases_are_found(made: Made) -> None:
