@@ -18,6 +18,7 @@ from exchange.cli.examination import (
     Finding,
     Level,
     look_at_contracts,
+    look_at_files,
     look_at_keys,
     look_at_receivers,
     look_at_roster,
@@ -56,6 +57,7 @@ def examine(settings: Settings, passphrase: str, *, offline: bool) -> list[Findi
     findings = [
         *look_at_settings(settings, federation),
         *look_at_variables(os.environ),
+        *look_at_files(settings),
         *look_at_keys(settings, passphrase, federation),
         *look_at_databases(settings),
         *look_at_statements(settings),

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
+from pathlib import Path
 from typing import Final
 
 from consent.errors import StatementInvalidError
@@ -39,6 +40,9 @@ from exchange.settings import (
 
 #: Variables of the command line that are not the node's.
 _NO_SETTINGS: Final = frozenset({CONFIG_VARIABLE, AGENCY_PASSPHRASE, ACTOR_VARIABLE})
+_READ, _WRITE, _SEARCH = 4, 2, 1
+#: Databases, what SQLite puts beside them, and the folder in which processes wake each other.
+_WRITTEN: Final = frozenset({".db", ".db-wal", ".db-shm", ".db-wake"})
 SOON: Final = timedelta(days=60)
 
 
@@ -126,6 +130,34 @@ def look_at_variables(variables: Mapping[str, str]) -> Iterator[Finding]:
             yield warn(
                 "configuration", f"{name} is set in the environment and is no setting.", f"{ask}Otherwise unset it."
             )
+
+
+def look_at_files(settings: Settings) -> Iterator[Finding]:
+    """Whether the node's user may use what lies in its home: root looks, and writes, where that user cannot."""
+    for path in _needed(settings):
+        try:
+            found, home = path.stat(), settings.home.stat()
+        except OSError:
+            continue  # what is missing is told by what needs it
+        # Of which groups that user is nobody can tell from here: another's file that a group may use counts as open.
+        mode = found.st_mode >> 6 if found.st_uid == home.st_uid else found.st_mode >> 3 | found.st_mode
+        need = _READ | _SEARCH if path.is_dir() else _READ
+        if path.suffix in _WRITTEN:
+            need |= _WRITE
+        if mode & need != need:
+            yield bad(
+                "files",
+                f"{path} is not open to the user to whom {settings.home} belongs.",
+                f"Run `chown --reference={settings.home} {path}`, and `chmod u+rwX` of it.",
+            )
+
+
+def _needed(settings: Settings) -> Iterator[Path]:
+    yield from settings.home.glob("*.db*")
+    yield from (settings.home / KEYS_NAME, settings.roster_path)
+    for folder, names in ((settings.contracts_dir, "*.yaml"), (settings.home / STATEMENTS_NAME, "*.toml")):
+        yield folder
+        yield from folder.glob(names)
 
 
 def look_at_keys(settings: Settings, passphrase: str, federation: Federation | Finding) -> Iterator[Finding]:

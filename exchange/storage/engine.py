@@ -27,6 +27,7 @@ from sqlalchemy.pool import NullPool
 
 from exchange.storage.errors import (
     DAMAGED,
+    NOT_OPENED,
     StorageBusyError,
     StorageDamagedError,
     StorageError,
@@ -93,7 +94,7 @@ class SqliteFile:
     """The file of a SQLite database, and the question whether it is still the one that was opened."""
 
     def __init__(self, path: Path) -> None:
-        """Creates the file, readable for its owner alone, if there is none; write-ahead log and index inherit that."""
+        """Creates the file, for its folder's owner alone, if there is none; write-ahead log and index inherit that."""
         self.path = path
         self._name = str(path)
         self._filled: FileIdentity | None = None
@@ -101,10 +102,10 @@ class SqliteFile:
             # Never opened when it is there already: closing any descriptor of a file drops all locks that SQLite holds
             # on it in this process, and then two connections throw each other's log away.
             with suppress(FileExistsError):
-                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+                _create(path)
             self._seen = self._look()
         except OSError as error:
-            raise StorageUnavailableError("The database file cannot be opened.") from error
+            raise StorageUnavailableError(NOT_OPENED) from error
         self._seen_at = -math.inf
 
     @classmethod
@@ -193,6 +194,17 @@ class SqliteFile:
             # SQLite takes it for a new file whose log another one holds, waits, and calls it busy.
             raise StorageDamagedError(DAMAGED)
         return identity
+
+
+def _create(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        if os.geteuid() == 0:
+            # Made by root, who migrates for the node's user: SQLite gives log and index to the owner of the file.
+            folder = os.stat(path.parent)  # noqa: PTH116 - beside `os.fchown`
+            os.fchown(descriptor, folder.st_uid, folder.st_gid)
+    finally:
+        os.close(descriptor)
 
 
 def _set_up(connection: sqlite3.Connection) -> None:

@@ -129,6 +129,10 @@ _BUSY: Final = "The database is busy with another writer."
 DAMAGED: Final = (
     "The database file is damaged. Stop the node and go by docs/running-a-node.md, When a database file is damaged."
 )
+NOT_OPENED: Final = (
+    "The database file cannot be opened: let the node's user read and write it, its folder, and what lies beside it "
+    "(-wal, -shm)."
+)
 
 _SQLITE: Final[dict[int, tuple[type[StorageUnavailableError], str]]] = {
     sqlite3.SQLITE_BUSY: (StorageBusyError, _BUSY),
@@ -136,11 +140,11 @@ _SQLITE: Final[dict[int, tuple[type[StorageUnavailableError], str]]] = {
     sqlite3.SQLITE_FULL: (StorageFullError, _FULL),
     sqlite3.SQLITE_READONLY: (StorageReadOnlyError, _READ_ONLY),
     sqlite3.SQLITE_IOERR: (StorageUnavailableError, "The database file cannot be read or written."),
-    sqlite3.SQLITE_CANTOPEN: (StorageUnavailableError, "The database file cannot be opened."),
+    sqlite3.SQLITE_CANTOPEN: (StorageUnavailableError, NOT_OPENED),
     sqlite3.SQLITE_CORRUPT: (StorageDamagedError, DAMAGED),
     sqlite3.SQLITE_NOTADB: (StorageDamagedError, DAMAGED),
     sqlite3.SQLITE_NOMEM: (StorageUnavailableError, "There is not enough memory for the database."),
-    sqlite3.SQLITE_PERM: (StorageUnavailableError, "The database file may not be opened."),
+    sqlite3.SQLITE_PERM: (StorageUnavailableError, NOT_OPENED),
 }
 _POSTGRES: Final[dict[str, tuple[type[StorageUnavailableError], str]]] = {
     "53100": (StorageFullError, _FULL),
@@ -226,6 +230,7 @@ def _summary(inner: BaseException) -> str:
 
 __all__ = [
     "DAMAGED",
+    "NOT_OPENED",
     "NO_SUCH_TABLE",
     "CommitFailedError",
     "DatabaseEmptyError",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import ssl
 from collections.abc import Callable
@@ -35,6 +36,7 @@ from exchange.storage.access import revoke_client
 from exchange.storage.database import Database
 
 NOW = datetime.now(UTC)
+_NOBODY = 65534
 
 
 @dataclass(frozen=True)
@@ -185,6 +187,26 @@ def test_damage_that_nobody_has_met_yet_is_found(made: Made, name: str, table: s
     (said,) = bad(made.findings())
     assert said.subject == "databases"
     assert "The database file is damaged" in said.sentence
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="Giving files to another user needs root.")
+@pytest.mark.parametrize("name", ["keys.db", "node.keys", "contracts"])
+def test_what_root_left_in_the_home_is_found_by_root_too(made: Made, name: str) -> None:
+    """Root may use everything, so no other look of its own finds what the node's user cannot use."""
+    for path in (made.home, *made.home.rglob("*")):
+        os.chown(path, _NOBODY, _NOBODY)
+    assert bad(made.findings()) == []
+    os.chown(made.home / name, 0, 0)
+    (said,) = bad(made.findings())
+    assert said.subject == "files"
+    assert f"{made.home / name} is not open" in said.sentence
+    assert f"chown --reference={made.home} {made.home / name}" in said.what_to_do
+
+
+def test_a_database_that_may_not_be_written_is_found(made: Made) -> None:
+    (made.home / "node.db").chmod(0o400)
+    (said,) = bad(made.findings())
+    assert (said.subject, "chmod u+rwX" in said.what_to_do) == ("files", True)
 
 
 def test_a_contract_that_cannot_be_read_hides_nothing_else(made: Made) -> None:

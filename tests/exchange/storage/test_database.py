@@ -91,6 +91,17 @@ async def test_the_files_are_the_owners_alone_and_set_up_for_durability(empty_da
         assert await database.read(settings) == expected
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="Giving a folder to another user needs root.")
+@sqlite_only
+async def test_what_root_makes_belongs_to_the_owner_of_the_folder(empty_database_url: str) -> None:
+    """Root makes a new key store with `exchange migrate`, and the node runs as another user."""
+    file = file_of(empty_database_url)
+    os.chown(file.parent, 65534, 65533)
+    async with notes(empty_database_url):
+        owners = {path.name: (path.stat().st_uid, path.stat().st_gid) for path in file.parent.glob("node.db*")}
+        assert owners == dict.fromkeys(("node.db", "node.db-wal", "node.db-shm"), (65534, 65533))
+
+
 async def test_killed_between_commit_and_answer_the_row_is_there(empty_database_url: str) -> None:
     async with notes(empty_database_url) as database:
         process = notes_process.start(empty_database_url, "write-then-hang", "kept")
