@@ -174,10 +174,32 @@ def look_at_keys(settings: Settings, passphrase: str, federation: Federation | F
     except KeyFileError as refused:
         yield bad("keys", str(refused), "Look at the passphrase and at the file's permissions (chmod 600).")
         return
+    yield from _key_store(settings, keys)
     if isinstance(federation, Finding):
         yield ok("keys", "The key file opens.")
         return
     yield from _same_keys(keys, federation.own)
+
+
+def _key_store(settings: Settings, keys: KeySet) -> Iterator[Finding]:
+    from exchange.storage.errors import StorageError
+    from exchange.storage.key_store import is_anothers_key_store
+    from exchange.storage.versions import History, ensure_current
+
+    url = settings.key_database_url.get_secret_value()
+    if keys.storage is None:
+        return
+    try:
+        ensure_current(url, History.KEYS)
+        anothers = is_anothers_key_store(url, keys.storage.row_key())
+    except StorageError:
+        return  # `look_at_databases` says what is wrong
+    if anothers:
+        yield bad(
+            "keys",
+            "This node's storage key opens nothing in the key store.",
+            "Look at EXCHANGE_KEY_DATABASE_URL and at node.keys: one of them is another node's. Do not start the node.",
+        )
 
 
 def _same_keys(keys: KeySet, own: Member) -> Iterator[Finding]:

@@ -101,6 +101,14 @@ def _other_version(home: Path) -> Variables:
     return {}
 
 
+def _key_store_of_another(home: Path) -> Variables:
+    """As where two nodes share a server, and somebody mixed up their addresses."""
+    with closing(sqlite3.connect(home / "keys.db")) as database, database:
+        database.execute("DELETE FROM epoch_private")
+        database.execute("INSERT INTO referral_key (referral, wrapped, created_at) VALUES ('r', zeroblob(73), 1)")
+    return {}
+
+
 def _a_statement_that_is_none(home: Path) -> Variables:
     (home / "statements").mkdir()
     (home / "statements" / "x.toml").write_text("id = ")
@@ -129,6 +137,7 @@ CASES = [
     pytest.param(
         _settings(key_database_url="sqlite:///{home}/node.db"), "EXCHANGE_KEY_DATABASE_URL", id="one database twice"
     ),
+    pytest.param(_key_store_of_another, "EXCHANGE_KEY_DATABASE_URL", id="key store of another node"),
     pytest.param(_settings(workers="2"), "PostgreSQL", id="two workers on SQLite"),
     pytest.param(_settings(database_url="mysql://x"), "database", id="database of another kind"),
 ]

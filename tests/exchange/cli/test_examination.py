@@ -98,6 +98,11 @@ def _a_statement_that_is_none(made: Made) -> None:
     (made.home / "statements" / "x.toml").write_text("id = ")
 
 
+def _anothers_key_store(made: Made) -> None:
+    with closing(sqlite3.connect(made.home / "keys.db")) as database, database:
+        database.execute("INSERT INTO referral_key (referral, wrapped, created_at) VALUES ('r', zeroblob(73), 1)")
+
+
 def _suspend(made: Made) -> None:
     roster = json.loads((made.home / "roster.json").read_text())
     for member in roster["members"]:
@@ -119,6 +124,7 @@ def _suspend(made: Made) -> None:
         pytest.param(lambda made: (made.home / "keys.db").unlink(), "databases", "migrate", id="no key store"),
         pytest.param(lambda made: (made.home / "node.db").unlink(), "databases", "lost disk", id="no database"),
         pytest.param(_other_roster_key, "keys", "at once", id="another key in the roster"),
+        pytest.param(_anothers_key_store, "keys", "EXCHANGE_KEY_DATABASE_URL", id="another node's key store"),
         pytest.param(_suspend, "roster", "office", id="suspended"),
         pytest.param(_older_roster_than_was_used, "roster", "newest", id="an older roster than before"),
         pytest.param(
