@@ -376,6 +376,12 @@ async def test_peers_that_are_not_well(made: Made, body: Callable[[Made], object
     assert any(finding.level is level and sentence in finding.sentence for finding in findings)
 
 
+def test_a_node_that_listens_on_ipv6_is_asked(made: Made) -> None:
+    """Its address needs brackets: without them doctor ended with a traceback."""
+    said = examine(made.settings(host="::1", port=1), made.passphrase, offline=False)
+    assert "This node is not running." in [finding.sentence for finding in said]
+
+
 @pytest.mark.parametrize(
     ("checks", "sentence", "advice"),
     [

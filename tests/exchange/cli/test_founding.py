@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from contracts.vocabulary import AgencyKind, ServiceType
 from exchange.cli.application import app
 from exchange.cli.founding import FoundingError, NodePlan, found
+from exchange.cli.profile import read_profile
 from exchange.demo.search import find_key
 from exchange.envelope.errors import KeyFileError
 from exchange.envelope.key_file import FLOOR, open_keys, read_key_file
@@ -250,6 +251,12 @@ def test_a_node_is_made_with_the_settings_that_it_will_run_with(tmp_path: Path) 
     assert settings.environment is Environment.SANDBOX
     assert (settings.public_url, settings.port) == ("http://127.0.0.1:8473", 8473)
     assert settings.key_database_url.get_secret_value() == secrets["KEY_DATABASE_URL"]
+
+
+def test_a_node_that_listens_on_ipv6_is_reached_by_its_own_command_line(tmp_path: Path) -> None:
+    made = init(tmp_path / "node", "--host", "::1")
+    assert made.exit_code == 0, made.output
+    assert read_profile(tmp_path / "node").url == "http://[::1]:8080"
 
 
 def test_with_keys_elsewhere_the_other_missing_passphrase_is_named_too(tmp_path: Path) -> None:
