@@ -38,7 +38,12 @@ from exchange.roster import Member, RosterInvalidError, RosterSnapshot, parse_ro
 from exchange.schemas.federation import ConsentStatusAnswer
 from exchange.settings import KEYS_NAME, STATEMENTS_NAME, Environment, Settings
 from exchange.storage.database import Connection, Database
-from exchange.storage.errors import StorageDamagedError, StorageError, StorageUnavailableError
+from exchange.storage.errors import (
+    StorageDamagedError,
+    StorageError,
+    StorageForbiddenError,
+    StorageUnavailableError,
+)
 from exchange.storage.key_store import ORPHANS_OLDER_THAN_MS, KeyStore, is_anothers_key_store
 from exchange.storage.node_keyring import NodeKeyring
 from exchange.storage.referrals import load_referrals
@@ -170,7 +175,8 @@ def _check_version(url: str, history: History) -> None:
 
 
 def _refused_by(what: str, error: StorageError) -> StartRefusedError:
-    may_pass = isinstance(error, StorageUnavailableError) and not isinstance(error, StorageDamagedError)
+    lasting = isinstance(error, StorageDamagedError | StorageForbiddenError)
+    may_pass = isinstance(error, StorageUnavailableError) and not lasting
     return StartRefusedError(f"The operator must look at the {what}: {error}", may_pass=may_pass)
 
 

@@ -24,6 +24,7 @@ from exchange.storage.errors import (
     StorageBusyError,
     StorageDamagedError,
     StorageError,
+    StorageForbiddenError,
     StorageFullError,
     StorageReadOnlyError,
 )
@@ -44,6 +45,7 @@ _ADVICE: Final[Mapping[type[StorageError], str]] = {
     StorageFullError: "Make room on its disk.",
     StorageReadOnlyError: "Let the node write there: it may be a standby, or a file of another user.",
     StorageDamagedError: "Look at the disk first, and do not go on with what a tool saves from the file.",
+    StorageForbiddenError: "As the server's administrator: make the role in {setting} the owner of that database.",
     StorageBusyError: "Look for what holds it; then ask again.",
 }
 _NO_FILE: Final = (

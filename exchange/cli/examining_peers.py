@@ -43,6 +43,7 @@ _LACKS: Final[Mapping[str, str]] = {
     "read-only": "Let the node write there: it may be a standby, or a file of another user.",
     "empty": "Restore it from its backup (docs/running-a-node.md, After a lost disk). The node goes on by itself.",
     "damaged": "Stop the node and go by docs/running-a-node.md, When a database file is damaged.",
+    "forbidden": "As the database server's administrator: make the node's role the owner of that database.",
     "busy": "Look for what holds it. The node goes on by itself.",
     "not-a-member": "Ask the office that keeps the roster: it does not list this agency.",
     "other-node-key": _OTHER_KEY,

@@ -46,6 +46,12 @@ class StorageDamagedError(StorageUnavailableError):
     code = "storage-damaged"
 
 
+class StorageForbiddenError(StorageUnavailableError):
+    """The server answers, and does not let the node's role do this. No later try is any better: somebody must act."""
+
+    code = "storage-forbidden"
+
+
 class StorageBusyError(StorageUnavailableError):
     """Another writer held its lock for too long, or too much is queued already."""
 
@@ -129,6 +135,10 @@ _BUSY: Final = "The database is busy with another writer."
 DAMAGED: Final = (
     "The database file is damaged. Stop the node and go by docs/running-a-node.md, When a database file is damaged."
 )
+_FORBIDDEN: Final = (
+    "The database does not let this role use, make or change its tables: let the role in the address own that database "
+    "and everything in it."
+)
 NOT_OPENED: Final = (
     "The database file cannot be opened: let the node's user read and write it, its folder, and what lies beside it "
     "(-wal, -shm)."
@@ -149,6 +159,7 @@ _SQLITE: Final[dict[int, tuple[type[StorageUnavailableError], str]]] = {
 _POSTGRES: Final[dict[str, tuple[type[StorageUnavailableError], str]]] = {
     "53100": (StorageFullError, _FULL),
     "25006": (StorageReadOnlyError, _READ_ONLY),
+    "42501": (StorageForbiddenError, _FORBIDDEN),
     "55P03": (StorageBusyError, _BUSY),
     "57014": (StorageBusyError, "The database stopped a statement that took too long."),
     "25P03": (StorageUnavailableError, "The database ended a transaction that was idle."),
@@ -244,6 +255,7 @@ __all__ = [
     "StorageClosedError",
     "StorageDamagedError",
     "StorageError",
+    "StorageForbiddenError",
     "StorageFullError",
     "StorageMisuseError",
     "StorageReadOnlyError",

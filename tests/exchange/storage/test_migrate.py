@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
 import signal
 import subprocess
@@ -10,9 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from alembic.script import ScriptDirectory
-from sqlalchemy import Inspector, MetaData, create_engine, inspect, text
+from psycopg import sql
+from sqlalchemy import Inspector, MetaData, create_engine, inspect, make_url, text
 from sqlalchemy.pool import NullPool
 from support.databases import MakeDatabase
 
@@ -23,6 +26,7 @@ from exchange.storage.errors import (
     DatabaseOlderError,
     MigrationError,
     SchemaDriftError,
+    StorageForbiddenError,
     StorageFullError,
     StorageUnavailableError,
 )
@@ -366,6 +370,26 @@ def test_a_disk_that_fills_up_half_way_is_named_and_everything_is_as_it_was(
     assert versions.current(url) == "test_1"
     assert look(url, lambda connection: connection.execute(text("SELECT id, old FROM parent")).all()) == [(1, "x")]
     assert migrate.upgrade(url, versions=steps(tmp_path, PARENT_AND_CHILD, REBUILD)) == "test_2"
+
+
+@pytest.mark.parametrize("database_kind", ["postgresql"])
+def test_a_role_that_may_not_is_told_so(database_url: str, empty_database_url: str) -> None:
+    """As where an administrator has migrated: the node's own role may neither use the tables nor make some."""
+    role = f"poor_{secrets.token_hex(4)}"
+    with psycopg.connect(database_url, autocommit=True) as admin:
+        admin.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(role)))
+    theirs = [
+        make_url(url).set(username=role).render_as_string(hide_password=False)
+        for url in (database_url, empty_database_url)
+    ]
+    try:
+        with pytest.raises(StorageForbiddenError, match="own the database"):
+            versions.ensure_current(theirs[0])
+        with pytest.raises(StorageForbiddenError):
+            migrate.upgrade(theirs[1])
+    finally:
+        with psycopg.connect(database_url, autocommit=True) as admin:
+            admin.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
 
 
 KILLED_HERE = """
