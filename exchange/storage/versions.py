@@ -94,7 +94,7 @@ def ensure_current(url: str, history: History = History.MAIN) -> None:
         if found != known[-1]:
             raise DatabaseOlderError("The database is older than this program. Run: exchange migrate")
 
-    if _file_is_missing(url):
+    if _file_is_empty(url):
         raise DatabaseEmptyError(_EMPTY[history])
     exclusively(url, run)
 
@@ -168,13 +168,21 @@ def _locked(engine: Engine) -> Iterator[Connection]:
             yield connection
 
 
-def _file_is_missing(url: str) -> bool:
-    """Whether a file is missing in a folder that is there; without the folder the address is wrong."""
+def _file_is_empty(url: str) -> bool:
+    """Whether a file is empty, or missing in a folder that is there; without the folder the address is wrong.
+
+    One that was cut to nothing is not opened: SQLite waits for who has it open, and throws its log away.
+    """
     parsed = parse_url(url)
     if parsed.get_backend_name() != "sqlite":
         return False
     path = Path(str(parsed.database)).absolute()
-    return path.parent.is_dir() and not path.exists()
+    try:
+        return path.stat().st_size == 0
+    except FileNotFoundError:
+        return path.parent.is_dir()
+    except OSError:
+        return False  # whoever opens it is told why
 
 
 def _engine(url: str) -> Engine:

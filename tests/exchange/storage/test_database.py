@@ -29,12 +29,14 @@ from exchange.storage.database import Database
 from exchange.storage.engine import DatabaseURLError, SqliteFile
 from exchange.storage.errors import (
     CommitFailedError,
+    DatabaseEmptyError,
     StorageBusyError,
     StorageDamagedError,
     StorageFullError,
     StorageReadOnlyError,
     StorageUnavailableError,
 )
+from exchange.storage.versions import ensure_current
 
 sqlite_only = pytest.mark.parametrize("database_kind", ["sqlite"])
 postgresql_only = pytest.mark.parametrize("database_kind", ["postgresql"])
@@ -291,6 +293,11 @@ async def test_a_file_that_is_cut_to_nothing_is_damaged_and_not_busy(empty_datab
         os.truncate(file, 0)
         await asyncio.sleep(0.01)  # a read that follows another at once does not look at the file again
         await _called_damaged(database)
+        log = file.with_name(file.name + "-wal")
+        log.write_bytes(b"what may be saved from it")
+        with pytest.raises(DatabaseEmptyError):  # for who looks at it from outside, at once
+            ensure_current(empty_database_url)
+        assert log.read_bytes() == b"what may be saved from it"
         with pytest.raises(StorageDamagedError):
             await database.carry_log()
         for rest in ("-wal", "-shm"):

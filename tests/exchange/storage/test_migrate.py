@@ -383,7 +383,7 @@ def test_a_role_that_may_not_is_told_so(database_url: str, empty_database_url: s
         for url in (database_url, empty_database_url)
     ]
     try:
-        with pytest.raises(StorageForbiddenError, match="own the database"):
+        with pytest.raises(StorageForbiddenError, match="own that database"):
             versions.ensure_current(theirs[0])
         with pytest.raises(StorageForbiddenError):
             migrate.upgrade(theirs[1])
