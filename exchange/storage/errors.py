@@ -127,7 +127,8 @@ class RefusedByDatabaseError(Exception):
 
 
 NO_SUCH_TABLE: Final = "SQLITE_ERROR no such table"
-"""SQLite has one code for this and for every statement that is wrong."""
+NO_SUCH_COLUMN: Final = "SQLITE_ERROR no such column"
+"""SQLite has one code for these and for every statement that is wrong."""
 _UNREACHABLE: Final = "The database cannot be reached."
 _FULL: Final = "The database has no space left."
 _READ_ONLY: Final = "The database refuses writes."
@@ -236,12 +237,15 @@ def _summary(inner: BaseException) -> str:
         return str(inner)
     if str(inner).startswith("no such table"):
         return NO_SUCH_TABLE
+    if str(inner).startswith("no such column") or " has no column named " in str(inner):
+        return NO_SUCH_COLUMN
     return getattr(inner, "sqlite_errorname", None) or type(inner).__name__
 
 
 __all__ = [
     "DAMAGED",
     "NOT_OPENED",
+    "NO_SUCH_COLUMN",
     "NO_SUCH_TABLE",
     "CommitFailedError",
     "DatabaseEmptyError",
