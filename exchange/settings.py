@@ -230,6 +230,11 @@ def load_settings(**arguments: Any) -> Settings:
         raise SettingsError("\n".join(lines)) from None
 
 
+def local_address(host: str, port: int) -> str:
+    """Where a node that listens there is reached from its own machine."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 def closest_setting(name: str) -> str | None:
     """The setting that a misspelt name is most likely meant to be."""
     return next(iter(get_close_matches(name, Settings.model_fields, n=1)), None)

@@ -5,7 +5,8 @@ Rules:
 * A node that would be insecure does not start; the reasons say who must do what.
 * It starts only with keys that open, databases at the right version, and a roster in which its agency stands under
   exactly these keys; and with no older roster than it has used before.
-* Keys in the key store that no referral needs are swept before anything is received.
+* Keys in the key store that no referral needs are swept before anything is received. With another node's key store it
+  does not start: nothing would open.
 * Whatever was opened is closed, also when starting fails half-way.
 * The web framework is not loaded here: the courier and the commands have no use for it.
 """
@@ -37,8 +38,13 @@ from exchange.roster import Member, RosterInvalidError, RosterSnapshot, parse_ro
 from exchange.schemas.federation import ConsentStatusAnswer
 from exchange.settings import KEYS_NAME, STATEMENTS_NAME, Environment, Settings
 from exchange.storage.database import Connection, Database
-from exchange.storage.errors import StorageError, StorageUnavailableError
-from exchange.storage.key_store import ORPHANS_OLDER_THAN_MS, KeyStore
+from exchange.storage.errors import (
+    StorageDamagedError,
+    StorageError,
+    StorageForbiddenError,
+    StorageUnavailableError,
+)
+from exchange.storage.key_store import ORPHANS_OLDER_THAN_MS, KeyStore, is_anothers_key_store
 from exchange.storage.node_keyring import NodeKeyring
 from exchange.storage.referrals import load_referrals
 from exchange.storage.used_roster import UsedRoster, used_roster, used_roster_of
@@ -120,6 +126,7 @@ async def open_node(
             # Another process of this node may have taken a newer one since this one read the file.
             await world.refresh()
             _refuse_older(world.current().roster, used)
+            _refuse_anothers(await node.key_store.is_anothers())
             await remember_used_roster(node)
             await node.database.write(settle_restored)
             await _sweep(node)
@@ -151,6 +158,12 @@ def check_start(settings: Settings) -> bool:
     except StorageError as error:
         raise _refused_by("main database", error) from None
     _refuse_older(roster, used)
+    storage_key, _ = _required(keys)
+    try:
+        anothers = is_anothers_key_store(settings.key_database_url.get_secret_value(), storage_key.row_key())
+    except StorageError as error:
+        raise _refused_by("keys database", error) from None
+    _refuse_anothers(anothers)
     return keys.agency is not None
 
 
@@ -162,7 +175,8 @@ def _check_version(url: str, history: History) -> None:
 
 
 def _refused_by(what: str, error: StorageError) -> StartRefusedError:
-    may_pass = isinstance(error, StorageUnavailableError)
+    lasting = isinstance(error, StorageDamagedError | StorageForbiddenError)
+    may_pass = isinstance(error, StorageUnavailableError) and not lasting
     return StartRefusedError(f"The operator must look at the {what}: {error}", may_pass=may_pass)
 
 
@@ -237,6 +251,14 @@ def _refuse_older(roster: RosterSnapshot, used: UsedRoster | None) -> None:
         raise StartRefusedError(
             f"The operator must install the federation's newest roster: this node has used version {used.version} "
             f"before; this is an older one, or another one of that version. The office that keeps the roster has it."
+        )
+
+
+def _refuse_anothers(anothers: bool) -> None:
+    if anothers:
+        raise StartRefusedError(
+            "The operator must look at EXCHANGE_KEY_DATABASE_URL and at node.keys: this node's storage key opens "
+            "nothing in that key store. It is another node's, or this is another node's key file."
         )
 
 

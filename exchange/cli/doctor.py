@@ -18,6 +18,7 @@ from exchange.cli.examination import (
     Finding,
     Level,
     look_at_contracts,
+    look_at_files,
     look_at_keys,
     look_at_receivers,
     look_at_roster,
@@ -29,7 +30,7 @@ from exchange.cli.examination import (
 from exchange.cli.passphrase import passphrase_of
 from exchange.cli.profile import HomeOption
 from exchange.limits import SECOND_MS
-from exchange.settings import Settings, load_settings
+from exchange.settings import Settings, load_settings, local_address
 
 _STYLES: Final = {Level.OK: "green", Level.WARN: "yellow", Level.BAD: "bold red"}
 
@@ -56,6 +57,7 @@ def examine(settings: Settings, passphrase: str, *, offline: bool) -> list[Findi
     findings = [
         *look_at_settings(settings, federation),
         *look_at_variables(os.environ),
+        *look_at_files(settings),
         *look_at_keys(settings, passphrase, federation),
         *look_at_databases(settings),
         *look_at_statements(settings),
@@ -75,7 +77,7 @@ def examine(settings: Settings, passphrase: str, *, offline: bool) -> list[Findi
 async def _look_at_network(settings: Settings, federation: Federation) -> list[Finding]:
     from exchange.cli.examining_peers import look_at_network
 
-    return await look_at_network(federation, f"http://{settings.host}:{settings.port}")
+    return await look_at_network(federation, local_address(settings.host, settings.port))
 
 
 def tell(findings: Iterable[Finding]) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
+from pathlib import Path
 from typing import Final
 
 from consent.errors import StatementInvalidError
@@ -39,6 +40,9 @@ from exchange.settings import (
 
 #: Variables of the command line that are not the node's.
 _NO_SETTINGS: Final = frozenset({CONFIG_VARIABLE, AGENCY_PASSPHRASE, ACTOR_VARIABLE})
+_READ, _WRITE, _SEARCH = 4, 2, 1
+#: Databases, what SQLite puts beside them, and the folder in which processes wake each other.
+_WRITTEN: Final = frozenset({".db", ".db-wal", ".db-shm", ".db-wake"})
 SOON: Final = timedelta(days=60)
 
 
@@ -128,21 +132,74 @@ def look_at_variables(variables: Mapping[str, str]) -> Iterator[Finding]:
             )
 
 
+def look_at_files(settings: Settings) -> Iterator[Finding]:
+    """Whether the node's user may use what lies in its home: root looks, and writes, where that user cannot."""
+    for path in _needed(settings):
+        try:
+            found, home = path.stat(), settings.home.stat()
+        except OSError:
+            continue  # what is missing is told by what needs it
+        # Of which groups that user is nobody can tell from here: another's file that a group may use counts as open.
+        mode = found.st_mode >> 6 if found.st_uid == home.st_uid else found.st_mode >> 3 | found.st_mode
+        need = _READ | _SEARCH if path.is_dir() else _READ
+        if path.suffix in _WRITTEN:
+            need |= _WRITE
+        if mode & need != need:
+            yield bad(
+                "files",
+                f"{path} is not open to the user to whom {settings.home} belongs.",
+                f"Run `chown --reference={settings.home} {path}`, and `chmod u+rwX` of it.",
+            )
+
+
+def _needed(settings: Settings) -> Iterator[Path]:
+    yield from settings.home.glob("*.db*")
+    yield from (settings.home / KEYS_NAME, settings.roster_path)
+    for folder, names in ((settings.contracts_dir, "*.yaml"), (settings.home / STATEMENTS_NAME, "*.toml")):
+        yield folder
+        yield from folder.glob(names)
+
+
 def look_at_keys(settings: Settings, passphrase: str, federation: Federation | Finding) -> Iterator[Finding]:
     """Whether the key file opens and holds the keys that the federation knows."""
     path = settings.home / KEYS_NAME
     try:
         keys = open_keys(read_key_file(path), passphrase.encode())
+    except FileNotFoundError:
+        yield bad("keys", f"{path} is missing.", "Restore it from where you keep it; without it nothing opens.")
+        return
     except OSError:
-        yield bad("keys", f"{path} cannot be read.", "Restore it from where you keep it; without it nothing opens.")
+        yield bad("keys", f"{path} cannot be read.", "Let the node's user read it; without it nothing opens.")
         return
     except KeyFileError as refused:
         yield bad("keys", str(refused), "Look at the passphrase and at the file's permissions (chmod 600).")
         return
+    yield from _key_store(settings, keys)
     if isinstance(federation, Finding):
         yield ok("keys", "The key file opens.")
         return
     yield from _same_keys(keys, federation.own)
+
+
+def _key_store(settings: Settings, keys: KeySet) -> Iterator[Finding]:
+    from exchange.storage.errors import StorageError
+    from exchange.storage.key_store import is_anothers_key_store
+    from exchange.storage.versions import History, ensure_current
+
+    url = settings.key_database_url.get_secret_value()
+    if keys.storage is None:
+        return
+    try:
+        ensure_current(url, History.KEYS)
+        anothers = is_anothers_key_store(url, keys.storage.row_key())
+    except StorageError:
+        return  # `look_at_databases` says what is wrong
+    if anothers:
+        yield bad(
+            "keys",
+            "This node's storage key opens nothing in the key store.",
+            "Look at EXCHANGE_KEY_DATABASE_URL and at node.keys: one of them is another node's. Do not start the node.",
+        )
 
 
 def _same_keys(keys: KeySet, own: Member) -> Iterator[Finding]:
@@ -229,10 +286,12 @@ def look_at_receivers(settings: Settings, at: int) -> Iterator[Finding]:
     try:
         ensure_current(url, History.MAIN)
         database = Database.open(url)
+        try:
+            found = database.read_sync(lambda conn: unserved_by_peer(conn, at))
+        finally:
+            database.close_sync()
     except StorageError:
         return  # `look_at_databases` says what is wrong
-    found = database.read_sync(lambda conn: unserved_by_peer(conn, at))
-    database.close_sync()
     for agency, (given, waiting) in found.items():
         name = f"receiver {agency}"
         if waiting:
@@ -247,7 +306,11 @@ def look_at_receivers(settings: Settings, at: int) -> Iterator[Finding]:
 
 def _contracts_on_file(settings: Settings, today: date) -> Iterator[tuple[str, Contract | Finding]]:
     for path in sorted(settings.contracts_dir.glob("*.yaml")):
-        data = path.read_bytes()
+        try:
+            data = path.read_bytes()
+        except OSError:
+            yield path.name, bad("contract", f"{path.name} cannot be read.", f"Let the node's user read {path}.")
+            continue
         try:
             yield hashlib.sha256(data).hexdigest(), load_contract(data, on=today)
         except ContractInvalidError as invalid:

@@ -14,14 +14,17 @@ from typing import Final
 from exchange.cli.examination import Finding, bad, ok
 from exchange.roster import RosterSnapshot
 from exchange.settings import Settings
-from exchange.storage.engine import DatabaseURLError
+from exchange.storage.database import Database
+from exchange.storage.engine import DatabaseURLError, check_whole
 from exchange.storage.errors import (
     DatabaseEmptyError,
     DatabaseNewerError,
     DatabaseOlderError,
     MigrationError,
     StorageBusyError,
+    StorageDamagedError,
     StorageError,
+    StorageForbiddenError,
     StorageFullError,
     StorageReadOnlyError,
 )
@@ -41,6 +44,8 @@ _ADVICE: Final[Mapping[type[StorageError], str]] = {
     MigrationError: "Give the node a database of its own in {setting}: this one is of something else.",
     StorageFullError: "Make room on its disk.",
     StorageReadOnlyError: "Let the node write there: it may be a standby, or a file of another user.",
+    StorageDamagedError: "Look at the disk first, and do not go on with what a tool saves from the file.",
+    StorageForbiddenError: "As the server's administrator: make the role in {setting} the owner of that database.",
     StorageBusyError: "Look for what holds it; then ask again.",
 }
 _NO_FILE: Final = (
@@ -56,12 +61,22 @@ def look_at_databases(settings: Settings) -> Iterator[Finding]:
         url = secret.get_secret_value()
         try:
             ensure_current(url, history)
+            _look_through(url)
         except StorageError as refused:
             otherwise = _NO_FILE if url.startswith("sqlite") else _NO_SERVER
             advice = _ADVICE.get(type(refused), otherwise)
             yield bad("databases", f"{history}: {refused}", advice.format(setting=_SETTING[history]))
         else:
             yield ok("databases", f"{history}: reachable, tables current")
+
+
+def _look_through(url: str) -> None:
+    """Whether a file is whole: what nobody reads for weeks may be damaged for weeks, and older backups are let go."""
+    database = Database.open(url)
+    try:
+        database.read_sync(check_whole)
+    finally:
+        database.close_sync()
 
 
 def look_at_used_roster(settings: Settings, roster: RosterSnapshot) -> Iterator[Finding]:

@@ -41,7 +41,10 @@ _OTHER_KEY: Final = (
 _LACKS: Final[Mapping[str, str]] = {
     "full": "Make room on its disk. The node goes on by itself; what others send waits with them.",
     "read-only": "Let the node write there: it may be a standby, or a file of another user.",
-    "empty": "Restore it from its backup (docs/running-a-node.md, After a lost disk). The node goes on by itself.",
+    "empty": "If somebody has migrated it, start the node anew with the new version. Otherwise restore it "
+    "(docs/running-a-node.md, After a lost disk); then the node goes on by itself.",
+    "damaged": "Stop the node and go by docs/running-a-node.md, When a database file is damaged.",
+    "forbidden": "As the database server's administrator: make the node's role the owner of that database.",
     "busy": "Look for what holds it. The node goes on by itself.",
     "not-a-member": "Ask the office that keeps the roster: it does not list this agency.",
     "other-node-key": _OTHER_KEY,

@@ -31,7 +31,7 @@ from exchange.envelope.key_file import MODERATE, SALT_BYTES, KdfCost, KeySet, cr
 from exchange.envelope.keys import KEY_BYTES, NONCE_BYTES, AgencyKey, NodeKey, StorageKey
 from exchange.oauth.scopes import Scope, format_scopes
 from exchange.roster import Member, ToldFirst, member_card
-from exchange.settings import CARD_NAME, CONFIG_NAME, KEYS_NAME, Environment
+from exchange.settings import CARD_NAME, CONFIG_NAME, KEYS_NAME, Environment, local_address
 from exchange.storage.access import StoredClient, insert_client
 from exchange.storage.database import Database
 from exchange.storage.errors import IntegrityError, StorageError
@@ -144,7 +144,7 @@ def _make(plan: NodePlan, keys: KeySet, member: Member, passphrases: tuple[str, 
         database_url,
         owner,
         Profile(
-            url=plan.public_url if plan.agency_home is not None else f"http://{plan.host}:{plan.port}",
+            url=plan.public_url if plan.agency_home is not None else local_address(plan.host, plan.port),
             issuer=plan.public_url,
             client_id=FIRST_CLIENT,
             key_file=Path(CLIENT_KEY_NAME),

@@ -34,24 +34,34 @@ def init(
     country: Annotated[str | None, typer.Option(help="Where it works: ISO 3166-1, such as MY.")] = None,
     represents: Annotated[str | None, typer.Option(help="Embassies: whose authority it is.")] = None,
     service: Annotated[list[ServiceType] | None, typer.Option(help="A service it offers; may be repeated.")] = None,
-    public_url: Annotated[str | None, typer.Option(help="https address at which others reach the node.")] = None,
+    public_url: Annotated[
+        str | None, typer.Option(envvar="EXCHANGE_PUBLIC_URL", help="https address at which others reach the node.")
+    ] = None,
     duty_contact: Annotated[str | None, typer.Option(help="The agency's duty line, never a worker's own.")] = None,
     breach_contact: Annotated[str | None, typer.Option(help="Whom to tell about a breach.")] = None,
     reports_to: Annotated[list[str] | None, typer.Option(help="To whom it must report; may be repeated.")] = None,
     freedom_of_movement: Annotated[str, typer.Option(help="Whether she can leave when she wants.")] = _USUAL_FREEDOM,
     requires_documents: Annotated[bool, typer.Option(help="Whether she is asked for papers.")] = False,
     host: Annotated[str, typer.Option(help="Address to listen on; TLS is the proxy's in front.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8080,
+    port: Annotated[int, typer.Option(envvar="EXCHANGE_PORT", min=1, max=65535, help="Port to listen on.")] = 8080,
     actor: Annotated[str | None, typer.Option(help="Pseudonymous worker id of the first profile.")] = None,
-    environment: Annotated[Environment, typer.Option(help="What it is for.")] = Environment.PRODUCTION,
-    passphrase_file: Annotated[Path | None, typer.Option(help="File that holds the passphrase.")] = None,
+    environment: Annotated[
+        Environment, typer.Option(envvar="EXCHANGE_ENVIRONMENT", help="What it is for.")
+    ] = Environment.PRODUCTION,
+    passphrase_file: Annotated[
+        Path | None, typer.Option(envvar="EXCHANGE_PASSPHRASE_FILE", help="File that holds the passphrase.")
+    ] = None,
     keys_elsewhere: Annotated[Path | None, typer.Option(help=_ELSEWHERE_HELP, show_default=False)] = None,
     agency_passphrase_file: Annotated[
         Path | None,
         typer.Option(help="With --keys-elsewhere: file that holds the passphrase of the agency's own keys."),
     ] = None,
-    database_url_file: Annotated[Path | None, typer.Option(help=_URL_FILE_HELP.format("main"))] = None,
-    key_database_url_file: Annotated[Path | None, typer.Option(help=_URL_FILE_HELP.format("key"))] = None,
+    database_url_file: Annotated[
+        Path | None, typer.Option(envvar="EXCHANGE_DATABASE_URL_FILE", help=_URL_FILE_HELP.format("main"))
+    ] = None,
+    key_database_url_file: Annotated[
+        Path | None, typer.Option(envvar="EXCHANGE_KEY_DATABASE_URL_FILE", help=_URL_FILE_HELP.format("key"))
+    ] = None,
 ) -> None:
     """Make a node: home, keys, databases, first client, configuration, and the card for the federation's roster."""
     from exchange.cli.answers import accepted, ask, told, told_services

@@ -116,6 +116,7 @@ def _revoke_elsewhere(home: Path | None, actor: str | None, compromised_since: d
 
 def _revoke_on_the_node(home: Path | None, compromised_since: datetime) -> int:
     from exchange.startup import StartRefusedError
+    from exchange.storage.errors import StorageError
 
     with refusals_told():
         settings = settings_to_open(home)
@@ -123,6 +124,8 @@ def _revoke_on_the_node(home: Path | None, compromised_since: datetime) -> int:
         return asyncio.run(_revoke(settings, to_millis(compromised_since)))
     except StartRefusedError as refused:
         fail(str(refused))
+    except StorageError as refused:
+        fail(f"Nothing may be revoked: {refused} Mend that, then run the same command again; it may be repeated.")
 
 
 async def _revoke(settings: Settings, compromised_since: int) -> int:

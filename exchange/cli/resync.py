@@ -20,6 +20,7 @@ def resync(
 ) -> None:
     """Tell every peer since when this node's data is lost: stops come again, and senders are asked to send again."""
     from exchange.startup import StartRefusedError
+    from exchange.storage.errors import StorageError
 
     lost_since = since.replace(tzinfo=UTC)
     if lost_since > datetime.now(UTC):
@@ -30,6 +31,8 @@ def resync(
         unreached = asyncio.run(_tell_everybody(settings, lost_since))
     except StartRefusedError as refused:
         fail(str(refused))
+    except StorageError as refused:
+        fail(f"Not everybody was told: {refused} Mend that, then run the same command again; it may be repeated.")
     if unreached:
         fail(f"Peers that were not reached: {unreached}. Run the same command again later; it may be repeated.")
 

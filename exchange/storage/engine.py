@@ -26,7 +26,10 @@ from sqlalchemy import URL, Connection, Engine, TextClause, create_engine, event
 from sqlalchemy.pool import NullPool
 
 from exchange.storage.errors import (
+    DAMAGED,
+    NOT_OPENED,
     StorageBusyError,
+    StorageDamagedError,
     StorageError,
     StorageFullError,
     StorageReadOnlyError,
@@ -91,17 +94,18 @@ class SqliteFile:
     """The file of a SQLite database, and the question whether it is still the one that was opened."""
 
     def __init__(self, path: Path) -> None:
-        """Creates the file, readable for its owner alone, if there is none; write-ahead log and index inherit that."""
+        """Creates the file, for its folder's owner alone, if there is none; write-ahead log and index inherit that."""
         self.path = path
         self._name = str(path)
+        self._filled: FileIdentity | None = None
         try:
             # Never opened when it is there already: closing any descriptor of a file drops all locks that SQLite holds
             # on it in this process, and then two connections throw each other's log away.
             with suppress(FileExistsError):
-                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+                _create(path)
             self._seen = self._look()
         except OSError as error:
-            raise StorageUnavailableError("The database file cannot be opened.") from error
+            raise StorageUnavailableError(NOT_OPENED) from error
         self._seen_at = -math.inf
 
     @classmethod
@@ -121,6 +125,7 @@ class SqliteFile:
 
         Raises:
             StorageUnavailableError: there is none, or it is another one. The connection is to be dropped.
+            StorageDamagedError: it was cut to nothing.
         """
         now = time.monotonic()
         if not 0 <= now - self._seen_at < unless_seen_s:
@@ -182,7 +187,24 @@ class SqliteFile:
 
     def _look(self) -> FileIdentity:
         found = os.stat(self._name)  # noqa: PTH116 - before every commit; a path takes as long again as the question
-        return found.st_dev, found.st_ino
+        identity = found.st_dev, found.st_ino
+        if found.st_size:
+            self._filled = identity
+        elif self._filled == identity:
+            # SQLite takes it for a new file whose log another one holds, waits, and calls it busy.
+            raise StorageDamagedError(DAMAGED)
+        return identity
+
+
+def _create(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        if os.geteuid() == 0:
+            # Made by root, who migrates for the node's user: SQLite gives log and index to the owner of the file.
+            folder = os.stat(path.parent)  # noqa: PTH116 - beside `os.fchown`
+            os.fchown(descriptor, folder.st_uid, folder.st_gid)
+    finally:
+        os.close(descriptor)
 
 
 def _set_up(connection: sqlite3.Connection) -> None:
@@ -247,6 +269,17 @@ def check_writable(connection: Connection) -> None:
         connection.execute(text(f"PRAGMA user_version={int(version)}"))
     elif connection.execute(text("SELECT current_setting('transaction_read_only')")).scalar_one() != "off":
         raise StorageReadOnlyError("The database refuses writes.")
+
+
+def check_whole(connection: Connection) -> None:
+    """Reads through a SQLite file, and finds damage that no statement has met yet; takes seconds for a gigabyte.
+
+    Raises:
+        StorageDamagedError, sqlalchemy.exc.DBAPIError: it is damaged.
+    """
+    # What it found names tables and pages only, and no operator can do anything with that.
+    if connection.dialect.name == "sqlite" and connection.execute(text("PRAGMA quick_check(1)")).scalar_one() != "ok":
+        raise StorageDamagedError(DAMAGED)
 
 
 _NARROW: Final = text("SELECT set_config('work_mem', '64kB', true), set_config('temp_tablespaces', '', true)")

@@ -40,6 +40,18 @@ class StorageReadOnlyError(StorageUnavailableError):
     code = "storage-read-only"
 
 
+class StorageDamagedError(StorageUnavailableError):
+    """What lies in the database file is not what was written there. No later try is any better: somebody must act."""
+
+    code = "storage-damaged"
+
+
+class StorageForbiddenError(StorageUnavailableError):
+    """The server answers, and does not let the node's role do this. No later try is any better: somebody must act."""
+
+    code = "storage-forbidden"
+
+
 class StorageBusyError(StorageUnavailableError):
     """Another writer held its lock for too long, or too much is queued already."""
 
@@ -115,11 +127,23 @@ class RefusedByDatabaseError(Exception):
 
 
 NO_SUCH_TABLE: Final = "SQLITE_ERROR no such table"
-"""SQLite has one code for this and for every statement that is wrong."""
+NO_SUCH_COLUMN: Final = "SQLITE_ERROR no such column"
+"""SQLite has one code for these and for every statement that is wrong."""
 _UNREACHABLE: Final = "The database cannot be reached."
 _FULL: Final = "The database has no space left."
 _READ_ONLY: Final = "The database refuses writes."
 _BUSY: Final = "The database is busy with another writer."
+DAMAGED: Final = (
+    "The database file is damaged. Stop the node and go by docs/running-a-node.md, When a database file is damaged."
+)
+_FORBIDDEN: Final = (
+    "The database does not let this role use, make or change its tables: let the role in the address own that database "
+    "and everything in it."
+)
+NOT_OPENED: Final = (
+    "The database file cannot be opened: let the node's user read and write it, its folder, and what lies beside it "
+    "(-wal, -shm)."
+)
 
 _SQLITE: Final[dict[int, tuple[type[StorageUnavailableError], str]]] = {
     sqlite3.SQLITE_BUSY: (StorageBusyError, _BUSY),
@@ -127,15 +151,16 @@ _SQLITE: Final[dict[int, tuple[type[StorageUnavailableError], str]]] = {
     sqlite3.SQLITE_FULL: (StorageFullError, _FULL),
     sqlite3.SQLITE_READONLY: (StorageReadOnlyError, _READ_ONLY),
     sqlite3.SQLITE_IOERR: (StorageUnavailableError, "The database file cannot be read or written."),
-    sqlite3.SQLITE_CANTOPEN: (StorageUnavailableError, "The database file cannot be opened."),
-    sqlite3.SQLITE_CORRUPT: (StorageUnavailableError, "The database file is damaged."),
-    sqlite3.SQLITE_NOTADB: (StorageUnavailableError, "The database file is not a database."),
+    sqlite3.SQLITE_CANTOPEN: (StorageUnavailableError, NOT_OPENED),
+    sqlite3.SQLITE_CORRUPT: (StorageDamagedError, DAMAGED),
+    sqlite3.SQLITE_NOTADB: (StorageDamagedError, DAMAGED),
     sqlite3.SQLITE_NOMEM: (StorageUnavailableError, "There is not enough memory for the database."),
-    sqlite3.SQLITE_PERM: (StorageUnavailableError, "The database file may not be opened."),
+    sqlite3.SQLITE_PERM: (StorageUnavailableError, NOT_OPENED),
 }
 _POSTGRES: Final[dict[str, tuple[type[StorageUnavailableError], str]]] = {
     "53100": (StorageFullError, _FULL),
     "25006": (StorageReadOnlyError, _READ_ONLY),
+    "42501": (StorageForbiddenError, _FORBIDDEN),
     "55P03": (StorageBusyError, _BUSY),
     "57014": (StorageBusyError, "The database stopped a statement that took too long."),
     "25P03": (StorageUnavailableError, "The database ended a transaction that was idle."),
@@ -212,10 +237,15 @@ def _summary(inner: BaseException) -> str:
         return str(inner)
     if str(inner).startswith("no such table"):
         return NO_SUCH_TABLE
+    if str(inner).startswith("no such column") or " has no column named " in str(inner):
+        return NO_SUCH_COLUMN
     return getattr(inner, "sqlite_errorname", None) or type(inner).__name__
 
 
 __all__ = [
+    "DAMAGED",
+    "NOT_OPENED",
+    "NO_SUCH_COLUMN",
     "NO_SUCH_TABLE",
     "CommitFailedError",
     "DatabaseEmptyError",
@@ -227,7 +257,9 @@ __all__ = [
     "SchemaDriftError",
     "StorageBusyError",
     "StorageClosedError",
+    "StorageDamagedError",
     "StorageError",
+    "StorageForbiddenError",
     "StorageFullError",
     "StorageMisuseError",
     "StorageReadOnlyError",

@@ -8,6 +8,7 @@ Rules:
 * The first key of a referral stays. Who stores a second one gets the first back and must use that; it counts as new
   then, so that a sweep that has just found no row for it leaves it to the row that is about to come.
 * Keys are wrapped under the node's storage key, each bound to its row: a copy of this database alone opens nothing.
+* A key that another node wrapped is not this node's to destroy: no sweep takes it, wherever an address was mixed up.
 * `destroy` returns only when the bytes are gone from the files of the database, not merely from its tables: deleted
   content is overwritten and the write-ahead log emptied (SQLite), the table rewritten (PostgreSQL, whose own log keeps
   old pages until it is recycled; `docs/decisions/0006-two-databases.md`). If it raises, call it again.
@@ -25,6 +26,7 @@ from typing import Final
 
 from sqlalchemy import Connection, Integer, Table, bindparam, delete, select, update
 
+from exchange.envelope.errors import SealedRowError
 from exchange.envelope.keys import NONCE_BYTES, EpochKey, ReferralKey, RowKey
 from exchange.envelope.sealed_rows import SealedRows
 from exchange.limits import MINUTE_MS
@@ -58,8 +60,14 @@ _REMOVE_OLDER: Final = Prepared(where_listed(delete(REFERRAL_KEY).where(_OLDER),
 _TAKE_UP: Final = Prepared(
     where_listed(update(REFERRAL_KEY).where(_OLDER).values(created_at=bindparam("created_at")), REFERRAL_KEY.c.referral)
 )
+_LOOKED_AT: Final = 20
+"""So many keys of each kind are tried to tell whose a key store is: one may be damaged, or left over from a mistake."""
+_SOME: Final = {
+    table: Prepared(select(*table.primary_key.columns, table.c.wrapped).limit(_LOOKED_AT))
+    for table in (REFERRAL_KEY, EPOCH_PRIVATE)
+}
 _PAGE = Prepared(
-    select(REFERRAL_KEY.c.referral)
+    select(REFERRAL_KEY.c.referral, REFERRAL_KEY.c.wrapped)
     .where(REFERRAL_KEY.c.referral > bindparam("the_last"), REFERRAL_KEY.c.created_at < bindparam("the_time"))
     .order_by(REFERRAL_KEY.c.referral)
     .limit(bindparam("most", type_=Integer()))
@@ -129,7 +137,7 @@ class KeyStore:
             await self._destroy(REFERRAL_KEY, _REMOVE[REFERRAL_KEY.name], doomed)
 
     async def sweep_orphans(self, known: Callable[[Sequence[str]], Awaitable[Collection[str]]], *, before: int) -> int:
-        """Destroys keys that no referral needs, and says how many. Run it before the node takes deliveries.
+        """Destroys this node's keys that no referral needs, and says how many. Run it before the node takes deliveries.
 
         Args:
             known: of these referrals, those that the main database holds and has not destroyed.
@@ -137,10 +145,16 @@ class KeyStore:
         """
         last, destroyed = "", 0
         while page := await self.database.read(partial(_page, after=last, before=before)):
-            if orphans := sorted(set(page) - set(await known(page))):
+            needed = set(await known(list(page)))
+            unknown = (name for name in page if name not in needed)
+            if orphans := sorted(name for name in unknown if _opens(self._rows, REFERRAL_KEY, name, page[name])):
                 destroyed += await self._destroy(REFERRAL_KEY, _REMOVE_OLDER, orphans, the_time=before)
-            last = page[-1]
+            last = max(page)
         return destroyed
+
+    async def is_anothers(self) -> bool:
+        """Whether keys lie here and this node's storage key opens none of those that are tried."""
+        return await self.database.read(partial(_is_anothers, self._rows))
 
     async def put_epochs(self, epochs: Iterable[EpochPrivate]) -> None:
         """Stores private halves, durable; one that is there stays as it is."""
@@ -223,6 +237,32 @@ def _select_wrapped(connection: Connection, referrals: Sequence[str]) -> dict[st
     return dict(_WRAPPED.rows(connection, {"the_ids": list(referrals)}))
 
 
-def _page(connection: Connection, after: str, before: int) -> Sequence[str]:
+def _page(connection: Connection, after: str, before: int) -> dict[str, bytes]:
     given = {"the_last": after, "the_time": before, "most": SWEEP_PAGE}
-    return [referral for (referral,) in _PAGE.rows(connection, given)]
+    return dict(_PAGE.rows(connection, given))
+
+
+def is_anothers_key_store(url: str, key: RowKey) -> bool:
+    """As `KeyStore.is_anothers`, of the key store at this address, for the command line.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    database = Database.open(url)
+    try:
+        return database.read_sync(partial(_is_anothers, SealedRows(key)))
+    finally:
+        database.close_sync()
+
+
+def _is_anothers(rows: SealedRows, connection: Connection) -> bool:
+    found = [(table, name, wrapped) for table, some in _SOME.items() for name, wrapped in some.rows(connection, {})]
+    return bool(found) and not any(_opens(rows, table, name, wrapped) for table, name, wrapped in found)
+
+
+def _opens(rows: SealedRows, table: Table, row: str, wrapped: bytes) -> bool:
+    try:
+        rows.open(wrapped, table=table.name, column=_COLUMN, row=row)
+    except SealedRowError:
+        return False
+    return True

@@ -30,6 +30,7 @@ from exchange.storage.errors import (
     DatabaseOlderError,
     MigrationError,
     StorageError,
+    StorageUnavailableError,
     as_unavailable,
 )
 from exchange.storage.tables import KEY_METADATA, METADATA
@@ -93,7 +94,7 @@ def ensure_current(url: str, history: History = History.MAIN) -> None:
         if found != known[-1]:
             raise DatabaseOlderError("The database is older than this program. Run: exchange migrate")
 
-    if _file_is_missing(url):
+    if _file_is_empty(url):
         raise DatabaseEmptyError(_EMPTY[history])
     exclusively(url, run)
 
@@ -133,12 +134,24 @@ def exclusively(url: str, function: Callable[[Connection], T]) -> T:
     except StorageError:
         raise
     except Exception as error:
-        unavailable = as_unavailable(error)
-        if unavailable is not None:
-            raise unavailable from error
+        outage = _outage(error)
+        if outage is not None:
+            raise outage from error
         raise MigrationError("A migration failed; the database is as it was before.") from error
     finally:
         engine.dispose()
+
+
+def _outage(error: BaseException | None) -> StorageUnavailableError | None:
+    """What an error or one before it says of the database.
+
+    A full disk ends SQLite's whole transaction: tidying up after the step fails then, and only that error is raised.
+    """
+    while error is not None:
+        if (found := as_unavailable(error)) is not None:
+            return found
+        error = error.__cause__ or error.__context__
+    return None
 
 
 @contextmanager
@@ -155,13 +168,21 @@ def _locked(engine: Engine) -> Iterator[Connection]:
             yield connection
 
 
-def _file_is_missing(url: str) -> bool:
-    """Whether a file is missing in a folder that is there; without the folder the address is wrong."""
+def _file_is_empty(url: str) -> bool:
+    """Whether a file is empty, or missing in a folder that is there; without the folder the address is wrong.
+
+    One that was cut to nothing is not opened: SQLite waits for who has it open, and throws its log away.
+    """
     parsed = parse_url(url)
     if parsed.get_backend_name() != "sqlite":
         return False
     path = Path(str(parsed.database)).absolute()
-    return path.parent.is_dir() and not path.exists()
+    try:
+        return path.stat().st_size == 0
+    except FileNotFoundError:
+        return path.parent.is_dir()
+    except OSError:
+        return False  # whoever opens it is told why
 
 
 def _engine(url: str) -> Engine:

@@ -47,14 +47,15 @@ from exchange.use_cases.peer_epochs import signed
 
 
 async def publish_own_epochs(node: Node) -> None:
-    """Publish the weeks that have no statement yet: private half stored first, statement afterwards."""
+    """Publish the weeks that have no statement and private half yet: half stored first, statement afterwards."""
     if node.keyring is None:
         return
     key, me = node.keyring.agency_key, node.world().roster.members.get(node.agency)
     if me is None or me.agency_key != key.public:
         return  # a roster came while the node runs; nobody would believe it, and each call would publish again
     rows = await node.database.read(own_epochs)
-    published = [said for _, said in signed(EpochStatement, rows, key.public)]
+    held = await node.key_store.epoch_key_ids()  # asked second: what another process publishes now it has stored before
+    published = [said for row, said in signed(EpochStatement, rows, key.public) if row.key_id in held]
     at = node.clock()
     weeks = weeks_to_publish(at, published)
     if not weeks:

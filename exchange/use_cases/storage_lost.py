@@ -1,6 +1,7 @@
 """A database whose tables are gone under a running node: an outage like others, not a mistake of this program.
 
-The file was replaced by an empty one, or the server's database was made anew. What is asked of it then fails like a
+The file was replaced by an empty one, the server's database was made anew, or a newer version migrated it although this
+one still ran. What is asked of it then fails like a
 misspelt statement. Nobody restarts the node: it goes on as soon as the right one is back.
 """
 
@@ -8,10 +9,16 @@ from __future__ import annotations
 
 from typing import Final
 
-from exchange.storage.errors import NO_SUCH_TABLE, DatabaseEmptyError, RefusedByDatabaseError, StorageUnavailableError
+from exchange.storage.errors import (
+    NO_SUCH_COLUMN,
+    NO_SUCH_TABLE,
+    DatabaseEmptyError,
+    RefusedByDatabaseError,
+    StorageUnavailableError,
+)
 
-_NO_SUCH: Final = (NO_SUCH_TABLE, "42P01", "42703")
-"""What SQLite and PostgreSQL say of a table, and PostgreSQL of a column, that is not there."""
+_NO_SUCH: Final = (NO_SUCH_TABLE, NO_SUCH_COLUMN, "42P01", "42703")
+"""What SQLite and PostgreSQL say of a table, and of a column, that is not there."""
 
 
 class StorageEmptyError(StorageUnavailableError):

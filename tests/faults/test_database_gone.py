@@ -17,7 +17,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 from structlog.testing import CapturingLogger
 from support.failing_databases import (
     Fault,
@@ -46,7 +46,9 @@ from exchange.demo.federation import HELPLINE, SHELTER, AgencyPlan
 from exchange.federation import courier
 from exchange.schemas.inbox import DecisionRequest
 from exchange.schemas.referrals import WithdrawalRequest
+from exchange.storage.database import Connection
 from exchange.storage.tables import INBOX, OUTBOX, REFERRAL, REFERRAL_KEY
+from exchange.use_cases.storage_lost import as_outage
 
 _MOST_BEFORE_FULL = 400
 
@@ -276,3 +278,27 @@ async def test_the_courier_says_once_that_the_tables_are_gone(tmp_path: Path, mo
         assert said.pop((("courier-storage-unavailable",), "storage-empty")) <= 5
         # That it was replaced was heard by whoever came first.
         assert said.keys() <= {(("courier-storage-unavailable",), "storage-unavailable")}
+
+
+async def test_a_migration_under_a_node_that_runs_is_an_outage_and_ends_no_courier(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The operator forgot to stop it: what is asked of a column that a newer version has renamed fails."""
+    log = CapturingLogger()
+    monkeypatch.setattr(courier, "get_logger", lambda: log)
+    monkeypatch.setattr(courier, "IDLE_MS", 20)
+    async with on_sqlite(tmp_path) as world:
+        database = world.two[SHELTER].node.database
+
+        def rename(old: str, new: str) -> Callable[[Connection], None]:
+            return lambda conn: conn.execute(text(f"ALTER TABLE outbox RENAME COLUMN {old} TO {new}")).close()
+
+        await database.write(rename("peer", "other"))
+        await asyncio.sleep(1)
+        with pytest.raises(Exception, match="no such column") as refused:
+            await database.read(lambda conn: conn.execute(select(OUTBOX.c.peer)).all())
+        outage = as_outage(refused.value)
+        assert outage is not None
+        assert outage.code == "storage-empty"
+        await database.write(rename("other", "peer"))
+        assert {call.kwargs["code"] for call in log.calls if "code" in call.kwargs} == {"storage-empty"}

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import delete, update
 from support.federation import Federation, federation
 from support.networks import OverTransport
 from support.people import consent_request, referral_request
@@ -22,9 +22,12 @@ from exchange.roster import Member
 from exchange.schemas.federation import ConsentStatusAnswer, ConsentStatusRequest, ResyncRequest
 from exchange.startup import open_node
 from exchange.storage.database import Connection
+from exchange.storage.epochs import own_epochs
 from exchange.storage.lost_data import losses
-from exchange.storage.tables import CHANGE, CONSENT, EVENT, INBOX, OUTBOX, REFERRAL
+from exchange.storage.tables import CHANGE, CONSENT, EPOCH_PRIVATE, EVENT, INBOX, OUTBOX, REFERRAL
 from exchange.use_cases.consent_status import consent_status
+from exchange.use_cases.describe_node import readiness
+from exchange.use_cases.own_epochs import publish_own_epochs
 from exchange.use_cases.resync import note_loss
 
 
@@ -50,6 +53,24 @@ async def test_stops_come_again_and_open_referrals_are_marked(tmp_path: Path) ->
         await two.travel()
         assert len(two.network.posted) > before
         assert (await helpline.referrals.read(gone.id)).state == "recalled"
+
+
+async def test_with_a_new_key_store_weekly_keys_are_published_that_open_something(on_both: Federation) -> None:
+    """Nobody revoked the lost ones: the node said that it is ready, and what others sealed to it nobody could open."""
+    shelter = on_both[SHELTER].node
+    before = await shelter.database.read(own_epochs)
+    await shelter.key_store.database.write(lambda conn: conn.execute(delete(EPOCH_PRIVATE)).rowcount)
+    health = await readiness(shelter)
+    assert (health.status, health.checks["epoch-key"]) == ("not-ready", "missing")
+    for _ in range(2):  # the second time there is nothing to publish
+        await publish_own_epochs(shelter)
+        now = await shelter.database.read(own_epochs)
+        assert len(now) == 2 * len(before)
+    assert {row.key_id for row in now} - {row.key_id for row in before} == await shelter.key_store.epoch_key_ids()
+    assert (await readiness(shelter)).status == "ready"
+    on_both.clock.pass_by(hours=2)  # others ask for the card before they seal, where they have not within the hour
+    story = await begin(on_both)
+    assert (await story.opened("offer")).content is not None
 
 
 async def test_what_a_dump_brings_to_another_server_is_in_the_inbox_when_the_node_has_started(

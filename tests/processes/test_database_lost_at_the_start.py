@@ -17,7 +17,7 @@ from support.postgres import Databases
 
 from exchange.demo.federation import HELPLINE, SHELTER
 
-_LOOKING, _STARTING = b"alembic_version", b"referral_key"
+_LOOKING, _STARTING = b"alembic_version", b"INTO used_roster"
 """What is asked for by who looks whether a node would start, and by a process of a node that starts."""
 
 

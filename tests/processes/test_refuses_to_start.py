@@ -101,6 +101,14 @@ def _other_version(home: Path) -> Variables:
     return {}
 
 
+def _key_store_of_another(home: Path) -> Variables:
+    """As where two nodes share a server, and somebody mixed up their addresses."""
+    with closing(sqlite3.connect(home / "keys.db")) as database, database:
+        database.execute("DELETE FROM epoch_private")
+        database.execute("INSERT INTO referral_key (referral, wrapped, created_at) VALUES ('r', zeroblob(73), 1)")
+    return {}
+
+
 def _a_statement_that_is_none(home: Path) -> Variables:
     (home / "statements").mkdir()
     (home / "statements" / "x.toml").write_text("id = ")
@@ -129,6 +137,7 @@ CASES = [
     pytest.param(
         _settings(key_database_url="sqlite:///{home}/node.db"), "EXCHANGE_KEY_DATABASE_URL", id="one database twice"
     ),
+    pytest.param(_key_store_of_another, "EXCHANGE_KEY_DATABASE_URL", id="key store of another node"),
     pytest.param(_settings(workers="2"), "PostgreSQL", id="two workers on SQLite"),
     pytest.param(_settings(database_url="mysql://x"), "database", id="database of another kind"),
 ]
@@ -140,6 +149,22 @@ def test_says_who_must_do_what(node: NodeProcesses, tmp_path: Path, spoil: Spoil
     log = tmp_path / "log"
     code = NURSERY.wait(NURSERY.start(["exchange", "serve"], variables, log))
     _refused(code, log.read_text("utf-8"), word, home)
+
+
+@pytest.mark.parametrize("name", ["node.db", "keys.db"])
+def test_a_damaged_file_is_no_reason_to_start_again(node: NodeProcesses, tmp_path: Path, name: str) -> None:
+    """systemd would start it every five seconds for ever; after exit code 2 somebody has to look."""
+
+    def damage(home: Path) -> Variables:
+        os.truncate(home / name, 5000)
+        (home / f"{name}-wal").unlink(missing_ok=True)
+        return {}
+
+    home, variables = _spoiled(node, tmp_path, damage)
+    log = tmp_path / "log"
+    code = NURSERY.wait(NURSERY.start(["exchange", "serve"], variables, log))
+    _refused(code, log.read_text("utf-8"), "When a database file is damaged", home)
+    assert code == 2
 
 
 def test_started_as_an_operator_starts_it(node: NodeProcesses, tmp_path: Path) -> None:

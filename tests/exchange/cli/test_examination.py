@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import ssl
 from collections.abc import Callable
@@ -35,6 +36,7 @@ from exchange.storage.access import revoke_client
 from exchange.storage.database import Database
 
 NOW = datetime.now(UTC)
+_NOBODY = 65534
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,11 @@ def _a_statement_that_is_none(made: Made) -> None:
     (made.home / "statements" / "x.toml").write_text("id = ")
 
 
+def _anothers_key_store(made: Made) -> None:
+    with closing(sqlite3.connect(made.home / "keys.db")) as database, database:
+        database.execute("INSERT INTO referral_key (referral, wrapped, created_at) VALUES ('r', zeroblob(73), 1)")
+
+
 def _suspend(made: Made) -> None:
     roster = json.loads((made.home / "roster.json").read_text())
     for member in roster["members"]:
@@ -117,6 +124,7 @@ def _suspend(made: Made) -> None:
         pytest.param(lambda made: (made.home / "keys.db").unlink(), "databases", "migrate", id="no key store"),
         pytest.param(lambda made: (made.home / "node.db").unlink(), "databases", "lost disk", id="no database"),
         pytest.param(_other_roster_key, "keys", "at once", id="another key in the roster"),
+        pytest.param(_anothers_key_store, "keys", "EXCHANGE_KEY_DATABASE_URL", id="another node's key store"),
         pytest.param(_suspend, "roster", "office", id="suspended"),
         pytest.param(_older_roster_than_was_used, "roster", "newest", id="an older roster than before"),
         pytest.param(
@@ -157,7 +165,7 @@ def test_looking_for_a_lost_database_makes_none(made: Made) -> None:
         pytest.param("sqlite:///{home}/missing/x.db", "Make its folder", id="no folder"),
         pytest.param("sqlite:///{home}/empty.db", "exchange migrate", id="old"),
         pytest.param("sqlite:///{home}/other.db", "database of its own in EXCHANGE_{}", id="something else's"),
-        pytest.param("sqlite:///{home}/card.json", "EXCHANGE_{} ", id="no database"),
+        pytest.param("sqlite:///{home}/card.json", "Look at the disk", id="damaged"),
         pytest.param("postgresql://u:CANARY@127.0.0.1:1/x", "Start the database server", id="no server"),
     ],
 )
@@ -168,6 +176,51 @@ def test_each_cause_of_a_bad_database_has_its_advice(made: Made, name: str, url:
     (said,) = [finding for finding in found if finding.subject == "databases"]
     assert advice.replace("{}", name.upper()) in said.what_to_do
     assert "CANARY" not in said.sentence + said.what_to_do
+
+
+@pytest.mark.parametrize(
+    ("name", "table"), [("node.db", "referral"), ("node.db", "used_roster"), ("keys.db", "epoch_private")]
+)
+def test_damage_that_nobody_has_met_yet_is_found(made: Made, name: str, table: str) -> None:
+    """The node goes on until somebody asks for that page, and older backups are let go meanwhile."""
+    with closing(sqlite3.connect(made.home / name)) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        size = database.execute("PRAGMA page_size").fetchone()[0]
+        (page,) = database.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (table,)).fetchone()
+    with (made.home / name).open("r+b") as pages:
+        pages.seek((page - 1) * size)
+        pages.write(b"\xa5" * size)
+    (said,) = bad(made.findings())
+    assert said.subject == "databases"
+    assert "The database file is damaged" in said.sentence
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="Giving files to another user needs root.")
+@pytest.mark.parametrize("name", ["keys.db", "node.keys", "contracts"])
+def test_what_root_left_in_the_home_is_found_by_root_too(made: Made, name: str) -> None:
+    """Root may use everything, so no other look of its own finds what the node's user cannot use."""
+    for path in (made.home, *made.home.rglob("*")):
+        os.chown(path, _NOBODY, _NOBODY)
+    assert bad(made.findings()) == []
+    os.chown(made.home / name, 0, 0)
+    (said,) = bad(made.findings())
+    assert said.subject == "files"
+    assert f"{made.home / name} is not open" in said.sentence
+    assert f"chown --reference={made.home} {made.home / name}" in said.what_to_do
+
+
+def test_a_database_that_may_not_be_written_is_found(made: Made) -> None:
+    (made.home / "node.db").chmod(0o400)
+    (said,) = bad(made.findings())
+    assert (said.subject, "chmod u+rwX" in said.what_to_do) == ("files", True)
+
+
+def test_a_contract_that_cannot_be_read_hides_nothing_else(made: Made) -> None:
+    (made.home / "contracts" / "folder.yaml").mkdir()
+    (made.home / "contracts" / "x.yaml").write_text("rules: [")
+    sentences = [finding.sentence for finding in bad(made.findings())]
+    assert "folder.yaml cannot be read." in sentences
+    assert "x.yaml: 1 problem(s)." in sentences
 
 
 def test_exchanged_databases_are_found(made: Made) -> None:
@@ -323,10 +376,17 @@ async def test_peers_that_are_not_well(made: Made, body: Callable[[Made], object
     assert any(finding.level is level and sentence in finding.sentence for finding in findings)
 
 
+def test_a_node_that_listens_on_ipv6_is_asked(made: Made) -> None:
+    """Its address needs brackets: without them doctor ended with a traceback."""
+    said = examine(made.settings(host="::1", port=1), made.passphrase, offline=False)
+    assert "This node is not running." in [finding.sentence for finding in said]
+
+
 @pytest.mark.parametrize(
     ("checks", "sentence", "advice"),
     [
         pytest.param({"database": "full", "roster": "ok"}, "database is full", "Make room", id="full"),
+        pytest.param({"database": "damaged"}, "database is damaged", "When a database file", id="damaged"),
         pytest.param({"key-store": "unavailable"}, "key-store is unavailable", "log", id="gone"),
         pytest.param({"roster": "not-a-member"}, "roster is not-a-member", "office", id="not listed"),
         pytest.param({"roster": "other-node-key"}, "roster is other-node-key", "key file", id="other node key"),

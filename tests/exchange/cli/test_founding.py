@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from contracts.vocabulary import AgencyKind, ServiceType
 from exchange.cli.application import app
 from exchange.cli.founding import FoundingError, NodePlan, found
+from exchange.cli.profile import read_profile
 from exchange.demo.search import find_key
 from exchange.envelope.errors import KeyFileError
 from exchange.envelope.key_file import FLOOR, open_keys, read_key_file
@@ -222,6 +223,40 @@ def test_init_refuses_names_the_flag_and_makes_nothing(
     assert sentence in refused.output
     assert "CANARY" not in refused.output
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_node_is_made_with_the_settings_that_it_will_run_with(tmp_path: Path) -> None:
+    """As in a container: what the node will read from its environment `init` reads there too.
+
+    Otherwise the tables lie in files that no process opens, and the key file has another passphrase.
+    """
+    secrets = {"PASSPHRASE": PASSPHRASE}
+    secrets |= {f"{name}DATABASE_URL": f"sqlite:///{tmp_path}/{name}elsewhere.db" for name in ("", "KEY_")}
+    variables = {"EXCHANGE_HOME": str(tmp_path / "node"), "EXCHANGE_PUBLIC_URL": "http://127.0.0.1:8473"}
+    variables |= {"EXCHANGE_ENVIRONMENT": "sandbox", "EXCHANGE_PORT": "8473"}
+    for name, text in secrets.items():
+        file = tmp_path / name
+        file.write_text(text)
+        file.chmod(0o600)
+        variables[f"EXCHANGE_{name}_FILE"] = str(file)
+    words = ["--agency", "rose-house", "--name", "Rose House", "--kind", "shelter", "--country", "MY"]
+    words += ["--service", "safe-accommodation", "--duty-contact", "+00 000", "--breach-contact", "b@example.org"]
+    made = CliRunner().invoke(app, ["init", *words], env=variables)
+    assert made.exit_code == 0, made.output
+    assert list((tmp_path / "node").glob("*.db*")) == []
+    for history, name in ((History.MAIN, ""), (History.KEYS, "KEY_")):
+        ensure_current(secrets[f"{name}DATABASE_URL"], history)
+    assert open_keys(read_key_file(tmp_path / "node" / "node.keys"), PASSPHRASE.encode()).node is not None
+    settings = load_settings(home=tmp_path / "node")  # without the variables
+    assert settings.environment is Environment.SANDBOX
+    assert (settings.public_url, settings.port) == ("http://127.0.0.1:8473", 8473)
+    assert settings.key_database_url.get_secret_value() == secrets["KEY_DATABASE_URL"]
+
+
+def test_a_node_that_listens_on_ipv6_is_reached_by_its_own_command_line(tmp_path: Path) -> None:
+    made = init(tmp_path / "node", "--host", "::1")
+    assert made.exit_code == 0, made.output
+    assert read_profile(tmp_path / "node").url == "http://[::1]:8080"
 
 
 def test_with_keys_elsewhere_the_other_missing_passphrase_is_named_too(tmp_path: Path) -> None:

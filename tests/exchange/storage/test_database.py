@@ -29,11 +29,14 @@ from exchange.storage.database import Database
 from exchange.storage.engine import DatabaseURLError, SqliteFile
 from exchange.storage.errors import (
     CommitFailedError,
+    DatabaseEmptyError,
     StorageBusyError,
+    StorageDamagedError,
     StorageFullError,
     StorageReadOnlyError,
     StorageUnavailableError,
 )
+from exchange.storage.versions import ensure_current
 
 sqlite_only = pytest.mark.parametrize("database_kind", ["sqlite"])
 postgresql_only = pytest.mark.parametrize("database_kind", ["postgresql"])
@@ -88,6 +91,17 @@ async def test_the_files_are_the_owners_alone_and_set_up_for_durability(empty_da
         }
         assert await database.write(settings) == expected
         assert await database.read(settings) == expected
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="Giving a folder to another user needs root.")
+@sqlite_only
+async def test_what_root_makes_belongs_to_the_owner_of_the_folder(empty_database_url: str) -> None:
+    """Root makes a new key store with `exchange migrate`, and the node runs as another user."""
+    file = file_of(empty_database_url)
+    os.chown(file.parent, 65534, 65533)
+    async with notes(empty_database_url):
+        owners = {path.name: (path.stat().st_uid, path.stat().st_gid) for path in file.parent.glob("node.db*")}
+        assert owners == dict.fromkeys(("node.db", "node.db-wal", "node.db-shm"), (65534, 65533))
 
 
 async def test_killed_between_commit_and_answer_the_row_is_there(empty_database_url: str) -> None:
@@ -241,6 +255,65 @@ async def test_a_file_that_was_removed_is_refused_and_never_replaced_by_an_empty
         away.rename(file)
         assert await database.write(partial(add, name="3")) == "3"
         assert await database.read(names) == ["1", "3"]
+
+
+def _cut(file: Path) -> None:
+    os.truncate(file, 5000)
+
+
+def _overwrite(file: Path) -> None:
+    with file.open("r+b") as pages:
+        pages.seek(100)
+        pages.write(b"\xa5" * (file.stat().st_size - 100))
+
+
+@sqlite_only
+@pytest.mark.parametrize("damage", [_cut, _overwrite])
+async def test_a_file_that_is_damaged_in_place_is_called_so(
+    empty_database_url: str, damage: Callable[[Path], None]
+) -> None:
+    async with notes(empty_database_url) as database:
+        await database.write(partial(add, name="1"))
+        await database.scrub("note")
+        damage(file_of(empty_database_url))
+        another = Database.open(empty_database_url)  # what a connection holds in memory is still whole
+        await _called_damaged(another)
+        await another.close()
+
+
+@sqlite_only
+async def test_a_file_that_is_cut_to_nothing_is_damaged_and_not_busy(empty_database_url: str) -> None:
+    """SQLite takes it for a new one whose log another one holds: somebody would look in vain for who that is."""
+    async with notes(empty_database_url) as database:
+        await database.write(partial(add, name="1"))
+        file = file_of(empty_database_url)
+        await database.scrub("note")
+        copy = file.with_suffix(".copy")
+        copy.write_bytes(file.read_bytes())
+        os.truncate(file, 0)
+        await asyncio.sleep(0.01)  # a read that follows another at once does not look at the file again
+        await _called_damaged(database)
+        log = file.with_name(file.name + "-wal")
+        log.write_bytes(b"what may be saved from it")
+        with pytest.raises(DatabaseEmptyError):  # for who looks at it from outside, at once
+            ensure_current(empty_database_url)
+        assert log.read_bytes() == b"what may be saved from it"
+        with pytest.raises(StorageDamagedError):
+            await database.carry_log()
+        for rest in ("-wal", "-shm"):
+            file.with_name(file.name + rest).unlink(missing_ok=True)
+        copy.replace(file)
+        assert await database.write(partial(add, name="2")) == "2"
+        assert await database.read(names) == ["1", "2"]
+
+
+async def _called_damaged(database: Database) -> None:
+    with pytest.raises(StorageDamagedError, match="When a database file is damaged"):
+        await database.read(names)
+    with pytest.raises(StorageDamagedError):
+        await database.write(partial(add, name="2"))
+    with pytest.raises(StorageDamagedError):
+        database.write_sync(partial(add, name="2"))
 
 
 def restore(url: str) -> None:

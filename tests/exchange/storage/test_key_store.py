@@ -21,7 +21,13 @@ from exchange.storage import engine as engine_module
 from exchange.storage import key_store as key_store_module
 from exchange.storage.database import Database
 from exchange.storage.errors import StorageBusyError, StorageUnavailableError
-from exchange.storage.key_store import ORPHANS_OLDER_THAN_MS, SWEEP_PAGE, EpochPrivate, KeyStore
+from exchange.storage.key_store import (
+    ORPHANS_OLDER_THAN_MS,
+    SWEEP_PAGE,
+    EpochPrivate,
+    KeyStore,
+    is_anothers_key_store,
+)
 from exchange.storage.tables import EPOCH_PRIVATE, REFERRAL_KEY
 
 MASTER = RowKey(bytes(range(32)))
@@ -396,6 +402,34 @@ async def test_an_orphan_sweep_that_cannot_ask_destroys_nothing(key_store_url: s
         with pytest.raises(StorageUnavailableError):
             await store.sweep_orphans(unreachable, before=NOW)
         assert await store.get(referral(1)) == key(1)
+
+
+async def test_a_sweep_takes_no_key_of_another_node(key_store_url: str) -> None:
+    """Two nodes on one server, and somebody mixed up the addresses: no backup would bring those keys back."""
+    another = RowKey(bytes(range(1, 33)))
+    async with key_store(key_store_url) as store, key_store(key_store_url, another) as mixed_up:
+        await store.put_many({referral(1): key(1), referral(2): key(2)}, at=NOW - 1)
+        await mixed_up.put_many({referral(3): key(3)}, at=NOW - 1)
+
+        async def nothing(_referrals: Sequence[str]) -> set[str]:
+            return set()
+
+        assert await mixed_up.sweep_orphans(nothing, before=NOW) == 1
+        assert await store.get_many([referral(1), referral(2)]) == {referral(1): key(1), referral(2): key(2)}
+        assert await mixed_up.get(referral(3)) is None
+
+
+async def test_whose_a_key_store_is(key_store_url: str) -> None:
+    another = RowKey(bytes(range(1, 33)))
+    async with key_store(key_store_url) as store, key_store(key_store_url, another) as mixed_up:
+        assert not await store.is_anothers()
+        assert not await mixed_up.is_anothers()  # a new one is everybody's
+        await store.put_epochs([epoch(1)])
+        await store.put_many({referral(1): key(1)}, at=NOW)
+        assert not await store.is_anothers()
+        assert await mixed_up.is_anothers()
+        assert is_anothers_key_store(key_store_url, another)
+        assert not is_anothers_key_store(key_store_url, MASTER)
 
 
 async def test_private_halves_stand_and_end(key_store_url: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
 import signal
 import subprocess
@@ -10,9 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from alembic.script import ScriptDirectory
-from sqlalchemy import Inspector, MetaData, create_engine, inspect, text
+from psycopg import sql
+from sqlalchemy import Inspector, MetaData, create_engine, inspect, make_url, text
 from sqlalchemy.pool import NullPool
 from support.databases import MakeDatabase
 
@@ -23,6 +26,8 @@ from exchange.storage.errors import (
     DatabaseOlderError,
     MigrationError,
     SchemaDriftError,
+    StorageForbiddenError,
+    StorageFullError,
     StorageUnavailableError,
 )
 from exchange.storage.versions import History
@@ -341,6 +346,50 @@ def test_every_row_of_every_earlier_version_is_there_after_the_upgrade(
         anew = {"xid"} if version < "main_0012" else set()
         stays = rows[0].keys() - dropped - anew
         assert {column: after[column] for column in stays} == {column: rows[0][column] for column in stays}, name
+
+
+FULL_HERE = """
+pages = op.get_bind().exec_driver_sql("PRAGMA page_count").scalar_one()
+op.get_bind().exec_driver_sql(f"PRAGMA max_page_count={pages + 3}").scalar_one()
+try:
+    op.execute("UPDATE parent SET old = hex(zeroblob(100000))")
+finally:
+    op.execute("DROP TABLE what_is_gone")
+"""
+"""As Alembic does where it rebuilds a table: what it tidies up is gone when a full disk has ended the transaction."""
+
+
+@pytest.mark.parametrize("database_kind", ["sqlite"])
+def test_a_disk_that_fills_up_half_way_is_named_and_everything_is_as_it_was(
+    empty_database_url: str, tmp_path: Path
+) -> None:
+    url = empty_database_url
+    migrate.upgrade(url, versions=steps(tmp_path, PARENT_AND_CHILD))
+    with pytest.raises(StorageFullError):
+        migrate.upgrade(url, versions=steps(tmp_path, PARENT_AND_CHILD, FULL_HERE))
+    assert versions.current(url) == "test_1"
+    assert look(url, lambda connection: connection.execute(text("SELECT id, old FROM parent")).all()) == [(1, "x")]
+    assert migrate.upgrade(url, versions=steps(tmp_path, PARENT_AND_CHILD, REBUILD)) == "test_2"
+
+
+@pytest.mark.parametrize("database_kind", ["postgresql"])
+def test_a_role_that_may_not_is_told_so(database_url: str, empty_database_url: str) -> None:
+    """As where an administrator has migrated: the node's own role may neither use the tables nor make some."""
+    role = f"poor_{secrets.token_hex(4)}"
+    with psycopg.connect(database_url, autocommit=True) as admin:
+        admin.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(role)))
+    theirs = [
+        make_url(url).set(username=role).render_as_string(hide_password=False)
+        for url in (database_url, empty_database_url)
+    ]
+    try:
+        with pytest.raises(StorageForbiddenError, match="own that database"):
+            versions.ensure_current(theirs[0])
+        with pytest.raises(StorageForbiddenError):
+            migrate.upgrade(theirs[1])
+    finally:
+        with psycopg.connect(database_url, autocommit=True) as admin:
+            admin.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
 
 
 KILLED_HERE = """
