@@ -1,8 +1,8 @@
 """A database whose tables are gone under a running node: an outage like others, not a mistake of this program.
 
 The file was replaced by an empty one, the server's database was made anew, or a newer version migrated it although this
-one still ran. What is asked of it then fails like a
-misspelt statement. Nobody restarts the node: it goes on as soon as the right one is back.
+one still ran. What is asked of it then fails like a misspelt statement. Nobody restarts the node: it goes on as soon as
+the right one is back.
 """
 
 from __future__ import annotations
