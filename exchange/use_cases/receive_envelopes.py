@@ -2,7 +2,8 @@
 
 Rules:
 
-* A repeat is answered with the first receipt's bytes, before any check that time could have changed.
+* A repeat is answered with the first receipt's bytes, before any check that time could have changed. Where the node key
+  was replaced since then, the same words are signed by the key of today: nobody believes the other one any more.
 * Keys first, then the inbox with its receipt, then the answer: whatever was answered `accepted` survives anything that
   happens the next instant, and what was not answered can be sent again.
 * Only `accepted` is remembered. `refused` is final, says which step and who must act, and never what was sent. `later`
@@ -27,7 +28,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from exchange.envelope.errors import MalformedError, TooLargeError
 from exchange.envelope.keys import EpochKey
 from exchange.envelope.kinds import KindClass
-from exchange.envelope.statements import DeliveryReceipt, leaf_of, sign_statement
+from exchange.envelope.statements import DeliveryReceipt, leaf_of, parse_statement, sign_statement
 from exchange.envelope.wire import parse_object, to_base64url
 from exchange.referral.lifecycle import TransitionError
 from exchange.schemas.federation import BatchAnswer, ItemAnswer
@@ -320,7 +321,9 @@ def _answer(node: Node, outcome: _Outcome) -> ItemAnswer:
     if isinstance(outcome, Arrival):
         return ItemAnswer(result="accepted", receipt=to_base64url(outcome.receipt))
     if isinstance(outcome, _Repeat):
-        return ItemAnswer(result="accepted", receipt=to_base64url(outcome.answer))
+        # With one key the same words have one signature: as long as it is the same, these are the same bytes.
+        said = parse_statement(DeliveryReceipt, outcome.answer).unverified
+        return ItemAnswer(result="accepted", receipt=to_base64url(sign_statement(said, node.node_key.sign).to_bytes()))
     node.measurements.refused(place="federation", code=outcome.code)
     if not outcome.final:
         return ItemAnswer(result="later", retry_after=LATER_S if outcome.code != "unknown-referral" else 1)
