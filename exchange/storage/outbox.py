@@ -122,6 +122,7 @@ _DELETE_QUEUED = Prepared(
         OUTBOX.c.kind,
     )
 )
+_DELETE_WAITING = Prepared(delete(OUTBOX).where(OUTBOX.c.id == bindparam("the_id"), IS_QUEUED))
 _GIVE_UP = Prepared(
     where_listed(
         update(OUTBOX)
@@ -236,6 +237,11 @@ def delete_queued(conn: Connection, referral: str, kinds: Iterable[str]) -> list
     """
     rows = _DELETE_QUEUED.rows(conn, {"the_referral": referral, "the_ids": list(kinds)})
     return [digest for digest, attempted_at in rows if attempted_at is None]
+
+
+def delete_waiting(conn: Connection, envelope_id: str) -> bool:
+    """Delete one envelope that is queued, because another takes its place; returns whether it still was."""
+    return _DELETE_WAITING.run(conn, {"the_id": envelope_id}) == 1
 
 
 def give_up(conn: Connection, referral: str, kinds: Iterable[str], at: int) -> None:

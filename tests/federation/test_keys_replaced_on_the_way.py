@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from support.federation import Federation
-from support.replaced_keys import another_node_key, listed, started_with
+from support.replaced_keys import another_agency_key, another_node_key, listed, started_with
 from support.stories import Story, begin
 
-from exchange.demo.federation import SHELTER
+from exchange.demo.federation import HELPLINE, SHELTER
+from exchange.envelope.format import parse_envelope
+from exchange.envelope.header import parse_header
+from exchange.schemas.federation import BatchAnswer, ItemAnswer
+from exchange.storage.tables import ATTESTATION
+from exchange.use_cases.deliver import claim, load_next, settle
+from exchange.use_cases.line import Line
 
 
 async def arrived_unheard(two: Federation, story: Story) -> None:
@@ -27,3 +33,96 @@ async def test_her_no_whose_receipt_was_lost_is_signed_for_by_the_new_node_key(t
         await story.later(hours=1)
         assert (await story.outgoing())["withdrawal"] == ["delivered"]
         assert len(await story.items("withdrawal")) == 1
+
+
+async def her_no_waits(two: Federation, form: str = "stop-service") -> Story:
+    """She has said no, and the receiver's node is away."""
+    story = await begin(two)
+    two.leave(SHELTER)
+    await story.says_no(form)
+    return story
+
+
+async def test_her_no_that_the_old_node_key_signed_arrives(two: Federation) -> None:
+    story, new = await her_no_waits(two), another_node_key()
+    (before,) = await story.wires_of("withdrawal")
+    await listed(two, HELPLINE, node_key=new)
+    async with started_with(two, HELPLINE, node_key=new):
+        two.come_back(SHELTER)
+        await story.later(hours=0.1)
+        await story.both_say("withdrawn")
+        assert (await story.outgoing())["withdrawal"] == ["delivered"]
+        assert len(await story.items("withdrawal")) == 1
+        (after,) = await story.wires_of("withdrawal")
+        was, header = (parse_header(parse_envelope(wire).header) for wire in (before, after))
+        assert header == was._replace(id=header.id, signing_key=new.key_id)
+        assert header.id != was.id
+
+
+async def test_an_attestation_that_the_old_keys_signed_arrives(two: Federation) -> None:
+    """Both halves: of the node, signed by its key, and of the agency."""
+    story, keys = await begin(two), {"agency_key": another_agency_key(), "node_key": another_node_key()}
+    await story.says_no("erase")
+    two.leave(HELPLINE)
+    await story.later(hours=25)
+    await story.helps.inbox.attest_erasure((await story.item("withdrawal")).id)
+    await listed(two, SHELTER, **keys)
+    async with started_with(two, SHELTER, **keys):
+        two.come_back(HELPLINE)
+        await story.later(hours=1)
+        assert (await story.outgoing(at=story.receiver))["erasure-receipt"] == ["delivered", "delivered"]
+        found = await story.rows(ATTESTATION)
+        assert {row["party"] for row in found if row["done_at"] is not None} >= {"peer-node", "peer-agency"}
+
+
+async def test_a_peer_that_has_the_roster_of_before_takes_what_the_old_key_signed(two: Federation) -> None:
+    story, new = await her_no_waits(two), another_node_key()
+    (before,) = await story.wires_of("withdrawal")
+    await listed(two, HELPLINE, node_key=new, known_to=(HELPLINE,))
+    two.come_back(SHELTER)
+    await story.later(hours=0.1)
+    await story.both_say("withdrawn")
+    assert await story.wires_of("withdrawal") == [before]
+
+
+async def test_a_node_that_runs_with_the_old_key_makes_nothing_anew(two: Federation) -> None:
+    """What it made would be put off as well, and so each time."""
+    story, new = await her_no_waits(two), another_node_key()
+    waiting = await story.wires_of("withdrawal")
+    await listed(two, HELPLINE, node_key=new)
+    two.clock.pass_by(hours=1)
+    answer = BatchAnswer(answers=(ItemAnswer(result="later", retry_after=1),))
+    node = story.sender.node
+    lease = await claim(node, "test")
+    assert lease is not None
+    line = Line(None, node.limits)
+    batch = await load_next(node, lease, line, 0)
+    assert batch is not None
+    await settle(node, lease, story.receiver.member, batch, answer)
+    assert await story.wires_of("withdrawal") == waiting
+    assert (await story.outgoing())["withdrawal"] == ["queued"]
+
+
+async def test_an_offer_that_the_old_agency_key_signed_is_told_at_once(two: Federation) -> None:
+    new = another_agency_key()
+    two.leave(SHELTER)
+    story = await begin(two)
+    await listed(two, HELPLINE, agency_key=new)
+    async with started_with(two, HELPLINE, agency_key=new):
+        two.come_back(SHELTER)
+        await story.later(hours=0.1)
+        assert "offer" not in await story.outgoing()
+        assert "offer-barred" in await story.changes()
+        assert (await story.flags()).undeliverable
+
+
+async def test_a_decision_that_the_old_agency_key_signed_is_told_at_once(two: Federation) -> None:
+    story, new = await begin(two), another_agency_key()
+    two.leave(HELPLINE)
+    await story.decides("accepted")
+    await listed(two, SHELTER, agency_key=new)
+    async with started_with(two, SHELTER, agency_key=new):
+        two.come_back(HELPLINE)
+        await story.later(hours=0.1)
+        assert (await story.outgoing(at=story.receiver))["decision"] == ["deleted"]
+        assert (await story.record(at=story.receiver))["undeliverable"]
