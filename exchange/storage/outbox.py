@@ -184,6 +184,12 @@ def release_held(conn: Connection, envelope_id: str, release: bytes, *, expires_
     return done.rowcount == 1
 
 
+def change_release(conn: Connection, envelope_id: str, release: bytes) -> None:
+    """A disclosure that is still queued goes with this release statement."""
+    waits = OUTBOX.c.id == envelope_id, OUTBOX.c.status == "queued"
+    conn.execute(update(OUTBOX).where(*waits).values(release=release))
+
+
 def made_among(conn: Connection, envelopes: Iterable[str]) -> list[tuple[str, str]]:
     """(referral, envelope id) of those of these envelopes that were made here."""
     return [(referral, envelope) for referral, envelope in _IDS_OUT.rows(conn, {"the_ids": list(envelopes)})]

@@ -13,8 +13,8 @@ Rules:
 * While a peer puts us off (429 or 503 with Retry-After) her stops still go, alone and in requests small enough for the
   reserve that a receiver keeps. Once it puts off these too, they wait as long as it says.
 * A peer that refuses a disclosure may have read it: the record goes on saying that she was disclosed to it.
-* What a peer takes `later` because this agency's key was replaced would be put off for ever: a stop is made anew, the
-  rest is destroyed and told (`use_cases.signed_before`).
+* What a peer does not take because this agency's key was replaced is signed anew, or destroyed and told
+  (`use_cases.signed_before`).
 * The bodies of delivered forwards and answers are destroyed here; stops keep theirs, they carry nothing about anyone.
 """
 
@@ -55,7 +55,7 @@ from exchange.use_cases.clock_jumps import clock_jumped
 from exchange.use_cases.headers import class_here, members_of, outgoing_header
 from exchange.use_cases.line import Line
 from exchange.use_cases.node import Node, as_datetime
-from exchange.use_cases.signed_before import make_anew_or_bar, signed_before
+from exchange.use_cases.signed_before import signed_anew
 
 STOPS: Final = frozenset(kind.value for kind in Kind if class_of(kind) is KindClass.STOP)
 _HELD_BACK_BY_HER_NO: Final = frozenset(
@@ -211,8 +211,12 @@ async def settle(
         if done % _RECEIPTS_AT_A_TIME == 0:
             # The next batch goes out meanwhile, and must not wait for the signatures of fifty receipts.
             await asyncio.sleep(0)
-    settlements = [one for item, given in answered if (one := _settlement(item, given, receipts[item.id])) is not None]
-    outdated = [item for item, given in answered if given.result == "later" and signed_before(node, item)]
+    anew = {item.id: step for item, given in answered if (step := signed_anew(node, item, given)) is not None}
+    settlements = [
+        one
+        for item, given in answered
+        if item.id not in anew and (one := _settlement(item, given, receipts[item.id])) is not None
+    ]
     retry_after_ms = _pause(node, batch, answered, receipts, at)
 
     def commit(conn: Connection) -> None:
@@ -226,8 +230,8 @@ async def settle(
         for item in items:
             if receipts[item.id] is None:
                 _refused(node, conn, item)
-        for item in outdated:
-            make_anew_or_bar(node, conn, item)
+        for step in anew.values():
+            step(conn)
         if last is not None:
             wait_ms = max(retry_after_ms or 0, last.retry_after_ms or 0)
             if wait_ms and lease.only_stops_until is None and _new_waits(conn, lease, last.sent):

@@ -1,54 +1,83 @@
-"""What waits to leave and was signed by a key of this agency that the roster no longer lists.
+"""What waits to leave and was signed by a key of this agency that was replaced since.
 
 Rules:
 
-* It is looked at when the peer has said `later`: nothing of it was accepted, since what was is answered from memory. A
+* It is looked at when the peer has not taken it: nothing of it was accepted, since what was is answered from memory. A
   peer that has the roster of before still takes it.
 * A stop has nothing inside: it is made anew with the key of today, under a fresh id, with the same number, `seen` and
-  time. Her no would otherwise go for 400 days and be put off each time.
+  time. Her no would otherwise go for 400 days and be put off (`later`) each time.
+* The release of a disclosure lies beside the envelope, and says the same with a signature by the node key of today. The
+  peer has refused the other one (`release-invalid`); nobody has to ask her again because of a machine's key.
 * What is sealed cannot be signed anew. It is destroyed here and told, as what is barred.
-* An attestation of the agency's own software, which holds the agency key, waits: this node cannot make it.
+* A node that still runs with the old key makes nothing anew: that would be put off as well, each time. Nor can one
+  make an attestation of the agency's own software, which holds the agency key: that waits.
 """
 
 from __future__ import annotations
 
-from exchange.envelope.header import parse_header
+from collections.abc import Callable
+
+from exchange.envelope.errors import StatementError
+from exchange.envelope.header import Header, parse_header
 from exchange.envelope.keys import AgencyKey, NodeKey, key_id
 from exchange.envelope.kinds import KindClass, SignedBy
-from exchange.messages import SealedMessage, stop_signed_anew
+from exchange.envelope.statements import ReleaseStatement, parse_statement, sign_statement
+from exchange.messages import stop_signed_anew
+from exchange.schemas.federation import ItemAnswer
 from exchange.storage.database import Connection
-from exchange.storage.outbox import OutgoingRecord, delete_waiting, lock_queued
+from exchange.storage.outbox import OutgoingRecord, change_release, delete_waiting, lock_queued
 from exchange.use_cases.barring import bar
 from exchange.use_cases.headers import class_here, outgoing_header
 from exchange.use_cases.node import Node
 from exchange.use_cases.outgoing import put_out_again
 
+Step = Callable[[Connection], None]
 
-def signed_before(node: Node, item: OutgoingRecord) -> bool:
-    """Whether the roster lists another key than the one that signed it."""
+
+def signed_anew(node: Node, item: OutgoingRecord, given: ItemAnswer) -> Step | None:
+    """What has to be done with an envelope that was answered so because of its key; nothing for any other."""
+    if given.result == "later":
+        return _instead(node, item)
+    if given.problem is not None and given.problem.code == "release-invalid":
+        return _with_another_release(node, item)
+    return None
+
+
+def _instead(node: Node, item: OutgoingRecord) -> Step | None:
     header = parse_header(outgoing_header(node, item))
-    return header.signing_key != key_id(_listed(node, header.signed_by))
+    if header.signing_key == key_id(_listed(node, header.signed_by)):
+        return None
+    if class_here(item) is KindClass.STOP:
+        return _stop_anew(node, item, header)
+    # Another courier may have delivered it, or her no deleted it, since it was read.
+    return lambda conn: bar(node, conn, [item] if lock_queued(conn, [item.id]) else [])
 
 
-def make_anew_or_bar(node: Node, conn: Connection, item: OutgoingRecord) -> None:
-    """Of one that is still queued: a stop goes on with a signature that peers believe, anything else is told."""
-    if class_here(item) is not KindClass.STOP:
-        bar(node, conn, [item] if item.id in lock_queued(conn, [item.id]) else [])
-        return
-    made = _made_anew(node, item)
-    if made is not None and delete_waiting(conn, item.id):
-        put_out_again(node, conn, made, item.referral)
-
-
-def _made_anew(node: Node, item: OutgoingRecord) -> SealedMessage | None:
-    header = parse_header(outgoing_header(node, item))
+def _stop_anew(node: Node, item: OutgoingRecord, header: Header) -> Step | None:
     key: AgencyKey | NodeKey | None = node.node_key
     if header.signed_by is SignedBy.AGENCY:
         key = node.keyring.agency_key if node.keyring is not None else None
-    # A node that still runs with the old key would make another each time that it is put off.
     if key is None or key.public != _listed(node, header.signed_by):
         return None
-    return stop_signed_anew(header, key, envelope_id=node.timed_id(node.clock()), entropy=node.entropy)
+    made = stop_signed_anew(header, key, envelope_id=node.timed_id(node.clock()), entropy=node.entropy)
+
+    def step(conn: Connection) -> None:
+        if delete_waiting(conn, item.id):
+            put_out_again(node, conn, made, item.referral)
+
+    return step
+
+
+def _with_another_release(node: Node, item: OutgoingRecord) -> Step | None:
+    if item.release is None or node.node_key.public != node.member.node_key:
+        return None
+    signed = parse_statement(ReleaseStatement, item.release)
+    try:
+        signed.verify(node.node_key.public)
+    except StatementError:
+        release = sign_statement(signed.unverified, node.node_key.sign).to_bytes()
+        return lambda conn: change_release(conn, item.id, release)
+    return None
 
 
 def _listed(node: Node, signed_by: SignedBy) -> bytes:

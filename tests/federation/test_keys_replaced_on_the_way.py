@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from support.federation import Federation
 from support.replaced_keys import another_agency_key, another_node_key, listed, started_with
-from support.stories import Story, begin
+from support.stories import Story, begin, rows
 
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.envelope.format import parse_envelope
 from exchange.envelope.header import parse_header
 from exchange.schemas.federation import BatchAnswer, ItemAnswer
-from exchange.storage.tables import ATTESTATION
+from exchange.schemas.inbox import DecisionRequest
+from exchange.storage.tables import ATTESTATION, AUDIT
 from exchange.use_cases.deliver import claim, load_next, settle
 from exchange.use_cases.line import Line
 
@@ -20,6 +21,11 @@ async def arrived_unheard(two: Federation, story: Story) -> None:
     two.network.answers_lost = True
     await story.sender.courier.run_once()
     two.network.answers_lost = False
+
+
+async def audited(story: Story) -> list[tuple[str, str]]:
+    """What the referring agency's node has put on record of this referral, and why."""
+    return [(row["action"], row["detail"]) for row in await rows(story.sender, AUDIT, AUDIT.c.subject_id == story.id)]
 
 
 async def test_her_no_whose_receipt_was_lost_is_signed_for_by_the_new_node_key(two: Federation) -> None:
@@ -126,3 +132,33 @@ async def test_a_decision_that_the_old_agency_key_signed_is_told_at_once(two: Fe
         await story.later(hours=0.1)
         assert (await story.outgoing(at=story.receiver))["decision"] == ["deleted"]
         assert (await story.record(at=story.receiver))["undeliverable"]
+
+
+async def test_a_held_disclosure_that_the_old_agency_key_signed_is_not_released(two: Federation) -> None:
+    """No peer would take it, and the referral would say for two weeks that it is on its way."""
+    story, new = await begin(two), another_agency_key()
+    await listed(two, HELPLINE, agency_key=new)
+    async with started_with(two, HELPLINE, agency_key=new):
+        await story.decides("accepted")
+        assert "disclosure" not in await story.outgoing()
+        flags = await story.flags()
+        assert (flags.awaiting_disclosure, flags.disclosed) == (True, False)
+        assert "disclosure" not in story.kinds_posted()
+        assert ("release-refused", "own-key-changed") in await audited(story)
+
+
+async def test_a_disclosure_on_its_way_goes_with_a_release_that_the_new_node_key_signed(two: Federation) -> None:
+    """She was asked and the receiver has accepted: nobody has to ask her again because a machine has another key."""
+    story, new = await begin(two), another_node_key()
+    await story.helps.inbox.decide(await story.offer(), DecisionRequest(decision="accepted"))
+    await story.receiver.courier.run_once()
+    two.leave(SHELTER)
+    await story.travel()
+    assert (await story.outgoing())["disclosure"] == ["queued"]
+    await listed(two, HELPLINE, node_key=new)
+    async with started_with(two, HELPLINE, node_key=new):
+        two.come_back(SHELTER)
+        await story.later(hours=0.1)
+        assert (await story.outgoing())["disclosure"] == ["delivered"]
+        assert (await story.flags()).disclosed
+        assert (await story.opened("disclosure")).content is not None
