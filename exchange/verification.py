@@ -85,6 +85,11 @@ def later(step: int, code: str) -> VerificationError:
     return VerificationError(step, code, who=Who.NODE, final=False)
 
 
+def by_roster(step: int, code: str, header: Header, around: Circumstances) -> VerificationError:
+    """A refusal for what the roster here says: not final where the sender acted on a newer one, that may say more."""
+    return VerificationError(step, code) if header.roster_version <= around.roster.version else later(step, code)
+
+
 class ReferralMemory(NamedTuple):
     """What this node knows of a referral with the sender before it looks at an envelope about it."""
 
@@ -222,7 +227,7 @@ def _check_sender(header: Header, around: Circumstances) -> Member:
     if header.kind_class is not KindClass.STOP and sender.synthetic != around.me.synthetic:
         raise VerificationError(7, "synthetic-mixed")
     if not standing_allows(sender, around.me, header.kind_class):
-        raise VerificationError(7, "not-in-good-standing")
+        raise by_roster(7, "not-in-good-standing", header, around)
     return sender
 
 
@@ -318,7 +323,7 @@ def _check_contract(header: Header, memory: ReferralMemory | None, around: Circu
     if contract is None:
         raise later(10, "unknown-contract")
     if not around.in_force(header.contract, header.sender):
-        raise VerificationError(10, "contract-not-in-force")
+        raise by_roster(10, "contract-not-in-force", header, around)
     return contract
 
 
@@ -337,9 +342,9 @@ def _check_groups(header: Header, sender: Member, contract: Contract, around: Ci
         contract, sender.kind, around.me.kind, service, _BASES[header.receipt.basis], _STAGES[header.stage or ""]
     )
     if not allowed:
-        raise VerificationError(12, "no-rule")
+        raise by_roster(12, "no-rule", header, around)
     if not allowed.issuperset(header.groups):
-        raise VerificationError(12, "over-shared")
+        raise by_roster(12, "over-shared", header, around)
 
 
 def open_item(checked: CheckedItem, epoch_key: EpochKey, around: Circumstances) -> VerifiedMessage:
@@ -402,9 +407,9 @@ def _check_content(checked: CheckedItem, content: bytes, around: Circumstances) 
     at = datetime.fromtimestamp(around.at / 1000, UTC)
     cleared = clearance_for(contract, Question(checked.sender.kind, around.me.kind, service, body.basis, fields), at)
     if isinstance(cleared, Deny):
-        raise VerificationError(17, cleared.code)
+        raise by_roster(17, cleared.code, header, around)
     stage = _STAGES[header.stage or ""]
     allowed = cleared.offer if stage is Stage.OFFER else cleared.disclosure | cleared.named
     if not fields <= allowed | ROUTING_FIELDS:
-        raise VerificationError(17, "over-shared")
+        raise by_roster(17, "over-shared", header, around)
     return body

@@ -62,7 +62,8 @@ SMALL: Final = 6
 ATTEMPTS: Final = 4
 LATER_S: Final = 30
 PROBLEM_BASE: Final = "https://referral-exchange.example/problems#"
-_NEWER_ROSTER_HELPS: Final = frozenset({"unknown-sender", "unknown-key", "unknown-contract"})
+_NO_ROSTER_HELPS: Final = frozenset({"from-the-future", "unknown-referral"})
+"""What is taken later for another reason than a roster, or a contract, that is not here yet."""
 
 
 Before = TypeVar("Before")
@@ -276,7 +277,8 @@ def _refuse_anothers_id(item: ParsedItem, memory: BatchMemory) -> None:
 
 
 def _would_know_more(outcomes: Sequence[_Outcome]) -> bool:
-    return any(isinstance(item, VerificationError) and item.code in _NEWER_ROSTER_HELPS for item in outcomes)
+    refused = [item for item in outcomes if isinstance(item, VerificationError)]
+    return any(not item.final and item.code not in _NO_ROSTER_HELPS for item in refused)
 
 
 async def _know_more(node: Node) -> bool:
