@@ -36,6 +36,7 @@ from contracts.vocabulary import (
     ROUTING_FIELDS,
     BasisClass,
     Feedback,
+    Group,
     Stage,
     basis_class,
     groups_of,
@@ -335,16 +336,20 @@ def _check_consent(header: Header, sender: Member, around: Circumstances) -> Non
 
 
 def _check_groups(header: Header, sender: Member, contract: Contract, around: Circumstances) -> None:
-    service = service_of(_PURPOSES[header.purpose]) if header.purpose else None
-    if service is None or header.receipt is None:
-        raise VerificationError(12, "no-rule")
-    allowed = permitted_groups(
-        contract, sender.kind, around.me.kind, service, _BASES[header.receipt.basis], _STAGES[header.stage or ""]
-    )
+    allowed = groups_permitted(header, sender, around.me, contract)
     if not allowed:
         raise by_roster(12, "no-rule", header, around)
     if not allowed.issuperset(header.groups):
         raise by_roster(12, "over-shared", header, around)
+
+
+def groups_permitted(header: Header, sender: Member, receiver: Member, contract: Contract) -> frozenset[Group]:
+    """Step 12: the groups of which something may be inside what this header describes; none where there is no rule."""
+    service = service_of(_PURPOSES[header.purpose]) if header.purpose else None
+    if service is None or header.receipt is None:
+        return frozenset()
+    basis, stage = _BASES[header.receipt.basis], _STAGES[header.stage or ""]
+    return permitted_groups(contract, sender.kind, receiver.kind, service, basis, stage)
 
 
 def open_item(checked: CheckedItem, epoch_key: EpochKey, around: Circumstances) -> VerifiedMessage:

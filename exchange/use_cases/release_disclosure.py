@@ -28,12 +28,12 @@ from dataclasses import dataclass
 from contracts.vocabulary import Feedback, Priority, Stage
 from exchange.disclosure import Refused, still_allowed
 from exchange.disclosure_groups import GroupsQuestion, groups_still_allowed
-from exchange.envelope.header import parse_header
+from exchange.envelope.header import Header, parse_header
 from exchange.envelope.keys import key_id
 from exchange.envelope.statements import ReleaseStatement, sign_statement
 from exchange.envelope.wire import MAX_INTEGER
 from exchange.referral.lifecycle import TERMINAL, EventName, Side
-from exchange.roster import UnknownMemberError
+from exchange.roster import Member, UnknownMemberError
 from exchange.schemas.referrals import ReleaseAnswer
 from exchange.storage.access import add_audit
 from exchange.storage.consents import StoredConsent, guard_consent, load_consent
@@ -154,8 +154,7 @@ def _refusal(node: Node, case: Case, basis: _Basis) -> tuple[str, str] | None:
     header = parse_header(outgoing_header(node, held))
     if header.signing_key != key_id(sender.agency_key):
         return "own-key-changed", "It is signed by a key this agency no longer has. Confirm and send a new one."
-    # Sealed to the key of its week, unrevoked, by the receiver's agency key in today's roster.
-    if not basis.epochs.standing(receiver).counts(header.epoch_key or ""):
+    if not _sealed_to(header, receiver, basis.epochs):
         return "receiver-key-changed", "It is sealed to a key the receiver no longer has. Confirm and send a new one."
     consent = opened(node, basis.consent)
     if facts.held_groups:
@@ -178,6 +177,11 @@ def _refusal(node: Node, case: Case, basis: _Basis) -> tuple[str, str] | None:
     if isinstance(outcome, Refused):
         return outcome.code, outcome.sentence
     return None
+
+
+def _sealed_to(header: Header, receiver: Member, epochs: StoredPeerEpochs) -> bool:
+    """Whether it is sealed to the key of its week, unrevoked, by the receiver's agency key in today's roster."""
+    return epochs.standing(receiver).counts(header.epoch_key or "")
 
 
 async def _give_up(node: Node, acting: Acting | None, case: Case, code: str, sentence: str) -> ReleaseAnswer:
