@@ -121,7 +121,7 @@ class Circumstances:
     roster: RosterSnapshot
     contract_of: Callable[[str], Contract | None]
     in_force: Callable[[str, str], bool]
-    """(contract digest, other agency) -> both adhere and the dates hold."""
+    """(contract digest, other agency) -> both adhere and the dates hold, within the skew."""
     limits: Limits
     at: int
 

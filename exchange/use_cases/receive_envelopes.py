@@ -150,7 +150,9 @@ def _circumstances(node: Node, peer: str) -> Circumstances:
         roster=world.roster,
         contract_of=world.contracts.get,
         # Of all items of a batch the same is asked, about one moment.
-        in_force=cache(lambda digest, other: world.in_force(digest, node.agency, other, now)),
+        in_force=cache(
+            lambda digest, other: world.roster.in_force_nearby(digest, node.agency, other, now, node.limits.skew_ms)
+        ),
         limits=node.limits,
         at=at,
     )
