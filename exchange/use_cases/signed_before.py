@@ -9,8 +9,8 @@ Rules:
 * The release of a disclosure lies beside the envelope, and says the same with a signature by the node key of today. The
   peer has refused the other one (`release-invalid`); nobody has to ask her again because of a machine's key.
 * What is sealed cannot be signed anew. It is destroyed here and told, as what is barred.
-* A node that still runs with the old key makes nothing anew: that would be put off as well, each time. Nor can one
-  make an attestation of the agency's own software, which holds the agency key: that waits.
+* A node that still runs with the old key makes nothing anew: that would be put off as well, each time.
+* An attestation of the agency's own software, which holds the agency key, this node cannot make: it is owed again.
 """
 
 from __future__ import annotations
@@ -24,12 +24,14 @@ from exchange.envelope.kinds import KindClass, SignedBy
 from exchange.envelope.statements import ReleaseStatement, parse_statement, sign_statement
 from exchange.messages import stop_signed_anew
 from exchange.schemas.federation import ItemAnswer
+from exchange.storage.access import add_audit
 from exchange.storage.database import Connection
 from exchange.storage.outbox import OutgoingRecord, change_release, delete_waiting, lock_queued
+from exchange.storage.referrals import owe_again
 from exchange.use_cases.barring import bar
 from exchange.use_cases.headers import class_here, outgoing_header
 from exchange.use_cases.node import Node
-from exchange.use_cases.outgoing import put_out_again
+from exchange.use_cases.outgoing import agency_key, put_out_again
 
 Step = Callable[[Connection], None]
 
@@ -54,10 +56,12 @@ def _instead(node: Node, item: OutgoingRecord) -> Step | None:
 
 
 def _stop_anew(node: Node, item: OutgoingRecord, header: Header) -> Step | None:
-    key: AgencyKey | NodeKey | None = node.node_key
+    if header.signed_by is SignedBy.AGENCY and node.keyring is None:
+        return lambda conn: _owed_again(node, conn, item)
+    key: AgencyKey | NodeKey = node.node_key
     if header.signed_by is SignedBy.AGENCY:
-        key = node.keyring.agency_key if node.keyring is not None else None
-    if key is None or key.public != _listed(node, header.signed_by):
+        key = agency_key(node)
+    if key.public != _listed(node, header.signed_by):
         return None
     made = stop_signed_anew(header, key, envelope_id=node.timed_id(node.clock()), entropy=node.entropy)
 
@@ -66,6 +70,12 @@ def _stop_anew(node: Node, item: OutgoingRecord, header: Header) -> Step | None:
             put_out_again(node, conn, made, item.referral)
 
     return step
+
+
+def _owed_again(node: Node, conn: Connection, item: OutgoingRecord) -> None:
+    if delete_waiting(conn, item.id):
+        owe_again(conn, item.referral, "own-agency")
+        add_audit(conn, at=node.clock(), action="erasure-owed-again", subject_id=item.referral, detail=item.digest)
 
 
 def _with_another_release(node: Node, item: OutgoingRecord) -> Step | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from support.federation import Federation
-from support.replaced_keys import another_agency_key, another_node_key, listed, started_with
+from pathlib import Path
+
+from support.federation import Federation, federation
+from support.replaced_keys import another_agency_key, another_node_key, listed, started_with, with_another_key
 from support.stories import Story, begin, rows
 
 from exchange.demo.federation import HELPLINE, SHELTER
@@ -21,6 +23,11 @@ async def arrived_unheard(two: Federation, story: Story) -> None:
     two.network.answers_lost = True
     await story.sender.courier.run_once()
     two.network.answers_lost = False
+
+
+async def owed(story: Story) -> set[str]:
+    """Who at the receiver has not said yet that its copies are gone."""
+    return {row["party"] for row in await story.rows(ATTESTATION, at=story.receiver) if row["done_at"] is None}
 
 
 async def audited(story: Story) -> list[tuple[str, str]]:
@@ -162,3 +169,26 @@ async def test_a_disclosure_on_its_way_goes_with_a_release_that_the_new_node_key
         assert (await story.outgoing())["disclosure"] == ["delivered"]
         assert (await story.flags()).disclosed
         assert (await story.opened("disclosure")).content is not None
+
+
+async def test_an_attestation_of_the_agencys_own_software_is_owed_again(tmp_path: Path) -> None:
+    """Its node cannot sign it anew: whoever holds the key says it once more, and it arrives."""
+    new = another_agency_key()
+    async with federation(tmp_path, (HELPLINE, SHELTER), blind=(SHELTER,)) as pair:
+        story = await begin(pair)
+        await story.says_no("erase")
+        pair.leave(HELPLINE)
+        await story.later(hours=25)
+        await pair[SHELTER].vault().attest_erasure(story.id)
+        assert "own-agency" not in await owed(story)
+        await listed(pair, SHELTER, agency_key=new)
+        vault = with_another_key(pair[SHELTER], new)
+        pair.come_back(HELPLINE)
+        await story.later(hours=1)
+        assert await owed(story) == {"own-agency"}
+        assert "queued" not in (await story.outgoing(at=story.receiver))["erasure-receipt"]
+        await vault.attest_erasure(story.id)
+        await story.later(hours=1)
+        assert await owed(story) == set()
+        found = await story.rows(ATTESTATION)
+        assert "peer-agency" in {row["party"] for row in found if row["done_at"] is not None}

@@ -6,21 +6,24 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import httpx2
-from support.federation import Federation, Line
+from support.federation import Federation, Line, TestNode
 from support.founded import PASSPHRASE
 from support.networks import OverTransport
 
 from exchange.api.api import build_api
 from exchange.api.serving import attach
-from exchange.cli.founding import KEYS_NAME
+from exchange.client.vault import AgencyVault
+from exchange.client.vault.agency_keys import AGENCY_KEYS_NAME
 from exchange.demo.federation import AgencyPlan
 from exchange.envelope.key_file import FLOOR, open_keys, read_key_file, seal_keys
 from exchange.envelope.keys import KEY_BYTES, NONCE_BYTES, AgencyKey, NodeKey
 from exchange.federation.courier import Courier
 from exchange.federation.transport import HTTPTransport
 from exchange.roster import Member
+from exchange.settings import KEYS_NAME
 from exchange.startup import open_node
 
 
@@ -47,11 +50,7 @@ async def started_with(
 ) -> AsyncIterator[None]:
     """This agency's node, started again with these keys in its key file; until the end it is the one of the tests."""
     one = pair[plan]
-    file = one.home / KEYS_NAME
-    keys = open_keys(read_key_file(file), PASSPHRASE.encode())
-    keys = replace(keys, agency=agency_key or keys.agency, node=node_key or keys.node)
-    salt, nonce = secrets.token_bytes(16), secrets.token_bytes(NONCE_BYTES)
-    file.write_bytes(seal_keys(keys, PASSPHRASE.encode(), salt=salt, nonce=nonce, cost=FLOOR))
+    _write_keys(one.home / KEYS_NAME, agency_key=agency_key, node_key=node_key)
     before = one.node, one.courier
     line = Line(pair.network, one.port)
     async with open_node(one.settings, network=OverTransport(line)) as node:
@@ -76,3 +75,16 @@ def another_agency_key() -> AgencyKey:
 def another_node_key() -> NodeKey:
     """A key that no roster lists yet."""
     return NodeKey(secrets.token_bytes(KEY_BYTES))
+
+
+def with_another_key(one: TestNode, agency_key: AgencyKey) -> AgencyVault:
+    """The agency's own software with this key in its key file, where the keys are elsewhere."""
+    _write_keys(one.agency_home / AGENCY_KEYS_NAME, agency_key=agency_key, node_key=None)
+    return one.vault()
+
+
+def _write_keys(file: Path, *, agency_key: AgencyKey | None, node_key: NodeKey | None) -> None:
+    keys = open_keys(read_key_file(file), PASSPHRASE.encode())
+    keys = replace(keys, agency=agency_key or keys.agency, node=node_key or keys.node)
+    salt, nonce = secrets.token_bytes(16), secrets.token_bytes(NONCE_BYTES)
+    file.write_bytes(seal_keys(keys, PASSPHRASE.encode(), salt=salt, nonce=nonce, cost=FLOOR))
