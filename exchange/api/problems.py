@@ -172,7 +172,8 @@ def _scope_field(scope: Scope) -> ProblemField:
 def _use_case(error: UseCaseError) -> Response:
     status, title = next(row for kind, row in USE_CASE_ERRORS.items() if isinstance(error, kind))
     known = ENTRIES.get(error.code)
-    entry = Entry(error.code, status, error.who, known.title if known else title, error.sentence)
+    who = error.who or (known.who if known else Who.SENDER)
+    entry = Entry(error.code, status, who, known.title if known else title, error.sentence)
     wait = error.retry_after
     if wait is None and isinstance(error, UnavailableError):
         wait = _RETRY_AFTER_S
