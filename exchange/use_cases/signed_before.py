@@ -8,7 +8,8 @@ Rules:
   time. Her no would otherwise go for 400 days and be put off (`later`) each time.
 * The release of a disclosure lies beside the envelope, and says the same with a signature by the node key of today. The
   peer has refused the other one (`release-invalid`); nobody has to ask her again because of a machine's key.
-* What is sealed cannot be signed anew. It is destroyed here and told, as what is barred.
+* What is sealed cannot be signed anew. It is destroyed here and told, as what is barred. An answer is taken back with
+  its event, of which nobody else has heard: said again it would be a repeat, and an acceptance would never arrive.
 * A node that still runs with the old key makes nothing anew: that would be put off as well, each time.
 * An attestation of the agency's own software, which holds the agency key, this node cannot make: it is owed again.
 """
@@ -27,8 +28,9 @@ from exchange.schemas.federation import ItemAnswer
 from exchange.storage.access import add_audit
 from exchange.storage.database import Connection
 from exchange.storage.outbox import OutgoingRecord, change_release, delete_waiting, lock_queued
-from exchange.storage.referrals import owe_again
+from exchange.storage.referrals import lock_referral, owe_again, remove_events
 from exchange.use_cases.barring import bar
+from exchange.use_cases.change_referral import change_referral
 from exchange.use_cases.headers import class_here, outgoing_header
 from exchange.use_cases.node import Node
 from exchange.use_cases.outgoing import agency_key, put_out_again
@@ -51,8 +53,20 @@ def _instead(node: Node, item: OutgoingRecord) -> Step | None:
         return None
     if class_here(item) is KindClass.STOP:
         return _stop_anew(node, item, header)
-    # Another courier may have delivered it, or her no deleted it, since it was read.
-    return lambda conn: bar(node, conn, [item] if lock_queued(conn, [item.id]) else [])
+    return lambda conn: _told(node, conn, item)
+
+
+def _told(node: Node, conn: Connection, item: OutgoingRecord) -> None:
+    if item.id not in lock_queued(conn, [item.id]):
+        return  # another courier has delivered it, or her no deleted it, since it was read
+    record = lock_referral(conn, item.referral)
+    if record is None or record.destroyed_at is not None or class_here(item) is not KindClass.ANSWER:
+        bar(node, conn, [item])
+        return
+    delete_waiting(conn, item.id)
+    remove_events(conn, item.referral, [item.digest])
+    barred = f"{item.kind}-barred"
+    change_referral(node, conn, record, what=barred, adjust=lambda read: read._replace(undeliverable=True))
 
 
 def _stop_anew(node: Node, item: OutgoingRecord, header: Header) -> Step | None:

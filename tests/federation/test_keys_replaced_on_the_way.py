@@ -82,7 +82,7 @@ async def test_an_attestation_that_the_old_keys_signed_arrives(two: Federation) 
     await listed(two, SHELTER, **keys)
     async with started_with(two, SHELTER, **keys):
         two.come_back(HELPLINE)
-        await story.later(hours=1)
+        await story.later(hours=2)
         assert (await story.outgoing(at=story.receiver))["erasure-receipt"] == ["delivered", "delivered"]
         found = await story.rows(ATTESTATION)
         assert {row["party"] for row in found if row["done_at"] is not None} >= {"peer-node", "peer-agency"}
@@ -137,8 +137,43 @@ async def test_a_decision_that_the_old_agency_key_signed_is_told_at_once(two: Fe
     async with started_with(two, SHELTER, agency_key=new):
         two.come_back(HELPLINE)
         await story.later(hours=0.1)
-        assert (await story.outgoing(at=story.receiver))["decision"] == ["deleted"]
+        assert "decision" not in await story.outgoing(at=story.receiver)
         assert (await story.record(at=story.receiver))["undeliverable"]
+        await story.both_say("received")
+        # Said again it is no repeat of what nobody heard.
+        await story.decides("accepted")
+        await story.travel()
+        await story.both_say("accepted")
+        # What was held is sealed to a weekly key that the old agency key had signed.
+        assert (await story.flags()).awaiting_disclosure
+
+
+async def test_a_refusal_that_the_old_agency_key_signed_can_be_said_again(two: Federation) -> None:
+    """It had closed the referral here, and its end was counted from there."""
+    story, new = await begin(two), another_agency_key()
+    two.leave(HELPLINE)
+    await story.decides("declined", reason="no-capacity")
+    await listed(two, SHELTER, agency_key=new)
+    async with started_with(two, SHELTER, agency_key=new):
+        two.come_back(HELPLINE)
+        await story.later(hours=0.1)
+        await story.both_say("received")
+        assert (await story.record(at=story.receiver))["destroy_at"] is None
+        await story.decides("declined", reason="no-capacity")
+        await story.both_say("declined")
+
+
+async def test_what_was_destroyed_meanwhile_stays_destroyed(two: Federation) -> None:
+    story, new = await begin(two), another_agency_key()
+    two.leave(HELPLINE)
+    await story.decides("declined", reason="no-capacity")
+    await story.later(hours=25)
+    await listed(two, SHELTER, agency_key=new)
+    async with started_with(two, SHELTER, agency_key=new):
+        two.come_back(HELPLINE)
+        await story.later(hours=2)
+        await story.nothing_is_left(at=story.receiver)
+        assert (await story.outgoing(at=story.receiver))["decision"] == ["deleted"]
 
 
 async def test_a_held_disclosure_that_the_old_agency_key_signed_is_not_released(two: Federation) -> None:
@@ -184,11 +219,11 @@ async def test_an_attestation_of_the_agencys_own_software_is_owed_again(tmp_path
         await listed(pair, SHELTER, agency_key=new)
         vault = with_another_key(pair[SHELTER], new)
         pair.come_back(HELPLINE)
-        await story.later(hours=1)
+        await story.later(hours=2)
         assert await owed(story) == {"own-agency"}
         assert "queued" not in (await story.outgoing(at=story.receiver))["erasure-receipt"]
         await vault.attest_erasure(story.id)
-        await story.later(hours=1)
+        await story.later(hours=2)
         assert await owed(story) == set()
         found = await story.rows(ATTESTATION)
         assert "peer-agency" in {row["party"] for row in found if row["done_at"] is not None}
