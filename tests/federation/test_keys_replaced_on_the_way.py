@@ -56,12 +56,12 @@ async def her_no_waits(two: Federation, form: str = "stop-service") -> Story:
     return story
 
 
-async def test_her_no_that_the_old_node_key_signed_arrives(two: Federation) -> None:
-    story, new = await her_no_waits(two), another_node_key()
+async def test_her_no_that_the_old_node_key_signed_arrives(on_both: Federation) -> None:
+    story, new = await her_no_waits(on_both), another_node_key()
     (before,) = await story.wires_of("withdrawal")
-    await listed(two, HELPLINE, node_key=new)
-    async with started_with(two, HELPLINE, node_key=new):
-        two.come_back(SHELTER)
+    await listed(on_both, HELPLINE, node_key=new)
+    async with started_with(on_both, HELPLINE, node_key=new):
+        on_both.come_back(SHELTER)
         await story.later(hours=0.1)
         await story.both_say("withdrawn")
         assert (await story.outgoing())["withdrawal"] == ["delivered"]
@@ -129,13 +129,13 @@ async def test_an_offer_that_the_old_agency_key_signed_is_told_at_once(two: Fede
         assert (await story.flags()).undeliverable
 
 
-async def test_a_decision_that_the_old_agency_key_signed_is_told_at_once(two: Federation) -> None:
-    story, new = await begin(two), another_agency_key()
-    two.leave(HELPLINE)
+async def test_a_decision_that_the_old_agency_key_signed_is_told_at_once(on_both: Federation) -> None:
+    story, new = await begin(on_both), another_agency_key()
+    on_both.leave(HELPLINE)
     await story.decides("accepted")
-    await listed(two, SHELTER, agency_key=new)
-    async with started_with(two, SHELTER, agency_key=new):
-        two.come_back(HELPLINE)
+    await listed(on_both, SHELTER, agency_key=new)
+    async with started_with(on_both, SHELTER, agency_key=new):
+        on_both.come_back(HELPLINE)
         await story.later(hours=0.1)
         assert "decision" not in await story.outgoing(at=story.receiver)
         assert (await story.record(at=story.receiver))["undeliverable"]
@@ -189,17 +189,17 @@ async def test_a_held_disclosure_that_the_old_agency_key_signed_is_not_released(
         assert ("release-refused", "own-key-changed") in await audited(story)
 
 
-async def test_a_disclosure_on_its_way_goes_with_a_release_that_the_new_node_key_signed(two: Federation) -> None:
+async def test_a_disclosure_on_its_way_goes_with_a_release_that_the_new_node_key_signed(on_both: Federation) -> None:
     """She was asked and the receiver has accepted: nobody has to ask her again because a machine has another key."""
-    story, new = await begin(two), another_node_key()
+    story, new = await begin(on_both), another_node_key()
     await story.helps.inbox.decide(await story.offer(), DecisionRequest(decision="accepted"))
     await story.receiver.courier.run_once()
-    two.leave(SHELTER)
+    on_both.leave(SHELTER)
     await story.travel()
     assert (await story.outgoing())["disclosure"] == ["queued"]
-    await listed(two, HELPLINE, node_key=new)
-    async with started_with(two, HELPLINE, node_key=new):
-        two.come_back(SHELTER)
+    await listed(on_both, HELPLINE, node_key=new)
+    async with started_with(on_both, HELPLINE, node_key=new):
+        on_both.come_back(SHELTER)
         await story.later(hours=0.1)
         assert (await story.outgoing())["disclosure"] == ["delivered"]
         assert (await story.flags()).disclosed
