@@ -225,6 +225,13 @@ def seal_stop_message(stop: Stop, posting: Posting, signers: Signers, *, entropy
     return SealedMessage(envelope, header, digest)
 
 
+def stop_signed_anew(header: Header, key: AgencyKey | NodeKey, *, envelope_id: str, entropy: Entropy) -> SealedMessage:
+    """The same stop, signed by another key of the same kind: under another id, since it has another digest."""
+    header = header._replace(id=envelope_id, signing_key=key.key_id)
+    envelope, digest = seal_stop(header, sign=key.sign, filler=entropy(STOP_FILLER_BYTES))
+    return SealedMessage(envelope, header, digest)
+
+
 def _sealed(
     header: Header, body: bytes, epoch: EpochStatement, agency_key: AgencyKey, entropy: Entropy
 ) -> SealedMessage:

@@ -21,7 +21,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Self, TypeVar
 
@@ -238,6 +238,11 @@ class RosterSnapshot:
         held = [adoption for adoption in self.contracts if adoption.holds(one, other, on)]
         held.sort(key=lambda adoption: (adoption.from_, adoption.until, adoption.digest), reverse=True)
         return tuple(adoption.digest for adoption in held)
+
+    def in_force_nearby(self, digest: str, one: str, other: str, at: datetime, skew_ms: int) -> bool:
+        """Whether a contract is in force between two agencies on the day that it is by a clock that differs so much."""
+        skew = timedelta(milliseconds=skew_ms)
+        return any(digest in self.contract_in_force(one, other, when) for when in (at, at - skew, at + skew))
 
 
 def standing_allows(sender: Member, receiver: Member, kind_class: KindClass) -> bool:

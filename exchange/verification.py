@@ -36,6 +36,7 @@ from contracts.vocabulary import (
     ROUTING_FIELDS,
     BasisClass,
     Feedback,
+    Group,
     Stage,
     basis_class,
     groups_of,
@@ -85,6 +86,11 @@ def later(step: int, code: str) -> VerificationError:
     return VerificationError(step, code, who=Who.NODE, final=False)
 
 
+def by_roster(step: int, code: str, header: Header, around: Circumstances) -> VerificationError:
+    """A refusal for what the roster here says: not final where the sender acted on a newer one, that may say more."""
+    return VerificationError(step, code) if header.roster_version <= around.roster.version else later(step, code)
+
+
 class ReferralMemory(NamedTuple):
     """What this node knows of a referral with the sender before it looks at an envelope about it."""
 
@@ -115,7 +121,7 @@ class Circumstances:
     roster: RosterSnapshot
     contract_of: Callable[[str], Contract | None]
     in_force: Callable[[str, str], bool]
-    """(contract digest, other agency) -> both adhere and the dates hold."""
+    """(contract digest, other agency) -> both adhere and the dates hold, within the skew."""
     limits: Limits
     at: int
 
@@ -222,7 +228,7 @@ def _check_sender(header: Header, around: Circumstances) -> Member:
     if header.kind_class is not KindClass.STOP and sender.synthetic != around.me.synthetic:
         raise VerificationError(7, "synthetic-mixed")
     if not standing_allows(sender, around.me, header.kind_class):
-        raise VerificationError(7, "not-in-good-standing")
+        raise by_roster(7, "not-in-good-standing", header, around)
     return sender
 
 
@@ -318,7 +324,7 @@ def _check_contract(header: Header, memory: ReferralMemory | None, around: Circu
     if contract is None:
         raise later(10, "unknown-contract")
     if not around.in_force(header.contract, header.sender):
-        raise VerificationError(10, "contract-not-in-force")
+        raise by_roster(10, "contract-not-in-force", header, around)
     return contract
 
 
@@ -330,16 +336,20 @@ def _check_consent(header: Header, sender: Member, around: Circumstances) -> Non
 
 
 def _check_groups(header: Header, sender: Member, contract: Contract, around: Circumstances) -> None:
+    allowed = groups_permitted(header, sender, around.me, contract)
+    if not allowed:
+        raise by_roster(12, "no-rule", header, around)
+    if not allowed.issuperset(header.groups):
+        raise by_roster(12, "over-shared", header, around)
+
+
+def groups_permitted(header: Header, sender: Member, receiver: Member, contract: Contract) -> frozenset[Group]:
+    """Step 12: the groups of which something may be inside what this header describes; none where there is no rule."""
     service = service_of(_PURPOSES[header.purpose]) if header.purpose else None
     if service is None or header.receipt is None:
-        raise VerificationError(12, "no-rule")
-    allowed = permitted_groups(
-        contract, sender.kind, around.me.kind, service, _BASES[header.receipt.basis], _STAGES[header.stage or ""]
-    )
-    if not allowed:
-        raise VerificationError(12, "no-rule")
-    if not allowed.issuperset(header.groups):
-        raise VerificationError(12, "over-shared")
+        return frozenset()
+    basis, stage = _BASES[header.receipt.basis], _STAGES[header.stage or ""]
+    return permitted_groups(contract, sender.kind, receiver.kind, service, basis, stage)
 
 
 def open_item(checked: CheckedItem, epoch_key: EpochKey, around: Circumstances) -> VerifiedMessage:
@@ -402,9 +412,9 @@ def _check_content(checked: CheckedItem, content: bytes, around: Circumstances) 
     at = datetime.fromtimestamp(around.at / 1000, UTC)
     cleared = clearance_for(contract, Question(checked.sender.kind, around.me.kind, service, body.basis, fields), at)
     if isinstance(cleared, Deny):
-        raise VerificationError(17, cleared.code)
+        raise by_roster(17, cleared.code, header, around)
     stage = _STAGES[header.stage or ""]
     allowed = cleared.offer if stage is Stage.OFFER else cleared.disclosure | cleared.named
     if not fields <= allowed | ROUTING_FIELDS:
-        raise VerificationError(17, "over-shared")
+        raise by_roster(17, "over-shared", header, around)
     return body

@@ -169,10 +169,16 @@ def _scope_field(scope: Scope) -> ProblemField:
     return ProblemField(path="header.Authorization", code="scope", sentence=f"This call needs the scope `{scope}`.")
 
 
+def who_acts(error: UseCaseError) -> Who:
+    """Whom the error names, or else the list of problems."""
+    known = ENTRIES.get(error.code)
+    return error.who or (known.who if known else Who.SENDER)
+
+
 def _use_case(error: UseCaseError) -> Response:
     status, title = next(row for kind, row in USE_CASE_ERRORS.items() if isinstance(error, kind))
     known = ENTRIES.get(error.code)
-    entry = Entry(error.code, status, error.who, known.title if known else title, error.sentence)
+    entry = Entry(error.code, status, who_acts(error), known.title if known else title, error.sentence)
     wait = error.retry_after
     if wait is None and isinstance(error, UnavailableError):
         wait = _RETRY_AFTER_S

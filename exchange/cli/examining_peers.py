@@ -4,7 +4,7 @@ Rules:
 
 * Nothing is sent but a GET of public documents; no token and nothing about anybody.
 * The certificate at this agency's own address is looked at, too: whoever refuses it cannot tell this agency.
-* What a peer says about itself is compared with the roster, never believed.
+* What a peer says about itself is compared with the roster, never believed. So is by which roster it goes.
 * The clock is compared with the peers' own: signatures and leases break when it is wrong by more than two minutes.
 """
 
@@ -14,7 +14,7 @@ import asyncio
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from typing import Final
 
@@ -26,7 +26,7 @@ from exchange.envelope.errors import EnvelopeError
 from exchange.envelope.wire import to_base64url
 from exchange.federation.peers import verified_statements
 from exchange.limits import DAY_MS, LIMITS, SECOND_MS
-from exchange.roster import Member, Status
+from exchange.roster import Member, RosterSnapshot, Status
 from exchange.schemas.node import Health, NodeCard
 
 CARD_PATH: Final = "/.well-known/referral-node"
@@ -91,7 +91,7 @@ async def look_at_network(
     async with httpx2.AsyncClient(timeout=PATIENCE_S, trust_env=False, transport=transport) as http:
         own = await _look_at_own_node(http, own_address, now_s)
         own += await _look_at_own_certificate(http, federation.own, now_s)
-        asked = await asyncio.gather(*(_look_at_peer(http, peer, now_s) for peer in peers))
+        asked = await asyncio.gather(*(_look_at_peer(http, peer, federation.roster, now_s) for peer in peers))
     findings = [*own, *(finding for answer in asked for finding in answer.findings)]
     return [*findings, *_look_at_clock([answer.skew_s for answer in asked if answer.skew_s is not None])]
 
@@ -189,7 +189,9 @@ def _certificate_ends(answer: httpx2.Response) -> float | None:
     return ssl.cert_time_to_seconds(certificate["notAfter"]) if certificate else None
 
 
-async def _look_at_peer(http: httpx2.AsyncClient, peer: Member, now_s: Callable[[], float]) -> _Asked:
+async def _look_at_peer(
+    http: httpx2.AsyncClient, peer: Member, roster: RosterSnapshot, now_s: Callable[[], float]
+) -> _Asked:
     name = f"peer {peer.agency}"
     try:
         answer = await http.get(peer.node_url + CARD_PATH)
@@ -204,15 +206,20 @@ async def _look_at_peer(http: httpx2.AsyncClient, peer: Member, now_s: Callable[
         if answer.status_code >= _SERVER_FAILS:
             return _Asked((warn(name, f"cannot answer now ({answer.status_code}).", _waits(peer)),))
         return _Asked((bad(name, "answers with something that is no node card.", "Something else is at its address."),))
-    if card.agency != peer.agency or card.agency_key != to_base64url(peer.agency_key):
+    asked = _look_at_keys(name, card, peer, now_s(), _skew(answer, now_s()))
+    return replace(asked, findings=(*asked.findings, *_look_at_its_roster(name, card, peer, roster)))
+
+
+def _look_at_keys(name: str, card: NodeCard, peer: Member, now_s: float, skew: float | None) -> _Asked:
+    listed = peer.agency, to_base64url(peer.agency_key), to_base64url(peer.node_key)
+    if (card.agency, card.agency_key, card.node_key) != listed:
         what = f"Do not send to it. Telephone {peer.breach_contact}."
         return _Asked((bad(name, "answers with other keys than the roster lists.", what),))
     try:
         statements = verified_statements(card, peer)
     except EnvelopeError:
         return _Asked((bad(name, "publishes keys it did not sign.", f"Telephone {peer.breach_contact}."),))
-    ahead = max((statement.not_after for statement in statements), default=0) - now_s() * SECOND_MS
-    skew = _skew(answer, now_s())
+    ahead = max((statement.not_after for statement in statements), default=0) - now_s * SECOND_MS
     if ahead <= 0:
         return _Asked(
             (bad(name, "has no current key: nothing can be sealed to it.", f"Call {peer.duty_contact}."),), skew
@@ -222,6 +229,21 @@ async def _look_at_peer(http: httpx2.AsyncClient, peer: Member, now_s: Callable[
             (warn(name, "publishes few keys ahead.", "If it sleeps long, nothing can be sealed to it."),), skew
         )
     return _Asked((ok(name, "reachable, keys as in the roster"),), skew)
+
+
+def _look_at_its_roster(name: str, card: NodeCard, peer: Member, roster: RosterSnapshot) -> Iterator[Finding]:
+    """Whether both go by the same: what a member sends by a newer one waits at whoever does not have it yet."""
+    office = "Ask the office that keeps the roster"
+    if card.roster_version > roster.version:
+        found = f"goes by a newer roster, version {card.roster_version}: what it sends by that waits."
+        yield warn(name, found, f"{office} for the newest, and put it in its place here.")
+    elif card.roster_version < roster.version:
+        found = f"goes by an older roster, version {card.roster_version}: what you send by yours may wait there."
+        yield warn(name, found, f"If it lasts, tell them: {peer.duty_contact}.")
+    elif card.roster_digest != roster.digest:
+        yield bad(
+            name, "goes by another roster of the same version.", f"{office} which of the two is the federation's."
+        )
 
 
 def _waits(peer: Member) -> str:

@@ -122,6 +122,7 @@ _DELETE_QUEUED = Prepared(
         OUTBOX.c.kind,
     )
 )
+_DELETE_WAITING = Prepared(delete(OUTBOX).where(OUTBOX.c.id == bindparam("the_id"), IS_QUEUED))
 _GIVE_UP = Prepared(
     where_listed(
         update(OUTBOX)
@@ -183,6 +184,12 @@ def release_held(conn: Connection, envelope_id: str, release: bytes, *, expires_
     return done.rowcount == 1
 
 
+def change_release(conn: Connection, envelope_id: str, release: bytes) -> None:
+    """A disclosure that is still queued goes with this release statement."""
+    waits = OUTBOX.c.id == envelope_id, OUTBOX.c.status == "queued"
+    conn.execute(update(OUTBOX).where(*waits).values(release=release))
+
+
 def made_among(conn: Connection, envelopes: Iterable[str]) -> list[tuple[str, str]]:
     """(referral, envelope id) of those of these envelopes that were made here."""
     return [(referral, envelope) for referral, envelope in _IDS_OUT.rows(conn, {"the_ids": list(envelopes)})]
@@ -236,6 +243,11 @@ def delete_queued(conn: Connection, referral: str, kinds: Iterable[str]) -> list
     """
     rows = _DELETE_QUEUED.rows(conn, {"the_referral": referral, "the_ids": list(kinds)})
     return [digest for digest, attempted_at in rows if attempted_at is None]
+
+
+def delete_waiting(conn: Connection, envelope_id: str) -> bool:
+    """Delete one envelope that is queued, because another takes its place; returns whether it still was."""
+    return _DELETE_WAITING.run(conn, {"the_id": envelope_id}) == 1
 
 
 def give_up(conn: Connection, referral: str, kinds: Iterable[str], at: int) -> None:

@@ -316,6 +316,12 @@ def record_attestation(conn: Connection, referral: str, party: str, at: int, dig
     return _ATTESTED.run(conn, word) == 1
 
 
+def owe_again(conn: Connection, referral: str, party: str) -> None:
+    """What a party has said has not arrived, and cannot any more: it owes its word as before."""
+    its = ATTESTATION.c.referral == referral, ATTESTATION.c.party == party
+    conn.execute(update(ATTESTATION).where(*its).values(done_at=None, digest=None))
+
+
 def attestations_of(conn: Connection, referral: str) -> list[AttestationRecord]:
     """Who owes what, and who has said it."""
     return [AttestationRecord(*row) for row in _ATTESTATIONS.rows(conn, {"the_referral": referral})]

@@ -19,6 +19,7 @@ from exchange.use_cases.acting import Acting
 from exchange.use_cases.branches import taken_over
 from exchange.use_cases.cases import Case, audit, new_event
 from exchange.use_cases.change_referral import change_referral
+from exchange.use_cases.errors import ForbiddenError
 from exchange.use_cases.facts import seal_facts
 from exchange.use_cases.node import Node
 from exchange.use_cases.outgoing import agency_key, current_peer_epoch, put_out, signers
@@ -56,7 +57,10 @@ async def say(
 
 
 async def _sealed(node: Node, case: Case, word: Answer, event: EventRecord) -> SealedMessage:
-    epoch = await current_peer_epoch(node, node.world().roster.member(case.record.peer))
+    peer = node.world().roster.members.get(case.record.peer)
+    if peer is None:
+        raise ForbiddenError("receiver-not-active", "The roster does not list the referring agency. Telephone it.")
+    epoch = await current_peer_epoch(node, peer)
     return seal_word(node, case.record, word, event, epoch, offer=case.facts.offer, purpose=case.facts.purpose)
 
 

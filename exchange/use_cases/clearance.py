@@ -21,10 +21,12 @@ def parties(node: Node, receiver: str) -> Parties:
 
     Raises:
         InvalidError: `unknown-agency`.
-        ForbiddenError: `no-contract`.
+        ForbiddenError: `no-contract`, or `sender-not-active` where the roster does not list this agency any more.
     """
     world: World = node.world()
-    sender = world.roster.member(node.agency)
+    sender = world.roster.members.get(node.agency)
+    if sender is None:
+        raise ForbiddenError("sender-not-active", "The roster does not list your agency, so it cannot send referrals.")
     try:
         member = world.roster.member(receiver)
     except UnknownMemberError as error:

@@ -7,12 +7,13 @@ Rules:
 * `refused` is final and is told to this agency's system; but no refusal of a stop is: her no goes again until it is
   acknowledged. `later` leaves the envelope where it is, and lets the ones behind it pass, those too that are handed in
   while the lease is given back.
-* Standing is looked at once more when an envelope leaves, and of a forward whether the contract is in force and the
-  receipt of her consent still holds: days may have passed since the gate. What may not go is destroyed here, and told.
-  Stops go to everybody.
+* When an envelope leaves it is looked at once more whether it may (`use_cases.leaving`): days may have passed since the
+  gate. What may not go is destroyed here, and told. Stops go to everybody.
 * While a peer puts us off (429 or 503 with Retry-After) her stops still go, alone and in requests small enough for the
   reserve that a receiver keeps. Once it puts off these too, they wait as long as it says.
 * A peer that refuses a disclosure may have read it: the record goes on saying that she was disclosed to it.
+* What a peer does not take because this agency's key was replaced is signed anew, or destroyed and told
+  (`use_cases.signed_before`).
 * The bodies of delivered forwards and answers are destroyed here; stops keep theirs, they carry nothing about anyone.
 """
 
@@ -29,7 +30,7 @@ from exchange.envelope.kinds import Kind, KindClass, class_of
 from exchange.envelope.statements import DeliveryReceipt, parse_statement
 from exchange.envelope.wire import base64url, from_base64url, is_code
 from exchange.limits import LIMITS, SECOND_MS
-from exchange.roster import Member, standing_allows
+from exchange.roster import Member
 from exchange.schemas.federation import BatchAnswer, ItemAnswer
 from exchange.stops import TAKES_BACK
 from exchange.storage.database import Connection
@@ -50,9 +51,10 @@ from exchange.telemetry.logs import get_logger
 from exchange.use_cases.barring import bar
 from exchange.use_cases.change_referral import change_by_id, change_each
 from exchange.use_cases.clock_jumps import clock_jumped
-from exchange.use_cases.headers import class_here, members_of, outgoing_header
+from exchange.use_cases.leaving import leaving_for
 from exchange.use_cases.line import Line
-from exchange.use_cases.node import Node, as_datetime
+from exchange.use_cases.node import Node
+from exchange.use_cases.signed_before import signed_anew
 
 STOPS: Final = frozenset(kind.value for kind in Kind if class_of(kind) is KindClass.STOP)
 _HELD_BACK_BY_HER_NO: Final = frozenset(
@@ -131,15 +133,11 @@ async def load_next(node: Node, lease: PeerLease, line: Line, after: int) -> Bat
     )
     if not rows:
         return None
-    roster, at = node.world().roster, node.clock()
-    me, peer = roster.member(node.agency), roster.member(lease.agency)
-    in_force = roster.contract_in_force(me.agency, peer.agency, as_datetime(at))
+    leaving = leaving_for(node, lease.agency)
     headers: dict[str, bytes] = {}
     barred = []
     for _, item in rows:
-        # Hours or days after the gate has looked. Of what has no standing nothing is opened.
-        allowed = standing_allows(me, peer, class_here(item))
-        if allowed and _is_covered(item, header := outgoing_header(node, item), in_force, at):
+        if (header := leaving.header_of(item)) is not None:
             headers[item.id] = header
         else:
             barred.append(item)
@@ -158,14 +156,6 @@ def _bar(node: Node, conn: Connection, barred: Sequence[OutgoingRecord]) -> None
     """Of those that still wait: another courier may have delivered one, or her no deleted it, since they were read."""
     waiting = lock_queued(conn, [item.id for item in barred])
     bar(node, conn, [item for item in barred if item.id in waiting])
-
-
-def _is_covered(item: OutgoingRecord, header: bytes, in_force: Collection[str], at: int) -> bool:
-    """Whether the contract of a forward is in force, and her consent has not ended by its own date meanwhile."""
-    if class_here(item) is not KindClass.FORWARD:
-        return True
-    members = members_of(header)
-    return members["contract"] in in_force and at < members["receipt"]["expires"]
 
 
 async def _on_their_way(node: Node, items: list[OutgoingRecord]) -> list[OutgoingRecord]:
@@ -208,8 +198,12 @@ async def settle(
         if done % _RECEIPTS_AT_A_TIME == 0:
             # The next batch goes out meanwhile, and must not wait for the signatures of fifty receipts.
             await asyncio.sleep(0)
-    settlements = [one for item, given in answered if (one := _settlement(item, given, receipts[item.id])) is not None]
-
+    anew = {item.id: step for item, given in answered if (step := signed_anew(node, item, given)) is not None}
+    settlements = [
+        one
+        for item, given in answered
+        if item.id not in anew and (one := _settlement(item, given, receipts[item.id])) is not None
+    ]
     retry_after_ms = _pause(node, batch, answered, receipts, at)
 
     def commit(conn: Connection) -> None:
@@ -223,6 +217,8 @@ async def settle(
         for item in items:
             if receipts[item.id] is None:
                 _refused(node, conn, item)
+        for step in anew.values():
+            step(conn)
         if last is not None:
             wait_ms = max(retry_after_ms or 0, last.retry_after_ms or 0)
             if wait_ms and lease.only_stops_until is None and _new_waits(conn, lease, last.sent):

@@ -26,7 +26,7 @@ class UseCaseError(Exception):
         code: str,
         sentence: str,
         *,
-        who: Who = Who.SENDER,
+        who: Who | None = None,
         fields: tuple[ProblemField, ...] = (),
         retry_after: int | None = None,
     ) -> None:
@@ -34,6 +34,7 @@ class UseCaseError(Exception):
         self.code = code
         self.sentence = sentence
         self.who = who
+        """Nobody where it is who docs/problems.md says of this code."""
         self.fields = fields
         self.retry_after = retry_after
 

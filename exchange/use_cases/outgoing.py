@@ -97,6 +97,11 @@ def put_out_stop(node: Node, conn: Connection, sealed: SealedMessage, record: Re
     _store(node, conn, sealed, record.id, "queued")
 
 
+def put_out_again(node: Node, conn: Connection, sealed: SealedMessage, referral: str) -> None:
+    """As `put_out_stop`, for one that takes the place of another that lay with this referral."""
+    _store(node, conn, sealed, referral, "queued")
+
+
 def _store(node: Node, conn: Connection, sealed: SealedMessage, referral: str, status: str) -> None:
     header = sealed.header
     enqueue(conn, [outgoing_record(node, sealed, referral, status)])

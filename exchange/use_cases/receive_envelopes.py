@@ -2,7 +2,8 @@
 
 Rules:
 
-* A repeat is answered with the first receipt's bytes, before any check that time could have changed.
+* A repeat is answered with the first receipt's bytes, before any check that time could have changed. Where the node key
+  was replaced since then, the same words are signed by the key of today: nobody believes the other one any more.
 * Keys first, then the inbox with its receipt, then the answer: whatever was answered `accepted` survives anything that
   happens the next instant, and what was not answered can be sent again.
 * Only `accepted` is remembered. `refused` is final, says which step and who must act, and never what was sent. `later`
@@ -27,7 +28,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from exchange.envelope.errors import MalformedError, TooLargeError
 from exchange.envelope.keys import EpochKey
 from exchange.envelope.kinds import KindClass
-from exchange.envelope.statements import DeliveryReceipt, leaf_of, sign_statement
+from exchange.envelope.statements import DeliveryReceipt, leaf_of, parse_statement, sign_statement
 from exchange.envelope.wire import parse_object, to_base64url
 from exchange.referral.lifecycle import TransitionError
 from exchange.schemas.federation import BatchAnswer, ItemAnswer
@@ -61,7 +62,8 @@ SMALL: Final = 6
 ATTEMPTS: Final = 4
 LATER_S: Final = 30
 PROBLEM_BASE: Final = "https://referral-exchange.example/problems#"
-_NEWER_ROSTER_HELPS: Final = frozenset({"unknown-sender", "unknown-key", "unknown-contract"})
+_NO_ROSTER_HELPS: Final = frozenset({"from-the-future", "unknown-referral"})
+"""What is taken later for another reason than a roster, or a contract, that is not here yet."""
 
 
 Before = TypeVar("Before")
@@ -71,6 +73,7 @@ _Keys = dict[str, EpochKey | None]
 
 @dataclass(frozen=True, slots=True)
 class _Repeat:
+    item: ParsedItem
     answer: bytes
 
 
@@ -148,7 +151,9 @@ def _circumstances(node: Node, peer: str) -> Circumstances:
         roster=world.roster,
         contract_of=world.contracts.get,
         # Of all items of a batch the same is asked, about one moment.
-        in_force=cache(lambda digest, other: world.in_force(digest, node.agency, other, now)),
+        in_force=cache(
+            lambda digest, other: world.roster.in_force_nearby(digest, node.agency, other, now, node.limits.skew_ms)
+        ),
         limits=node.limits,
         at=at,
     )
@@ -217,7 +222,7 @@ def _checked(item: ParsedItem, memory: BatchMemory, around: Circumstances) -> Ch
         digest, answer = seen
         if digest != item.digest:
             raise VerificationError(8, "id-conflict")
-        return _Repeat(answer)
+        return _Repeat(item, answer)
     return check_item(item, memory.of(item.header.referral), around)
 
 
@@ -275,7 +280,8 @@ def _refuse_anothers_id(item: ParsedItem, memory: BatchMemory) -> None:
 
 
 def _would_know_more(outcomes: Sequence[_Outcome]) -> bool:
-    return any(isinstance(item, VerificationError) and item.code in _NEWER_ROSTER_HELPS for item in outcomes)
+    refused = [item for item in outcomes if isinstance(item, VerificationError)]
+    return any(not item.final and item.code not in _NO_ROSTER_HELPS for item in refused)
 
 
 async def _know_more(node: Node) -> bool:
@@ -316,11 +322,19 @@ async def _commit(
     await node.database.write(commit)
 
 
+def _signed_today(node: Node, repeat: _Repeat) -> bytes:
+    """The first receipt. With one key the same words have one signature: as long as it is the same, the same bytes."""
+    said = parse_statement(DeliveryReceipt, repeat.answer).unverified
+    if (said.envelope, said.digest) != (repeat.item.header.id, repeat.item.digest):
+        return repeat.answer  # whatever lies there, it is not signed: it is about something else
+    return sign_statement(said, node.node_key.sign).to_bytes()
+
+
 def _answer(node: Node, outcome: _Outcome) -> ItemAnswer:
     if isinstance(outcome, Arrival):
         return ItemAnswer(result="accepted", receipt=to_base64url(outcome.receipt))
     if isinstance(outcome, _Repeat):
-        return ItemAnswer(result="accepted", receipt=to_base64url(outcome.answer))
+        return ItemAnswer(result="accepted", receipt=to_base64url(_signed_today(node, outcome)))
     node.measurements.refused(place="federation", code=outcome.code)
     if not outcome.final:
         return ItemAnswer(result="later", retry_after=LATER_S if outcome.code != "unknown-referral" else 1)

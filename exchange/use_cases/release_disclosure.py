@@ -4,7 +4,7 @@ Rules:
 
 * Only an acceptance releases, one that was made in time, and only once. `confirm` waits for a worker, who calls
   this; `automatic` and every emergency are released by the node itself as soon as the acceptance is stored.
-* Roster, receiver's keys, contract, consent and time are checked again, on the names of the fields inside; the node
+* Roster, both agencies' keys, contract, consent and time are checked again, on the names of the fields inside; the node
   cannot read them. Where the agency's own software has sealed it, the node knows no field either, and asks for groups.
 * The receiver's card is read before, unless it was within the hour (`use_cases.peer_cards`): one that was away may
   accept before anybody here has heard that it revoked the key of what is held.
@@ -28,7 +28,8 @@ from dataclasses import dataclass
 from contracts.vocabulary import Feedback, Priority, Stage
 from exchange.disclosure import Refused, still_allowed
 from exchange.disclosure_groups import GroupsQuestion, groups_still_allowed
-from exchange.envelope.header import parse_header
+from exchange.envelope.header import Header, parse_header
+from exchange.envelope.keys import key_id
 from exchange.envelope.statements import ReleaseStatement, sign_statement
 from exchange.envelope.wire import MAX_INTEGER
 from exchange.referral.lifecycle import TERMINAL, EventName, Side
@@ -149,9 +150,12 @@ def _refusal(node: Node, case: Case, basis: _Basis) -> tuple[str, str] | None:
         receiver = world.roster.member(record.peer)
     except UnknownMemberError:
         return "receiver-not-active", "The receiving agency is no longer in the roster."
-    if not _sealed_to(node, held, receiver, basis.epochs):
-        return "receiver-key-changed", "It is sealed to a key the receiver no longer has. Confirm and send a new one."
     sender = world.roster.member(node.agency)
+    header = parse_header(outgoing_header(node, held))
+    if header.signing_key != key_id(sender.agency_key):
+        return "own-key-changed", "It is signed by a key this agency no longer has. Confirm and send a new one."
+    if not _sealed_to(header, receiver, basis.epochs):
+        return "receiver-key-changed", "It is sealed to a key the receiver no longer has. Confirm and send a new one."
     consent = opened(node, basis.consent)
     if facts.held_groups:
         question = GroupsQuestion(
@@ -175,9 +179,8 @@ def _refusal(node: Node, case: Case, basis: _Basis) -> tuple[str, str] | None:
     return None
 
 
-def _sealed_to(node: Node, held: OutgoingRecord, receiver: Member, epochs: StoredPeerEpochs) -> bool:
+def _sealed_to(header: Header, receiver: Member, epochs: StoredPeerEpochs) -> bool:
     """Whether it is sealed to the key of its week, unrevoked, by the receiver's agency key in today's roster."""
-    header = parse_header(outgoing_header(node, held))
     return epochs.standing(receiver).counts(header.epoch_key or "")
 
 

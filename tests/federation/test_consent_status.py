@@ -99,7 +99,7 @@ async def test_an_unreachable_sender_is_waited_for_72_hours_and_asked_once_a_min
     assert len(asks) == 1
     two.clock.pass_by(hours=2)
     problem = await refusal(story.helps.inbox.open(item))
-    assert (problem.code, problem.status, problem.who) == ("consent-not-fresh", 409, "sender")
+    assert (problem.code, problem.status, problem.who) == ("consent-not-fresh", 409, "peer")
     many = await story.helps.inbox.open_many([item])
     assert [(one.id, one.code) for one in many.withheld] == [(item, "consent-not-fresh")]
     assert (many.items, many.missing) == ((), ())

@@ -17,7 +17,7 @@ from exchange.envelope.kinds import SHAPES, Kind, KindClass
 from exchange.limits import LIMITS
 from exchange.messages import SealedMessage
 from exchange.schemas.inbox import RecallAnswerRequest
-from exchange.use_cases import deliver
+from exchange.use_cases.leaving import Leaving
 from exchange.use_cases.outgoing import put_out
 
 _AROUND: Final = len('{"envelopes":[]}')
@@ -80,7 +80,7 @@ async def test_every_kind_is_filled_to_the_length_of_its_size(
     two: Federation, monkeypatch: pytest.MonkeyPatch, kind: Kind, place: int
 ) -> None:
     """As the courier sends it; what covers it, and what its receiver thinks of it, does not matter here."""
-    monkeypatch.setattr(deliver, "_is_covered", lambda *_: True)
+    monkeypatch.setattr(Leaving, "_is_covered", lambda *_: True)
     helpline = two[HELPLINE]
     parties = {"sender": helpline.agency, "recipient": two[SHELTER].agency}
     envelope = sample_envelope(kind, bytes(LIMITS.padding_bytes[place] - 1), **parties)

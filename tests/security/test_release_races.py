@@ -23,7 +23,8 @@ from exchange.storage.database import Connection
 from exchange.storage.epochs import epoch_revocations, remember_card, remember_revocations
 from exchange.storage.outbox import OutgoingRecord, delete_queued
 from exchange.storage.tables import CONSENT, OUTBOX, PEER_EPOCH
-from exchange.use_cases import deliver, release_disclosure, replace_disclosure, send_information
+from exchange.use_cases import release_disclosure, replace_disclosure, send_information
+from exchange.use_cases.leaving import Leaving
 from exchange.use_cases.own_epochs import revoke_own_epochs
 from exchange.use_cases.peer_epochs import StoredPeerEpochs
 from exchange.use_cases.release_disclosure import release_due
@@ -141,15 +142,15 @@ async def test_what_her_no_has_deleted_since_it_was_read_is_not_sent(
 ) -> None:
     """The courier has read the batch, and another process commits her no before it is posted."""
     referral = await accepted(pair)
-    node, real, deleted = pair[HELPLINE].node, deliver._is_covered, []
+    node, real, deleted = pair[HELPLINE].node, Leaving._is_covered, []
 
-    def covered(item: OutgoingRecord, *asked: Any) -> bool:
+    def covered(leaving: Leaving, item: OutgoingRecord, header: bytes) -> bool:
         if item.kind == Kind.DISCLOSURE:
             deleted.extend(node.database.write_sync(lambda conn: delete_queued(conn, referral, [item.kind])))
-        return real(item, *asked)
+        return real(leaving, item, header)
 
     await release_due(node)
-    monkeypatch.setattr(deliver, "_is_covered", covered)
+    monkeypatch.setattr(Leaving, "_is_covered", covered)
     await pair[HELPLINE].courier.run_once()
     assert len(deleted) == 1
     assert [item.kind for item in (await pair[SHELTER].client().inbox.list()).items] == ["offer"]
@@ -170,13 +171,13 @@ async def test_nothing_about_her_is_sent_that_her_no_has_deleted_since_it_was_re
     elif kind is Kind.DECISION:
         await story.helps.inbox.decide(await story.offer(), DecisionRequest(decision="accepted"))
     says = story.receiver if kind is Kind.DECISION else story.sender
-    real, deleted, before = deliver._is_covered, [], len(travelled(pair))
+    real, deleted, before = Leaving._is_covered, [], len(travelled(pair))
 
-    def covered(item: OutgoingRecord, *asked: Any) -> bool:
+    def covered(leaving: Leaving, item: OutgoingRecord, header: bytes) -> bool:
         deleted.extend(says.node.database.write_sync(lambda conn: delete_queued(conn, story.id, [kind])))
-        return real(item, *asked)
+        return real(leaving, item, header)
 
-    monkeypatch.setattr(deliver, "_is_covered", covered)
+    monkeypatch.setattr(Leaving, "_is_covered", covered)
     await says.courier.run_once()
     assert len(deleted) == 1
     assert len(travelled(pair)) == before
@@ -195,7 +196,7 @@ async def test_what_another_courier_delivered_meanwhile_is_not_told_to_be_barred
         node.database.write_sync(lambda conn: conn.execute(delivered).rowcount)
         return False
 
-    monkeypatch.setattr(deliver, "_is_covered", covered)
+    monkeypatch.setattr(Leaving, "_is_covered", covered)
     await story.sender.courier.run_once()
     assert not (await story.flags()).undeliverable
     assert "update-barred" not in await story.changes()

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 
 from simulation.office import ACTING
 
+from exchange.api.problems import who_acts
 from exchange.client.errors import ProblemError
 from exchange.schemas.consents import ConsentView
 from exchange.schemas.federation import WireEnvelope
@@ -83,7 +84,7 @@ class Line:
 def _problem(error: UseCaseError) -> Problem:
     status = _STATUS.get(type(error), 409)
     return Problem(
-        type=error.code, title=error.code, status=status, code=error.code, who=error.who, detail=error.sentence
+        type=error.code, title=error.code, status=status, code=error.code, who=who_acts(error), detail=error.sentence
     )
 
 

@@ -37,6 +37,8 @@ from exchange.client.vault import AgencyVault, agency_keys, open_agency_folder
 from exchange.demo.federation import FOUR, AgencyPlan
 from exchange.envelope import key_file
 from exchange.envelope.key_file import KdfCost, KeySet, open_keys, read_key_file, seal_keys
+from exchange.envelope.keys import AgencyKey
+from exchange.envelope.statements import Adherence, sign_statement
 from exchange.federation.courier import Courier
 from exchange.federation.peers import fetch_peer_keys
 from exchange.federation.transport import HTTPTransport
@@ -209,20 +211,33 @@ class Federation:
         *,
         member: Callable[[Member], Member] = lambda member: member,
         contracts: Sequence[Adoption] | None = None,
+        signs: tuple[str, AgencyKey] | None = None,
         known_to: Iterable[AgencyPlan] | None = None,
     ) -> None:
-        """The federation's officers publish another roster, and these nodes (all, unless said) have it already."""
+        """The federation's officers publish another roster, and these nodes (all, unless said) have it already.
+
+        `signs`: an agency that has signed its adherence anew, with this key.
+        """
         newest = max((one.node.world().roster for one in self.nodes.values()), key=lambda roster: roster.version)
+        adoptions = tuple(contracts) if contracts is not None else newest.contracts
+        if signs is not None:
+            adoptions = tuple(_adopted_anew(adoption, *signs, at=self.clock()) for adoption in adoptions)
         data = roster_bytes(
             version=newest.version + 1,
             synthetic=newest.synthetic,
             members=tuple(member(one) for one in newest.members.values()),
-            contracts=tuple(contracts) if contracts is not None else newest.contracts,
+            contracts=adoptions,
         )
         for one in self.nodes.values() if known_to is None else [self[plan] for plan in known_to]:
             (one.home / "roster.json").write_bytes(data)
             (one.agency_home / "roster.json").write_bytes(data)
             await one.node.refresh_world()
+
+
+def _adopted_anew(adoption: Adoption, agency: str, key: AgencyKey, *, at: int) -> Adoption:
+    adherence = Adherence(agency=agency, contract=adoption.digest, adopted_at=at)
+    signed = sign_statement(adherence, key.sign).to_bytes()
+    return replace(adoption, adherence=MappingProxyType({**adoption.adherence, agency: signed}))
 
 
 _read_contract = functools.cache(load_contract)

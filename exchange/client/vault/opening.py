@@ -112,7 +112,9 @@ def verify(identity: Identity, item: InboxItem, wire: WireEnvelope) -> VerifiedM
         peer=item.sender,
         roster=roster,
         contract_of=identity.contracts.get,
-        in_force=lambda digest, other: digest in roster.contract_in_force(identity.me.agency, other, item.received_at),
+        in_force=lambda digest, other: roster.in_force_nearby(
+            digest, identity.me.agency, other, item.received_at, LIMITS.skew_ms
+        ),
         limits=LIMITS,
         at=at,
     )

@@ -30,6 +30,7 @@ from exchange.envelope.key_file import open_keys, read_key_file
 from exchange.envelope.keys import AgencyKey, EpochKey
 from exchange.envelope.wire import to_base64url
 from exchange.oauth.scopes import CLIENT_SCOPES
+from exchange.roster import parse_roster, roster_bytes
 from exchange.schemas.node import EpochKeyView
 from exchange.settings import Environment, Settings, load_settings
 from exchange.storage.access import revoke_client
@@ -304,7 +305,8 @@ def test_the_end_of_a_contract_is_seen_coming(made: Made, at: datetime, level: L
 
 
 def card(made: Made, weeks: int = 6, **members: Any) -> dict[str, Any]:
-    peer = made.federation().roster.members[HELPLINE.agency]
+    roster = made.federation().roster
+    peer = roster.members[HELPLINE.agency]
     epochs = []
     for seq, week in enumerate(published_weeks(int(NOW.timestamp() * 1000))[:weeks], start=1):
         key = EpochKey(bytes([seq]) * 32)
@@ -329,8 +331,8 @@ def card(made: Made, weeks: int = 6, **members: Any) -> dict[str, Any]:
         "node_key": to_base64url(peer.node_key),
         "epochs": epochs,
         "contracts": [],
-        "roster_version": 1,
-        "roster_digest": "a" * 64,
+        "roster_version": roster.version,
+        "roster_digest": roster.digest,
         "synthetic": True,
     } | members
 
@@ -355,6 +357,16 @@ async def test_a_good_peer(made: Made) -> None:
     assert [finding.level for finding in findings] == [Level.WARN, Level.OK, Level.OK]
 
 
+def _older(made: Made) -> dict[str, Any]:
+    """What the peer says that does not have yet what is the roster here from now on."""
+    before = card(made)
+    path = made.settings().roster_path
+    roster = parse_roster(path.read_bytes())
+    members, contracts = tuple(roster.members.values()), roster.contracts
+    path.write_bytes(roster_bytes(version=roster.version + 1, synthetic=True, members=members, contracts=contracts))
+    return before
+
+
 @pytest.mark.parametrize(
     ("body", "level", "sentence"),
     [
@@ -367,6 +379,15 @@ async def test_a_good_peer(made: Made) -> None:
             "other keys",
             id="another key",
         ),
+        pytest.param(
+            lambda made: card(made, node_key=to_base64url(bytes(range(32)))),
+            Level.BAD,
+            "other keys",
+            id="another node key",
+        ),
+        pytest.param(lambda made: card(made, roster_version=9), Level.WARN, "newer roster, version 9", id="newer"),
+        pytest.param(lambda made: card(made, roster_digest="a" * 64), Level.BAD, "of the same version", id="other"),
+        pytest.param(_older, Level.WARN, "older roster, version 1", id="older"),
         pytest.param(lambda made: card(made, epochs=[]), Level.BAD, "no current key", id="no keys"),
         pytest.param(lambda made: card(made, weeks=2), Level.WARN, "few keys", id="few keys ahead"),
     ],

@@ -1,0 +1,229 @@
+"""An agency's keys are replaced while something is on its way: it arrives, or its maker is told at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from support.federation import Federation, federation
+from support.replaced_keys import another_agency_key, another_node_key, listed, started_with, with_another_key
+from support.stories import Story, begin, rows
+
+from exchange.demo.federation import HELPLINE, SHELTER
+from exchange.envelope.format import parse_envelope
+from exchange.envelope.header import parse_header
+from exchange.schemas.federation import BatchAnswer, ItemAnswer
+from exchange.schemas.inbox import DecisionRequest
+from exchange.storage.tables import ATTESTATION, AUDIT
+from exchange.use_cases.deliver import claim, load_next, settle
+from exchange.use_cases.line import Line
+
+
+async def arrived_unheard(two: Federation, story: Story) -> None:
+    """What waits arrives, and the receipts for it do not."""
+    two.network.answers_lost = True
+    await story.sender.courier.run_once()
+    two.network.answers_lost = False
+
+
+async def owed(story: Story) -> set[str]:
+    """Who at the receiver has not said yet that its copies are gone."""
+    return {row["party"] for row in await story.rows(ATTESTATION, at=story.receiver) if row["done_at"] is None}
+
+
+async def audited(story: Story) -> list[tuple[str, str]]:
+    """What the referring agency's node has put on record of this referral, and why."""
+    return [(row["action"], row["detail"]) for row in await rows(story.sender, AUDIT, AUDIT.c.subject_id == story.id)]
+
+
+async def test_her_no_whose_receipt_was_lost_is_signed_for_by_the_new_node_key(two: Federation) -> None:
+    """It has arrived: whoever waits to hear so must not wait for ever, nor must it be sent every three seconds."""
+    story, new = await begin(two), another_node_key()
+    await story.says_no("stop-service", travel=False)
+    await arrived_unheard(two, story)
+    assert len(await story.items("withdrawal")) == 1
+    await listed(two, SHELTER, node_key=new)
+    async with started_with(two, SHELTER, node_key=new):
+        await story.later(hours=1)
+        assert (await story.outgoing())["withdrawal"] == ["delivered"]
+        assert len(await story.items("withdrawal")) == 1
+
+
+async def her_no_waits(two: Federation, form: str = "stop-service") -> Story:
+    """She has said no, and the receiver's node is away."""
+    story = await begin(two)
+    two.leave(SHELTER)
+    await story.says_no(form)
+    return story
+
+
+async def test_her_no_that_the_old_node_key_signed_arrives(on_both: Federation) -> None:
+    story, new = await her_no_waits(on_both), another_node_key()
+    (before,) = await story.wires_of("withdrawal")
+    await listed(on_both, HELPLINE, node_key=new)
+    async with started_with(on_both, HELPLINE, node_key=new):
+        on_both.come_back(SHELTER)
+        await story.later(hours=0.1)
+        await story.both_say("withdrawn")
+        assert (await story.outgoing())["withdrawal"] == ["delivered"]
+        assert len(await story.items("withdrawal")) == 1
+        (after,) = await story.wires_of("withdrawal")
+        was, header = (parse_header(parse_envelope(wire).header) for wire in (before, after))
+        assert header == was._replace(id=header.id, signing_key=new.key_id)
+        assert header.id != was.id
+
+
+async def test_an_attestation_that_the_old_keys_signed_arrives(two: Federation) -> None:
+    """Both halves: of the node, signed by its key, and of the agency."""
+    story, keys = await begin(two), {"agency_key": another_agency_key(), "node_key": another_node_key()}
+    await story.says_no("erase")
+    two.leave(HELPLINE)
+    await story.later(hours=25)
+    await story.helps.inbox.attest_erasure((await story.item("withdrawal")).id)
+    await listed(two, SHELTER, **keys)
+    async with started_with(two, SHELTER, **keys):
+        two.come_back(HELPLINE)
+        await story.later(hours=2)
+        assert (await story.outgoing(at=story.receiver))["erasure-receipt"] == ["delivered", "delivered"]
+        found = await story.rows(ATTESTATION)
+        assert {row["party"] for row in found if row["done_at"] is not None} >= {"peer-node", "peer-agency"}
+
+
+async def test_a_peer_that_has_the_roster_of_before_takes_what_the_old_key_signed(two: Federation) -> None:
+    story, new = await her_no_waits(two), another_node_key()
+    (before,) = await story.wires_of("withdrawal")
+    await listed(two, HELPLINE, node_key=new, known_to=(HELPLINE,))
+    two.come_back(SHELTER)
+    await story.later(hours=0.1)
+    await story.both_say("withdrawn")
+    assert await story.wires_of("withdrawal") == [before]
+
+
+async def test_a_node_that_runs_with_the_old_key_makes_nothing_anew(two: Federation) -> None:
+    """What it made would be put off as well, and so each time."""
+    story, new = await her_no_waits(two), another_node_key()
+    waiting = await story.wires_of("withdrawal")
+    await listed(two, HELPLINE, node_key=new)
+    two.clock.pass_by(hours=1)
+    answer = BatchAnswer(answers=(ItemAnswer(result="later", retry_after=1),))
+    node = story.sender.node
+    lease = await claim(node, "test")
+    assert lease is not None
+    line = Line(None, node.limits)
+    batch = await load_next(node, lease, line, 0)
+    assert batch is not None
+    await settle(node, lease, story.receiver.member, batch, answer)
+    assert await story.wires_of("withdrawal") == waiting
+    assert (await story.outgoing())["withdrawal"] == ["queued"]
+
+
+async def test_an_offer_that_the_old_agency_key_signed_is_told_at_once(two: Federation) -> None:
+    new = another_agency_key()
+    two.leave(SHELTER)
+    story = await begin(two)
+    await listed(two, HELPLINE, agency_key=new)
+    async with started_with(two, HELPLINE, agency_key=new):
+        two.come_back(SHELTER)
+        await story.later(hours=0.1)
+        assert "offer" not in await story.outgoing()
+        assert "offer-barred" in await story.changes()
+        assert (await story.flags()).undeliverable
+
+
+async def test_a_decision_that_the_old_agency_key_signed_is_told_at_once(on_both: Federation) -> None:
+    story, new = await begin(on_both), another_agency_key()
+    on_both.leave(HELPLINE)
+    await story.decides("accepted")
+    await listed(on_both, SHELTER, agency_key=new)
+    async with started_with(on_both, SHELTER, agency_key=new):
+        on_both.come_back(HELPLINE)
+        await story.later(hours=0.1)
+        assert "decision" not in await story.outgoing(at=story.receiver)
+        assert (await story.record(at=story.receiver))["undeliverable"]
+        await story.both_say("received")
+        # Said again it is no repeat of what nobody heard.
+        await story.decides("accepted")
+        await story.travel()
+        await story.both_say("accepted")
+        # What was held is sealed to a weekly key that the old agency key had signed.
+        assert (await story.flags()).awaiting_disclosure
+
+
+async def test_a_refusal_that_the_old_agency_key_signed_can_be_said_again(two: Federation) -> None:
+    """It had closed the referral here, and its end was counted from there."""
+    story, new = await begin(two), another_agency_key()
+    two.leave(HELPLINE)
+    await story.decides("declined", reason="no-capacity")
+    await listed(two, SHELTER, agency_key=new)
+    async with started_with(two, SHELTER, agency_key=new):
+        two.come_back(HELPLINE)
+        await story.later(hours=0.1)
+        await story.both_say("received")
+        assert (await story.record(at=story.receiver))["destroy_at"] is None
+        await story.decides("declined", reason="no-capacity")
+        await story.both_say("declined")
+
+
+async def test_what_was_destroyed_meanwhile_stays_destroyed(two: Federation) -> None:
+    story, new = await begin(two), another_agency_key()
+    two.leave(HELPLINE)
+    await story.decides("declined", reason="no-capacity")
+    await story.later(hours=25)
+    await listed(two, SHELTER, agency_key=new)
+    async with started_with(two, SHELTER, agency_key=new):
+        two.come_back(HELPLINE)
+        await story.later(hours=2)
+        await story.nothing_is_left(at=story.receiver)
+        assert (await story.outgoing(at=story.receiver))["decision"] == ["deleted"]
+
+
+async def test_a_held_disclosure_that_the_old_agency_key_signed_is_not_released(two: Federation) -> None:
+    """No peer would take it, and the referral would say for two weeks that it is on its way."""
+    story, new = await begin(two), another_agency_key()
+    await listed(two, HELPLINE, agency_key=new)
+    async with started_with(two, HELPLINE, agency_key=new):
+        await story.decides("accepted")
+        assert "disclosure" not in await story.outgoing()
+        flags = await story.flags()
+        assert (flags.awaiting_disclosure, flags.disclosed) == (True, False)
+        assert "disclosure" not in story.kinds_posted()
+        assert ("release-refused", "own-key-changed") in await audited(story)
+
+
+async def test_a_disclosure_on_its_way_goes_with_a_release_that_the_new_node_key_signed(on_both: Federation) -> None:
+    """She was asked and the receiver has accepted: nobody has to ask her again because a machine has another key."""
+    story, new = await begin(on_both), another_node_key()
+    await story.helps.inbox.decide(await story.offer(), DecisionRequest(decision="accepted"))
+    await story.receiver.courier.run_once()
+    on_both.leave(SHELTER)
+    await story.travel()
+    assert (await story.outgoing())["disclosure"] == ["queued"]
+    await listed(on_both, HELPLINE, node_key=new)
+    async with started_with(on_both, HELPLINE, node_key=new):
+        on_both.come_back(SHELTER)
+        await story.later(hours=0.1)
+        assert (await story.outgoing())["disclosure"] == ["delivered"]
+        assert (await story.flags()).disclosed
+        assert (await story.opened("disclosure")).content is not None
+
+
+async def test_an_attestation_of_the_agencys_own_software_is_owed_again(tmp_path: Path) -> None:
+    """Its node cannot sign it anew: whoever holds the key says it once more, and it arrives."""
+    new = another_agency_key()
+    async with federation(tmp_path, (HELPLINE, SHELTER), blind=(SHELTER,)) as pair:
+        story = await begin(pair)
+        await story.says_no("erase")
+        pair.leave(HELPLINE)
+        await story.later(hours=25)
+        await pair[SHELTER].vault().attest_erasure(story.id)
+        assert "own-agency" not in await owed(story)
+        await listed(pair, SHELTER, agency_key=new)
+        vault = with_another_key(pair[SHELTER], new)
+        pair.come_back(HELPLINE)
+        await story.later(hours=2)
+        assert await owed(story) == {"own-agency"}
+        assert "queued" not in (await story.outgoing(at=story.receiver))["erasure-receipt"]
+        await vault.attest_erasure(story.id)
+        await story.later(hours=2)
+        assert await owed(story) == set()
+        found = await story.rows(ATTESTATION)
+        assert "peer-agency" in {row["party"] for row in found if row["done_at"] is not None}

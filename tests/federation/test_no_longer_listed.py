@@ -1,0 +1,66 @@
+"""An agency that the roster lists no more: whoever works with it is told who must act, and her no is stored."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import MappingProxyType
+
+from support.federation import Federation
+from support.stories import begin, refusal
+
+from exchange.demo.federation import HELPLINE, SHELTER, AgencyPlan
+from exchange.roster import roster_bytes
+
+
+async def not_listed(two: Federation, gone: AgencyPlan) -> None:
+    """The next roster is one without it."""
+    before = two[HELPLINE].node.world().roster
+    adoptions = []
+    for adoption in before.contracts:
+        signed = {agency: said for agency, said in adoption.adherence.items() if agency != gone.agency}
+        left = adoption.members - {gone.agency}
+        adoptions.append(replace(adoption, members=left, adherence=MappingProxyType(signed)))
+    data = roster_bytes(
+        version=before.version + 1,
+        synthetic=before.synthetic,
+        members=tuple(member for member in before.members.values() if member.agency != gone.agency),
+        contracts=tuple(adoptions),
+    )
+    for one in two.nodes.values():
+        (one.home / "roster.json").write_bytes(data)
+        await one.node.refresh_world()
+
+
+async def test_who_is_not_listed_itself_is_told_whom_to_ask(two: Federation) -> None:
+    story = await begin(two)
+    await not_listed(two, HELPLINE)
+    problem = await refusal(begin(two, travel=False))
+    assert (problem.status, problem.code, problem.who.value) == (403, "sender-not-active", "node")
+    await story.says_no("stop-service")
+    assert (await story.asks.referrals.read(story.id)).state.value == "withdrawn"
+    assert (await story.outgoing())["withdrawal"] == ["queued"]
+
+
+async def test_who_answers_one_that_is_not_listed_is_told_to_telephone(two: Federation) -> None:
+    story = await begin(two)
+    await story.offer()
+    await not_listed(two, HELPLINE)
+    problem = await refusal(story.decides("accepted"))
+    assert (problem.status, problem.code) == (403, "receiver-not-active")
+    assert "Telephone" in problem.detail
+    assert "decision" not in await story.outgoing(at=story.receiver)
+
+
+async def test_her_no_goes_when_it_is_listed_again(two: Federation) -> None:
+    story = await begin(two)
+    listed = two[HELPLINE].node.world().roster
+    await not_listed(two, SHELTER)
+    await story.says_no("stop-service")
+    assert (await story.outgoing())["withdrawal"] == ["queued"]
+    members, contracts = tuple(listed.members.values()), listed.contracts
+    data = roster_bytes(version=listed.version + 2, synthetic=True, members=members, contracts=contracts)
+    for one in two.nodes.values():
+        (one.home / "roster.json").write_bytes(data)
+        await one.node.refresh_world()
+    await story.later(hours=1)
+    await story.both_say("withdrawn")

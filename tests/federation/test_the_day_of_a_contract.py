@@ -1,0 +1,51 @@
+"""A contract begins or ends at midnight (UTC), and two clocks differ by a minute: nothing is refused for that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from support.federation import Clock, Federation
+from support.stories import begin
+
+from exchange.demo.federation import HELPLINE, SHELTER
+from exchange.limits import DAY_MS, MINUTE_MS
+from exchange.use_cases.node import as_datetime
+
+
+def behind(clock: Clock, by_ms: int) -> Callable[[], int]:
+    return lambda: clock() - by_ms
+
+
+def set_to(clock: Clock, moment: datetime) -> None:
+    clock.offset += round(moment.timestamp() * 1000) - clock()
+
+
+@pytest.mark.parametrize("begins", [True, False], ids=["begins", "ends"])
+async def test_within_the_skew_of_two_clocks_both_days_count(two: Federation, begins: bool) -> None:
+    """In South-East Asia midnight (UTC) is the beginning of a working day."""
+    midnight = datetime.combine(as_datetime(two.clock() + DAY_MS).date(), datetime.min.time(), UTC)
+    (adopted,) = two[HELPLINE].node.world().roster.contracts
+    of_the_day = {"from_": midnight.date()} if begins else {"until": (midnight - timedelta(days=1)).date()}
+    await two.new_roster(contracts=[replace(adopted, **of_the_day)])
+    late = two[SHELTER] if begins else two[HELPLINE]
+    late.node.clock = behind(two.clock, MINUTE_MS)
+    set_to(two.clock, midnight + timedelta(seconds=20))
+    story = await begin(two, travel=False)
+    await story.sender.courier.run_once()
+    assert (await story.outgoing())["offer"] == ["delivered"]
+
+
+@pytest.mark.parametrize("days", [-1, 1], ids=["before", "after"])
+async def test_beyond_it_the_contract_is_not_in_force(two: Federation, days: int) -> None:
+    """The receiver's clock is right, and the sender sends by a roster of its own."""
+    (adopted,) = two[HELPLINE].node.world().roster.contracts
+    today = as_datetime(two.clock()).date()
+    other = replace(adopted, from_=today + timedelta(days=1)) if days < 0 else replace(adopted, until=today)
+    await two.new_roster(contracts=[other], known_to=(SHELTER,))
+    set_to(two.clock, datetime.combine(today, datetime.min.time(), UTC) + timedelta(hours=12, days=max(0, days)))
+    story = await begin(two, travel=False)
+    await story.sender.courier.run_once()
+    assert (await story.outgoing())["offer"] == ["refused"]
