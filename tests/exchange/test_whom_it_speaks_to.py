@@ -11,6 +11,7 @@ ROOT: Final = Path(__file__).parents[2]
 SPEAKS_TO: Final = {
     "exchange/client/agency_client.py": "the agency's own node",
     "exchange/client/connection.py": "the agency's own node",
+    "exchange/client/refusals.py": "nobody: it reads what the own node has answered",
     "exchange/client/session.py": "the agency's own node",
     "exchange/client/tokens.py": "the agency's own node",
     "exchange/cli/examining_peers.py": "nodes of the roster, for their cards",
