@@ -37,10 +37,11 @@ def _replay(seed: int) -> int:
 def _mutants(count: int) -> int:
     ground, survived = Playground(), 0
     for mutant in MUTANTS:
-        caught = hunt(ground, mutant, count)
-        survived += caught is None
-        found = f"after {caught[0]} histories: {caught[1]}" if caught else f"NOT in {count} histories"
-        print(f"{mutant.name}: {found}", flush=True)
+        hunted = hunt(ground, mutant, count)
+        survived += hunted.noticed is None
+        after, found = hunted.noticed or (count, "NOT NOTICED")
+        failed = f" ({hunted.failed} failed: does it still fit the code?)" if hunted.failed else ""
+        print(f"{mutant.name}: after {after} histories: {found}{failed}", flush=True)
     ground.close()
     return 1 if survived else 0
 

@@ -55,17 +55,25 @@ class Mutant:
     defect: Callable[[], AbstractContextManager[Any]]
 
 
-def hunt(ground: Playground, mutant: Mutant, count: int) -> tuple[int, str] | None:
-    """After how many histories it was noticed, and as what; nothing if it was not.
+@dataclass(frozen=True, slots=True)
+class Hunt:
+    """What became of one defect: after how many histories it was noticed, and as what; nothing if it was not."""
 
-    A history that failed noticed nothing: the defect itself may be what no longer fits the code.
-    """
+    noticed: tuple[int, str] | None
+    failed: int
+    """Histories that failed before. They noticed nothing: the defect itself may be what no longer fits the code."""
+
+
+def hunt(ground: Playground, mutant: Mutant, count: int) -> Hunt:
+    """Play so many histories, until it is noticed."""
+    failed = 0
     with mutant.defect():
         for seed in range(count):
             violation = play(ground, seed).violation
             if violation is not None and violation.promise != "failed":
-                return seed + 1, str(violation)
-    return None
+                return Hunt((seed + 1, str(violation)), failed)
+            failed += violation is not None
+    return Hunt(None, failed)
 
 
 def _nothing(*_arguments: object, **_options: object) -> None:
@@ -95,9 +103,10 @@ def _as_she_said(form: WithdrawalForm, _events: object) -> EventName:
 _verdict = decision._verdict
 
 
-def _as_if_she_had_named_it(field: Any, question: Any, covering: Any) -> decision.ConsentVerdict:
-    found = _verdict(field, question, covering)
-    return found._replace(allowed=True, named=True, provision=found.provision or min(covering))
+def _as_if_she_had_named_it(field: Any, kind: Any, lines: list[Any]) -> decision.ConsentVerdict:
+    found = _verdict(field, kind, lines)
+    provision = lines[0][0] if found.provision is None else found.provision
+    return found._replace(allowed=True, named=True, provision=provision)
 
 
 _statement = release_disclosure._statement
