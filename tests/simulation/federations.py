@@ -239,7 +239,9 @@ def _rule(name: str, sender: str, receiver: str, chance: random.Random) -> dict[
 
 
 @functools.lru_cache(maxsize=4096)
-def world_of(cast: Cast, count: int, version: int, suspended: str | None, second: bool) -> World:
+def world_of(
+    cast: Cast, count: int, version: int, suspended: str | None, second: bool, replaced: tuple[str, ...] = ()
+) -> World:
     """The federation of the first `count` agencies as one roster has it.
 
     Args:
@@ -248,8 +250,9 @@ def world_of(cast: Cast, count: int, version: int, suspended: str | None, second
         version: of the roster.
         suspended: one that is suspended in it.
         second: whether the second contract is in force, beside the first and before it.
+        replaced: whose node keys were replaced, one after the other.
     """
-    members = tuple(_member(agency, suspended) for agency in cast.agencies[:count])
+    members = tuple(_member(agency, suspended, replaced.count(agency.id)) for agency in cast.agencies[:count])
     adoptions = [_adoption(cast, 0, count, date(2026, 1, 1))]
     if second:
         adoptions.append(_adoption(cast, 1, count, date(2026, 6, 1)))
@@ -264,11 +267,11 @@ def _parsed(data: bytes) -> RosterSnapshot:
 
 
 @functools.cache
-def _member(agency: Agency, suspended: str | None) -> Member:
+def _member(agency: Agency, suspended: str | None, replaced: int) -> Member:
     if suspended is not None:
-        member = _member(agency, None)
+        member = _member(agency, None, replaced)
         return member.model_copy(update={"status": Status.SUSPENDED}) if agency.id == suspended else member
-    keys = Keys.of(agency.id)
+    keys = Keys.of(agency.id, replaced)
     return Member.model_validate(
         {
             "agency": agency.id,

@@ -380,7 +380,10 @@ class History:
             machine.offset = self.chance.randrange(-50 * SECOND, 50 * SECOND)
             self.trace(f"{name} clock {machine.offset}")
         elif kind < 0.8:
-            self.officers.publish()
+            renewed = self.officers.publish()
+            if renewed is not None and renewed.process is not None:
+                renewed.process.die()
+                self._step([])
         elif machine.process is not None:
             self.trace(f"{name} asks for cards")
             process = machine.process

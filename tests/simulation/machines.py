@@ -54,16 +54,17 @@ class PowerCutError(StorageUnavailableError):
 
 @dataclass(slots=True)
 class Keys:
-    """The secrets of one agency; they follow from its id."""
+    """The secrets of one agency; they follow from its id, and the node key from how often it was replaced."""
 
     agency: AgencyKey
     node: NodeKey
     storage: StorageKey
 
     @classmethod
-    def of(cls, agency: str) -> Keys:
+    def of(cls, agency: str, replaced: int = 0) -> Keys:
         """The same every time."""
-        seeds = [sha256(f"simulation {agency} {name}".encode()).digest() for name in ("agency", "node", "storage")]
+        names = ("agency", f"node {replaced}" if replaced else "node", "storage")
+        seeds = [sha256(f"simulation {agency} {name}".encode()).digest() for name in names]
         return cls(AgencyKey(seeds[0]), NodeKey(seeds[1]), StorageKey(seeds[2]))
 
 

@@ -199,6 +199,11 @@ def _by_the_same_clock(look: ClockLook, now: int, _ran_ms: int) -> ClockLook:
     return _after(look, now, passed if 0 < passed <= HOUR_MS else 0)
 
 
+def _as_then(_node: object, repeat: Any) -> bytes:
+    given: bytes = repeat.answer
+    return given
+
+
 MUTANTS: Final = (
     Mutant("her no leaves the queue as it is", _on(stopping, "delete_queued", _no_rows)),
     Mutant("how it goes leaves although she has stopped sharing", _on(stopping, "say_less", _nothing)),
@@ -224,6 +229,8 @@ MUTANTS: Final = (
     Mutant("destroying keeps the answers", _on(destroy, "wipe_answers", _nothing)),
     Mutant("a clock that has jumped counts", _on(ClockLook, "ends_by", _as_it_says)),
     Mutant("what a node has run is what its clock says", _on(ClockLook, "after", _by_the_same_clock)),
+    Mutant("what an old node key has signed goes as it is", _on(deliver, "signed_anew", _nothing)),
+    Mutant("a repeat is answered with the signature of before", _on(receive_envelopes, "_signed_today", _as_then)),
     Mutant("elsewhere: a key is said to be stored and is not", _on(AgencyKeyStore, "take", _nothing)),
     Mutant("elsewhere: an attestation destroys before it asks", _on(answering_elsewhere, "attest", _attests_first)),
     Mutant("elsewhere: how it ended is told at every level", _on(answering_elsewhere, "answer", _everything)),

@@ -53,6 +53,8 @@ class Letter:
     body: bytes
     waiting: asyncio.Future[Any] | None
     """Who waits for the answer; nobody for a copy."""
+    key: bytes
+    """By which node key its sender proves who it is."""
     answer: Answer | None = None
 
     async def read(self, node: Node) -> Answer:
@@ -61,7 +63,7 @@ class Letter:
 
     def again(self) -> Letter:
         """The same, for whose answer nobody waits."""
-        return type(self)(self.number, self.sender, self.receiver, self.body, None)
+        return type(self)(self.number, self.sender, self.receiver, self.body, None, self.key)
 
     def __str__(self) -> str:
         return f"letter {self.number}"
@@ -146,7 +148,7 @@ class Network:
     def arrive(self, letter: Letter) -> None:
         """The batch reaches the receiver's node, which begins to work on it."""
         receiver = letter.receiver
-        if not self.reachable(letter.sender, receiver):
+        if not (self.reachable(letter.sender, receiver) and self._lets_in(receiver, letter)):
             self.lose(letter)
             return
         self.old = [*self.old[-OLD_LETTERS:], letter.again()]
@@ -174,6 +176,11 @@ class Network:
 
         task = receiver.run(work())
         task.add_done_callback(lambda done: self._cancelled(done, letter))
+
+    def _lets_in(self, receiver: Machine, letter: Letter) -> bool:
+        """Nobody gets a token by another key than the one that the roster there lists."""
+        member = receiver.node.world().roster.members.get(letter.sender.agency)
+        return member is not None and member.node_key == letter.key
 
     def come_back(self, letter: Letter) -> None:
         """The answer reaches whoever waits for it."""
@@ -241,7 +248,8 @@ class Way:
         network.sent += 1
         network.meant[network.sent] = receiver.agency
         waiting: asyncio.Future[Any] = network.loop.create_future()
-        network.under_way.append(what(network.sent, self._machine, receiver, body, waiting))
+        key = self._process.node.node_key.public
+        network.under_way.append(what(network.sent, self._machine, receiver, body, waiting, key))
         return await waiting
 
     async def node_card(self, peer: Member) -> NodeCard:

@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from simulation.federations import Cast, without, world_of
-from simulation.machines import Machine
+from simulation.machines import Keys, Machine
 from simulation.undelivered import Standing
+
+from exchange.use_cases.node import World
 
 
 @dataclass(slots=True)
@@ -18,6 +20,8 @@ class _Roster:
     version: int = 1
     suspended: str | None = None
     second: bool = False
+    replaced: tuple[str, ...] = ()
+    """Whose node keys were replaced, one after the other."""
 
 
 class Officers:
@@ -33,17 +37,29 @@ class Officers:
         self.published = {1: _Roster()}
         """What they decided, by the roster's version."""
 
-    def publish(self) -> None:
-        """Something is different; some machines have it at once, others when they look."""
-        roster = self.roster
-        if self.chance.random() < 0.5:
+    def publish(self) -> Machine | None:
+        """Something is different; some machines have it at once, others when they look.
+
+        Returns the machine whose node has to be started again, because its key was replaced.
+        """
+        roster, renewed = self.roster, None
+        if self.chance.random() < 0.3:
+            renewed = self.machines[self.chance.choice([*self.machines])]
+            roster.replaced = (*roster.replaced, renewed.agency)
+        elif self.chance.random() < 0.5:
             roster.suspended = None if roster.suspended else self.chance.choice([*self.machines])
         else:
             roster.second = True
         roster.version += 1
         self.published[roster.version] = replace(roster)
-        self.trace(f"roster {roster.version} suspended={roster.suspended} second={roster.second}")
-        world = world_of(self.cast, len(self.machines), roster.version, roster.suspended, roster.second)
+        self.trace(
+            f"roster {roster.version} suspended={roster.suspended} second={roster.second} replaced={roster.replaced}"
+        )
+        world = self._world()
+        if renewed is not None:
+            # The operator starts it with the new key when the roster that lists it is there.
+            renewed.world = world
+            renewed.keys = Keys.of(renewed.agency, roster.replaced.count(renewed.agency))
         for machine in self.machines.values():
             machine.newest = lambda: world
             if self.chance.random() < 0.6:
@@ -51,6 +67,11 @@ class Officers:
         if self.chance.random() < 0.1:
             late = self.machines[self.chance.choice([*self.machines])]
             late.world = without(world, self.cast.agreements[1].contract.digest)
+        return renewed
+
+    def _world(self) -> World:
+        roster = self.roster
+        return world_of(self.cast, len(self.machines), roster.version, roster.suspended, roster.second, roster.replaced)
 
     def end_well(self) -> None:
         """Nobody is suspended any more, and every machine knows."""
@@ -58,7 +79,7 @@ class Officers:
         if roster.suspended is not None:
             roster.suspended, roster.version = None, roster.version + 1
             self.published[roster.version] = replace(roster)
-        world = world_of(self.cast, len(self.machines), roster.version, None, roster.second)
+        world = self._world()
         for machine in self.machines.values():
             machine.world, machine.newest = world, lambda: world
 
@@ -66,4 +87,4 @@ class Officers:
         """What a machine goes by, at this moment of its clock."""
         assert machine.world is not None
         published = self.published[machine.world.roster.version]
-        return Standing(machine.now(), published.suspended, published.second)
+        return Standing(machine.now(), published.suspended, published.second, frozenset(published.replaced))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from simulation.federations import AGENCIES, BEGIN, Cast, cast_of, world_of
-from simulation.machines import Machine, Process
+from simulation.machines import Keys, Machine, Process
 from simulation.network import Network, Watch
 from simulation.one_thread import OneThread
 from simulation.software import Software
@@ -79,6 +79,7 @@ class Playground:
         world = world_of(cast, count, 1, None, False)
         for machine in machines.values():
             machine.offset = machine.slept = 0
+            machine.keys = Keys.of(machine.agency)
             machine.entropy = random.Random(f"{machine.agency} {seed}")
             machine.world = world
             machine.newest = lambda: world

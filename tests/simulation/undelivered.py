@@ -41,6 +41,8 @@ class Standing:
     suspended: str | None
     second: bool
     """Whether the second contract is in force."""
+    replaced: frozenset[str] = frozenset()
+    """Members whose node key was replaced."""
 
 
 @dataclass(slots=True)
@@ -66,6 +68,9 @@ class Undelivered:
 
     def refusal(self, receiver: str, envelope: Opened, code: str, now: Standing) -> bool:
         """Remember that an envelope was refused; returns whether it may be."""
+        if code == "release-invalid":
+            # Signed by the node key of before: it goes again with a signature of today, and has to arrive.
+            return envelope.header["from"] in now.replaced
         self.refused.add((receiver, envelope.referral, _name(envelope)))
         if envelope.kind not in FORWARDS | ANSWERS:
             return False
