@@ -45,6 +45,7 @@ from exchange.storage.batches import (
 )
 from exchange.storage.database import Connection
 from exchange.storage.inbox import ArrivedRecord
+from exchange.storage.outbox import of_kind
 from exchange.storage.referrals import (
     EventRecord,
     ReferralRecord,
@@ -167,13 +168,21 @@ def _changed(node: Node, conn: Connection, arrival: Arrival) -> ReferralRecord:
     header, event = arrival.checked.item.header, arrival.event
     if header.kind in _ENDING and event is not None:
         record = take_back(node, conn, record, EventName(event.name))
+    reopens = header.kind is Kind.REFUSAL and _is_the_disclosure(conn, record, header.in_reply_to)
     return change_referral(
         node,
         conn,
         record,
         what=_word(header) or header.kind.value,
         events=[event] if event is not None else [],
-        adjust=lambda read: _adjusted(arrival, _with_accepting(node, arrival, read)),
+        adjust=lambda read: _adjusted(arrival, _with_accepting(node, arrival, read), reopens=reopens),
+    )
+
+
+def _is_the_disclosure(conn: Connection, record: ReferralRecord, envelope: str | None) -> bool:
+    """Whether this is what was disclosed, and nothing has taken its place since."""
+    return record.hold == "released" and any(
+        item.id == envelope for item in of_kind(conn, record.id, Kind.DISCLOSURE.value)
     )
 
 
@@ -244,8 +253,8 @@ def _event(arrival: Arrival, own_side: str) -> EventRecord | None:
     return EventRecord(arrival.referral, other.value, number, name.value, header.seen, header.created, digest=digest)
 
 
-def _adjusted(arrival: Arrival, record: ReferralRecord) -> ReferralRecord:
-    """The columns that follow from the kind alone."""
+def _adjusted(arrival: Arrival, record: ReferralRecord, *, reopens: bool = False) -> ReferralRecord:
+    """The columns that follow from the kind; `reopens`: the disclosure is refused, and another one is asked for."""
     header, at = arrival.checked.item.header, arrival.at
     number = arrival.checked.release.number if arrival.checked.release is not None else header.number or 0
     record = record._replace(seen=max(record.seen, number))
@@ -255,7 +264,7 @@ def _adjusted(arrival: Arrival, record: ReferralRecord) -> ReferralRecord:
         # Who answers has the offer, although its receipt never came.
         return record._replace(delivered_at=at, undeliverable=False)
     if header.kind is Kind.REFUSAL and record.side == Side.REFERRING:
-        return record._replace(undeliverable=True)
+        return record._replace(undeliverable=True, hold="awaiting-disclosure" if reopens else record.hold)
     return record
 
 

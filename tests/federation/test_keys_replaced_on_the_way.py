@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from support.federation import Federation, federation
 from support.replaced_keys import another_agency_key, another_node_key, listed, started_with, with_another_key
-from support.stories import Story, begin, rows
+from support.stories import Story, begin, content, rows
 
+from exchange.client.vault import DoubtfulItemError, RefusedItemError
+from exchange.client.vault.opening import open_sealed
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.envelope.format import parse_envelope
 from exchange.envelope.header import parse_header
@@ -227,3 +230,62 @@ async def test_an_attestation_of_the_agencys_own_software_is_owed_again(tmp_path
         assert await owed(story) == set()
         found = await story.rows(ATTESTATION)
         assert "peer-agency" in {row["party"] for row in found if row["done_at"] is not None}
+
+
+@pytest.mark.parametrize("kind", ["offer", "disclosure"])
+async def test_what_lies_unopened_and_the_old_agency_key_signed_is_refused_and_comes_again(
+    tmp_path: Path, kind: str
+) -> None:
+    """By the roster of today nobody can tell it from what a thief of the old key would make; the sender is asked."""
+    new = another_agency_key()
+    async with federation(tmp_path, (HELPLINE, SHELTER), blind=(SHELTER,)) as pair:
+        story, vault = await begin(pair), pair[SHELTER].vault()
+        if kind == "disclosure":
+            await vault.open(await story.item("offer"))
+            await vault.decide(story.id, DecisionRequest(decision="accepted"))
+            await story.travel()
+        item = await story.item(kind)
+        await listed(pair, HELPLINE, agency_key=new)
+        async with started_with(pair, HELPLINE, agency_key=new):
+            with pytest.raises(RefusedItemError, match="unknown-key"):
+                await pair[SHELTER].vault().open(item)
+            await story.later(hours=0.1)
+            assert (await story.flags()).undeliverable
+            if kind == "disclosure":
+                assert (await story.flags()).awaiting_disclosure
+                await story.asks.referrals.replace_disclosure(story.id, content(preferred_name="Canary-Baru"))
+                await story.later(hours=0.1)
+                (again,) = [one for one in await story.items("disclosure") if one.id != item.id]
+                opened = await pair[SHELTER].vault().open(again)
+                assert opened.content is not None
+                assert opened.content.preferred_name == "Canary-Baru"
+
+
+async def test_what_lies_unopened_and_the_old_node_key_released_is_refused_and_comes_again(tmp_path: Path) -> None:
+    new = another_node_key()
+    async with federation(tmp_path, (HELPLINE, SHELTER), blind=(SHELTER,)) as pair:
+        story, vault = await begin(pair), pair[SHELTER].vault()
+        await vault.open(await story.item("offer"))
+        await vault.decide(story.id, DecisionRequest(decision="accepted"))
+        await story.travel()
+        item = await story.item("disclosure")
+        await listed(pair, HELPLINE, node_key=new)
+        async with started_with(pair, HELPLINE, node_key=new):
+            with pytest.raises(RefusedItemError, match="release-invalid"):
+                await vault.open(item)
+            await story.later(hours=0.1)
+            assert (await story.flags()).awaiting_disclosure
+
+
+async def test_by_an_older_roster_than_the_senders_it_is_only_in_doubt(tmp_path: Path) -> None:
+    new = another_agency_key()
+    async with federation(tmp_path, (HELPLINE, SHELTER), blind=(SHELTER,)) as pair:
+        vault = pair[SHELTER].vault()
+        before = vault._now()
+        await listed(pair, HELPLINE, agency_key=new)
+        async with started_with(pair, HELPLINE, agency_key=new):
+            story = await begin(pair)
+            item = await story.item("offer")
+            with pytest.raises(DoubtfulItemError, match="unknown-key"):
+                await open_sealed(before, vault._client, item)
+            assert (await vault.open(item)).content is not None

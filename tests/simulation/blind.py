@@ -21,6 +21,7 @@ from typing import Any, Final, TypeVar
 
 from simulation import opened
 from simulation.line import SoftwareDiedError
+from simulation.machines import Keys
 from simulation.office import ACTING
 from simulation.opened import ANSWERS, FORWARDS, Opened
 from simulation.oracle import Oracle, ViolationError
@@ -29,6 +30,7 @@ from simulation.words import Words
 
 from exchange.client.errors import ProblemError
 from exchange.client.vault import AgencyVault, DoubtfulItemError, RefusedItemError, VaultError
+from exchange.envelope.keys import key_id
 from exchange.referral.content import ReferralContent
 from exchange.schemas.inbox import InboxItem, OpenedItem
 from exchange.schemas.referrals import ReferralRequest
@@ -143,9 +145,9 @@ class BlindOffice:
         try:
             found = await vault.open(item)
         except RefusedItemError as error:
-            if self._week_goes_on(item.id):
+            if self._week_goes_on(item.id) and not self._other_key_now(item, error.code):
                 self._fails(item, f"is refused at step {error.step} as `{error.code}`")
-            self.trace(f"{self.agency} refuses {item.kind}: its week is over")
+            self.trace(f"{self.agency} refuses {item.kind}: its week is over, or its sender's key was replaced")
         except DoubtfulItemError as error:
             if settled and self._may_be_known(item):
                 self._fails(item, f"stays in doubt at step {error.step} as `{error.code}`")
@@ -171,6 +173,13 @@ class BlindOffice:
         key = self._envelope(item).header["epoch_key"]
         rows = self.software.machine.main.rows("SELECT not_after FROM own_epoch WHERE key_id = ?", key)
         return bool(rows) and int(rows[0][0]) > self.software.machine.now()
+
+    def _other_key_now(self, item: InboxItem, code: str) -> bool:
+        """Whether the sender has another agency key now than the one that signed, or another node key than at first."""
+        members = self.software.machine.newest().roster.members
+        if code == "release-invalid":
+            return members[item.sender].node_key != Keys.of(item.sender).node.public
+        return self._envelope(item.id).header["signing_key"] != key_id(members[item.sender].agency_key)
 
     def _may_be_known(self, item: InboxItem) -> bool:
         return self.software.store.case(item.referral) is not None

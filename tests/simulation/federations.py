@@ -15,7 +15,7 @@ from hashlib import sha256
 from types import MappingProxyType
 from typing import Any, Final
 
-from simulation.machines import Keys
+from simulation.machines import Keys, Replaced
 from support.contract_files import SECTIONS
 
 from contracts.model import Contract
@@ -240,7 +240,7 @@ def _rule(name: str, sender: str, receiver: str, chance: random.Random) -> dict[
 
 @functools.lru_cache(maxsize=4096)
 def world_of(
-    cast: Cast, count: int, version: int, suspended: str | None, second: bool, replaced: tuple[str, ...] = ()
+    cast: Cast, count: int, version: int, suspended: str | None, second: bool, replaced: Replaced = ()
 ) -> World:
     """The federation of the first `count` agencies as one roster has it.
 
@@ -250,12 +250,13 @@ def world_of(
         version: of the roster.
         suspended: one that is suspended in it.
         second: whether the second contract is in force, beside the first and before it.
-        replaced: whose node keys were replaced, one after the other.
+        replaced: whose keys were replaced.
     """
-    members = tuple(_member(agency, suspended, replaced.count(agency.id)) for agency in cast.agencies[:count])
-    adoptions = [_adoption(cast, 0, count, date(2026, 1, 1))]
+    members = tuple(_member(agency, suspended, _of(replaced, agency.id)) for agency in cast.agencies[:count])
+    rekeyed = tuple(one for one in replaced if one[1] == "agency")
+    adoptions = [_adoption_of(cast.number, 0, count, date(2026, 1, 1), rekeyed)]
     if second:
-        adoptions.append(_adoption(cast, 1, count, date(2026, 6, 1)))
+        adoptions.append(_adoption_of(cast.number, 1, count, date(2026, 6, 1), rekeyed))
     data = roster_bytes(version=version, synthetic=True, members=members, contracts=tuple(adoptions))
     contracts = {one.contract.digest: one.contract for one in cast.agreements}
     return World(_parsed(data), MappingProxyType(contracts))
@@ -267,7 +268,7 @@ def _parsed(data: bytes) -> RosterSnapshot:
 
 
 @functools.cache
-def _member(agency: Agency, suspended: str | None, replaced: int) -> Member:
+def _member(agency: Agency, suspended: str | None, replaced: Replaced) -> Member:
     if suspended is not None:
         member = _member(agency, None, replaced)
         return member.model_copy(update={"status": Status.SUSPENDED}) if agency.id == suspended else member
@@ -291,20 +292,20 @@ def _member(agency: Agency, suspended: str | None, replaced: int) -> Member:
     )
 
 
+def _of(replaced: Replaced, agency: str) -> Replaced:
+    return tuple(one for one in replaced if one[0] == agency)
+
+
 @functools.cache
-def _adoption_of(cast_number: int, place: int, count: int, begins: date) -> Adoption:
+def _adoption_of(cast_number: int, place: int, count: int, begins: date, replaced: Replaced) -> Adoption:
     cast = cast_of(cast_number)
     digest = cast.agreements[place].contract.digest
     names = [agency.id for agency in cast.agencies[:count] if place == 0 or agency.id != cast.outsider]
     adherence = {}
     for name in names:
         adopted = Adherence(agency=name, contract=digest, adopted_at=BEGIN)
-        adherence[name] = sign_statement(adopted, Keys.of(name).agency.sign).to_bytes()
+        adherence[name] = sign_statement(adopted, Keys.of(name, replaced).agency.sign).to_bytes()
     return Adoption(digest, frozenset(names), begins, date(2027, 12, 31), MappingProxyType(adherence))
-
-
-def _adoption(cast: Cast, place: int, count: int, begins: date) -> Adoption:
-    return _adoption_of(cast.number, place, count, begins)
 
 
 def without(world: World, digest: str) -> World:

@@ -52,19 +52,24 @@ class PowerCutError(StorageUnavailableError):
     """The process died at a commit. Nobody is told anything any more."""
 
 
+Replaced = tuple[tuple[str, str], ...]
+"""Whose key was replaced, and whether it was the `agency` or the `node` key; one after the other."""
+
+
 @dataclass(slots=True)
 class Keys:
-    """The secrets of one agency; they follow from its id, and the node key from how often it was replaced."""
+    """The secrets of one agency; they follow from its id, and from how often they were replaced."""
 
     agency: AgencyKey
     node: NodeKey
     storage: StorageKey
 
     @classmethod
-    def of(cls, agency: str, replaced: int = 0) -> Keys:
+    def of(cls, agency: str, replaced: Replaced = ()) -> Keys:
         """The same every time."""
-        names = ("agency", f"node {replaced}" if replaced else "node", "storage")
-        seeds = [sha256(f"simulation {agency} {name}".encode()).digest() for name in names]
+        names = ("agency", "node", "storage")
+        which = [f"{name} {replaced.count((agency, name)) or ''}".strip() for name in names]
+        seeds = [sha256(f"simulation {agency} {name}".encode()).digest() for name in which]
         return cls(AgencyKey(seeds[0]), NodeKey(seeds[1]), StorageKey(seeds[2]))
 
 

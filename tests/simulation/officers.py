@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from simulation.federations import Cast, without, world_of
-from simulation.machines import Keys, Machine
+from simulation.machines import Keys, Machine, Replaced
 from simulation.undelivered import Standing
 
 from exchange.use_cases.node import World
@@ -20,8 +20,7 @@ class _Roster:
     version: int = 1
     suspended: str | None = None
     second: bool = False
-    replaced: tuple[str, ...] = ()
-    """Whose node keys were replaced, one after the other."""
+    replaced: Replaced = ()
 
 
 class Officers:
@@ -45,7 +44,8 @@ class Officers:
         roster, renewed = self.roster, None
         if self.chance.random() < 0.3:
             renewed = self.machines[self.chance.choice([*self.machines])]
-            roster.replaced = (*roster.replaced, renewed.agency)
+            key = self.chance.choice(["node", "node", "agency"])
+            roster.replaced = (*roster.replaced, (renewed.agency, key))
         elif self.chance.random() < 0.5:
             roster.suspended = None if roster.suspended else self.chance.choice([*self.machines])
         else:
@@ -59,7 +59,7 @@ class Officers:
         if renewed is not None:
             # The operator starts it with the new key when the roster that lists it is there.
             renewed.world = world
-            renewed.keys = Keys.of(renewed.agency, roster.replaced.count(renewed.agency))
+            renewed.keys = Keys.of(renewed.agency, roster.replaced)
         for machine in self.machines.values():
             machine.newest = lambda: world
             if self.chance.random() < 0.6:
@@ -87,4 +87,4 @@ class Officers:
         """What a machine goes by, at this moment of its clock."""
         assert machine.world is not None
         published = self.published[machine.world.roster.version]
-        return Standing(machine.now(), published.suspended, published.second, frozenset(published.replaced))
+        return Standing(machine.now(), published.suspended, published.second, published.replaced)

@@ -294,7 +294,8 @@ class Oracle:
             key = (receiver, envelope.id)
             known = self.receipts.setdefault(key, str(given.receipt))
             if known != given.receipt and (
-                receiver not in standing.replaced or opened.statement(known) != opened.statement(str(given.receipt))
+                (receiver, "node") not in standing.replaced
+                or opened.statement(known) != opened.statement(str(given.receipt))
             ):
                 raise ViolationError("doubled", f"a repeated {envelope.kind} was answered with another receipt")
             if envelope.id not in {one.id for one in self.arrived[receiver, envelope.referral]}:

@@ -145,9 +145,14 @@ class Software:
             kind = GoneError if error.problem.status == _GONE else ConflictError
             raise kind(error.problem.code, error.problem.detail or "") from error
 
+    @property
+    def world(self) -> World:
+        """The roster and contracts that were put here last."""
+        assert self._world is not None
+        return self._world
+
     def _identity(self) -> Identity:
-        world = self._world
-        assert world is not None
+        world = self.world
         roster = world.roster
         self.store.pin_roster(roster.version, roster.digest)
         return Identity(

@@ -5,9 +5,9 @@ Rules:
 * A stop is never refused, and an answer to a referral that its sender made is never unknown there.
 * Forwards and answers may be refused by their own end of time, by standing, by a contract that is not in force at the
   receiver, and by a referral that has ended there.
-* What was said and never arrived was refused in one of these ways, barred while one of the two was suspended, or too
-  old; an offer also where she allowed less, or her consent ran out, before it left. Its maker has to be told in each
-  case; whether it is, is the reckoning's question.
+* What was said and never arrived was refused in one of these ways, barred while one of the two was suspended or since
+  the agency's own key was replaced, or too old; an offer also where she allowed less, or her consent ran out, before it
+  left. Its maker has to be told in each case; whether it is, is the reckoning's question.
 
 A step that died before it was answered may have been done: what was begun counts where it excuses something.
 """
@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from simulation.federations import Cast
+from simulation.machines import Replaced
 from simulation.opened import ANSWERS, FORWARDS, Opened
 
 _DAY: Final = 86_400_000
@@ -41,8 +42,7 @@ class Standing:
     suspended: str | None
     second: bool
     """Whether the second contract is in force."""
-    replaced: frozenset[str] = frozenset()
-    """Members whose node key was replaced."""
+    replaced: Replaced = ()
 
 
 @dataclass(slots=True)
@@ -70,7 +70,7 @@ class Undelivered:
         """Remember that an envelope was refused; returns whether it may be."""
         if code == "release-invalid":
             # Signed by the node key of before: it goes again with a signature of today, and has to arrive.
-            return envelope.header["from"] in now.replaced
+            return (envelope.header["from"], "node") in now.replaced
         self.refused.add((receiver, envelope.referral, _name(envelope)))
         if envelope.kind not in FORWARDS | ANSWERS:
             return False
@@ -111,6 +111,10 @@ class Undelivered:
         tick, clock = since
         lives = self._offer_lives(speaker, hearer) if name == "offer" else _ANSWER_LIVES
         later = [one for seen, one in self.standings[speaker] if seen >= tick]
+        before = [one for seen, one in self.standings[speaker] if seen < tick][-1:]
+        # What was sealed cannot be signed by the agency key of today.
+        if len({one.replaced.count((speaker, "agency")) for one in before + later}) > 1:
+            return True
         return self._barred(later, {speaker, hearer}) or any(one.at >= clock + lives - _JUMP for one in later)
 
     def _barred(self, standings: Iterable[Standing], pair: set[str]) -> bool:

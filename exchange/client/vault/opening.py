@@ -6,6 +6,9 @@ Rules:
   cases that this software knows. What the node checked before is checked again; what it cannot, is checked first here.
 * What certainly fails (spelling, signature, 13 to 17) is refused: the sender is told a code, the node destroys it.
   What another roster or an unopened offer may explain is not refused, and raises.
+* A key that was replaced is none, be it the agency's or the node's that released: by the roster of today nobody can
+  tell what its owner signed before from what a thief signs now. Where the sender sealed by an older roster it is
+  refused, and is sealed anew there.
 * A key is stored durably before the node is told to drop the sender's. If this program dies in between, the node still
   has it, and opening begins anew.
 * Opened once, an item opens again from the key store, and only as exactly the envelope that was verified.
@@ -51,6 +54,7 @@ from exchange.verification import (
 
 _CERTAIN: Final = frozenset({1, 2, 8, 13, 14, 15, 16, 17})
 """Steps whose failure no newer roster and no other envelope explains."""
+_OTHER_KEYS: Final = frozenset({"unknown-key", "release-invalid"})
 _REPORTED: Final = {
     "cannot-unwrap": "cannot-unwrap",
     "commitment-mismatch": "commitment-mismatch",
@@ -83,7 +87,8 @@ async def open_sealed(identity: Identity, client: AgencyClient, item: InboxItem)
     try:
         message = verify(identity, item, wire)
     except VerificationError as error:
-        if not error.final or error.step not in _CERTAIN:
+        certain = error.final and error.step in _CERTAIN
+        if not certain and not _was_replaced(identity, wire, error):
             raise DoubtfulItemError(error.step, error.code) from error
         code = _REPORTED.get(error.code, "over-shared" if error.step == 17 else "cannot-open")  # noqa: PLR2004
         await client.inbox.refuse(item.id, RefusalRequest.model_validate({"code": code}))
@@ -130,6 +135,13 @@ def verify(identity: Identity, item: InboxItem, wire: WireEnvelope) -> VerifiedM
     if epoch_key is None:
         raise VerificationError(13, "cannot-unwrap")
     return open_item(checked, epoch_key, around)
+
+
+def _was_replaced(identity: Identity, wire: WireEnvelope, error: VerificationError) -> bool:
+    """Whether the roster here is newer than the one by which it was sealed, and does not list the key that signed."""
+    if error.code not in _OTHER_KEYS:
+        return False
+    return parse_item(wire.model_dump(exclude_none=True)).header.roster_version < identity.roster.version
 
 
 def _is_listed_as(header: Header, item: InboxItem) -> bool:
