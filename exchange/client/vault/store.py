@@ -17,7 +17,6 @@ Rules:
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -27,6 +26,7 @@ from typing import Final
 
 from exchange.client.vault.cases import VaultCase
 from exchange.client.vault.errors import VaultError
+from exchange.client.vault.store_file import connected
 from exchange.envelope.keys import KEY_BYTES, NONCE_BYTES, Dek, EpochKey, ReferralKey, RowKey
 from exchange.envelope.rewrap import rewrap, unwrap_again
 from exchange.envelope.sealed_rows import SealedRows
@@ -45,8 +45,6 @@ CREATE TABLE IF NOT EXISTS peer_number (agency TEXT, agency_key BLOB, seq INTEGE
 CREATE TABLE IF NOT EXISTS pinned (one INTEGER PRIMARY KEY CHECK (one = 1), version INTEGER NOT NULL,
     digest TEXT NOT NULL);
 """
-_PRAGMAS: Final = ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON", "busy_timeout=5000")
-_OWNER_ONLY: Final = 0o600
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +73,16 @@ class AgencyKeyStore:
     """The key store of one agency, on one of its machines. One process at a time writes; SQLite sees to that."""
 
     def __init__(self, path: Path, key: RowKey, entropy: Callable[[int], bytes]) -> None:
-        """Open the file, or make it."""
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, _OWNER_ONLY))
+        """Open the file, or make it.
+
+        Raises:
+            VaultError: `store-busy`, `store-unusable`; as every method does.
+        """
         self._rows = SealedRows(key)
         self._entropy = entropy
         # A process before this one may have died between deleting and overwriting.
         self._unfinished = True
-        self._connection = sqlite3.connect(path, isolation_level=None)
-        for pragma in _PRAGMAS:
-            self._connection.execute(f"PRAGMA {pragma}")
-        self._connection.executescript(_TABLES)
+        self._connection = connected(path, _TABLES)
 
     def close(self) -> None:
         """Give the file back."""
@@ -95,10 +93,12 @@ class AgencyKeyStore:
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             yield self._connection
+            self._connection.execute("COMMIT")
         except BaseException:
-            self._connection.execute("ROLLBACK")
+            # SQLite has taken it back by itself where the disk is full or fails.
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
             raise
-        self._connection.execute("COMMIT")
 
     def case(self, referral: str) -> VaultCase | None:
         """What this software knows of a referral; nothing for an unknown or a destroyed one."""
