@@ -6,6 +6,8 @@ Rules:
   cases that this software knows. What the node checked before is checked again; what it cannot, is checked first here.
 * What certainly fails (spelling, signature, 13 to 17) is refused: the sender is told a code, the node destroys it.
   What another roster or an unopened offer may explain is not refused, and raises.
+* A key store that lacks the key to which others seal now is not the agency's, or is an old copy of it: it refuses
+  nothing for want of a key, since another machine has that key.
 * A key is stored durably before the node is told to drop the sender's. If this program dies in between, the node still
   has it, and opening begins anew.
 * Opened once, an item opens again from the key store, and only as exactly the envelope that was verified.
@@ -26,6 +28,7 @@ from exchange.client.vault.agency_keys import Identity
 from exchange.client.vault.cases import VaultCase
 from exchange.client.vault.errors import DoubtfulItemError, RefusedItemError, VaultError
 from exchange.client.vault.store import Taken
+from exchange.client.vault.weekly_keys import has_newest_week
 from exchange.disclosure import lesser
 from exchange.envelope.errors import EnvelopeError
 from exchange.envelope.format import Envelope, signed_input
@@ -51,6 +54,7 @@ from exchange.verification import (
 
 _CERTAIN: Final = frozenset({1, 2, 8, 13, 14, 15, 16, 17})
 """Steps whose failure no newer roster and no other envelope explains."""
+_UNWRAP: Final = 13
 _REPORTED: Final = {
     "cannot-unwrap": "cannot-unwrap",
     "commitment-mismatch": "commitment-mismatch",
@@ -85,6 +89,10 @@ async def open_sealed(identity: Identity, client: AgencyClient, item: InboxItem)
     except VerificationError as error:
         if not error.final or error.step not in _CERTAIN:
             raise DoubtfulItemError(error.step, error.code) from error
+        if error.step == _UNWRAP and not await has_newest_week(identity, client):
+            raise VaultError(
+                "other-store", "The weekly keys of your agency are not here. Open it on the machine that has them."
+            ) from error
         code = _REPORTED.get(error.code, "over-shared" if error.step == 17 else "cannot-open")  # noqa: PLR2004
         await client.inbox.refuse(item.id, RefusalRequest.model_validate({"code": code}))
         raise RefusedItemError(error.step, error.code) from error
