@@ -2,8 +2,8 @@
 
 The same rules as a node that holds keys (`exchange.use_cases.open_items`): after her no, a recall or an error nobody is
 advised to contact her; the plan with the highest number counts, whichever arrived last. What was never opened, because
-her consent withholds it or because it was refused and is destroyed, may be a newer plan than the newest that came before
-it: then there is no advice until a plan comes after it.
+her consent withholds it or because it was refused and is destroyed, may be a newer plan than the newest before it:
+then there is no advice until a plan comes after it.
 
 Which plan has the highest number says the key store, which verified each when it was opened. The node can keep back the
 newest, and then there is no advice by an older one; it cannot make another the newest.
