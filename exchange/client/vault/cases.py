@@ -82,11 +82,17 @@ class VaultCase(BaseModel):
         """Whether a node that knows nothing of it can only have forgotten it, or will never have it.
 
         What was sealed and not handed in the node takes no more soon after it was made (`hand_in_within_ms`). All else
-        it has had: then it keeps a tombstone, and what is younger it does not show, to another branch, or has lost.
+        it has had, also what has been answered: then it keeps a tombstone, and what is younger it does not show, to
+        another branch, or has lost.
         """
-        had = self.handed_in or self.side is Side.RECEIVING
+        had = self.handed_in or self.side is Side.RECEIVING or bool(self.opened)
         return at >= self.known_since + (LIMITS.tombstone_ms if had else _NEVER_HANDED_IN_MS)
 
     def with_said(self, event: EventName) -> VaultCase:
         """The case after this software said how it goes."""
         return self.model_copy(update={"served": State(event.value)}) if event in _SERVED else self
+
+    def with_unsaid(self, event: EventName, before: State | None) -> VaultCase:
+        """The case after the node has refused that word, unless something else was said since."""
+        said_last = event in _SERVED and self.served is State(event.value)
+        return self.model_copy(update={"served": before}) if said_last else self

@@ -178,7 +178,8 @@ def test_what_a_node_does_not_know_is_forgotten_late_or_cannot_come() -> None:
     assert not sealed.forgotten_by(1000 + LIMITS.hand_in_within_ms)
     assert sealed.forgotten_by(1000 + DAY_MS)
     received = CASE.model_copy(update={"known_since": 1000})
-    for had in (sealed.with_handed_in(), received):
+    answered = sealed.with_opened("7" * 32, plan_number=None)
+    for had in (sealed.with_handed_in(), answered, received):
         assert not had.forgotten_by(tombstone - 1)
         assert had.forgotten_by(tombstone)
 
