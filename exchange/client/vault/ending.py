@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from exchange.client.agency_client import AgencyClient
 from exchange.client.errors import ProblemError
+from exchange.client.vault.acts import KEPT_MS
 from exchange.client.vault.agency_keys import Identity
 from exchange.client.vault.referring import remember_handed_in
 from exchange.referral.lifecycle import Side
@@ -37,6 +38,7 @@ async def destroy_ended(identity: Identity, client: AgencyClient) -> tuple[str, 
             if destroyed:
                 ended.append(referral)
     finally:
+        identity.store.drop_sealed(identity.clock() - KEPT_MS)
         identity.store.destroy(ended)
     return tuple(ended)
 

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from exchange.client.vault.acts import SealedAct, sealed_before
 from exchange.client.vault.cases import VaultCase
 from exchange.client.vault.errors import VaultError
 from exchange.client.vault.store_file import connected
@@ -31,6 +32,7 @@ from exchange.envelope.keys import KEY_BYTES, NONCE_BYTES, Dek, EpochKey, Referr
 from exchange.envelope.rewrap import rewrap, unwrap_again
 from exchange.envelope.sealed_rows import SealedRows
 from exchange.referral.lifecycle import Side
+from exchange.schemas.shapes import written
 
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS referral (id TEXT PRIMARY KEY, wrapped BLOB, sealed_case BLOB);
@@ -42,6 +44,8 @@ CREATE TABLE IF NOT EXISTS epoch (key_id TEXT PRIMARY KEY, wrapped BLOB NOT NULL
 CREATE TABLE IF NOT EXISTS peer (agency TEXT PRIMARY KEY, seq INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS peer_number (agency TEXT, agency_key BLOB, seq INTEGER NOT NULL,
     PRIMARY KEY (agency, agency_key));
+CREATE TABLE IF NOT EXISTS act (key TEXT PRIMARY KEY, referral TEXT NOT NULL, sealed BLOB, made_at INTEGER NOT NULL);
+CREATE INDEX IF NOT EXISTS ix_act_referral ON act (referral);
 CREATE TABLE IF NOT EXISTS pinned (one INTEGER PRIMARY KEY CHECK (one = 1), version INTEGER NOT NULL,
     digest TEXT NOT NULL);
 """
@@ -122,8 +126,16 @@ class AgencyKeyStore:
                 return case.client_code
         return None
 
-    def put_sealed_case(self, referral: str, case: VaultCase) -> bool:
+    def put_sealed_case(
+        self, referral: str, case: VaultCase, *, key: str | None = None, act: SealedAct | None = None
+    ) -> bool:
         """Remember, durably, what was sealed here, unless the receiver knows her under another code by now.
+
+        Args:
+            referral: that was sealed.
+            case: what is known of it.
+            key: of the caller's act. Where something was sealed under it meanwhile, nothing is stored.
+            act: what was sealed for it.
 
         Raises:
             VaultError: `destroyed`.
@@ -131,9 +143,32 @@ class AgencyKeyStore:
         with self._writing() as conn:
             if self.client_code(case.subject or "", case.peer) not in {None, case.client_code}:
                 return False
+            if key is not None and act is not None:
+                sealed = self._seal("act", "sealed", key, written(act))
+                row = (key, referral, sealed, case.known_since)
+                if not conn.execute("INSERT OR IGNORE INTO act VALUES (?, ?, ?, ?)", row).rowcount:
+                    return False
             self._referral_key(conn, referral)
             self._put_case(conn, referral, case)
         return True
+
+    def act(self, key: str, *, since: int) -> SealedAct | None:
+        """What was sealed for an act since then; nothing for one that was never begun.
+
+        Raises:
+            VaultError: `sealed-before`: it was sealed earlier, or is destroyed.
+        """
+        row = self._connection.execute("SELECT referral, sealed, made_at FROM act WHERE key = ?", (key,)).fetchone()
+        if row is None:
+            return None
+        if row[1] is None or row[2] < since:
+            raise sealed_before(row[0])
+        return SealedAct.model_validate_json(self._rows.open(row[1], table="act", column="sealed", row=key))
+
+    def drop_sealed(self, before: int) -> None:
+        """Drop what was sealed for acts before then. That they were begun stays known."""
+        with self._writing() as conn:
+            conn.execute("UPDATE act SET sealed = NULL WHERE made_at < ?", (before,))
 
     def change_case(self, referral: str, change: Callable[[VaultCase], VaultCase]) -> None:
         """Remember what is new of a referral, durably; `change` sees what is known at this moment.
@@ -193,6 +228,7 @@ class AgencyKeyStore:
                 conn.execute("INSERT OR IGNORE INTO referral VALUES (?, NULL, NULL)", (referral,))
                 conn.execute("UPDATE referral SET wrapped = NULL, sealed_case = NULL WHERE id = ?", (referral,))
                 conn.execute("DELETE FROM opened WHERE referral = ?", (referral,))
+                conn.execute("UPDATE act SET sealed = NULL WHERE referral = ?", (referral,))
         self._scrub()
 
     def put_epochs(self, epochs: Iterable[OwnEpoch]) -> None:
