@@ -27,9 +27,11 @@ from exchange.client import NodeUnreachableError, ProblemError
 from exchange.client.vault import AgencyVault, DoubtfulItemError, Identity, RefusedItemError, VaultError, opening
 from exchange.client.vault.store import AgencyKeyStore, Taken
 from exchange.demo.federation import LABOUR_OFFICE
+from exchange.envelope import header
 from exchange.envelope.keys import RowKey
 from exchange.envelope.kinds import Kind
 from exchange.envelope.statements import ReleaseStatement, parse_statement, sign_statement
+from exchange.messages import ForwardBody
 from exchange.referral.lifecycle import State
 from exchange.schemas.federation import WireEnvelope
 from exchange.schemas.inbox import InboxItem, OpeningRequest, RefusalRequest
@@ -327,6 +329,20 @@ async def test_no_more_is_told_back_than_offer_and_contract_allow(room: Room, sa
     case = room.identity.store.case(item.referral)
     assert case is not None
     assert case.feedback == known
+
+
+async def test_what_a_version_of_before_has_verified_opens_again(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It took a spelling, and knew a vocabulary, that this one does not. Judged again it would be lost."""
+    content = b'{"needs":["tonight"],"age_band":"25-49"}'
+    body = b'{"basis":"consent","content":%b,"feedback":"decision"}' % content
+    item = await room.arrived(room.scene.liar.forward(body=body))
+    with monkeypatch.context() as before:
+        before.setattr(ForwardBody, "from_bytes", ForwardBody.read_again)
+        first = await room.vault.open(item)
+    with monkeypatch.context() as after:
+        after.setattr(header, "VOCABULARIES", frozenset({99}))
+        assert await room.vault.open(item) == first
+    assert await room.vault.open(item) == first
 
 
 async def test_a_stop_has_nothing_to_open(room: Room) -> None:
