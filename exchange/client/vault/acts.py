@@ -15,10 +15,9 @@ import hashlib
 from dataclasses import dataclass
 from typing import Final
 
-from pydantic import BaseModel, ConfigDict
-
 from exchange.client.vault.errors import VaultError
 from exchange.limits import DAY_MS
+from exchange.referral.canonical import SealedModel
 from exchange.schemas.referrals import ReferralCreated, ReferralRequest
 from exchange.schemas.sealing import EnvelopesRequest
 from exchange.schemas.shapes import written
@@ -35,10 +34,8 @@ class SealedReferral:
     created: ReferralCreated
 
 
-class SealedAct(BaseModel):
+class SealedAct(SealedModel):
     """What was sealed for one act, as the key store keeps it, sealed once more."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     request: str
     """Digest of what the caller asked for."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
 from contracts.vocabulary import Feedback, Purpose
 from exchange.limits import DAY_MS, LIMITS
+from exchange.referral.canonical import SealedModel
 from exchange.referral.lifecycle import EventName, Side, State
 from exchange.verification import ReferralMemory
 
@@ -16,10 +17,8 @@ _NEVER_HANDED_IN_MS: Final = DAY_MS
 _SERVED = frozenset({EventName.IN_SERVICE, EventName.COMPLETED, EventName.FAILED})
 
 
-class VaultCase(BaseModel):
+class VaultCase(SealedModel):
     """One referral. Codes, ids and digests; nothing about her but the code under which a receiver knows her."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     side: Side
     peer: str
@@ -33,7 +32,7 @@ class VaultCase(BaseModel):
     """Ids of the envelopes that this software made for the referral."""
     opened: tuple[str, ...] = ()
     """Ids of those that it opened."""
-    plans: dict[str, int] = {}
+    plans: dict[str, int] = Field(default_factory=dict)
     """Of those with a contact plan inside the sender's number, by id, as it was verified."""
     acceptances: tuple[str, ...] = ()
     """Digests of its own accepting decisions: a release statement has to name one."""

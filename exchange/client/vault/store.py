@@ -24,10 +24,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from pydantic import ValidationError
+
 from exchange.client.vault.acts import SealedAct, sealed_before
 from exchange.client.vault.cases import VaultCase
 from exchange.client.vault.errors import VaultError
 from exchange.client.vault.store_file import connected
+from exchange.envelope.errors import SealedRowError
 from exchange.envelope.keys import KEY_BYTES, NONCE_BYTES, Dek, EpochKey, ReferralKey, RowKey
 from exchange.envelope.rewrap import rewrap, unwrap_again
 from exchange.envelope.sealed_rows import SealedRows
@@ -109,12 +112,17 @@ class AgencyKeyStore:
         row = self._connection.execute("SELECT sealed_case FROM referral WHERE id = ?", (referral,)).fetchone()
         if row is None or row[0] is None:
             return None
-        return VaultCase.model_validate_json(self._rows.open(row[0], table="referral", column="case", row=referral))
+        with _unreadable_told():
+            return VaultCase.model_validate_json(self._rows.open(row[0], table="referral", column="case", row=referral))
+
+    def living(self) -> tuple[str, ...]:
+        """The ids of those that are not destroyed, also of what cannot be read."""
+        query = "SELECT id FROM referral WHERE sealed_case IS NOT NULL ORDER BY id"
+        return tuple(referral for (referral,) in self._connection.execute(query).fetchall())
 
     def cases(self) -> Iterator[tuple[str, VaultCase]]:
         """Every referral that is not destroyed."""
-        rows = self._connection.execute("SELECT id FROM referral WHERE sealed_case IS NOT NULL ORDER BY id").fetchall()
-        for (referral,) in rows:
+        for referral in self.living():
             known = self.case(referral)
             if known is not None:
                 yield referral, known
@@ -163,7 +171,8 @@ class AgencyKeyStore:
             return None
         if row[1] is None or row[2] < since:
             raise sealed_before(row[0])
-        return SealedAct.model_validate_json(self._rows.open(row[1], table="act", column="sealed", row=key))
+        with _unreadable_told():
+            return SealedAct.model_validate_json(self._rows.open(row[1], table="act", column="sealed", row=key))
 
     def drop_sealed(self, before: int) -> None:
         """Drop what was sealed for acts before then. That they were begun stays known."""
@@ -216,10 +225,10 @@ class AgencyKeyStore:
         if row is None:
             return None
         referral, rewrapped, wrapped_digest, digest, wrapped = row
-        key = ReferralKey(self._rows.open(wrapped, table="referral", column="wrapped", row=referral))
-        return Taken(
-            unwrap_again(rewrapped, referral_key=key, referral=referral, envelope=item), wrapped_digest, digest
-        )
+        with _unreadable_told():
+            key = ReferralKey(self._rows.open(wrapped, table="referral", column="wrapped", row=referral))
+            dek = unwrap_again(rewrapped, referral_key=key, referral=referral, envelope=item)
+        return Taken(dek, wrapped_digest, digest)
 
     def destroy(self, referrals: Iterable[str]) -> None:
         """Make unreadable, for ever, everything that was taken over for these referrals. May be repeated."""
@@ -245,7 +254,8 @@ class AgencyKeyStore:
         row = self._connection.execute("SELECT wrapped FROM epoch WHERE key_id = ?", (key_id,)).fetchone()
         if row is None:
             return None
-        return EpochKey(self._rows.open(row[0], table="epoch", column="wrapped", row=key_id))
+        with _unreadable_told():
+            return EpochKey(self._rows.open(row[0], table="epoch", column="wrapped", row=key_id))
 
     def epochs(self) -> list[tuple[str, int, int, bytes]]:
         """Every weekly key as (key id, beginning, seq, statement), the lowest `seq` first."""
@@ -302,7 +312,8 @@ class AgencyKeyStore:
             return key
         if row[0] is None:
             raise VaultError("destroyed", "This referral was destroyed. Nothing of it is opened or kept any more.")
-        return ReferralKey(self._rows.open(row[0], table="referral", column="wrapped", row=referral))
+        with _unreadable_told():
+            return ReferralKey(self._rows.open(row[0], table="referral", column="wrapped", row=referral))
 
     def _put_case(self, conn: sqlite3.Connection, referral: str, case: VaultCase) -> None:
         sealed = self._seal("referral", "case", referral, case.model_dump_json(exclude_defaults=True).encode())
@@ -317,6 +328,25 @@ class AgencyKeyStore:
         if busy:
             raise VaultError("store-busy", "Another program uses the key store. Close it and destroy again.")
         self._unfinished = False
+
+
+@contextmanager
+def _unreadable_told() -> Iterator[None]:
+    try:
+        yield
+    except SealedRowError as error:
+        raise _unreadable() from error
+    except ValidationError:
+        # Not chained: it names members that are not ours.
+        raise _unreadable() from None
+
+
+def _unreadable() -> VaultError:
+    return VaultError(
+        "store-unreadable",
+        "The key store does not open: it belongs to another agency.keys, was written by a later version, or is "
+        "damaged. Put the two files together again that belong together.",
+    )
 
 
 def _raise_seq(conn: sqlite3.Connection, agency: str, agency_key: bytes, seq: int) -> None:

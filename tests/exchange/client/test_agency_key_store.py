@@ -9,6 +9,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -93,9 +94,28 @@ def test_nothing_lies_in_the_clear_and_the_file_is_its_owners(store: AgencyKeySt
 def test_another_storage_key_opens_nothing(store: AgencyKeyStore, path: Path) -> None:
     _take(store)
     other = AgencyKeyStore(path, RowKey(b"\x09" * 32), secrets.token_bytes)
-    with pytest.raises(SealedRowError):
-        other.taken(ITEM)
+    for read in (lambda: other.taken(ITEM), lambda: other.case(REFERRAL), lambda: list(other.cases())):
+        with pytest.raises(VaultError) as refused:
+            read()
+        assert (refused.value.code, type(refused.value.__cause__)) == ("store-unreadable", SealedRowError)
     other.close()
+
+
+@pytest.mark.parametrize("inside", [b'{"client_code":["CANARY-CODE"]}', b'{"CANARY":1}', b"CANARY"])
+def test_what_another_version_wrote_is_told_without_a_word_of_it(store: AgencyKeyStore, inside: bytes) -> None:
+    _take(store)
+    row = store._seal("referral", "case", REFERRAL, inside)
+    store._connection.execute("UPDATE referral SET sealed_case = ?", (row,))
+    with pytest.raises(VaultError) as refused:
+        store.case(REFERRAL)
+    assert refused.value.code == "store-unreadable"
+    assert "CANARY" not in "".join(traceback.format_exception(refused.value))
+
+
+def test_printing_what_is_known_of_a_referral_shows_none_of_it() -> None:
+    shown = f"{SEALED} {SEALED!r} {Taken(DEK, b'', 'd')!r}"
+    for secret in ("ONE-CODE", "s" * 32, "rose-house-shelter", "c" * 64):
+        assert secret not in shown
 
 
 def test_the_first_key_of_a_referral_stays(store: AgencyKeyStore) -> None:
