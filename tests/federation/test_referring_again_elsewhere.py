@@ -137,6 +137,24 @@ async def test_after_a_day_a_key_gives_nothing_and_names_the_referral(
     assert await _at_the_node(blind) == [created.id]
 
 
+async def test_what_never_came_and_is_too_old_now_is_said_to_be_and_goes_under_another_key(
+    blind: Federation, request_: ReferralRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vault = _started_again(blind)
+    with monkeypatch.context() as patched:
+        _dies(patched, vault._client, after=False)
+        with pytest.raises(NodeUnreachableError):
+            await vault.refer(request_, idempotency_key=KEY)
+    ((referral, _),) = vault._identity.store.cases()
+    blind.clock.pass_by(seconds=660)
+    for _ in range(2):
+        with pytest.raises(VaultError, match=referral) as over:
+            await vault.refer(request_, idempotency_key=KEY)
+        assert (over.value.code, await _at_the_node(blind)) == ("sealed-before", [])
+    created = await vault.refer(request_, idempotency_key="case-4711-again")
+    assert await _at_the_node(blind) == [created.id]
+
+
 async def test_after_her_no_what_was_sealed_for_her_is_destroyed_and_its_key_makes_no_other(
     blind: Federation, request_: ReferralRequest
 ) -> None:

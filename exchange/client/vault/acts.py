@@ -5,8 +5,8 @@ Rules:
 * What is sealed for an act is stored in the transaction that stores its case: there is no moment in which a program can
   die and seal the act a second time.
 * The same key with the same request gives the same sealed bytes, for a day. With another request it is refused.
-* After that day, or once the referral is destroyed, the key still stands and gives nothing: whoever repeats the act
-  then is told which referral it was, and looks first.
+* After that day, once the referral is destroyed, or where the node takes it no more, the key still stands and gives
+  nothing: whoever repeats the act then is told which referral it was, and looks first.
 """
 
 from __future__ import annotations
@@ -73,10 +73,10 @@ class Act:
 
 
 def sealed_before(referral: str) -> VaultError:
-    """The act was carried out or has failed, and what was sealed for it is gone."""
+    """The act was carried out or has failed, and what was sealed for it is gone, or too old for the node."""
     return VaultError(
         "sealed-before",
-        f"Under this key referral {referral} was sealed before, and what was sealed is kept no longer. Read that "
+        f"Under this key referral {referral} was sealed before, and what was sealed is taken no longer. Read that "
         "referral first; where the node does not know it, send it again under another key.",
     )
 

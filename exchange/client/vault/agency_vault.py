@@ -93,7 +93,12 @@ class AgencyVault:
         """
         key = new_idempotency_key() if idempotency_key is None else idempotency_key
         try:
-            return await self.hand_in(await self.seal(request, idempotency_key=key), idempotency_key=key)
+            act = Act.of(request, key)
+            kept = referring.kept_for(self._identity, act)
+            if kept is None:
+                sealed = await referring.seal(self._now(), self._client, request, act)
+                return await self.hand_in(sealed, idempotency_key=key)
+            return await referring.handed_in_again(self._identity, self._client, kept, key)
         except ClientError as ended:
             ended.idempotency_key = key
             raise

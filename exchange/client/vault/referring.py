@@ -25,7 +25,7 @@ from contracts.vocabulary import purpose_for, service_of
 from exchange import hand_in
 from exchange.client.agency_client import AgencyClient
 from exchange.client.errors import ProblemError
-from exchange.client.vault.acts import KEPT_MS, Act, SealedReferral
+from exchange.client.vault.acts import KEPT_MS, Act, SealedReferral, sealed_before
 from exchange.client.vault.agency_keys import Identity
 from exchange.client.vault.cases import VaultCase
 from exchange.client.vault.errors import GateRefusedError, VaultError
@@ -46,6 +46,7 @@ from exchange.schemas.referrals import ForwardAnswer, ReferralCreated, ReferralP
 from exchange.schemas.sealing import EnvelopesRequest
 
 ATTEMPTS: Final = 3
+_TOO_OLD: Final = "too-old"
 _PREVIEW_CODE: Final = "0000-0000"
 
 
@@ -163,6 +164,23 @@ async def handed_in(
     await client.sealing.hand_in(sealed.hand_in, idempotency_key=idempotency_key)
     remember_handed_in(identity, sealed.created.id)
     return sealed.created
+
+
+async def handed_in_again(
+    identity: Identity, client: AgencyClient, sealed: SealedReferral, idempotency_key: str
+) -> ReferralCreated:
+    """The same, of what was sealed in an earlier call.
+
+    Raises:
+        VaultError: `sealed-before`: it never came to the node, and is too old now, or was destroyed there.
+        ProblemError: the node refuses it.
+    """
+    try:
+        return await handed_in(identity, client, sealed, idempotency_key)
+    except ProblemError as refused:
+        if refused.problem.code == _TOO_OLD:
+            raise sealed_before(sealed.created.id) from refused
+        raise
 
 
 def remember_handed_in(identity: Identity, referral: str) -> None:
