@@ -29,7 +29,7 @@ from pydantic import ValidationError
 from exchange.client.vault.acts import SealedAct, sealed_before
 from exchange.client.vault.cases import VaultCase
 from exchange.client.vault.errors import VaultError
-from exchange.client.vault.store_file import connected
+from exchange.client.vault.store_file import check_same_file, connected, file_at
 from exchange.envelope.errors import SealedRowError
 from exchange.envelope.keys import KEY_BYTES, NONCE_BYTES, Dek, EpochKey, ReferralKey, RowKey
 from exchange.envelope.rewrap import rewrap, unwrap_again
@@ -83,13 +83,14 @@ class AgencyKeyStore:
         """Open the file, or make it.
 
         Raises:
-            VaultError: `store-busy`, `store-unusable`; as every method does.
+            VaultError: `store-busy`, `store-unusable`; as every method does. `store-replaced` where one stores.
         """
         self._rows = SealedRows(key)
         self._entropy = entropy
         # A process before this one may have died between deleting and overwriting.
         self._unfinished = True
         self._connection = connected(path, _TABLES)
+        self._path, self._file = path, file_at(path)
 
     def close(self) -> None:
         """Give the file back."""
@@ -100,6 +101,7 @@ class AgencyKeyStore:
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             yield self._connection
+            check_same_file(self._path, self._file)
             self._connection.execute("COMMIT")
         except BaseException:
             # SQLite has taken it back by itself where the disk is full or fails.

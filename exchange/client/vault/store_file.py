@@ -5,6 +5,7 @@ Rules:
 * A file that is there is opened by SQLite alone. To close any other descriptor of it would drop the locks of every
   connection that this process has to it: another program that closes the file then takes the write-ahead log away, and
   what this one stores afterwards is in no file.
+* Nothing is stored once another file lies in its place, or none: nobody would find it there.
 * Of two programs that open a new file at the same moment SQLite refuses one without waiting: it asks again.
 * What SQLite refuses is told as a `VaultError`: a full disk, or another program that is busy with the file, is no
   defect of the program that calls. Nothing was stored then.
@@ -51,6 +52,29 @@ def connected(path: Path, tables: str) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def file_at(path: Path) -> tuple[int, int] | None:
+    """Which file lies there now; nothing where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def check_same_file(path: Path, opened: tuple[int, int] | None) -> None:
+    """Asked before every commit.
+
+    Raises:
+        VaultError: `store-replaced`.
+    """
+    if opened is None or file_at(path) != opened:
+        raise VaultError(
+            "store-replaced",
+            "The file of the key store was replaced or removed while this program used it. Nothing was stored. See "
+            "that the newest file lies there, and start the program again.",
+        )
 
 
 def _make(path: Path) -> None:

@@ -432,6 +432,23 @@ def test_what_a_full_disk_refuses_is_not_there_and_can_be_stored_later(store: Ag
     assert store.taken(ITEM) is not None
 
 
+@pytest.mark.parametrize("replaced", [True, False], ids=["replaced", "removed"])
+def test_nothing_is_stored_in_a_file_that_was_replaced_meanwhile(
+    store: AgencyKeyStore, path: Path, replaced: bool
+) -> None:
+    """Somebody brought an older copy back while a program ran. What that stored was in no file that anybody opens."""
+    store.destroy([])
+    copy = path.with_name("copy")
+    copy.write_bytes(path.read_bytes())
+    copy.replace(path) if replaced else path.unlink()
+    for _ in range(2):
+        with pytest.raises(VaultError) as refused:
+            _take(store)
+        assert (refused.value.code, store.taken(ITEM)) == ("store-replaced", None)
+    with closing(AgencyKeyStore(path, KEY, secrets.token_bytes)) as fresh:
+        _take(fresh)
+
+
 def test_another_program_that_is_busy_with_the_file_is_said_to_be(store: AgencyKeyStore, path: Path) -> None:
     store._connection.execute("PRAGMA busy_timeout=0")
     with closing(sqlite3.connect(path, isolation_level=None)) as writing:
