@@ -65,34 +65,15 @@ def send(
 async def _send(
     client: AgencyClient, vault: AgencyVault | None, request: ReferralRequest, key: str | None
 ) -> ReferralCreated:
-    if vault is not None:
-        return await _seal_and_send(vault, request, key)
     try:
+        if vault is not None:
+            return await vault.refer(request, idempotency_key=key)
         return await client.referrals.send(request, idempotency_key=key)
     except ClientError as ended:
         if _may_be_stored(ended):
             advise(
                 "It may have been taken over all the same. Send it again within 24 hours with "
                 f"--key {ended.idempotency_key}, and it stays one referral."
-            )
-        raise
-
-
-async def _seal_and_send(vault: AgencyVault, request: ReferralRequest, key: str | None) -> ReferralCreated:
-    if key is not None:
-        fail(
-            "--key repeats nothing here: what is sealed again is another referral. Whether the first one was taken "
-            "over says `exchange referrals show` with the id that was named then.",
-            code=SET_UP_WRONG,
-        )
-    sealed = await vault.seal(request)
-    try:
-        return await vault.hand_in(sealed)
-    except ClientError as ended:
-        if _may_be_stored(ended):
-            advise(
-                "It may have been taken over all the same. Look before you send it again: "
-                f"exchange referrals show {sealed.created.id}"
             )
         raise
 

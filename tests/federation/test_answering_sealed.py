@@ -312,6 +312,34 @@ async def test_an_acceptance_is_known_before_it_is_handed_in_and_no_other_word_i
     assert known == [(1, 0), (2, 1)]
 
 
+async def test_a_word_that_the_node_has_refused_is_not_what_a_recall_is_answered_by(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service would have ended on both nodes, while she is in it."""
+    story, client = await bed.story(), bed.office.client
+    await bed.vault.decide(story.id, DecisionRequest(decision="accepted"))
+    await bed.vault.report_progress(story.id, ProgressRequest(state="in-service"))
+    later = client.sealing.hand_in
+
+    async def too_late(request: EnvelopesRequest, **_: Any) -> EnvelopesAnswer:
+        bed.together.clock.pass_by(seconds=660)
+        return await later(request)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(client.sealing, "hand_in", too_late)
+        with pytest.raises(ProblemError, match="too-old"):
+            await bed.vault.report_progress(story.id, ProgressRequest(state="completed"))
+    await bed.together.travel()
+    await bed.helpline.client.referrals.recall(story.id)
+    await bed.together.travel()
+    await bed.vault.answer_recall(story.id, RecallAnswerRequest(agreed=False))
+    await bed.together.travel()
+    assert [(await one.client.referrals.read(story.id)).state for one in (bed.office, bed.helpline)] == [
+        "in-service",
+        "in-service",
+    ]
+
+
 async def test_after_her_no_to_sharing_the_software_seals_no_more_than_that_it_is_over(
     bed: Bed, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -131,6 +131,22 @@ async def test_what_has_ended_is_destroyed_although_a_later_question_is_not_answ
     assert [vault._identity.store.case(one) is None for one in asked] == [True, False]
 
 
+async def test_a_referral_that_cannot_be_read_keeps_no_other_from_being_destroyed(blind: Federation) -> None:
+    stories = [await referred(blind, blind[HELPLINE], blind[SHELTER]) for _ in range(3)]
+    damaged, ended, both = sorted(stories, key=lambda story: story.id)
+    for story in (ended, both):
+        await story.asks.client.withdrawals.of_referral(story.id, WithdrawalForm.ERASE)
+    await blind.travel()
+    vault = blind[HELPLINE].vault()
+    store = vault._identity.store
+    for story in (damaged, both):
+        store._connection.execute("UPDATE referral SET sealed_case = x'00' WHERE id = ?", (story.id,))
+    with pytest.raises(VaultError) as unreadable:
+        await vault.destroy_ended()
+    assert unreadable.value.code == "store-unreadable"
+    assert list(store.living()) == [damaged.id]
+
+
 async def test_two_who_refer_her_at_once_name_her_by_one_code(blind: Federation) -> None:
     asks = Office.of(blind[HELPLINE])
     vault, request = await _asked(asks)

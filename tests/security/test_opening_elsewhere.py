@@ -9,8 +9,10 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import AsyncIterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,11 +24,14 @@ from support.lying_peer import OFFER_CONTENT
 from contracts.canonical_json import canonical
 from contracts.vocabulary import Priority
 from exchange.client import NodeUnreachableError, ProblemError
-from exchange.client.vault import DoubtfulItemError, Identity, RefusedItemError, VaultError, opening
-from exchange.client.vault.store import Taken
+from exchange.client.vault import AgencyVault, DoubtfulItemError, Identity, RefusedItemError, VaultError, opening
+from exchange.client.vault.store import AgencyKeyStore, Taken
 from exchange.demo.federation import LABOUR_OFFICE
+from exchange.envelope import header
+from exchange.envelope.keys import RowKey
 from exchange.envelope.kinds import Kind
 from exchange.envelope.statements import ReleaseStatement, parse_statement, sign_statement
+from exchange.messages import ForwardBody
 from exchange.referral.lifecycle import State
 from exchange.schemas.federation import WireEnvelope
 from exchange.schemas.inbox import InboxItem, OpeningRequest, RefusalRequest
@@ -224,6 +229,30 @@ async def test_which_withheld_plan_leaves_no_advice(
         assert (await room.vault.contact_advice(referral)).code == code
 
 
+async def test_a_plan_that_could_not_be_opened_leaves_no_advice_by_the_one_before(room: Room) -> None:
+    """It was refused, and the node destroyed it. That she has replaced the older plan nobody here can know better."""
+    referral, liar = await room.woman(), room.scene.liar
+    await room.disclosed(referral, "survivor")
+
+    async def update(who: str, number: int, **changes: Any) -> InboxItem:
+        plan, at = {"safe_contact": {"who_initiates": who}}, liar.liar.node.clock()
+        more = {"stage": "disclosure", "groups": ("contact",), **changes}
+        return await room.arrived(liar.forward(Kind.UPDATE, plan, referral=referral, number=at + number, **more))
+
+    before = await update("survivor", 1)
+    unopened = await update("neither", 2)
+    await room.tampers(unopened.id, wrapped_key=_flipped((await room.row(unopened.id)).wrapped_key))
+    with pytest.raises(RefusedItemError):
+        await room.vault.contact_advice(referral)
+    for _ in range(2):
+        with pytest.raises(VaultError) as missing:
+            await room.vault.contact_advice(referral)
+        assert (missing.value.code, "Do not contact her" in missing.value.sentence) == ("plan-missing", True)
+    assert (await room.vault.open(before)).content is not None
+    await update("neither", 3)
+    assert (await room.vault.contact_advice(referral)).code == "nobody-initiates"
+
+
 async def test_advice_is_for_the_moment_that_was_asked_about(room: Room) -> None:
     referral = await room.woman()
     await room.disclosed(referral, "survivor")
@@ -302,6 +331,20 @@ async def test_no_more_is_told_back_than_offer_and_contract_allow(room: Room, sa
     assert case.feedback == known
 
 
+async def test_what_a_version_of_before_has_verified_opens_again(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It took a spelling, and knew a vocabulary, that this one does not. Judged again it would be lost."""
+    content = b'{"needs":["tonight"],"age_band":"25-49"}'
+    body = b'{"basis":"consent","content":%b,"feedback":"decision"}' % content
+    item = await room.arrived(room.scene.liar.forward(body=body))
+    with monkeypatch.context() as before:
+        before.setattr(ForwardBody, "from_bytes", ForwardBody.read_again)
+        first = await room.vault.open(item)
+    with monkeypatch.context() as after:
+        after.setattr(header, "VOCABULARIES", frozenset({99}))
+        assert await room.vault.open(item) == first
+    assert await room.vault.open(item) == first
+
+
 async def test_a_stop_has_nothing_to_open(room: Room) -> None:
     item = await room.arrived(room.scene.liar.stop(Kind.RECALL))
     with pytest.raises(VaultError) as nothing:
@@ -373,6 +416,17 @@ async def test_a_key_store_that_never_took_it_over_is_told_so(room: Room) -> Non
     with pytest.raises(VaultError) as gone:
         await room.vault.open(item)
     assert gone.value.code == "key-not-here"
+
+
+async def test_a_machine_without_the_weekly_keys_refuses_nothing_for_want_of_them(room: Room, tmp_path: Path) -> None:
+    """A copy of the folder without its key store, or with one of weeks ago. What it refused was destroyed."""
+    item = await room.arrived(room.scene.liar.forward())
+    with closing(AgencyKeyStore(tmp_path / "agency-keys.db", RowKey(b"\x01" * 32), secrets.token_bytes)) as store:
+        second = AgencyVault(replace(room.identity, store=store), room.office.client)
+        with pytest.raises(VaultError) as other:
+            await second.open(item)
+    assert (other.value.code, await room.told(item.id)) == ("other-store", [])
+    assert (await room.vault.open(item)).content is not None
 
 
 async def test_what_was_destroyed_here_is_not_opened_again_although_the_node_brings_it_back(room: Room) -> None:

@@ -83,11 +83,13 @@ class BlindOffice:
         return await self.software.act(node, work)
 
     def referring(self, request: ReferralRequest) -> Callable[[Node, Idempotency], Awaitable[Stored[EnvelopesAnswer]]]:
-        """Refers her: sealed once, kept by the agency's own system, and handed in again until it is answered."""
+        """Refers her: sealed once under one key, whenever the software dies, and handed in until it is answered."""
         kept: list[EnvelopesRequest] = []
 
+        key = self.software._fresh_key()
+
         async def once(vault: AgencyVault) -> EnvelopesRequest:
-            return (await vault.seal(request)).hand_in
+            return (await vault.seal(request, idempotency_key=key)).hand_in
 
         async def work(node: Node, idem: Idempotency) -> Stored[EnvelopesAnswer]:
             while not kept:

@@ -21,7 +21,10 @@ from datetime import datetime
 
 from contracts.vocabulary import Channel
 from exchange.client.agency_client import AgencyClient
+from exchange.client.errors import ClientError
+from exchange.client.session import new_idempotency_key
 from exchange.client.vault import answering, referring
+from exchange.client.vault.acts import Act, SealedReferral
 from exchange.client.vault.agency_keys import Identity
 from exchange.client.vault.contact import contact_advice
 from exchange.client.vault.ending import destroy_ended
@@ -80,17 +83,36 @@ class AgencyVault:
     async def refer(self, request: ReferralRequest, *, idempotency_key: str | None = None) -> ReferralCreated:
         """Gate, seal and hand in a referral: the offer is queued, the disclosure held until the receiver accepts.
 
-        Where it ends without an answer the node may have it, and what was sealed is gone: once more, under whatever
-        key, would be another referral. A program that is to repeat the very act uses `seal`, and `hand_in` as often as
-        it takes.
+        Where it ends without an answer, also by the death of this program, the node may have it. Under the same key it
+        is the same act for a day: what was sealed is handed in again, and it stays one referral. A program that may die
+        names a key that it keeps; otherwise the error has the fresh one (`idempotency_key`).
+
+        Raises:
+            VaultError: `sealed-before`, `idempotency-key-reused`.
+            GateRefusedError, VaultError, ContentInvalidError, ContentTooLargeError, ProblemError: as `seal` does.
         """
-        return await self.hand_in(await self.seal(request), idempotency_key=idempotency_key)
+        key = new_idempotency_key() if idempotency_key is None else idempotency_key
+        try:
+            act = Act.of(request, key)
+            kept = referring.kept_for(self._identity, act)
+            if kept is None:
+                sealed = await referring.seal(self._now(), self._client, request, act)
+                return await self.hand_in(sealed, idempotency_key=key)
+            return await referring.handed_in_again(self._identity, self._client, kept, key)
+        except ClientError as ended:
+            ended.idempotency_key = key
+            raise
 
-    async def seal(self, request: ReferralRequest) -> referring.SealedReferral:
-        """Gate and seal a referral. It exists when `hand_in` has answered."""
-        return await referring.seal(self._now(), self._client, request)
+    async def seal(self, request: ReferralRequest, *, idempotency_key: str | None = None) -> SealedReferral:
+        """Gate and seal a referral. It exists when `hand_in` has answered. Under one key it is sealed once."""
+        if idempotency_key is None:
+            return await referring.seal(self._now(), self._client, request)
+        act = Act.of(request, idempotency_key)
+        # What is sealed needs neither roster nor consent any more.
+        kept = referring.kept_for(self._identity, act)
+        return kept if kept is not None else await referring.seal(self._now(), self._client, request, act)
 
-    async def hand_in(self, sealed: referring.SealedReferral, *, idempotency_key: str | None = None) -> ReferralCreated:
+    async def hand_in(self, sealed: SealedReferral, *, idempotency_key: str | None = None) -> ReferralCreated:
         """Hand in what was sealed, within ten minutes; again, however late, it is answered as what is there already."""
         # What is sealed needs no roster any more.
         return await referring.handed_in(self._identity, self._client, sealed, idempotency_key)

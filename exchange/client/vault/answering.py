@@ -5,17 +5,23 @@ Rules:
 * What may travel is the feedback rule's to say (`exchange.feedback`), by the level that stood inside the offer. What it
   keeps at home is told to the node as progress, which is not sealed and goes no further.
 * The digest of an acceptance is stored before it is handed in: the disclosure that it releases has to name it.
+* What was said last of the service, by which a recall is answered, is stored before it is handed in, and taken back
+  where the node refuses it.
 * Numbers and what was seen come from the node's record of the referral, and are checked by it again. Which referral it
   is and with whom says the agency's own store: a record of another is answered with nothing.
 """
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
+from typing import Final
 
 from pydantic import ValidationError
 
 from exchange.client.agency_client import AgencyClient
+from exchange.client.errors import ProblemError
+from exchange.client.retries import REPEATABLE
 from exchange.client.vault.agency_keys import Identity
 from exchange.client.vault.cases import VaultCase
 from exchange.client.vault.errors import VaultError
@@ -38,6 +44,8 @@ from exchange.schemas.inbox import DecisionRequest, ProgressRequest, RecallAnswe
 from exchange.schemas.referrals import ReferralView
 from exchange.schemas.sealing import EnvelopesRequest
 from exchange.stops import Erased, erasure_receipt
+
+_SERVER_FAILED: Final = 500
 
 
 async def decide(identity: Identity, client: AgencyClient, referral: str, request: DecisionRequest) -> ReferralView:
@@ -157,7 +165,19 @@ async def _say(
     accepting = sealed.digest if word.event is EventName.ACCEPTED else None
     sent = sealed.header.id
     identity.store.change_case(view.id, lambda known: known.with_sent(sent, accepting=accepting).with_said(word.event))
-    return (await client.sealing.hand_in(EnvelopesRequest(envelopes=(wire(sealed),)))).referral
+    try:
+        return (await client.sealing.hand_in(EnvelopesRequest(envelopes=(wire(sealed),)))).referral
+    except ProblemError as refused:
+        if not _may_be_stored(refused):
+            # Where her no has destroyed it meanwhile nothing is left to answer a recall with.
+            with contextlib.suppress(VaultError):
+                identity.store.change_case(view.id, lambda known: known.with_unsaid(word.event, case.served))
+        raise
+
+
+def _may_be_stored(refused: ProblemError) -> bool:
+    """A refusal for what is in it comes before anything is stored; of all else nobody knows."""
+    return refused.problem.status in REPEATABLE or refused.problem.status >= _SERVER_FAILED
 
 
 def _posting(identity: Identity, view: ReferralView, at: int, expires: int, in_reply_to: str | None) -> Posting:

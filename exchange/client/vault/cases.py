@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
 from contracts.vocabulary import Feedback, Purpose
 from exchange.limits import DAY_MS, LIMITS
+from exchange.referral.canonical import SealedModel
 from exchange.referral.lifecycle import EventName, Side, State
 from exchange.verification import ReferralMemory
 
@@ -16,10 +17,8 @@ _NEVER_HANDED_IN_MS: Final = DAY_MS
 _SERVED = frozenset({EventName.IN_SERVICE, EventName.COMPLETED, EventName.FAILED})
 
 
-class VaultCase(BaseModel):
+class VaultCase(SealedModel):
     """One referral. Codes, ids and digests; nothing about her but the code under which a receiver knows her."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     side: Side
     peer: str
@@ -33,7 +32,7 @@ class VaultCase(BaseModel):
     """Ids of the envelopes that this software made for the referral."""
     opened: tuple[str, ...] = ()
     """Ids of those that it opened."""
-    plans: dict[str, int] = {}
+    plans: dict[str, int] = Field(default_factory=dict)
     """Of those with a contact plan inside the sender's number, by id, as it was verified."""
     acceptances: tuple[str, ...] = ()
     """Digests of its own accepting decisions: a release statement has to name one."""
@@ -82,11 +81,17 @@ class VaultCase(BaseModel):
         """Whether a node that knows nothing of it can only have forgotten it, or will never have it.
 
         What was sealed and not handed in the node takes no more soon after it was made (`hand_in_within_ms`). All else
-        it has had: then it keeps a tombstone, and what is younger it does not show, to another branch, or has lost.
+        it has had, also what has been answered: then it keeps a tombstone, and what is younger it does not show, to
+        another branch, or has lost.
         """
-        had = self.handed_in or self.side is Side.RECEIVING
+        had = self.handed_in or self.side is Side.RECEIVING or bool(self.opened)
         return at >= self.known_since + (LIMITS.tombstone_ms if had else _NEVER_HANDED_IN_MS)
 
     def with_said(self, event: EventName) -> VaultCase:
         """The case after this software said how it goes."""
         return self.model_copy(update={"served": State(event.value)}) if event in _SERVED else self
+
+    def with_unsaid(self, event: EventName, before: State | None) -> VaultCase:
+        """The case after the node has refused that word, unless something else was said since."""
+        said_last = event in _SERVED and self.served is State(event.value)
+        return self.model_copy(update={"served": before}) if said_last else self

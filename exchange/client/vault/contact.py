@@ -1,8 +1,9 @@
 """May she be contacted, asked on the agency's own machine: the newest plan for a referral, and no when in doubt.
 
 The same rules as a node that holds keys (`exchange.use_cases.open_items`): after her no, a recall or an error nobody is
-advised to contact her; the plan with the highest number counts, whichever arrived last. What was never opened, and is
-withheld because of her consent, may be a newer plan than the newest that came before it: then there is no advice.
+advised to contact her; the plan with the highest number counts, whichever arrived last. What was never opened, because
+her consent withholds it or because it was refused and is destroyed, may be a newer plan than the newest before it:
+then there is no advice until a plan comes after it.
 
 Which plan has the highest number says the key store, which verified each when it was opened. The node can keep back the
 newest, and then there is no advice by an older one; it cannot make another the newest.
@@ -44,9 +45,11 @@ async def contact_advice(
     came: dict[str, int] = {}
     withheld: dict[str, ProblemError] = {}
     async for item in client.inbox.pages(referral=referral):
-        if item.referral != referral or item.kind not in PLANS or item.status == "destroyed":
+        if item.referral != referral or item.kind not in PLANS:
             continue
         came[item.id] = len(came)
+        if item.status == "destroyed":
+            continue
         try:
             content = (await open_sealed(identity, client, item)).content
         except ProblemError as refused:
@@ -57,15 +60,19 @@ async def contact_advice(
         if content is not None and content.safe_contact is not None:
             plans[item.id] = content.safe_contact
     case = identity.store.case(referral)
-    numbers = case.plans if case is not None else {}
-    newest = max(numbers, key=numbers.__getitem__, default=None)
-    opened = case.opened if case is not None else ()
-    for envelope, problem in withheld.items():
-        # Of what was never opened nobody here knows the number: what came later may be a newer plan.
-        if newest is None or newest not in plans or (envelope not in opened and came[envelope] > came[newest]):
-            raise problem
-    if newest in plans:
-        return ContactAdvice.of(plans[newest], channel, at or identity.now())
-    if newest is not None:
-        raise VaultError("plan-missing", "The node keeps her newest plan back. Do not contact her; ask the sender.")
+    numbers, opened = (case.plans, case.opened) if case is not None else ({}, ())
+    newest = max(numbers, key=numbers.__getitem__, default="")
+    plan = plans.get(newest)
+    # Of what was never opened nobody here knows the number: what came later may be a newer plan.
+    doubtful = [one for one in came if plan is None or (one not in opened and came[one] > came[newest])]
+    for one in doubtful:
+        if one in withheld:
+            raise withheld[one]
+    if plan is not None and not doubtful:
+        return ContactAdvice.of(plan, channel, at or identity.now())
+    if newest:
+        raise VaultError(
+            "plan-missing",
+            "Her newest plan is kept back by the node, or could not be opened. Do not contact her; ask the sender.",
+        )
     raise VaultError("no-plan", "No contact plan has arrived. Do not contact her; ask the referring agency.")

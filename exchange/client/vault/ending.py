@@ -13,7 +13,9 @@ from __future__ import annotations
 
 from exchange.client.agency_client import AgencyClient
 from exchange.client.errors import ProblemError
+from exchange.client.vault.acts import KEPT_MS
 from exchange.client.vault.agency_keys import Identity
+from exchange.client.vault.errors import VaultError
 from exchange.client.vault.referring import remember_handed_in
 from exchange.referral.lifecycle import Side
 
@@ -25,20 +27,35 @@ async def destroy_ended(identity: Identity, client: AgencyClient) -> tuple[str, 
 
     Raises:
         ProblemError: the node refuses to say. What it has called destroyed by then is destroyed.
+        VaultError: `store-unreadable`: of a referral that the node has not destroyed. All that has ended is destroyed.
     """
-    ended = []
+    ended, unreadable = [], None
     try:
-        for referral, case in identity.store.cases():
+        for referral in identity.store.living():
             destroyed = await _destroyed(client, referral)
-            if destroyed is None:
-                destroyed = case.forgotten_by(identity.clock())
-            elif not destroyed and case.side is Side.REFERRING and not case.handed_in:
-                remember_handed_in(identity, referral)
-            if destroyed:
-                ended.append(referral)
+            try:
+                if destroyed or _forgotten(identity, referral, known_there=destroyed is not None):
+                    ended.append(referral)
+            except VaultError as error:
+                unreadable = error
     finally:
+        identity.store.drop_sealed(identity.clock() - KEPT_MS)
         identity.store.destroy(ended)
+    if unreadable is not None:
+        raise unreadable
     return tuple(ended)
+
+
+def _forgotten(identity: Identity, referral: str, *, known_there: bool) -> bool:
+    """Whether a node that does not know it cannot know it any more; that it does is remembered."""
+    case = identity.store.case(referral)
+    if case is None:
+        return False
+    if not known_there:
+        return case.forgotten_by(identity.clock())
+    if case.side is Side.REFERRING and not case.handed_in:
+        remember_handed_in(identity, referral)
+    return False
 
 
 async def _destroyed(client: AgencyClient, referral: str) -> bool | None:

@@ -9,6 +9,8 @@ Rules:
 * A key that was replaced is none, be it the agency's or the node's that released: by the roster of today nobody can
   tell what its owner signed before from what a thief signs now. Where the sender sealed by an older roster it is
   refused, and is sealed anew there.
+* A key store that lacks the key to which others seal now is not the agency's, or is an old copy of it: it refuses
+  nothing for want of a key, since another machine has that key.
 * A key is stored durably before the node is told to drop the sender's. If this program dies in between, the node still
   has it, and opening begins anew.
 * Opened once, an item opens again from the key store, and only as exactly the envelope that was verified.
@@ -21,7 +23,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from contracts.vocabulary import Purpose, service_of
 from exchange.client.agency_client import AgencyClient
@@ -29,13 +32,14 @@ from exchange.client.vault.agency_keys import Identity
 from exchange.client.vault.cases import VaultCase
 from exchange.client.vault.errors import DoubtfulItemError, RefusedItemError, VaultError
 from exchange.client.vault.store import Taken
+from exchange.client.vault.weekly_keys import has_newest_week
 from exchange.disclosure import lesser
 from exchange.envelope.errors import EnvelopeError
 from exchange.envelope.format import Envelope, signed_input
-from exchange.envelope.header import Header, parse_header
+from exchange.envelope.header import Header
 from exchange.envelope.kinds import Kind, KindClass, class_of
 from exchange.envelope.open import decrypt
-from exchange.envelope.wire import from_base64url
+from exchange.envelope.wire import from_base64url, read_again
 from exchange.limits import LIMITS
 from exchange.messages import ForwardBody
 from exchange.referral.lifecycle import Side
@@ -55,6 +59,8 @@ from exchange.verification import (
 _CERTAIN: Final = frozenset({1, 2, 8, 13, 14, 15, 16, 17})
 """Steps whose failure no newer roster and no other envelope explains."""
 _OTHER_KEYS: Final = frozenset({"unknown-key", "release-invalid"})
+_UNWRAP: Final = 13
+_LISTED: Final = ("id", "referral", "kind", "event", "purpose", "priority")
 _REPORTED: Final = {
     "cannot-unwrap": "cannot-unwrap",
     "commitment-mismatch": "commitment-mismatch",
@@ -90,6 +96,10 @@ async def open_sealed(identity: Identity, client: AgencyClient, item: InboxItem)
         certain = error.final and error.step in _CERTAIN
         if not certain and not _was_replaced(identity, wire, error):
             raise DoubtfulItemError(error.step, error.code) from error
+        if error.step == _UNWRAP and not await has_newest_week(identity, client):
+            raise VaultError(
+                "other-store", "The weekly keys of your agency are not here. Open it on the machine that has them."
+            ) from error
         code = _REPORTED.get(error.code, "over-shared" if error.step == 17 else "cannot-open")  # noqa: PLR2004
         await client.inbox.refuse(item.id, RefusalRequest.model_validate({"code": code}))
         raise RefusedItemError(error.step, error.code) from error
@@ -109,7 +119,7 @@ def verify(identity: Identity, item: InboxItem, wire: WireEnvelope) -> VerifiedM
     """
     parsed = parse_item(wire.model_dump(exclude_none=True))
     header, at = parsed.header, to_millis(item.received_at)
-    if not _is_listed_as(header, item):
+    if not _is_listed_as(header.members(), item):
         raise VerificationError(3, "wrong-recipient")
     roster = identity.roster
     around = Circumstances(
@@ -144,9 +154,9 @@ def _was_replaced(identity: Identity, wire: WireEnvelope, error: VerificationErr
     return parse_item(wire.model_dump(exclude_none=True)).header.roster_version < identity.roster.version
 
 
-def _is_listed_as(header: Header, item: InboxItem) -> bool:
-    said = (header.id, header.referral, header.sender, header.kind, header.event, header.purpose, header.priority)
-    return said == (item.id, item.referral, item.sender, item.kind, item.event, item.purpose, item.priority)
+def _is_listed_as(header: Mapping[str, Any], item: InboxItem) -> bool:
+    """Whether the members of a header say what the node lists."""
+    return header["from"] == item.sender and all(header.get(name) == getattr(item, name) for name in _LISTED)
 
 
 def _case(known: VaultCase | None, message: VerifiedMessage, at: int) -> VaultCase:
@@ -200,7 +210,8 @@ def _opened_again(item: InboxItem, wire: WireEnvelope, taken: Taken) -> OpenedIt
         signed = signed_input(header, taken.wrapped_digest, hashlib.sha256(ciphertext).digest())
         if hashlib.sha256(signed).hexdigest() != taken.digest:
             raise VaultError("changed-at-node", "The node gives out another envelope than the one you opened.")
-        if not _is_listed_as(parse_header(header), item):
+        # Its bytes are those that were verified: neither header nor content is judged by today's rules again.
+        if not _is_listed_as(read_again(header), item):
             raise VaultError("changed-at-node", "The node lists this item as another than the one you opened.")
         content = decrypt(Envelope(header, b"", ciphertext, b""), taken.dek)
     except EnvelopeError as error:
@@ -211,5 +222,5 @@ def _opened_again(item: InboxItem, wire: WireEnvelope, taken: Taken) -> OpenedIt
 def _view(item: InboxItem, content: bytes, digest: str) -> OpenedItem:
     if class_of(item.kind) is KindClass.ANSWER:
         return OpenedItem(item=item, answer=json.loads(content), digest=digest)
-    body = ForwardBody.from_bytes(content)
+    body = ForwardBody.read_again(content)
     return OpenedItem(item=item, client_code=body.content.client_code, content=body.content, digest=digest)

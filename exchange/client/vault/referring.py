@@ -4,7 +4,8 @@ Rules:
 
 * The gate is the node's own code (`exchange.disclosure`), run on the contract that is on file here and on the consent
   record as the node has it now. What it lets through is sealed at this moment, to a key that the receiver has proven.
-* What is needed to verify the receiver's answers is stored before anything is handed in.
+* What is needed to verify the receiver's answers is stored before anything is handed in; under a caller's key for the
+  act what is handed in as well, so that a repeat hands in the same (`acts`).
 * A receiver knows a survivor under one code, as long as anything of her is kept here: who seals at the same moment, in
   whichever process, seals again under the code that was stored first.
 * What the gate refuses leaves this machine in no form.
@@ -15,7 +16,6 @@ Rules:
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -25,6 +25,7 @@ from contracts.vocabulary import purpose_for, service_of
 from exchange import hand_in
 from exchange.client.agency_client import AgencyClient
 from exchange.client.errors import ProblemError
+from exchange.client.vault.acts import KEPT_MS, Act, SealedReferral, sealed_before
 from exchange.client.vault.agency_keys import Identity
 from exchange.client.vault.cases import VaultCase
 from exchange.client.vault.errors import GateRefusedError, VaultError
@@ -45,6 +46,7 @@ from exchange.schemas.referrals import ForwardAnswer, ReferralCreated, ReferralP
 from exchange.schemas.sealing import EnvelopesRequest
 
 ATTEMPTS: Final = 3
+_TOO_OLD: Final = "too-old"
 _PREVIEW_CODE: Final = "0000-0000"
 
 
@@ -57,16 +59,16 @@ async def preview(identity: Identity, client: AgencyClient, request: ReferralReq
     )
 
 
-@dataclass(frozen=True, slots=True)
-class SealedReferral:
-    """A referral that was sealed: what is handed in, as often as needed, and what the worker hears once it is."""
-
-    hand_in: EnvelopesRequest
-    created: ReferralCreated
-
-
-async def seal(identity: Identity, client: AgencyClient, request: ReferralRequest) -> SealedReferral:
+async def seal(
+    identity: Identity, client: AgencyClient, request: ReferralRequest, act: Act | None = None
+) -> SealedReferral:
     """Seal offer and disclosure.
+
+    Args:
+        identity: who seals.
+        client: of its node.
+        request: what is referred.
+        act: of the caller: what is sealed for it is kept, and whoever seals for it later gets the same.
 
     Raises:
         GateRefusedError: contract or consent says no.
@@ -76,14 +78,32 @@ async def seal(identity: Identity, client: AgencyClient, request: ReferralReques
     """
     between, consent = parties(identity, request.to), await client.consents.read(request.consent)
     for _ in range(ATTEMPTS):
-        sealed = await _seal_once(identity, client, between, consent, request)
+        sealed = await _seal_once(identity, client, between, consent, request, act)
+        if sealed is None and act is not None:
+            # Another program has begun the very act meanwhile, or referred her otherwise.
+            sealed = kept_for(identity, act)
         if sealed is not None:
             return sealed
     raise VaultError("changed-meanwhile", "Others refer her at the same moment. Try again.")
 
 
+def kept_for(identity: Identity, act: Act) -> SealedReferral | None:
+    """What was sealed for this act before; nothing where it was not begun.
+
+    Raises:
+        VaultError: `sealed-before`, `idempotency-key-reused`.
+    """
+    kept = identity.store.act(act.key, since=identity.clock() - KEPT_MS)
+    return None if kept is None else act.again(kept)
+
+
 async def _seal_once(
-    identity: Identity, client: AgencyClient, between: Parties, consent: ConsentView, request: ReferralRequest
+    identity: Identity,
+    client: AgencyClient,
+    between: Parties,
+    consent: ConsentView,
+    request: ReferralRequest,
+    act: Act | None,
 ) -> SealedReferral | None:
     """Nothing, where the receiver has come to know her under another code meanwhile."""
     known = identity.store.client_code(consent.subject, request.to)
@@ -120,8 +140,6 @@ async def _seal_once(
         client_code=code,
         known_since=at,
     )
-    if not identity.store.put_sealed_case(referral, case):
-        return None
     held = sealed.held is not None
     ask = EnvelopesRequest(
         envelopes=tuple(wire(one) for one in both),
@@ -130,7 +148,9 @@ async def _seal_once(
         disclosure_follows=True if cleared.disclosure is not None and not held else None,
     )
     created = hand_in.created(between, judged, cleared, referral=referral, client_code=code, held=held)
-    return SealedReferral(ask, created)
+    done = SealedReferral(ask, created)
+    key, kept = (act.key, act.sealed(done)) if act is not None else (None, None)
+    return done if identity.store.put_sealed_case(referral, case, key=key, act=kept) else None
 
 
 async def handed_in(
@@ -144,6 +164,23 @@ async def handed_in(
     await client.sealing.hand_in(sealed.hand_in, idempotency_key=idempotency_key)
     remember_handed_in(identity, sealed.created.id)
     return sealed.created
+
+
+async def handed_in_again(
+    identity: Identity, client: AgencyClient, sealed: SealedReferral, idempotency_key: str
+) -> ReferralCreated:
+    """The same, of what was sealed in an earlier call.
+
+    Raises:
+        VaultError: `sealed-before`: it never came to the node, and is too old now, or was destroyed there.
+        ProblemError: the node refuses it.
+    """
+    try:
+        return await handed_in(identity, client, sealed, idempotency_key)
+    except ProblemError as refused:
+        if refused.problem.code == _TOO_OLD:
+            raise sealed_before(sealed.created.id) from refused
+        raise
 
 
 def remember_handed_in(identity: Identity, referral: str) -> None:

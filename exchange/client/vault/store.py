@@ -17,7 +17,6 @@ Rules:
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -25,12 +24,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from pydantic import ValidationError
+
+from exchange.client.vault.acts import SealedAct, sealed_before
 from exchange.client.vault.cases import VaultCase
 from exchange.client.vault.errors import VaultError
+from exchange.client.vault.store_file import check_same_file, connected, file_at
+from exchange.envelope.errors import SealedRowError
 from exchange.envelope.keys import KEY_BYTES, NONCE_BYTES, Dek, EpochKey, ReferralKey, RowKey
 from exchange.envelope.rewrap import rewrap, unwrap_again
 from exchange.envelope.sealed_rows import SealedRows
 from exchange.referral.lifecycle import Side
+from exchange.schemas.shapes import written
 
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS referral (id TEXT PRIMARY KEY, wrapped BLOB, sealed_case BLOB);
@@ -42,11 +47,11 @@ CREATE TABLE IF NOT EXISTS epoch (key_id TEXT PRIMARY KEY, wrapped BLOB NOT NULL
 CREATE TABLE IF NOT EXISTS peer (agency TEXT PRIMARY KEY, seq INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS peer_number (agency TEXT, agency_key BLOB, seq INTEGER NOT NULL,
     PRIMARY KEY (agency, agency_key));
+CREATE TABLE IF NOT EXISTS act (key TEXT PRIMARY KEY, referral TEXT NOT NULL, sealed BLOB, made_at INTEGER NOT NULL);
+CREATE INDEX IF NOT EXISTS ix_act_referral ON act (referral);
 CREATE TABLE IF NOT EXISTS pinned (one INTEGER PRIMARY KEY CHECK (one = 1), version INTEGER NOT NULL,
     digest TEXT NOT NULL);
 """
-_PRAGMAS: Final = ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON", "busy_timeout=5000")
-_OWNER_ONLY: Final = 0o600
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +80,17 @@ class AgencyKeyStore:
     """The key store of one agency, on one of its machines. One process at a time writes; SQLite sees to that."""
 
     def __init__(self, path: Path, key: RowKey, entropy: Callable[[int], bytes]) -> None:
-        """Open the file, or make it."""
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, _OWNER_ONLY))
+        """Open the file, or make it.
+
+        Raises:
+            VaultError: `store-busy`, `store-unusable`; as every method does. `store-replaced` where one stores.
+        """
         self._rows = SealedRows(key)
         self._entropy = entropy
         # A process before this one may have died between deleting and overwriting.
         self._unfinished = True
-        self._connection = sqlite3.connect(path, isolation_level=None)
-        for pragma in _PRAGMAS:
-            self._connection.execute(f"PRAGMA {pragma}")
-        self._connection.executescript(_TABLES)
+        self._connection = connected(path, _TABLES)
+        self._path, self._file = path, file_at(path)
 
     def close(self) -> None:
         """Give the file back."""
@@ -95,22 +101,30 @@ class AgencyKeyStore:
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             yield self._connection
+            check_same_file(self._path, self._file)
+            self._connection.execute("COMMIT")
         except BaseException:
-            self._connection.execute("ROLLBACK")
+            # SQLite has taken it back by itself where the disk is full or fails.
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
             raise
-        self._connection.execute("COMMIT")
 
     def case(self, referral: str) -> VaultCase | None:
         """What this software knows of a referral; nothing for an unknown or a destroyed one."""
         row = self._connection.execute("SELECT sealed_case FROM referral WHERE id = ?", (referral,)).fetchone()
         if row is None or row[0] is None:
             return None
-        return VaultCase.model_validate_json(self._rows.open(row[0], table="referral", column="case", row=referral))
+        with _unreadable_told():
+            return VaultCase.model_validate_json(self._rows.open(row[0], table="referral", column="case", row=referral))
+
+    def living(self) -> tuple[str, ...]:
+        """The ids of those that are not destroyed, also of what cannot be read."""
+        query = "SELECT id FROM referral WHERE sealed_case IS NOT NULL ORDER BY id"
+        return tuple(referral for (referral,) in self._connection.execute(query).fetchall())
 
     def cases(self) -> Iterator[tuple[str, VaultCase]]:
         """Every referral that is not destroyed."""
-        rows = self._connection.execute("SELECT id FROM referral WHERE sealed_case IS NOT NULL ORDER BY id").fetchall()
-        for (referral,) in rows:
+        for referral in self.living():
             known = self.case(referral)
             if known is not None:
                 yield referral, known
@@ -122,8 +136,16 @@ class AgencyKeyStore:
                 return case.client_code
         return None
 
-    def put_sealed_case(self, referral: str, case: VaultCase) -> bool:
+    def put_sealed_case(
+        self, referral: str, case: VaultCase, *, key: str | None = None, act: SealedAct | None = None
+    ) -> bool:
         """Remember, durably, what was sealed here, unless the receiver knows her under another code by now.
+
+        Args:
+            referral: that was sealed.
+            case: what is known of it.
+            key: of the caller's act. Where something was sealed under it meanwhile, nothing is stored.
+            act: what was sealed for it.
 
         Raises:
             VaultError: `destroyed`.
@@ -131,9 +153,33 @@ class AgencyKeyStore:
         with self._writing() as conn:
             if self.client_code(case.subject or "", case.peer) not in {None, case.client_code}:
                 return False
+            if key is not None and act is not None:
+                sealed = self._seal("act", "sealed", key, written(act))
+                row = (key, referral, sealed, case.known_since)
+                if not conn.execute("INSERT OR IGNORE INTO act VALUES (?, ?, ?, ?)", row).rowcount:
+                    return False
             self._referral_key(conn, referral)
             self._put_case(conn, referral, case)
         return True
+
+    def act(self, key: str, *, since: int) -> SealedAct | None:
+        """What was sealed for an act since then; nothing for one that was never begun.
+
+        Raises:
+            VaultError: `sealed-before`: it was sealed earlier, or is destroyed.
+        """
+        row = self._connection.execute("SELECT referral, sealed, made_at FROM act WHERE key = ?", (key,)).fetchone()
+        if row is None:
+            return None
+        if row[1] is None or row[2] < since:
+            raise sealed_before(row[0])
+        with _unreadable_told():
+            return SealedAct.model_validate_json(self._rows.open(row[1], table="act", column="sealed", row=key))
+
+    def drop_sealed(self, before: int) -> None:
+        """Drop what was sealed for acts before then. That they were begun stays known."""
+        with self._writing() as conn:
+            conn.execute("UPDATE act SET sealed = NULL WHERE made_at < ?", (before,))
 
     def change_case(self, referral: str, change: Callable[[VaultCase], VaultCase]) -> None:
         """Remember what is new of a referral, durably; `change` sees what is known at this moment.
@@ -181,10 +227,10 @@ class AgencyKeyStore:
         if row is None:
             return None
         referral, rewrapped, wrapped_digest, digest, wrapped = row
-        key = ReferralKey(self._rows.open(wrapped, table="referral", column="wrapped", row=referral))
-        return Taken(
-            unwrap_again(rewrapped, referral_key=key, referral=referral, envelope=item), wrapped_digest, digest
-        )
+        with _unreadable_told():
+            key = ReferralKey(self._rows.open(wrapped, table="referral", column="wrapped", row=referral))
+            dek = unwrap_again(rewrapped, referral_key=key, referral=referral, envelope=item)
+        return Taken(dek, wrapped_digest, digest)
 
     def destroy(self, referrals: Iterable[str]) -> None:
         """Make unreadable, for ever, everything that was taken over for these referrals. May be repeated."""
@@ -193,6 +239,7 @@ class AgencyKeyStore:
                 conn.execute("INSERT OR IGNORE INTO referral VALUES (?, NULL, NULL)", (referral,))
                 conn.execute("UPDATE referral SET wrapped = NULL, sealed_case = NULL WHERE id = ?", (referral,))
                 conn.execute("DELETE FROM opened WHERE referral = ?", (referral,))
+                conn.execute("UPDATE act SET sealed = NULL WHERE referral = ?", (referral,))
         self._scrub()
 
     def put_epochs(self, epochs: Iterable[OwnEpoch]) -> None:
@@ -209,7 +256,8 @@ class AgencyKeyStore:
         row = self._connection.execute("SELECT wrapped FROM epoch WHERE key_id = ?", (key_id,)).fetchone()
         if row is None:
             return None
-        return EpochKey(self._rows.open(row[0], table="epoch", column="wrapped", row=key_id))
+        with _unreadable_told():
+            return EpochKey(self._rows.open(row[0], table="epoch", column="wrapped", row=key_id))
 
     def epochs(self) -> list[tuple[str, int, int, bytes]]:
         """Every weekly key as (key id, beginning, seq, statement), the lowest `seq` first."""
@@ -266,7 +314,8 @@ class AgencyKeyStore:
             return key
         if row[0] is None:
             raise VaultError("destroyed", "This referral was destroyed. Nothing of it is opened or kept any more.")
-        return ReferralKey(self._rows.open(row[0], table="referral", column="wrapped", row=referral))
+        with _unreadable_told():
+            return ReferralKey(self._rows.open(row[0], table="referral", column="wrapped", row=referral))
 
     def _put_case(self, conn: sqlite3.Connection, referral: str, case: VaultCase) -> None:
         sealed = self._seal("referral", "case", referral, case.model_dump_json(exclude_defaults=True).encode())
@@ -281,6 +330,25 @@ class AgencyKeyStore:
         if busy:
             raise VaultError("store-busy", "Another program uses the key store. Close it and destroy again.")
         self._unfinished = False
+
+
+@contextmanager
+def _unreadable_told() -> Iterator[None]:
+    try:
+        yield
+    except SealedRowError as error:
+        raise _unreadable() from error
+    except ValidationError:
+        # Not chained: it names members that are not ours.
+        raise _unreadable() from None
+
+
+def _unreadable() -> VaultError:
+    return VaultError(
+        "store-unreadable",
+        "The key store does not open: it belongs to another agency.keys, was written by a later version, or is "
+        "damaged. Put the two files together again that belong together.",
+    )
 
 
 def _raise_seq(conn: sqlite3.Connection, agency: str, agency_key: bytes, seq: int) -> None:

@@ -149,6 +149,15 @@ def _made(identity: Identity, weeks: Sequence[Week], after: int) -> list[OwnEpoc
     return made
 
 
+async def has_newest_week(identity: Identity, client: AgencyClient) -> bool:
+    """Whether the key to which others seal now is here, as far as the node lists it; where it lists none, too."""
+    published, at = await client.sealing.published(), identity.clock()
+    proven = _proven(identity, identity.me.agency, (*published.ended, *published.epochs))
+    begun = [said for said in proven if said.not_before <= at]
+    latest = max(begun, key=lambda said: (said.not_before, said.seq), default=None)
+    return latest is None or identity.store.epoch_key(latest.key_id) is not None
+
+
 async def peer_epoch(identity: Identity, client: AgencyClient, agency: str) -> EpochStatement:
     """The key of this week of a peer, proven.
 

@@ -106,8 +106,10 @@ def test_a_recall_is_answered_a_fresh_disclosure_handed_in_and_copies_are_attest
     assert "copies are destroyed is on record" in run(shelter, "inbox", "destroyed", offer).output
 
 
-def test_a_send_whose_answer_was_lost_says_where_to_look(both: TwoNodes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sealed again it would be another referral, whatever the key."""
+def test_a_send_whose_answer_was_lost_is_repeated_under_the_key_that_is_named(
+    both: TwoNodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sealed again it would be another referral; under the key the same envelopes are handed in."""
     helpline, her = both[HELPLINE], melati(datetime.now(UTC))
     for agency in both.values():
         run(agency, "keys", "publish")
@@ -117,11 +119,15 @@ def test_a_send_whose_answer_was_lost_says_where_to_look(both: TwoNodes, monkeyp
     with monkeypatch.context() as patch:
         answers_are_lost(patch, "/v1/envelopes")
         said = run(helpline, "send", "-", typed=request, code=1).output
-    look = re.search(r"exchange referrals show ([0-9a-f]{32})", said)
-    assert look is not None, said
-    assert "referring" in run(helpline, "referrals", "show", look[1]).output
-    refused = run(helpline, "send", "-", "--key", "again", typed=request, code=2).output
-    assert "exchange referrals show" in refused
+    named = re.search(r"--key ([0-9a-f]{32})", said)
+    assert named is not None, said
+    again = [run(helpline, "send", "-", "--json", "--key", named[1], typed=request).stdout for _ in range(2)]
+    assert again[0] == again[1]
+    assert "referring" in run(helpline, "referrals", "show", json.loads(again[0])["id"]).output
+    other = (
+        her.referral(recorded).model_copy(update={"exercise": True}).model_dump_json(exclude_none=True, by_alias=True)
+    )
+    assert "idempotency-key-reused" in run(helpline, "send", "-", "--key", named[1], typed=other, code=1).output
 
 
 def arrived(shelter: NodeProcesses, kind: str) -> str:

@@ -7,6 +7,9 @@ import secrets
 import signal
 import sqlite3
 import stat
+import subprocess
+import sys
+import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -91,9 +94,28 @@ def test_nothing_lies_in_the_clear_and_the_file_is_its_owners(store: AgencyKeySt
 def test_another_storage_key_opens_nothing(store: AgencyKeyStore, path: Path) -> None:
     _take(store)
     other = AgencyKeyStore(path, RowKey(b"\x09" * 32), secrets.token_bytes)
-    with pytest.raises(SealedRowError):
-        other.taken(ITEM)
+    for read in (lambda: other.taken(ITEM), lambda: other.case(REFERRAL), lambda: list(other.cases())):
+        with pytest.raises(VaultError) as refused:
+            read()
+        assert (refused.value.code, type(refused.value.__cause__)) == ("store-unreadable", SealedRowError)
     other.close()
+
+
+@pytest.mark.parametrize("inside", [b'{"client_code":["CANARY-CODE"]}', b'{"CANARY":1}', b"CANARY"])
+def test_what_another_version_wrote_is_told_without_a_word_of_it(store: AgencyKeyStore, inside: bytes) -> None:
+    _take(store)
+    row = store._seal("referral", "case", REFERRAL, inside)
+    store._connection.execute("UPDATE referral SET sealed_case = ?", (row,))
+    with pytest.raises(VaultError) as refused:
+        store.case(REFERRAL)
+    assert refused.value.code == "store-unreadable"
+    assert "CANARY" not in "".join(traceback.format_exception(refused.value))
+
+
+def test_printing_what_is_known_of_a_referral_shows_none_of_it() -> None:
+    shown = f"{SEALED} {SEALED!r} {Taken(DEK, b'', 'd')!r}"
+    for secret in ("ONE-CODE", "s" * 32, "rose-house-shelter", "c" * 64):
+        assert secret not in shown
 
 
 def test_the_first_key_of_a_referral_stays(store: AgencyKeyStore) -> None:
@@ -176,7 +198,8 @@ def test_what_a_node_does_not_know_is_forgotten_late_or_cannot_come() -> None:
     assert not sealed.forgotten_by(1000 + LIMITS.hand_in_within_ms)
     assert sealed.forgotten_by(1000 + DAY_MS)
     received = CASE.model_copy(update={"known_since": 1000})
-    for had in (sealed.with_handed_in(), received):
+    answered = sealed.with_opened("7" * 32, plan_number=None)
+    for had in (sealed.with_handed_in(), answered, received):
         assert not had.forgotten_by(tombstone - 1)
         assert had.forgotten_by(tombstone)
 
@@ -331,3 +354,106 @@ def test_what_was_destroyed_before_anything_was_known_of_it_never_gets_a_key(sto
     with pytest.raises(VaultError) as refused:
         _take(store)
     assert (refused.value.code, store.taken(ITEM)) == ("destroyed", None)
+
+
+_ANOTHER_PROGRAM = """
+import secrets, sys
+from pathlib import Path
+from exchange.client.vault.store import AgencyKeyStore
+from exchange.envelope.keys import RowKey
+
+store = AgencyKeyStore(Path(sys.argv[1]), RowKey(bytes([1]) * 32), secrets.token_bytes)
+print(store.taken(sys.argv[2]) is not None)
+store.destroy(["6" * 32])
+store.close()
+"""
+
+
+def _another_program_has(path: Path, item: str) -> bool:
+    """What another program finds, as `exchange keys destroy` beside one that runs; it closes the file after it."""
+    asked = [sys.executable, "-c", _ANOTHER_PROGRAM, str(path), item]
+    return subprocess.run(asked, check=True, capture_output=True, text=True).stdout == "True\n"  # ours
+
+
+def test_what_is_stored_stays_where_a_program_opens_the_file_twice_and_another_closes_it(path: Path) -> None:
+    """Two clients of two branches in one program. The log was taken away under the first one."""
+    with (
+        closing(AgencyKeyStore(path, KEY, secrets.token_bytes)) as one,
+        closing(AgencyKeyStore(path, KEY, secrets.token_bytes)),
+    ):
+        one.destroy(["5" * 32])
+        assert not _another_program_has(path, ITEM)
+        _take(one)
+        assert _another_program_has(path, ITEM)
+
+
+def _opens_at_once(path: Path, at_once: Barrier) -> None:
+    at_once.wait()
+    AgencyKeyStore(path, KEY, secrets.token_bytes).close()
+
+
+def test_two_programs_may_open_a_new_file_at_the_same_moment(path: Path) -> None:
+    for place in range(20):
+        at_once = Barrier(4)
+        with ThreadPoolExecutor(4) as all_of_them:
+            made = [
+                all_of_them.submit(_opens_at_once, path.with_name(f"keys-{place}.db"), at_once)
+                for _ in range(at_once.parties)
+            ]
+            assert [one.result() for one in made] == [None] * at_once.parties
+
+
+def test_a_file_that_cannot_be_used_is_told_in_a_sentence_that_shows_nothing(path: Path) -> None:
+    path.write_bytes(b"CANARY" * 1000)
+    with pytest.raises(VaultError) as damaged:
+        AgencyKeyStore(path, KEY, secrets.token_bytes)
+    assert (damaged.value.code, "SQLITE_NOTADB" in damaged.value.sentence) == ("store-unusable", True)
+    assert "CANARY" not in repr(damaged.value)
+    path.unlink()
+    with closing(AgencyKeyStore(path, KEY, secrets.token_bytes)) as store:
+        _take(store)
+        store.destroy([])
+    path.write_bytes(path.read_bytes()[:9000])
+    with pytest.raises(VaultError) as cut_off:
+        AgencyKeyStore(path, KEY, secrets.token_bytes)
+    assert cut_off.value.code == "store-unusable"
+
+
+def test_what_a_full_disk_refuses_is_not_there_and_can_be_stored_later(store: AgencyKeyStore) -> None:
+    pages = store._connection.execute("PRAGMA page_count").fetchone()[0]
+    store._connection.execute(f"PRAGMA max_page_count={pages}")
+    many = [f"{place:032x}" for place in range(200)]
+    with pytest.raises(VaultError) as full:
+        store.destroy(many)
+    assert (full.value.code, "SQLITE_FULL" in full.value.sentence) == ("store-unusable", True)
+    assert store._connection.execute("SELECT count(*) FROM referral").fetchone() == (0,)
+    store._connection.execute("PRAGMA max_page_count=100000")
+    _take(store)
+    assert store.taken(ITEM) is not None
+
+
+@pytest.mark.parametrize("replaced", [True, False], ids=["replaced", "removed"])
+def test_nothing_is_stored_in_a_file_that_was_replaced_meanwhile(
+    store: AgencyKeyStore, path: Path, replaced: bool
+) -> None:
+    """Somebody brought an older copy back while a program ran. What that stored was in no file that anybody opens."""
+    store.destroy([])
+    copy = path.with_name("copy")
+    copy.write_bytes(path.read_bytes())
+    copy.replace(path) if replaced else path.unlink()
+    for _ in range(2):
+        with pytest.raises(VaultError) as refused:
+            _take(store)
+        assert (refused.value.code, store.taken(ITEM)) == ("store-replaced", None)
+    with closing(AgencyKeyStore(path, KEY, secrets.token_bytes)) as fresh:
+        _take(fresh)
+
+
+def test_another_program_that_is_busy_with_the_file_is_said_to_be(store: AgencyKeyStore, path: Path) -> None:
+    store._connection.execute("PRAGMA busy_timeout=0")
+    with closing(sqlite3.connect(path, isolation_level=None)) as writing:
+        writing.execute("BEGIN IMMEDIATE")
+        with pytest.raises(VaultError) as busy:
+            _take(store)
+    assert busy.value.code == "store-busy"
+    _take(store)

@@ -1,0 +1,181 @@
+"""A referral that the agency's own software repeats: sealed under a key it stays one, whenever the software died."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from support.blind import Office
+from support.federation import Federation, federation
+from support.people import consent_request, referral_request
+from support.stories import rows
+
+from contracts.vocabulary import WithdrawalForm
+from exchange.client import AgencyClient, NodeUnreachableError, ProblemError
+from exchange.client.vault import AgencyVault, VaultError
+from exchange.demo.federation import HELPLINE, SHELTER
+from exchange.schemas.referrals import ReferralRequest
+from exchange.schemas.sealing import EnvelopesAnswer, EnvelopesRequest
+from exchange.storage.tables import REFERRAL
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+KEY = "case-4711"
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def blind(tmp_path: Path) -> AsyncIterator[Federation]:
+    """A helpline whose node is blind, and a shelter."""
+    async with federation(tmp_path, (HELPLINE, SHELTER), blind=(HELPLINE,)) as together:
+        yield together
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def request_(blind: Federation) -> ReferralRequest:
+    consent = await Office.of(blind[HELPLINE]).client.consents.record(consent_request(SHELTER.agency))
+    return referral_request(SHELTER.agency, consent.id)
+
+
+def _started_again(blind: Federation) -> AgencyVault:
+    """The software, in a new process: it has the key store and nothing else."""
+    return blind[HELPLINE].vault()
+
+
+async def _at_the_node(blind: Federation) -> list[str]:
+    return [row["id"] for row in await rows(blind[HELPLINE], REFERRAL)]
+
+
+def _dies(monkeypatch: pytest.MonkeyPatch, client: AgencyClient, *, after: bool) -> None:
+    hand_in = client.sealing.hand_in
+
+    async def dies(request: EnvelopesRequest, **more: Any) -> EnvelopesAnswer:
+        if after:
+            await hand_in(request, **more)
+        raise NodeUnreachableError
+
+    monkeypatch.setattr(client.sealing, "hand_in", dies)
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before-the-node-has-it", "after-the-node-has-it"])
+async def test_a_referral_whose_answer_never_came_stays_one_under_its_key(
+    blind: Federation, request_: ReferralRequest, monkeypatch: pytest.MonkeyPatch, after: bool
+) -> None:
+    first = _started_again(blind)
+    with monkeypatch.context() as patched:
+        _dies(patched, first._client, after=after)
+        with pytest.raises(NodeUnreachableError) as ended:
+            await first.refer(request_, idempotency_key=KEY)
+    assert ended.value.idempotency_key == KEY
+    created = await _started_again(blind).refer(request_, idempotency_key=KEY)
+    # Also where it has died after the answer, before its own system had written it down.
+    assert await _started_again(blind).refer(request_, idempotency_key=KEY) == created
+    assert await _at_the_node(blind) == [created.id]
+    assert [referral for referral, _ in first._identity.store.cases()] == [created.id]
+
+
+async def test_the_error_has_the_key_under_which_it_is_the_same_act(
+    blind: Federation, request_: ReferralRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vault = _started_again(blind)
+    with monkeypatch.context() as patched:
+        _dies(patched, vault._client, after=True)
+        with pytest.raises(NodeUnreachableError) as ended:
+            await vault.refer(request_)
+    created = await vault.refer(request_, idempotency_key=ended.value.idempotency_key)
+    assert await _at_the_node(blind) == [created.id]
+    # Without a key it is another one, as ever.
+    assert (await vault.refer(request_)).id != created.id
+
+
+async def test_two_programs_that_begin_one_act_at_once_make_one_referral(
+    blind: Federation, request_: ReferralRequest
+) -> None:
+    both = [_started_again(blind), _started_again(blind)]
+    blind.clock.pass_by(hours=2)
+    # The receiver's card is read again before its keys are told: both wait there, and neither has sealed.
+    async with blind[HELPLINE].node.asking_for_card[SHELTER.agency]:
+        acts = [asyncio.create_task(vault.refer(request_, idempotency_key=KEY)) for vault in both]
+        await asyncio.sleep(1)
+        assert not any(act.done() for act in acts)
+    one, other = await asyncio.gather(*acts)
+    assert one == other
+    assert await _at_the_node(blind) == [one.id]
+
+
+async def test_a_key_that_came_with_another_request_is_refused(blind: Federation, request_: ReferralRequest) -> None:
+    vault = _started_again(blind)
+    created = await vault.refer(request_, idempotency_key=KEY)
+    with pytest.raises(VaultError) as reused:
+        await vault.refer(request_.model_copy(update={"exercise": True}), idempotency_key=KEY)
+    assert reused.value.code == "idempotency-key-reused"
+    assert await _at_the_node(blind) == [created.id]
+
+
+async def test_what_the_gate_refuses_uses_up_no_key(blind: Federation, request_: ReferralRequest) -> None:
+    vault = _started_again(blind)
+    with pytest.raises(ProblemError):
+        await vault.refer(request_.model_copy(update={"consent": "f" * 32}), idempotency_key=KEY)
+    created = await vault.refer(request_, idempotency_key=KEY)
+    assert await _at_the_node(blind) == [created.id]
+
+
+async def test_after_a_day_a_key_gives_nothing_and_names_the_referral(
+    blind: Federation, request_: ReferralRequest
+) -> None:
+    vault = _started_again(blind)
+    created = await vault.refer(request_, idempotency_key=KEY)
+    blind.clock.pass_by(hours=25)
+    for _ in range(2):
+        with pytest.raises(VaultError, match=created.id) as over:
+            await vault.refer(request_, idempotency_key=KEY)
+        assert over.value.code == "sealed-before"
+        await vault.destroy_ended()
+    assert vault._identity.store._connection.execute("SELECT sealed FROM act").fetchall() == [(None,)]
+    assert await _at_the_node(blind) == [created.id]
+
+
+async def test_what_never_came_and_is_too_old_now_is_said_to_be_and_goes_under_another_key(
+    blind: Federation, request_: ReferralRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vault = _started_again(blind)
+    with monkeypatch.context() as patched:
+        _dies(patched, vault._client, after=False)
+        with pytest.raises(NodeUnreachableError):
+            await vault.refer(request_, idempotency_key=KEY)
+    ((referral, _),) = vault._identity.store.cases()
+    blind.clock.pass_by(seconds=660)
+    for _ in range(2):
+        with pytest.raises(VaultError, match=referral) as over:
+            await vault.refer(request_, idempotency_key=KEY)
+        assert (over.value.code, await _at_the_node(blind)) == ("sealed-before", [])
+    created = await vault.refer(request_, idempotency_key="case-4711-again")
+    assert await _at_the_node(blind) == [created.id]
+
+
+async def test_after_her_no_what_was_sealed_for_her_is_destroyed_and_its_key_makes_no_other(
+    blind: Federation, request_: ReferralRequest
+) -> None:
+    vault = _started_again(blind)
+    created = await vault.refer(request_, idempotency_key=KEY)
+    (kept,) = vault._identity.store._connection.execute("SELECT sealed FROM act").fetchone()
+    await vault._client.withdrawals.of_referral(created.id, WithdrawalForm.ERASE)
+    await blind.travel()
+    assert await vault.destroy_ended() == (created.id,)
+    folder = blind[HELPLINE].agency_home
+    assert not any(kept in file.read_bytes() for file in folder.glob("agency-keys.db*"))
+    with pytest.raises(VaultError) as destroyed:
+        await _started_again(blind).refer(request_, idempotency_key=KEY)
+    assert destroyed.value.code == "sealed-before"
+    assert await _at_the_node(blind) == [created.id]
+
+
+async def test_neither_key_nor_request_lies_in_the_clear(blind: Federation, request_: ReferralRequest) -> None:
+    vault = _started_again(blind)
+    sealed = await vault.seal(request_, idempotency_key=KEY)
+    data = b"".join(file.read_bytes() for file in blind[HELPLINE].agency_home.glob("agency-keys.db*"))
+    for secret in (KEY, sealed.created.client_code, sealed.hand_in.envelopes[0].header[:64]):
+        assert secret.encode() not in data
+        assert secret not in repr(sealed)
