@@ -5,7 +5,7 @@ Rules:
 * A file that does not parse changes nothing: the node goes on with what it knew, loudly.
 * A file that cannot be read takes nothing away that it has given, is read again at every look, and is told once.
 * A roster with a lower version than the one in use, or another one with the same version, is not used.
-* A contract is used only if it is valid today, if every claim of its analysis holds, and, outside sandbox and demo, if
+* A contract is used only if it is valid today, within the skew of two clocks, if every claim of its analysis holds, and, outside sandbox and demo, if
   it is no draft. What is not used does not exist: nothing may be sent under it.
 * Nothing that depends on the date is remembered: a contract ends while the node runs, and one that had ended by a clock
   that was wrong is used as soon as that is right.
@@ -17,7 +17,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -25,6 +25,7 @@ from typing import Final
 from contracts.analysis import prove
 from contracts.loader import ContractInvalidError, load_contract
 from contracts.model import Contract, ContractStatus
+from exchange.limits import LIMITS
 from exchange.roster import RosterInvalidError, RosterSnapshot, parse_roster
 from exchange.telemetry.logs import get_logger
 from exchange.use_cases.node import World
@@ -37,8 +38,8 @@ Seen = tuple[date, tuple[tuple[str, int, int, int], ...]]
 
 
 def today() -> date:
-    """The day by which contracts end."""
-    return datetime.now(UTC).date()
+    """The day by which contracts end: a peer whose clock is behind sends under one that has just ended by this clock."""
+    return (datetime.now(UTC) - timedelta(milliseconds=LIMITS.skew_ms)).date()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Callable
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta, tzinfo
+from datetime import time as clock_time
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,23 @@ def test_a_contract_ends_while_the_node_runs(paths: WorldPaths, monkeypatch: pyt
     assert files.current().contracts == {}
     assert files.current().roster.digest == known.roster.digest
     assert [call.kwargs for call in log.calls] == [{"code": "contract-expired"}]
+
+
+@pytest.mark.parametrize(("minute", "day"), [(1, LAST_DAY), (3, AFTER)], ids=["within", "beyond"])
+def test_its_last_day_ends_within_the_skew_of_two_clocks(
+    monkeypatch: pytest.MonkeyPatch, minute: int, day: date
+) -> None:
+    """What left before midnight, by a clock that is behind, is held against a contract that is still here."""
+    now = datetime.combine(AFTER, clock_time(0, minute), UTC)
+
+    class Now(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            assert tz is UTC
+            return now
+
+    monkeypatch.setattr(world_files, "datetime", Now)
+    assert world_files.today() == day
 
 
 NEWER = roster_bytes(version=2, synthetic=True, members=())
