@@ -2,11 +2,12 @@
 
 Rules:
 
-* A file that does not parse changes nothing: the node goes on with what it knew, loudly.
+* A file that does not parse changes nothing: the node goes on with what it knew, loudly. It may be half written, and
+  what waits under a contract that is gone is destroyed.
 * A file that cannot be read takes nothing away that it has given, is read again at every look, and is told once.
 * A roster with a lower version than the one in use, or another one with the same version, is not used.
-* A contract is used only if it is valid today, within the skew of two clocks, if every claim of its analysis holds, and, outside sandbox and demo, if
-  it is no draft. What is not used does not exist: nothing may be sent under it.
+* A contract is used only if it is valid today, within the skew of two clocks, if every claim of its analysis holds,
+  and, outside sandbox and demo, if it is no draft. What is not used does not exist: nothing may be sent under it.
 * Nothing that depends on the date is remembered: a contract ends while the node runs, and one that had ended by a clock
   that was wrong is used as soon as that is right.
 * Files and the date are looked at again at most once a second, and whenever something unknown arrives.
@@ -38,7 +39,7 @@ Seen = tuple[date, tuple[tuple[str, int, int, int], ...]]
 
 
 def today() -> date:
-    """The day by which contracts end: a peer whose clock is behind sends under one that has just ended by this clock."""
+    """The day by which contracts end: by a peer's clock that is behind one may hold that has just ended by this."""
     return (datetime.now(UTC) - timedelta(milliseconds=LIMITS.skew_ms)).date()
 
 
@@ -70,7 +71,7 @@ class WorldFiles:
         self._day = day
         self._judged: dict[bytes, Contract | None] = {}
         self._last_read: dict[str, bytes] = {}
-        """Of each contract that lies there what was last read."""
+        """Of each contract that lies there what was last read whole."""
         self._unread = False
         """Whether something there could not be read."""
         self._told: set[tuple[str, str | None]] = set()
@@ -141,11 +142,9 @@ class WorldFiles:
     def _contracts(self) -> MappingProxyType[str, Contract]:
         usable: dict[str, Contract] = {}
         day, _ = self._seen
-        self._last_read = {path.name: data for path in self._contract_paths() if (data := self._read(path)) is not None}
+        found = {path.name: data for path in self._contract_paths() if (data := self._read(path)) is not None}
+        self._last_read = {name: self._whole(name, data) for name, data in found.items()}
         for data in self._last_read.values():
-            if data not in self._judged:
-                # Reading and proving takes half a second; the same bytes are judged once, whatever day it is.
-                self._judged[data] = self._judge(data)
             contract = self._judged[data]
             if contract is not None and contract.valid_until < day:
                 self._tell("contract-unusable", "contract-expired")
@@ -163,6 +162,13 @@ class WorldFiles:
             self._unread = True
             self._tell("contract-unusable", "contract-unreadable")
             return self._last_read.get(path.name)
+
+    def _whole(self, name: str, data: bytes) -> bytes:
+        """What lies there; where that is no contract at all, what lay there before."""
+        if data not in self._judged:
+            # Reading and proving takes half a second; the same bytes are judged once, whatever day it is.
+            self._judged[data] = self._judge(data)
+        return data if self._judged[data] is not None or _is_contract(data) else self._last_read.get(name, data)
 
     def _tell(self, event: str, code: str | None = None) -> None:
         """Once, as long as everything there stays as it is."""
@@ -184,6 +190,14 @@ class WorldFiles:
             get_logger().error("contract-unusable", code="contract-unproven")
             return None
         return contract
+
+
+def _is_contract(data: bytes) -> bool:
+    try:
+        load_contract(data, on=date.min)
+    except ContractInvalidError:
+        return False
+    return True
 
 
 def _may_follow(known: RosterSnapshot, found: RosterSnapshot) -> bool:

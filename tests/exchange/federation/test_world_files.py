@@ -231,3 +231,25 @@ def test_who_may_read_a_file_is_looked_at_too(paths: WorldPaths) -> None:
     time.sleep(0.02)  # the clock of a file system goes by a few milliseconds
     paths.roster.chmod(0o640)
     assert files._look() != before
+
+
+@pytest.mark.parametrize("half", [b"", small()[:400]], ids=["empty", "cut"])
+def test_a_contract_that_is_half_written_takes_nothing_away(
+    paths: WorldPaths, monkeypatch: pytest.MonkeyPatch, half: bytes
+) -> None:
+    """Whoever copies a file over it empties it first, and what waits under a contract that is gone is destroyed."""
+    log = CapturingLogger()
+    monkeypatch.setattr(world_files, "get_logger", lambda: log)
+    files, path = WorldFiles(paths, drafts=True, day=Day()), paths.contracts / "small.yaml"
+    known = files.current()
+    path.write_bytes(half)
+    files.look_again()
+    assert files.current() is known
+    assert [call.kwargs for call in log.calls] == [{"code": "contract-invalid"}]
+    path.write_bytes(small() + b"# another\n")
+    files.look_again()
+    assert len(files.current().contracts) == 1
+    assert files.current().contracts.keys() != known.contracts.keys()
+    path.unlink()
+    files.look_again()
+    assert files.current().contracts == {}
