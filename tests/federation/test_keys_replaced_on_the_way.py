@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import pytest
+from sqlalchemy import update
 from support.federation import Federation, federation
 from support.replaced_keys import another_agency_key, another_node_key, listed, started_with, with_another_key
-from support.stories import Story, begin, rows
+from support.stories import Story, begin, rows, travelled
 
+from contracts.canonical_json import canonical
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.envelope.format import parse_envelope
 from exchange.envelope.header import parse_header
+from exchange.envelope.wire import to_base64url
 from exchange.schemas.federation import BatchAnswer, ItemAnswer
 from exchange.schemas.inbox import DecisionRequest
-from exchange.storage.tables import ATTESTATION, AUDIT
+from exchange.storage.tables import ATTESTATION, AUDIT, SEEN_ENVELOPE
 from exchange.use_cases.deliver import claim, load_next, settle
 from exchange.use_cases.line import Line
 
@@ -227,3 +232,25 @@ async def test_an_attestation_of_the_agencys_own_software_is_owed_again(tmp_path
         assert await owed(story) == set()
         found = await story.rows(ATTESTATION)
         assert "peer-agency" in {row["party"] for row in found if row["done_at"] is not None}
+
+
+@pytest.mark.parametrize("member", ["envelope", "digest", "sender", "recipient", "referral", None])
+async def test_the_new_node_key_signs_no_receipt_that_is_about_something_else(
+    two: Federation, member: str | None
+) -> None:
+    """Somebody has changed the row. What lies in a database is no word of the node, and the batch is answered."""
+    story, new = await begin(two), another_node_key()
+    (offer,) = [one for one in travelled(two) if one.header.referral == story.id]
+    (row,) = await rows(story.receiver, SEEN_ENVELOPE, SEEN_ENVELOPE.c.id == offer.header.id)
+    changed = b"nothing that was ever signed"
+    if member is not None:
+        said = json.loads(row["answer"])
+        said["body"][member] = said["body"][member][::-1]
+        changed = canonical(said)
+    await story.receiver.node.database.write(
+        lambda conn: conn.execute(update(SEEN_ENVELOPE).values(answer=changed)).rowcount
+    )
+    await listed(two, SHELTER, node_key=new)
+    async with started_with(two, SHELTER, node_key=new):
+        (answer,) = (await story.post(offer.wire)).answers
+        assert answer.receipt == to_base64url(changed)
