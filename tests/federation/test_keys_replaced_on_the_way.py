@@ -155,6 +155,30 @@ async def test_a_decision_that_the_old_agency_key_signed_is_told_at_once(on_both
         assert (await story.flags()).awaiting_disclosure
 
 
+async def test_what_another_courier_has_told_already_is_not_told_again(on_both: Federation) -> None:
+    """Both have posted it, and one of them was slow: since then it was said again, and that is not undeliverable."""
+    story, new = await begin(on_both), another_agency_key()
+    on_both.leave(HELPLINE)
+    await story.decides("accepted")
+    await listed(on_both, SHELTER, agency_key=new)
+    async with started_with(on_both, SHELTER, agency_key=new):
+        node, later = story.receiver.node, BatchAnswer(answers=(ItemAnswer(result="later", retry_after=1),))
+        on_both.clock.pass_by(hours=1)
+        lease = await claim(node, "test")
+        assert lease is not None
+        batch = await load_next(node, lease, Line(None, node.limits), 0)
+        assert batch is not None
+        await settle(node, lease, story.sender.member, batch, later)
+        assert (await story.record(at=story.receiver))["undeliverable"]
+        on_both.come_back(HELPLINE)
+        await story.decides("accepted")
+        await story.later(hours=0.1)
+        said = await story.record(at=story.receiver)
+        await settle(node, lease, story.sender.member, batch, later)
+        assert await story.record(at=story.receiver) == said
+        await story.both_say("accepted")
+
+
 async def test_a_refusal_that_the_old_agency_key_signed_can_be_said_again(two: Federation) -> None:
     """It had closed the referral here, and its end was counted from there."""
     story, new = await begin(two), another_agency_key()

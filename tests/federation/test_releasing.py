@@ -298,6 +298,23 @@ async def test_a_release_that_did_not_arrive_in_time_is_asked_for_again(two: Fed
     assert (await story.opened("disclosure")).content is not None
 
 
+async def test_what_is_held_can_be_dropped_until_it_is_disclosed(two: Federation) -> None:
+    story = await begin(two)
+    asks = story.asks.referrals
+    for repeated in (False, True):
+        answer = await asks.drop_disclosure(story.id)
+        assert answer.repeated is repeated
+        assert answer.referral.flags.awaiting_disclosure
+        assert "disclosure" not in await story.outgoing()
+    assert (await story.changes()).count("plan-changed") == 1
+    assert (await refusal(story.helps.referrals.drop_disclosure(story.id))).code == "not-found"
+    fresh = content(preferred_name="Canary-Baru", safe_contact={"who_initiates": "survivor"})
+    await asks.replace_disclosure(story.id, fresh)
+    await story.decides("accepted")
+    assert (await refusal(asks.drop_disclosure(story.id))).code == "already-disclosed"
+    assert (await story.outgoing())["disclosure"] == ["delivered"]
+
+
 async def test_a_changed_plan_ends_the_hold_before_disclosure(two: Federation) -> None:
     story = await begin(two)
     answer = await story.asks.referrals.update_safe_contact(story.id, safe_contact(now_of(two)))

@@ -48,9 +48,17 @@ def ends_by_itself(one: TestNode, day: date) -> None:
     one.node.world = lambda: replace(world, contracts=MappingProxyType({ended.digest: ended}))
 
 
-@pytest.mark.parametrize(("seconds", "status"), [(20, "delivered"), (200, "refused")], ids=["within", "beyond"])
-async def test_so_does_the_last_day_that_its_own_file_names(two: Federation, seconds: int, status: str) -> None:
+@pytest.mark.parametrize(
+    ("seconds", "newer", "status"),
+    [(20, False, "delivered"), (200, False, "refused"), (200, True, "queued")],
+    ids=["within", "beyond", "by a newer roster"],
+)
+async def test_so_does_the_last_day_that_its_own_file_names(
+    two: Federation, seconds: int, newer: bool, status: str
+) -> None:
     """What left before midnight is held against it once more when it is opened (step 17)."""
+    if newer:
+        await two.new_roster(known_to=(HELPLINE,))
     story = await begin(two, travel=False)
     midnight = datetime.combine(as_datetime(two.clock() + DAY_MS).date(), datetime.min.time(), UTC)
     ends_by_itself(two[SHELTER], (midnight - timedelta(days=1)).date())
