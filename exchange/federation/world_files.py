@@ -70,6 +70,8 @@ class WorldFiles:
         self._drafts = drafts
         self._day = day
         self._judged: dict[bytes, Contract | None] = {}
+        self._no_contracts: set[bytes] = set()
+        """Of what was judged, what does not parse."""
         self._last_read: dict[str, bytes] = {}
         """Of each contract that lies there what was last read whole."""
         self._unread = False
@@ -168,7 +170,9 @@ class WorldFiles:
         if data not in self._judged:
             # Reading and proving takes half a second; the same bytes are judged once, whatever day it is.
             self._judged[data] = self._judge(data)
-        return data if self._judged[data] is not None or _is_contract(data) else self._last_read.get(name, data)
+            if self._judged[data] is None and not _is_contract(data):
+                self._no_contracts.add(data)
+        return self._last_read.get(name, data) if data in self._no_contracts else data
 
     def _tell(self, event: str, code: str | None = None) -> None:
         """Once, as long as everything there stays as it is."""
