@@ -233,7 +233,7 @@ async def test_a_plan_that_is_too_old_is_not_even_held(two: Federation) -> None:
     assert CANARY_NAME.encode() not in await said_inside(two)
 
 
-LATER = {"replace", "inform", "plan-before", "plan-after"}
+LATER = {"preview", "send", "replace", "inform", "plan-before", "plan-after"}
 
 
 @pytest.mark.parametrize("act", sorted(LATER))
@@ -248,7 +248,10 @@ async def test_a_plan_that_is_confirmed_later_than_now_is_refused_and_nothing_ch
         await story.decides("information-requested", fields=["safe_contact"])
     tomorrow = now_of(two) + timedelta(hours=8)
     words, asks = content(safe_contact=plan(tomorrow)), story.asks.referrals
+    first = referral_request(SHELTER.agency, story.consent, content=words.model_dump(exclude_none=True))
     acts: dict[str, Callable[[], Awaitable[object]]] = {
+        "preview": lambda: asks.preview(first),
+        "send": lambda: asks.send(first),
         "replace": lambda: asks.replace_disclosure(story.id, words),
         "inform": lambda: asks.send_information(story.id, words),
         "plan-before": lambda: asks.update_safe_contact(story.id, safe_contact(tomorrow)),
