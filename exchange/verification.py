@@ -11,12 +11,13 @@ Rules:
 8.  Signature. The same id with another digest is a conflict (the use case's, from the memory).
 9.  The referral: the sender is its other party; what it replies to belongs to it; the kind is legal in its state. A
     disclosure carries a release statement by the sender's node key that names this digest and this node's acceptance.
-10. Forward: a contract in force between the two. Answer: the referral's own contract. Stop: none.
+10. Forward: a contract in force between the two, within the skew. Answer: the referral's own contract. Stop: none.
 11. Forward: a consent receipt, signed by the sender's agency key, unexpired, that covers receiver, purpose, groups.
 12. Forward: the contract allows the basis class, and every group has a field permitted at this stage.
 13. Unwrap, 14. commitment and decrypt, 15. unpad, 16. the content parses strictly and says what the header says: the
-    groups of its fields, its sender and service, the event of an answer, 17. forward: the contract allows every field,
-    and the exact basis. Answer: it tells no more than the feedback level of the referral (`open_item`).
+    groups of its fields, its sender and service, the event of an answer, 17. forward: the contract, whose last day
+    lasts as long as in 10, allows every field, and the exact basis. Answer: it tells no more than the feedback level of
+    the referral (`open_item`).
 
 Each check raises `VerificationError` with its step. `final` is False where a newer roster, key or contract, or the
 offer that has not arrived yet, may change the answer: then the answer is `later`. A stop is never refused by a rule
@@ -409,7 +410,7 @@ def _check_content(checked: CheckedItem, content: bytes, around: Circumstances) 
         raise VerificationError(17, "no-rule")
     if basis_class(body.basis).value != header.receipt.basis:
         raise VerificationError(17, "basis-differs")
-    at = datetime.fromtimestamp(around.at / 1000, UTC)
+    at = datetime.fromtimestamp((around.at - around.limits.skew_ms) / 1000, UTC)
     cleared = clearance_for(contract, Question(checked.sender.kind, around.me.kind, service, body.basis, fields), at)
     if isinstance(cleared, Deny):
         raise by_roster(17, cleared.code, header, around)

@@ -2,11 +2,12 @@
 
 Rules:
 
-* A file that does not parse changes nothing: the node goes on with what it knew, loudly.
+* A file that does not parse changes nothing: the node goes on with what it knew, loudly. It may be half written, and
+  what waits under a contract that is gone is destroyed.
 * A file that cannot be read takes nothing away that it has given, is read again at every look, and is told once.
 * A roster with a lower version than the one in use, or another one with the same version, is not used.
-* A contract is used only if it is valid today, if every claim of its analysis holds, and, outside sandbox and demo, if
-  it is no draft. What is not used does not exist: nothing may be sent under it.
+* A contract is used only if it is valid today, within the skew of two clocks, if every claim of its analysis holds,
+  and, outside sandbox and demo, if it is no draft. What is not used does not exist: nothing may be sent under it.
 * Nothing that depends on the date is remembered: a contract ends while the node runs, and one that had ended by a clock
   that was wrong is used as soon as that is right.
 * Files and the date are looked at again at most once a second, and whenever something unknown arrives.
@@ -17,7 +18,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -25,6 +26,7 @@ from typing import Final
 from contracts.analysis import prove
 from contracts.loader import ContractInvalidError, load_contract
 from contracts.model import Contract, ContractStatus
+from exchange.limits import LIMITS
 from exchange.roster import RosterInvalidError, RosterSnapshot, parse_roster
 from exchange.telemetry.logs import get_logger
 from exchange.use_cases.node import World
@@ -37,8 +39,8 @@ Seen = tuple[date, tuple[tuple[str, int, int, int], ...]]
 
 
 def today() -> date:
-    """The day by which contracts end."""
-    return datetime.now(UTC).date()
+    """The day by which contracts end: by a peer's clock that is behind one may hold that has just ended by this."""
+    return (datetime.now(UTC) - timedelta(milliseconds=LIMITS.skew_ms)).date()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +70,10 @@ class WorldFiles:
         self._drafts = drafts
         self._day = day
         self._judged: dict[bytes, Contract | None] = {}
+        self._no_contracts: set[bytes] = set()
+        """Of what was judged, what does not parse."""
         self._last_read: dict[str, bytes] = {}
-        """Of each contract that lies there what was last read."""
+        """Of each contract that lies there what was last read whole."""
         self._unread = False
         """Whether something there could not be read."""
         self._told: set[tuple[str, str | None]] = set()
@@ -140,11 +144,9 @@ class WorldFiles:
     def _contracts(self) -> MappingProxyType[str, Contract]:
         usable: dict[str, Contract] = {}
         day, _ = self._seen
-        self._last_read = {path.name: data for path in self._contract_paths() if (data := self._read(path)) is not None}
+        found = {path.name: data for path in self._contract_paths() if (data := self._read(path)) is not None}
+        self._last_read = {name: self._whole(name, data) for name, data in found.items()}
         for data in self._last_read.values():
-            if data not in self._judged:
-                # Reading and proving takes half a second; the same bytes are judged once, whatever day it is.
-                self._judged[data] = self._judge(data)
             contract = self._judged[data]
             if contract is not None and contract.valid_until < day:
                 self._tell("contract-unusable", "contract-expired")
@@ -162,6 +164,15 @@ class WorldFiles:
             self._unread = True
             self._tell("contract-unusable", "contract-unreadable")
             return self._last_read.get(path.name)
+
+    def _whole(self, name: str, data: bytes) -> bytes:
+        """What lies there; where that is no contract at all, what lay there before."""
+        if data not in self._judged:
+            # Reading and proving takes half a second; the same bytes are judged once, whatever day it is.
+            self._judged[data] = self._judge(data)
+            if self._judged[data] is None and not _is_contract(data):
+                self._no_contracts.add(data)
+        return self._last_read.get(name, data) if data in self._no_contracts else data
 
     def _tell(self, event: str, code: str | None = None) -> None:
         """Once, as long as everything there stays as it is."""
@@ -183,6 +194,14 @@ class WorldFiles:
             get_logger().error("contract-unusable", code="contract-unproven")
             return None
         return contract
+
+
+def _is_contract(data: bytes) -> bool:
+    try:
+        load_contract(data, on=date.min)
+    except ContractInvalidError:
+        return False
+    return True
 
 
 def _may_follow(known: RosterSnapshot, found: RosterSnapshot) -> bool:

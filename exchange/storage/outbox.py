@@ -246,7 +246,7 @@ def delete_queued(conn: Connection, referral: str, kinds: Iterable[str]) -> list
 
 
 def delete_waiting(conn: Connection, envelope_id: str) -> bool:
-    """Delete one envelope that is queued, because another takes its place; returns whether it still was."""
+    """Delete one envelope that is queued and must not leave, or not as it is; returns whether it still was."""
     return _DELETE_WAITING.run(conn, {"the_id": envelope_id}) == 1
 
 

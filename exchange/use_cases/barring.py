@@ -26,7 +26,7 @@ from exchange.envelope.header import Header, parse_header
 from exchange.envelope.kinds import Kind, KindClass
 from exchange.schemas.shapes import to_millis
 from exchange.storage.database import Connection
-from exchange.storage.outbox import OutgoingRecord, delete_queued, give_up, held_of, queued_of
+from exchange.storage.outbox import OutgoingRecord, delete_waiting, give_up, held_of, queued_of
 from exchange.storage.referrals import ReferralRecord, referrals_of_consent
 from exchange.use_cases.change_referral import change_by_id
 from exchange.use_cases.facts import Facts, open_facts
@@ -37,7 +37,7 @@ from exchange.use_cases.stopping import take_back_release
 
 
 def bar(node: Node, conn: Connection, items: Iterable[OutgoingRecord]) -> None:
-    """Destroy these, and others of their kind that wait for the same referral, and tell this agency's system."""
+    """Destroy these and tell this agency's system; with an answer go others of its kind that wait for the referral."""
     for item in items:
         never_told = False
         if class_here(item) is KindClass.ANSWER:
@@ -45,7 +45,7 @@ def bar(node: Node, conn: Connection, items: Iterable[OutgoingRecord]) -> None:
         elif item.kind == Kind.DISCLOSURE:
             never_told = take_back_release(conn, item.referral)
         else:
-            delete_queued(conn, item.referral, [item.kind])
+            delete_waiting(conn, item.id)
 
         def adjust(record: ReferralRecord, kind: str = item.kind, never_told: bool = never_told) -> ReferralRecord:
             if kind == Kind.DISCLOSURE:

@@ -38,13 +38,16 @@ from exchange.use_cases.storage_lost import as_outage
 async def node_card(node: Node, *, revocations: bool = False) -> NodeCard:
     """Agency, keys, epoch statements, versions. Trust comes from the roster, never from this card.
 
-    What another agency key than today's has signed is not on it: peers would refuse the whole card.
+    What another agency key than today's has signed is not on it: peers would refuse the whole card. Of several
+    statements for one week the last is on it, which is the one that counts: a key store that was lost again and again
+    made more of them than a card has room for.
     Revocations are on it for who asks for them: a node that does not know them yet refuses a card that has them.
     """
     world, me = node.world(), node.member
     epochs, revoked = await node.database.read(lambda conn: (own_epochs(conn), epoch_revocations(conn, node.agency)))
     at = node.clock()
     living = [row for row, _ in signed(EpochStatement, epochs, me.agency_key) if row.not_after > at]
+    last = {row.not_before: row.seq for row in living}  # in the order of their numbers
     gone = [row for row, _ in signed(EpochRevocation, revoked, me.agency_key) if row.forget_at > at]
     return NodeCard(
         agency=me.agency,
@@ -54,7 +57,7 @@ async def node_card(node: Node, *, revocations: bool = False) -> NodeCard:
         vocabularies=(VOCABULARY_VERSION,),
         agency_key=to_base64url(me.agency_key),
         node_key=to_base64url(node.node_key.public),
-        epochs=tuple(epoch_view(row) for row in living),
+        epochs=tuple(epoch_view(row) for row in living if row.seq == last[row.not_before]),
         contracts=tuple(sorted(world.contracts)),
         roster_version=world.roster.version,
         roster_digest=world.roster.digest,

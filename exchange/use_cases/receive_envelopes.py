@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, Final, NamedTuple, TypeVar
 
-from exchange.envelope.errors import MalformedError, TooLargeError
+from exchange.envelope.errors import MalformedError, StatementError, TooLargeError
 from exchange.envelope.keys import EpochKey
 from exchange.envelope.kinds import KindClass
 from exchange.envelope.statements import DeliveryReceipt, leaf_of, parse_statement, sign_statement
@@ -250,15 +250,7 @@ def _absorbed(node: Node, opened: _Opened, memory: BatchMemory, around: Circumst
     """What it does, and the receipt for it."""
     item = opened.checked.item
     _refuse_anothers_id(item, memory)
-    receipt = DeliveryReceipt(
-        envelope=item.header.id,
-        digest=item.digest,
-        sender=item.header.sender,
-        recipient=item.header.recipient,
-        referral=item.header.referral,
-        received_at=around.at,
-    )
-    signed = sign_statement(receipt, node.node_key.sign)
+    signed = sign_statement(_receipt(item, around.at), node.node_key.sign)
     given = signed.to_bytes()
     lies_under = memory.id_here(item.header.referral)
     arrival = Arrival(opened.checked, opened.message, given, leaf_of(signed.body), around.at, lies_under)
@@ -322,11 +314,29 @@ async def _commit(
     await node.database.write(commit)
 
 
+def _receipt(item: ParsedItem, received_at: int) -> DeliveryReceipt:
+    header = item.header
+    return DeliveryReceipt(
+        envelope=header.id,
+        digest=item.digest,
+        sender=header.sender,
+        recipient=header.recipient,
+        referral=header.referral,
+        received_at=received_at,
+    )
+
+
 def _signed_today(node: Node, repeat: _Repeat) -> bytes:
-    """The first receipt. With one key the same words have one signature: as long as it is the same, the same bytes."""
-    said = parse_statement(DeliveryReceipt, repeat.answer).unverified
-    if (said.envelope, said.digest) != (repeat.item.header.id, repeat.item.digest):
-        return repeat.answer  # whatever lies there, it is not signed: it is about something else
+    """The first receipt. With one key the same words have one signature: as long as it is the same, the same bytes.
+
+    What lies there and is no receipt for exactly this envelope was changed: it is given as it is, and not signed.
+    """
+    try:
+        said = parse_statement(DeliveryReceipt, repeat.answer).unverified
+    except StatementError:
+        return repeat.answer
+    if said != _receipt(repeat.item, said.received_at):
+        return repeat.answer
     return sign_statement(said, node.node_key.sign).to_bytes()
 
 

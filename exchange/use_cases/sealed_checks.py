@@ -6,7 +6,8 @@ Rules, in this order:
 2. It is from this agency, signed by the agency key that the roster lists.
 
 What passed these two and is here already is not held against anything else: it is answered as here, however late and
-whatever has changed since. A refusal would have the software seal it again, and that is another referral.
+whatever has changed since, as long as the roster lists its receiver: whom to telephone stands in the answer. A refusal
+would have the software seal it again, and that is another referral.
 
 3. It is to another member, and was made by the roster that this node has, so that both know the same members and
    contracts.

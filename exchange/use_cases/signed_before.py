@@ -7,7 +7,8 @@ Rules:
 * A stop has nothing inside: it is made anew with the key of today, under a fresh id, with the same number, `seen` and
   time. Her no would otherwise go for 400 days and be put off (`later`) each time.
 * The release of a disclosure lies beside the envelope, and says the same with a signature by the node key of today. The
-  peer has refused the other one (`release-invalid`); nobody has to ask her again because of a machine's key.
+  peer has refused the other one (`release-invalid`); nobody has to ask her again because of a machine's key. One that
+  is about something else, or is no release at all, was changed in the database: it is not signed, and was refused.
 * What is sealed cannot be signed anew. It is destroyed here and told, as what is barred. An answer is taken back with
   its event, of which nobody else has heard: said again it would be a repeat, and an acceptance would never arrive.
 * A node that still runs with the old key makes nothing anew: that would be put off as well, each time.
@@ -42,7 +43,7 @@ def signed_anew(node: Node, item: OutgoingRecord, given: ItemAnswer) -> Step | N
     """What has to be done with an envelope that was answered so because of its key; nothing for any other."""
     if given.result == "later":
         return _instead(node, item)
-    if given.problem is not None and given.problem.code == "release-invalid":
+    if given.result == "refused" and given.problem is not None and given.problem.code == "release-invalid":
         return _with_another_release(node, item)
     return None
 
@@ -95,11 +96,17 @@ def _owed_again(node: Node, conn: Connection, item: OutgoingRecord) -> None:
 def _with_another_release(node: Node, item: OutgoingRecord) -> Step | None:
     if item.release is None or node.node_key.public != node.member.node_key:
         return None
-    signed = parse_statement(ReleaseStatement, item.release)
+    try:
+        signed = parse_statement(ReleaseStatement, item.release)
+    except StatementError:
+        return None
     try:
         signed.verify(node.node_key.public)
     except StatementError:
-        release = sign_statement(signed.unverified, node.node_key.sign).to_bytes()
+        said = signed.unverified
+        if (said.disclosure, said.referral) != (item.digest, parse_header(outgoing_header(node, item)).referral):
+            return None
+        release = sign_statement(said, node.node_key.sign).to_bytes()
         return lambda conn: change_release(conn, item.id, release)
     return None
 

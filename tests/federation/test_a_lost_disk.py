@@ -16,6 +16,7 @@ from support.stories import Story, begin, refusal
 
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.envelope.ids import TAIL_BYTES, timed_id
+from exchange.federation.peers import verified_statements
 from exchange.federation.transport import HTTPTransport
 from exchange.limits import DAY_MS, HOUR_MS
 from exchange.roster import Member
@@ -26,7 +27,7 @@ from exchange.storage.epochs import own_epochs
 from exchange.storage.lost_data import losses
 from exchange.storage.tables import CHANGE, CONSENT, EPOCH_PRIVATE, EVENT, INBOX, OUTBOX, REFERRAL
 from exchange.use_cases.consent_status import consent_status
-from exchange.use_cases.describe_node import readiness
+from exchange.use_cases.describe_node import node_card, readiness
 from exchange.use_cases.own_epochs import publish_own_epochs
 from exchange.use_cases.resync import note_loss
 
@@ -71,6 +72,17 @@ async def test_with_a_new_key_store_weekly_keys_are_published_that_open_somethin
     on_both.clock.pass_by(hours=2)  # others ask for the card before they seal, where they have not within the hour
     story = await begin(on_both)
     assert (await story.opened("offer")).content is not None
+
+
+async def test_a_key_store_that_is_lost_again_and_again_makes_no_card_that_peers_refuse(on_both: Federation) -> None:
+    """A container without a volume for it: each start publishes anew, and a card has room for so many statements."""
+    shelter = on_both[SHELTER].node
+    for _ in range(6):
+        await shelter.key_store.database.write(lambda conn: conn.execute(delete(EPOCH_PRIVATE)).rowcount)
+        await publish_own_epochs(shelter)
+    card = await node_card(shelter)
+    on_it = {statement.key_id for statement in verified_statements(card, on_both[SHELTER].member)}
+    assert on_it == await shelter.key_store.epoch_key_ids()
 
 
 async def test_what_a_dump_brings_to_another_server_is_in_the_inbox_when_the_node_has_started(

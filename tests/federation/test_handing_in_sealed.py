@@ -17,6 +17,7 @@ from support.federation import Federation, federation
 from support.lying_peer import row_counts
 from support.people import consent_request, referral_request
 from support.resealing import header_of, resealed
+from support.rosters import with_member, without
 from support.stories import now_of, safe_contact
 
 from contracts.loader import load_contract, shipped_contract
@@ -231,6 +232,20 @@ async def test_what_is_here_is_answered_as_here_after_the_roster_has_changed(
     monkeypatch.setattr(node, "world", lambda: replace(world, roster=newer))
     assert (await client.sealing.hand_in(sealed.hand_in)).referral.id == first.referral.id
     assert await desk.refuses(never_came.hand_in) == "roster-differs"
+
+
+async def test_two_refusals_do_not_mean_that_it_is_not_there(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As docs/blind-node.md says of them: the referral is there to be read."""
+    client, node = desk.office.client, desk.office.node.node
+    sealed, world = await desk.sealed(), node.world()
+    first = await client.sealing.hand_in(sealed.hand_in)
+    own = world.roster.member(HELPLINE.agency)
+    replaced = with_member(world.roster, HELPLINE.agency, agency_key=own.node_key)
+    gone = without(world.roster, SHELTER.agency)
+    for roster, code in ((replaced, "signing-key-differs"), (gone, "unknown-agency")):
+        monkeypatch.setattr(node, "world", lambda roster=roster: replace(world, roster=roster))
+        assert await desk.refuses(sealed.hand_in) == code
+        assert (await client.referrals.read(first.referral.id)).id == first.referral.id
 
 
 async def test_an_emergency_that_is_handed_in_again_is_to_be_telephoned_still(desk: Desk) -> None:

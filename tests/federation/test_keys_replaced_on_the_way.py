@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 from support.federation import Federation, federation
 from support.replaced_keys import another_agency_key, another_node_key, listed, started_with, with_another_key
-from support.stories import Story, begin, content, rows
+from support.stories import Story, begin, content, rows, travelled
 
+from contracts.canonical_json import canonical
 from exchange.client.vault import DoubtfulItemError, RefusedItemError
 from exchange.client.vault.opening import open_sealed
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.envelope.format import parse_envelope
 from exchange.envelope.header import parse_header
+from exchange.envelope.wire import to_base64url
 from exchange.schemas.federation import BatchAnswer, ItemAnswer
 from exchange.schemas.inbox import DecisionRequest
-from exchange.storage.tables import ATTESTATION, AUDIT
+from exchange.schemas.problems import Problem, Who
+from exchange.storage.outbox import change_release
+from exchange.storage.tables import ATTESTATION, AUDIT, SEEN_ENVELOPE
 from exchange.use_cases.deliver import claim, load_next, settle
 from exchange.use_cases.line import Line
 
@@ -151,6 +157,30 @@ async def test_a_decision_that_the_old_agency_key_signed_is_told_at_once(on_both
         assert (await story.flags()).awaiting_disclosure
 
 
+async def test_what_another_courier_has_told_already_is_not_told_again(on_both: Federation) -> None:
+    """Both have posted it, and one of them was slow: since then it was said again, and that is not undeliverable."""
+    story, new = await begin(on_both), another_agency_key()
+    on_both.leave(HELPLINE)
+    await story.decides("accepted")
+    await listed(on_both, SHELTER, agency_key=new)
+    async with started_with(on_both, SHELTER, agency_key=new):
+        node, later = story.receiver.node, BatchAnswer(answers=(ItemAnswer(result="later", retry_after=1),))
+        on_both.clock.pass_by(hours=1)
+        lease = await claim(node, "test")
+        assert lease is not None
+        batch = await load_next(node, lease, Line(None, node.limits), 0)
+        assert batch is not None
+        await settle(node, lease, story.sender.member, batch, later)
+        assert (await story.record(at=story.receiver))["undeliverable"]
+        on_both.come_back(HELPLINE)
+        await story.decides("accepted")
+        await story.later(hours=0.1)
+        said = await story.record(at=story.receiver)
+        await settle(node, lease, story.sender.member, batch, later)
+        assert await story.record(at=story.receiver) == said
+        await story.both_say("accepted")
+
+
 async def test_a_refusal_that_the_old_agency_key_signed_can_be_said_again(two: Federation) -> None:
     """It had closed the referral here, and its end was counted from there."""
     story, new = await begin(two), another_agency_key()
@@ -192,14 +222,26 @@ async def test_a_held_disclosure_that_the_old_agency_key_signed_is_not_released(
         assert ("release-refused", "own-key-changed") in await audited(story)
 
 
-async def test_a_disclosure_on_its_way_goes_with_a_release_that_the_new_node_key_signed(on_both: Federation) -> None:
-    """She was asked and the receiver has accepted: nobody has to ask her again because a machine has another key."""
-    story, new = await begin(on_both), another_node_key()
+def releases_posted(two: Federation) -> set[str]:
+    """Every release statement that reached the other node."""
+    bodies = (json.loads(body) for _, path, body in two.network.posted if path.endswith("/envelopes"))
+    return {wire["release"] for body in bodies for wire in body["envelopes"] if "release" in wire}
+
+
+async def released_and_waiting(two: Federation) -> Story:
+    """The receiver has accepted, and its node is away."""
+    story = await begin(two)
     await story.helps.inbox.decide(await story.offer(), DecisionRequest(decision="accepted"))
     await story.receiver.courier.run_once()
-    on_both.leave(SHELTER)
+    two.leave(SHELTER)
     await story.travel()
     assert (await story.outgoing())["disclosure"] == ["queued"]
+    return story
+
+
+async def test_a_disclosure_on_its_way_goes_with_a_release_that_the_new_node_key_signed(on_both: Federation) -> None:
+    """She was asked and the receiver has accepted: nobody has to ask her again because a machine has another key."""
+    story, new = await released_and_waiting(on_both), another_node_key()
     await listed(on_both, HELPLINE, node_key=new)
     async with started_with(on_both, HELPLINE, node_key=new):
         on_both.come_back(SHELTER)
@@ -207,6 +249,44 @@ async def test_a_disclosure_on_its_way_goes_with_a_release_that_the_new_node_key
         assert (await story.outgoing())["disclosure"] == ["delivered"]
         assert (await story.flags()).disclosed
         assert (await story.opened("disclosure")).content is not None
+
+
+@pytest.mark.parametrize("member", ["disclosure", "referral", None])
+async def test_the_new_node_key_signs_no_release_of_something_else(two: Federation, member: str | None) -> None:
+    """Somebody has changed the row: it is refused and told, and what went with it is written down."""
+    story, new = await released_and_waiting(two), another_node_key()
+    (row,) = [row for row in await story.outbox_rows() if row["kind"] == "disclosure"]
+    changed = b"nothing that was ever signed"
+    if member is not None:
+        said = json.loads(row["release"])
+        said["body"][member] = said["body"][member][::-1]
+        changed = canonical(said)
+    await story.sender.node.database.write(lambda conn: change_release(conn, row["id"], changed))
+    await listed(two, HELPLINE, node_key=new)
+    async with started_with(two, HELPLINE, node_key=new):
+        two.come_back(SHELTER)
+        await story.later(hours=0.1)
+        assert (await story.outgoing())["disclosure"] == ["refused"]
+        assert (await story.flags()).awaiting_disclosure
+        assert releases_posted(two) == {to_base64url(changed)}
+
+
+async def test_a_disclosure_that_was_signed_for_is_delivered_whatever_is_said_beside_it(two: Federation) -> None:
+    """The peer has taken it, and says that it refuses the release, while the key is replaced."""
+    story, new = await released_and_waiting(two), another_node_key()
+    two.come_back(SHELTER)
+    two.clock.pass_by(hours=1)
+    lease = await claim(story.sender.node, "test")
+    assert lease is not None
+    batch = await load_next(story.sender.node, lease, Line(None, story.sender.node.limits), 0)
+    assert batch is not None
+    (taken,) = (await story.post(*json.loads(batch.body)["envelopes"])).answers
+    problem = Problem(type="https://x", title="x", status=422, code="release-invalid", who=Who.SENDER, detail="x")
+    await listed(two, HELPLINE, node_key=new)
+    async with started_with(two, HELPLINE, node_key=new):
+        answer = BatchAnswer(answers=(taken.model_copy(update={"problem": problem}),))
+        await settle(story.sender.node, lease, story.receiver.member, batch, answer)
+        assert (await story.outgoing())["disclosure"] == ["delivered"]
 
 
 async def test_an_attestation_of_the_agencys_own_software_is_owed_again(tmp_path: Path) -> None:
@@ -289,3 +369,25 @@ async def test_by_an_older_roster_than_the_senders_it_is_only_in_doubt(tmp_path:
             with pytest.raises(DoubtfulItemError, match="unknown-key"):
                 await open_sealed(before, vault._client, item)
             assert (await vault.open(item)).content is not None
+
+
+@pytest.mark.parametrize("member", ["envelope", "digest", "sender", "recipient", "referral", None])
+async def test_the_new_node_key_signs_no_receipt_that_is_about_something_else(
+    two: Federation, member: str | None
+) -> None:
+    """Somebody has changed the row. What lies in a database is no word of the node, and the batch is answered."""
+    story, new = await begin(two), another_node_key()
+    (offer,) = [one for one in travelled(two) if one.header.referral == story.id]
+    (row,) = await rows(story.receiver, SEEN_ENVELOPE, SEEN_ENVELOPE.c.id == offer.header.id)
+    changed = b"nothing that was ever signed"
+    if member is not None:
+        said = json.loads(row["answer"])
+        said["body"][member] = said["body"][member][::-1]
+        changed = canonical(said)
+    await story.receiver.node.database.write(
+        lambda conn: conn.execute(update(SEEN_ENVELOPE).values(answer=changed)).rowcount
+    )
+    await listed(two, SHELTER, node_key=new)
+    async with started_with(two, SHELTER, node_key=new):
+        (answer,) = (await story.post(offer.wire)).answers
+        assert answer.receipt == to_base64url(changed)

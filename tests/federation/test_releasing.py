@@ -233,7 +233,7 @@ async def test_a_plan_that_is_too_old_is_not_even_held(two: Federation) -> None:
     assert CANARY_NAME.encode() not in await said_inside(two)
 
 
-LATER = {"replace", "inform", "plan-before", "plan-after"}
+LATER = {"preview", "send", "replace", "inform", "plan-before", "plan-after"}
 
 
 @pytest.mark.parametrize("act", sorted(LATER))
@@ -248,7 +248,10 @@ async def test_a_plan_that_is_confirmed_later_than_now_is_refused_and_nothing_ch
         await story.decides("information-requested", fields=["safe_contact"])
     tomorrow = now_of(two) + timedelta(hours=8)
     words, asks = content(safe_contact=plan(tomorrow)), story.asks.referrals
+    first = referral_request(SHELTER.agency, story.consent, content=words.model_dump(exclude_none=True))
     acts: dict[str, Callable[[], Awaitable[object]]] = {
+        "preview": lambda: asks.preview(first),
+        "send": lambda: asks.send(first),
         "replace": lambda: asks.replace_disclosure(story.id, words),
         "inform": lambda: asks.send_information(story.id, words),
         "plan-before": lambda: asks.update_safe_contact(story.id, safe_contact(tomorrow)),
@@ -296,6 +299,23 @@ async def test_a_release_that_did_not_arrive_in_time_is_asked_for_again(two: Fed
     two.clock.pass_by(hours=2)
     await story.travel()
     assert (await story.opened("disclosure")).content is not None
+
+
+async def test_what_is_held_can_be_dropped_until_it_is_disclosed(two: Federation) -> None:
+    story = await begin(two)
+    asks = story.asks.referrals
+    for repeated in (False, True):
+        answer = await asks.drop_disclosure(story.id)
+        assert answer.repeated is repeated
+        assert answer.referral.flags.awaiting_disclosure
+        assert "disclosure" not in await story.outgoing()
+    assert (await story.changes()).count("plan-changed") == 1
+    assert (await refusal(story.helps.referrals.drop_disclosure(story.id))).code == "not-found"
+    fresh = content(preferred_name="Canary-Baru", safe_contact={"who_initiates": "survivor"})
+    await asks.replace_disclosure(story.id, fresh)
+    await story.decides("accepted")
+    assert (await refusal(asks.drop_disclosure(story.id))).code == "already-disclosed"
+    assert (await story.outgoing())["disclosure"] == ["delivered"]
 
 
 async def test_a_changed_plan_ends_the_hold_before_disclosure(two: Federation) -> None:

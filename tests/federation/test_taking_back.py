@@ -21,6 +21,7 @@ from exchange.use_cases import release_disclosure
 from exchange.use_cases.node import World
 from exchange.use_cases.release_disclosure import release_due
 
+_PARTY = {"party": {"adults": 1, "dependants": [], "infant_or_pregnant": False}}
 _ALL = {Group.NEED, Group.SAFETY, Group.HEALTH, Group.NAME, Group.CONTACT, Group.PLACE}
 
 
@@ -50,9 +51,7 @@ async def _informs(two: Federation, story: Story) -> None:
     await story.travel()
     await story.decides("information-requested", fields=["party"])
     two.cut_off(SHELTER)
-    await story.asks.referrals.send_information(
-        story.id, content(party={"adults": 1, "dependants": [], "infant_or_pregnant": False})
-    )
+    await story.asks.referrals.send_information(story.id, content(**_PARTY))
 
 
 async def _changes_the_plan(two: Federation, story: Story) -> None:
@@ -98,6 +97,23 @@ async def test_what_holds_nothing_of_it_arrives(two: Federation, what: str) -> N
     two.connect(SHELTER)
     await story.travel()
     assert (await story.opened(kind)).content is not None
+
+
+async def test_what_holds_nothing_of_it_arrives_also_beside_what_does(on_both: Federation) -> None:
+    """Two answers to two questions wait, and she takes back what one of them says."""
+    story = await begin(on_both)
+    await story.decides("information-requested", fields=["party", "immediate_medical"])
+    on_both.cut_off(SHELTER)
+    for told in (_PARTY, {"immediate_medical": True}):
+        await story.asks.referrals.send_information(story.id, content(**told))
+    await allows(story, _ALL - {Group.HEALTH})
+    assert (await story.outgoing())["information"] == ["queued"]
+    assert (await story.flags()).undeliverable
+    on_both.connect(SHELTER)
+    await story.travel()
+    opened = await story.opened("information")
+    assert opened.content is not None
+    assert opened.content.party is not None
 
 
 async def test_of_an_offer_of_which_nothing_may_go_nothing_goes(two: Federation) -> None:

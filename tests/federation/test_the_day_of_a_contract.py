@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from types import MappingProxyType
 
 import pytest
-from support.federation import Clock, Federation
+from support.federation import Clock, Federation, TestNode
 from support.stories import begin
 
 from exchange.demo.federation import HELPLINE, SHELTER
@@ -36,6 +37,34 @@ async def test_within_the_skew_of_two_clocks_both_days_count(two: Federation, be
     story = await begin(two, travel=False)
     await story.sender.courier.run_once()
     assert (await story.outgoing())["offer"] == ["delivered"]
+
+
+def ends_by_itself(one: TestNode, day: date) -> None:
+    """The contract that this node has read names this as its last day."""
+    world = one.node.world()
+    (contract,) = world.contracts.values()
+    ended = contract.model_copy(update={"valid_until": day})
+    ended.__dict__.pop("ends_at", None)  # it may have been asked already, by its real day
+    one.node.world = lambda: replace(world, contracts=MappingProxyType({ended.digest: ended}))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "newer", "status"),
+    [(20, False, "delivered"), (200, False, "refused"), (200, True, "queued")],
+    ids=["within", "beyond", "by a newer roster"],
+)
+async def test_so_does_the_last_day_that_its_own_file_names(
+    two: Federation, seconds: int, newer: bool, status: str
+) -> None:
+    """What left before midnight is held against it once more when it is opened (step 17)."""
+    if newer:
+        await two.new_roster(known_to=(HELPLINE,))
+    story = await begin(two, travel=False)
+    midnight = datetime.combine(as_datetime(two.clock() + DAY_MS).date(), datetime.min.time(), UTC)
+    ends_by_itself(two[SHELTER], (midnight - timedelta(days=1)).date())
+    set_to(two.clock, midnight + timedelta(seconds=seconds))
+    await story.sender.courier.run_once()
+    assert (await story.outgoing())["offer"] == [status]
 
 
 @pytest.mark.parametrize("days", [-1, 1], ids=["before", "after"])

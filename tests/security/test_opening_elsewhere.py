@@ -40,7 +40,8 @@ from exchange.schemas.referrals import ReferralView
 from exchange.verification import VerifiedMessage
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-INSIDE = [lie for lie in TABLE if lie.refusal.step >= 13]
+INSIDE = [lie for lie in TABLE if lie.refusal.step >= 13 and not lie.refusal.later]
+BY_A_NEWER_ROSTER = [lie for lie in TABLE if lie.refusal.step >= 13 and lie.refusal.later]
 REPORTED = {"groups-differ": "groups-mismatch", "basis-differs": "over-shared"}
 
 
@@ -70,6 +71,17 @@ async def test_a_lie_that_only_the_content_shows_is_refused_by_the_software(room
     assert await room.told(item.id) == [REPORTED.get(lie.refusal.code, lie.refusal.code)]
     row = await room.row(item.id)
     assert (row.status, row.ciphertext, row.wrapped_key, row.sealed_header) == ("destroyed", None, None, None)
+    assert room.identity.store.taken(item.id) is None
+
+
+@pytest.mark.parametrize("lie", BY_A_NEWER_ROSTER, ids=lambda lie: lie.id)
+async def test_what_a_newer_roster_may_explain_is_neither_refused_nor_shown(room: Room, lie: Lie) -> None:
+    item = await room.arrived(lie.forge(room.scene))
+    with pytest.raises(DoubtfulItemError) as doubtful:
+        await room.vault.open(item)
+    assert (doubtful.value.step, doubtful.value.code) == (lie.refusal.step, lie.refusal.code)
+    assert await room.told(item.id) == []
+    assert (await room.row(item.id)).wrapped_key is not None
     assert room.identity.store.taken(item.id) is None
 
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
+from typing import Final
 
 from support.forgeries import (
     LOW_ORDER,
@@ -86,6 +87,9 @@ def _lie(step: int, name: str, code: str, forge: Forge) -> Lie:
 def _later(step: int, name: str, code: str, forge: Forge) -> Lie:
     return Lie(name, Refusal(step, code, later=True), forge)
 
+
+NEWER: Final = 2**53 - 1
+"""Of a roster: no member can be caught saying that it has this one, and what it says so for is put off, not taken."""
 
 SPELLING = [
     _lie(1, "part-too-large", "too-large", lambda s: forge_member(s, "ciphertext", lambda _: "A" * 100_000)),
@@ -212,6 +216,18 @@ CONTRACT = [
     _lie(12, "no-rule-for-this-service", "no-rule", lambda s: s.liar.forward(purpose="provide-livelihood")),
     _lie(12, "group-never-permitted", "over-shared", lambda s: s.liar.forward(groups=("need", "perpetrator"))),
     _lie(12, "name-in-an-offer", "over-shared", lambda s: s.liar.forward(groups=("name", "need"))),
+    _later(
+        12,
+        "no-rule-by-a-roster-that-it-says-is-newer",
+        "no-rule",
+        lambda s: s.liar.forward(purpose="provide-livelihood", roster_version=NEWER),
+    ),
+    _later(
+        12,
+        "name-in-an-offer-by-a-roster-that-it-says-is-newer",
+        "over-shared",
+        lambda s: s.liar.forward(groups=("name", "need"), roster_version=NEWER),
+    ),
 ]
 CONTENT = [
     _lie(13, "unknown-epoch", "cannot-unwrap", lambda s: s.liar.forward(epoch_key=s.other.strange.key_id)),
@@ -268,6 +284,18 @@ CONTENT = [
         "field-not-permitted",
         "over-shared",
         lambda s: s.liar.forward(content={"care_window": "under-72h"}, groups=("health",)),
+    ),
+    _later(
+        17,
+        "field-not-permitted-by-a-roster-that-it-says-is-newer",
+        "over-shared",
+        lambda s: s.liar.forward(content={"care_window": "under-72h"}, groups=("health",), roster_version=NEWER),
+    ),
+    _lie(
+        16,
+        "not-a-content-by-a-roster-that-it-says-is-newer",
+        "content-invalid",
+        lambda s: s.liar.forward(body=CANARY.encode(), roster_version=NEWER),
     ),
     _lie(
         17,

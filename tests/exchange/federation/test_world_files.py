@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Callable
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta, tzinfo
+from datetime import time as clock_time
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,23 @@ def test_a_contract_ends_while_the_node_runs(paths: WorldPaths, monkeypatch: pyt
     assert files.current().contracts == {}
     assert files.current().roster.digest == known.roster.digest
     assert [call.kwargs for call in log.calls] == [{"code": "contract-expired"}]
+
+
+@pytest.mark.parametrize(("minute", "day"), [(1, LAST_DAY), (3, AFTER)], ids=["within", "beyond"])
+def test_its_last_day_ends_within_the_skew_of_two_clocks(
+    monkeypatch: pytest.MonkeyPatch, minute: int, day: date
+) -> None:
+    """What left before midnight, by a clock that is behind, is held against a contract that is still here."""
+    now = datetime.combine(AFTER, clock_time(0, minute), UTC)
+
+    class Now(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            assert tz is UTC
+            return now
+
+    monkeypatch.setattr(world_files, "datetime", Now)
+    assert world_files.today() == day
 
 
 NEWER = roster_bytes(version=2, synthetic=True, members=())
@@ -213,3 +231,29 @@ def test_who_may_read_a_file_is_looked_at_too(paths: WorldPaths) -> None:
     time.sleep(0.02)  # the clock of a file system goes by a few milliseconds
     paths.roster.chmod(0o640)
     assert files._look() != before
+
+
+@pytest.mark.parametrize("half", [b"", small()[:400]], ids=["empty", "cut"])
+def test_a_contract_that_is_half_written_takes_nothing_away(
+    paths: WorldPaths, monkeypatch: pytest.MonkeyPatch, half: bytes
+) -> None:
+    """Whoever copies a file over it empties it first, and what waits under a contract that is gone is destroyed."""
+    log, read = CapturingLogger(), list[bytes]()
+    monkeypatch.setattr(world_files, "get_logger", lambda: log)
+    files, path = WorldFiles(paths, drafts=True, day=Day()), paths.contracts / "small.yaml"
+    known = files.current()
+    monkeypatch.setattr(world_files, "load_contract", lambda data, on: read.append(data) or load_contract(data, on=on))
+    path.write_bytes(half)
+    for mode in (0o640, 0o600, 0o640):
+        path.chmod(mode)
+        files.look_again()
+        assert files.current() is known
+    assert len(read) <= 2  # it may take half a second, and whatever changes there has everything looked at again
+    assert [call.kwargs for call in log.calls] == [{"code": "contract-invalid"}]
+    path.write_bytes(small() + b"# another\n")
+    files.look_again()
+    assert len(files.current().contracts) == 1
+    assert files.current().contracts.keys() != known.contracts.keys()
+    path.unlink()
+    files.look_again()
+    assert files.current().contracts == {}

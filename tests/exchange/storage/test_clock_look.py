@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 
 from exchange.limits import DAY_MS, HOUR_MS, MINUTE_MS
-from exchange.storage.clock_look import DOUBTED_AT_MOST_MS, JUMP_MS, ClockLook, clock_look, ends_by, remember_look
+from exchange.storage.clock_look import (
+    DOUBTED_AT_MOST_MS,
+    JUMP_MS,
+    ClockLook,
+    clock_look,
+    confirm_look,
+    ends_by,
+    remember_look,
+)
 from exchange.storage.database import Database
 
 NOW = 1_800_000_000_000
@@ -86,4 +94,25 @@ def test_where_nobody_has_looked_the_clock_counts(database_url: str) -> None:
         database.write_sync(lambda conn, look=look: remember_look(conn, look))
         assert database.read_sync(clock_look) == look
     assert database.read_sync(lambda conn: ends_by(conn, NOW + DAY_MS)) == NOW
+    database.close_sync()
+
+
+@pytest.mark.parametrize(
+    ("at", "doubted", "left"),
+    [
+        pytest.param(NOW - MINUTE_MS, False, SEEN, id="earlier than what is certain"),
+        pytest.param(NOW, False, SEEN, id="certain already"),
+        pytest.param(NOW + JUMP_MS, False, ClockLook(NOW + JUMP_MS, NOW + JUMP_MS), id="believed"),
+        pytest.param(NOW + DAY_MS, True, ClockLook(NOW + DAY_MS, NOW + DAY_MS), id="doubted"),
+    ],
+)
+def test_what_somebody_else_confirms_is_certain_and_takes_nothing_of_it_back(
+    database_url: str, at: int, doubted: bool, left: ClockLook
+) -> None:
+    """Whoever asked may have waited for the answer while another process looked."""
+    database = Database.open(database_url)
+    assert database.write_sync(lambda conn: confirm_look(conn, at)) is False
+    database.write_sync(lambda conn: remember_look(conn, SEEN))
+    assert database.write_sync(lambda conn: confirm_look(conn, at)) is doubted
+    assert database.read_sync(clock_look) == left
     database.close_sync()
