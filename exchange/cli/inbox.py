@@ -5,7 +5,7 @@ Where the agency's keys lie beside the profile (`exchange init --keys-elsewhere`
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -15,7 +15,7 @@ import typer
 
 from contracts.vocabulary import Channel, DeclineReason, FailReason, Outcome
 from contracts.vocabulary import Field as ReferralField
-from exchange.cli.asking import ask, ask_office
+from exchange.cli.asking import ask, ask_office, keys_are_here
 from exchange.cli.console import OUT, SET_UP_WRONG, advise, fail, say, show_json, table
 from exchange.cli.naming import item_named, listed_item
 from exchange.cli.plain_page import DEFAULT_DAYS, LONGEST_DAYS, plain_page
@@ -24,6 +24,7 @@ from exchange.cli.sheet import is_awaited, is_stop, line, shortened, show_opened
 from exchange.client import AgencyClient
 from exchange.client.patience import patiently
 from exchange.client.vault import AgencyVault
+from exchange.feedback import KeptCode
 from exchange.limits import LIMITS
 from exchange.schemas.inbox import (
     ContactAdvice,
@@ -48,6 +49,11 @@ _HOW: Final = {
     "dropped_call": "If the call breaks off",
 }
 """What an advice says beside the channel, and how it is called."""
+_NOBODY_KNOWS: Final = "Nobody there hears of it. If she may be in danger you have to act: nobody else knows."
+_STAYS_HERE: Final[Mapping[KeptCode, str]] = {
+    "feedback-level": f"Her consent and the rule let {{peer}} hear the decision only. {_NOBODY_KNOWS}",
+    "sharing-stopped": f"She stopped sharing: {{peer}} is told only that the service is over. {_NOBODY_KNOWS}",
+}
 ItemArgument = Annotated[str, typer.Argument(help="Id of the item, or its last characters.")]
 
 
@@ -194,6 +200,7 @@ def progress(
         f"`{request.state}`",
         node=lambda client, named: client.inbox.report_progress(named, request),
         office=lambda vault, referral: vault.report_progress(referral, request),
+        office_says="is on record, and as much of it as her consent and the rule let be told is on its way",
     )
 
 
@@ -306,6 +313,7 @@ def _act(
     *,
     node: Callable[[AgencyClient, str], Awaitable[ReferralAct]],
     office: Callable[[AgencyVault, str], Awaitable[ReferralView]],
+    office_says: str = "is on record and on its way",
 ) -> ReferralAct:
     """Says something of an item's referral, sealed by the node, or here where the agency's keys are; and tells it."""
 
@@ -315,8 +323,14 @@ def _act(
         return await node(client, await item_named(client, item))
 
     done = ask_office(home, actor, act)
-    said = "was on record already" if done.repeated else "is on record and on its way"
-    say(f"The referral is {done.referral.state}; {what} {said}.", style="green")
+    said = office_says if keys_are_here(home) else "is on record and on its way"
+    if done.repeated:
+        said = "was on record already"
+    if done.stays_here is not None:
+        said = f"{'was' if done.repeated else 'is'} on record here, and nowhere else"
+    say(f"The referral is {done.referral.state}; {what} {said}.", style="" if done.stays_here else "green")
+    if done.stays_here is not None:
+        advise(_STAYS_HERE[done.stays_here].format(peer=done.referral.peer), style="bold red")
     return done
 
 

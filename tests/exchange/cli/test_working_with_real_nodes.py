@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from typer.testing import CliRunner
 
 from exchange.cli.application import app
 from exchange.demo.federation import HELPLINE, SHELTER
-from exchange.demo.people import Person, melati, nobody_known
+from exchange.demo.people import Person, melati, nobody_known, placement_provisions
 
 __all__ = ["two_nodes"]
 
@@ -116,6 +117,17 @@ def test_a_bed_for_the_night(helpline: Laptop, shelter: Laptop) -> None:
             break
         time.sleep(0.1)
     assert "completed" in helpline.run("referrals", "watch", "--once").output
+
+
+def test_what_the_helpline_may_not_hear_is_not_said_to_be_on_its_way(helpline: Laptop, shelter: Laptop) -> None:
+    her = replace(melati(datetime.now(UTC)), provisions=placement_provisions("decision"))
+    offer = item(shelter, sent(helpline, her), "offer")
+    shelter.run("inbox", "accept", offer)
+    for said in (shelter.run("inbox", "progress", offer, "not-arrived").output for _ in range(2)):
+        assert "on its way" not in said
+        assert f"{HELPLINE.agency} hear the decision only. Nobody there hears of it" in said
+    shelter.run("inbox", "progress", offer, "in-service")
+    assert "on its way" in shelter.run("inbox", "progress", offer, "completed").output
 
 
 def test_an_answer_does_not_take_an_item_over_and_taking_it_over_answers_nothing(
