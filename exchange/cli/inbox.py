@@ -17,6 +17,7 @@ from contracts.vocabulary import Channel, DeclineReason, FailReason, Outcome
 from contracts.vocabulary import Field as ReferralField
 from exchange.cli.asking import ask, ask_office, keys_are_here
 from exchange.cli.console import OUT, SET_UP_WRONG, advise, fail, say, show_json, table
+from exchange.cli.contact import show_advice
 from exchange.cli.naming import item_named, listed_item
 from exchange.cli.plain_page import DEFAULT_DAYS, LONGEST_DAYS, plain_page
 from exchange.cli.profile import ActorOption, HomeOption
@@ -40,15 +41,8 @@ from exchange.schemas.referrals import ReferralView
 app = typer.Typer(no_args_is_help=True, help="What arrived for this agency.")
 
 LONG_POLL_S: Final = float(LIMITS.wait_longest_s)
-_HOW: Final = {
-    "who_may_answer": "Who may answer",
-    "code_word_safe": "It is safe to talk if she says",
-    "code_word_danger": "She is in danger if she says",
-    "voicemail": "Voicemail",
-    "caller_id": "Caller id",
-    "dropped_call": "If the call breaks off",
-}
-"""What an advice says beside the channel, and how it is called."""
+_AT: Final = [f"%Y-%m-%d{between}%H:%M{rest}" for between in " T" for rest in ("", ":%S", "%z", ":%S%z")]
+"""No day alone: its midnight is seldom meant."""
 _NOBODY_KNOWS: Final = "Nobody there hears of it. If she may be in danger you have to act: nobody else knows."
 _STAYS_HERE: Final[Mapping[KeptCode, str]] = {
     "feedback-level": f"Her consent and the rule let {{peer}} hear the decision only. {_NOBODY_KNOWS}",
@@ -264,12 +258,15 @@ def ack(item: ItemArgument, home: HomeOption = None, actor: ActorOption = None) 
 def advice(
     item: ItemArgument,
     channel: Annotated[Channel | None, typer.Option(help="The channel in question; any unless given.")] = None,
-    at: Annotated[datetime | None, typer.Option(help="The moment in question (UTC); now unless given.")] = None,
+    at: Annotated[
+        datetime | None,
+        typer.Option(help="The moment in question (UTC, or with an offset); now unless given.", formats=_AT),
+    ] = None,
     home: HomeOption = None,
     actor: ActorOption = None,
 ) -> None:
     """May she be contacted now, how, when next, and what to say if another answers. When in doubt: no."""
-    moment = at.replace(tzinfo=UTC) if at is not None else None
+    moment = at.replace(tzinfo=UTC) if at is not None and at.tzinfo is None else at
 
     async def asked(client: AgencyClient, vault: AgencyVault | None) -> ContactAdvice:
         if vault is not None:
@@ -277,21 +274,7 @@ def advice(
             return await vault.contact_advice(listed.referral, channel=channel, at=moment)
         return await client.inbox.contact_advice(await item_named(client, item), channel=channel, at=moment)
 
-    answer = ask_office(home, actor, asked)
-    say(answer.sentence, style="green" if answer.may_contact else "bold red")
-    if answer.may_contact:
-        say(f"  By {answer.channel}: {answer.address or 'no address in the plan'}. No other number of hers.")
-        said = "may" if answer.agency_name_may_be_said else "must NOT"
-        say(f"  The agency's name {said} be said.")
-        if answer.say_if_other_answers:
-            say(f"  If somebody else answers: {answer.say_if_other_answers}")
-        for name, label in _HOW.items():
-            if (told := getattr(answer, name)) is not None:
-                say(f"  {label}: {told}")
-        if answer.delete_after:
-            say("  Delete the traces of the contact.")
-    elif answer.next_window_from is not None and answer.next_window_to is not None:
-        say(f"  Next: {answer.next_window_from:%Y-%m-%d %H:%M} to {answer.next_window_to:%H:%M} UTC")
+    show_advice(ask_office(home, actor, asked), now=at is None)
 
 
 def _decide(item: str, request: DecisionRequest, home: Path | None, actor: str | None) -> ReferralAct:

@@ -9,9 +9,11 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import Any, Final
 
 from exchange.cli.console import OUT, say, table
+from exchange.cli.moments import moment
 from exchange.envelope.kinds import Kind, KindClass, class_of
 from exchange.referral.lifecycle import State
 from exchange.schemas.inbox import InboxItem, OpenedItem
@@ -44,7 +46,7 @@ def show_opened(opened: OpenedItem) -> None:
     say(f"  the referral is {item.state}; code for the telephone: {opened.client_code or 'none'}")
     members: dict[str, Any] = {}
     if opened.content is not None:
-        members = opened.content.model_dump(mode="json", exclude_none=True, by_alias=True)
+        members = opened.content.model_dump(exclude_none=True, by_alias=True)
     elif opened.answer is not None:
         members = opened.answer
     rows = [row for name, value in members.items() for row in lines_of(name, value) if row[1]]
@@ -106,12 +108,14 @@ def lines_of(name: str, value: Any) -> Iterator[tuple[str, str]]:
     if isinstance(value, dict):
         for member, inner in value.items():
             yield from lines_of(f"{name}.{member}", inner)
-    elif isinstance(value, list) and any(isinstance(inner, dict) for inner in value):
+    elif isinstance(value, list | tuple) and any(isinstance(inner, dict) for inner in value):
         for number, inner in enumerate(value, start=1):
             yield from lines_of(f"{name} {number}", inner)
-    elif isinstance(value, list):
+    elif isinstance(value, list | tuple):
         yield name, ", ".join(str(inner) for inner in value)
     elif isinstance(value, bool):
         yield name, "yes" if value else "no"
+    elif isinstance(value, datetime):
+        yield name, moment(value)
     else:
         yield name, str(value)

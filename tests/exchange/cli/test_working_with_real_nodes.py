@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -107,6 +107,10 @@ def test_a_bed_for_the_night(helpline: Laptop, shelter: Laptop) -> None:
     yes = shelter.run("inbox", "advice", disclosure, "--channel", "phone-call").output
     assert "must NOT be said" in yes
     assert "By phone-call: +00 12" in yes
+    assert "Only until" in yes
+    then = (datetime.now(UTC) + timedelta(hours=1)).astimezone(timezone(timedelta(hours=8)))
+    later = shelter.run("inbox", "advice", disclosure, "--at", f"{then:%Y-%m-%d %H:%M%z}").output
+    assert f"Not about now, but about {then.astimezone(UTC):%Y-%m-%d %H:%M} UTC" in later
     assert "Do not use it" in shelter.run("inbox", "advice", disclosure, "--channel", "sms").output
     shelter.run("inbox", "progress", offer, "in-service")
     shelter.run("inbox", "progress", offer, "completed", "--outcome", "service-provided")
