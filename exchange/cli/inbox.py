@@ -27,6 +27,7 @@ from exchange.client.patience import patiently
 from exchange.client.vault import AgencyVault
 from exchange.feedback import KeptCode
 from exchange.limits import LIMITS
+from exchange.referral.lifecycle import TERMINAL, State
 from exchange.schemas.inbox import (
     ContactAdvice,
     DecisionRequest,
@@ -241,6 +242,16 @@ def print_(
 ) -> None:
     """A neutral page for the door or the driver: no agency, no danger, no address book; with a destroy-by date."""
     opened = ask_office(home, actor, lambda client, vault: _open(client, vault, item))
+    if opened.item.state in TERMINAL:
+        # Paper outlives what is on the screen: somebody would wait for her at a door, or drive there.
+        fail(
+            f"The referral is {opened.item.state}: nobody acts on it any more. Nothing was printed. "
+            "Destroy older pages."
+        )
+    if opened.content is None:
+        fail(f"There is nothing for paper in a {opened.item.kind}: print the offer or the disclosure.")
+    if opened.item.state is State.RECALL_REQUESTED:
+        advise("The other agency asks for the referral back: ask her, and answer, before anybody acts on this page.")
     typer.echo(plain_page(opened, datetime.now(UTC).date(), days))
 
 

@@ -147,6 +147,34 @@ def test_an_answer_does_not_take_an_item_over_and_taking_it_over_answers_nothing
     shelter.run("inbox", "progress", taken, "in-service")
 
 
+def test_nothing_is_printed_of_what_was_taken_back(helpline: Laptop, shelter: Laptop) -> None:
+    referral = sent(helpline, melati(datetime.now(UTC)))
+    offer = item(shelter, referral, "offer")
+    shelter.run("inbox", "accept", offer)
+    disclosure = item(shelter, referral, "disclosure")
+    helpline.run("referrals", "recall", referral)
+    stop = item(shelter, referral, "recall")
+    for named in (offer, disclosure, stop):
+        refused = shelter.run("inbox", "print", named, code=1)
+        assert "The referral is recalled" in refused.output
+        assert "NOTE" not in refused.output
+
+
+def test_a_decision_is_not_paper(helpline: Laptop, shelter: Laptop) -> None:
+    referral = sent(helpline, melati(datetime.now(UTC)))
+    shelter.run("inbox", "waitlist", item(shelter, referral, "offer"))
+    refused = helpline.run("inbox", "print", item(helpline, referral, "decision"), code=1)
+    assert "nothing for paper in a decision" in refused.output
+
+
+@pytest.mark.parametrize("words", [("accept",), ("show",), ("destroyed",), ("advice",), ("ack",)])
+def test_a_slip_of_one_key_names_no_item(helpline: Laptop, shelter: Laptop, words: tuple[str, ...]) -> None:
+    offer = item(shelter, sent(helpline, nobody_known(datetime.now(UTC))), "offer")
+    for name in (offer[-1:], offer[-3:], ""):
+        assert "Type 4 characters" in shelter.run("inbox", *words, name, code=1).output
+    assert "answer due" in watched(shelter, offer)
+
+
 def test_her_no(helpline: Laptop, shelter: Laptop) -> None:
     referral = sent(helpline, nobody_known(datetime.now(UTC)))
     offer = item(shelter, referral, "offer")
