@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +17,14 @@ from exchange.cli.console import OUT, REFUSED, SET_UP_WRONG, advise, fail, say, 
 from exchange.cli.input import read_request
 from exchange.cli.naming import consent_named, referral_named
 from exchange.cli.profile import ActorOption, HomeOption
-from exchange.client import AgencyClient, ClientError, NodeUnreachableError, ProblemError, UnexpectedAnswerError
+from exchange.client import (
+    AgencyClient,
+    ClientError,
+    NodeUnreachableError,
+    ProblemError,
+    UnexpectedAnswerError,
+    new_idempotency_key,
+)
 from exchange.client.retries import REPEATABLE
 from exchange.client.vault import AgencyVault
 from exchange.schemas.referrals import (
@@ -67,13 +75,14 @@ async def _send(
 ) -> ReferralCreated:
     if vault is not None:
         return await _seal_and_send(vault, request, key)
+    key = key if key is not None else new_idempotency_key()
     try:
         return await client.referrals.send(request, idempotency_key=key)
-    except ClientError as ended:
+    except (ClientError, CancelledError) as ended:
         if _may_be_stored(ended):
             advise(
                 "It may have been taken over all the same. Send it again within 24 hours with "
-                f"--key {ended.idempotency_key}, and it stays one referral."
+                f"--key {key}, and it stays one referral."
             )
         raise
 
@@ -88,7 +97,7 @@ async def _seal_and_send(vault: AgencyVault, request: ReferralRequest, key: str 
     sealed = await vault.seal(request)
     try:
         return await vault.hand_in(sealed)
-    except ClientError as ended:
+    except (ClientError, CancelledError) as ended:
         if _may_be_stored(ended):
             advise(
                 "It may have been taken over all the same. Look before you send it again: "
@@ -97,11 +106,12 @@ async def _seal_and_send(vault: AgencyVault, request: ReferralRequest, key: str 
         raise
 
 
-def _may_be_stored(ended: ClientError) -> bool:
-    """A refusal for what is in it comes before anything is stored; of all else that ends a send nobody knows."""
+def _may_be_stored(ended: ClientError | CancelledError) -> bool:
+    """A refusal for what is in it comes before anything is stored; of all else that ends a send, Ctrl-C too, nobody
+    knows."""
     if isinstance(ended, ProblemError):
         return ended.problem.status in REPEATABLE or ended.problem.status >= _SERVER_FAILED
-    return isinstance(ended, NodeUnreachableError | UnexpectedAnswerError)
+    return isinstance(ended, NodeUnreachableError | UnexpectedAnswerError | CancelledError)
 
 
 @app.command()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from click.testing import Result
-from support.lost_answers import answers_are_lost
+from support.lost_answers import answers_are_lost, ctrl_c_before_the_answer
 from support.node_processes import NodeProcesses, node_processes, until
 from support.real_nodes import TwoNodes
 from typer.testing import CliRunner
@@ -106,7 +106,13 @@ def test_a_recall_is_answered_a_fresh_disclosure_handed_in_and_copies_are_attest
     assert "copies are destroyed is on record" in run(shelter, "inbox", "destroyed", offer).output
 
 
-def test_a_send_whose_answer_was_lost_says_where_to_look(both: TwoNodes, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("lose", "code"),
+    [pytest.param(answers_are_lost, 1, id="lost"), pytest.param(ctrl_c_before_the_answer, 130, id="ctrl-c")],
+)
+def test_a_send_whose_answer_was_lost_says_where_to_look(
+    both: TwoNodes, monkeypatch: pytest.MonkeyPatch, lose: Callable[[pytest.MonkeyPatch, str], None], code: int
+) -> None:
     """Sealed again it would be another referral, whatever the key."""
     helpline, her = both[HELPLINE], melati(datetime.now(UTC))
     for agency in both.values():
@@ -115,8 +121,8 @@ def test_a_send_whose_answer_was_lost_says_where_to_look(both: TwoNodes, monkeyp
     recorded = run(helpline, "consent", "record", "-", typed=consent).output.split()[1]
     request = her.referral(recorded).model_dump_json(exclude_none=True, by_alias=True)
     with monkeypatch.context() as patch:
-        answers_are_lost(patch, "/v1/envelopes")
-        said = run(helpline, "send", "-", typed=request, code=1).output
+        lose(patch, "/v1/envelopes")
+        said = run(helpline, "send", "-", typed=request, code=code).output
     look = re.search(r"exchange referrals show ([0-9a-f]{32})", said)
     assert look is not None, said
     assert "referring" in run(helpline, "referrals", "show", look[1]).output

@@ -8,13 +8,14 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 from click.testing import Result
-from support.lost_answers import answers_are_lost
+from support.lost_answers import answers_are_lost, ctrl_c_before_the_answer
 from support.node_processes import until
 from support.real_nodes import TwoNodes, two_nodes
 from typer.testing import CliRunner
@@ -323,15 +324,19 @@ def test_the_same_key_and_body_is_the_same_referral(helpline: Laptop) -> None:
     assert "idempotency-key-reused" in helpline.run("send", "-", "--key", "once-only", typed=other, code=1).output
 
 
+@pytest.mark.parametrize(
+    ("lose", "code"),
+    [pytest.param(answers_are_lost, 1, id="lost"), pytest.param(ctrl_c_before_the_answer, 130, id="ctrl-c")],
+)
 def test_a_send_whose_answer_was_lost_says_how_it_is_repeated_as_the_same(
-    helpline: Laptop, monkeypatch: pytest.MonkeyPatch
+    helpline: Laptop, monkeypatch: pytest.MonkeyPatch, lose: Callable[[pytest.MonkeyPatch, str], None], code: int
 ) -> None:
     """It is stored. "Try again" alone would be a second referral of the same woman."""
     text, _ = a_referral(helpline, nobody_known(datetime.now(UTC)))
     before = followed(helpline)
     with monkeypatch.context() as patch:
-        answers_are_lost(patch, "/v1/referrals")
-        said = helpline.run("send", "-", typed=text, code=1).output
+        lose(patch, "/v1/referrals")
+        said = helpline.run("send", "-", typed=text, code=code).output
     key = re.search(r"--key ([0-9a-f]{32})", said)
     assert key is not None, said
     created = json.loads(helpline.run("send", "-", "--json", "--key", key[1], typed=text).stdout)
