@@ -107,8 +107,7 @@ async def _seal_and_send(vault: AgencyVault, request: ReferralRequest, key: str 
 
 
 def _may_be_stored(ended: ClientError | CancelledError) -> bool:
-    """A refusal for what is in it comes before anything is stored; of all else that ends a send, Ctrl-C too, nobody
-    knows."""
+    """A refusal for what is in it comes before anything is stored; of all else, Ctrl-C too, nobody knows."""
     if isinstance(ended, ProblemError):
         return ended.problem.status in REPEATABLE or ended.problem.status >= _SERVER_FAILED
     return isinstance(ended, NodeUnreachableError | UnexpectedAnswerError | CancelledError)
