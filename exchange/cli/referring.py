@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from asyncio import CancelledError
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Final
@@ -27,6 +27,7 @@ from exchange.client import (
 )
 from exchange.client.retries import REPEATABLE
 from exchange.client.vault import AgencyVault
+from exchange.referral.lifecycle import State
 from exchange.schemas.referrals import (
     DisclosureRequest,
     FieldDecision,
@@ -39,6 +40,15 @@ from exchange.schemas.referrals import (
 )
 
 _SERVER_FAILED: Final = 500
+_TO_DO: Final[Mapping[str, str]] = {
+    "undeliverable": "What was sent last has not reached {peer}, and may never: telephone its duty line now.",
+    "overdue": "{peer} has not answered in time: telephone its duty line now.",
+    "receiver_unserved": "{peer} has accepted many and served none of them yet, so name and contact wait: telephone it "
+    "before you confirm.",
+    "resend": "{peer} has lost its data: send this referral again as a new one.",
+}
+"""What a worker has to do where a flag is set; others have sentences of their own, or ask for nothing."""
+_UNANSWERED: Final = frozenset({State.SENT, State.RECEIVED, State.INFORMATION_REQUESTED, State.EXPIRED})
 
 app = typer.Typer(no_args_is_help=True, help="Referrals that this agency sent.")
 
@@ -62,7 +72,7 @@ def send(
         previewed = ask_office(
             home, actor, lambda client, vault: (client.referrals if vault is None else vault).preview(request)
         )
-        show_json(previewed) if as_json else _show_preview(previewed)
+        show_json(previewed) if as_json else _show_preview(previewed, request.to)
         if not previewed.allowed:
             raise typer.Exit(REFUSED)
         return
@@ -217,7 +227,8 @@ def _outcome(field: FieldDecision) -> str:
     return f"{field.outcome}: {field.stage.value}" if field.stage else field.outcome
 
 
-def _show_preview(preview: ReferralPreview) -> None:
+def _show_preview(preview: ReferralPreview, to: str) -> None:
+    say(f"To {to}:", style="bold")
     say(preview.sentence, style="green" if preview.allowed else "bold red")
     decisions_table("Field by field", preview.fields)
     if preview.told_first is not None:
@@ -232,6 +243,7 @@ def _show_preview(preview: ReferralPreview) -> None:
 
 def _show_created(created: ReferralCreated) -> None:
     say(f"Referral {created.id}", style="bold green")
+    say(f"  to {created.to}")
     say(f"  code for the telephone: {created.client_code}    answer due: {created.respond_by:%Y-%m-%d %H:%M} UTC")
     if created.call_now:
         advise(f"EMERGENCY: telephone {created.duty_contact} now. Nothing waits for software.", style="bold red")
@@ -247,6 +259,10 @@ def _show_view(view: ReferralView) -> None:
     flags = [name for name, is_set in view.flags.model_dump().items() if is_set]
     if flags:
         say(f"  {', '.join(flags)}")
+    for flag, words in _TO_DO.items():
+        # That it was late stays on record after the answer has come.
+        if getattr(view.flags, flag) and not (flag == "overdue" and view.state not in _UNANSWERED):
+            advise(words.format(peer=view.peer), style="bold red")
     if view.flags.awaiting_confirmation:
         advise(f"Accepted. Confirm with her, then: exchange referrals release {view.id}")
     if view.flags.awaiting_disclosure:
