@@ -148,6 +148,21 @@ def test_an_answer_does_not_take_an_item_over_and_taking_it_over_answers_nothing
     shelter.run("inbox", "progress", taken, "in-service")
 
 
+@pytest.mark.parametrize("words", ["show", "print"])
+def test_letters_that_the_terminal_does_not_have_end_no_answer(
+    two_nodes: TwoNodes, helpline: Laptop, shelter: Laptop, words: str
+) -> None:
+    her = melati(datetime.now(UTC))
+    her = replace(her, content=her.content | {"preferred_name": "ส ตัวอย่าง"})
+    referral = sent(helpline, her)
+    shelter.run("inbox", "accept", item(shelter, referral, "offer"))
+    said = by_itself(
+        two_nodes, "inbox", words, item(shelter, referral, "disclosure"), PYTHONIOENCODING="latin-1", PYTHONUTF8="0"
+    )
+    assert "\\u0e2a" in said
+    assert "paper lantern" in said
+
+
 def test_nothing_is_printed_of_what_was_taken_back(helpline: Laptop, shelter: Laptop) -> None:
     referral = sent(helpline, melati(datetime.now(UTC)))
     offer = item(shelter, referral, "offer")
@@ -439,11 +454,11 @@ def test_peers_are_told_of_a_lost_disk_with_the_passphrase_from_a_file(two_nodes
     assert "come again" in by_itself(two_nodes, "resync", datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S"))
 
 
-def by_itself(two_nodes: TwoNodes, *words: str) -> str:
-    """What a command says that opens the shelter's node itself, in a process of its own."""
+def by_itself(two_nodes: TwoNodes, *words: str, **variables: str) -> str:
+    """What a command of the shelter says in a process of its own."""
     done = subprocess.run(
         [sys.executable, "-c", "from exchange.cli import main; main()", *words],
-        env=two_nodes[SHELTER].environment() | {"COLUMNS": "400"},
+        env=two_nodes[SHELTER].environment() | {"COLUMNS": "400"} | variables,
         capture_output=True,
         text=True,
         check=False,
