@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -128,6 +129,21 @@ def test_a_send_whose_answer_was_lost_says_where_to_look(
     assert "referring" in run(helpline, "referrals", "show", look[1]).output
     refused = run(helpline, "send", "-", "--key", "again", typed=request, code=2).output
     assert "exchange referrals show" in refused
+
+
+def test_ctrl_c_at_the_passphrase_ends_the_command(shelter: NodeProcesses, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once. While a loop runs the first one is only noted down."""
+    typed_on = False
+
+    def prompt() -> str:
+        nonlocal typed_on
+        signal.raise_signal(signal.SIGINT)
+        typed_on = True
+        return shelter.passphrase
+
+    monkeypatch.setattr("exchange.cli.asking.agency_passphrase", prompt)
+    run(shelter, "keys", "publish", code=130)
+    assert not typed_on
 
 
 def arrived(shelter: NodeProcesses, kind: str) -> str:
