@@ -5,6 +5,8 @@ Rules:
 * A yes says until when it holds: she may be called a minute too late as well.
 * An advice about another moment never says `now`, is not green, and names its moment on both clocks: a local time that
   was typed as UTC is seen.
+* Where somebody she trusts passes a word on, it says who that is and how that person is reached: a call where she said
+  `sms` may be heard by others.
 * Both ends of a safe time have their date.
 """
 
@@ -45,7 +47,10 @@ def show_advice(answer: ContactAdvice, *, now: bool) -> None:
     say(answer.sentence if now else _THEN, style="green" if now else "")
     if answer.next_window_to is not None:
         say(f"  Only until {moment(answer.next_window_to)}.")
-    say(f"  By {answer.channel}: {answer.address or 'no address in the plan'}. No other number of hers.")
+    if answer.trusted_channel is not None:
+        say(f"  Through {answer.trusted_name}, by {answer.trusted_channel} and in no other way: {answer.address}.")
+    else:
+        say(f"  By {answer.channel}: {answer.address or 'no address in the plan'}. No other number of hers.")
     said = "may" if answer.agency_name_may_be_said else "must NOT"
     say(f"  The agency's name {said} be said.")
     if answer.say_if_other_answers:

@@ -153,6 +153,10 @@ class ContactAdvice(Strict):
     """Which channel this is about. Where you named none: the first of hers that may be used now."""
     address: str | None = Field(default=None, repr=False)
     """The number, account or place to use, and no other of the same channel: she may have called another one unsafe."""
+    trusted_name: str | None = Field(default=None, repr=False)
+    """With `via-trusted-person`: who that is. The address is that person's."""
+    trusted_channel: Channel | None = None
+    """With `via-trusted-person`: how that person is reached, and in no other way."""
     at: Timestamp
     next_window_from: datetime | None = None
     """When the next safe time starts, if the plan names one."""
@@ -188,6 +192,8 @@ class ContactAdvice(Strict):
             sentence=said.sentence,
             channel=said.channel,
             address=said.address,
+            trusted_name=said.trusted_name,
+            trusted_channel=said.trusted_channel,
             at=from_millis(to_millis(at)),
             next_window_from=window.start if window is not None else None,
             next_window_to=window.end if window is not None else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -51,6 +52,20 @@ def shown(capsys: pytest.CaptureFixture[str], at: datetime, *, now: bool = True)
 @pytest.mark.usefixtures("in_malaysia")
 def test_a_yes_says_until_when_it_holds(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Only until 2026-11-30 14:00 UTC (here 2026-11-30 22:00)." in shown(capsys, MONDAY)
+
+
+def test_through_whom_and_how(capsys: pytest.CaptureFixture[str]) -> None:
+    """The number alone would be called, where she said `sms`."""
+    members = {
+        "channels": [{"channel": "via-trusted-person", "safe": True}],
+        "trusted_contact": {"name": "Contoh Jiran", "channel": "sms", "address": "+00 99"},
+        "text_ok": True,
+    }
+    plan = SafeContact.model_validate_json(json.dumps(PLAN.model_dump(mode="json", exclude_none=True) | members))
+    advice = ContactAdvice.of(plan, None, MONDAY)
+    show_advice(advice, now=True)
+    assert "Through Contoh Jiran, by sms and in no other way: +00 99." in capsys.readouterr().out
+    assert "Jiran" not in repr(advice)
 
 
 @pytest.mark.usefixtures("in_malaysia")
