@@ -18,15 +18,14 @@ from contracts.vocabulary import Field as ReferralField
 from exchange.cli.asking import ask, ask_office, keys_are_here
 from exchange.cli.console import OUT, SET_UP_WRONG, advise, fail, say, show_json, table
 from exchange.cli.contact import show_advice
+from exchange.cli.following import LONG_POLL_S, Following
 from exchange.cli.naming import item_named, listed_item
 from exchange.cli.plain_page import DEFAULT_DAYS, LONGEST_DAYS, plain_page
 from exchange.cli.profile import ActorOption, HomeOption
 from exchange.cli.sheet import is_awaited, is_stop, line, shortened, show_opened, show_stop, what_it_is
 from exchange.client import AgencyClient
-from exchange.client.patience import patiently
 from exchange.client.vault import AgencyVault
 from exchange.feedback import KeptCode
-from exchange.limits import LIMITS
 from exchange.referral.lifecycle import TERMINAL, State
 from exchange.schemas.inbox import (
     ContactAdvice,
@@ -41,7 +40,6 @@ from exchange.schemas.referrals import ReferralView
 
 app = typer.Typer(no_args_is_help=True, help="What arrived for this agency.")
 
-LONG_POLL_S: Final = float(LIMITS.wait_longest_s)
 _AT: Final = [f"%Y-%m-%d{between}%H:%M{rest}" for between in " T" for rest in ("", ":%S", "%z", ":%S%z")]
 """No day alone: its midnight is seldom meant."""
 _NOBODY_KNOWS: Final = "Nobody there hears of it. If she may be in danger you have to act: nobody else knows."
@@ -66,28 +64,18 @@ def watch(
     actor: ActorOption = None,
 ) -> None:
     """Show every new item as it arrives, without its content, until stopped. A node that is away is waited for."""
-    missing = False
-
-    def away() -> None:
-        nonlocal missing
-        missing = True
-        advise(f"{datetime.now(UTC):%H:%M} UTC: the node does not answer. Nothing is lost; I keep trying.")
+    following = Following()
 
     async def follow(client: AgencyClient) -> None:
-        nonlocal missing
-        # A wrong address or a revoked client is told at once; only later it is an outage.
-        page = await client.inbox.list(status="new")
+        cursor, wait_s = None, 0.0
         while True:
+            page = await following.page(lambda: client.inbox.list(cursor, status="new", wait_s=wait_s))  # noqa: B023
             for item in page.items:
                 urgent = item.priority == "emergency" and is_awaited(item)
                 say(line(item), style="bold red" if urgent else "")
             if once and not page.items:
                 return
             cursor, wait_s = page.next_cursor, 0.0 if once else LONG_POLL_S
-            page = await patiently(lambda: client.inbox.list(cursor, status="new", wait_s=wait_s), away=away)  # noqa: B023
-            if missing:
-                missing = False
-                advise(f"{datetime.now(UTC):%H:%M} UTC: the node answers again.", style="green")
 
     ask(home, actor, follow)
 
@@ -285,7 +273,13 @@ def advice(
             return await vault.contact_advice(listed.referral, channel=channel, at=moment)
         return await client.inbox.contact_advice(await item_named(client, item), channel=channel, at=moment)
 
-    show_advice(ask_office(home, actor, asked), now=at is None)
+    try:
+        answer = ask_office(home, actor, asked)
+    except typer.Exit:
+        # What was refused says why, and some of it "try again": none of that is a reason to call.
+        advise("There is no advice: do not contact her.", style="bold red")
+        raise
+    show_advice(answer, now=at is None)
 
 
 def _decide(item: str, request: DecisionRequest, home: Path | None, actor: str | None) -> ReferralAct:

@@ -14,6 +14,7 @@ from consent.record import WARNING_BEFORE
 from contracts.vocabulary import WithdrawalForm
 from exchange.cli.asking import ask, ask_office
 from exchange.cli.console import OUT, REFUSED, SET_UP_WRONG, advise, fail, say, show_json, table
+from exchange.cli.following import LONG_POLL_S, Following
 from exchange.cli.input import read_request
 from exchange.cli.naming import consent_named, referral_named
 from exchange.cli.profile import ActorOption, HomeOption
@@ -139,8 +140,12 @@ def watch(
                 say(_line(change.what, change.referral))
             advise(f"Go on with --cursor {page.next_cursor}", style="dim")
             return
-        async for change in client.referrals.watch(cursor):
-            say(_line(change.what, change.referral))
+        following, after, wait_s = Following(), cursor, 0.0
+        while True:
+            page = await following.page(lambda: client.referrals.changes(after, wait_s=wait_s))  # noqa: B023
+            for change in page.items:
+                say(_line(change.what, change.referral))
+            after, wait_s = page.next_cursor, LONG_POLL_S
 
     ask(home, actor, follow)
 
