@@ -4,6 +4,7 @@ Rules:
 
 * It prints a closed list of fields; every other field stays on the screen. A field that is new is not printed.
 * No agency is named, neither ours nor the other; no danger, no health, no law, no contact address.
+* Of an offer in a drill it says that it is one.
 * Its times are those of the clock here, and say so: who drives by it has no other one.
 * It says when it has to be destroyed, and nothing about what it is for.
 """
@@ -62,4 +63,5 @@ def plain_page(opened: OpenedItem, today: date, days: int) -> str:
     width = max((len(place) for place, _ in rows), default=0)
     lines = [f"{place:<{width}}  {said}" for place, said in rows]
     end = f"Destroy this page on or before {(today + timedelta(days=days)).isoformat()}."
-    return "\n".join(["NOTE", "", *lines, "", end])
+    head = "NOTE (EXERCISE)" if opened.content is not None and opened.content.exercise else "NOTE"
+    return "\n".join([head, "", *lines, "", end])

@@ -69,6 +69,11 @@ def send(
 ) -> None:
     """Hand a referral in. The gate decides what goes with the offer, what is held, and what never goes."""
     request = read_request(file, ReferralRequest)
+    if request.exercise:
+        # Left in a file of last week's drill it would have nobody come for a woman who is real.
+        advise(
+            "EXERCISE: the other agency is told that nobody is real. If she is, take `exercise` out.", style="bold red"
+        )
     if preview:
         previewed = ask_office(
             home, actor, lambda client, vault: (client.referrals if vault is None else vault).preview(request)

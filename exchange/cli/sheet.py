@@ -43,7 +43,11 @@ def show_opened(opened: OpenedItem) -> None:
         show_stop(item)
         return
     _show_head(item)
-    say(f"  the referral is {item.state}; code for the telephone: {opened.client_code or 'none'}")
+    # Only the offer has it; the referral has one all the same.
+    code = f"; code for the telephone: {opened.client_code}" if opened.client_code else ""
+    say(f"  the referral is {item.state}{code}")
+    if opened.content is not None and opened.content.exercise:
+        say("  EXERCISE: a drill. Nobody in it is real; what follows it is the drill's too.", style="bold")
     members: dict[str, Any] = {}
     if opened.content is not None:
         members = opened.content.model_dump(exclude_none=True, by_alias=True)

@@ -127,3 +127,7 @@ def test_when_she_comes_stands_there_by_the_clock_of_the_place(monkeypatch: pyte
     assert "When.earliest  2026-11-30 22:00 (UTC+08:00)" in page
     assert "When.latest    2026-12-01 00:30 (UTC+08:00)" in page
     assert "14:00" not in page
+
+
+def test_a_drill_is_one_on_paper_too() -> None:
+    assert page_of(FULL | {"exercise": True}).splitlines()[0] == "NOTE (EXERCISE)"

@@ -323,6 +323,17 @@ def test_a_preview_stores_nothing(helpline: Laptop) -> None:
     assert followed(helpline) == before
 
 
+def test_a_drill_is_called_one_on_both_sides_before_anything_else(helpline: Laptop, shelter: Laptop) -> None:
+    """In a file of last week's drill, the word would have nobody come for a woman who is real."""
+    _, request = a_referral(helpline, melati(datetime.now(UTC)))
+    text = json.dumps(request | {"exercise": True})
+    assert "EXERCISE" in helpline.run("send", "-", "--preview", typed=text).stderr
+    sent_as = helpline.run("send", "-", "--json", typed=text)
+    assert "If she is, take `exercise` out" in sent_as.stderr
+    shown = shelter.run("inbox", "show", item(shelter, json.loads(sent_as.stdout)["id"], "offer")).stdout
+    assert shown.index("EXERCISE") < shown.index("What it says")
+
+
 @pytest.mark.parametrize("words", [("send", "-"), ("send", "-", "--preview")], ids=["send", "preview"])
 def test_what_never_travels_is_refused_with_its_rule(helpline: Laptop, words: tuple[str, ...]) -> None:
     text, _ = a_referral(helpline, melati(datetime.now(UTC)), immigration_status="expired")
