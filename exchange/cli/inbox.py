@@ -23,8 +23,9 @@ from exchange.cli.naming import item_named, listed_item
 from exchange.cli.plain_page import DEFAULT_DAYS, LONGEST_DAYS, plain_page
 from exchange.cli.profile import ActorOption, HomeOption
 from exchange.cli.sheet import is_awaited, is_stop, line, shortened, show_opened, show_stop, what_it_is
-from exchange.client import AgencyClient
+from exchange.client import AgencyClient, ClientError
 from exchange.client.vault import AgencyVault
+from exchange.envelope.kinds import Kind
 from exchange.feedback import KeptCode
 from exchange.referral.lifecycle import TERMINAL, State
 from exchange.schemas.inbox import (
@@ -47,6 +48,8 @@ _STAYS_HERE: Final[Mapping[KeptCode, str]] = {
     "feedback-level": f"Her consent and the rule let {{peer}} hear the decision only. {_NOBODY_KNOWS}",
     "sharing-stopped": f"She stopped sharing: {{peer}} is told only that the service is over. {_NOBODY_KNOWS}",
 }
+_MAY_REPLACE: Final = frozenset({Kind.DISCLOSURE, Kind.UPDATE, Kind.INFORMATION})
+"""What may say anew how she is reached, or where she comes."""
 ItemArgument = Annotated[str, typer.Argument(help="Id of the item, or its last characters.")]
 
 
@@ -324,5 +327,25 @@ def _act(
 
 async def _open(client: AgencyClient, vault: AgencyVault | None, item: str) -> OpenedItem:
     if vault is not None:
-        return await vault.open(await listed_item(client, item))
-    return await client.inbox.open(await item_named(client, item))
+        opened = await vault.open(await listed_item(client, item))
+    else:
+        opened = await client.inbox.open(await item_named(client, item))
+    await _tell_what_came_later(client, opened.item)
+    return opened
+
+
+async def _tell_what_came_later(client: AgencyClient, opened: InboxItem) -> None:
+    """An older number or meeting point is what she has replaced: who reads it here would call or drive there."""
+    if opened.kind not in _MAY_REPLACE:
+        return
+    try:
+        listed = [one async for one in client.inbox.pages(referral=opened.referral) if one.kind in _MAY_REPLACE]
+    except ClientError:
+        advise("Whether something newer has come for this referral could not be asked: exchange inbox list")
+        return
+    ids = [one.id for one in listed if one.status != "destroyed"]
+    if opened.id in ids[:-1]:
+        later = ", ".join(
+            f"{shortened(one)} ({one.kind})" for one in listed if one.id in ids[ids.index(opened.id) + 1 :]
+        )
+        advise(f"Not the newest: later came {later}. What is said there counts.", style="bold red")
