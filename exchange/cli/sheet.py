@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final
 
+from rich.cells import cell_len
+
 from exchange.cli.console import OUT, say, table
 from exchange.cli.moments import moment
 from exchange.envelope.kinds import Kind, KindClass, class_of
@@ -19,6 +21,9 @@ from exchange.referral.lifecycle import State
 from exchange.schemas.inbox import InboxItem, OpenedItem
 
 _SHOWN_OF_AN_ID: Final = 8
+_WHOLE_NUMBER: Final = 40
+_LEFT_FOR_NAMES: Final = 14
+_BETWEEN: Final = len(" │ ")
 _AWAITED: Final = frozenset({State.RECEIVED, State.INFORMATION_REQUESTED})
 _DONE: Final = "Your node has done its part already."
 _STOPS: Final[Mapping[str, str]] = {
@@ -54,7 +59,11 @@ def show_opened(opened: OpenedItem) -> None:
     elif opened.answer is not None:
         members = opened.answer
     rows = [row for name, value in members.items() for row in lines_of(name, value) if row[1]]
-    OUT.print(table("What it says", ("field", "says"), rows))
+    made = table("What it says", ("field", "says"), rows)
+    # On a narrow screen the name of a field breaks, and a number to be called does not.
+    longest = max((cell_len(said) for _, said in rows), default=0)
+    made.columns[0].max_width = max(_LEFT_FOR_NAMES, OUT.width - min(longest, _WHOLE_NUMBER) - _BETWEEN)
+    OUT.print(made)
     if "safe_contact" in members:
         say(f"Before any contact: exchange inbox advice {shortened(item)}", style="bold")
 
