@@ -139,18 +139,16 @@ def watch(
     """Follow every change of every referral, until stopped."""
 
     async def follow(client: AgencyClient) -> None:
-        if once:
-            page = await client.referrals.changes(cursor)
-            for change in page.items:
-                say(_line(change.what, change.referral))
-            advise(f"Go on with --cursor {page.next_cursor}", style="dim")
-            return
         following, after, wait_s = Following(), cursor, 0.0
         while True:
             page = await following.page(lambda: client.referrals.changes(after, wait_s=wait_s))  # noqa: B023
             for change in page.items:
                 say(_line(change.what, change.referral))
-            after, wait_s = page.next_cursor, LONG_POLL_S
+            after, wait_s = page.next_cursor, 0.0 if once else LONG_POLL_S
+            if once and not page.items:
+                # Only now: the first page is the oldest, and what she waits for is the newest.
+                advise(f"Go on with --cursor {after}", style="dim")
+                return
 
     ask(home, actor, follow)
 

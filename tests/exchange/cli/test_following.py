@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 from exchange.cli.application import app
 from exchange.cli.following import Following
 from exchange.client import ClientKey, NodeUnreachableError
+from exchange.schemas.referrals import ReferralChanges
 
 
 @pytest.fixture
@@ -55,3 +57,28 @@ def test_an_outage_is_told_once_and_its_end_too(
     assert asyncio.run(follow()) == ["first", "second", "third"]
     said = capsys.readouterr().err
     assert (said.count("does not answer"), said.count("answers again")) == (1, 1)
+
+
+def test_what_is_there_is_shown_to_its_newest_end(nobody_there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first page is the oldest: the answer that she waits for would not be seen."""
+
+    async def changes(_: object, cursor: str | None = None, *, wait_s: float = 0) -> ReferralChanges:
+        assert wait_s == 0
+        at = int(cursor or 0)
+        view: dict[str, object] = {
+            "id": "2" * 32,
+            "side": "referring",
+            "peer": "rose-house-shelter",
+            "sector": "accommodation",
+        }
+        view |= {"state": "sent", "flags": {}, "contract": "0b" * 32}
+        view |= dict.fromkeys(("created_at", "updated_at", "respond_by"), "2026-11-23T21:04:00Z")
+        change = {"cursor": str(at + 1), "what": f"what-{at + 1}", "at": "2026-11-23T21:04:00Z", "referral": view}
+        page = {"items": [change] if at < 3 else [], "next_cursor": str(min(at + 1, 3))}
+        return ReferralChanges.model_validate_json(json.dumps(page))
+
+    monkeypatch.setattr("exchange.client.referrals.Referrals.changes", changes)
+    ended = CliRunner().invoke(app, ["referrals", "watch", "--once", "--home", str(nobody_there)])
+    assert ended.exit_code == 0, ended.output
+    assert [line[-8:] for line in ended.stdout.splitlines()] == ["(what-1)", "(what-2)", "(what-3)"]
+    assert "--cursor 3" in ended.stderr
