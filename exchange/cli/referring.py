@@ -33,10 +33,12 @@ from exchange.schemas.referrals import (
     DisclosureRequest,
     FieldDecision,
     ForwardAnswer,
+    InformationRequest,
     ReferralCreated,
     ReferralPreview,
     ReferralRequest,
     ReferralView,
+    SafeContactRequest,
     WithdrawalAnswer,
 )
 
@@ -196,6 +198,51 @@ def disclosure(
         return await client.referrals.replace_disclosure(referral, request.content)
 
     answer = ask_office(home, actor, replace)
+    decisions_table("Field by field", answer.fields)
+    _show_view(answer.referral)
+
+
+@app.command()
+def plan(
+    referral: ReferralArgument,
+    file: Annotated[
+        Path,
+        typer.Argument(help='{"safe_contact": {…}} as JSON, as in a referral; - for standard input.', allow_dash=True),
+    ],
+    home: HomeOption = None,
+    actor: ActorOption = None,
+) -> None:
+    """Her safe-contact plan changed, or she confirmed it again: after 72 hours nobody may call her by the old one."""
+    request = read_request(file, SafeContactRequest)
+
+    async def change(client: AgencyClient, vault: AgencyVault | None) -> ForwardAnswer:
+        if vault is not None:
+            return await vault.update_safe_contact(referral, request.safe_contact)
+        return await client.referrals.update_safe_contact(referral, request.safe_contact)
+
+    answer = ask_office(home, actor, change)
+    decisions_table("Field by field", answer.fields)
+    _show_view(answer.referral)
+
+
+@app.command()
+def inform(
+    referral: ReferralArgument,
+    file: Annotated[
+        Path, typer.Argument(help='{"content": {…}} as JSON, as in a referral; - for standard input.', allow_dash=True)
+    ],
+    home: HomeOption = None,
+    actor: ActorOption = None,
+) -> None:
+    """Tell what the receiver asked for, as far as she agrees."""
+    request = read_request(file, InformationRequest)
+
+    async def tell(client: AgencyClient, vault: AgencyVault | None) -> ForwardAnswer:
+        if vault is not None:
+            return await vault.inform(referral, request.content)
+        return await client.referrals.send_information(referral, request.content)
+
+    answer = ask_office(home, actor, tell)
     decisions_table("Field by field", answer.fields)
     _show_view(answer.referral)
 

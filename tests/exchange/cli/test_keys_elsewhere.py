@@ -93,6 +93,10 @@ def test_a_recall_is_answered_a_fresh_disclosure_handed_in_and_copies_are_attest
     assert "exchange referrals disclosure" in stands(helpline, referral, "accepted")
     run(helpline, "referrals", "disclosure", referral, "-", typed=json.dumps({"content": her.content}))
     run(shelter, "inbox", "show", arrived(shelter, "disclosure"))
+    plan = json.dumps({"safe_contact": her.content["safe_contact"] | {"say_if_other_answers": "The bakery, sorry."}})
+    assert "allowed" in run(helpline, "referrals", "plan", referral, "-", typed=plan).output
+    run(shelter, "inbox", "show", arrived(shelter, "update"))
+    assert "The bakery, sorry." in run(shelter, "inbox", "advice", offer).output
     assert "no-recall" in run(shelter, "inbox", "recall-answer", offer, "ends", code=1).output
     assert "nothing-owed" in run(shelter, "inbox", "destroyed", offer, code=1).output
     run(shelter, "inbox", "progress", offer, "in-service")

@@ -23,7 +23,6 @@ from typer.testing import CliRunner
 from exchange.cli.application import app
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.demo.people import Person, melati, nobody_known, placement_provisions
-from exchange.referral.contact_plan import SafeContact
 
 __all__ = ["two_nodes"]
 
@@ -177,26 +176,30 @@ def test_nothing_is_printed_of_what_was_taken_back(helpline: Laptop, shelter: La
         assert "NOTE" not in refused.output
 
 
-def test_what_she_has_replaced_is_not_shown_as_if_it_counted(
-    two_nodes: TwoNodes, helpline: Laptop, shelter: Laptop
-) -> None:
+def test_a_question_is_answered(helpline: Laptop, shelter: Laptop) -> None:
+    referral = sent(helpline, melati(datetime.now(UTC)))
+    shelter.run("inbox", "request-info", item(shelter, referral, "offer"), "--field", "accessibility")
+    item(helpline, referral, "information-request")
+    text = json.dumps({"content": {"accessibility": ["step-free"]}})
+    assert "accessibility" in helpline.run("referrals", "inform", referral, "-", typed=text).output
+    item(shelter, referral, "information")
+
+
+def test_what_she_has_replaced_is_not_shown_as_if_it_counted(helpline: Laptop, shelter: Laptop) -> None:
     her = melati(datetime.now(UTC))
     referral = sent(helpline, her)
     shelter.run("inbox", "accept", item(shelter, referral, "offer"))
     disclosure = item(shelter, referral, "disclosure")
     assert "Not the newest" not in shelter.run("inbox", "show", disclosure).output
-    plan = SafeContact.model_validate_json(json.dumps(her.content["safe_contact"]))
-
-    async def changes_her_plan() -> None:
-        async with two_nodes[HELPLINE].client() as client:
-            await client.referrals.update_safe_contact(referral, plan)
-
-    asyncio.run(changes_her_plan())
+    plan = her.content["safe_contact"] | {"say_if_other_answers": "The bakery, sorry."}
+    said = helpline.run("referrals", "plan", referral, "-", typed=json.dumps({"safe_contact": plan})).output
+    assert "allowed" in said
     update = item(shelter, referral, "update")
     for words in (("show", "--json"), ("show",), ("print",)):
         said = shelter.run("inbox", words[0], disclosure, *words[1:])
         assert f"later came {update} (update)" in said.stderr
     assert "Not the newest" not in shelter.run("inbox", "show", update).output
+    assert "The bakery, sorry." in shelter.run("inbox", "advice", disclosure).output
 
 
 def test_a_decision_is_not_paper(helpline: Laptop, shelter: Laptop) -> None:
