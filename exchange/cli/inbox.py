@@ -26,7 +26,6 @@ from exchange.cli.sheet import is_awaited, is_stop, line, shortened, show_opened
 from exchange.client import AgencyClient, ClientError
 from exchange.client.vault import AgencyVault
 from exchange.envelope.kinds import Kind
-from exchange.feedback import KeptCode
 from exchange.referral.lifecycle import TERMINAL, State
 from exchange.schemas.inbox import (
     ContactAdvice,
@@ -36,6 +35,7 @@ from exchange.schemas.inbox import (
     ProgressRequest,
     RecallAnswerRequest,
     ReferralAct,
+    StaysHere,
 )
 from exchange.schemas.referrals import ReferralView
 
@@ -44,7 +44,7 @@ app = typer.Typer(no_args_is_help=True, help="What arrived for this agency.")
 _AT: Final = [f"%Y-%m-%d{between}%H:%M{rest}" for between in " T" for rest in ("", ":%S", "%z", ":%S%z")]
 """No day alone: its midnight is seldom meant."""
 _NOBODY_KNOWS: Final = "Nobody there hears of it. If she may be in danger you have to act: nobody else knows."
-_STAYS_HERE: Final[Mapping[KeptCode, str]] = {
+_STAYS_HERE: Final[Mapping[StaysHere, str]] = {
     "feedback-level": f"Her consent and the rule let {{peer}} hear the decision only. {_NOBODY_KNOWS}",
     "sharing-stopped": f"She stopped sharing: {{peer}} is told only that the service is over. {_NOBODY_KNOWS}",
 }

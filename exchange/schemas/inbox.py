@@ -20,7 +20,6 @@ from contracts.vocabulary import (
 )
 from contracts.vocabulary import Field as ReferralField
 from exchange.envelope.kinds import Kind
-from exchange.feedback import KeptCode
 from exchange.limits import LIMITS
 from exchange.referral.contact_plan import Advice, SafeContact, advice
 from exchange.referral.content import ReferralContent
@@ -287,13 +286,16 @@ class ErasureAttestationRequest(Strict):
     """True, and nothing else, can be attested."""
 
 
+StaysHere = Literal["feedback-level", "sharing-stopped"]
+
+
 class ReferralAct(Strict):
     """The referral after an act of the receiving side."""
 
     referral: ReferralView
     repeated: bool = False
     """The same act was on record already; nothing new was sent."""
-    stays_here: KeptCode | None = None
+    stays_here: StaysHere | None = None
     """Of progress that the other agency does not hear of, and why: her consent and the rule let only the decision be
     told, or she stopped sharing. Absent where it is told. What the other agency has to know for her safety is not known
     there: people have to see to it."""
