@@ -18,7 +18,7 @@ not have been told.
 from __future__ import annotations
 
 from dataclasses import InitVar, dataclass
-from typing import Final
+from typing import Final, Literal
 
 from contracts.vocabulary import Feedback
 from exchange.envelope.kinds import Kind
@@ -34,7 +34,8 @@ from exchange.referral.lifecycle import EventName, State
 
 _MAKER: Final = object()
 _OVER: Final = frozenset({Progress.COMPLETED, Progress.FAILED})
-_KEPT: Final[dict[str, str]] = {
+KeptCode = Literal["feedback-level", "sharing-stopped"]
+_KEPT: Final[dict[KeptCode, str]] = {
     "feedback-level": "Her consent and the rule let the referring agency hear the decision only. This stays here.",
     "sharing-stopped": "She stopped sharing. Only that the service is over is still told.",
 }
@@ -67,7 +68,7 @@ class Answer:
 class Kept:
     """It does not travel; the receiver keeps it to itself."""
 
-    code: str
+    code: KeptCode
     sentence: str
 
 
@@ -154,5 +155,5 @@ def _progress(content: ProgressContent, level: Feedback, *, sharing_stopped: boo
     return Answer(Kind.PROGRESS, EventName(content.state.value), travelling, _MAKER)
 
 
-def _kept(code: str) -> Kept:
+def _kept(code: KeptCode) -> Kept:
     return Kept(code, _KEPT[code])

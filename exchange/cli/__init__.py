@@ -1,6 +1,8 @@
 """The command line. It speaks HTTP like any other client, but for what makes or mends a node."""
 
 import gc
+import io
+import sys
 
 
 def main() -> None:
@@ -10,6 +12,10 @@ def main() -> None:
     from exchange.cli.core_files import switch_off_core_files
 
     switch_off_core_files()
+    # A terminal without the letters of her name shows their numbers: half an answer and a trace would be worse.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     gc.freeze()
     gc.enable()
     app()

@@ -1,4 +1,8 @@
-"""Runs one exchange with the node for a command: open the client, ask, close, tell refusals."""
+"""Runs one exchange with the node for a command: open the client, ask, close, tell refusals.
+
+A passphrase is typed before the loop runs: while it runs, a first Ctrl-C only marks the work as cancelled, and who is
+at the prompt would sit before a terminal that shows nothing and does not end.
+"""
 
 from __future__ import annotations
 
@@ -33,9 +37,9 @@ def ask_office(
 ) -> T:
     """The same, with the agency's own keys where they lie beside the profile; nothing where the node holds them."""
 
-    async def run() -> T:
+    async def run(folder: Path | None, passphrase: str) -> T:
         async with open_client(home, actor) as client:
-            vault = _vault(home, client)
+            vault = AgencyVault(open_agency_folder(folder, passphrase), client) if folder is not None else None
             try:
                 return await work(client, vault)
             finally:
@@ -43,7 +47,8 @@ def ask_office(
                     vault.close()
 
     with refusals_told():
-        return asyncio.run(run())
+        folder = _agency_folder(home)
+        return asyncio.run(run(folder, agency_passphrase() if folder is not None else ""))
 
 
 def keys_are_here(home: Path | None) -> bool:
@@ -57,8 +62,3 @@ def keys_are_here(home: Path | None) -> bool:
 def _agency_folder(home: Path | None) -> Path | None:
     folder = read_profile(home).key_file.parent
     return folder if (folder / AGENCY_KEYS_NAME).is_file() else None
-
-
-def _vault(home: Path | None, client: AgencyClient) -> AgencyVault | None:
-    folder = _agency_folder(home)
-    return None if folder is None else AgencyVault(open_agency_folder(folder, agency_passphrase()), client)

@@ -5,7 +5,7 @@ Where the agency's keys lie beside the profile (`exchange init --keys-elsewhere`
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -15,16 +15,18 @@ import typer
 
 from contracts.vocabulary import Channel, DeclineReason, FailReason, Outcome
 from contracts.vocabulary import Field as ReferralField
-from exchange.cli.asking import ask, ask_office
+from exchange.cli.asking import ask, ask_office, keys_are_here
 from exchange.cli.console import OUT, SET_UP_WRONG, advise, fail, say, show_json, table
+from exchange.cli.contact import show_advice
+from exchange.cli.following import LONG_POLL_S, Following
 from exchange.cli.naming import item_named, listed_item
 from exchange.cli.plain_page import DEFAULT_DAYS, LONGEST_DAYS, plain_page
 from exchange.cli.profile import ActorOption, HomeOption
 from exchange.cli.sheet import is_awaited, is_stop, line, shortened, show_opened, show_stop, what_it_is
-from exchange.client import AgencyClient
-from exchange.client.patience import patiently
+from exchange.client import AgencyClient, ClientError
 from exchange.client.vault import AgencyVault
-from exchange.limits import LIMITS
+from exchange.envelope.kinds import Kind
+from exchange.referral.lifecycle import TERMINAL, State
 from exchange.schemas.inbox import (
     ContactAdvice,
     DecisionRequest,
@@ -33,21 +35,21 @@ from exchange.schemas.inbox import (
     ProgressRequest,
     RecallAnswerRequest,
     ReferralAct,
+    StaysHere,
 )
 from exchange.schemas.referrals import ReferralView
 
 app = typer.Typer(no_args_is_help=True, help="What arrived for this agency.")
 
-LONG_POLL_S: Final = float(LIMITS.wait_longest_s)
-_HOW: Final = {
-    "who_may_answer": "Who may answer",
-    "code_word_safe": "It is safe to talk if she says",
-    "code_word_danger": "She is in danger if she says",
-    "voicemail": "Voicemail",
-    "caller_id": "Caller id",
-    "dropped_call": "If the call breaks off",
+_AT: Final = [f"%Y-%m-%d{between}%H:%M{rest}" for between in " T" for rest in ("", ":%S", "%z", ":%S%z")]
+"""No day alone: its midnight is seldom meant."""
+_NOBODY_KNOWS: Final = "Nobody there hears of it. If she may be in danger you have to act: nobody else knows."
+_STAYS_HERE: Final[Mapping[StaysHere, str]] = {
+    "feedback-level": f"Her consent and the rule let {{peer}} hear the decision only. {_NOBODY_KNOWS}",
+    "sharing-stopped": f"She stopped sharing: {{peer}} is told only that the service is over. {_NOBODY_KNOWS}",
 }
-"""What an advice says beside the channel, and how it is called."""
+_MAY_REPLACE: Final = frozenset({Kind.DISCLOSURE, Kind.UPDATE, Kind.INFORMATION})
+"""What may say anew how she is reached, or where she comes."""
 ItemArgument = Annotated[str, typer.Argument(help="Id of the item, or its last characters.")]
 
 
@@ -65,28 +67,18 @@ def watch(
     actor: ActorOption = None,
 ) -> None:
     """Show every new item as it arrives, without its content, until stopped. A node that is away is waited for."""
-    missing = False
-
-    def away() -> None:
-        nonlocal missing
-        missing = True
-        advise(f"{datetime.now(UTC):%H:%M} UTC: the node does not answer. Nothing is lost; I keep trying.")
+    following = Following()
 
     async def follow(client: AgencyClient) -> None:
-        nonlocal missing
-        # A wrong address or a revoked client is told at once; only later it is an outage.
-        page = await client.inbox.list(status="new")
+        cursor, wait_s = None, 0.0
         while True:
+            page = await following.page(lambda: client.inbox.list(cursor, status="new", wait_s=wait_s))  # noqa: B023
             for item in page.items:
                 urgent = item.priority == "emergency" and is_awaited(item)
                 say(line(item), style="bold red" if urgent else "")
             if once and not page.items:
                 return
             cursor, wait_s = page.next_cursor, 0.0 if once else LONG_POLL_S
-            page = await patiently(lambda: client.inbox.list(cursor, status="new", wait_s=wait_s), away=away)  # noqa: B023
-            if missing:
-                missing = False
-                advise(f"{datetime.now(UTC):%H:%M} UTC: the node answers again.", style="green")
 
     ask(home, actor, follow)
 
@@ -194,6 +186,7 @@ def progress(
         f"`{request.state}`",
         node=lambda client, named: client.inbox.report_progress(named, request),
         office=lambda vault, referral: vault.report_progress(referral, request),
+        office_says="is on record, and as much of it as her consent and the rule let be told is on its way",
     )
 
 
@@ -240,6 +233,16 @@ def print_(
 ) -> None:
     """A neutral page for the door or the driver: no agency, no danger, no address book; with a destroy-by date."""
     opened = ask_office(home, actor, lambda client, vault: _open(client, vault, item))
+    if opened.item.state in TERMINAL:
+        # Paper outlives what is on the screen: somebody would wait for her at a door, or drive there.
+        fail(
+            f"The referral is {opened.item.state}: nobody acts on it any more. Nothing was printed. "
+            "Destroy older pages."
+        )
+    if opened.content is None:
+        fail(f"There is nothing for paper in a {opened.item.kind}: print the offer or the disclosure.")
+    if opened.item.state is State.RECALL_REQUESTED:
+        advise("The other agency asks for the referral back: ask her, and answer, before anybody acts on this page.")
     typer.echo(plain_page(opened, datetime.now(UTC).date(), days))
 
 
@@ -257,12 +260,15 @@ def ack(item: ItemArgument, home: HomeOption = None, actor: ActorOption = None) 
 def advice(
     item: ItemArgument,
     channel: Annotated[Channel | None, typer.Option(help="The channel in question; any unless given.")] = None,
-    at: Annotated[datetime | None, typer.Option(help="The moment in question (UTC); now unless given.")] = None,
+    at: Annotated[
+        datetime | None,
+        typer.Option(help="The moment in question (UTC, or with an offset); now unless given.", formats=_AT),
+    ] = None,
     home: HomeOption = None,
     actor: ActorOption = None,
 ) -> None:
     """May she be contacted now, how, when next, and what to say if another answers. When in doubt: no."""
-    moment = at.replace(tzinfo=UTC) if at is not None else None
+    moment = at.replace(tzinfo=UTC) if at is not None and at.tzinfo is None else at
 
     async def asked(client: AgencyClient, vault: AgencyVault | None) -> ContactAdvice:
         if vault is not None:
@@ -270,21 +276,13 @@ def advice(
             return await vault.contact_advice(listed.referral, channel=channel, at=moment)
         return await client.inbox.contact_advice(await item_named(client, item), channel=channel, at=moment)
 
-    answer = ask_office(home, actor, asked)
-    say(answer.sentence, style="green" if answer.may_contact else "bold red")
-    if answer.may_contact:
-        say(f"  By {answer.channel}: {answer.address or 'no address in the plan'}. No other number of hers.")
-        said = "may" if answer.agency_name_may_be_said else "must NOT"
-        say(f"  The agency's name {said} be said.")
-        if answer.say_if_other_answers:
-            say(f"  If somebody else answers: {answer.say_if_other_answers}")
-        for name, label in _HOW.items():
-            if (told := getattr(answer, name)) is not None:
-                say(f"  {label}: {told}")
-        if answer.delete_after:
-            say("  Delete the traces of the contact.")
-    elif answer.next_window_from is not None and answer.next_window_to is not None:
-        say(f"  Next: {answer.next_window_from:%Y-%m-%d %H:%M} to {answer.next_window_to:%H:%M} UTC")
+    try:
+        answer = ask_office(home, actor, asked)
+    except typer.Exit:
+        # What was refused says why, and some of it "try again": none of that is a reason to call.
+        advise("There is no advice: do not contact her.", style="bold red")
+        raise
+    show_advice(answer, now=at is None)
 
 
 def _decide(item: str, request: DecisionRequest, home: Path | None, actor: str | None) -> ReferralAct:
@@ -306,6 +304,7 @@ def _act(
     *,
     node: Callable[[AgencyClient, str], Awaitable[ReferralAct]],
     office: Callable[[AgencyVault, str], Awaitable[ReferralView]],
+    office_says: str = "is on record and on its way",
 ) -> ReferralAct:
     """Says something of an item's referral, sealed by the node, or here where the agency's keys are; and tells it."""
 
@@ -315,12 +314,38 @@ def _act(
         return await node(client, await item_named(client, item))
 
     done = ask_office(home, actor, act)
-    said = "was on record already" if done.repeated else "is on record and on its way"
-    say(f"The referral is {done.referral.state}; {what} {said}.", style="green")
+    said = office_says if keys_are_here(home) else "is on record and on its way"
+    if done.repeated:
+        said = "was on record already"
+    if done.stays_here is not None:
+        said = f"{'was' if done.repeated else 'is'} on record here, and nowhere else"
+    say(f"The referral is {done.referral.state}; {what} {said}.", style="" if done.stays_here else "green")
+    if done.stays_here is not None:
+        advise(_STAYS_HERE[done.stays_here].format(peer=done.referral.peer), style="bold red")
     return done
 
 
 async def _open(client: AgencyClient, vault: AgencyVault | None, item: str) -> OpenedItem:
     if vault is not None:
-        return await vault.open(await listed_item(client, item))
-    return await client.inbox.open(await item_named(client, item))
+        opened = await vault.open(await listed_item(client, item))
+    else:
+        opened = await client.inbox.open(await item_named(client, item))
+    await _tell_what_came_later(client, opened.item)
+    return opened
+
+
+async def _tell_what_came_later(client: AgencyClient, opened: InboxItem) -> None:
+    """An older number or meeting point is what she has replaced: who reads it here would call or drive there."""
+    if opened.kind not in _MAY_REPLACE:
+        return
+    try:
+        listed = [one async for one in client.inbox.pages(referral=opened.referral) if one.kind in _MAY_REPLACE]
+    except ClientError:
+        advise("Whether something newer has come for this referral could not be asked: exchange inbox list")
+        return
+    ids = [one.id for one in listed if one.status != "destroyed"]
+    if opened.id in ids[:-1]:
+        later = ", ".join(
+            f"{shortened(one)} ({one.kind})" for one in listed if one.id in ids[ids.index(opened.id) + 1 :]
+        )
+        advise(f"Not the newest: later came {later}. What is said there counts.", style="bold red")

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 _PASSPHRASE_VARIABLE: Final = "EXCHANGE_PASSPHRASE"  # noqa: S105 - the name of a variable
 _ELSEWHERE_HELP = "New folder for the agency's own machine: the agency key goes there, and this node reads nothing."
-_USUAL_FREEDOM: Final = "She can come and go."
-
 _URL_FILE_HELP = "File that holds the address of the {} database; SQLite in the home otherwise."
 
 
@@ -40,7 +38,7 @@ def init(
     duty_contact: Annotated[str | None, typer.Option(help="The agency's duty line, never a worker's own.")] = None,
     breach_contact: Annotated[str | None, typer.Option(help="Whom to tell about a breach.")] = None,
     reports_to: Annotated[list[str] | None, typer.Option(help="To whom it must report; may be repeated.")] = None,
-    freedom_of_movement: Annotated[str, typer.Option(help="Whether she can leave when she wants.")] = _USUAL_FREEDOM,
+    freedom_of_movement: Annotated[str | None, typer.Option(help="Whether she can leave when she wants.")] = None,
     requires_documents: Annotated[bool, typer.Option(help="Whether she is asked for papers.")] = False,
     host: Annotated[str, typer.Option(help="Address to listen on; TLS is the proxy's in front.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(envvar="EXCHANGE_PORT", min=1, max=65535, help="Port to listen on.")] = 8080,
@@ -70,11 +68,7 @@ def init(
 
     if represents is not None and kind not in {None, AgencyKind.EMBASSY}:
         fail("--represents is for embassies only. Nothing was made.", code=SET_UP_WRONG)
-    told_first = ToldFirst(
-        reports_to=tuple(accepted("--reports-to", one) for one in reports_to or ()),
-        freedom_of_movement=accepted("--freedom-of-movement", freedom_of_movement),
-        requires_documents=requires_documents,
-    )
+    must_report_to = tuple(accepted("--reports-to", one) for one in reports_to or ())
     files = {
         "passphrase_file": passphrase_file,
         "database_url_file": database_url_file,
@@ -95,7 +89,14 @@ def init(
         public_url=told("--public-url", public_url, "https address at which others will reach this node"),
         duty_contact=told("--duty-contact", duty_contact, "Duty line of the agency"),
         breach_contact=told("--breach-contact", breach_contact, "Whom to tell about a breach"),
-        told_first=told_first,
+        told_first=ToldFirst(
+            reports_to=must_report_to,
+            # Of no default: she agrees because of it, and a house whose door is locked would have promised otherwise.
+            freedom_of_movement=told(
+                "--freedom-of-movement", freedom_of_movement, "Whether she can leave when she wants, in one sentence"
+            ),
+            requires_documents=requires_documents,
+        ),
         environment=environment,
         host=host,
         port=port,
@@ -149,6 +150,15 @@ def _tell(plan: NodePlan, made: Founded) -> None:
     say(f"Made the node of {made.member.agency} in {plan.home}.", style="bold green")
     say("\nIts card, for the office that keeps the federation's roster (it holds no secret):\n")
     typer.echo(made.card.read_text(encoding="utf-8"))
+    told_first = made.member.told_first
+    advise(
+        "Before she agrees each woman is told of you:\n"
+        f"  It must report to: {', '.join(told_first.reports_to) or 'nobody'}. (--reports-to)\n"
+        f"  {told_first.freedom_of_movement} (--freedom-of-movement)\n"
+        f"  {'She is' if told_first.requires_documents else 'She is not'} asked for papers. (--requires-documents)\n"
+        "If that is not so, do not hand the card over: delete this home and make it again with these flags.\n",
+        style="bold",
+    )
     sign = [f"exchange contract adopt FILE --home {plan.home}"]
     if plan.agency_home is not None:
         sign.append(f"and on the agency's machine: exchange contract adopt FILE --agency-home {plan.agency_home}")

@@ -16,6 +16,7 @@ import typer
 
 from exchange.cli.asking import ask_office, keys_are_here
 from exchange.cli.console import SET_UP_WRONG, advise, fail, refusals_told, say
+from exchange.cli.moments import moment
 from exchange.cli.passphrase import settings_to_open
 from exchange.cli.profile import ActorOption, HomeOption
 from exchange.client import AgencyClient
@@ -100,7 +101,7 @@ def revoke(
         "to you, if they have not asked within the hour, and about every hour while they hold something for you. Where "
         "this node cannot be reached they do not learn of it. Telephone those that may write to you before.\n"
         "What they hold for you, sealed to a revoked key, is not released: they seal it again.\n"
-        f"Everything that was sent to you since {since:%Y-%m-%d %H:%M} UTC, and what is still on its way, must be "
+        f"Everything that was sent to you since {moment(compromised_since)}, and what is still on its way, must be "
         "taken as read by somebody else. No program can put that right: people go through it, case by case, and decide "
         "with the agency that sent it what each woman has to be told and what has to change for her safety.\n"
         "If the agency key was on the same machine it is lost too: telephone the breach contacts in the roster.",

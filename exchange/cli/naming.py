@@ -2,11 +2,11 @@
 
 Rules:
 
-* The last characters of an item's id are enough, as long as they are one item's only. (The first ones say when it was
-  made, and much is made at the same moment.)
-* A referral may be named by its whole id, or by an item that belongs to it with at least four characters: what cannot
-  be taken back should not follow from a slip of one key. A whole id is taken as it is, without looking into the inbox:
-  her no goes out from a machine that may not read there.
+* The last characters of an item's id are enough, four at least and as long as they are one item's only: what cannot be
+  taken back should not follow from a slip of one key. (The first ones say when it was made, and much is made
+  at the same moment.)
+* A referral may be named by its whole id, or so by an item that belongs to it. A whole id is taken as it is, without
+  looking into the inbox: her no goes out from a machine that may not read there.
 * What fits nothing, or more than one, is refused with a sentence, and nothing is sent.
 """
 
@@ -30,6 +30,8 @@ async def item_named(client: AgencyClient, name: str) -> str:
 
 async def listed_item(client: AgencyClient, name: str) -> InboxItem:
     """The one item whose id ends so."""
+    if len(name) < _LEAST:
+        fail(f"Type {_LEAST} characters of the id at least: `exchange inbox list` shows them. Nothing was done.")
     found = await _ending(client, name)
     if len(found) != 1:
         fail("No item ends so." if not found else "Several items end so: type more of the id.")
@@ -63,5 +65,4 @@ def consent_named(name: str) -> str:
 
 
 async def _ending(client: AgencyClient, name: str) -> list[InboxItem]:
-    # Every id ends with nothing.
-    return [item async for item in client.inbox.pages() if name and item.id.endswith(name)]
+    return [item async for item in client.inbox.pages() if item.id.endswith(name)]

@@ -4,6 +4,8 @@ Rules:
 
 * It prints a closed list of fields; every other field stays on the screen. A field that is new is not printed.
 * No agency is named, neither ours nor the other; no danger, no health, no law, no contact address.
+* Of an offer in a drill it says that it is one.
+* Its times are those of the clock here, and say so: who drives by it has no other one.
 * It says when it has to be destroyed, and nothing about what it is for.
 """
 
@@ -13,6 +15,7 @@ from datetime import date, timedelta
 from typing import Final
 
 from contracts.vocabulary import Field
+from exchange.cli.moments import moment_here
 from exchange.cli.sheet import lines_of
 from exchange.schemas.inbox import OpenedItem
 
@@ -44,6 +47,11 @@ def plain_page(opened: OpenedItem, today: date, days: int) -> str:
         days: after how many days the page has to be destroyed.
     """
     members = {} if opened.content is None else opened.content.model_dump(mode="json", exclude_none=True)
+    if opened.content is not None and (window := opened.content.arrival_window) is not None:
+        members[Field.ARRIVAL_WINDOW.value] = {
+            "earliest": moment_here(window.earliest),
+            "latest": moment_here(window.latest),
+        }
     if opened.client_code is not None:
         members[Field.CLIENT_CODE.value] = opened.client_code
     rows = [
@@ -55,4 +63,5 @@ def plain_page(opened: OpenedItem, today: date, days: int) -> str:
     width = max((len(place) for place, _ in rows), default=0)
     lines = [f"{place:<{width}}  {said}" for place, said in rows]
     end = f"Destroy this page on or before {(today + timedelta(days=days)).isoformat()}."
-    return "\n".join(["NOTE", "", *lines, "", end])
+    head = "NOTE (EXERCISE)" if opened.content is not None and opened.content.exercise else "NOTE"
+    return "\n".join([head, "", *lines, "", end])

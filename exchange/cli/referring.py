@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from asyncio import CancelledError
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Final
@@ -13,24 +14,44 @@ from consent.record import WARNING_BEFORE
 from contracts.vocabulary import WithdrawalForm
 from exchange.cli.asking import ask, ask_office
 from exchange.cli.console import OUT, REFUSED, SET_UP_WRONG, advise, fail, say, show_json, table
+from exchange.cli.following import LONG_POLL_S, Following
 from exchange.cli.input import read_request
 from exchange.cli.naming import consent_named, referral_named
 from exchange.cli.profile import ActorOption, HomeOption
-from exchange.client import AgencyClient, ClientError, NodeUnreachableError, ProblemError, UnexpectedAnswerError
+from exchange.client import (
+    AgencyClient,
+    ClientError,
+    NodeUnreachableError,
+    ProblemError,
+    UnexpectedAnswerError,
+    new_idempotency_key,
+)
 from exchange.client.retries import REPEATABLE
 from exchange.client.vault import AgencyVault
+from exchange.referral.lifecycle import State
 from exchange.schemas.referrals import (
     DisclosureRequest,
     FieldDecision,
     ForwardAnswer,
+    InformationRequest,
     ReferralCreated,
     ReferralPreview,
     ReferralRequest,
     ReferralView,
+    SafeContactRequest,
     WithdrawalAnswer,
 )
 
 _SERVER_FAILED: Final = 500
+_TO_DO: Final[Mapping[str, str]] = {
+    "undeliverable": "What was sent last has not reached {peer}, and may never: telephone its duty line now.",
+    "overdue": "{peer} has not answered in time: telephone its duty line now.",
+    "receiver_unserved": "{peer} has accepted many and served none of them yet, so name and contact wait: telephone it "
+    "before you confirm.",
+    "resend": "{peer} has lost its data: send this referral again as a new one.",
+}
+"""What a worker has to do where a flag is set; others have sentences of their own, or ask for nothing."""
+_UNANSWERED: Final = frozenset({State.SENT, State.RECEIVED, State.INFORMATION_REQUESTED, State.EXPIRED})
 
 app = typer.Typer(no_args_is_help=True, help="Referrals that this agency sent.")
 
@@ -50,11 +71,16 @@ def send(
 ) -> None:
     """Hand a referral in. The gate decides what goes with the offer, what is held, and what never goes."""
     request = read_request(file, ReferralRequest)
+    if request.exercise:
+        # Left in a file of last week's drill it would have nobody come for a woman who is real.
+        advise(
+            "EXERCISE: the other agency is told that nobody is real. If she is, take `exercise` out.", style="bold red"
+        )
     if preview:
         previewed = ask_office(
             home, actor, lambda client, vault: (client.referrals if vault is None else vault).preview(request)
         )
-        show_json(previewed) if as_json else _show_preview(previewed)
+        show_json(previewed) if as_json else _show_preview(previewed, request.to)
         if not previewed.allowed:
             raise typer.Exit(REFUSED)
         return
@@ -65,24 +91,25 @@ def send(
 async def _send(
     client: AgencyClient, vault: AgencyVault | None, request: ReferralRequest, key: str | None
 ) -> ReferralCreated:
+    key = key if key is not None else new_idempotency_key()
     try:
         if vault is not None:
             return await vault.refer(request, idempotency_key=key)
         return await client.referrals.send(request, idempotency_key=key)
-    except ClientError as ended:
+    except (ClientError, CancelledError) as ended:
         if _may_be_stored(ended):
             advise(
                 "It may have been taken over all the same. Send it again within 24 hours with "
-                f"--key {ended.idempotency_key}, and it stays one referral."
+                f"--key {key}, and it stays one referral."
             )
         raise
 
 
-def _may_be_stored(ended: ClientError) -> bool:
-    """A refusal for what is in it comes before anything is stored; of all else that ends a send nobody knows."""
+def _may_be_stored(ended: ClientError | CancelledError) -> bool:
+    """A refusal for what is in it comes before anything is stored; of all else, Ctrl-C too, nobody knows."""
     if isinstance(ended, ProblemError):
         return ended.problem.status in REPEATABLE or ended.problem.status >= _SERVER_FAILED
-    return isinstance(ended, NodeUnreachableError | UnexpectedAnswerError)
+    return isinstance(ended, NodeUnreachableError | UnexpectedAnswerError | CancelledError)
 
 
 @app.command()
@@ -95,14 +122,16 @@ def watch(
     """Follow every change of every referral, until stopped."""
 
     async def follow(client: AgencyClient) -> None:
-        if once:
-            page = await client.referrals.changes(cursor)
+        following, after, wait_s = Following(), cursor, 0.0
+        while True:
+            page = await following.page(lambda: client.referrals.changes(after, wait_s=wait_s))  # noqa: B023
             for change in page.items:
                 say(_line(change.what, change.referral))
-            advise(f"Go on with --cursor {page.next_cursor}", style="dim")
-            return
-        async for change in client.referrals.watch(cursor):
-            say(_line(change.what, change.referral))
+            after, wait_s = page.next_cursor, 0.0 if once else LONG_POLL_S
+            if once and not page.items:
+                # Only now: the first page is the oldest, and what she waits for is the newest.
+                advise(f"Go on with --cursor {after}", style="dim")
+                return
 
     ask(home, actor, follow)
 
@@ -154,6 +183,51 @@ def disclosure(
     _show_view(answer.referral)
 
 
+@app.command()
+def plan(
+    referral: ReferralArgument,
+    file: Annotated[
+        Path,
+        typer.Argument(help='{"safe_contact": {…}} as JSON, as in a referral; - for standard input.', allow_dash=True),
+    ],
+    home: HomeOption = None,
+    actor: ActorOption = None,
+) -> None:
+    """Her safe-contact plan changed, or she confirmed it again: after 72 hours nobody may call her by the old one."""
+    request = read_request(file, SafeContactRequest)
+
+    async def change(client: AgencyClient, vault: AgencyVault | None) -> ForwardAnswer:
+        if vault is not None:
+            return await vault.update_safe_contact(referral, request.safe_contact)
+        return await client.referrals.update_safe_contact(referral, request.safe_contact)
+
+    answer = ask_office(home, actor, change)
+    decisions_table("Field by field", answer.fields)
+    _show_view(answer.referral)
+
+
+@app.command()
+def inform(
+    referral: ReferralArgument,
+    file: Annotated[
+        Path, typer.Argument(help='{"content": {…}} as JSON, as in a referral; - for standard input.', allow_dash=True)
+    ],
+    home: HomeOption = None,
+    actor: ActorOption = None,
+) -> None:
+    """Tell what the receiver asked for, as far as she agrees."""
+    request = read_request(file, InformationRequest)
+
+    async def tell(client: AgencyClient, vault: AgencyVault | None) -> ForwardAnswer:
+        if vault is not None:
+            return await vault.inform(referral, request.content)
+        return await client.referrals.send_information(referral, request.content)
+
+    answer = ask_office(home, actor, tell)
+    decisions_table("Field by field", answer.fields)
+    _show_view(answer.referral)
+
+
 def withdraw(
     form: Annotated[WithdrawalForm, typer.Option(help="Which form her no takes; she chooses.")],
     referral: Annotated[
@@ -189,7 +263,8 @@ def _outcome(field: FieldDecision) -> str:
     return f"{field.outcome}: {field.stage.value}" if field.stage else field.outcome
 
 
-def _show_preview(preview: ReferralPreview) -> None:
+def _show_preview(preview: ReferralPreview, to: str) -> None:
+    say(f"To {to}:", style="bold")
     say(preview.sentence, style="green" if preview.allowed else "bold red")
     decisions_table("Field by field", preview.fields)
     if preview.told_first is not None:
@@ -204,6 +279,7 @@ def _show_preview(preview: ReferralPreview) -> None:
 
 def _show_created(created: ReferralCreated) -> None:
     say(f"Referral {created.id}", style="bold green")
+    say(f"  to {created.to}")
     say(f"  code for the telephone: {created.client_code}    answer due: {created.respond_by:%Y-%m-%d %H:%M} UTC")
     if created.call_now:
         advise(f"EMERGENCY: telephone {created.duty_contact} now. Nothing waits for software.", style="bold red")
@@ -219,6 +295,10 @@ def _show_view(view: ReferralView) -> None:
     flags = [name for name, is_set in view.flags.model_dump().items() if is_set]
     if flags:
         say(f"  {', '.join(flags)}")
+    for flag, words in _TO_DO.items():
+        # That it was late stays on record after the answer has come.
+        if getattr(view.flags, flag) and not (flag == "overdue" and view.state not in _UNANSWERED):
+            advise(words.format(peer=view.peer), style="bold red")
     if view.flags.awaiting_confirmation:
         advise(f"Accepted. Confirm with her, then: exchange referrals release {view.id}")
     if view.flags.awaiting_disclosure:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from exchange.cli.console import advise, fail, refusals_told, say
+from exchange.cli.moments import moment
 from exchange.cli.passphrase import settings_to_open
 from exchange.cli.profile import HomeOption
 from exchange.settings import Settings
@@ -25,6 +26,8 @@ def resync(
     lost_since = since.replace(tzinfo=UTC)
     if lost_since > datetime.now(UTC):
         fail("SINCE must lie in the past: when the last good backup was made, in UTC. Nobody was told anything.")
+    # On both clocks: of a local time that was typed as UTC some hours of stops would not come again.
+    say(f"What is lost since {moment(lost_since)} comes again. If it was earlier, run this again with that time.")
     with refusals_told():
         settings = settings_to_open(home)
     try:

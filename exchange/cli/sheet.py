@@ -9,14 +9,21 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import Any, Final
 
+from rich.cells import cell_len
+
 from exchange.cli.console import OUT, say, table
+from exchange.cli.moments import moment
 from exchange.envelope.kinds import Kind, KindClass, class_of
 from exchange.referral.lifecycle import State
 from exchange.schemas.inbox import InboxItem, OpenedItem
 
 _SHOWN_OF_AN_ID: Final = 8
+_WHOLE_NUMBER: Final = 40
+_LEFT_FOR_NAMES: Final = 14
+_BETWEEN: Final = len(" │ ")
 _AWAITED: Final = frozenset({State.RECEIVED, State.INFORMATION_REQUESTED})
 _DONE: Final = "Your node has done its part already."
 _STOPS: Final[Mapping[str, str]] = {
@@ -41,14 +48,22 @@ def show_opened(opened: OpenedItem) -> None:
         show_stop(item)
         return
     _show_head(item)
-    say(f"  the referral is {item.state}; code for the telephone: {opened.client_code or 'none'}")
+    # Only the offer has it; the referral has one all the same.
+    code = f"; code for the telephone: {opened.client_code}" if opened.client_code else ""
+    say(f"  the referral is {item.state}{code}")
+    if opened.content is not None and opened.content.exercise:
+        say("  EXERCISE: a drill. Nobody in it is real; what follows it is the drill's too.", style="bold")
     members: dict[str, Any] = {}
     if opened.content is not None:
-        members = opened.content.model_dump(mode="json", exclude_none=True, by_alias=True)
+        members = opened.content.model_dump(exclude_none=True, by_alias=True)
     elif opened.answer is not None:
         members = opened.answer
     rows = [row for name, value in members.items() for row in lines_of(name, value) if row[1]]
-    OUT.print(table("What it says", ("field", "says"), rows))
+    made = table("What it says", ("field", "says"), rows)
+    # On a narrow screen the name of a field breaks, and a number to be called does not.
+    longest = max((cell_len(said) for _, said in rows), default=0)
+    made.columns[0].max_width = max(_LEFT_FOR_NAMES, OUT.width - min(longest, _WHOLE_NUMBER) - _BETWEEN)
+    OUT.print(made)
     if "safe_contact" in members:
         say(f"Before any contact: exchange inbox advice {shortened(item)}", style="bold")
 
@@ -106,12 +121,14 @@ def lines_of(name: str, value: Any) -> Iterator[tuple[str, str]]:
     if isinstance(value, dict):
         for member, inner in value.items():
             yield from lines_of(f"{name}.{member}", inner)
-    elif isinstance(value, list) and any(isinstance(inner, dict) for inner in value):
+    elif isinstance(value, list | tuple) and any(isinstance(inner, dict) for inner in value):
         for number, inner in enumerate(value, start=1):
             yield from lines_of(f"{name} {number}", inner)
-    elif isinstance(value, list):
+    elif isinstance(value, list | tuple):
         yield name, ", ".join(str(inner) for inner in value)
     elif isinstance(value, bool):
         yield name, "yes" if value else "no"
+    elif isinstance(value, datetime):
+        yield name, moment(value)
     else:
         yield name, str(value)

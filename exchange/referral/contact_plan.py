@@ -73,6 +73,8 @@ class Advice:
     channel: Channel
     next_window: Stretch | None = None
     address: str | None = field(default=None, repr=False)
+    trusted_name: str | None = field(default=None, repr=False)
+    trusted_channel: Channel | None = None
     who_may_answer: MayAnswer | None = None
     say_if_other_answers: str | None = field(default=None, repr=False)
     voicemail: Voicemail | None = None
@@ -142,14 +144,16 @@ def _next_window(plan: SafeContact, at: datetime) -> Stretch | None:
 
 
 def _yes(plan: SafeContact, way: ContactChannel, window: Stretch) -> Advice:
-    by_other = way.channel is Channel.VIA_TRUSTED_PERSON and plan.trusted_contact is not None
+    trusted = plan.trusted_contact if way.channel is Channel.VIA_TRUSTED_PERSON else None
     return Advice(
         may_contact=True,
         code="may-contact",
         sentence=_SENTENCES["may-contact"],
         channel=way.channel,
         next_window=window,
-        address=plan.trusted_contact.address if by_other and plan.trusted_contact else way.address,
+        address=trusted.address if trusted is not None else way.address,
+        trusted_name=trusted.name if trusted is not None else None,
+        trusted_channel=trusted.channel if trusted is not None else None,
         who_may_answer=plan.who_may_answer,
         say_if_other_answers=plan.say_if_other_answers,
         voicemail=plan.voicemail,

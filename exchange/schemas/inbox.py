@@ -152,6 +152,10 @@ class ContactAdvice(Strict):
     """Which channel this is about. Where you named none: the first of hers that may be used now."""
     address: str | None = Field(default=None, repr=False)
     """The number, account or place to use, and no other of the same channel: she may have called another one unsafe."""
+    trusted_name: str | None = Field(default=None, repr=False)
+    """With `via-trusted-person`: who that is. The address is that person's."""
+    trusted_channel: Channel | None = None
+    """With `via-trusted-person`: how that person is reached, and in no other way."""
     at: Timestamp
     next_window_from: datetime | None = None
     """When the next safe time starts, if the plan names one."""
@@ -187,6 +191,8 @@ class ContactAdvice(Strict):
             sentence=said.sentence,
             channel=said.channel,
             address=said.address,
+            trusted_name=said.trusted_name,
+            trusted_channel=said.trusted_channel,
             at=from_millis(to_millis(at)),
             next_window_from=window.start if window is not None else None,
             next_window_to=window.end if window is not None else None,
@@ -280,9 +286,16 @@ class ErasureAttestationRequest(Strict):
     """True, and nothing else, can be attested."""
 
 
+StaysHere = Literal["feedback-level", "sharing-stopped"]
+
+
 class ReferralAct(Strict):
     """The referral after an act of the receiving side."""
 
     referral: ReferralView
     repeated: bool = False
     """The same act was on record already; nothing new was sent."""
+    stays_here: StaysHere | None = None
+    """Of progress that the other agency does not hear of, and why: her consent and the rule let only the decision be
+    told, or she stopped sharing. Absent where it is told. What the other agency has to know for her safety is not known
+    there: people have to see to it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from exchange.feedback import answer
+from exchange.feedback import Kept, answer
 from exchange.referral.answers import Progress, ProgressContent
 from exchange.referral.lifecycle import EventName, Side
 from exchange.schemas.inbox import ProgressRequest, ReferralAct
@@ -41,9 +41,15 @@ async def report_progress(node: Node, acting: Acting, item: str, request: Progre
 
     async def step() -> ReferralAct:
         case = await read_case(node, referral, Side.RECEIVING, acting.unit)
-        if repeated(case, name, detail):
-            return ReferralAct(referral=referral_view(case.record), repeated=True)
         word = answer(content, level=case.facts.feedback, sharing_stopped=case.record.sharing_stopped_at is not None)
-        return await say(node, acting, case, word, name, detail=detail)
+        stays_here = word.code if isinstance(word, Kept) else None
+        if repeated(case, name, detail):
+            # Said before she stopped sharing, it has been told.
+            told = case.own()[-1].shared
+            return ReferralAct(
+                referral=referral_view(case.record), repeated=True, stays_here=None if told else stays_here
+            )
+        act = await say(node, acting, case, word, name, detail=detail)
+        return act.model_copy(update={"stays_here": stays_here})
 
     return await again(step)

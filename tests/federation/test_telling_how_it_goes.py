@@ -11,6 +11,7 @@ from support.federation import Federation
 from support.stories import begin, content, refusal, said_inside, travelled
 
 from consent.record import Provision
+from contracts.vocabulary import WithdrawalForm
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.roster import Status
 from exchange.schemas.inbox import DecisionRequest, ProgressRequest
@@ -65,6 +66,29 @@ async def test_a_step_that_stayed_at_home_counts_for_the_receivers_next_step(two
     await story.both_say("failed")
     told = await story.opened("progress", at=two[HELPLINE])
     assert told.answer == {"state": "failed"}
+
+
+async def test_what_the_other_agency_does_not_hear_of_is_answered_so(two: Federation) -> None:
+    """Who reports `not-arrived` counts on it that somebody is alarmed."""
+    quiet = await begin(two, consent=_consent("decision"))
+    await quiet.decides("accepted")
+    not_arrived = ProgressRequest(state="not-arrived")
+    for again in (False, True):
+        act = await quiet.helps.inbox.report_progress(await quiet.offer(), not_arrived)
+        assert (act.repeated, act.stays_here) == (again, "feedback-level")
+    await quiet.reports("in-service")
+    over = await quiet.helps.inbox.report_progress(await quiet.offer(), ProgressRequest(state="completed"))
+    assert over.stays_here is None
+    told = await begin(two)
+    await told.decides("accepted")
+    assert (await told.helps.inbox.report_progress(await told.offer(), not_arrived)).stays_here is None
+    await told.travel()
+    await told.asks.withdrawals.of_referral(told.id, WithdrawalForm.STOP_SHARING)
+    await told.travel()
+    repeated = await told.helps.inbox.report_progress(await told.offer(), not_arrived)
+    assert (repeated.repeated, repeated.stays_here) == (True, None)
+    kept = await told.helps.inbox.report_progress(await told.offer(), ProgressRequest(state="in-service"))
+    assert kept.stays_here == "sharing-stopped"
 
 
 async def test_a_missed_appointment_alarms_the_sender_and_is_not_the_end(two: Federation) -> None:

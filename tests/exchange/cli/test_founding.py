@@ -169,7 +169,8 @@ def test_plans_that_no_roster_would_hold(tmp_path: Path, wrong: dict[str, str]) 
 def init(home: Path, *more: str, passphrase: str | None = PASSPHRASE, other: str | None = None) -> Result:
     words = ["init", "--home", str(home), "--agency", "rose-house-shelter", "--name", "Rose House", "--kind", "shelter"]
     words += ["--country", "MY", "--service", "safe-accommodation", "--public-url", "https://node.example"]
-    words += ["--duty-contact", "+00 000", "--breach-contact", "breach@example.org", *more]
+    words += ["--duty-contact", "+00 000", "--breach-contact", "breach@example.org"]
+    words += ["--freedom-of-movement", "She can leave by day.", *more]
     return CliRunner().invoke(
         app, words, env={"EXCHANGE_PASSPHRASE": passphrase, "EXCHANGE_AGENCY_PASSPHRASE": other, "COLUMNS": "400"}
     )
@@ -225,6 +226,20 @@ def test_init_refuses_names_the_flag_and_makes_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_she_is_told_before_she_agrees_has_no_default_and_is_shown(tmp_path: Path) -> None:
+    """A house that locks its door would have said that she can come and go."""
+    words = ["init", "--home", str(tmp_path / "node"), "--agency", "rose-house-shelter", "--name", "Rose House"]
+    words += ["--kind", "shelter", "--country", "MY", "--service", "safe-accommodation"]
+    words += ["--public-url", "https://node.example", "--duty-contact", "+00 000", "--breach-contact", "b@example.org"]
+    refused = CliRunner().invoke(app, words, env={"EXCHANGE_PASSPHRASE": PASSPHRASE, "COLUMNS": "400"})
+    assert refused.exit_code == 2
+    assert "--freedom-of-movement" in refused.output
+    assert not (tmp_path / "node").exists()
+    said = init(tmp_path / "node", "--reports-to", "the police").output
+    for told in ("must report to: the police.", "She can leave by day.", "She is not asked for papers."):
+        assert told in said
+
+
 def test_a_node_is_made_with_the_settings_that_it_will_run_with(tmp_path: Path) -> None:
     """As in a container: what the node will read from its environment `init` reads there too.
 
@@ -241,6 +256,7 @@ def test_a_node_is_made_with_the_settings_that_it_will_run_with(tmp_path: Path) 
         variables[f"EXCHANGE_{name}_FILE"] = str(file)
     words = ["--agency", "rose-house", "--name", "Rose House", "--kind", "shelter", "--country", "MY"]
     words += ["--service", "safe-accommodation", "--duty-contact", "+00 000", "--breach-contact", "b@example.org"]
+    words += ["--freedom-of-movement", "She can leave by day."]
     made = CliRunner().invoke(app, ["init", *words], env=variables)
     assert made.exit_code == 0, made.output
     assert list((tmp_path / "node").glob("*.db*")) == []
@@ -331,13 +347,15 @@ def test_a_typed_answer_that_will_not_do_is_asked_for_again(tmp_path: Path) -> N
         env=os.environ | {"EXCHANGE_PASSPHRASE": PASSPHRASE, "COLUMNS": "400"},
     )
     os.close(terminal)
-    os.write(main, b"Rose House\nrose-house\nMalaysia\nMY\nbeds\n,\nsafe-accommodation\n")
+    os.write(main, b"Rose House\nrose-house\nMalaysia\nMY\nbeds\n,\nsafe-accommodation\nShe can leave by day.\n")
     said, _ = process.communicate(timeout=60)
     os.close(main)
     assert process.returncode == 0, said.decode()
     assert said.count(b"not acceptable") == 2
     assert said.count(b"not in the vocabulary") == 1
-    assert parse_member_card((tmp_path / "node" / "card.json").read_bytes().strip()).agency == "rose-house"
+    card = parse_member_card((tmp_path / "node" / "card.json").read_bytes().strip())
+    assert card.agency == "rose-house"
+    assert card.told_first.freedom_of_movement == "She can leave by day."
 
 
 def test_init_asks_nobody_when_nobody_is_there(tmp_path: Path) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from click.testing import Result
-from support.lost_answers import answers_are_lost
+from support.lost_answers import answers_are_lost, ctrl_c_before_the_answer
 from support.node_processes import NodeProcesses, node_processes, until
 from support.real_nodes import TwoNodes
 from typer.testing import CliRunner
@@ -92,6 +93,10 @@ def test_a_recall_is_answered_a_fresh_disclosure_handed_in_and_copies_are_attest
     assert "exchange referrals disclosure" in stands(helpline, referral, "accepted")
     run(helpline, "referrals", "disclosure", referral, "-", typed=json.dumps({"content": her.content}))
     run(shelter, "inbox", "show", arrived(shelter, "disclosure"))
+    plan = json.dumps({"safe_contact": her.content["safe_contact"] | {"say_if_other_answers": "The bakery, sorry."}})
+    assert "allowed" in run(helpline, "referrals", "plan", referral, "-", typed=plan).output
+    run(shelter, "inbox", "show", arrived(shelter, "update"))
+    assert "The bakery, sorry." in run(shelter, "inbox", "advice", offer).output
     assert "no-recall" in run(shelter, "inbox", "recall-answer", offer, "ends", code=1).output
     assert "nothing-owed" in run(shelter, "inbox", "destroyed", offer, code=1).output
     run(shelter, "inbox", "progress", offer, "in-service")
@@ -106,8 +111,12 @@ def test_a_recall_is_answered_a_fresh_disclosure_handed_in_and_copies_are_attest
     assert "copies are destroyed is on record" in run(shelter, "inbox", "destroyed", offer).output
 
 
+@pytest.mark.parametrize(
+    ("lose", "code"),
+    [pytest.param(answers_are_lost, 1, id="lost"), pytest.param(ctrl_c_before_the_answer, 130, id="ctrl-c")],
+)
 def test_a_send_whose_answer_was_lost_is_repeated_under_the_key_that_is_named(
-    both: TwoNodes, monkeypatch: pytest.MonkeyPatch
+    both: TwoNodes, monkeypatch: pytest.MonkeyPatch, lose: Callable[[pytest.MonkeyPatch, str], None], code: int
 ) -> None:
     """Sealed again it would be another referral; under the key the same envelopes are handed in."""
     helpline, her = both[HELPLINE], melati(datetime.now(UTC))
@@ -117,8 +126,8 @@ def test_a_send_whose_answer_was_lost_is_repeated_under_the_key_that_is_named(
     recorded = run(helpline, "consent", "record", "-", typed=consent).output.split()[1]
     request = her.referral(recorded).model_dump_json(exclude_none=True, by_alias=True)
     with monkeypatch.context() as patch:
-        answers_are_lost(patch, "/v1/envelopes")
-        said = run(helpline, "send", "-", typed=request, code=1).output
+        lose(patch, "/v1/envelopes")
+        said = run(helpline, "send", "-", typed=request, code=code).output
     named = re.search(r"--key ([0-9a-f]{32})", said)
     assert named is not None, said
     again = [run(helpline, "send", "-", "--json", "--key", named[1], typed=request).stdout for _ in range(2)]
@@ -128,6 +137,21 @@ def test_a_send_whose_answer_was_lost_is_repeated_under_the_key_that_is_named(
         her.referral(recorded).model_copy(update={"exercise": True}).model_dump_json(exclude_none=True, by_alias=True)
     )
     assert "idempotency-key-reused" in run(helpline, "send", "-", "--key", named[1], typed=other, code=1).output
+
+
+def test_ctrl_c_at_the_passphrase_ends_the_command(shelter: NodeProcesses, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once. While a loop runs the first one is only noted down."""
+    typed_on = False
+
+    def prompt() -> str:
+        nonlocal typed_on
+        signal.raise_signal(signal.SIGINT)
+        typed_on = True
+        return shelter.passphrase
+
+    monkeypatch.setattr("exchange.cli.asking.agency_passphrase", prompt)
+    run(shelter, "keys", "publish", code=130)
+    assert not typed_on
 
 
 def arrived(shelter: NodeProcesses, kind: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import date
 from typing import Any
 
@@ -113,3 +114,20 @@ def test_an_item_without_content_prints_no_more_than_its_end() -> None:
 @pytest.mark.parametrize("days", ["0", "31", "-1"])
 def test_pages_that_are_kept_too_long_are_refused(days: str) -> None:
     assert CliRunner().invoke(app, ["inbox", "print", "1" * 32, "--days", days]).exit_code == 2
+
+
+def test_when_she_comes_stands_there_by_the_clock_of_the_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A driver reads the hour and nothing else."""
+    window = {"earliest": "2026-11-30T14:00:00Z", "latest": "2026-11-30T16:30:00Z"}
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "Asia/Kuala_Lumpur")
+        time.tzset()
+        page = page_of(FULL | {"arrival_window": window})
+    time.tzset()
+    assert "When.earliest  2026-11-30 22:00 (UTC+08:00)" in page
+    assert "When.latest    2026-12-01 00:30 (UTC+08:00)" in page
+    assert "14:00" not in page
+
+
+def test_a_drill_is_one_on_paper_too() -> None:
+    assert page_of(FULL | {"exercise": True}).splitlines()[0] == "NOTE (EXERCISE)"

@@ -19,12 +19,14 @@ def test_where_no_other_agency_is_it_says_so(tmp_path: Path) -> None:
     (made,), _ = make_nodes(tmp_path, (SHELTER,), Environment.SANDBOX)
     done = subprocess.run(
         [sys.executable, "-c", "from exchange.cli import main; main()", "resync", "2026-11-20T02:00:00"],
-        env={"EXCHANGE_HOME": str(made.home), "COLUMNS": "400"},
+        env={"EXCHANGE_HOME": str(made.home), "COLUMNS": "400", "TZ": "Asia/Kuala_Lumpur"},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    # A local time that was typed as UTC is seen: what came in those hours would stay lost.
+    assert "since 2026-11-20 02:00 UTC (here 2026-11-20 10:00)" in done.stdout
     assert "nobody to ask" in done.stdout
 
 

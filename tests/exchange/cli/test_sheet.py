@@ -6,7 +6,9 @@ import json
 
 import pytest
 
+from exchange.cli.console import OUT
 from exchange.cli.sheet import is_awaited, line, show_opened, show_stop
+from exchange.referral.content import ReferralContent
 from exchange.referral.lifecycle import State
 from exchange.schemas.inbox import InboxItem, OpenedItem
 
@@ -76,3 +78,21 @@ def test_a_stop_says_what_is_to_be_done(
     assert says in opened
     assert never_says not in opened
     assert "What it says" not in opened
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_a_number_to_be_called_stands_on_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    """Half a number is another number."""
+    number = "+00 12 000 0000 0000 ext. 4411"
+    channel = {"channel": "phone-call", "address": number, "safe": True, "network": "public"}
+    plan = {"who_initiates": "agency", "channels": [channel], "last_confirmed_at": "2026-11-30T06:00:00Z"}
+    words = {"safe_contact": plan, "meeting_point": "Example Station, north entrance, beside the last of the benches"}
+    content = ReferralContent.model_validate_json(json.dumps(words))
+    monkeypatch.setattr(OUT, "_width", width)
+    show_opened(OpenedItem(item=an_item("disclosure", "accepted"), content=content, digest="0b" * 32))
+    said = capsys.readouterr().out
+    assert number in said
+    assert max(len(row) for row in said.splitlines() if "│" in row) <= width
+    assert "north entrance" in said

@@ -8,19 +8,21 @@ import re
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 from click.testing import Result
-from support.lost_answers import answers_are_lost
+from support.lost_answers import answers_are_lost, ctrl_c_before_the_answer
 from support.node_processes import until
 from support.real_nodes import TwoNodes, two_nodes
 from typer.testing import CliRunner
 
 from exchange.cli.application import app
 from exchange.demo.federation import HELPLINE, SHELTER
-from exchange.demo.people import Person, melati, nobody_known
+from exchange.demo.people import Person, melati, nobody_known, placement_provisions
 
 __all__ = ["two_nodes"]
 
@@ -106,6 +108,10 @@ def test_a_bed_for_the_night(helpline: Laptop, shelter: Laptop) -> None:
     yes = shelter.run("inbox", "advice", disclosure, "--channel", "phone-call").output
     assert "must NOT be said" in yes
     assert "By phone-call: +00 12" in yes
+    assert "Only until" in yes
+    then = (datetime.now(UTC) + timedelta(hours=1)).astimezone(timezone(timedelta(hours=8)))
+    later = shelter.run("inbox", "advice", disclosure, "--at", f"{then:%Y-%m-%d %H:%M%z}").output
+    assert f"Not about now, but about {then.astimezone(UTC):%Y-%m-%d %H:%M} UTC" in later
     assert "Do not use it" in shelter.run("inbox", "advice", disclosure, "--channel", "sms").output
     shelter.run("inbox", "progress", offer, "in-service")
     shelter.run("inbox", "progress", offer, "completed", "--outcome", "service-provided")
@@ -116,6 +122,17 @@ def test_a_bed_for_the_night(helpline: Laptop, shelter: Laptop) -> None:
             break
         time.sleep(0.1)
     assert "completed" in helpline.run("referrals", "watch", "--once").output
+
+
+def test_what_the_helpline_may_not_hear_is_not_said_to_be_on_its_way(helpline: Laptop, shelter: Laptop) -> None:
+    her = replace(melati(datetime.now(UTC)), provisions=placement_provisions("decision"))
+    offer = item(shelter, sent(helpline, her), "offer")
+    shelter.run("inbox", "accept", offer)
+    for said in (shelter.run("inbox", "progress", offer, "not-arrived").output for _ in range(2)):
+        assert "on its way" not in said
+        assert f"{HELPLINE.agency} hear the decision only. Nobody there hears of it" in said
+    shelter.run("inbox", "progress", offer, "in-service")
+    assert "on its way" in shelter.run("inbox", "progress", offer, "completed").output
 
 
 def test_an_answer_does_not_take_an_item_over_and_taking_it_over_answers_nothing(
@@ -129,6 +146,75 @@ def test_an_answer_does_not_take_an_item_over_and_taking_it_over_answers_nothing
     assert "accepted" in shelter.run("inbox", "accept", taken).output
     shelter.run("inbox", "show", taken)
     shelter.run("inbox", "progress", taken, "in-service")
+
+
+@pytest.mark.parametrize("words", ["show", "print"])
+def test_letters_that_the_terminal_does_not_have_end_no_answer(
+    two_nodes: TwoNodes, helpline: Laptop, shelter: Laptop, words: str
+) -> None:
+    her = melati(datetime.now(UTC))
+    her = replace(her, content=her.content | {"preferred_name": "ส ตัวอย่าง"})
+    referral = sent(helpline, her)
+    shelter.run("inbox", "accept", item(shelter, referral, "offer"))
+    said = by_itself(
+        two_nodes, "inbox", words, item(shelter, referral, "disclosure"), PYTHONIOENCODING="latin-1", PYTHONUTF8="0"
+    )
+    assert "\\u0e2a" in said
+    assert "paper lantern" in said
+
+
+def test_nothing_is_printed_of_what_was_taken_back(helpline: Laptop, shelter: Laptop) -> None:
+    referral = sent(helpline, melati(datetime.now(UTC)))
+    offer = item(shelter, referral, "offer")
+    shelter.run("inbox", "accept", offer)
+    disclosure = item(shelter, referral, "disclosure")
+    helpline.run("referrals", "recall", referral)
+    stop = item(shelter, referral, "recall")
+    for named in (offer, disclosure, stop):
+        refused = shelter.run("inbox", "print", named, code=1)
+        assert "The referral is recalled" in refused.output
+        assert "NOTE" not in refused.output
+
+
+def test_a_question_is_answered(helpline: Laptop, shelter: Laptop) -> None:
+    referral = sent(helpline, melati(datetime.now(UTC)))
+    shelter.run("inbox", "request-info", item(shelter, referral, "offer"), "--field", "accessibility")
+    item(helpline, referral, "information-request")
+    text = json.dumps({"content": {"accessibility": ["step-free"]}})
+    assert "accessibility" in helpline.run("referrals", "inform", referral, "-", typed=text).output
+    item(shelter, referral, "information")
+
+
+def test_what_she_has_replaced_is_not_shown_as_if_it_counted(helpline: Laptop, shelter: Laptop) -> None:
+    her = melati(datetime.now(UTC))
+    referral = sent(helpline, her)
+    shelter.run("inbox", "accept", item(shelter, referral, "offer"))
+    disclosure = item(shelter, referral, "disclosure")
+    assert "Not the newest" not in shelter.run("inbox", "show", disclosure).output
+    plan = her.content["safe_contact"] | {"say_if_other_answers": "The bakery, sorry."}
+    said = helpline.run("referrals", "plan", referral, "-", typed=json.dumps({"safe_contact": plan})).output
+    assert "allowed" in said
+    update = item(shelter, referral, "update")
+    for words in (("show", "--json"), ("show",), ("print",)):
+        said = shelter.run("inbox", words[0], disclosure, *words[1:])
+        assert f"later came {update} (update)" in said.stderr
+    assert "Not the newest" not in shelter.run("inbox", "show", update).output
+    assert "The bakery, sorry." in shelter.run("inbox", "advice", disclosure).output
+
+
+def test_a_decision_is_not_paper(helpline: Laptop, shelter: Laptop) -> None:
+    referral = sent(helpline, melati(datetime.now(UTC)))
+    shelter.run("inbox", "waitlist", item(shelter, referral, "offer"))
+    refused = helpline.run("inbox", "print", item(helpline, referral, "decision"), code=1)
+    assert "nothing for paper in a decision" in refused.output
+
+
+@pytest.mark.parametrize("words", [("accept",), ("show",), ("destroyed",), ("advice",), ("ack",)])
+def test_a_slip_of_one_key_names_no_item(helpline: Laptop, shelter: Laptop, words: tuple[str, ...]) -> None:
+    offer = item(shelter, sent(helpline, nobody_known(datetime.now(UTC))), "offer")
+    for name in (offer[-1:], offer[-3:], ""):
+        assert "Type 4 characters" in shelter.run("inbox", *words, name, code=1).output
+    assert "answer due" in watched(shelter, offer)
 
 
 def test_her_no(helpline: Laptop, shelter: Laptop) -> None:
@@ -263,6 +349,17 @@ def test_a_preview_stores_nothing(helpline: Laptop) -> None:
     assert followed(helpline) == before
 
 
+def test_a_drill_is_called_one_on_both_sides_before_anything_else(helpline: Laptop, shelter: Laptop) -> None:
+    """In a file of last week's drill, the word would have nobody come for a woman who is real."""
+    _, request = a_referral(helpline, melati(datetime.now(UTC)))
+    text = json.dumps(request | {"exercise": True})
+    assert "EXERCISE" in helpline.run("send", "-", "--preview", typed=text).stderr
+    sent_as = helpline.run("send", "-", "--json", typed=text)
+    assert "If she is, take `exercise` out" in sent_as.stderr
+    shown = shelter.run("inbox", "show", item(shelter, json.loads(sent_as.stdout)["id"], "offer")).stdout
+    assert shown.index("EXERCISE") < shown.index("What it says")
+
+
 @pytest.mark.parametrize("words", [("send", "-"), ("send", "-", "--preview")], ids=["send", "preview"])
 def test_what_never_travels_is_refused_with_its_rule(helpline: Laptop, words: tuple[str, ...]) -> None:
     text, _ = a_referral(helpline, melati(datetime.now(UTC)), immigration_status="expired")
@@ -279,15 +376,19 @@ def test_the_same_key_and_body_is_the_same_referral(helpline: Laptop) -> None:
     assert "idempotency-key-reused" in helpline.run("send", "-", "--key", "once-only", typed=other, code=1).output
 
 
+@pytest.mark.parametrize(
+    ("lose", "code"),
+    [pytest.param(answers_are_lost, 1, id="lost"), pytest.param(ctrl_c_before_the_answer, 130, id="ctrl-c")],
+)
 def test_a_send_whose_answer_was_lost_says_how_it_is_repeated_as_the_same(
-    helpline: Laptop, monkeypatch: pytest.MonkeyPatch
+    helpline: Laptop, monkeypatch: pytest.MonkeyPatch, lose: Callable[[pytest.MonkeyPatch, str], None], code: int
 ) -> None:
     """It is stored. "Try again" alone would be a second referral of the same woman."""
     text, _ = a_referral(helpline, nobody_known(datetime.now(UTC)))
     before = followed(helpline)
     with monkeypatch.context() as patch:
-        answers_are_lost(patch, "/v1/referrals")
-        said = helpline.run("send", "-", typed=text, code=1).output
+        lose(patch, "/v1/referrals")
+        said = helpline.run("send", "-", typed=text, code=code).output
     key = re.search(r"--key ([0-9a-f]{32})", said)
     assert key is not None, said
     created = json.loads(helpline.run("send", "-", "--json", "--key", key[1], typed=text).stdout)
@@ -390,11 +491,11 @@ def test_peers_are_told_of_a_lost_disk_with_the_passphrase_from_a_file(two_nodes
     assert "come again" in by_itself(two_nodes, "resync", datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S"))
 
 
-def by_itself(two_nodes: TwoNodes, *words: str) -> str:
-    """What a command says that opens the shelter's node itself, in a process of its own."""
+def by_itself(two_nodes: TwoNodes, *words: str, **variables: str) -> str:
+    """What a command of the shelter says in a process of its own."""
     done = subprocess.run(
         [sys.executable, "-c", "from exchange.cli import main; main()", *words],
-        env=two_nodes[SHELTER].environment() | {"COLUMNS": "400"},
+        env=two_nodes[SHELTER].environment() | {"COLUMNS": "400"} | variables,
         capture_output=True,
         text=True,
         check=False,
