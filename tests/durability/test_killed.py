@@ -168,6 +168,7 @@ ELSEWHERE: Final = {
     "maintain._forget.drop",  # deletes what has ended; repeated every five seconds
     "own_epochs.publish_own_epochs.commit",  # tests/federation/test_epoch_keys.py
     "clock_jumps.ClockWatch.look.commit",  # tests/federation/test_a_clock_that_jumped.py; repeated every minute
+    "clock_jumps.confirm_clock.<lambda>",  # the same; a peer confirms again
     "maintain.remember_used_roster.commit",  # tests/federation/test_an_older_roster.py; repeated every five seconds
     "key_store.KeyStore.put_epochs.<lambda>",  # the same
     "visibility.settle_restored",  # tests/federation/test_a_lost_disk.py; at each start

@@ -141,6 +141,7 @@ ELSEWHERE: Final = {
     "receive_envelopes._commit.<lambda>",
     "record_consent.record_consent.work.commit",
     "clock_jumps.ClockWatch.look.commit",  # tests/federation/test_a_clock_that_jumped.py; repeated every minute
+    "clock_jumps.confirm_clock.<lambda>",  # the same; a peer confirms again
     "maintain.remember_used_roster.commit",
     "visibility.settle_restored",
     "publish_epochs.take_epochs.commit",  # before the lives; the same statements again change nothing

@@ -12,7 +12,7 @@ from support.blind import Office, referred
 from support.federation import Federation, federation
 from support.people import consent_request, referral_request
 
-from exchange.client.vault import AgencyVault, DoubtfulItemError, VaultError
+from exchange.client.vault import AgencyVault, RefusedItemError, VaultError
 from exchange.demo.federation import HELPLINE, SHELTER, AgencyPlan
 from exchange.envelope.keys import AgencyKey
 from exchange.roster import Member, Status
@@ -49,7 +49,7 @@ async def test_what_a_key_has_signed_that_was_replaced_meanwhile_is_not_opened(b
     story = await referred(blind, blind[HELPLINE], blind[SHELTER])
     vault, item = story.helps.own_vault, await story.helps.item(story.id, "offer")
     await blind.new_roster(member=changed(HELPLINE, agency_key=OTHER_KEY.public))
-    with pytest.raises(DoubtfulItemError) as refused:
+    with pytest.raises(RefusedItemError) as refused:
         await vault.open(item)
     assert refused.value.code == "unknown-key"
 
