@@ -173,8 +173,10 @@ async def readiness(node: Node) -> Health:
         at = node.clock()
         stored = await node.database.read(own_epochs)
         rows = [row for row, _ in signed(EpochStatement, stored, me.agency_key)] if me is not None else []
-        # What is sealed to a key whose private half is gone nobody can open. Where the keys live elsewhere so do these.
-        usable = [row for row in rows if node.keyring is None or row.key_id in held]
+        # What is sealed to a key whose private half is gone nobody can open. Where the keys live elsewhere so do these;
+        # of a key store that cannot be read nobody knows.
+        unknown = node.keyring is None or checks["key-store"] != "ok"
+        usable = [row for row in rows if unknown or row.key_id in held]
         checks["epoch-key"] = "ok" if any(row.not_before <= at < row.not_after for row in usable) else "missing"
     # A node whose clock has jumped goes on, and a peer or an operator confirms the time (`clock_jumps`).
     # Where the keys live elsewhere only the agency's own software can mend that, and it must reach this node to do so.
