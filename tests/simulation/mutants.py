@@ -232,7 +232,6 @@ MUTANTS: Final = (
     Mutant("what a node has run is what its clock says", _on(ClockLook, "after", _by_the_same_clock)),
     Mutant("what an old node key has signed goes as it is", _on(deliver, "signed_anew", _nothing)),
     Mutant("what an old agency key has signed waits", _on(signed_before, "_told", _nothing)),
-    Mutant("a decision that is barred for its key counts", _on(signed_before, "remove_events", _nothing)),
     Mutant("a repeat is answered with the signature of before", _on(receive_envelopes, "_signed_today", _as_then)),
     Mutant("elsewhere: a key is said to be stored and is not", _on(AgencyKeyStore, "take", _nothing)),
     Mutant("elsewhere: an attestation destroys before it asks", _on(answering_elsewhere, "attest", _attests_first)),
