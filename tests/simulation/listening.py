@@ -50,10 +50,15 @@ class Listener:
         elif isinstance(letter, Question) and answer is not None:
             unchanged = frozenset(row[0] for row in receiver.main.rows(_UNCHANGED))
             self.words.states(
-                receiver.agency, letter.sender.agency, letter.receipts, answer, receiver.now(), unchanged=unchanged
+                receiver.agency,
+                letter.sender.agency,
+                letter.receipts,
+                answer,
+                self.standing(receiver),
+                unchanged=unchanged,
             )
 
     def _heard(self, question: Question, meant: str) -> None:
         asker, answer = question.sender, question.answer
         if isinstance(answer, ConsentStatusAnswer):
-            self.words.heard(asker.agency, asker.process, (meant, question.receipts), answer, asker.now())
+            self.words.heard(asker.agency, asker.process, (meant, question.receipts), answer, self.standing(asker))

@@ -4,8 +4,9 @@ Rules:
 
 * A node says `live` of no receipt whose referral was ended there by her no or as an error, nor of a consent past its
   date; and `not-live` of none behind which nothing has changed.
-* A word counts where it came in time, from the node that cut the receipt, to its recipient, about what was asked, and
-  stated within two minutes of that moment. Whatever else came back is as if nothing had.
+* A word counts where it came in time, from the node that cut the receipt, to its recipient, about what was asked,
+  signed by the node key that the asker's roster lists, and stated within two minutes of that moment. Whatever else came
+  back is as if nothing had.
 * After a word of an end nothing about her is shown: by the process that heard it, and by every later one once a worker
   was told. Nor is it after a stop that ends her consent was signed for there. No worker is told of an end otherwise.
   What is said to be over after the receipt's end, by the clock that says it, may be that end: no word of another.
@@ -23,6 +24,7 @@ from typing import Any, Final
 from simulation import opened
 from simulation.opened import FORWARDS, Opened
 from simulation.oracle import Oracle, ViolationError
+from simulation.undelivered import Standing
 
 from exchange.schemas.federation import ConsentStatusAnswer
 from exchange.schemas.inbox import OpenedItem
@@ -40,17 +42,18 @@ class Words:
     """The memory for these questions."""
 
     oracle: Oracle
-    said: dict[str, tuple[str, str, tuple[str, ...]]] = field(default_factory=dict)
-    """By statement: by whom, to whom and about what it was made."""
+    said: dict[str, tuple[str, str, tuple[str, ...], int]] = field(default_factory=dict)
+    """By statement: by whom, to whom and about what it was made, and by the how manieth node key."""
     live: dict[tuple[str, str], list[int]] = field(default_factory=lambda: defaultdict(list))
     """By agency and item: when it was stated, of each word that counts."""
     ended: dict[tuple[str, str], list[tuple[int, object]]] = field(default_factory=lambda: defaultdict(list))
     """By agency and item: tick, and the process that heard of the end; none where a worker was told."""
 
-    def states(self, by: str, to: str, asked: Sequence[str], answer: ConsentStatusAnswer, at: int, *,
+    def states(self, by: str, to: str, asked: Sequence[str], answer: ConsentStatusAnswer, now: Standing, *,
                unchanged: frozenset[str]) -> None:  # fmt: skip
-        """A node whose clock says this has answered; `unchanged`: receipts of what nothing has ended or taken back."""
-        self.said[answer.statement] = (by, to, tuple(asked))
+        """A node has answered; `unchanged`: receipts of what nothing has ended or taken back."""
+        at = now.at
+        self.said[answer.statement] = (by, to, tuple(asked), now.replaced.count((by, "node")))
         for one in answer.receipts:
             mine = [each for each in self._behind(one.receipt) if (each.header["from"], each.header["to"]) == (by, to)]
             if one.status == "live":
@@ -86,10 +89,12 @@ class Words:
         return [version for name in sorted(names) for version in self.oracle.consents[header["from"], name]]
 
     def heard(self, agency: str, process: object, asked: tuple[str, Sequence[str]], answer: ConsentStatusAnswer,
-              at: int) -> None:  # fmt: skip
-        """Something reaches an asker in time, whose clock says this; `asked`: whom it meant, and about what."""
-        tick = self.oracle.passes()
-        by, to, receipts = self.said[answer.statement]
+              now: Standing) -> None:  # fmt: skip
+        """Something reaches an asker in time; `asked`: whom it meant, and about what."""
+        tick, at = self.oracle.passes(), now.at
+        by, to, receipts, key = self.said[answer.statement]
+        if key != now.replaced.count((by, "node")):
+            return
         stated_at = int(opened.statement(answer.statement)["stated_at"])
         if (by, to, receipts) != (asked[0], agency, tuple(asked[1])) or abs(stated_at - at) > _SKEW:
             return
