@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from exchange.client.vault import AgencyVault, VaultError
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.schemas.referrals import ReferralRequest
 from exchange.schemas.sealing import EnvelopesAnswer, EnvelopesRequest
-from exchange.storage.tables import REFERRAL
+from exchange.storage.tables import IDEMPOTENCY, REFERRAL
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 KEY = "case-4711"
@@ -179,3 +180,17 @@ async def test_neither_key_nor_request_lies_in_the_clear(blind: Federation, requ
     for secret in (KEY, sealed.created.client_code, sealed.hand_in.envelopes[0].header[:64]):
         assert secret.encode() not in data
         assert secret not in repr(sealed)
+
+
+async def test_a_key_that_can_be_guessed_is_found_neither_in_the_key_store_nor_at_the_node(
+    blind: Federation, request_: ReferralRequest
+) -> None:
+    """A case number, or worse her telephone number: who has the file, or the node, tries them all."""
+    vault = _started_again(blind)
+    created = await vault.refer(request_, idempotency_key=KEY)
+    guesses = [KEY.encode(), hashlib.sha256(KEY.encode()).hexdigest().encode(), hashlib.sha256(KEY.encode()).digest()]
+    office = b"".join(file.read_bytes() for file in blind[HELPLINE].agency_home.glob("agency-keys.db*"))
+    kept = [str(row["key"]).encode() for row in await rows(blind[HELPLINE], IDEMPOTENCY)]
+    assert created.id.encode() in office
+    assert kept
+    assert not [guess for guess in guesses if guess in office or any(guess in key for key in kept)]
