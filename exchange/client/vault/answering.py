@@ -6,7 +6,7 @@ Rules:
   keeps at home is told to the node as progress, which is not sealed and goes no further.
 * The digest of an acceptance is stored before it is handed in: the disclosure that it releases has to name it.
 * What was said last of the service, by which a recall is answered, is stored before it is handed in, and taken back
-  where the node refuses it.
+  where the node refuses it, to what stood there when it was stored; not where another program has said something since.
 * Numbers and what was seen come from the node's record of the referral, and are checked by it again. Which referral it
   is and with whom says the agency's own store: a record of another is answered with nothing.
 """
@@ -164,14 +164,21 @@ async def _say(
     sealed = (await sealed_answer(identity, client, case, view, word)).message
     accepting = sealed.digest if word.event is EventName.ACCEPTED else None
     sent = sealed.header.id
-    identity.store.change_case(view.id, lambda known: known.with_sent(sent, accepting=accepting).with_said(word.event))
+    before = case.served
+
+    def said(known: VaultCase) -> VaultCase:
+        nonlocal before
+        before = known.served
+        return known.with_sent(sent, accepting=accepting).with_said(word.event)
+
+    identity.store.change_case(view.id, said)
     try:
         return (await client.sealing.hand_in(EnvelopesRequest(envelopes=(wire(sealed),)))).referral
     except ProblemError as refused:
         if not _may_be_stored(refused):
             # Where her no has destroyed it meanwhile nothing is left to answer a recall with.
             with contextlib.suppress(VaultError):
-                identity.store.change_case(view.id, lambda known: known.with_unsaid(word.event, case.served))
+                identity.store.change_case(view.id, lambda known: known.with_unsaid(word.event, sent, before))
         raise
 
 
