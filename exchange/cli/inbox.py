@@ -15,7 +15,7 @@ import typer
 
 from contracts.vocabulary import Channel, DeclineReason, FailReason, Outcome
 from contracts.vocabulary import Field as ReferralField
-from exchange.cli.asking import ask, ask_office, keys_are_here
+from exchange.cli.asking import ask, ask_office
 from exchange.cli.console import OUT, SET_UP_WRONG, advise, fail, say, show_json, table
 from exchange.cli.contact import show_advice
 from exchange.cli.following import LONG_POLL_S, Following
@@ -186,7 +186,6 @@ def progress(
         f"`{request.state}`",
         node=lambda client, named: client.inbox.report_progress(named, request),
         office=lambda vault, referral: vault.report_progress(referral, request),
-        office_says="is on record, and as much of it as her consent and the rule let be told is on its way",
     )
 
 
@@ -303,20 +302,18 @@ def _act(
     what: str,
     *,
     node: Callable[[AgencyClient, str], Awaitable[ReferralAct]],
-    office: Callable[[AgencyVault, str], Awaitable[ReferralView]],
-    office_says: str = "is on record and on its way",
+    office: Callable[[AgencyVault, str], Awaitable[ReferralAct | ReferralView]],
 ) -> ReferralAct:
     """Says something of an item's referral, sealed by the node, or here where the agency's keys are; and tells it."""
 
     async def act(client: AgencyClient, vault: AgencyVault | None) -> ReferralAct:
         if vault is not None:
-            return ReferralAct(referral=await office(vault, (await listed_item(client, item)).referral))
+            said = await office(vault, (await listed_item(client, item)).referral)
+            return said if isinstance(said, ReferralAct) else ReferralAct(referral=said)
         return await node(client, await item_named(client, item))
 
     done = ask_office(home, actor, act)
-    said = office_says if keys_are_here(home) else "is on record and on its way"
-    if done.repeated:
-        said = "was on record already"
+    said = "was on record already" if done.repeated else "is on record and on its way"
     if done.stays_here is not None:
         said = f"{'was' if done.repeated else 'is'} on record here, and nowhere else"
     say(f"The referral is {done.referral.state}; {what} {said}.", style="" if done.stays_here else "green")

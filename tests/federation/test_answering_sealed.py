@@ -154,8 +154,12 @@ async def test_another_question_is_asked(bed: Bed) -> None:
 async def test_progress_below_her_level_stays_at_home_and_the_node_lets_no_other_pass(bed: Bed) -> None:
     story = await bed.story(feedback="decision")
     await bed.vault.decide(story.id, DecisionRequest(decision="accepted"))
-    view = await bed.vault.report_progress(story.id, ProgressRequest(state="in-service"))
-    assert view.state == "accepted"
+    for again in (False, True):
+        act = await bed.vault.report_progress(story.id, ProgressRequest(state="not-arrived"))
+        # Who reports it counts on an alarm that nobody hears.
+        assert (act.referral.state, act.stays_here, act.repeated) == ("accepted", "feedback-level", again)
+    act = await bed.vault.report_progress(story.id, ProgressRequest(state="in-service"))
+    assert (act.referral.state, act.stays_here) == ("accepted", "feedback-level")
     case = bed.identity.store.case(story.id)
     assert case is not None
     loud = answer(ProgressContent(state=Progress.SCHEDULED), level=Feedback.OUTCOME, sharing_stopped=False)
@@ -163,7 +167,8 @@ async def test_progress_below_her_level_stays_at_home_and_the_node_lets_no_other
     view = await bed.office.client.referrals.read(story.id)
     wire = (await sealed_answer(bed.identity, bed.office.client, case, view, loud)).wire
     assert await bed.refuses(wire) == "feedback-level"
-    await bed.vault.report_progress(story.id, ProgressRequest(state="completed"))
+    over = await bed.vault.report_progress(story.id, ProgressRequest(state="completed"))
+    assert over.stays_here is None
     await bed.together.travel()
     assert (await bed.helpline.client.referrals.read(story.id)).state == "completed"
 
@@ -390,7 +395,8 @@ async def test_a_clock_that_is_put_back_does_not_put_numbers_back(bed: Bed) -> N
     await bed.vault.decide(story.id, DecisionRequest(decision="accepted"))
     behind = replace(bed.identity, clock=lambda: bed.identity.clock() - MINUTE_MS)
     late = AgencyVault(behind, bed.office.client)
-    assert (await late.report_progress(story.id, ProgressRequest(state="in-service"))).state == "in-service"
+    said = await late.report_progress(story.id, ProgressRequest(state="in-service"))
+    assert said.referral.state == "in-service"
 
 
 async def test_an_answer_replies_to_nothing_that_arrived_for_another_referral(bed: Bed) -> None:

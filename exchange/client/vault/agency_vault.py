@@ -40,6 +40,7 @@ from exchange.schemas.inbox import (
     OpenedItem,
     ProgressRequest,
     RecallAnswerRequest,
+    ReferralAct,
 )
 from exchange.schemas.referrals import ForwardAnswer, ReferralCreated, ReferralPreview, ReferralRequest, ReferralView
 from exchange.schemas.sealing import OwnEpochs
@@ -149,8 +150,8 @@ class AgencyVault:
         """The agency's word on an offer. The same again changes nothing; another is refused."""
         return await answering.decide(self._now(), self._client, referral, request)
 
-    async def report_progress(self, referral: str, request: ProgressRequest) -> ReferralView:
-        """How the service goes; how much of it travels is the rule's and her consent's to say."""
+    async def report_progress(self, referral: str, request: ProgressRequest) -> ReferralAct:
+        """How the service goes; how much of it travels is the rule's and her consent's to say (`stays_here`)."""
         return await answering.report(self._now(), self._client, referral, request)
 
     async def answer_recall(self, referral: str, request: RecallAnswerRequest) -> ReferralView:

@@ -40,7 +40,7 @@ from exchange.referral.answers import (
 )
 from exchange.referral.lifecycle import EventName, Side
 from exchange.schemas.federation import WireEnvelope
-from exchange.schemas.inbox import DecisionRequest, ProgressRequest, RecallAnswerRequest
+from exchange.schemas.inbox import DecisionRequest, ProgressRequest, RecallAnswerRequest, ReferralAct
 from exchange.schemas.referrals import ReferralView
 from exchange.schemas.sealing import EnvelopesRequest
 from exchange.stops import Erased, erasure_receipt
@@ -73,8 +73,8 @@ async def decide(identity: Identity, client: AgencyClient, referral: str, reques
     return await _say(identity, client, case, view, word)
 
 
-async def report(identity: Identity, client: AgencyClient, referral: str, request: ProgressRequest) -> ReferralView:
-    """How the service goes, as far as it may be told.
+async def report(identity: Identity, client: AgencyClient, referral: str, request: ProgressRequest) -> ReferralAct:
+    """How the service goes, as far as it may be told; and whether the other agency hears of it at all.
 
     Raises:
         VaultError: `progress-invalid`; the referral or the sender's keys are not known here.
@@ -93,8 +93,10 @@ async def report(identity: Identity, client: AgencyClient, referral: str, reques
         # The node's own record: it is not sealed, goes nowhere, and says the state alone.
         act = await client.inbox.report_progress(case.offer, ProgressRequest(state=request.state))
         identity.store.change_case(referral, lambda known: known.with_said(EventName(request.state)))
-        return act.referral
-    return await _say(identity, client, case, view, word)
+        # Only what was said before she stopped sharing may have been told. That much is the node's word.
+        told = act.repeated and act.stays_here is None and word.code == "sharing-stopped"
+        return act.model_copy(update={"stays_here": None if told else word.code})
+    return ReferralAct(referral=await _say(identity, client, case, view, word))
 
 
 async def answer_to_recall(
