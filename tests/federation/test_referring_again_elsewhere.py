@@ -173,6 +173,23 @@ async def test_after_her_no_what_was_sealed_for_her_is_destroyed_and_its_key_mak
     assert await _at_the_node(blind) == [created.id]
 
 
+@pytest.mark.parametrize("key_at_the_node", [KEY, None])
+@pytest.mark.parametrize("hours", [0, 0.5])
+async def test_what_the_node_alone_has_destroyed_so_far_is_named_as_well(
+    blind: Federation, request_: ReferralRequest, hours: float, key_at_the_node: str | None
+) -> None:
+    """Her no has reached the node, and nobody has told the software yet what has ended."""
+    vault = _started_again(blind)
+    created = await vault.hand_in(await vault.seal(request_, idempotency_key=KEY), idempotency_key=key_at_the_node)
+    await vault._client.withdrawals.of_referral(created.id, WithdrawalForm.ERASE)
+    await blind.travel()
+    blind.clock.pass_by(hours=hours)
+    with pytest.raises(VaultError, match=created.id) as destroyed:
+        await _started_again(blind).refer(request_, idempotency_key=KEY)
+    assert destroyed.value.code == "sealed-before"
+    assert await _at_the_node(blind) == [created.id]
+
+
 async def test_neither_key_nor_request_lies_in_the_clear(blind: Federation, request_: ReferralRequest) -> None:
     vault = _started_again(blind)
     sealed = await vault.seal(request_, idempotency_key=KEY)
