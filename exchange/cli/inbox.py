@@ -302,7 +302,7 @@ def _act(
     what: str,
     *,
     node: Callable[[AgencyClient, str], Awaitable[ReferralAct]],
-    office: Callable[[AgencyVault, str], Awaitable[ReferralView | ReferralAct]],
+    office: Callable[[AgencyVault, str], Awaitable[ReferralAct | ReferralView]],
 ) -> ReferralAct:
     """Says something of an item's referral, sealed by the node, or here where the agency's keys are; and tells it."""
 
@@ -313,9 +313,7 @@ def _act(
         return await node(client, await item_named(client, item))
 
     done = ask_office(home, actor, act)
-    said = "is on record and on its way"
-    if done.repeated:
-        said = "was on record already"
+    said = "was on record already" if done.repeated else "is on record and on its way"
     if done.stays_here is not None:
         said = f"{'was' if done.repeated else 'is'} on record here, and nowhere else"
     say(f"The referral is {done.referral.state}; {what} {said}.", style="" if done.stays_here else "green")

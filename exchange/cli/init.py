@@ -151,12 +151,13 @@ def _tell(plan: NodePlan, made: Founded) -> None:
     say("\nIts card, for the office that keeps the federation's roster (it holds no secret):\n")
     typer.echo(made.card.read_text(encoding="utf-8"))
     told_first = made.member.told_first
+    folders = " and ".join(str(folder) for folder in (plan.home, plan.agency_home) if folder is not None)
     advise(
         "Before she agrees each woman is told of you:\n"
         f"  It must report to: {', '.join(told_first.reports_to) or 'nobody'}. (--reports-to)\n"
         f"  {told_first.freedom_of_movement} (--freedom-of-movement)\n"
         f"  {'She is' if told_first.requires_documents else 'She is not'} asked for papers. (--requires-documents)\n"
-        "If that is not so, do not hand the card over: delete this home and make it again with these flags.\n",
+        f"If that is not so, do not hand the card over: delete {folders} and make it again with these flags.\n",
         style="bold",
     )
     sign = [f"exchange contract adopt FILE --home {plan.home}"]

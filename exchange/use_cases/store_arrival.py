@@ -50,6 +50,7 @@ from exchange.storage.referrals import (
     EventRecord,
     ReferralRecord,
     StaleReferralError,
+    events_of,
     load_referral,
     owe_attestation,
     record_attestation,
@@ -180,9 +181,17 @@ def _changed(node: Node, conn: Connection, arrival: Arrival) -> ReferralRecord:
 
 
 def _is_the_disclosure(conn: Connection, record: ReferralRecord, envelope: str | None) -> bool:
-    """Whether this is what was disclosed, and nothing has taken its place since."""
-    return record.hold == "released" and any(
-        item.id == envelope for item in of_kind(conn, record.id, Kind.DISCLOSURE.value)
+    """Whether this is what was disclosed last: one that another has taken the place of stays here as well."""
+    if record.hold != "released":
+        return False
+    disclosed = [
+        event
+        for event in events_of(conn, [record.id])[record.id]
+        if event.side == record.side and event.name == EventName.DISCLOSED
+    ]
+    last = max(disclosed, key=lambda event: event.number, default=None)
+    return last is not None and any(
+        item.id == envelope and item.digest == last.digest for item in of_kind(conn, record.id, Kind.DISCLOSURE.value)
     )
 
 

@@ -78,8 +78,11 @@ def _flags(record: ReferralRecord) -> ReferralFlags:
         undeliverable=record.undeliverable,
         disclosed=record.disclosed_at is not None,
         sharing_stopped=record.sharing_stopped_at is not None,
-        # What has ended asks for nothing: a fresh one would be refused, and nobody should call her for it.
-        awaiting_disclosure=record.hold == "awaiting-disclosure" and record.closed_at is None,
+        # What has ended asks for nothing, nor what she shares no more: a fresh one would be refused, and nobody should
+        # call her for it.
+        awaiting_disclosure=record.hold == "awaiting-disclosure"
+        and record.closed_at is None
+        and record.sharing_stopped_at is None,
         awaiting_confirmation=record.hold in {"confirm", WAITING},
         receiver_unserved=record.hold == WAITING,
         destroyed=record.destroyed_at is not None,

@@ -154,6 +154,10 @@ async def test_another_question_is_asked(bed: Bed) -> None:
 async def test_progress_below_her_level_stays_at_home_and_the_node_lets_no_other_pass(bed: Bed) -> None:
     story = await bed.story(feedback="decision")
     await bed.vault.decide(story.id, DecisionRequest(decision="accepted"))
+    for again in (False, True):
+        act = await bed.vault.report_progress(story.id, ProgressRequest(state="not-arrived"))
+        # Who reports it counts on an alarm that nobody hears.
+        assert (act.referral.state, act.stays_here, act.repeated) == ("accepted", "feedback-level", again)
     act = await bed.vault.report_progress(story.id, ProgressRequest(state="in-service"))
     assert (act.referral.state, act.stays_here) == ("accepted", "feedback-level")
     case = bed.identity.store.case(story.id)
@@ -391,8 +395,8 @@ async def test_a_clock_that_is_put_back_does_not_put_numbers_back(bed: Bed) -> N
     await bed.vault.decide(story.id, DecisionRequest(decision="accepted"))
     behind = replace(bed.identity, clock=lambda: bed.identity.clock() - MINUTE_MS)
     late = AgencyVault(behind, bed.office.client)
-    act = await late.report_progress(story.id, ProgressRequest(state="in-service"))
-    assert act.referral.state == "in-service"
+    said = await late.report_progress(story.id, ProgressRequest(state="in-service"))
+    assert said.referral.state == "in-service"
 
 
 async def test_an_answer_replies_to_nothing_that_arrived_for_another_referral(bed: Bed) -> None:
@@ -422,3 +426,38 @@ async def test_an_attestation_that_is_sealed_again_is_not_sent_again(bed: Bed) -
         sent.append((len(answer.envelopes), len(await rows(bed.office.node, OUTBOX, OUTBOX.c.referral == story.id))))
     (first, lie_here), again = sent
     assert (first, again) == (1, (0, lie_here))
+
+
+@pytest.mark.parametrize("refused_stored_first", [True, False])
+async def test_a_refused_word_takes_back_nothing_that_another_program_has_said(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch, refused_stored_first: bool
+) -> None:
+    """Both say that the service has begun. One of them is heard, the other one's number is too low by then."""
+    story = await bed.story()
+    await bed.vault.decide(story.id, DecisionRequest(decision="accepted"))
+    await bed.together.travel()
+    begun, client, hand_in = ProgressRequest(state="in-service"), bed.office.client, bed.office.client.sealing.hand_in
+    late = AgencyVault(replace(bed.identity, clock=lambda: bed.identity.clock() + 1000), client)
+
+    async def another_first(request: EnvelopesRequest) -> EnvelopesAnswer:
+        monkeypatch.setattr(client.sealing, "hand_in", hand_in)
+        await late.report_progress(story.id, begun)
+        return await hand_in(request)
+
+    sealing = elsewhere.sealed_answer
+
+    async def sealed_and_another_first(*said: Any) -> elsewhere.SealedAnswer:
+        monkeypatch.setattr(elsewhere, "sealed_answer", sealing)
+        sealed = await sealing(*said)
+        await late.report_progress(story.id, begun)
+        return sealed
+
+    if refused_stored_first:
+        monkeypatch.setattr(client.sealing, "hand_in", another_first)
+    else:
+        monkeypatch.setattr(elsewhere, "sealed_answer", sealed_and_another_first)
+    with pytest.raises(ProblemError, match="number-not-higher"):
+        await bed.vault.report_progress(story.id, begun)
+    case = bed.identity.store.case(story.id)
+    assert case is not None
+    assert case.served == "in-service"

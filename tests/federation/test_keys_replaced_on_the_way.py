@@ -19,12 +19,16 @@ from exchange.envelope.format import parse_envelope
 from exchange.envelope.header import parse_header
 from exchange.envelope.wire import to_base64url
 from exchange.schemas.federation import BatchAnswer, ItemAnswer
-from exchange.schemas.inbox import DecisionRequest
+from exchange.schemas.inbox import DecisionRequest, RefusalRequest
 from exchange.schemas.problems import Problem, Who
+from exchange.stops import RefusalCode, refusal
+from exchange.storage.database import Connection
 from exchange.storage.outbox import change_release
+from exchange.storage.referrals import load_referral
 from exchange.storage.tables import ATTESTATION, AUDIT, SEEN_ENVELOPE
 from exchange.use_cases.deliver import claim, load_next, settle
 from exchange.use_cases.line import Line
+from exchange.use_cases.outgoing import make_stop, put_out_stop
 
 
 async def arrived_unheard(two: Federation, story: Story) -> None:
@@ -368,6 +372,70 @@ async def test_by_an_older_roster_than_the_senders_it_is_only_in_doubt(tmp_path:
             item = await story.item("offer")
             with pytest.raises(DoubtfulItemError, match="unknown-key"):
                 await open_sealed(before, vault._client, item)
+            assert (await vault.open(item)).content is not None
+
+
+async def test_a_second_refusal_of_what_was_replaced_asks_for_nothing_anew(tmp_path: Path) -> None:
+    """She was asked again and the fresh one is there; a machine of before refuses the old one once more."""
+    new = another_agency_key()
+    async with federation(tmp_path, (HELPLINE, SHELTER), blind=(SHELTER,)) as pair:
+        story, vault = await begin(pair), pair[SHELTER].vault()
+        await vault.open(await story.item("offer"))
+        await vault.decide(story.id, DecisionRequest(decision="accepted"))
+        await story.travel()
+        item = await story.item("disclosure")
+        await listed(pair, HELPLINE, agency_key=new)
+        async with started_with(pair, HELPLINE, agency_key=new):
+            with pytest.raises(RefusedItemError, match="unknown-key"):
+                await pair[SHELTER].vault().open(item)
+            await story.later(hours=0.1)
+            await story.asks.referrals.replace_disclosure(story.id, content(preferred_name="Canary-Baru"))
+            await story.later(hours=0.1)
+            assert not (await story.flags()).awaiting_disclosure
+            node = story.receiver.node
+
+            def refuse_again(conn: Connection) -> None:
+                record = load_referral(conn, story.id)
+                assert record is not None
+                sealed = make_stop(node, refusal(RefusalCode.CANNOT_OPEN), record, in_reply_to=item.id)
+                put_out_stop(node, conn, sealed, record)
+
+            await node.database.write(refuse_again)
+            await story.later(hours=0.1)
+            assert len(await story.items("refusal", at=story.sender)) == 2
+            assert not (await story.flags()).awaiting_disclosure
+
+
+async def test_after_she_stopped_sharing_a_refused_disclosure_is_not_asked_for_anew(tmp_path: Path) -> None:
+    """The refusal has crossed her no. Who read that another one is awaited would ask her, and may tell nothing."""
+    async with federation(tmp_path, (HELPLINE, SHELTER), blind=(SHELTER,)) as pair:
+        story, vault = await begin(pair), pair[SHELTER].vault()
+        await vault.open(await story.item("offer"))
+        await vault.decide(story.id, DecisionRequest(decision="accepted"))
+        await story.travel()
+        item = await story.item("disclosure")
+        await story.helps.inbox.refuse(item.id, RefusalRequest.model_validate({"code": "cannot-open"}))
+        await story.says_no("stop-sharing")
+        await story.later(hours=0.1)
+        flags = await story.flags()
+        assert (flags.sharing_stopped, flags.awaiting_disclosure) == (True, False)
+
+
+async def test_a_release_by_a_newer_roster_than_the_one_here_is_only_in_doubt(tmp_path: Path) -> None:
+    """It was sealed by an old roster, released by today's; the office has one between, which lists the old key."""
+    new = another_node_key()
+    async with federation(tmp_path, (HELPLINE, SHELTER), blind=(SHELTER,)) as pair:
+        story, vault = await begin(pair), pair[SHELTER].vault()
+        await vault.open(await story.item("offer"))
+        await pair.new_roster()
+        between = vault._now()
+        await listed(pair, HELPLINE, node_key=new)
+        async with started_with(pair, HELPLINE, node_key=new):
+            await vault.decide(story.id, DecisionRequest(decision="accepted"))
+            await story.travel()
+            item = await story.item("disclosure")
+            with pytest.raises(DoubtfulItemError, match="release-invalid"):
+                await open_sealed(between, vault._client, item)
             assert (await vault.open(item)).content is not None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from exchange.client.vault import AgencyVault, VaultError
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.schemas.referrals import ReferralRequest
 from exchange.schemas.sealing import EnvelopesAnswer, EnvelopesRequest
-from exchange.storage.tables import REFERRAL
+from exchange.storage.tables import IDEMPOTENCY, REFERRAL
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 KEY = "case-4711"
@@ -172,6 +173,23 @@ async def test_after_her_no_what_was_sealed_for_her_is_destroyed_and_its_key_mak
     assert await _at_the_node(blind) == [created.id]
 
 
+@pytest.mark.parametrize("key_at_the_node", [KEY, None])
+@pytest.mark.parametrize("hours", [0, 0.5])
+async def test_what_the_node_alone_has_destroyed_so_far_is_named_as_well(
+    blind: Federation, request_: ReferralRequest, hours: float, key_at_the_node: str | None
+) -> None:
+    """Her no has reached the node, and nobody has told the software yet what has ended."""
+    vault = _started_again(blind)
+    created = await vault.hand_in(await vault.seal(request_, idempotency_key=KEY), idempotency_key=key_at_the_node)
+    await vault._client.withdrawals.of_referral(created.id, WithdrawalForm.ERASE)
+    await blind.travel()
+    blind.clock.pass_by(hours=hours)
+    with pytest.raises(VaultError, match=created.id) as destroyed:
+        await _started_again(blind).refer(request_, idempotency_key=KEY)
+    assert destroyed.value.code == "sealed-before"
+    assert await _at_the_node(blind) == [created.id]
+
+
 async def test_neither_key_nor_request_lies_in_the_clear(blind: Federation, request_: ReferralRequest) -> None:
     vault = _started_again(blind)
     sealed = await vault.seal(request_, idempotency_key=KEY)
@@ -179,3 +197,17 @@ async def test_neither_key_nor_request_lies_in_the_clear(blind: Federation, requ
     for secret in (KEY, sealed.created.client_code, sealed.hand_in.envelopes[0].header[:64]):
         assert secret.encode() not in data
         assert secret not in repr(sealed)
+
+
+async def test_a_key_that_can_be_guessed_is_found_neither_in_the_key_store_nor_at_the_node(
+    blind: Federation, request_: ReferralRequest
+) -> None:
+    """A case number, or worse her telephone number: who has the file, or the node, tries them all."""
+    vault = _started_again(blind)
+    created = await vault.refer(request_, idempotency_key=KEY)
+    guesses = [KEY.encode(), hashlib.sha256(KEY.encode()).hexdigest().encode(), hashlib.sha256(KEY.encode()).digest()]
+    office = b"".join(file.read_bytes() for file in blind[HELPLINE].agency_home.glob("agency-keys.db*"))
+    kept = [str(row["key"]).encode() for row in await rows(blind[HELPLINE], IDEMPOTENCY)]
+    assert created.id.encode() in office
+    assert kept
+    assert not [guess for guess in guesses if guess in office or any(guess in key for key in kept)]

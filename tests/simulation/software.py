@@ -161,6 +161,7 @@ class Software:
             self.store,
             roster,
             world.contracts,
+            self.storage.keyed_digest,
             clock=self.machine.now,
             entropy=self.random_bytes,
         )

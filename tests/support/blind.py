@@ -62,7 +62,7 @@ class Office:
 
     async def report(self, referral: str, request: ProgressRequest) -> ReferralView:
         if self.vault:
-            return await self.vault.report_progress(referral, request)
+            return (await self.vault.report_progress(referral, request)).referral
         item = await self.item(referral, "offer")
         return (await self.client.inbox.report_progress(item.id, request)).referral
 

@@ -19,7 +19,7 @@ from exchange.client.vault import Identity
 from exchange.client.vault.referring import seal
 from exchange.client.vault.store import AgencyKeyStore
 from exchange.demo.federation import LABOUR_OFFICE, SHELTER
-from exchange.envelope.keys import RowKey
+from exchange.envelope.keys import RowKey, StorageKey
 
 Make = Callable[[HttpWorld], Awaitable[Ask]]
 
@@ -112,7 +112,8 @@ async def _sealed(world: HttpWorld) -> Ask:
     roster, contracts = node.node.world().roster, node.node.world().contracts
     assert node.node.keyring is not None
     store = AgencyKeyStore(node.home / "table.db", RowKey(bytes(32)), secrets.token_bytes)
-    identity = Identity(node.member, node.node.keyring.agency_key, store, roster, contracts, node.node.clock)
+    digest = StorageKey(bytes(32)).keyed_digest
+    identity = Identity(node.member, node.node.keyring.agency_key, store, roster, contracts, digest, node.node.clock)
     sealed = await seal(identity, system, referral_request(SHELTER.agency, await world.consent()))
     store.close()
     return Ask(node, body=_json(sealed.hand_in))

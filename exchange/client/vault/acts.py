@@ -5,13 +5,15 @@ Rules:
 * What is sealed for an act is stored in the transaction that stores its case: there is no moment in which a program can
   die and seal the act a second time.
 * The same key with the same request gives the same sealed bytes, for a day. With another request it is refused.
+* A caller's key may be the number of a case, or of her telephone. It goes no further than here: key store and node have
+  a digest of it, under the storage key, against which nobody else can try all the numbers there are.
 * After that day, once the referral is destroyed, or where the node takes it no more, the key still stands and gives
   nothing: whoever repeats the act then is told which referral it was, and looks first.
 """
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -51,9 +53,15 @@ class Act:
     request: str
 
     @classmethod
-    def of(cls, request: ReferralRequest, idempotency_key: str) -> Act:
-        """A referral. The key store has digests of both: a caller's key may be the number of a case."""
-        return cls(_digest(idempotency_key.encode()), _digest(written(request)))
+    def of(cls, request: ReferralRequest, idempotency_key: str, digest: Callable[[str, bytes], str]) -> Act:
+        """A referral.
+
+        Args:
+            request: what the caller asks for.
+            idempotency_key: the caller's own.
+            digest: under the storage key (`keyed_digest`).
+        """
+        return cls(digest("act", idempotency_key.encode()), digest("act-request", written(request)))
 
     def sealed(self, referral: SealedReferral) -> SealedAct:
         """What is kept."""
@@ -79,7 +87,3 @@ def sealed_before(referral: str) -> VaultError:
         f"Under this key referral {referral} was sealed before, and what was sealed is taken no longer. Read that "
         "referral first; where the node does not know it, send it again under another key.",
     )
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()

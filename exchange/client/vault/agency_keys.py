@@ -76,6 +76,8 @@ class Identity:
     store: AgencyKeyStore
     roster: RosterSnapshot
     contracts: Mapping[str, Contract]
+    keyed_digest: Callable[[str, bytes], str]
+    """Of what could be guessed, for a use: nobody without the storage key can test a guess against it."""
     clock: Callable[[], int] = clock
     entropy: Callable[[int], bytes] = secrets.token_bytes
     files: Files | None = None
@@ -145,7 +147,7 @@ def open_agency_folder(folder: Path, passphrase: str) -> Identity:
     except VaultError:
         store.close()
         raise
-    return Identity(me, keys.agency, store, roster, contracts, files=files)
+    return Identity(me, keys.agency, store, roster, contracts, keys.storage.keyed_digest, files=files)
 
 
 def _believed(

@@ -94,12 +94,12 @@ class AgencyVault:
         """
         key = new_idempotency_key() if idempotency_key is None else idempotency_key
         try:
-            act = Act.of(request, key)
+            act = Act.of(request, key, self._identity.keyed_digest)
             kept = referring.kept_for(self._identity, act)
             if kept is None:
                 sealed = await referring.seal(self._now(), self._client, request, act)
                 return await self.hand_in(sealed, idempotency_key=key)
-            return await referring.handed_in_again(self._identity, self._client, kept, key)
+            return await referring.handed_in_again(self._identity, self._client, kept, act.key)
         except ClientError as ended:
             ended.idempotency_key = key
             raise
@@ -108,7 +108,7 @@ class AgencyVault:
         """Gate and seal a referral. It exists when `hand_in` has answered. Under one key it is sealed once."""
         if idempotency_key is None:
             return await referring.seal(self._now(), self._client, request)
-        act = Act.of(request, idempotency_key)
+        act = Act.of(request, idempotency_key, self._identity.keyed_digest)
         # What is sealed needs neither roster nor consent any more.
         kept = referring.kept_for(self._identity, act)
         return kept if kept is not None else await referring.seal(self._now(), self._client, request, act)
@@ -116,7 +116,13 @@ class AgencyVault:
     async def hand_in(self, sealed: SealedReferral, *, idempotency_key: str | None = None) -> ReferralCreated:
         """Hand in what was sealed, within ten minutes; again, however late, it is answered as what is there already."""
         # What is sealed needs no roster any more.
-        return await referring.handed_in(self._identity, self._client, sealed, idempotency_key)
+        key = new_idempotency_key() if idempotency_key is None else idempotency_key
+        try:
+            sent = self._identity.keyed_digest("act", key.encode())
+            return await referring.handed_in(self._identity, self._client, sealed, sent)
+        except ClientError as ended:
+            ended.idempotency_key = key
+            raise
 
     async def inform(self, referral: str, content: ReferralContent) -> ForwardAnswer:
         """The fields that the receiver asked for, as far as she agrees."""
@@ -145,7 +151,7 @@ class AgencyVault:
         return await answering.decide(self._now(), self._client, referral, request)
 
     async def report_progress(self, referral: str, request: ProgressRequest) -> ReferralAct:
-        """How the service goes. What the rule or her consent keeps from the other agency has `stays_here`."""
+        """How the service goes; how much of it travels is the rule's and her consent's to say (`stays_here`)."""
         return await answering.report(self._now(), self._client, referral, request)
 
     async def answer_recall(self, referral: str, request: RecallAnswerRequest) -> ReferralView:

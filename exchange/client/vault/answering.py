@@ -6,7 +6,7 @@ Rules:
   keeps at home is told to the node as progress, which is not sealed and goes no further.
 * The digest of an acceptance is stored before it is handed in: the disclosure that it releases has to name it.
 * What was said last of the service, by which a recall is answered, is stored before it is handed in, and taken back
-  where the node refuses it.
+  where the node refuses it, to what stood there when it was stored; not where another program has said something since.
 * Numbers and what was seen come from the node's record of the referral, and are checked by it again. Which referral it
   is and with whom says the agency's own store: a record of another is answered with nothing.
 """
@@ -74,7 +74,7 @@ async def decide(identity: Identity, client: AgencyClient, referral: str, reques
 
 
 async def report(identity: Identity, client: AgencyClient, referral: str, request: ProgressRequest) -> ReferralAct:
-    """How the service goes, as far as it may be told; of what may not, `stays_here` says why.
+    """How the service goes, as far as it may be told; and whether the other agency hears of it at all.
 
     Raises:
         VaultError: `progress-invalid`; the referral or the sender's keys are not known here.
@@ -93,7 +93,9 @@ async def report(identity: Identity, client: AgencyClient, referral: str, reques
         # The node's own record: it is not sealed, goes nowhere, and says the state alone.
         act = await client.inbox.report_progress(case.offer, ProgressRequest(state=request.state))
         identity.store.change_case(referral, lambda known: known.with_said(EventName(request.state)))
-        return act.model_copy(update={"stays_here": word.code})
+        # Only what was said before she stopped sharing may have been told. That much is the node's word.
+        told = act.repeated and act.stays_here is None and word.code == "sharing-stopped"
+        return act.model_copy(update={"stays_here": None if told else word.code})
     return ReferralAct(referral=await _say(identity, client, case, view, word))
 
 
@@ -164,14 +166,21 @@ async def _say(
     sealed = (await sealed_answer(identity, client, case, view, word)).message
     accepting = sealed.digest if word.event is EventName.ACCEPTED else None
     sent = sealed.header.id
-    identity.store.change_case(view.id, lambda known: known.with_sent(sent, accepting=accepting).with_said(word.event))
+    before = case.served
+
+    def said(known: VaultCase) -> VaultCase:
+        nonlocal before
+        before = known.served
+        return known.with_sent(sent, accepting=accepting).with_said(word.event)
+
+    identity.store.change_case(view.id, said)
     try:
         return (await client.sealing.hand_in(EnvelopesRequest(envelopes=(wire(sealed),)))).referral
     except ProblemError as refused:
         if not _may_be_stored(refused):
             # Where her no has destroyed it meanwhile nothing is left to answer a recall with.
             with contextlib.suppress(VaultError):
-                identity.store.change_case(view.id, lambda known: known.with_unsaid(word.event, case.served))
+                identity.store.change_case(view.id, lambda known: known.with_unsaid(word.event, sent, before))
         raise
 
 

@@ -91,7 +91,10 @@ class VaultCase(SealedModel):
         """The case after this software said how it goes."""
         return self.model_copy(update={"served": State(event.value)}) if event in _SERVED else self
 
-    def with_unsaid(self, event: EventName, before: State | None) -> VaultCase:
-        """The case after the node has refused that word, unless something else was said since."""
-        said_last = event in _SERVED and self.served is State(event.value)
+    def with_unsaid(self, event: EventName, envelope: str, before: State | None) -> VaultCase:
+        """The case after the node has refused that word, in this envelope, unless something was said since.
+
+        The same word in another envelope counts: another program may have been heard where this one was not.
+        """
+        said_last = event in _SERVED and self.sent[-1:] == (envelope,) and self.served is State(event.value)
         return self.model_copy(update={"served": before}) if said_last else self

@@ -7,8 +7,8 @@ Rules:
 * What certainly fails (spelling, signature, 13 to 17) is refused: the sender is told a code, the node destroys it.
   What another roster or an unopened offer may explain is not refused, and raises.
 * A key that was replaced is none, be it the agency's or the node's that released: by the roster of today nobody can
-  tell what its owner signed before from what a thief signs now. Where the sender sealed by an older roster it is
-  refused, and is sealed anew there.
+  tell what its owner signed before from what a thief signs now. Where the sender sealed, or its node released, by an
+  older roster it is refused, and is sealed anew there. A roster here that is the older one may explain it.
 * A key store that lacks the key to which others seal now is not the agency's, or is an old copy of it: it refuses
   nothing for want of a key, since another machine has that key.
 * A key is stored durably before the node is told to drop the sender's. If this program dies in between, the node still
@@ -39,6 +39,7 @@ from exchange.envelope.format import Envelope, signed_input
 from exchange.envelope.header import Header
 from exchange.envelope.kinds import Kind, KindClass, class_of
 from exchange.envelope.open import decrypt
+from exchange.envelope.statements import ReleaseStatement, parse_statement
 from exchange.envelope.wire import from_base64url, read_again
 from exchange.limits import LIMITS
 from exchange.messages import ForwardBody
@@ -58,7 +59,8 @@ from exchange.verification import (
 
 _CERTAIN: Final = frozenset({1, 2, 8, 13, 14, 15, 16, 17})
 """Steps whose failure no newer roster and no other envelope explains."""
-_OTHER_KEYS: Final = frozenset({"unknown-key", "release-invalid"})
+_UNKNOWN_KEY: Final = "unknown-key"
+_OTHER_KEYS: Final = frozenset({_UNKNOWN_KEY, "release-invalid"})
 _UNWRAP: Final = 13
 _LISTED: Final = ("id", "referral", "kind", "event", "purpose", "priority")
 _REPORTED: Final = {
@@ -148,10 +150,18 @@ def verify(identity: Identity, item: InboxItem, wire: WireEnvelope) -> VerifiedM
 
 
 def _was_replaced(identity: Identity, wire: WireEnvelope, error: VerificationError) -> bool:
-    """Whether the roster here is newer than the one by which it was sealed, and does not list the key that signed."""
+    """Whether the roster here is newer than the one by which it was signed, and does not list the key that signed."""
     if error.code not in _OTHER_KEYS:
         return False
-    return parse_item(wire.model_dump(exclude_none=True)).header.roster_version < identity.roster.version
+    item = parse_item(wire.model_dump(exclude_none=True))
+    if error.code == _UNKNOWN_KEY:
+        return item.header.roster_version < identity.roster.version
+    try:
+        # It was released later than sealed, perhaps by a roster that is not here yet.
+        said = parse_statement(ReleaseStatement, item.envelope.release or b"").unverified
+    except EnvelopeError:
+        return False
+    return said.disclosure == item.digest and said.roster_version < identity.roster.version
 
 
 def _is_listed_as(header: Mapping[str, Any], item: InboxItem) -> bool:

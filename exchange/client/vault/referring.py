@@ -46,7 +46,8 @@ from exchange.schemas.referrals import ForwardAnswer, ReferralCreated, ReferralP
 from exchange.schemas.sealing import EnvelopesRequest
 
 ATTEMPTS: Final = 3
-_TOO_OLD: Final = "too-old"
+_TAKEN_NO_MORE: Final = frozenset({"too-old", "answer-destroyed", "id-conflict"})
+"""How a node refuses what never came and is too old now, and what it had and has destroyed."""
 _PREVIEW_CODE: Final = "0000-0000"
 
 
@@ -178,7 +179,7 @@ async def handed_in_again(
     try:
         return await handed_in(identity, client, sealed, idempotency_key)
     except ProblemError as refused:
-        if refused.problem.code == _TOO_OLD:
+        if refused.problem.code in _TAKEN_NO_MORE:
             raise sealed_before(sealed.created.id) from refused
         raise
 

@@ -29,7 +29,7 @@ from pydantic import ValidationError
 from exchange.client.vault.acts import SealedAct, sealed_before
 from exchange.client.vault.cases import VaultCase
 from exchange.client.vault.errors import VaultError
-from exchange.client.vault.store_file import check_same_file, connected, file_at
+from exchange.client.vault.store_file import check_same_file, connected
 from exchange.envelope.errors import SealedRowError
 from exchange.envelope.keys import KEY_BYTES, NONCE_BYTES, Dek, EpochKey, ReferralKey, RowKey
 from exchange.envelope.rewrap import rewrap, unwrap_again
@@ -89,8 +89,8 @@ class AgencyKeyStore:
         self._entropy = entropy
         # A process before this one may have died between deleting and overwriting.
         self._unfinished = True
-        self._connection = connected(path, _TABLES)
-        self._path, self._file = path, file_at(path)
+        self._path = path
+        self._connection, self._file = connected(path, _TABLES)
 
     def close(self) -> None:
         """Give the file back."""

@@ -31,14 +31,16 @@ _OWNER_ONLY: Final = 0o600
 _BUSY: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 
 
-def connected(path: Path, tables: str) -> sqlite3.Connection:
-    """The file with its tables, made if it is not there.
+def connected(path: Path, tables: str) -> tuple[sqlite3.Connection, tuple[int, int] | None]:
+    """The file with its tables, made if it is not there; and which file it is.
 
     Raises:
         VaultError: `store-busy`, `store-unusable`.
         OSError: it is a link, or may not be made.
     """
     _make(path)
+    # Looked at before it is opened: what is put in its place meanwhile counts as another one.
+    file = file_at(path)
     with _refusals_told():
         connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, factory=_Connection)
     try:
@@ -51,7 +53,7 @@ def connected(path: Path, tables: str) -> sqlite3.Connection:
     except BaseException:
         connection.close()
         raise
-    return connection
+    return connection, file
 
 
 def file_at(path: Path) -> tuple[int, int] | None:
@@ -105,12 +107,14 @@ def _refusals_told() -> Iterator[None]:
     except sqlite3.ProgrammingError:
         raise
     except sqlite3.DatabaseError as error:
-        # The name of the error alone: no text of SQLite's, which may repeat what was asked.
-        if error.sqlite_errorcode & 0xFF in _BUSY:
+        # The name of the error alone: no text of SQLite's, which may repeat what was asked or what lies there. What
+        # Python refuses by itself, as bytes that are no text, has neither number nor name.
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in _BUSY:
             raise VaultError("store-busy", "Another program is busy with the key store. Try again.") from None
+        name = getattr(error, "sqlite_errorname", "damaged")
         raise VaultError(
             "store-unusable",
-            f"The key store cannot be read or written ({error.sqlite_errorname}). Look at the disk, its room and the "
+            f"The key store cannot be read or written ({name}). Look at the disk, its room and the "
             "rights of the folder. Do not put an older copy in its place: it lacks the keys that came since.",
         ) from None
 

@@ -280,6 +280,16 @@ def test_with_keys_elsewhere_the_other_missing_passphrase_is_named_too(tmp_path:
     assert "give --passphrase-file" in refused.output
 
 
+@pytest.mark.parametrize("elsewhere", [True, False])
+def test_what_has_to_go_before_it_is_made_again_is_named(tmp_path: Path, elsewhere: bool) -> None:
+    """Of two folders the one that stays is refused the next time, and has an agency key that nobody lists."""
+    home, office = tmp_path / "node", tmp_path / "office"
+    made = init(home, *(("--keys-elsewhere", str(office)) if elsewhere else ()), other=OTHER if elsewhere else None)
+    assert made.exit_code == 0, made.output
+    folders = f"{home} and {office}" if elsewhere else str(home)
+    assert f"delete {folders} and make it again" in made.output
+
+
 @pytest.mark.parametrize("flag", ["--passphrase-file", "--database-url-file", "--key-database-url-file"])
 @pytest.mark.parametrize(("mode", "text"), [(0o604, "x" * 20), (0o600, "\n")], ids=["others can read it", "empty"])
 def test_a_secret_file_that_the_node_would_refuse_is_refused_now(

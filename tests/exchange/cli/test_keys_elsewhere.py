@@ -16,6 +16,7 @@ from support.node_processes import NodeProcesses, node_processes, until
 from support.real_nodes import TwoNodes
 from typer.testing import CliRunner
 
+from contracts.vocabulary import Feedback
 from exchange.cli.application import app
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.demo.people import melati
@@ -99,7 +100,7 @@ def test_a_recall_is_answered_a_fresh_disclosure_handed_in_and_copies_are_attest
     assert "The bakery, sorry." in run(shelter, "inbox", "advice", offer).output
     assert "no-recall" in run(shelter, "inbox", "recall-answer", offer, "ends", code=1).output
     assert "nothing-owed" in run(shelter, "inbox", "destroyed", offer, code=1).output
-    run(shelter, "inbox", "progress", offer, "in-service")
+    assert "is on record and on its way" in run(shelter, "inbox", "progress", offer, "in-service").output
     stands(helpline, referral, "in-service")
     run(helpline, "referrals", "recall", referral)
     arrived(shelter, "recall")
@@ -109,6 +110,27 @@ def test_a_recall_is_answered_a_fresh_disclosure_handed_in_and_copies_are_attest
     assert f"exchange inbox destroyed {stop}" in run(shelter, "inbox", "show", stop).output
     assert json.loads(run(shelter, "inbox", "show", stop, "--json").stdout)["event"] == "erase"
     assert "copies are destroyed is on record" in run(shelter, "inbox", "destroyed", offer).output
+
+
+def test_progress_that_is_not_told_is_said_to_stay_here(both: TwoNodes) -> None:
+    """Who reports that she never came counts on somebody there being alarmed."""
+    helpline, shelter, her = both[HELPLINE], both[SHELTER], melati(datetime.now(UTC))
+    for agency in (helpline, shelter):
+        run(agency, "keys", "publish")
+    asked = her.consent(datetime.now(UTC))
+    least = tuple(line.model_copy(update={"feedback": Feedback.DECISION}) for line in asked.provisions)
+    consent = asked.model_copy(update={"provisions": least}).model_dump_json(exclude_none=True)
+    recorded = run(helpline, "consent", "record", "-", typed=consent).output.split()[1]
+    request = her.referral(recorded).model_dump_json(exclude_none=True, by_alias=True)
+    referral = json.loads(run(helpline, "send", "-", "--json", typed=request).stdout)["id"]
+    offer = arrived(shelter, "offer")
+    run(shelter, "inbox", "show", offer)
+    run(shelter, "inbox", "accept", offer)
+    stands(helpline, referral, "accepted")
+    for said in ("is on record here, and nowhere else", "was on record here, and nowhere else"):
+        told = run(shelter, "inbox", "progress", offer, "not-arrived").output
+        assert said in told
+        assert "nobody else knows" in told
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,10 @@ import pytest
 
 from contracts.vocabulary import Feedback, Purpose
 from exchange.client.vault import VaultError
+from exchange.client.vault import store as store_module
 from exchange.client.vault.cases import VaultCase
 from exchange.client.vault.store import AgencyKeyStore, OwnEpoch, Taken
+from exchange.client.vault.store_file import connected
 from exchange.envelope.errors import SealedRowError
 from exchange.envelope.keys import Dek, EpochKey, RowKey
 from exchange.limits import DAY_MS, LIMITS
@@ -457,3 +459,30 @@ def test_another_program_that_is_busy_with_the_file_is_said_to_be(store: AgencyK
             _take(store)
     assert busy.value.code == "store-busy"
     _take(store)
+
+
+def test_damage_that_sqlite_itself_does_not_see_is_told_in_a_sentence_that_shows_nothing(store: AgencyKeyStore) -> None:
+    """Bytes that are no text: Python refuses them, with an error that has no code and shows what lies there."""
+    store._connection.execute("INSERT INTO referral VALUES (CAST(? AS TEXT), NULL, X'00')", (b"CANARY\xff",))
+    with pytest.raises(VaultError) as told:
+        store.living()
+    assert told.value.code == "store-unusable"
+    shown = "".join(traceback.format_exception(told.value))
+    assert "CANARY" not in shown
+
+
+def test_a_file_that_is_replaced_while_it_is_opened_counts_as_replaced(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What lies in the place afterwards is not what was opened, and nothing stored would be found there."""
+
+    def replaced_at_once(at: Path, tables: str) -> tuple[sqlite3.Connection, tuple[int, int] | None]:
+        opened = connected(at, tables)
+        at.rename(at.with_name("opened.db"))
+        at.write_bytes(b"an older copy")
+        return opened
+
+    monkeypatch.setattr(store_module, "connected", replaced_at_once)
+    with closing(AgencyKeyStore(path, KEY, secrets.token_bytes)) as opened, pytest.raises(VaultError) as told:
+        _take(opened)
+    assert told.value.code == "store-replaced"
