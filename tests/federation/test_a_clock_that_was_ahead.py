@@ -97,8 +97,8 @@ async def test_the_lease_of_a_slow_line_stays_its_own(on_both: Federation) -> No
 
 
 @pytest.mark.parametrize("form", ["stop-sharing", "stop-service", "erase"])
-async def test_her_no_that_was_said_then_goes_at_once_when_the_clock_is_right(on_both: Federation, form: str) -> None:
-    story = await begin(on_both)
+async def test_her_no_that_was_said_then_goes_at_once_when_the_clock_is_right(two: Federation, form: str) -> None:
+    story = await begin(two)
     with ahead(story.sender, hours=40 * 24):
         await story.says_no(form, travel=False)
     await story.travel()
@@ -107,15 +107,15 @@ async def test_her_no_that_was_said_then_goes_at_once_when_the_clock_is_right(on
     if form == "erase":
         await story.nothing_is_left(at=story.receiver)
     # Nobody fills the memory of deliveries for ever by a date.
-    year = on_both.clock() + 400 * 24 * HOUR_MS
+    year = two.clock() + 400 * 24 * HOUR_MS
     assert all(row["expires_at"] <= year + HOUR_MS for row in await rows(story.receiver, SEEN_ENVELOPE))
 
 
 @pytest.mark.parametrize("hours", [8, 48])
 async def test_a_peer_that_put_us_off_then_gets_everything(
-    on_both: Federation, hours: float, monkeypatch: pytest.MonkeyPatch
+    two: Federation, hours: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    story = await begin(on_both, travel=False)
+    story = await begin(two, travel=False)
     one = story.sender
 
     async def busy(*_args: object) -> None:
@@ -125,7 +125,7 @@ async def test_a_peer_that_put_us_off_then_gets_everything(
         patched.setattr(one.courier._transport, "post_envelopes", busy)
         await one.courier.run_once()
     (row,) = await rows(one, PEER)
-    assert row["only_stops_until"] > on_both.clock() + (hours - 1) * HOUR_MS
+    assert row["only_stops_until"] > two.clock() + (hours - 1) * HOUR_MS
     await story.travel()
     await story.both_say("received")
     (row,) = await rows(one, PEER)
