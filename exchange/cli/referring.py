@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from asyncio import CancelledError
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Final
@@ -26,7 +26,7 @@ from exchange.client import (
     UnexpectedAnswerError,
     new_idempotency_key,
 )
-from exchange.client.retries import REPEATABLE
+from exchange.client.retries import may_be_stored
 from exchange.client.vault import AgencyVault
 from exchange.referral.lifecycle import State
 from exchange.schemas.referrals import (
@@ -42,7 +42,6 @@ from exchange.schemas.referrals import (
     WithdrawalAnswer,
 )
 
-_SERVER_FAILED: Final = 500
 _TO_DO: Final[Mapping[str, str]] = {
     "undeliverable": "What was sent last has not reached {peer}, and may never: telephone its duty line now.",
     "overdue": "{peer} has not answered in time: telephone its duty line now.",
@@ -106,9 +105,9 @@ async def _send(
 
 
 def _may_be_stored(ended: ClientError | CancelledError) -> bool:
-    """A refusal for what is in it comes before anything is stored; of all else, Ctrl-C too, nobody knows."""
+    """Of what Ctrl-C has ended, too, nobody knows."""
     if isinstance(ended, ProblemError):
-        return ended.problem.status in REPEATABLE or ended.problem.status >= _SERVER_FAILED
+        return may_be_stored(ended.problem.status)
     return isinstance(ended, NodeUnreachableError | UnexpectedAnswerError | CancelledError)
 
 
@@ -172,15 +171,12 @@ def disclosure(
 ) -> None:
     """Hand in a fresh disclosure in place of the one that is gone, after the plan was confirmed with her again."""
     request = read_request(file, DisclosureRequest)
-
-    async def replace(client: AgencyClient, vault: AgencyVault | None) -> ForwardAnswer:
-        if vault is not None:
-            return await vault.replace_disclosure(referral, request.content)
-        return await client.referrals.replace_disclosure(referral, request.content)
-
-    answer = ask_office(home, actor, replace)
-    decisions_table("Field by field", answer.fields)
-    _show_view(answer.referral)
+    _tell(
+        home,
+        actor,
+        node=lambda client: client.referrals.replace_disclosure(referral, request.content),
+        office=lambda vault: vault.replace_disclosure(referral, request.content),
+    )
 
 
 @app.command()
@@ -195,15 +191,12 @@ def plan(
 ) -> None:
     """Her safe-contact plan changed, or she confirmed it again: after 72 hours nobody may call her by the old one."""
     request = read_request(file, SafeContactRequest)
-
-    async def change(client: AgencyClient, vault: AgencyVault | None) -> ForwardAnswer:
-        if vault is not None:
-            return await vault.update_safe_contact(referral, request.safe_contact)
-        return await client.referrals.update_safe_contact(referral, request.safe_contact)
-
-    answer = ask_office(home, actor, change)
-    decisions_table("Field by field", answer.fields)
-    _show_view(answer.referral)
+    _tell(
+        home,
+        actor,
+        node=lambda client: client.referrals.update_safe_contact(referral, request.safe_contact),
+        office=lambda vault: vault.update_safe_contact(referral, request.safe_contact),
+    )
 
 
 @app.command()
@@ -217,11 +210,25 @@ def inform(
 ) -> None:
     """Tell what the receiver asked for, as far as she agrees."""
     request = read_request(file, InformationRequest)
+    _tell(
+        home,
+        actor,
+        node=lambda client: client.referrals.send_information(referral, request.content),
+        office=lambda vault: vault.inform(referral, request.content),
+    )
+
+
+def _tell(
+    home: Path | None,
+    actor: str | None,
+    *,
+    node: Callable[[AgencyClient], Awaitable[ForwardAnswer]],
+    office: Callable[[AgencyVault], Awaitable[ForwardAnswer]],
+) -> None:
+    """Tells the receiver more, sealed by the node, or here where the agency's keys are; and what the gate decided."""
 
     async def tell(client: AgencyClient, vault: AgencyVault | None) -> ForwardAnswer:
-        if vault is not None:
-            return await vault.inform(referral, request.content)
-        return await client.referrals.send_information(referral, request.content)
+        return await (node(client) if vault is None else office(vault))
 
     answer = ask_office(home, actor, tell)
     decisions_table("Field by field", answer.fields)

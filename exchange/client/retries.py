@@ -19,6 +19,8 @@ from typing import Final
 TOO_MANY: Final = 429
 REPEATABLE: Final = frozenset({TOO_MANY, 502, 503, 504})
 
+_SERVER_FAILED: Final = 500
+
 
 class Repeat(Enum):
     """Whether repeating a request could do harm."""
@@ -54,3 +56,11 @@ class RetryPolicy:
             return self.wait_s(attempt, draw)
         asked = float(retry_after)
         return asked if asked <= self.longest_retry_after_s else None
+
+
+def may_be_stored(status: int) -> bool:
+    """Whether an act may be stored that was answered with this status and a problem.
+
+    A refusal for what is in it comes before anything is stored; of all else nobody knows.
+    """
+    return status in REPEATABLE or status >= _SERVER_FAILED

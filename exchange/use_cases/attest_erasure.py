@@ -36,7 +36,7 @@ async def attest_erasure(node: Node, acting: Acting, item: str, _request: Erasur
                 view = referral_view(record, attestations_of(conn, record.id))
                 return ReferralAct(referral=view, repeated=True)
             sealed = make_stop(node, erasure_receipt(Erased.BY_AGENCY), record)
-            put_out_stop(node, conn, sealed, record)
+            put_out_stop(node, conn, sealed, record.id)
             record_attestation(conn, record.id, "own-agency", node.clock(), sealed.digest)
             saved = save_referral(conn, record._replace(number=sealed.header.number or record.number))
             audit(conn, node, acting, "erasure-attested", [record.id], sealed.digest)

@@ -116,6 +116,6 @@ def attest_if_destroyed(node: Node, conn: Connection, record: ReferralRecord) ->
 
 def _attested(node: Node, conn: Connection, record: ReferralRecord) -> ReferralRecord:
     sealed = make_stop(node, erasure_receipt(Erased.BY_NODE), record)
-    put_out_stop(node, conn, sealed, record)
+    put_out_stop(node, conn, sealed, record.id)
     record_attestation(conn, record.id, "own-node", node.clock(), sealed.digest)
     return record._replace(number=sealed.header.number or record.number)

@@ -92,13 +92,8 @@ def put_out(node: Node, conn: Connection, sealed: SealedMessage, *, status: str 
     _store(node, conn, sealed, sealed.header.referral, status)
 
 
-def put_out_stop(node: Node, conn: Connection, sealed: SealedMessage, record: ReferralRecord) -> None:
-    """As `put_out`, for what `make_stop` made of this record: it lies with it, whatever id its header names."""
-    _store(node, conn, sealed, record.id, "queued")
-
-
-def put_out_again(node: Node, conn: Connection, sealed: SealedMessage, referral: str) -> None:
-    """As `put_out_stop`, for one that takes the place of another that lay with this referral."""
+def put_out_stop(node: Node, conn: Connection, sealed: SealedMessage, referral: str) -> None:
+    """As `put_out`, for what `make_stop` made: it lies with this referral, whatever id its header names."""
     _store(node, conn, sealed, referral, "queued")
 
 

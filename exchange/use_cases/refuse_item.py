@@ -35,7 +35,7 @@ async def refuse_item(node: Node, acting: Acting, item: str, request: RefusalReq
             if _is_refused(node, conn, record, item):
                 return ReferralAct(referral=referral_view(record))
             sealed = make_stop(node, refusal(RefusalCode(request.code)), record, in_reply_to=item)
-            put_out_stop(node, conn, sealed, record)
+            put_out_stop(node, conn, sealed, record.id)
             wipe_item(conn, item)
             saved = save_referral(conn, record._replace(number=sealed.header.number or record.number))
             audit(conn, node, acting, "refused", [item], request.code)

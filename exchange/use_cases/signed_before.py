@@ -34,7 +34,7 @@ from exchange.use_cases.barring import bar
 from exchange.use_cases.change_referral import change_referral
 from exchange.use_cases.headers import class_here, outgoing_header
 from exchange.use_cases.node import Node
-from exchange.use_cases.outgoing import agency_key, put_out_again
+from exchange.use_cases.outgoing import agency_key, put_out_stop
 
 Step = Callable[[Connection], None]
 
@@ -82,7 +82,7 @@ def _stop_anew(node: Node, item: OutgoingRecord, header: Header) -> Step | None:
 
     def step(conn: Connection) -> None:
         if delete_waiting(conn, item.id):
-            put_out_again(node, conn, made, item.referral)
+            put_out_stop(node, conn, made, item.referral)
 
     return step
 

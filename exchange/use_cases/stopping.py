@@ -63,5 +63,5 @@ def stop_referral(
     if ends_sharing:
         record = take_back(node, conn, record, name)
     changed = change_referral(node, conn, record, what=name.value, events=[event])
-    put_out_stop(node, conn, sealed, record)
+    put_out_stop(node, conn, sealed, record.id)
     return changed

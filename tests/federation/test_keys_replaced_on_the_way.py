@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import update
 from support.federation import Federation, federation
 from support.replaced_keys import another_agency_key, another_node_key, listed, started_with, with_another_key
-from support.stories import Story, begin, content, rows, travelled
+from support.stories import Story, begin, content, released_and_waiting, rows, travelled
 
 from contracts.canonical_json import canonical
 from exchange.client.vault import DoubtfulItemError, RefusedItemError
@@ -19,7 +19,7 @@ from exchange.envelope.format import parse_envelope
 from exchange.envelope.header import parse_header
 from exchange.envelope.wire import to_base64url
 from exchange.schemas.federation import BatchAnswer, ItemAnswer
-from exchange.schemas.inbox import DecisionRequest, RefusalRequest
+from exchange.schemas.inbox import DecisionRequest, InboxItem, RefusalRequest
 from exchange.schemas.problems import Problem, Who
 from exchange.stops import RefusalCode, refusal
 from exchange.storage.database import Connection
@@ -232,17 +232,6 @@ def releases_posted(two: Federation) -> set[str]:
     return {wire["release"] for body in bodies for wire in body["envelopes"] if "release" in wire}
 
 
-async def released_and_waiting(two: Federation) -> Story:
-    """The receiver has accepted, and its node is away."""
-    story = await begin(two)
-    await story.helps.inbox.decide(await story.offer(), DecisionRequest(decision="accepted"))
-    await story.receiver.courier.run_once()
-    two.leave(SHELTER)
-    await story.travel()
-    assert (await story.outgoing())["disclosure"] == ["queued"]
-    return story
-
-
 async def test_a_disclosure_on_its_way_goes_with_a_release_that_the_new_node_key_signed(on_both: Federation) -> None:
     """She was asked and the receiver has accepted: nobody has to ask her again because a machine has another key."""
     story, new = await released_and_waiting(on_both), another_node_key()
@@ -316,6 +305,15 @@ async def test_an_attestation_of_the_agencys_own_software_is_owed_again(tmp_path
         assert "peer-agency" in {row["party"] for row in found if row["done_at"] is not None}
 
 
+async def unopened(story: Story) -> InboxItem:
+    """The receiver, whose keys are elsewhere, has accepted; who she is has arrived, and nobody has looked yet."""
+    vault = story.receiver.vault()
+    await vault.open(await story.item("offer"))
+    await vault.decide(story.id, DecisionRequest(decision="accepted"))
+    await story.travel()
+    return await story.item("disclosure")
+
+
 @pytest.mark.parametrize("kind", ["offer", "disclosure"])
 async def test_what_lies_unopened_and_the_old_agency_key_signed_is_refused_and_comes_again(
     tmp_path: Path, kind: str
@@ -349,10 +347,7 @@ async def test_what_lies_unopened_and_the_old_node_key_released_is_refused_and_c
     new = another_node_key()
     async with federation(tmp_path, (HELPLINE, SHELTER), blind=(SHELTER,)) as pair:
         story, vault = await begin(pair), pair[SHELTER].vault()
-        await vault.open(await story.item("offer"))
-        await vault.decide(story.id, DecisionRequest(decision="accepted"))
-        await story.travel()
-        item = await story.item("disclosure")
+        item = await unopened(story)
         await listed(pair, HELPLINE, node_key=new)
         async with started_with(pair, HELPLINE, node_key=new):
             with pytest.raises(RefusedItemError, match="release-invalid"):
@@ -379,11 +374,8 @@ async def test_a_second_refusal_of_what_was_replaced_asks_for_nothing_anew(tmp_p
     """She was asked again and the fresh one is there; a machine of before refuses the old one once more."""
     new = another_agency_key()
     async with federation(tmp_path, (HELPLINE, SHELTER), blind=(SHELTER,)) as pair:
-        story, vault = await begin(pair), pair[SHELTER].vault()
-        await vault.open(await story.item("offer"))
-        await vault.decide(story.id, DecisionRequest(decision="accepted"))
-        await story.travel()
-        item = await story.item("disclosure")
+        story = await begin(pair)
+        item = await unopened(story)
         await listed(pair, HELPLINE, agency_key=new)
         async with started_with(pair, HELPLINE, agency_key=new):
             with pytest.raises(RefusedItemError, match="unknown-key"):
@@ -398,7 +390,7 @@ async def test_a_second_refusal_of_what_was_replaced_asks_for_nothing_anew(tmp_p
                 record = load_referral(conn, story.id)
                 assert record is not None
                 sealed = make_stop(node, refusal(RefusalCode.CANNOT_OPEN), record, in_reply_to=item.id)
-                put_out_stop(node, conn, sealed, record)
+                put_out_stop(node, conn, sealed, record.id)
 
             await node.database.write(refuse_again)
             await story.later(hours=0.1)
@@ -409,11 +401,8 @@ async def test_a_second_refusal_of_what_was_replaced_asks_for_nothing_anew(tmp_p
 async def test_after_she_stopped_sharing_a_refused_disclosure_is_not_asked_for_anew(tmp_path: Path) -> None:
     """The refusal has crossed her no. Who read that another one is awaited would ask her, and may tell nothing."""
     async with federation(tmp_path, (HELPLINE, SHELTER), blind=(SHELTER,)) as pair:
-        story, vault = await begin(pair), pair[SHELTER].vault()
-        await vault.open(await story.item("offer"))
-        await vault.decide(story.id, DecisionRequest(decision="accepted"))
-        await story.travel()
-        item = await story.item("disclosure")
+        story = await begin(pair)
+        item = await unopened(story)
         await story.helps.inbox.refuse(item.id, RefusalRequest.model_validate({"code": "cannot-open"}))
         await story.says_no("stop-sharing")
         await story.later(hours=0.1)

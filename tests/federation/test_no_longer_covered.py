@@ -3,23 +3,11 @@
 from __future__ import annotations
 
 from support.federation import Federation
-from support.stories import Story, begin
+from support.stories import begin, released_and_waiting
 
 from contracts.vocabulary import AgencyKind
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.roster import Member
-from exchange.schemas.inbox import DecisionRequest
-
-
-async def released_and_waiting(two: Federation) -> Story:
-    """The receiver has accepted and its node is away: her name waits for it."""
-    story = await begin(two)
-    await story.helps.inbox.decide(await story.offer(), DecisionRequest(decision="accepted"))
-    await story.receiver.courier.run_once()
-    two.leave(SHELTER)
-    await story.travel()
-    assert (await story.outgoing())["disclosure"] == ["queued"]
-    return story
 
 
 def another_kind(member: Member) -> Member:

@@ -328,6 +328,17 @@ async def begin(
     return story
 
 
+async def released_and_waiting(two: Federation) -> Story:
+    """The receiver has accepted and its node is away: her name waits for it."""
+    story = await begin(two)
+    await story.helps.inbox.decide(await story.offer(), DecisionRequest(decision="accepted"))
+    await story.receiver.courier.run_once()
+    two.leave(story.receiver.plan)
+    await story.travel()
+    assert (await story.outgoing())["disclosure"] == ["queued"]
+    return story
+
+
 def her_content(together: Federation, **more: Any) -> dict[str, Any]:
     """The usual content of `people.referral_request`, with other or more fields; nothing removes one."""
     request = referral_request("x1", "0" * 32, now=now_of(together))

@@ -15,13 +15,12 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
-from typing import Final
 
 from pydantic import ValidationError
 
 from exchange.client.agency_client import AgencyClient
 from exchange.client.errors import ProblemError
-from exchange.client.retries import REPEATABLE
+from exchange.client.retries import may_be_stored
 from exchange.client.vault.agency_keys import Identity
 from exchange.client.vault.cases import VaultCase
 from exchange.client.vault.errors import VaultError
@@ -44,8 +43,6 @@ from exchange.schemas.inbox import DecisionRequest, ProgressRequest, RecallAnswe
 from exchange.schemas.referrals import ReferralView
 from exchange.schemas.sealing import EnvelopesRequest
 from exchange.stops import Erased, erasure_receipt
-
-_SERVER_FAILED: Final = 500
 
 
 async def decide(identity: Identity, client: AgencyClient, referral: str, request: DecisionRequest) -> ReferralView:
@@ -177,16 +174,11 @@ async def _say(
     try:
         return (await client.sealing.hand_in(EnvelopesRequest(envelopes=(wire(sealed),)))).referral
     except ProblemError as refused:
-        if not _may_be_stored(refused):
+        if not may_be_stored(refused.problem.status):
             # Where her no has destroyed it meanwhile nothing is left to answer a recall with.
             with contextlib.suppress(VaultError):
                 identity.store.change_case(view.id, lambda known: known.with_unsaid(word.event, sent, before))
         raise
-
-
-def _may_be_stored(refused: ProblemError) -> bool:
-    """A refusal for what is in it comes before anything is stored; of all else nobody knows."""
-    return refused.problem.status in REPEATABLE or refused.problem.status >= _SERVER_FAILED
 
 
 def _posting(identity: Identity, view: ReferralView, at: int, expires: int, in_reply_to: str | None) -> Posting:
