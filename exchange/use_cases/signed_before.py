@@ -6,8 +6,8 @@ Rules:
   peer that has the roster of before still takes it.
 * A stop has nothing inside: it is made anew with the key of today, under a fresh id, with the same number, `seen` and
   time. Her no would otherwise go for 400 days and be put off (`later`) each time.
-* The release of a disclosure lies beside the envelope, and says the same with a signature by the node key of today. The
-  peer has refused the other one (`release-invalid`); nobody has to ask
+* The release of a disclosure lies beside the envelope, and says the same with a signature by the node key of today and
+  the roster of today, which lists that key. The peer has refused the other one (`release-invalid`); nobody has to ask
   her again because of a machine's key. Signed is only what this node has released (`use_cases.released_here`): what
   else stands there, or is about something else, somebody has written into the database. It is refused, and told.
 * What is sealed cannot be signed anew. It is destroyed here and told, as what is barred. An answer is taken back with
@@ -19,6 +19,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from exchange.envelope.errors import StatementError
 from exchange.envelope.header import Header, parse_header
@@ -108,7 +109,8 @@ def _with_another_release(node: Node, item: OutgoingRecord) -> Step | None:
         said = signed.unverified
         if (said.disclosure, said.referral) != (item.digest, parse_header(outgoing_header(node, item)).referral):
             return None
-        release = marked(node, item.id, sign_statement(said, node.node_key.sign))
+        anew = replace(said, roster_version=node.world().roster.version)
+        release = marked(node, item.id, sign_statement(anew, node.node_key.sign))
         return lambda conn: change_release(conn, item.id, release)
     return None
 

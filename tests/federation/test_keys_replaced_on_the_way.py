@@ -448,6 +448,28 @@ async def test_a_release_by_a_newer_roster_than_the_one_here_is_only_in_doubt(tm
             assert (await vault.open(item)).content is not None
 
 
+async def test_a_release_that_was_signed_anew_by_a_newer_roster_is_only_in_doubt(tmp_path: Path) -> None:
+    """It was released by an old roster, and signed anew by today's; the office has one between, with another key."""
+    new = another_node_key()
+    async with federation(tmp_path, (HELPLINE, SHELTER), blind=(SHELTER,)) as pair:
+        story, vault = await begin(pair), pair[SHELTER].vault()
+        await vault.open(await story.item("offer"))
+        await vault.decide(story.id, DecisionRequest(decision="accepted"))
+        await story.receiver.courier.run_once()
+        pair.leave(SHELTER)
+        await story.travel()
+        await pair.new_roster()
+        between = vault._now()
+        await listed(pair, HELPLINE, node_key=new)
+        async with started_with(pair, HELPLINE, node_key=new):
+            pair.come_back(SHELTER)
+            await story.later(hours=0.1)
+            item = await story.item("disclosure")
+            with pytest.raises(DoubtfulItemError, match="release-invalid"):
+                await open_sealed(between, vault._client, item)
+            assert (await vault.open(item)).content is not None
+
+
 @pytest.mark.parametrize("member", ["envelope", "digest", "sender", "recipient", "referral", None])
 async def test_the_new_node_key_signs_no_receipt_that_is_about_something_else(
     two: Federation, member: str | None
