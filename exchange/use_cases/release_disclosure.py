@@ -139,7 +139,7 @@ async def _release(node: Node, acting: Acting | None, referral: str) -> ReleaseA
     if record.hold not in HOLDING:
         raise ConflictError("nothing-held", "There is no held disclosure. Confirm with her, then send a new one.")
     at = node.clock()
-    if case.facts.accepting is None or not case.accepted(at) or case.state(at) in TERMINAL:
+    if not case.accepted(at) or case.state(at) in TERMINAL:
         raise ConflictError("not-accepted", "The receiver has not accepted. Nothing is released before that.")
     if await clock_jumped(node):
         sentence = "This node's clock has jumped ahead. Nothing is released, or deleted, before the time is confirmed."
