@@ -43,6 +43,14 @@ class OutgoingRecord(NamedTuple):
     signature: bytes | None
     release: bytes | None = None
     consent_receipt: str | None = None
+    release_mark: str | None = None
+
+
+class MarkedRelease(NamedTuple):
+    """A signed release statement, and what proves that it was written here."""
+
+    statement: bytes
+    mark: str
 
 
 class SentRecord(NamedTuple):
@@ -67,7 +75,7 @@ class Settlement(NamedTuple):
 
 _NAMES = OutgoingRecord._fields
 _COLUMNS = [OUTBOX.c[name] for name in _NAMES]
-_NO_BODY = {"sealed_header": None, "wrapped_key": None, "ciphertext": None, "signature": None, "release": None}
+_NO_BODY = dict.fromkeys(["sealed_header", "wrapped_key", "ciphertext", "signature", "release", "release_mark"])
 _ENQUEUE = Prepared(insert(OUTBOX), columns=_NAMES)
 _KNOW_PEER = Prepared(insert_unless_there(PEER), columns=["agency", "due_at"])
 IS_QUEUED = text("outbox.status = 'queued'")
@@ -168,7 +176,7 @@ def enqueue(conn: Connection, items: Sequence[OutgoingRecord]) -> None:
     _KNOW_PEER.run_each(conn, [{"agency": peer, "due_at": 0} for peer in peers])
 
 
-def release_held(conn: Connection, envelope_id: str, release: bytes, *, expires_at: int) -> bool:
+def release_held(conn: Connection, envelope_id: str, release: MarkedRelease, *, expires_at: int) -> bool:
     """Queue a held disclosure behind everything queued before; returns whether it was still held."""
     moved = select(func.coalesce(func.max(OUTBOX.c.seq), 0) + 1).scalar_subquery()
     done = conn.execute(
@@ -176,7 +184,8 @@ def release_held(conn: Connection, envelope_id: str, release: bytes, *, expires_
         .where(OUTBOX.c.id == envelope_id, OUTBOX.c.status == "held")
         .values(
             status="queued",
-            release=release,
+            release=release.statement,
+            release_mark=release.mark,
             expires_at=expires_at,
             seq=moved if conn.dialect.name == "sqlite" else func.nextval("outbox_seq_seq"),
         )
@@ -184,10 +193,10 @@ def release_held(conn: Connection, envelope_id: str, release: bytes, *, expires_
     return done.rowcount == 1
 
 
-def change_release(conn: Connection, envelope_id: str, release: bytes) -> None:
+def change_release(conn: Connection, envelope_id: str, release: MarkedRelease) -> None:
     """A disclosure that is still queued goes with this release statement."""
     waits = OUTBOX.c.id == envelope_id, OUTBOX.c.status == "queued"
-    conn.execute(update(OUTBOX).where(*waits).values(release=release))
+    conn.execute(update(OUTBOX).where(*waits).values(release=release.statement, release_mark=release.mark))
 
 
 def made_among(conn: Connection, envelopes: Iterable[str]) -> list[tuple[str, str]]:

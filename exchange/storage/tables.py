@@ -232,6 +232,9 @@ class OutboxRow(SQLModel, table=True):
     ciphertext: bytes | None = Field(default=None, sa_type=LargeBinary)
     signature: bytes | None = Field(default=None, sa_type=LargeBinary)
     release: bytes | None = Field(default=None, sa_type=LargeBinary)
+    release_mark: str | None = None
+    """Keyed digest over the release and this envelope's id: nobody without the storage key has written it. Nothing in
+    rows of before."""
     receipt: bytes | None = Field(default=None, sa_type=LargeBinary)
 
     __table_args__ = (

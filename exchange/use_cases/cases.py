@@ -42,9 +42,12 @@ class Case:
         return own_state(self.record, as_events(self.events), at)
 
     def accepted(self, at: int) -> bool:
-        """Whether the receiving side has accepted, in time, whatever it said since."""
+        """Whether the receiving side has accepted, in time, whatever it said since: on the referring side.
+
+        The rows of events do not suffice: which answer accepted was sealed when it came.
+        """
         events = as_events(self.events)
-        return acceptance_counts(events, own_state(self.record, events, at))
+        return self.facts.accepting is not None and acceptance_counts(events, own_state(self.record, events, at))
 
 
 async def read_case(node: Node, referral: str, side: Side, unit: str | None) -> Case:

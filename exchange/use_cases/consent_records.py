@@ -6,6 +6,7 @@ from consent.record import ConsentRecord, warns
 from exchange.schemas.consents import ConsentView
 from exchange.schemas.shapes import to_millis
 from exchange.storage.consents import StoredConsent, load_consent
+from exchange.use_cases.facts import Facts
 from exchange.use_cases.node import Node
 from exchange.use_cases.refusals import not_found
 
@@ -29,6 +30,12 @@ def opened(node: Node, row: StoredConsent | None) -> ConsentRecord | None:
     if row is None or row.sealed_record is None:
         return None
     return ConsentRecord.from_sealed_bytes(node.open_row(row.sealed_record, "consent", "sealed_record", row.id))
+
+
+def hers(node: Node, row: StoredConsent | None, facts: Facts) -> ConsentRecord | None:
+    """As `opened`, of the consent behind a referral: nobody else's counts, whichever the referral's row names."""
+    record = opened(node, row)
+    return record if record is not None and record.subject == facts.subject else None
 
 
 async def read_record(node: Node, consent_id: str, unit: str | None) -> tuple[ConsentRecord, str | None]:

@@ -34,7 +34,7 @@ from exchange.storage.consent_words import CutFor, receipts_of
 from exchange.storage.consents import StoredConsent, load_consent
 from exchange.storage.database import Connection
 from exchange.storage.lost_data import Loss, losses
-from exchange.use_cases.consent_records import opened
+from exchange.use_cases.consent_records import hers
 from exchange.use_cases.facts import open_facts
 from exchange.use_cases.node import Node
 
@@ -97,4 +97,4 @@ def _is_live(node: Node, receiver: Member, cut: CutFor, row: StoredConsent | Non
         purpose=facts.purpose,
         fields=_EVERYTHING,
     )
-    return not isinstance(decide(opened(node, row), question, node.now()), ConsentDeny)
+    return not isinstance(decide(hers(node, row, facts), question, node.now()), ConsentDeny)

@@ -3,6 +3,7 @@
 Rules:
 
 * Standing first: of what has none nothing is opened. Stops go to everybody.
+* A disclosure leaves only if this node has released it, whatever its row says (`use_cases.released_here`).
 * A forward leaves only under a contract that is in force and that this node uses, and before its receipt ends.
 * Where the roster is another than the one it was sealed by, sender or receiver may be another kind of office: the
   contract has to permit every group inside to these two as they are now, as the receiver will ask (step 12). Which
@@ -15,11 +16,12 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from exchange.envelope.header import parse_header
-from exchange.envelope.kinds import KindClass
+from exchange.envelope.kinds import Kind, KindClass
 from exchange.roster import Member, standing_allows
 from exchange.storage.outbox import OutgoingRecord
 from exchange.use_cases.headers import class_here, members_of, outgoing_header
 from exchange.use_cases.node import Node, World, as_datetime
+from exchange.use_cases.released_here import was_released
 from exchange.verification import groups_permitted
 
 
@@ -39,12 +41,16 @@ class Leaving:
         if not standing_allows(self.me, self.peer, class_here(item)):
             return None
         header = outgoing_header(self.node, item)
+        if b'"kind":"%b"' % item.kind.encode() not in header:
+            return None  # the row calls it something else, for which less would be looked at
         return header if self._is_covered(item, header) else None
 
     def _is_covered(self, item: OutgoingRecord, header: bytes) -> bool:
         if class_here(item) is not KindClass.FORWARD:
             return True
         members = members_of(header)
+        if members["kind"] == Kind.DISCLOSURE and not was_released(self.node, item):
+            return False
         contract = self.world.contracts.get(members["contract"])
         if contract is None or members["contract"] not in self.in_force or self.at >= members["receipt"]["expires"]:
             return False

@@ -4,6 +4,9 @@ Rules:
 
 * Only an acceptance releases, one that was made in time, and only once. `confirm` waits for a worker, who calls
   this; `automatic` and every emergency are released by the node itself as soon as the acceptance is stored.
+* The plain columns of a row decide nothing of that: which mode it is, that an answer accepted, and whose consent counts
+  stand in the sealed facts, and which referral and contract it is for in the header. What is released is marked as such
+  (`use_cases.released_here`).
 * Roster, both agencies' keys, contract, consent and time are checked again, on the names of the fields inside; the node
   cannot read them. Where the agency's own software has sealed it, the node knows no field either, and asks for groups.
 * The receiver's card is read before, unless it was within the hour (`use_cases.peer_cards`): one that was away may
@@ -24,13 +27,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import dataclass
+from typing import Final
 
 from contracts.vocabulary import Feedback, Priority, Stage
 from exchange.disclosure import Refused, still_allowed
 from exchange.disclosure_groups import GroupsQuestion, groups_still_allowed
 from exchange.envelope.header import Header, parse_header
 from exchange.envelope.keys import key_id
-from exchange.envelope.statements import ReleaseStatement, sign_statement
+from exchange.envelope.statements import ReleaseStatement, Signed, sign_statement
 from exchange.envelope.wire import MAX_INTEGER
 from exchange.referral.lifecycle import TERMINAL, EventName, Side
 from exchange.roster import Member, UnknownMemberError
@@ -47,14 +51,15 @@ from exchange.use_cases.acting import Acting
 from exchange.use_cases.cases import Case, again, audit, read_case
 from exchange.use_cases.change_referral import change_referral
 from exchange.use_cases.clock_jumps import clock_jumped
-from exchange.use_cases.consent_records import opened
+from exchange.use_cases.consent_records import hers
 from exchange.use_cases.errors import ConflictError, GoneError
 from exchange.use_cases.headers import outgoing_header
 from exchange.use_cases.node import Node, as_datetime
 from exchange.use_cases.peer_cards import read_card_again
 from exchange.use_cases.peer_epochs import StoredPeerEpochs, read_peer_epochs
+from exchange.use_cases.released_here import marked
 from exchange.use_cases.row_by_row import Failures, pages_due
-from exchange.use_cases.transitions import HOLDING, next_number
+from exchange.use_cases.transitions import HOLDING, goes_by_itself, next_number
 from exchange.use_cases.views import referral_view
 
 
@@ -65,6 +70,24 @@ class _Basis:
     held: OutgoingRecord | None
     consent: StoredConsent | None
     epochs: StoredPeerEpochs
+
+
+@dataclass(frozen=True, slots=True)
+class _Waits:
+    """Why what is held goes on waiting."""
+
+    hold: str
+    code: str
+    sentence: str
+
+
+_CONFIRM: Final = _Waits("confirm", "awaiting-confirmation", "A worker has to confirm this release.")
+_UNSERVED: Final = _Waits(
+    WAITING,
+    "receiver-unserved",
+    "The receiver has accepted many and served none of them yet. Telephone it, then confirm.",
+)
+"""It goes by itself when the receiver serves somebody."""
 
 
 async def release_due(node: Node) -> int:
@@ -121,6 +144,8 @@ async def _release(node: Node, acting: Acting | None, referral: str) -> ReleaseA
     if await clock_jumped(node):
         sentence = "This node's clock has jumped ahead. Nothing is released, or deleted, before the time is confirmed."
         return ReleaseAnswer(released=False, code="clock-jumped", sentence=sentence, referral=referral_view(record))
+    if acting is None and not goes_by_itself(case.facts):
+        return await node.database.write(lambda conn: _wait(node, conn, case, _CONFIRM))
     await _hear_of_keys(node, record.peer, record.updated_at)
 
     def read(conn: Connection) -> _Basis:
@@ -152,11 +177,13 @@ def _refusal(node: Node, case: Case, basis: _Basis) -> tuple[str, str] | None:
         return "receiver-not-active", "The receiving agency is no longer in the roster."
     sender = world.roster.member(node.agency)
     header = parse_header(outgoing_header(node, held))
+    if (header.referral, header.contract) != (record.id, record.contract):
+        return "disclosure-differs", "What is held is not what was sealed for this referral. Send a new one."
     if header.signing_key != key_id(sender.agency_key):
         return "own-key-changed", "It is signed by a key this agency no longer has. Confirm and send a new one."
     if not _sealed_to(header, receiver, basis.epochs):
         return "receiver-key-changed", "It is sealed to a key the receiver no longer has. Confirm and send a new one."
-    consent = opened(node, basis.consent)
+    consent = hers(node, basis.consent, facts)
     if facts.held_groups:
         question = GroupsQuestion(
             sender,
@@ -212,16 +239,16 @@ async def _let_go(
 ) -> ReleaseAnswer:
     at, record = node.clock(), case.record
     number = next_number(record, at)
-    signed = _statement(node, case, held, number, at)
+    release = marked(node, held.id, _statement(node, case, held, number, at))
     event = EventRecord(record.id, record.side, number, EventName.DISCLOSED.value, record.seen, at, digest=held.digest)
     until = _unserved_until(node, case, at)
     most = None if acting is not None or case.facts.priority is Priority.EMERGENCY else _most_unserved(node, case)
 
     def commit(conn: Connection) -> ReleaseAnswer:
         if most is not None and count_unserved(conn, record.peer, at, but=record.id) >= most:
-            return _wait(node, conn, case)
+            return _wait(node, conn, case, _UNSERVED)
         guard_consent(conn, record.consent_id or "", consent_version)
-        if not release_held(conn, held.id, signed, expires_at=at + node.limits.released_within_ms):
+        if not release_held(conn, held.id, release, expires_at=at + node.limits.released_within_ms):
             raise StaleReferralError
         # The peer's row is held from here on: who has read another card waits for it, or has committed.
         hurry(conn, record.peer, at)
@@ -253,7 +280,7 @@ async def _let_go(
     return answer
 
 
-def _statement(node: Node, case: Case, held: OutgoingRecord, number: int, at: int) -> bytes:
+def _statement(node: Node, case: Case, held: OutgoingRecord, number: int, at: int) -> Signed[ReleaseStatement]:
     statement = ReleaseStatement(
         disclosure=held.digest,
         referral=case.record.id,
@@ -263,7 +290,7 @@ def _statement(node: Node, case: Case, held: OutgoingRecord, number: int, at: in
         roster_version=node.world().roster.version,
         consent_live_at=at,
     )
-    return sign_statement(statement, node.node_key.sign).to_bytes()
+    return sign_statement(statement, node.node_key.sign)
 
 
 def _most_unserved(node: Node, case: Case) -> int:
@@ -280,14 +307,8 @@ def _unserved_until(node: Node, case: Case, at: int) -> int:
     return at + node.limits.unserved_untold_ms if case.facts.feedback is Feedback.DECISION else MAX_INTEGER
 
 
-def _wait(node: Node, conn: Connection, case: Case) -> ReleaseAnswer:
-    """What was held stays held: a worker is asked, and it goes by itself when the receiver serves somebody."""
-    code = "receiver-unserved"
-    record = change_referral(node, conn, case.record, what=code, adjust=lambda read: read._replace(hold=WAITING))
-    add_audit(conn, at=node.clock(), action="release-waits", subject_id=record.id, detail=code)
-    return ReleaseAnswer(
-        released=False,
-        code=code,
-        sentence="The receiver has accepted many and served none of them yet. Telephone it, then confirm.",
-        referral=referral_view(record),
-    )
+def _wait(node: Node, conn: Connection, case: Case, why: _Waits) -> ReleaseAnswer:
+    """What was held stays held, and a worker is asked."""
+    record = change_referral(node, conn, case.record, what=why.code, adjust=lambda read: read._replace(hold=why.hold))
+    add_audit(conn, at=node.clock(), action="release-waits", subject_id=record.id, detail=why.code)
+    return ReleaseAnswer(released=False, code=why.code, sentence=why.sentence, referral=referral_view(record))

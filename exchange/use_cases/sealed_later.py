@@ -29,7 +29,7 @@ from exchange.storage.referrals import ReferralRecord, load_referral
 from exchange.use_cases.acting import Acting
 from exchange.use_cases.cases import Case, audit, read_case
 from exchange.use_cases.change_referral import change_referral
-from exchange.use_cases.consent_records import opened
+from exchange.use_cases.consent_records import hers
 from exchange.use_cases.errors import ConflictError, ForbiddenError, InvalidError
 from exchange.use_cases.facts import seal_facts
 from exchange.use_cases.idempotency import Keep
@@ -102,7 +102,8 @@ async def _judged(
     contract = world.contracts.get(record.contract)
     if contract is None or not world.in_force(record.contract, node.agency, record.peer, node.now()):
         raise ForbiddenError("contract-not-in-force", "The contract of this referral is no longer in force.")
-    consent = opened(node, await node.database.read(lambda conn: load_consent(conn, record.consent_id or "")))
+    row = await node.database.read(lambda conn: load_consent(conn, record.consent_id or ""))
+    consent = hers(node, row, case.facts)
     judge_sealed(node, sealed, contract, consent, consent_version)
     if consent is None:
         raise ForbiddenError("no-consent", "There is no consent record.")

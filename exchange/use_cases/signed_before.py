@@ -6,9 +6,10 @@ Rules:
   peer that has the roster of before still takes it.
 * A stop has nothing inside: it is made anew with the key of today, under a fresh id, with the same number, `seen` and
   time. Her no would otherwise go for 400 days and be put off (`later`) each time.
-* The release of a disclosure lies beside the envelope, and says the same with a signature by the node key of today. The
-  peer has refused the other one (`release-invalid`); nobody has to ask her again because of a machine's key. One that
-  is about something else, or is no release at all, was changed in the database: it is not signed, and was refused.
+* The release of a disclosure lies beside the envelope, and says the same with a signature by the node key of today and
+  the roster of today, which lists that key. The peer has refused the other one (`release-invalid`); nobody has to ask
+  her again because of a machine's key. Signed is only what this node has released (`use_cases.released_here`): what
+  else stands there, or is about something else, somebody has written into the database. It is refused, and told.
 * What is sealed cannot be signed anew. It is destroyed here and told, as what is barred. An answer is taken back with
   its event, of which nobody else has heard: said again it would be a repeat, and an acceptance would never arrive.
 * A node that still runs with the old key makes nothing anew: that would be put off as well, each time.
@@ -18,6 +19,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from exchange.envelope.errors import StatementError
 from exchange.envelope.header import Header, parse_header
@@ -35,6 +37,7 @@ from exchange.use_cases.change_referral import change_referral
 from exchange.use_cases.headers import class_here, outgoing_header
 from exchange.use_cases.node import Node
 from exchange.use_cases.outgoing import agency_key, put_out_stop
+from exchange.use_cases.released_here import is_marked, marked
 
 Step = Callable[[Connection], None]
 
@@ -94,7 +97,7 @@ def _owed_again(node: Node, conn: Connection, item: OutgoingRecord) -> None:
 
 
 def _with_another_release(node: Node, item: OutgoingRecord) -> Step | None:
-    if item.release is None or node.node_key.public != node.member.node_key:
+    if item.release is None or not is_marked(node, item) or node.node_key.public != node.member.node_key:
         return None
     try:
         signed = parse_statement(ReleaseStatement, item.release)
@@ -106,7 +109,8 @@ def _with_another_release(node: Node, item: OutgoingRecord) -> Step | None:
         said = signed.unverified
         if (said.disclosure, said.referral) != (item.digest, parse_header(outgoing_header(node, item)).referral):
             return None
-        release = sign_statement(said, node.node_key.sign).to_bytes()
+        anew = replace(said, roster_version=node.world().roster.version)
+        release = marked(node, item.id, sign_statement(anew, node.node_key.sign))
         return lambda conn: change_release(conn, item.id, release)
     return None
 

@@ -22,7 +22,7 @@ from exchange.referral.lifecycle import TERMINAL
 from exchange.storage.consents import load_consent
 from exchange.use_cases.cases import Case
 from exchange.use_cases.clearance import check_confirmed, parties
-from exchange.use_cases.consent_records import opened
+from exchange.use_cases.consent_records import hers
 from exchange.use_cases.errors import ConflictError, ForbiddenError, TooLargeError
 from exchange.use_cases.node import Node, as_datetime
 from exchange.use_cases.outgoing import agency_key, current_peer_epoch, signers
@@ -71,7 +71,8 @@ async def tell_later(
     else:
         contract = between.contract
     check_confirmed(node, content)
-    consent = opened(node, await node.database.read(lambda conn: load_consent(conn, record.consent_id or "")))
+    row = await node.database.read(lambda conn: load_consent(conn, record.consent_id or ""))
+    consent = hers(node, row, case.facts)
     request = DisclosureRequest(
         between.sender, between.receiver, case.facts.service, content, contract, consent, as_datetime(at)
     )

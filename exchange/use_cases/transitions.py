@@ -82,6 +82,11 @@ def next_number(record: ReferralRecord, at: int) -> int:
     return max(at, record.number + 1)
 
 
+def goes_by_itself(facts: Facts) -> bool:
+    """Whether an acceptance releases without a worker's word."""
+    return facts.release is ReleaseMode.AUTOMATIC or facts.priority is Priority.EMERGENCY
+
+
 def settle_state(
     record: ReferralRecord, facts: ReadFacts, records: Iterable[EventRecord], *, at: int
 ) -> ReferralRecord:
@@ -116,10 +121,7 @@ def _hold(record: ReferralRecord, read_facts: ReadFacts, state: State, events: I
     # releases nothing.
     if record.hold == "held" and acceptance_counts(events, state):
         facts = read_facts()
-        automatic = facts is not None and (
-            facts.release is ReleaseMode.AUTOMATIC or facts.priority is Priority.EMERGENCY
-        )
-        return "release-due" if automatic else "confirm"
+        return "release-due" if facts is not None and goes_by_itself(facts) else "confirm"
     return record.hold
 
 

@@ -23,9 +23,8 @@ from exchange.schemas.inbox import DecisionRequest, InboxItem, RefusalRequest
 from exchange.schemas.problems import Problem, Who
 from exchange.stops import RefusalCode, refusal
 from exchange.storage.database import Connection
-from exchange.storage.outbox import change_release
 from exchange.storage.referrals import load_referral
-from exchange.storage.tables import ATTESTATION, AUDIT, SEEN_ENVELOPE
+from exchange.storage.tables import ATTESTATION, AUDIT, OUTBOX, SEEN_ENVELOPE
 from exchange.use_cases.deliver import claim, load_next, settle
 from exchange.use_cases.line import Line
 from exchange.use_cases.outgoing import make_stop, put_out_stop
@@ -246,7 +245,7 @@ async def test_a_disclosure_on_its_way_goes_with_a_release_that_the_new_node_key
 
 @pytest.mark.parametrize("member", ["disclosure", "referral", None])
 async def test_the_new_node_key_signs_no_release_of_something_else(two: Federation, member: str | None) -> None:
-    """Somebody has changed the row: it is refused and told, and what went with it is written down."""
+    """Somebody has changed the row: nothing leaves, and it is told. More of it: `tests/security`."""
     story, new = await released_and_waiting(two), another_node_key()
     (row,) = [row for row in await story.outbox_rows() if row["kind"] == "disclosure"]
     changed = b"nothing that was ever signed"
@@ -254,14 +253,35 @@ async def test_the_new_node_key_signs_no_release_of_something_else(two: Federati
         said = json.loads(row["release"])
         said["body"][member] = said["body"][member][::-1]
         changed = canonical(said)
-    await story.sender.node.database.write(lambda conn: change_release(conn, row["id"], changed))
+    await story.writes(update(OUTBOX).where(OUTBOX.c.id == row["id"]).values(release=changed))
     await listed(two, HELPLINE, node_key=new)
     async with started_with(two, HELPLINE, node_key=new):
         two.come_back(SHELTER)
         await story.later(hours=0.1)
-        assert (await story.outgoing())["disclosure"] == ["refused"]
+        assert "disclosure" not in await story.outgoing()
         assert (await story.flags()).awaiting_disclosure
-        assert releases_posted(two) == {to_base64url(changed)}
+        assert releases_posted(two) == set()
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+async def test_a_release_of_before_marks_were_written_leaves_while_its_key_is_the_nodes(
+    two: Federation, replaced: bool
+) -> None:
+    """After an upgrade. Nobody can tell an earlier key's from what somebody has written there: she is asked again."""
+    story, new = await released_and_waiting(two), another_node_key()
+    await story.writes(update(OUTBOX).values(release_mark=None))
+    if not replaced:
+        two.come_back(SHELTER)
+        await story.later(hours=0.1)
+        assert (await story.outgoing())["disclosure"] == ["delivered"]
+        return
+    await listed(two, HELPLINE, node_key=new)
+    async with started_with(two, HELPLINE, node_key=new):
+        two.come_back(SHELTER)
+        await story.later(hours=0.1)
+        assert "disclosure" not in story.kinds_posted()
+        assert (await story.flags()).awaiting_disclosure
+        assert "disclosure-barred" in await story.changes()
 
 
 async def test_a_disclosure_that_was_signed_for_is_delivered_whatever_is_said_beside_it(two: Federation) -> None:
@@ -422,6 +442,28 @@ async def test_a_release_by_a_newer_roster_than_the_one_here_is_only_in_doubt(tm
         async with started_with(pair, HELPLINE, node_key=new):
             await vault.decide(story.id, DecisionRequest(decision="accepted"))
             await story.travel()
+            item = await story.item("disclosure")
+            with pytest.raises(DoubtfulItemError, match="release-invalid"):
+                await open_sealed(between, vault._client, item)
+            assert (await vault.open(item)).content is not None
+
+
+async def test_a_release_that_was_signed_anew_by_a_newer_roster_is_only_in_doubt(tmp_path: Path) -> None:
+    """It was released by an old roster, and signed anew by today's; the office has one between, with another key."""
+    new = another_node_key()
+    async with federation(tmp_path, (HELPLINE, SHELTER), blind=(SHELTER,)) as pair:
+        story, vault = await begin(pair), pair[SHELTER].vault()
+        await vault.open(await story.item("offer"))
+        await vault.decide(story.id, DecisionRequest(decision="accepted"))
+        await story.receiver.courier.run_once()
+        pair.leave(SHELTER)
+        await story.travel()
+        await pair.new_roster()
+        between = vault._now()
+        await listed(pair, HELPLINE, node_key=new)
+        async with started_with(pair, HELPLINE, node_key=new):
+            pair.come_back(SHELTER)
+            await story.later(hours=0.1)
             item = await story.item("disclosure")
             with pytest.raises(DoubtfulItemError, match="release-invalid"):
                 await open_sealed(between, vault._client, item)

@@ -113,7 +113,7 @@ def _as_if_she_had_named_it(field: Any, kind: Any, lines: list[Any]) -> decision
 _statement = release_disclosure._statement
 
 
-def _accepting_anything(node: Any, case: Any, held: Any, number: int, at: int) -> bytes:
+def _accepting_anything(node: Any, case: Any, held: Any, number: int, at: int) -> Any:
     facts = case.facts.model_copy(update={"accepting": case.facts.accepting or held.digest})
     return _statement(node, replace(case, facts=facts), held, number, at)
 

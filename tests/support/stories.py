@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import Table, select
+from sqlalchemy import Executable, Table, select
 from support.federation import Federation, TestNode
 from support.people import consent_request, referral_request
 from support.replacing import replace
@@ -222,6 +222,10 @@ class Story:
         """Every row about this referral; at the sender unless said."""
         column = table.c.id if table is REFERRAL else table.c.referral
         return await rows(at or self.sender, table, column == self.id)
+
+    async def writes(self, *statements: Executable) -> None:
+        """Somebody writes this into the main database of the referring agency's node."""
+        await self.sender.node.database.write(lambda conn: [conn.execute(one).rowcount for one in statements])
 
     async def outgoing(self, *, at: TestNode | None = None) -> dict[str, list[str]]:
         """Status of every envelope of this referral, by kind; at the sender unless said."""

@@ -1,0 +1,50 @@
+"""What proves that a release was decided by this node: a mark beside it, written in the transaction of the release.
+
+Rules:
+
+* The mark is a keyed digest over the release and the id of its envelope. Who can write to the main database, and has no
+  key, can make none: what such a one queues does not leave, and what such a one writes is not signed.
+* A row of before marks were written has none. It leaves as long as the node key of today has signed it, and no longer.
+* That a mark is right says that this release was given once, and not that it still stands: who has an older copy of a
+  row can bring both back.
+"""
+
+from __future__ import annotations
+
+import hmac
+
+from exchange.envelope.errors import StatementError
+from exchange.envelope.statements import ReleaseStatement, Signed, parse_statement
+from exchange.storage.outbox import MarkedRelease, OutgoingRecord
+from exchange.use_cases.node import Node
+
+
+def marked(node: Node, envelope_id: str, release: Signed[ReleaseStatement]) -> MarkedRelease:
+    """A release that was decided here, with its mark."""
+    statement = release.to_bytes()
+    return MarkedRelease(statement, _mark(node, envelope_id, statement))
+
+
+def is_marked(node: Node, item: OutgoingRecord) -> bool:
+    """Whether the release beside this envelope was written by this node, with whatever key it signed then."""
+    if item.release is None or item.release_mark is None:
+        return False
+    return hmac.compare_digest(item.release_mark.encode(), _mark(node, item.id, item.release).encode())
+
+
+def was_released(node: Node, item: OutgoingRecord) -> bool:
+    """Whether this node has released this disclosure."""
+    return is_marked(node, item) or _is_signed(node, item)
+
+
+def _mark(node: Node, envelope_id: str, release: bytes) -> str:
+    # An id has one length.
+    return node.storage_key.keyed_digest("outbox.release", envelope_id.encode() + release)
+
+
+def _is_signed(node: Node, item: OutgoingRecord) -> bool:
+    try:
+        said = parse_statement(ReleaseStatement, item.release or b"").verify(node.node_key.public)
+    except StatementError:
+        return False
+    return said.disclosure == item.digest
