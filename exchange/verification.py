@@ -11,7 +11,8 @@ Rules:
 8.  Signature. The same id with another digest is a conflict (the use case's, from the memory).
 9.  The referral: the sender is its other party; what it replies to belongs to it; the kind is legal in its state. A
     disclosure carries a release statement by the sender's node key that names this digest and this node's acceptance.
-10. Forward: a contract in force between the two, within the skew. Answer: the referral's own contract. Stop: none.
+10. Forward: a contract in force between the two, within the skew. Answer: the referral's own contract and purpose.
+    Stop: none.
 11. Forward: a consent receipt, signed by the sender's agency key, unexpired, that covers receiver, purpose, groups.
 12. Forward: the contract allows the basis class, and every group has a field permitted at this stage.
 13. Unwrap, 14. commitment and decrypt, 15. unpad, 16. the content parses strictly and says what the header says: the
@@ -319,6 +320,9 @@ def _check_contract(header: Header, memory: ReferralMemory | None, around: Circu
         return None
     if header.kind_class is KindClass.ANSWER:
         if memory is None or header.contract != memory.contract:
+            raise VerificationError(10, "contract-differs")
+        # Of a tombstone the purpose is not known any more; there an answer changes nothing.
+        if memory.purpose is not None and header.purpose != memory.purpose:
             raise VerificationError(10, "contract-differs")
         return around.contract_of(header.contract)
     contract = around.contract_of(header.contract)
