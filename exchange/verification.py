@@ -58,6 +58,7 @@ from exchange.envelope.statements import ReleaseStatement, parse_statement
 from exchange.feedback import may_travel, read_answer, says_event
 from exchange.limits import Limits
 from exchange.messages import ForwardBody
+from exchange.referral.answers import AnswerContent
 from exchange.referral.content import ContentInvalidError, ReferralContent
 from exchange.referral.lifecycle import Side, State
 from exchange.roster import Member, RosterSnapshot, UnknownMemberError, standing_allows
@@ -375,16 +376,21 @@ def open_item(checked: CheckedItem, epoch_key: EpochKey, around: Circumstances) 
 
 
 def _check_answer(checked: CheckedItem, content: bytes) -> None:
-    header = checked.item.header
+    told = read_told(checked.item.header, content)
+    # What the receiver must not tell, this node must not take: her word bounds both.
+    if checked.feedback is not None and not may_travel(told, checked.feedback):
+        raise VerificationError(17, "over-shared")
+
+
+def read_told(header: Header, content: bytes) -> AnswerContent:
+    """Step 16 of an answer."""
     try:
         told = read_answer(header.kind, content)
     except ContentInvalidError as error:
         raise VerificationError(16, "content-invalid") from error
     if not says_event(told, header.event or ""):
         raise VerificationError(16, "content-invalid")
-    # What the receiver must not tell, this node must not take: her word bounds both.
-    if checked.feedback is not None and not may_travel(told, checked.feedback):
-        raise VerificationError(17, "over-shared")
+    return told
 
 
 def _contradicts(content: ReferralContent, header: Header) -> bool:
@@ -398,17 +404,23 @@ def _contradicts(content: ReferralContent, header: Header) -> bool:
     )
 
 
-def _check_content(checked: CheckedItem, content: bytes, around: Circumstances) -> ForwardBody:
-    header, contract = checked.item.header, checked.contract
+def read_forward(header: Header, content: bytes) -> ForwardBody:
+    """Step 16 of a forward."""
     try:
         body = ForwardBody.from_bytes(content)
     except (ContentInvalidError, EnvelopeError) as error:
         raise VerificationError(16, "content-invalid") from error
     if _contradicts(body.content, header):
         raise VerificationError(16, "content-invalid")
-    fields = body.content.fields_present()
-    if groups_of(fields) != set(header.groups):
+    if groups_of(body.content.fields_present()) != set(header.groups):
         raise VerificationError(16, "groups-differ")
+    return body
+
+
+def _check_content(checked: CheckedItem, content: bytes, around: Circumstances) -> ForwardBody:
+    header, contract = checked.item.header, checked.contract
+    body = read_forward(header, content)
+    fields = body.content.fields_present()
     service = service_of(_PURPOSES[header.purpose]) if header.purpose else None
     if contract is None or service is None or header.receipt is None:
         raise VerificationError(17, "no-rule")
