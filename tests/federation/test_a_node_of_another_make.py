@@ -1,4 +1,4 @@
-"""A node that was written from docs/protocol.md alone is a member like any other, as receiver and as sender."""
+"""A node that has nothing of this project, and goes by docs/protocol.md, is a member like any other: both ways."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A member's node of another make: from docs/protocol.md alone, nothing of this project. Numbers are its sections."""
+"""A member's node of another make: it goes by docs/protocol.md, whose sections the numbers are, and imports nothing."""
 
 from __future__ import annotations
 
