@@ -11,7 +11,8 @@ Rules:
 8.  Signature. The same id with another digest is a conflict (the use case's, from the memory).
 9.  The referral: the sender is its other party; what it replies to belongs to it; the kind is legal in its state. A
     disclosure carries a release statement by the sender's node key that names this digest and this node's acceptance.
-10. Forward: a contract in force between the two, within the skew. Answer: the referral's own contract. Stop: none.
+10. Forward: a contract in force between the two, within the skew. Answer: the referral's own contract and purpose.
+    Stop: none.
 11. Forward: a consent receipt, signed by the sender's agency key, unexpired, that covers receiver, purpose, groups.
 12. Forward: the contract allows the basis class, and every group has a field permitted at this stage.
 13. Unwrap, 14. commitment and decrypt, 15. unpad, 16. the content parses strictly and says what the header says: the
@@ -57,6 +58,7 @@ from exchange.envelope.statements import ReleaseStatement, parse_statement
 from exchange.feedback import may_travel, read_answer, says_event
 from exchange.limits import Limits
 from exchange.messages import ForwardBody
+from exchange.referral.answers import AnswerContent
 from exchange.referral.content import ContentInvalidError, ReferralContent
 from exchange.referral.lifecycle import Side, State
 from exchange.roster import Member, RosterSnapshot, UnknownMemberError, standing_allows
@@ -320,6 +322,9 @@ def _check_contract(header: Header, memory: ReferralMemory | None, around: Circu
     if header.kind_class is KindClass.ANSWER:
         if memory is None or header.contract != memory.contract:
             raise VerificationError(10, "contract-differs")
+        # Of a tombstone the purpose is not known any more; there an answer changes nothing.
+        if memory.purpose is not None and header.purpose != memory.purpose:
+            raise VerificationError(10, "contract-differs")
         return around.contract_of(header.contract)
     contract = around.contract_of(header.contract)
     if contract is None:
@@ -371,16 +376,21 @@ def open_item(checked: CheckedItem, epoch_key: EpochKey, around: Circumstances) 
 
 
 def _check_answer(checked: CheckedItem, content: bytes) -> None:
-    header = checked.item.header
+    told = read_told(checked.item.header, content)
+    # What the receiver must not tell, this node must not take: her word bounds both.
+    if checked.feedback is not None and not may_travel(told, checked.feedback):
+        raise VerificationError(17, "over-shared")
+
+
+def read_told(header: Header, content: bytes) -> AnswerContent:
+    """Step 16 of an answer."""
     try:
         told = read_answer(header.kind, content)
     except ContentInvalidError as error:
         raise VerificationError(16, "content-invalid") from error
     if not says_event(told, header.event or ""):
         raise VerificationError(16, "content-invalid")
-    # What the receiver must not tell, this node must not take: her word bounds both.
-    if checked.feedback is not None and not may_travel(told, checked.feedback):
-        raise VerificationError(17, "over-shared")
+    return told
 
 
 def _contradicts(content: ReferralContent, header: Header) -> bool:
@@ -394,17 +404,23 @@ def _contradicts(content: ReferralContent, header: Header) -> bool:
     )
 
 
-def _check_content(checked: CheckedItem, content: bytes, around: Circumstances) -> ForwardBody:
-    header, contract = checked.item.header, checked.contract
+def read_forward(header: Header, content: bytes) -> ForwardBody:
+    """Step 16 of a forward."""
     try:
         body = ForwardBody.from_bytes(content)
     except (ContentInvalidError, EnvelopeError) as error:
         raise VerificationError(16, "content-invalid") from error
     if _contradicts(body.content, header):
         raise VerificationError(16, "content-invalid")
-    fields = body.content.fields_present()
-    if groups_of(fields) != set(header.groups):
+    if groups_of(body.content.fields_present()) != set(header.groups):
         raise VerificationError(16, "groups-differ")
+    return body
+
+
+def _check_content(checked: CheckedItem, content: bytes, around: Circumstances) -> ForwardBody:
+    header, contract = checked.item.header, checked.contract
+    body = read_forward(header, content)
+    fields = body.content.fields_present()
     service = service_of(_PURPOSES[header.purpose]) if header.purpose else None
     if contract is None or service is None or header.receipt is None:
         raise VerificationError(17, "no-rule")

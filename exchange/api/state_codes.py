@@ -321,8 +321,8 @@ STATE: Final = (
         503,
         _PEER,
         "The receiver's current key is not known here yet",
-        "Its node has not been reached. Nothing was stored. In an emergency telephone the receiver; "
-        "otherwise send this again.",
+        "Its node has not been reached, or its card could not be used. Nothing was stored. In an emergency telephone "
+        "the receiver; otherwise send this again.",
         30,
     ),
     Entry(

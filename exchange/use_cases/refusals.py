@@ -62,8 +62,8 @@ def peer_keys_unknown() -> UnavailableError:
     """There is no key of the receiver to seal to yet."""
     return UnavailableError(
         "peer-keys-unknown",
-        "The receiver's current key is not known here yet, because its node has not been reached. Nothing was stored. "
-        "In an emergency telephone the receiver; otherwise send this again.",
+        "The receiver's current key is not known here yet: its node was not reached, or its card could not be used. "
+        "Nothing was stored. In an emergency telephone the receiver; otherwise send this again.",
         who=Who.PEER,
         retry_after=30,
     )

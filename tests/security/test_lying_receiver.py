@@ -56,6 +56,11 @@ async def scene(
         yield Scene(together, liar, created.id, offer.id)
 
 
+ELSEWHERE: dict[str, dict[str, str]] = {
+    "under-another-contract": {"contract": "ab" * 32},
+    "for-another-purpose": {"purpose": "provide-wage-claim"},
+}
+"""What the header says instead of the referral's own."""
 LIES: list[tuple[str, Refusal, Kind, str, dict[str, Any] | bytes]] = [
     ("not-json", INVALID, Kind.PROGRESS, "in-service", b"not json"),
     ("not-an-object", INVALID, Kind.PROGRESS, "in-service", b"[]"),
@@ -78,25 +83,22 @@ LIES: list[tuple[str, Refusal, Kind, str, dict[str, Any] | bytes]] = [
         "failed",
         {"state": "failed", "fail_reason": "not-arrived"},
     ),
-    (
-        "under-another-contract",
-        Refusal(10, "contract-differs"),
-        Kind.DECISION,
-        "accepted",
-        {"decision": "accepted"},
-    ),
+    *[
+        (name, Refusal(10, "contract-differs"), Kind.PROGRESS, "completed", {"state": "completed"})
+        for name in ELSEWHERE
+    ],
     ("an-acceptance-counts-once", Refusal(9, "not-legal"), Kind.DECISION, "accepted", {"decision": "accepted"}),
 ]
 
 
 @pytest.mark.parametrize(
-    ("refusal", "kind", "event", "content"),
-    [pytest.param(*lie[1:], id=f"{lie[1].step}-{lie[0]}") for lie in LIES],
+    ("name", "refusal", "kind", "event", "content"),
+    [pytest.param(*lie, id=f"{lie[1].step}-{lie[0]}") for lie in LIES],
 )
 async def test_an_answer_is_read_as_strictly_as_a_forward(
-    scene: Scene, refusal: Refusal, kind: Kind, event: str, content: dict[str, Any] | bytes
+    scene: Scene, name: str, refusal: Refusal, kind: Kind, event: str, content: dict[str, Any] | bytes
 ) -> None:
-    contract = {"contract": "ab" * 32} if refusal.code == "contract-differs" else {}
-    forged = scene.liar.answer(kind, event, content, referral=scene.referral, in_reply_to=scene.offer, **contract)
+    says = ELSEWHERE.get(name, {})
+    forged = scene.liar.answer(kind, event, content, referral=scene.referral, in_reply_to=scene.offer, **says)
     with watched(scene.together[HELPLINE]) as helpline:
         await refused(helpline, scene.liar, forged, refusal)

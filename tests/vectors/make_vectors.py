@@ -24,7 +24,7 @@ def _file(about: str, cases: Iterator[Case]) -> bytes:
 
 def build() -> dict[str, bytes]:
     """Every vector file by name."""
-    from vectors import envelope_cases, signature_cases, statement_cases
+    from vectors import content_cases, envelope_cases, signature_cases, statement_cases
 
     parts: dict[str, tuple[str, Callable[[], Iterator[Case]]]] = {
         "headers.json": (
@@ -34,6 +34,10 @@ def build() -> dict[str, bytes]:
         "envelopes.json": (
             "Whole envelopes. Steps 1, 2, 5, 8, 13, 14, 15 with the keys given; on success the digest and the content.",
             envelope_cases.envelopes,
+        ),
+        "contents.json": (
+            "Step 16: what is inside, as text in UTF-8, and the header above it.",
+            content_cases.contents,
         ),
         "padding.json": (
             "Content to padded content and back; long runs are given by their length.",

@@ -10,7 +10,20 @@ import pytest
 from support.lies import TABLE
 from vectors import make_vectors
 
-from contracts.vocabulary import Group, Priority, Purpose
+from contracts.vocabulary import (
+    LOCAL_DECLINE_REASONS,
+    ROUTING_FIELDS,
+    Basis,
+    BasisClass,
+    DeclineReason,
+    FailReason,
+    Feedback,
+    Group,
+    Outcome,
+    Priority,
+    Purpose,
+    basis_class,
+)
 from exchange.api.rate import REFUSED_EVERY_S, REFUSED_WITHIN_S
 from exchange.api.room import LEAST
 from exchange.envelope import errors
@@ -25,6 +38,8 @@ from exchange.envelope.statements import (
 )
 from exchange.envelope.tags import Tag
 from exchange.limits import DAY_MS, HOUR_MS, KIB, LIMITS, MINUTE_MS
+from exchange.roster import Member
+from exchange.schemas.node import EpochKeyView, NodeCard
 from exchange.use_cases.line import EXCHANGE_S
 
 PAGE = (Path(make_vectors.__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
@@ -82,6 +97,38 @@ def test_the_terms_of_a_header_are_the_vocabularys(member: str) -> None:
     if member == "purpose":
         said = [term if term in {"statistics", "provide-"} else f"provide-{term}" for term in said]
     assert sorted(said) == sorted(map(str, terms))
+
+
+def _terms(text: str) -> list[str]:
+    return sorted(re.findall(r"`([a-z_-]+)`", text))
+
+
+def test_the_terms_of_a_content_are_the_vocabularys() -> None:
+    text = PAGE.split("\n**Content.**", 1)[1].split("\n## 9 ", 1)[0]
+    rows = {cells[0]: cells[1] for cells in _rows("8") if cells[0] in {"`basis`", "`feedback`"}}
+    assert _terms(rows["`feedback`"]) == sorted(Feedback)
+    classes = dict(re.findall(r"`(consent|guardian|exception)`: ((?:`[a-z-]+` ?)+)", rows["`basis`"]))
+    for name in BasisClass:
+        assert _terms(classes[name]) == sorted(basis for basis in Basis if basis_class(basis) is name)
+    for member, terms in (
+        ("reason", set(DeclineReason) - LOCAL_DECLINE_REASONS),
+        ("outcome", set(Outcome)),
+        ("fail_reason", set(FailReason)),
+    ):
+        said = text.split(f"`{member}`:", 1)[1].split(".", 1)[0]
+        assert _terms(said) == sorted(terms)
+    routing = text.split("where `groups` names `routing` then:", 1)[1].split(" for a drill", 1)[0]
+    assert _terms(routing) == sorted(ROUTING_FIELDS)
+
+
+def test_the_members_of_card_and_roster_are_the_codes() -> None:
+    text = " ".join(PAGE.split("\n## 17 ", 1)[1].split())
+    card, entry = text.split("A **card** has all of ", 1)[1].split("; an entry of `epochs` all of ", 1)
+    assert _terms(card) == sorted(NodeCard.model_fields)
+    assert _terms(entry.split(" - ", 1)[0]) == sorted(EpochKeyView.model_fields)
+    rows = {cells[0]: cells[1] for cells in _rows("17")}
+    members = re.sub(r"\(`active`[^)]*\)", "", rows["`members`"])
+    assert _terms(members) == sorted(Member.model_fields)
 
 
 @pytest.mark.parametrize(

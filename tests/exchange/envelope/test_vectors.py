@@ -13,6 +13,7 @@ from vectors import make_vectors
 from exchange.envelope import epochs, key_file, statements
 from exchange.envelope.errors import EnvelopeError, MalformedError
 from exchange.envelope.format import check_on_the_wire, parse_envelope, parse_header
+from exchange.envelope.header import Header
 from exchange.envelope.keys import Dek, EpochKey, ReferralKey, StorageKey, key_id, verify
 from exchange.envelope.kinds import KindClass, SignedBy
 from exchange.envelope.open import check_signature, decrypt, unpad, unwrap
@@ -21,6 +22,7 @@ from exchange.envelope.rewrap import unwrap_again
 from exchange.envelope.seal import pad, wrap_dek
 from exchange.envelope.sealed_rows import SealedRows
 from exchange.envelope.tags import Tag, framed
+from exchange.verification import VerificationError, read_forward, read_told
 
 Case = dict[str, Any]
 FOLDER = Path(make_vectors.__file__).parent
@@ -125,7 +127,14 @@ def run_rest(case: Case) -> None:
         assert keys.agency.key_id == case["agency"]
 
 
+def run_content(case: Case) -> None:
+    header = parse_header(case["header"].encode())
+    read: Callable[[Header, bytes], object] = read_told if header.kind_class is KindClass.ANSWER else read_forward
+    read(header, case["content"].encode())
+
+
 RUNNERS: dict[str, Callable[[Case], None]] = {
+    "contents.json": run_content,
     "headers.json": run_header,
     "envelopes.json": run_envelope,
     "padding.json": run_padding,
@@ -152,7 +161,7 @@ def test_vector(file: str, case: Case) -> None:
     if case["expect"] == "success":
         RUNNERS[file](case)
         return
-    with pytest.raises(EnvelopeError) as refused:
+    with pytest.raises((EnvelopeError, VerificationError)) as refused:
         RUNNERS[file](case)
     assert refused.value.code == case["expect"]
     if "member" in case:

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { ed25519 } from "@noble/curves/ed25519.js";
 import { framed, hex, TAGS, unbase64url, unhex, utf8 } from "../src/bytes.mjs";
+import { readContent } from "../src/content.mjs";
 import { openEnvelope, parseEnvelope, verifyEnvelope } from "../src/envelope.mjs";
 import { chooseEpochKey } from "../src/epochs.mjs";
 import { parseHeader } from "../src/header.mjs";
@@ -35,6 +36,11 @@ export const RUN = {
     if (content === undefined) return { digest: envelope.digest };
     if (c.content_length !== undefined) return { digest: envelope.digest, content_length: content.length };
     return { digest: envelope.digest, content: hex(content) };
+  },
+
+  contents(c) {
+    readContent(parseHeader(utf8(c.header)), utf8(c.content));
+    return {};
   },
 
   padding(c) {
