@@ -394,10 +394,11 @@ def read_told(header: Header, content: bytes) -> AnswerContent:
 
 
 def _contradicts(content: ReferralContent, header: Header) -> bool:
-    """Whether the routing fields inside name another sender, service or time than the signed header."""
+    """Whether the routing fields inside name another sender, vocabulary, service or time than the signed header."""
     service, due = content.service_type, content.respond_by
     return (
         content.referring_agency not in (None, header.sender)
+        or content.vocabulary_version not in (None, header.vocabulary)
         or (service is not None and purpose_for(service) != header.purpose)
         or (header.kind is Kind.OFFER and content.priority not in (None, header.priority))
         or (header.kind is Kind.OFFER and due is not None and round(due.timestamp() * 1000) != header.respond_by)

@@ -143,6 +143,7 @@ def _contradictions() -> Iterator[Case]:
     """Routing fields that say something else than the header."""
     yield _offer("another-sender", OFFER | {"referring_agency": "shelter-two"})
     yield _offer("another-service", OFFER | {"service_type": "transit-accommodation"})
+    yield _offer("another-vocabulary", OFFER | {"vocabulary_version": 2})
     yield _offer("another-priority", OFFER | {"priority": "routine"})
     yield _offer("another-time-to-answer", OFFER | {"respond_by": "2026-12-28T09:00:01Z"})
     few = {"client_code": "K7QF-3M2P", "needs": ["tonight"], "safety_flags": ["perpetrator-nearby"]}

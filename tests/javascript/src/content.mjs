@@ -111,10 +111,12 @@ function checkSpelling(name, value) {
 
 /** @param {Record<string, any>} header @param {Record<string, any>} content */
 function contradicts(header, content) {
-  const { referring_agency: sender, service_type: service, priority, respond_by: due } = content;
+  const { referring_agency: sender, service_type: service, vocabulary_version: vocabulary } = content;
+  const { priority, respond_by: due } = content;
   const offer = header.kind === "offer";
   return (
     (sender !== undefined && sender !== header.from) ||
+    (vocabulary !== undefined && vocabulary !== header.vocabulary) ||
     (service !== undefined && `provide-${service}` !== header.purpose) ||
     (offer && priority !== undefined && priority !== header.priority) ||
     (offer && due !== undefined && Date.parse(due) !== header.respond_by)
