@@ -22,7 +22,7 @@ from exchange.cli.following import LONG_POLL_S, Following
 from exchange.cli.naming import item_named, listed_item
 from exchange.cli.plain_page import DEFAULT_DAYS, LONGEST_DAYS, plain_page
 from exchange.cli.profile import ActorOption, HomeOption
-from exchange.cli.sheet import is_awaited, is_stop, line, shortened, show_opened, show_stop, what_it_is
+from exchange.cli.sheet import drill, is_awaited, is_stop, line, shortened, show_opened, show_stop, what_it_is
 from exchange.client import AgencyClient, ClientError
 from exchange.client.vault import AgencyVault
 from exchange.envelope.kinds import Kind
@@ -96,7 +96,7 @@ def list_(home: HomeOption = None, actor: ActorOption = None) -> None:
             shortened(item),
             f"{item.received_at:%Y-%m-%d %H:%M}",
             item.sender,
-            what_it_is(item).replace("/", " "),
+            what_it_is(item).replace("/", " ") + drill(item),
             item.state,
             item.status,
         )
@@ -316,7 +316,10 @@ def _act(
     said = "was on record already" if done.repeated else "is on record and on its way"
     if done.stays_here is not None:
         said = f"{'was' if done.repeated else 'is'} on record here, and nowhere else"
-    say(f"The referral is {done.referral.state}; {what} {said}.", style="" if done.stays_here else "green")
+    say(
+        f"The referral{drill(done.referral)} is {done.referral.state}; {what} {said}.",
+        style="" if done.stays_here else "green",
+    )
     if done.stays_here is not None:
         advise(_STAYS_HERE[done.stays_here].format(peer=done.referral.peer), style="bold red")
     return done

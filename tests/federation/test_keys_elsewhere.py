@@ -61,6 +61,24 @@ async def test_the_whole_life(mixed: Federation) -> None:
     assert told.answer == {"state": "completed"}
 
 
+@pytest.mark.parametrize("marked", [True, None], ids=["drill", "real"])
+async def test_whatever_follows_the_offer_of_a_drill_is_called_one_when_opened(
+    mixed: Federation, marked: bool | None
+) -> None:
+    """By the offer alone: a node without keys does not know, and one that says so is not believed."""
+    story = await referred(mixed, mixed[HELPLINE], mixed[SHELTER], exercise=bool(marked))
+    offer = await story.helps.open(story.id, "offer")
+    await story.accepted()
+    opened = await story.helps.open(story.id, "disclosure")
+    assert (offer.item.exercise, opened.item.exercise) == (marked, marked)
+    if story.helps.vault is not None:
+        assert (await story.helps.item(story.id, "disclosure")).exercise is None
+        for said in (True, None):
+            again = await story.helps.vault.open(opened.item.model_copy(update={"exercise": said}))
+            assert again.item.exercise is marked
+        assert (await story.helps.vault.contact_advice(story.id)).exercise is marked
+
+
 async def test_advice_and_the_answer_to_a_question_read_what_came_for_one_referral(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

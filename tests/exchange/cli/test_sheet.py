@@ -40,6 +40,15 @@ def test_an_offer_that_waits_says_until_when() -> None:
     )
 
 
+@pytest.mark.parametrize("kind", ["offer", "disclosure", "information", "update", "progress", "recall"])
+def test_each_item_of_a_drill_is_called_one(capsys: pytest.CaptureFixture[str], kind: str) -> None:
+    real = an_item(kind, "accepted")
+    for item, marked in ((real, False), (real.model_copy(update={"exercise": True}), True)):
+        assert ("(EXERCISE)" in line(item)) is marked
+        show_opened(OpenedItem(item=item, digest="0b" * 32))
+        assert ("EXERCISE" in capsys.readouterr().out) is marked
+
+
 @pytest.mark.parametrize("state", State)
 def test_only_what_waits_for_an_answer_is_urgent(state: State) -> None:
     offer = an_item("offer", state)
