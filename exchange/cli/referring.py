@@ -18,6 +18,7 @@ from exchange.cli.following import LONG_POLL_S, Following
 from exchange.cli.input import read_request
 from exchange.cli.naming import consent_named, referral_named
 from exchange.cli.profile import ActorOption, HomeOption
+from exchange.cli.sent_before import refuse_what_is_open
 from exchange.cli.sheet import drill
 from exchange.client import (
     AgencyClient,
@@ -66,6 +67,9 @@ def send(
     key: Annotated[
         str | None, typer.Option(help="Idempotency-Key, to repeat a send whose answer was lost, within 24 hours.")
     ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Send, although the same agency is asked under this consent already.")
+    ] = False,
     as_json: JsonOption = False,
     home: HomeOption = None,
     actor: ActorOption = None,
@@ -84,7 +88,13 @@ def send(
         if not previewed.allowed:
             raise typer.Exit(REFUSED)
         return
-    created = ask_office(home, actor, lambda client, vault: _send(client, vault, request, key))
+
+    async def work(client: AgencyClient, vault: AgencyVault | None) -> ReferralCreated:
+        if key is None and not again:
+            await refuse_what_is_open(client, request)
+        return await _send(client, vault, request, key)
+
+    created = ask_office(home, actor, work)
     _tell_of_drill(created, request)
     show_json(created) if as_json else _show_created(created)
 

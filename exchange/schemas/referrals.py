@@ -206,6 +206,13 @@ class ReferralView(Strict):
     by the side that made it. From 14 days before, the list of changes says `consent-ends-soon`, once."""
 
 
+class OpenReferrals(Strict):
+    """What is open under a consent."""
+
+    items: tuple[ReferralView, ...]
+    """Every referral that was made under it, that has not ended, and that you may see; the oldest first."""
+
+
 class ReferralChange(Strict):
     """One change of one referral of this agency."""
 
