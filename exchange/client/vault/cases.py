@@ -87,8 +87,11 @@ class VaultCase(SealedModel):
         it has had, also what has been answered: then it keeps a tombstone, and what is younger it does not show, to
         another branch, or has lost.
         """
-        had = self.handed_in or self.side is Side.RECEIVING or bool(self.opened)
-        return at >= self.known_since + (LIMITS.tombstone_ms if had else _NEVER_HANDED_IN_MS)
+        return at >= self.known_since + (LIMITS.tombstone_ms if self.was_at_node() else _NEVER_HANDED_IN_MS)
+
+    def was_at_node(self) -> bool:
+        """Whether the node is known to have had it."""
+        return self.handed_in or self.side is Side.RECEIVING or bool(self.opened)
 
     def with_said(self, event: EventName) -> VaultCase:
         """The case after this software said how it goes."""
