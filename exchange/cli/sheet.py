@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from rich.cells import cell_len
 
-from exchange.cli.console import OUT, say, table
+from exchange.cli.console import OUT, advise, say, table
 from exchange.cli.moments import moment
 from exchange.envelope.kinds import Kind, KindClass, class_of
 from exchange.referral.lifecycle import State
@@ -108,6 +108,15 @@ def line(item: InboxItem) -> str:
     return (
         f"{item.received_at:%Y-%m-%d %H:%M} UTC  {shortened(item)}  {item.sender}  {what_it_is(item)}{drill(item)}  "
         f"{item.sector}{state}{priority}{due}  ({item.status})"
+    )
+
+
+def tell_unreadable(item: str) -> None:
+    """Say that there is an item which nobody here can read; it may be her no, or an emergency."""
+    advise(
+        f"Item {item[-_SHOWN_OF_AN_ID:]} cannot be read: this software is older than the node. It stays as it is, and "
+        "may be urgent: have the software updated now, or ask whoever runs your node what came.",
+        style="bold red",
     )
 
 
