@@ -24,7 +24,14 @@ from exchange.referral import clocks
 from exchange.referral.content import ReferralContent, Routing, effective_priority
 from exchange.referral.lifecycle import State
 from exchange.roster import Member, RosterSnapshot
-from exchange.schemas.referrals import FieldDecision, ReferralCreated, ReferralPreview, ReferralRequest, ToldFirst
+from exchange.schemas.referrals import (
+    Drill,
+    FieldDecision,
+    ReferralCreated,
+    ReferralPreview,
+    ReferralRequest,
+    ToldFirst,
+)
 from exchange.schemas.shapes import from_millis
 
 WithRouting = Callable[[ReferralContent, Routing], ReferralContent]
@@ -45,6 +52,7 @@ class Judged(NamedTuple):
     outcome: Cleared | Refused
     priority: Priority
     respond_by: int
+    exercise: bool
 
 
 class SealedPair(NamedTuple):
@@ -99,7 +107,7 @@ def judge(
             between.sender, between.receiver, request.service_type, content, between.contract, consent, moment
         )
     )
-    return Judged(outcome, priority, due)
+    return Judged(outcome, priority, due, routing.exercise)
 
 
 def held_until(request: ReferralRequest, judged: Judged, cleared: Cleared, epoch: EpochStatement, at: int) -> int:
@@ -215,6 +223,7 @@ def preview(between: Parties, judged: Judged, at: int) -> ReferralPreview:
             fields=fields,
             priority=judged.priority,
             told_first=told,
+            exercise=_drill(judged),
         )
     return ReferralPreview(
         allowed=True,
@@ -225,6 +234,7 @@ def preview(between: Parties, judged: Judged, at: int) -> ReferralPreview:
         respond_within_seconds=(judged.respond_by - at) // 1000,
         release=_release(judged, outcome),
         told_first=told,
+        exercise=_drill(judged),
     )
 
 
@@ -247,7 +257,12 @@ def created(
         call_now=emergency,
         duty_contact=between.receiver.duty_contact,
         told_first=told_first(between.receiver),
+        exercise=_drill(judged),
     )
+
+
+def _drill(judged: Judged) -> Drill:
+    return True if judged.exercise else None
 
 
 def _release(judged: Judged, cleared: Cleared) -> ReleaseMode:

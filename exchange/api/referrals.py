@@ -8,13 +8,14 @@ from starlette.responses import Response
 from exchange.api.bodies import IdempotencyKey, JsonBody, NoBody, Parsed, idempotency
 from exchange.api.callers import ReferralsPreviewer, ReferralsReader, ReferralsWriter
 from exchange.api.operations import Operation, operation
-from exchange.api.parameters import Changes, ReferralId
+from exchange.api.parameters import Changes, ConsentId, ReferralId
 from exchange.api.rendering import created, next_link, render
 from exchange.schemas.inbox import ReferralAct
 from exchange.schemas.referrals import (
     DisclosureRequest,
     ForwardAnswer,
     InformationRequest,
+    OpenReferrals,
     ReferralChanges,
     ReferralCreated,
     ReferralPreview,
@@ -24,7 +25,7 @@ from exchange.schemas.referrals import (
     SafeContactRequest,
 )
 from exchange.use_cases.declare_error import declare_error
-from exchange.use_cases.follow_referrals import list_changes, read_referral
+from exchange.use_cases.follow_referrals import list_changes, open_under, read_referral
 from exchange.use_cases.preview_referral import preview_referral
 from exchange.use_cases.recall_referral import recall_referral
 from exchange.use_cases.release_disclosure import release_disclosure
@@ -77,6 +78,17 @@ async def create_referral(request: Request, call: ReferralsWriter, key: Idempote
     """
     idem = idempotency(request, call.acting, key, body)
     return created(await send_referral(call.node, call.acting, body.value, idem))
+
+
+@router.get("/v1/consents/{consent_id}/referrals")
+@operation(Operation(OpenReferrals, "What is open under it."))
+async def list_open_referrals(call: ReferralsPreviewer, consent_id: ConsentId) -> Response:
+    """See what is open under a consent.
+
+    Look here before you send where nobody knows whether it was sent before: under another Idempotency-Key the same
+    request is a second referral of the same woman. State and flags; never content.
+    """
+    return render(await open_under(call.node, consent_id, call.unit))
 
 
 @router.get("/v1/referrals")

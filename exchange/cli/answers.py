@@ -26,6 +26,7 @@ from exchange.roster import NodeUrl
 
 _NAME: Final = "one line of at most 120 characters"
 _COUNTRY: Final = "two capital letters of ISO 3166-1, such as MY"
+NOBODY: Final = "nobody"
 _FORMS: Final[Mapping[str, tuple[Any, str]]] = {
     "--agency": (AgencyId, "2 to 63 small letters, digits and hyphens, such as rose-house-shelter"),
     "--name": (LongName, _NAME),
@@ -74,12 +75,39 @@ def told_services(given: Sequence[ServiceType] | None) -> tuple[ServiceType, ...
             advise("One of these services is not in the vocabulary.", style="red")
 
 
+def told_whom_it_reports_to(given: Sequence[str] | None) -> tuple[str, ...]:
+    """To whom the agency must report; nobody only where that was said. Silence is no answer."""
+    if given is not None:
+        named = [accepted("--reports-to", one) for one in given]
+        if any(map(_is_nobody, named)) and len(named) > 1:
+            fail("--reports-to names somebody and `nobody`. Nothing was made.", code=SET_UP_WRONG)
+        return tuple(one for one in named if not _is_nobody(one))
+    while True:
+        words = ask("To whom it must report about a woman, separated by semicolons; or: nobody", "--reports-to")
+        named = [word.strip() for word in words.split(";") if word.strip()]
+        if not all(_takes("--reports-to", one) for one in named):
+            advise(f"That is not acceptable: {_FORMS['--reports-to'][1]} each.", style="red")
+        elif any(map(_is_nobody, named)) and len(named) > 1:
+            advise("That names somebody and `nobody`.", style="red")
+        elif named:
+            return tuple(one for one in named if not _is_nobody(one))
+
+
+def told_whether(flag: str, given: bool | None, question: str) -> bool:
+    """Yes or no, by the flag, its counterpart with `no`, or typed now."""
+    return given if given is not None else ask(question, flag, choices=["yes", "no"]) == "yes"
+
+
 def ask(question: str, flag: str, choices: list[str] | None = None) -> str:
     """What is typed; never nothing."""
     if not sys.stdin.isatty():
         fail(f"Nobody is here to answer: give {flag}.", code=SET_UP_WRONG)
     answer = Prompt.ask(question, choices=choices, console=ERR)
     return answer.strip() if answer and answer.strip() else ask(question, flag, choices)
+
+
+def _is_nobody(named: str) -> bool:
+    return named.strip().casefold() == NOBODY
 
 
 def _takes(flag: str, answer: str) -> bool:

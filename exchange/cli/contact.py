@@ -7,6 +7,7 @@ Rules:
   was typed as UTC is seen.
 * Where somebody she trusts passes a word on, it says who that is and how that person is reached: a call where she said
   `sms` may be heard by others.
+* Of a drill it says before all else that it is one, also where it says no.
 * Both ends of a safe time have their date.
 """
 
@@ -37,6 +38,8 @@ def show_advice(answer: ContactAdvice, *, now: bool) -> None:
         answer: what the plan says.
         now: whether it was asked about this moment.
     """
+    if answer.exercise:
+        say("EXERCISE: the plan is a drill's. Nobody in it is real.", style="bold")
     if not now:
         say(f"Not about now, but about {moment(answer.at)}:", style="bold")
     if not answer.may_contact:

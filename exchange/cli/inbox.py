@@ -16,16 +16,26 @@ import typer
 from contracts.vocabulary import Channel, DeclineReason, FailReason, Outcome
 from contracts.vocabulary import Field as ReferralField
 from exchange.cli.asking import ask, ask_office
+from exchange.cli.came_later import tell_what_came_later
 from exchange.cli.console import OUT, SET_UP_WRONG, advise, fail, say, show_json, table
 from exchange.cli.contact import show_advice
 from exchange.cli.following import LONG_POLL_S, Following
 from exchange.cli.naming import item_named, listed_item
 from exchange.cli.plain_page import DEFAULT_DAYS, LONGEST_DAYS, plain_page
 from exchange.cli.profile import ActorOption, HomeOption
-from exchange.cli.sheet import is_awaited, is_stop, line, shortened, show_opened, show_stop, what_it_is
-from exchange.client import AgencyClient, ClientError
+from exchange.cli.sheet import (
+    drill,
+    is_awaited,
+    is_stop,
+    line,
+    shortened,
+    show_opened,
+    show_stop,
+    tell_unreadable,
+    what_it_is,
+)
+from exchange.client import AgencyClient
 from exchange.client.vault import AgencyVault
-from exchange.envelope.kinds import Kind
 from exchange.referral.lifecycle import TERMINAL, State
 from exchange.schemas.inbox import (
     ContactAdvice,
@@ -48,8 +58,6 @@ _STAYS_HERE: Final[Mapping[StaysHere, str]] = {
     "feedback-level": f"Her consent and the rule let {{peer}} hear the decision only. {_NOBODY_KNOWS}",
     "sharing-stopped": f"She stopped sharing: {{peer}} is told only that the service is over. {_NOBODY_KNOWS}",
 }
-_MAY_REPLACE: Final = frozenset({Kind.DISCLOSURE, Kind.UPDATE, Kind.INFORMATION})
-"""What may say anew how she is reached, or where she comes."""
 ItemArgument = Annotated[str, typer.Argument(help="Id of the item, or its last characters.")]
 
 
@@ -76,7 +84,9 @@ def watch(
             for item in page.items:
                 urgent = item.priority == "emergency" and is_awaited(item)
                 say(line(item), style="bold red" if urgent else "")
-            if once and not page.items:
+            for one in page.unreadable:
+                tell_unreadable(one)
+            if once and not (page.items or page.unreadable):
                 return
             cursor, wait_s = page.next_cursor, 0.0 if once else LONG_POLL_S
 
@@ -88,7 +98,7 @@ def list_(home: HomeOption = None, actor: ActorOption = None) -> None:
     """Everything that is not destroyed, the newest last."""
 
     async def collect(client: AgencyClient) -> list[InboxItem]:
-        return [item async for item in client.inbox.pages() if item.status != "destroyed"]
+        return [item async for item in client.inbox.pages(unreadable=tell_unreadable) if item.status != "destroyed"]
 
     # A space instead of the stroke: a narrow screen breaks the cell there and not within a word.
     rows = [
@@ -96,7 +106,7 @@ def list_(home: HomeOption = None, actor: ActorOption = None) -> None:
             shortened(item),
             f"{item.received_at:%Y-%m-%d %H:%M}",
             item.sender,
-            what_it_is(item).replace("/", " "),
+            what_it_is(item).replace("/", " ") + drill(item),
             item.state,
             item.status,
         )
@@ -316,7 +326,10 @@ def _act(
     said = "was on record already" if done.repeated else "is on record and on its way"
     if done.stays_here is not None:
         said = f"{'was' if done.repeated else 'is'} on record here, and nowhere else"
-    say(f"The referral is {done.referral.state}; {what} {said}.", style="" if done.stays_here else "green")
+    say(
+        f"The referral{drill(done.referral)} is {done.referral.state}; {what} {said}.",
+        style="" if done.stays_here else "green",
+    )
     if done.stays_here is not None:
         advise(_STAYS_HERE[done.stays_here].format(peer=done.referral.peer), style="bold red")
     return done
@@ -327,22 +340,5 @@ async def _open(client: AgencyClient, vault: AgencyVault | None, item: str) -> O
         opened = await vault.open(await listed_item(client, item))
     else:
         opened = await client.inbox.open(await item_named(client, item))
-    await _tell_what_came_later(client, opened.item)
+    await tell_what_came_later(client, opened.item)
     return opened
-
-
-async def _tell_what_came_later(client: AgencyClient, opened: InboxItem) -> None:
-    """An older number or meeting point is what she has replaced: who reads it here would call or drive there."""
-    if opened.kind not in _MAY_REPLACE:
-        return
-    try:
-        listed = [one async for one in client.inbox.pages(referral=opened.referral) if one.kind in _MAY_REPLACE]
-    except ClientError:
-        advise("Whether something newer has come for this referral could not be asked: exchange inbox list")
-        return
-    ids = [one.id for one in listed if one.status != "destroyed"]
-    if opened.id in ids[:-1]:
-        later = ", ".join(
-            f"{shortened(one)} ({one.kind})" for one in listed if one.id in ids[ids.index(opened.id) + 1 :]
-        )
-        advise(f"Not the newest: later came {later}. What is said there counts.", style="bold red")

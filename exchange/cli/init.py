@@ -37,9 +37,11 @@ def init(
     ] = None,
     duty_contact: Annotated[str | None, typer.Option(help="The agency's duty line, never a worker's own.")] = None,
     breach_contact: Annotated[str | None, typer.Option(help="Whom to tell about a breach.")] = None,
-    reports_to: Annotated[list[str] | None, typer.Option(help="To whom it must report; may be repeated.")] = None,
+    reports_to: Annotated[
+        list[str] | None, typer.Option(help="To whom it must report; may be repeated. Or: nobody.")
+    ] = None,
     freedom_of_movement: Annotated[str | None, typer.Option(help="Whether she can leave when she wants.")] = None,
-    requires_documents: Annotated[bool, typer.Option(help="Whether she is asked for papers.")] = False,
+    requires_documents: Annotated[bool | None, typer.Option(help="Whether she is asked for papers.")] = None,
     host: Annotated[str, typer.Option(help="Address to listen on; TLS is the proxy's in front.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(envvar="EXCHANGE_PORT", min=1, max=65535, help="Port to listen on.")] = 8080,
     actor: Annotated[str | None, typer.Option(help="Pseudonymous worker id of the first profile.")] = None,
@@ -62,13 +64,12 @@ def init(
     ] = None,
 ) -> None:
     """Make a node: home, keys, databases, first client, configuration, and the card for the federation's roster."""
-    from exchange.cli.answers import accepted, ask, told, told_services
+    from exchange.cli.answers import accepted, ask, told, told_services, told_whether, told_whom_it_reports_to
     from exchange.cli.founding import NodePlan
     from exchange.roster import ToldFirst
 
     if represents is not None and kind not in {None, AgencyKind.EMBASSY}:
         fail("--represents is for embassies only. Nothing was made.", code=SET_UP_WRONG)
-    must_report_to = tuple(accepted("--reports-to", one) for one in reports_to or ())
     files = {
         "passphrase_file": passphrase_file,
         "database_url_file": database_url_file,
@@ -90,12 +91,15 @@ def init(
         duty_contact=told("--duty-contact", duty_contact, "Duty line of the agency"),
         breach_contact=told("--breach-contact", breach_contact, "Whom to tell about a breach"),
         told_first=ToldFirst(
-            reports_to=must_report_to,
-            # Of no default: she agrees because of it, and a house whose door is locked would have promised otherwise.
+            # None has a default: she agrees because of it, and other agencies send her there. A house whose door is
+            # locked, or an office that must tell the police, would have promised otherwise without saying a word.
+            reports_to=told_whom_it_reports_to(reports_to),
             freedom_of_movement=told(
                 "--freedom-of-movement", freedom_of_movement, "Whether she can leave when she wants, in one sentence"
             ),
-            requires_documents=requires_documents,
+            requires_documents=told_whether(
+                "--requires-documents or --no-requires-documents", requires_documents, "Whether she is asked for papers"
+            ),
         ),
         environment=environment,
         host=host,

@@ -53,11 +53,18 @@ def publish(
 @app.command()
 def destroy(home: HomeOption = None, actor: ActorOption = None) -> None:
     """Destroy the keys of every referral that the node has destroyed. Run it daily, and after her no."""
+    unseen: list[str] = []
 
     async def work(_client: AgencyClient, vault: AgencyVault | None) -> int:
-        return len(await _needed(vault).destroy_ended())
+        return len(await _needed(vault).destroy_ended(not_shown=unseen.append))
 
     say(f"Destroyed the keys of {ask_office(home, actor, work)} referrals.", style="green")
+    if unseen:
+        advise(
+            f"The keys of {len(unseen)} others stay: the node does not show them to this client. They are another "
+            "branch's, or the node has lost them. Run this with a client of the whole agency, or of that branch: "
+            "otherwise they stay for two years, also after her no."
+        )
 
 
 @app.command()

@@ -16,6 +16,7 @@ import re
 from typing import Final
 
 from exchange.cli.console import SET_UP_WRONG, fail
+from exchange.cli.sheet import tell_unreadable
 from exchange.client import AgencyClient
 from exchange.schemas.inbox import InboxItem
 
@@ -65,4 +66,9 @@ def consent_named(name: str) -> str:
 
 
 async def _ending(client: AgencyClient, name: str) -> list[InboxItem]:
-    return [item async for item in client.inbox.pages() if item.id.endswith(name)]
+    unreadable: list[str] = []
+    found = [item async for item in client.inbox.pages(unreadable=unreadable.append) if item.id.endswith(name)]
+    for one in unreadable:
+        if one.endswith(name):
+            tell_unreadable(one)
+    return found

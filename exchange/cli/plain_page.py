@@ -4,7 +4,7 @@ Rules:
 
 * It prints a closed list of fields; every other field stays on the screen. A field that is new is not printed.
 * No agency is named, neither ours nor the other; no danger, no health, no law, no contact address.
-* Of an offer in a drill it says that it is one.
+* Of whatever belongs to a drill it says that it is one.
 * Its times are those of the clock here, and say so: who drives by it has no other one.
 * It says when it has to be destroyed, and nothing about what it is for.
 """
@@ -16,7 +16,7 @@ from typing import Final
 
 from contracts.vocabulary import Field
 from exchange.cli.moments import moment_here
-from exchange.cli.sheet import lines_of
+from exchange.cli.sheet import is_drill, lines_of
 from exchange.schemas.inbox import OpenedItem
 
 DEFAULT_DAYS: Final = 7
@@ -63,5 +63,5 @@ def plain_page(opened: OpenedItem, today: date, days: int) -> str:
     width = max((len(place) for place, _ in rows), default=0)
     lines = [f"{place:<{width}}  {said}" for place, said in rows]
     end = f"Destroy this page on or before {(today + timedelta(days=days)).isoformat()}."
-    head = "NOTE (EXERCISE)" if opened.content is not None and opened.content.exercise else "NOTE"
+    head = "NOTE (EXERCISE)" if is_drill(opened) else "NOTE"
     return "\n".join([head, "", *lines, "", end])

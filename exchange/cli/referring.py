@@ -18,6 +18,8 @@ from exchange.cli.following import LONG_POLL_S, Following
 from exchange.cli.input import read_request
 from exchange.cli.naming import consent_named, referral_named
 from exchange.cli.profile import ActorOption, HomeOption
+from exchange.cli.sent_before import refuse_what_is_open
+from exchange.cli.sheet import drill
 from exchange.client import (
     AgencyClient,
     ClientError,
@@ -50,6 +52,7 @@ _TO_DO: Final[Mapping[str, str]] = {
     "resend": "{peer} has lost its data: send this referral again as a new one.",
 }
 """What a worker has to do where a flag is set; others have sentences of their own, or ask for nothing."""
+_DRILL: Final = "EXERCISE: the other agency is told that nobody is real. If she is,"
 _UNANSWERED: Final = frozenset({State.SENT, State.RECEIVED, State.INFORMATION_REQUESTED, State.EXPIRED})
 
 app = typer.Typer(no_args_is_help=True, help="Referrals that this agency sent.")
@@ -64,6 +67,9 @@ def send(
     key: Annotated[
         str | None, typer.Option(help="Idempotency-Key, to repeat a send whose answer was lost, within 24 hours.")
     ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Send, although the same agency is asked under this consent already.")
+    ] = False,
     as_json: JsonOption = False,
     home: HomeOption = None,
     actor: ActorOption = None,
@@ -72,19 +78,31 @@ def send(
     request = read_request(file, ReferralRequest)
     if request.exercise:
         # Left in a file of last week's drill it would have nobody come for a woman who is real.
-        advise(
-            "EXERCISE: the other agency is told that nobody is real. If she is, take `exercise` out.", style="bold red"
-        )
+        advise(f"{_DRILL} take `exercise` out.", style="bold red")
     if preview:
         previewed = ask_office(
             home, actor, lambda client, vault: (client.referrals if vault is None else vault).preview(request)
         )
+        _tell_of_drill(previewed, request)
         show_json(previewed) if as_json else _show_preview(previewed, request.to)
         if not previewed.allowed:
             raise typer.Exit(REFUSED)
         return
-    created = ask_office(home, actor, lambda client, vault: _send(client, vault, request, key))
+
+    async def work(client: AgencyClient, vault: AgencyVault | None) -> ReferralCreated:
+        if key is None and not again:
+            await refuse_what_is_open(client, request)
+        return await _send(client, vault, request, key)
+
+    created = ask_office(home, actor, work)
+    _tell_of_drill(created, request)
     show_json(created) if as_json else _show_created(created)
+
+
+def _tell_of_drill(answer: ReferralPreview | ReferralCreated, request: ReferralRequest) -> None:
+    """A node that is left in a drill makes one of what is real, and nothing in the file says so."""
+    if answer.exercise and not request.exercise:
+        advise(f"{_DRILL} stop, and telephone whoever runs your node: it marks every referral so.", style="bold red")
 
 
 async def _send(
@@ -330,4 +348,5 @@ def _show_view(view: ReferralView) -> None:
 
 
 def _line(what: str, view: ReferralView) -> str:
-    return f"{view.updated_at:%Y-%m-%d %H:%M} UTC  {view.id}  {view.peer}  {view.sector}  {view.state}  ({what})"
+    stands = f"{view.state}{drill(view)}"
+    return f"{view.updated_at:%Y-%m-%d %H:%M} UTC  {view.id}  {view.peer}  {view.sector}  {stands}  ({what})"

@@ -3,6 +3,7 @@
 Rules:
 
 * The line of an offer says until when to answer, and how urgent that is, only as long as an answer is awaited.
+* Whatever comes of a drill is called one, each item and each stop: nobody reads them beside the offer.
 * A stop has no fields. What it asks for, and what is to be done, stands there in words.
 """
 
@@ -14,17 +15,19 @@ from typing import Any, Final
 
 from rich.cells import cell_len
 
-from exchange.cli.console import OUT, say, table
+from exchange.cli.console import OUT, advise, say, table
 from exchange.cli.moments import moment
 from exchange.envelope.kinds import Kind, KindClass, class_of
 from exchange.referral.lifecycle import State
 from exchange.schemas.inbox import InboxItem, OpenedItem
+from exchange.schemas.referrals import ReferralView
 
 _SHOWN_OF_AN_ID: Final = 8
 _WHOLE_NUMBER: Final = 40
 _LEFT_FOR_NAMES: Final = 14
 _BETWEEN: Final = len(" │ ")
 _AWAITED: Final = frozenset({State.RECEIVED, State.INFORMATION_REQUESTED})
+_DRILL: Final = "  EXERCISE: a drill. Nobody in it is real."
 _DONE: Final = "Your node has done its part already."
 _STOPS: Final[Mapping[str, str]] = {
     "withdrawal/stop-sharing": f"She said no: nothing further is told about her. The service may go on. {_DONE}",
@@ -51,8 +54,8 @@ def show_opened(opened: OpenedItem) -> None:
     # Only the offer has it; the referral has one all the same.
     code = f"; code for the telephone: {opened.client_code}" if opened.client_code else ""
     say(f"  the referral is {item.state}{code}")
-    if opened.content is not None and opened.content.exercise:
-        say("  EXERCISE: a drill. Nobody in it is real; what follows it is the drill's too.", style="bold")
+    if is_drill(opened):
+        say(_DRILL, style="bold")
     members: dict[str, Any] = {}
     if opened.content is not None:
         members = opened.content.model_dump(exclude_none=True, by_alias=True)
@@ -72,10 +75,17 @@ def show_stop(item: InboxItem) -> None:
     """Print what a stop asks for. It has nothing inside: the list says all of it."""
     _show_head(item)
     say(f"  the referral is {item.state}")
+    if item.exercise:
+        say(_DRILL, style="bold")
     asked = item.kind == Kind.RECALL and item.state is State.RECALL_REQUESTED
     words = _RECALL_ASKED if asked else _STOPS.get(what_it_is(item))
     if words is not None:
         say(words.format(id=shortened(item)), style="bold")
+
+
+def is_drill(opened: OpenedItem) -> bool:
+    """Whether it is one by what this node knows of the referral, or by the offer itself: it may be from before that."""
+    return bool(opened.item.exercise or (opened.content is not None and opened.content.exercise))
 
 
 def is_stop(item: InboxItem) -> bool:
@@ -96,14 +106,28 @@ def line(item: InboxItem) -> str:
         due = f"  answer due {item.respond_by:%Y-%m-%d %H:%M}" if item.respond_by else ""
         priority = f"  {item.priority.upper()}" if item.priority else ""
     return (
-        f"{item.received_at:%Y-%m-%d %H:%M} UTC  {shortened(item)}  {item.sender}  {what_it_is(item)}  {item.sector}"
-        f"{state}{priority}{due}  ({item.status})"
+        f"{item.received_at:%Y-%m-%d %H:%M} UTC  {shortened(item)}  {item.sender}  {what_it_is(item)}{drill(item)}  "
+        f"{item.sector}{state}{priority}{due}  ({item.status})"
+    )
+
+
+def tell_unreadable(item: str) -> None:
+    """Say that there is an item which nobody here can read; it may be her no, or an emergency."""
+    advise(
+        f"Item {item[-_SHOWN_OF_AN_ID:]} cannot be read: this software is older than the node. It stays as it is, and "
+        "may be urgent: have the software updated now, or ask whoever runs your node what came.",
+        style="bold red",
     )
 
 
 def is_awaited(item: InboxItem) -> bool:
     """Whether it is an offer that nobody has decided or ended yet."""
     return item.kind == Kind.OFFER and item.state in _AWAITED
+
+
+def drill(of: InboxItem | ReferralView) -> str:
+    """What follows its name in a list."""
+    return " (EXERCISE)" if of.exercise else ""
 
 
 def what_it_is(item: InboxItem) -> str:

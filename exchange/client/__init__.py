@@ -9,6 +9,8 @@ from exchange.client.errors import (
     ProblemError,
     TokenRefusedError,
     UnexpectedAnswerError,
+    UnreadableItemsError,
+    UnreadableItemWarning,
 )
 from exchange.client.retries import RetryPolicy
 from exchange.client.session import new_idempotency_key
@@ -25,5 +27,7 @@ __all__ = [
     "RetryPolicy",
     "TokenRefusedError",
     "UnexpectedAnswerError",
+    "UnreadableItemWarning",
+    "UnreadableItemsError",
     "new_idempotency_key",
 ]

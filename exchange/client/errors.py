@@ -5,6 +5,7 @@
     ├── TokenRefusedError     the node gave no token to this client
     ├── NodeUnreachableError  no answer, after all tries
     ├── UnexpectedAnswerError an answer that is not of this protocol
+    ├── UnreadableItemsError  items of a list that are of a later version than this software
     └── ClientSetupError      the client was given an address or a key that it does not use
 
 No text of these errors repeats anything that was sent or received.
@@ -68,6 +69,21 @@ class UnexpectedAnswerError(ClientError):
         )
         self.status = status
         self.retry_after = retry_after
+
+
+class UnreadableItemsError(ClientError):
+    """All that could be read was handed out; these items could not."""
+
+    def __init__(self, items: tuple[str, ...]) -> None:
+        super().__init__(
+            f"{len(items)} item(s) in the inbox cannot be read by this software: it is older than the node. Nothing is "
+            "lost, and nobody has taken them over. Update this software, or call whoever runs your node."
+        )
+        self.items = items
+
+
+class UnreadableItemWarning(UserWarning):
+    """An item was left at the node because this software cannot read it."""
 
 
 class ClientSetupError(ClientError, ValueError):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
 from typing import Final, Literal
 
 from contracts.vocabulary import Channel
 from exchange.client.connection import ANSWER_TIMEOUT_S
+from exchange.client.errors import UnreadableItemsError
+from exchange.client.inbox_page import ReadPage
 from exchange.client.session import Call, Session, checked_id
-from exchange.client.watching import HeldItem, watch_inbox
+from exchange.client.watching import HeldItem, warn_of_unreadable, watch_inbox
 from exchange.limits import LIMITS
 from exchange.schemas.federation import WireEnvelope
 from exchange.schemas.inbox import (
@@ -18,7 +20,6 @@ from exchange.schemas.inbox import (
     DecisionRequest,
     ErasureAttestationRequest,
     InboxItem,
-    InboxPage,
     Lease,
     LeaseRequest,
     OpenedItem,
@@ -52,10 +53,11 @@ class Inbox:
         status: Status | None = None,
         referral: str | None = None,
         urgent_first: bool = False,
-    ) -> InboxPage:
+    ) -> ReadPage:
         """One page of items without their content, oldest first.
 
-        Keep a cursor when everything before it is in your own system: it is not listed behind it again.
+        Keep a cursor when everything before it is in your own system: it is not listed behind it again. What this
+        software cannot read, as of a later version of the node, is named in `unreadable` and holds up no other item.
 
         Args:
             cursor: `next_cursor` of the page before.
@@ -74,25 +76,51 @@ class Inbox:
             "order": "urgent" if urgent_first else None,
         }
         return await self._session.ask(
-            Call("GET", INBOX, query=query, answer_within_s=ANSWER_TIMEOUT_S + wait_s), InboxPage
+            Call("GET", INBOX, query=query, answer_within_s=ANSWER_TIMEOUT_S + wait_s), ReadPage
         )
 
-    async def pages(self, *, status: Status | None = None, referral: str | None = None) -> AsyncIterator[InboxItem]:
-        """Every item that is there now, page by page; of one referral, where it is named."""
+    async def pages(
+        self,
+        *,
+        status: Status | None = None,
+        referral: str | None = None,
+        unreadable: Callable[[str], None] | None = None,
+    ) -> AsyncIterator[InboxItem]:
+        """Every item that is there now, page by page; of one referral, where it is named.
+
+        Args:
+            status: only items with this one.
+            referral: only what came for this one.
+            unreadable: hears the id of each that this software cannot read.
+
+        Raises:
+            UnreadableItemsError: at the end, where there are such items and nobody hears of them: whoever looks for the
+                newest plan, or for her no, must not believe that this is all.
+        """
+        unread: list[str] = []
+        hears = unread.append if unreadable is None else unreadable
         cursor: str | None = None
         while True:
             page = await self.list(cursor, status=status, referral=referral)
             for item in page.items:
                 yield item
-            if not page.items or page.next_cursor is None:
-                return
+            for one in page.unreadable:
+                hears(one)
+            if not (page.items or page.unreadable) or page.next_cursor is None:
+                break
             cursor = page.next_cursor
+        if unread:
+            raise UnreadableItemsError(tuple(unread))
 
     def watch(
-        self, *, wait_s: float = LIMITS.wait_longest_s, lease_s: int = LIMITS.lease_default_s
+        self,
+        *,
+        wait_s: float = LIMITS.wait_longest_s,
+        lease_s: int = LIMITS.lease_default_s,
+        unreadable: Callable[[str], None] = warn_of_unreadable,
     ) -> AsyncIterator[HeldItem]:
         """Every new item, each leased to this poller, without end. See `exchange.client.watching`."""
-        return watch_inbox(self, wait_s=wait_s, lease_s=lease_s)
+        return watch_inbox(self, wait_s=wait_s, lease_s=lease_s, unreadable=unreadable)
 
     async def lease(self, item: str, seconds: int = LIMITS.lease_default_s) -> Lease:
         """Take an item for a while, so that no other poller handles it.

@@ -15,6 +15,7 @@ from exchange.schemas.referrals import (
     DisclosureRequest,
     ForwardAnswer,
     InformationRequest,
+    OpenReferrals,
     ReferralChange,
     ReferralChanges,
     ReferralCreated,
@@ -55,6 +56,10 @@ class Referrals:
     async def read(self, referral: str) -> ReferralView:
         """State and flags; never content, which this node cannot read."""
         return await self._session.ask(Call("GET", _path(referral)), ReferralView)
+
+    async def open_under(self, consent: str) -> OpenReferrals:
+        """What is open under a consent. Look before you send where nobody knows whether it was sent before."""
+        return await self._session.ask(Call("GET", f"/v1/consents/{checked_id(consent)}/referrals"), OpenReferrals)
 
     async def changes(self, cursor: str | None = None, *, wait_s: float = 0) -> ReferralChanges:
         """Changes after a cursor, oldest first; waits for one as long as asked, at most 25 seconds."""

@@ -8,6 +8,8 @@ Rules:
 * Between items the node is long-polled, so that a new item arrives at once and an idle poller costs nearly nothing.
 * Once the lease time has passed the list is read again from its beginning, for items that somebody leased and did not
   finish, however often something new comes. It is read to its end before: items that always fail hold up no others.
+* What this software cannot read, as of a later version of the node, holds up no other item. It is neither leased nor
+  acknowledged, and told once; it stays new, and comes again with every reading of the list, also to newer software.
 * A node that is away or busy is asked again for as long as it takes: an update of the node ends no watch. What waiting
   does not mend ends it: a client that was revoked, a right that is missing, another program in the node's place.
 """
@@ -15,13 +17,15 @@ Rules:
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
-from exchange.client.errors import ProblemError
+from exchange.client.errors import ProblemError, UnreadableItemWarning
+from exchange.client.inbox_page import ReadPage
 from exchange.client.patience import patiently
-from exchange.schemas.inbox import InboxItem, InboxPage, Lease, OpenedItem
+from exchange.schemas.inbox import InboxItem, Lease, OpenedItem
 
 if TYPE_CHECKING:
     from exchange.client.inbox import Inbox
@@ -56,8 +60,18 @@ class HeldItem:
             await self.acknowledge()
 
 
+def warn_of_unreadable(item: str) -> None:  # noqa: ARG001 - no id is written where nobody asked for it
+    """Say on standard error, as Python warns, that there is such an item."""
+    warnings.warn("An item in the inbox cannot be read: update this software.", UnreadableItemWarning, stacklevel=2)
+
+
 async def watch_inbox(
-    inbox: Inbox, *, wait_s: float, lease_s: int, clock: Callable[[], float] = time.monotonic
+    inbox: Inbox,
+    *,
+    wait_s: float,
+    lease_s: int,
+    unreadable: Callable[[str], None] = warn_of_unreadable,
+    clock: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[HeldItem]:
     """Every new item, leased, without end.
 
@@ -65,24 +79,30 @@ async def watch_inbox(
         inbox: whose items.
         wait_s: how long one long-poll may take, at most 25 seconds.
         lease_s: how long an item may be worked on before another poller may take it over.
+        unreadable: hears, once, the id of each item that this software cannot read.
         clock: seconds, for the time between two readings of the whole list.
     """
     cursor: str | None = None
     began = clock()
+    told: set[str] = set()
     while True:
         # No waiting for news then: where these never stop, no wait would ever end without any.
         wait = 0 if clock() - began >= lease_s else wait_s
         page = await patiently(lambda: _page(inbox, cursor, wait))  # noqa: B023 - awaited here
+        for one in page.unreadable:
+            if one not in told:
+                told.add(one)
+                unreadable(one)
         for item in page.items:
             lease = await patiently(lambda: _win(inbox, item.id, lease_s))  # noqa: B023 - awaited here
             if lease is not None:
                 yield HeldItem(inbox, item, lease)
         cursor = page.next_cursor or cursor
-        if not page.items and clock() - began >= lease_s:
+        if not (page.items or page.unreadable) and clock() - began >= lease_s:
             cursor, began = None, clock()
 
 
-async def _page(inbox: Inbox, cursor: str | None, wait_s: float) -> InboxPage:
+async def _page(inbox: Inbox, cursor: str | None, wait_s: float) -> ReadPage:
     """New items after the cursor; from the beginning, where the node's numbers went back with a restored backup."""
     try:
         return await inbox.list(cursor, status="new", wait_s=wait_s)

@@ -24,7 +24,7 @@ from exchange.limits import LIMITS
 from exchange.referral.contact_plan import Advice, SafeContact, advice
 from exchange.referral.content import ReferralContent
 from exchange.referral.lifecycle import State
-from exchange.schemas.referrals import ReferralView
+from exchange.schemas.referrals import Drill, ReferralView
 from exchange.schemas.shapes import AgencyId, Digest, HexId, Strict, Timestamp, from_millis, to_millis
 
 
@@ -57,6 +57,9 @@ class InboxItem(Strict):
     """Whether your system has taken it over, and whether its content still exists."""
     received_at: Timestamp
     respond_by: Timestamp | None = None
+    exercise: Drill = None
+    """The offer of its referral said that it is a drill: nobody in it is real, whatever else came. Absent where it did
+    not, or where only your own software can read the offer: the vault sets it in what it has opened."""
     leased_until: Timestamp | None = None
 
 
@@ -179,9 +182,11 @@ class ContactAdvice(Strict):
     """What to do when a call breaks off: `call-back` or `wait`."""
     delete_after: bool = True
     """Whether traces of the contact have to be deleted."""
+    exercise: Drill = None
+    """The plan is a drill's: nobody in it is real."""
 
     @classmethod
-    def of(cls, plan: SafeContact, channel: Channel | None, at: datetime) -> Self:
+    def of(cls, plan: SafeContact, channel: Channel | None, at: datetime, *, exercise: Drill = None) -> Self:
         """What a plan says about this moment; where no channel is named, about the first that may be used."""
         said = advice(plan, channel, at) if channel is not None else _any_channel(plan, at)
         window = said.next_window
@@ -205,6 +210,7 @@ class ContactAdvice(Strict):
             code_word_danger=said.code_word_danger,
             dropped_call=said.dropped_call,
             delete_after=said.delete_after,
+            exercise=exercise,
         )
 
 

@@ -14,6 +14,9 @@ from exchange.referral.content import ReferralContent
 from exchange.referral.lifecycle import State
 from exchange.schemas.shapes import AgencyId, HexId, Strict, Timestamp
 
+Drill = Literal[True] | None
+"""There for a drill, and absent otherwise: whoever does not know takes her for real."""
+
 SMALLEST_REFERRAL: Final[JsonDict] = {
     "to": "rose-house-shelter",
     "consent": "5d2f0c1ab94e4c7f8a6e1b3d9c7f0a21",
@@ -93,6 +96,8 @@ class ReferralPreview(Strict):
     """The time the receiver would have to answer."""
     release: ReleaseMode | None = None
     told_first: ToldFirst | None = None
+    exercise: Drill = None
+    """It would be marked as a drill, by the request or because this node marks all: nobody would come for her."""
 
 
 class ReferralCreated(Strict):
@@ -116,6 +121,8 @@ class ReferralCreated(Strict):
     duty_contact: str
     """The receiver's duty contact, an agency's line, never a worker's own."""
     told_first: ToldFirst
+    exercise: Drill = None
+    """It is marked as a drill, by the request or because this node marks all: nobody comes for her."""
 
 
 class ReferralFlags(Strict):
@@ -185,6 +192,8 @@ class ReferralView(Strict):
     """Digest of the contract that governs this referral, to its end."""
     number: int = 0
     """The highest number that this side has used: for software that seals itself, which has to go higher."""
+    exercise: Drill = None
+    """It is a drill: nobody in it is real. Absent where it is none, or where only your own software can know."""
     seen: int = 0
     """The other side's highest number that was processed: the most that such software may say it has seen."""
     attestations: tuple[Attestation, ...] = ()
@@ -195,6 +204,13 @@ class ReferralView(Strict):
     consent_until: Timestamp | None = None
     """When the consent ends under which you made it: nothing new is told after that. Where one open referral is read,
     by the side that made it. From 14 days before, the list of changes says `consent-ends-soon`, once."""
+
+
+class OpenReferrals(Strict):
+    """What is open under a consent."""
+
+    items: tuple[ReferralView, ...]
+    """Every referral that was made under it, that has not ended, and that you may see; the oldest first."""
 
 
 class ReferralChange(Strict):

@@ -69,6 +69,7 @@ class Standing(NamedTuple):
     state: str
     blocked_at: int | None
     destroyed_at: int | None
+    exercise: bool | None
 
 
 _COLUMNS = [INBOX.c[name] for name in ArrivedRecord._fields]

@@ -69,6 +69,7 @@ class ReferralRecord(NamedTuple):
     seen: int = 0
     sealed_facts: bytes | None = None
     known_as: str | None = None
+    exercise: bool | None = None
 
     @property
     def beside_anothers(self) -> bool:

@@ -116,9 +116,11 @@ async def _ask(node: Node, peer: str, asked: Mapping[str, _Asked]) -> Words:
         member = node.world().roster.member(peer)
     except UnknownMemberError:
         return nothing
-    receipts = [
-        receipt for receipt in asked if not 0 <= at - node.consent_lost.get(receipt, 0) <= limits.consent_fresh_ms
-    ]
+    # What keeps nobody from asking any more says nothing: so it holds no more than was asked about in one hour.
+    node.consent_lost = {
+        receipt: said for receipt, said in node.consent_lost.items() if 0 <= at - said <= limits.consent_fresh_ms
+    }
+    receipts = [receipt for receipt in asked if receipt not in node.consent_lost]
     if not receipts:
         return nothing
     answer = await node.ask_consent_status(member, receipts)

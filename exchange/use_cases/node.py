@@ -109,7 +109,7 @@ class Node:
     consent_asked_again: dict[str, int] = field(default_factory=dict)
     """When a peer that did not answer about consents may be asked again."""
     consent_lost: dict[str, int] = field(default_factory=dict)
-    """When a peer said of a receipt that it has lost what it knew of it."""
+    """When a peer said of a receipt that it has lost what it knew of it; it is not asked about it for an hour."""
     consent_ends_looked_at: int = 0
     """When this process last looked for consents that are about to end."""
     epoch_memory: dict[tuple[str, bytes], tuple[EpochStatement, int]] = field(default_factory=dict)

@@ -31,6 +31,7 @@ from exchange.referral.contact_plan import SafeContact
 from exchange.referral.lifecycle import State
 from exchange.schemas.federation import WireEnvelope
 from exchange.schemas.inbox import ContactAdvice, OpenedItem, OpenedItems, WithheldCode, WithheldItem
+from exchange.schemas.referrals import Drill
 from exchange.schemas.shapes import from_millis
 from exchange.storage.consent_words import ended_among
 from exchange.storage.database import Connection
@@ -227,8 +228,8 @@ async def contact_advice(
     """
     if node.keyring is None:
         raise keys_elsewhere()
-    plan = await _newest_plan(node, acting, item)
-    return ContactAdvice.of(plan, channel, at or node.now())
+    plan, drill = await _newest_plan(node, acting, item)
+    return ContactAdvice.of(plan, channel, at or node.now(), exercise=drill)
 
 
 def _number(node: Node, row: ArrivedRecord) -> int:
@@ -238,7 +239,8 @@ def _number(node: Node, row: ArrivedRecord) -> int:
     return int(header_members(node, row).get("number", 0))
 
 
-async def _newest_plan(node: Node, acting: Acting, item: str) -> SafeContact:
+async def _newest_plan(node: Node, acting: Acting, item: str) -> tuple[SafeContact, Drill]:
+    """The plan that counts, and whether it is a drill's."""
     referral = await referral_of_item(node, item, acting.unit)
 
     def read(conn: Connection) -> tuple[ReferralRecord | None, Sequence[tuple[int, ArrivedRecord]]]:
@@ -253,16 +255,16 @@ async def _newest_plan(node: Node, acting: Acting, item: str) -> SafeContact:
     plans = sorted((row for _, row in rows if _may_hold_plan(node, row)), key=lambda row: _number(node, row))
     candidates = [row.id for row in plans][-node.limits.open_items :]
     opened = await open_items(node, acting, candidates) if candidates else OpenedItems(items=())
-    shown = {one.item.id: one.content for one in opened.items}
+    shown = {one.item.id: one for one in opened.items}
     withheld = {one.id: one.code for one in opened.withheld}
     for candidate in reversed(candidates):
         if candidate in withheld:
             raise consent_says_no(withheld[candidate])
         if candidate not in shown:
             raise destroyed()
-        content = shown[candidate]
+        content = shown[candidate].content
         if content is not None and content.safe_contact is not None:
-            return content.safe_contact
+            return content.safe_contact, shown[candidate].item.exercise
     raise ConflictError("no-plan", "No contact plan has arrived. Do not contact her; ask the referring agency.")
 
 

@@ -147,6 +147,7 @@ def item_with(
             "status": item.status,
             "received_at": from_millis(item.received_at),
             "respond_by": from_millis(item.respond_by) if item.respond_by is not None else None,
+            "exercise": referral.exercise if referral is not None else None,
             "leased_until": from_millis(item.lease_until)
             if 0 < item.lease_until - node.clock() <= _longest_ms(node)
             else None,

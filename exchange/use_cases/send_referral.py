@@ -196,4 +196,5 @@ def _record(
         hold=hold,
         number=offer.header.number or at,
         sealed_facts=seal_facts(node, making.referral, facts),
+        exercise=making.judged.exercise or None,
     )

@@ -214,7 +214,14 @@ def _blank(node: Node, arrival: Arrival, facts: Facts | None) -> ReferralRecord:
         sealed_facts=seal_facts(node, arrival.referral, facts) if facts is not None else None,
         # Also where it is the same: one beside another's is no longer than any other.
         known_as=header.referral if facts is None else None,
+        exercise=_is_drill(arrival),
     )
+
+
+def _is_drill(arrival: Arrival) -> bool | None:
+    """What the offer says: nothing that follows it says so again."""
+    body = arrival.message.body if arrival.message is not None else None
+    return True if body is not None and body.content.exercise else None
 
 
 def _facts_of_offer(arrival: Arrival) -> Facts:

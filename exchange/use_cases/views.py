@@ -58,6 +58,7 @@ def referral_view(record: ReferralRecord, attestations: Iterable[AttestationReco
         respond_by=from_millis(record.respond_by),
         contract=record.contract,
         number=record.number,
+        exercise=True if record.exercise else None,
         seen=record.seen,
         attestations=tuple(
             Attestation(

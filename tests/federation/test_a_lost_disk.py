@@ -128,6 +128,22 @@ async def test_what_was_disclosed_since_the_backup_is_not_taken_as_ended(on_both
     assert (await refusal(known.helps.inbox.open(before))).code == "consent-ended"
 
 
+async def test_who_asks_remembers_what_was_lost_no_longer_than_it_keeps_from_asking(on_both: Federation) -> None:
+    """What ended, was answered or destroyed since would otherwise stay in memory until the node is started again."""
+    since = on_both.clock()
+    stories = [await begin(on_both) for _ in range(3)]
+    for story in stories:
+        await story.decides("accepted")
+    for story in stories[:2]:
+        await _lose(story)
+    await note_loss(stories[0].sender.node, since)
+    asking, asked = stories[0].receiver.node, _questions(stories[0])
+    for story, remembered in zip(stories, (1, 1, 0), strict=True):
+        on_both.clock.pass_by(hours=2)
+        assert (await story.helps.inbox.open((await story.item("disclosure")).id)).content is not None
+        assert set(asking.consent_lost) == set(asked[-1] if remembered else ())
+
+
 async def test_only_what_was_made_in_that_time_is_lost(on_both: Federation) -> None:
     story = await begin(on_both)
     node, at = story.sender.node, on_both.clock()

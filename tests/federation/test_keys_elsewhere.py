@@ -13,8 +13,9 @@ from support.federation import Federation, federation
 from support.people import CANARY_NAME
 
 from contracts.vocabulary import WithdrawalForm
-from exchange.client import ProblemError
+from exchange.client import ProblemError, UnreadableItemsError
 from exchange.client.inbox import Inbox
+from exchange.client.inbox_page import ReadPage
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.referral.content import ReferralContent
 from exchange.schemas.inbox import DecisionRequest, InboxPage, ProgressRequest, RecallAnswerRequest
@@ -61,6 +62,24 @@ async def test_the_whole_life(mixed: Federation) -> None:
     assert told.answer == {"state": "completed"}
 
 
+@pytest.mark.parametrize("marked", [True, None], ids=["drill", "real"])
+async def test_whatever_follows_the_offer_of_a_drill_is_called_one_when_opened(
+    mixed: Federation, marked: bool | None
+) -> None:
+    """By the offer alone: a node without keys does not know, and one that says so is not believed."""
+    story = await referred(mixed, mixed[HELPLINE], mixed[SHELTER], exercise=bool(marked))
+    offer = await story.helps.open(story.id, "offer")
+    await story.accepted()
+    opened = await story.helps.open(story.id, "disclosure")
+    assert (offer.item.exercise, opened.item.exercise) == (marked, marked)
+    if story.helps.vault is not None:
+        assert (await story.helps.item(story.id, "disclosure")).exercise is None
+        for said in (True, None):
+            again = await story.helps.vault.open(opened.item.model_copy(update={"exercise": said}))
+            assert again.item.exercise is marked
+        assert (await story.helps.vault.contact_advice(story.id)).exercise is marked
+
+
 async def test_advice_and_the_answer_to_a_question_read_what_came_for_one_referral(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -83,6 +102,27 @@ async def test_advice_and_the_answer_to_a_question_read_what_came_for_one_referr
         await story.helps.vault.contact_advice(story.id)
         await story.asks.vault.inform(story.id, ReferralContent.model_validate({"party": {"adults": 1}}))
         assert set(read) == {story.id}
+
+
+async def test_there_is_no_advice_by_an_older_plan_where_something_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be her newer plan, of a later version than this software."""
+    listed = Inbox.list
+
+    async def with_another(inbox: Inbox, cursor: str | None = None, **query: Any) -> ReadPage:
+        page = await listed(inbox, cursor, **query)
+        return page if cursor is not None else page.model_copy(update={"unreadable": ("f" * 32,)})
+
+    async with federation(tmp_path, (HELPLINE, SHELTER), blind=(SHELTER,)) as together:
+        story = await referred(together, together[HELPLINE], together[SHELTER])
+        vault = story.helps.own_vault
+        await story.accepted()
+        await story.helps.open(story.id, "disclosure")
+        assert (await vault.contact_advice(story.id)).code == "she-initiates"
+        monkeypatch.setattr(Inbox, "list", with_another)
+        with pytest.raises(UnreadableItemsError):
+            await vault.contact_advice(story.id)
 
 
 async def test_her_no_destroys_on_both_sides_and_is_attested_twice(mixed: Federation) -> None:

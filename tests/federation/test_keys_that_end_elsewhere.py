@@ -93,6 +93,36 @@ async def test_a_branch_does_not_destroy_what_it_is_not_shown(blind: Federation)
     assert await branch.destroy_ended() == ()
 
 
+async def test_a_branch_destroys_its_own_and_hears_what_it_is_not_shown(blind: Federation) -> None:
+    """What another branch has taken over ends only for a client that may see it; somebody has to know that."""
+    helps = Office.of(blind[SHELTER])
+    north, south = [blind[SHELTER].vault(helps.client.acting_as("w-test", unit=unit)) for unit in ("north", "south")]
+    stories = [await referred(blind, blind[HELPLINE], blind[SHELTER]) for _ in range(2)]
+    for story, branch in zip(stories, (north, south), strict=True):
+        await north.open(await helps.item(story.id, "offer"))
+        await branch.decide(story.id, DecisionRequest(decision="accepted"))
+    await blind.travel()
+    for story in stories:
+        await story.asks.client.withdrawals.of_referral(story.id, WithdrawalForm.ERASE)
+    await blind.travel()
+    blind.clock.pass_by(hours=25)
+    unseen: list[str] = []
+    assert await north.destroy_ended(not_shown=unseen.append) == (stories[0].id,)
+    assert unseen == [stories[1].id]
+    # Whoever may see it destroys it, be it the other branch or the whole agency.
+    assert await south.destroy_ended(not_shown=unseen.append) == (stories[1].id,)
+    assert list(north._identity.store.living()) == []
+    assert unseen == [stories[1].id]
+
+
+async def test_what_is_being_handed_in_is_nothing_that_is_not_shown(blind: Federation) -> None:
+    vault, request = await _asked(Office.of(blind[HELPLINE]))
+    await vault.seal(request)
+    unseen: list[str] = []
+    assert await vault.destroy_ended(not_shown=unseen.append) == ()
+    assert unseen == []
+
+
 async def test_only_the_nodes_own_word_destroys(blind: Federation) -> None:
     story = await referred(blind, blind[HELPLINE], blind[SHELTER])
     await story.helps.open(story.id, "offer")

@@ -7,8 +7,8 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import Connection, update
 from support.federation import Federation, TestNode
-from support.people import consent_request
-from support.stories import begin, refusal, rows
+from support.people import consent_request, referral_request
+from support.stories import begin, now_of, refusal, rows
 
 from contracts.vocabulary import WithdrawalForm
 from exchange.client import ProblemError
@@ -101,6 +101,28 @@ async def test_a_branch_says_nothing_about_what_another_holds_and_is_told_nothin
     assert (await client.referrals.read(story.id)).state == "received"
     assert (await south.referrals.changes()).items == ()
     assert {change.referral.id for change in (await north.referrals.changes()).items} == {story.id}
+
+
+async def test_what_is_open_under_a_consent_is_shown_to_whom_may_see_it(two: Federation) -> None:
+    """Who does not know whether it was sent looks here, and learns nothing of another branch's consent."""
+    client = two[HELPLINE].client()
+    north, south = [client.acting_as("w-branch", unit) for unit in ("north", "south")]
+    consent = (await north.consents.record(consent_request(SHELTER.agency, now=now_of(two)))).id
+    assert (await north.referrals.open_under(consent)).items == ()
+    first, second = [
+        await north.referrals.send(referral_request(SHELTER.agency, consent, now=now_of(two))) for _ in range(2)
+    ]
+    for asks in (north, client):
+        assert [one.id for one in (await asks.referrals.open_under(consent)).items] == [first.id, second.id]
+    for nobody in (south.referrals.open_under(consent), client.referrals.open_under("0" * 32)):
+        problem = await refusal(nobody)
+        assert (problem.status, problem.code) == (404, "not-found")
+    await north.referrals.recall(first.id)
+    await two.travel()
+    assert [one.id for one in (await north.referrals.open_under(consent)).items] == [second.id]
+    # Nobody came by to write the expiry down: it holds all the same.
+    two.clock.pass_by(hours=24 * 8)
+    assert (await north.referrals.open_under(consent)).items == ()
 
 
 async def test_each_side_takes_its_own_steps_and_none_of_the_others(two: Federation) -> None:

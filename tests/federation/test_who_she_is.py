@@ -10,7 +10,18 @@ from typing import Any
 import pytest
 from support.federation import Federation
 from support.people import CANARY_NAME, consent_request, referral_request
-from support.stories import begin, her_content, now_of, refusal, rows, said_inside, to_the_embassy, travelled
+from support.stories import (
+    begin,
+    her_content,
+    now_of,
+    refusal,
+    rows,
+    safe_contact,
+    said_inside,
+    to_the_embassy,
+    travelled,
+)
+from support.stories import content as story_content
 
 from exchange.demo.federation import EMBASSY, HELPLINE, SHELTER
 from exchange.roster import RosterInvalidError, parse_roster, roster_bytes
@@ -80,6 +91,50 @@ async def test_a_drill_is_marked_on_both_sides(two: Federation) -> None:
         opened = await story.opened("offer")
         assert opened.content is not None
         assert bool(opened.content.exercise) is marked
+
+
+@pytest.mark.parametrize("marked", [True, None], ids=["drill", "real"])
+async def test_whatever_follows_the_offer_of_a_drill_is_called_one(two: Federation, marked: bool | None) -> None:
+    """Whoever reads the disclosure alone would send a car for nobody; or, of a real one, none."""
+    story = await begin(two, exercise=bool(marked))
+    assert story.created.exercise is marked
+    await story.decides("information-requested", fields=["party"])
+    await story.asks.referrals.send_information(story.id, story_content(party={"adults": 1}))
+    await story.decides("accepted")
+    disclosed = await story.opened("disclosure")
+    assert disclosed.content is not None
+    assert disclosed.content.exercise is None
+    await story.asks.referrals.update_safe_contact(story.id, safe_contact(now_of(two)))
+    await story.reports("in-service")
+    await story.says_no("stop-service")
+    for client, kinds in (
+        (story.helps, {"offer", "information", "disclosure", "update", "withdrawal"}),
+        (story.asks, {"information-request", "decision", "progress"}),
+    ):
+        items = [item async for item in client.inbox.pages(referral=story.id)]
+        assert {item.kind for item in items} == kinds
+        assert {item.exercise for item in items} == {marked}
+        assert (await client.referrals.read(story.id)).exercise is marked
+
+
+async def test_an_opened_item_and_an_advice_of_a_drill_say_so(two: Federation) -> None:
+    for marked in (True, None):
+        story = await begin(two, exercise=bool(marked))
+        await story.decides("accepted")
+        assert (await story.opened("disclosure")).item.exercise is marked
+        assert (await story.helps.inbox.contact_advice(await story.offer())).exercise is marked
+
+
+async def test_a_node_that_is_left_in_a_drill_says_of_each_referral_that_it_is_one(
+    two: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The request says nothing of it, and nobody would come for her."""
+    monkeypatch.setattr(two[HELPLINE].node, "exercise", True)
+    story = await begin(two)
+    request = referral_request(SHELTER.agency, story.consent, now=now_of(two))
+    assert story.created.exercise
+    assert (await story.asks.referrals.preview(request)).exercise
+    assert (await story.opened("offer")).item.exercise
 
 
 async def test_a_child_comes_with_the_caregivers_yes_and_her_own(two: Federation) -> None:

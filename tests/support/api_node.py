@@ -69,6 +69,7 @@ USE_CASES: tuple[tuple[str, str, type[BaseModel], bool], ...] = (
     ("referrals", "send_referral", referrals.ReferralCreated, True),
     ("referrals", "list_changes", referrals.ReferralChanges, False),
     ("referrals", "read_referral", referrals.ReferralView, False),
+    ("referrals", "open_under", referrals.OpenReferrals, False),
     ("referrals", "release_disclosure", referrals.ReleaseAnswer, False),
     ("referrals", "replace_disclosure", referrals.ForwardAnswer, False),
     ("referrals", "drop_disclosure", inbox.ReferralAct, False),

@@ -96,10 +96,12 @@ class BlindStory:
         await self.together.travel()
 
 
-async def referred(together: Federation, sender: TestNode, receiver: TestNode, **consent: Any) -> BlindStory:
+async def referred(
+    together: Federation, sender: TestNode, receiver: TestNode, *, exercise: bool = False, **consent: Any
+) -> BlindStory:
     """A referral whose offer has arrived; `consent` are changes of the consent record."""
     asks, helps = Office.of(sender), Office.of(receiver)
     recorded = await asks.client.consents.record(consent_request(receiver.agency, **consent))
-    created = await asks.refer(referral_request(receiver.agency, recorded.id))
+    created = await asks.refer(referral_request(receiver.agency, recorded.id, exercise=exercise))
     await together.travel()
     return BlindStory(together, asks, helps, created)

@@ -179,6 +179,7 @@ TABLE: dict[str, Row] = {
     "record_consent_of_survivor": Row(_with_subject, "422"),
     "get_consent": Row(_consent()),
     "get_consent_receipt": Row(_consent()),
+    "list_open_referrals": Row(_consent()),
     "renew_consent_of_survivor": Row(_consent(_later)),
     "narrow_consent_of_survivor": Row(_consent(_less)),
     "withdraw_for_survivor": Row(_withdrawal),

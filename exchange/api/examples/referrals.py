@@ -12,6 +12,7 @@ from exchange.schemas.referrals import (
     DisclosureRequest,
     ForwardAnswer,
     InformationRequest,
+    OpenReferrals,
     ReferralChanges,
     ReferralCreated,
     ReferralPreview,
@@ -149,6 +150,7 @@ REFERRALS: Final[dict[type[BaseModel], dict[str, Any]]] = {
         "told_first": _TOLD_FIRST,
     },
     ReferralView: {**REFERRAL_VIEW, "stops": []},
+    OpenReferrals: {"items": [REFERRAL_VIEW]},
     ReferralChanges: {
         "items": [{"cursor": "184", "what": "accepted", "at": ids.ANSWERED_AT, "referral": REFERRAL_VIEW}],
         "next_cursor": "184",

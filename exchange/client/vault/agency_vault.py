@@ -17,6 +17,7 @@ Rules:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 
 from contracts.vocabulary import Channel
@@ -162,10 +163,16 @@ class AgencyVault:
         """Destroy the keys here and attest that the agency's own copies are gone, on paper too."""
         return await answering.attest(self._now(), self._client, referral)
 
-    async def destroy_ended(self) -> tuple[str, ...]:
-        """Destroy the keys of every referral that the node has destroyed; their ids. Call it daily and after her no."""
+    async def destroy_ended(self, *, not_shown: Callable[[str], None] | None = None) -> tuple[str, ...]:
+        """Destroy the keys of every referral that the node has destroyed; their ids. Call it daily and after her no.
+
+        Args:
+            not_shown: hears the id of each that is kept because the node does not show it to this client. One that is
+                bound to a branch is not shown what another branch has taken over, not even that it has ended: ask with
+                a client of the whole agency.
+        """
         # Her no waits for no roster.
-        return await destroy_ended(self._identity, self._client)
+        return await destroy_ended(self._identity, self._client, not_shown)
 
     def _now(self) -> Identity:
         """Who this is, and what it believes at this moment.

@@ -10,6 +10,7 @@ from contracts.vocabulary import Feedback, Purpose
 from exchange.limits import DAY_MS, LIMITS
 from exchange.referral.canonical import SealedModel
 from exchange.referral.lifecycle import EventName, Side, State
+from exchange.schemas.referrals import Drill
 from exchange.verification import ReferralMemory
 
 _NEVER_HANDED_IN_MS: Final = DAY_MS
@@ -43,6 +44,8 @@ class VaultCase(SealedModel):
     """When it was sealed here, or its offer was opened."""
     handed_in: bool = False
     """Of one that was sealed here: the node has said that it has it."""
+    exercise: Drill = None
+    """Its offer said that it is a drill; nothing that follows it says so again."""
     served: State | None = None
     """What it said last of a service that had begun: what an answer to a recall repeats."""
 
@@ -84,8 +87,11 @@ class VaultCase(SealedModel):
         it has had, also what has been answered: then it keeps a tombstone, and what is younger it does not show, to
         another branch, or has lost.
         """
-        had = self.handed_in or self.side is Side.RECEIVING or bool(self.opened)
-        return at >= self.known_since + (LIMITS.tombstone_ms if had else _NEVER_HANDED_IN_MS)
+        return at >= self.known_since + (LIMITS.tombstone_ms if self.was_at_node() else _NEVER_HANDED_IN_MS)
+
+    def was_at_node(self) -> bool:
+        """Whether the node is known to have had it."""
+        return self.handed_in or self.side is Side.RECEIVING or bool(self.opened)
 
     def with_said(self, event: EventName) -> VaultCase:
         """The case after this software said how it goes."""

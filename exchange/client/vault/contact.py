@@ -69,7 +69,8 @@ async def contact_advice(
         if one in withheld:
             raise withheld[one]
     if plan is not None and not doubtful:
-        return ContactAdvice.of(plan, channel, at or identity.now())
+        drill = case.exercise if case is not None else None
+        return ContactAdvice.of(plan, channel, at or identity.now(), exercise=drill)
     if newest:
         raise VaultError(
             "plan-missing",

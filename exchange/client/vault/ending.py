@@ -6,15 +6,20 @@ Rules:
   may belong to another branch than the client acts for, or a backup from before it was restored.
 * So what the node does not know is destroyed only where it cannot come any more, or its tombstone must have ended
   (`VaultCase.forgotten_by`). No other answer destroys anything.
+* What it keeps because this client is not shown it, though the node has had it, is named: it may be another branch's,
+  and end only for a client of that branch or of the whole agency.
 * A question that is not answered keeps no key of what is known to have ended: a thin line may break off every day.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from exchange.client.agency_client import AgencyClient
 from exchange.client.errors import ProblemError
 from exchange.client.vault.acts import KEPT_MS
 from exchange.client.vault.agency_keys import Identity
+from exchange.client.vault.cases import VaultCase
 from exchange.client.vault.errors import VaultError
 from exchange.client.vault.referring import remember_handed_in
 from exchange.referral.lifecycle import Side
@@ -22,8 +27,15 @@ from exchange.referral.lifecycle import Side
 _UNKNOWN = (404, "not-found")
 
 
-async def destroy_ended(identity: Identity, client: AgencyClient) -> tuple[str, ...]:
+async def destroy_ended(
+    identity: Identity, client: AgencyClient, not_shown: Callable[[str], None] | None = None
+) -> tuple[str, ...]:
     """Destroy the keys of what has ended; their ids.
+
+    Args:
+        identity: whose keys.
+        client: of its node.
+        not_shown: hears the id of each that is kept because the node does not show it to this client.
 
     Raises:
         ProblemError: the node refuses to say. What it has called destroyed by then is destroyed.
@@ -34,8 +46,11 @@ async def destroy_ended(identity: Identity, client: AgencyClient) -> tuple[str, 
         for referral in identity.store.living():
             destroyed = await _destroyed(client, referral)
             try:
-                if destroyed or _forgotten(identity, referral, known_there=destroyed is not None):
+                case = identity.store.case(referral) if not destroyed else None
+                if destroyed or (case is not None and _forgotten(identity, referral, case, destroyed)):
                     ended.append(referral)
+                elif destroyed is None and case is not None and case.was_at_node() and not_shown is not None:
+                    not_shown(referral)
             except VaultError as error:
                 unreadable = error
     finally:
@@ -46,12 +61,9 @@ async def destroy_ended(identity: Identity, client: AgencyClient) -> tuple[str, 
     return tuple(ended)
 
 
-def _forgotten(identity: Identity, referral: str, *, known_there: bool) -> bool:
+def _forgotten(identity: Identity, referral: str, case: VaultCase, destroyed: bool | None) -> bool:
     """Whether a node that does not know it cannot know it any more; that it does is remembered."""
-    case = identity.store.case(referral)
-    if case is None:
-        return False
-    if not known_there:
+    if destroyed is None:
         return case.forgotten_by(identity.clock())
     if case.side is Side.REFERRING and not case.handed_in:
         remember_handed_in(identity, referral)

@@ -17,6 +17,7 @@ Rules:
 * From whom an item is, about which referral, of what kind and how urgent, says its header, which is signed and under
   the digest. An item that the node lists as anything else is not shown, at the first open or at a later one.
 * The numbers of the contact plans are kept here: which plan is the newest is no word of the node's.
+* Nor is whether it is a drill: that says the offer, and what is shown of it and of all that follows.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ async def open_sealed(identity: Identity, client: AgencyClient, item: InboxItem)
     wire = await client.inbox.sealed(item.id)
     taken = identity.store.taken(item.id)
     if taken is not None:
-        opened = _opened_again(item, wire, taken)
+        opened = _marked(identity, _opened_again(item, wire, taken))
         if wire.wrapped_key:
             await _tell(identity, client, item, taken.digest)
         return opened
@@ -110,7 +111,7 @@ async def open_sealed(identity: Identity, client: AgencyClient, item: InboxItem)
     taken = Taken(message.dek, wrapped, digest)
     identity.store.take(item.id, header.referral, lambda known: _case(known, message, identity.clock()), taken)
     await _tell(identity, client, item, digest)
-    return _view(item, message.content, digest)
+    return _marked(identity, _view(item, message.content, digest))
 
 
 def verify(identity: Identity, item: InboxItem, wire: WireEnvelope) -> VerifiedMessage:
@@ -194,6 +195,7 @@ def _case_of_offer(message: VerifiedMessage, header: Header, at: int) -> VaultCa
         "opened": (header.id,),
         "client_code": body.content.client_code,
         "known_since": at,
+        "exercise": body.content.exercise or None,
     }
     return VaultCase.model_validate(members)
 
@@ -227,6 +229,13 @@ def _opened_again(item: InboxItem, wire: WireEnvelope, taken: Taken) -> OpenedIt
     except EnvelopeError as error:
         raise VaultError("changed-at-node", "The node gives out another envelope than the one you opened.") from error
     return _view(item, content, taken.digest)
+
+
+def _marked(identity: Identity, opened: OpenedItem) -> OpenedItem:
+    """Called a drill where its offer was one, whatever the node lists."""
+    case = identity.store.case(opened.item.referral)
+    drill = case.exercise if case is not None else None
+    return opened.model_copy(update={"item": opened.item.model_copy(update={"exercise": drill})})
 
 
 def _view(item: InboxItem, content: bytes, digest: str) -> OpenedItem:

@@ -63,6 +63,7 @@ SCOPES = {
     ("POST", "/v1/consents"): Scope.CONSENTS_WRITE,
     ("GET", "/v1/consents/{consent_id}"): Scope.CONSENTS_WRITE,
     ("GET", "/v1/consents/{consent_id}/receipt"): Scope.CONSENTS_WRITE,
+    ("GET", "/v1/consents/{consent_id}/referrals"): Scope.REFERRALS_WRITE,
     ("POST", "/v1/consents/{consent_id}/renewal"): Scope.CONSENTS_WRITE,
     ("PATCH", "/v1/consents/{consent_id}/provisions"): Scope.CONSENTS_WRITE,
     ("POST", "/v1/withdrawals"): Scope.CONSENTS_WRITE,

@@ -54,6 +54,13 @@ def test_a_yes_says_until_when_it_holds(capsys: pytest.CaptureFixture[str]) -> N
     assert "Only until 2026-11-30 14:00 UTC (here 2026-11-30 22:00)." in shown(capsys, MONDAY)
 
 
+@pytest.mark.parametrize("at", [MONDAY, MONDAY.replace(hour=3)], ids=["yes", "no"])
+def test_of_a_drill_it_says_so_before_all_else(capsys: pytest.CaptureFixture[str], at: datetime) -> None:
+    show_advice(ContactAdvice.of(PLAN, Channel.PHONE_CALL, at, exercise=True), now=True)
+    assert capsys.readouterr().out.startswith("EXERCISE")
+    assert "EXERCISE" not in shown(capsys, at)
+
+
 def test_through_whom_and_how(capsys: pytest.CaptureFixture[str]) -> None:
     """The number alone would be called, where she said `sms`."""
     members = {

@@ -15,6 +15,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from contracts.vocabulary import AgencyKind, ServiceType
+from exchange.cli import answers
 from exchange.cli.application import app
 from exchange.cli.founding import FoundingError, NodePlan, found
 from exchange.cli.profile import read_profile
@@ -166,11 +167,15 @@ def test_plans_that_no_roster_would_hold(tmp_path: Path, wrong: dict[str, str]) 
     assert "Rose House" not in str(told.value)
 
 
+TOLD = ["--freedom-of-movement", "She can leave by day.", "--no-requires-documents", "--reports-to", "nobody"]
+
+
 def init(home: Path, *more: str, passphrase: str | None = PASSPHRASE, other: str | None = None) -> Result:
     words = ["init", "--home", str(home), "--agency", "rose-house-shelter", "--name", "Rose House", "--kind", "shelter"]
     words += ["--country", "MY", "--service", "safe-accommodation", "--public-url", "https://node.example"]
     words += ["--duty-contact", "+00 000", "--breach-contact", "breach@example.org"]
-    words += ["--freedom-of-movement", "She can leave by day.", *more]
+    words += TOLD if "--reports-to" not in more else TOLD[:-2]
+    words += more
     return CliRunner().invoke(
         app, words, env={"EXCHANGE_PASSPHRASE": passphrase, "EXCHANGE_AGENCY_PASSPHRASE": other, "COLUMNS": "400"}
     )
@@ -205,6 +210,12 @@ def test_init_prints_the_card_and_what_comes_next(tmp_path: Path) -> None:
         pytest.param(("--public-url", "https://CANARY/x"), PASSPHRASE, "--public-url is not acceptable", id="a path"),
         pytest.param(("--public-url", "http://127.0.0.1"), PASSPHRASE, "plain http", id="no TLS in production"),
         pytest.param(("--duty-contact", " "), PASSPHRASE, "--duty-contact is not acceptable", id="a blank contact"),
+        pytest.param(
+            ("--reports-to", "nobody", "--reports-to", "the police"),
+            PASSPHRASE,
+            "names somebody and `nobody`",
+            id="nobody and somebody",
+        ),
         pytest.param(("--reports-to", "x" * 121), PASSPHRASE, "--reports-to is not acceptable", id="a long one"),
         pytest.param(("--actor", "CANARY Doe"), PASSPHRASE, "--actor is not acceptable", id="a name as actor"),
         pytest.param(("--port", "0"), PASSPHRASE, "--port", id="no port"),
@@ -231,13 +242,29 @@ def test_what_she_is_told_before_she_agrees_has_no_default_and_is_shown(tmp_path
     words = ["init", "--home", str(tmp_path / "node"), "--agency", "rose-house-shelter", "--name", "Rose House"]
     words += ["--kind", "shelter", "--country", "MY", "--service", "safe-accommodation"]
     words += ["--public-url", "https://node.example", "--duty-contact", "+00 000", "--breach-contact", "b@example.org"]
-    refused = CliRunner().invoke(app, words, env={"EXCHANGE_PASSPHRASE": PASSPHRASE, "COLUMNS": "400"})
-    assert refused.exit_code == 2
-    assert "--freedom-of-movement" in refused.output
-    assert not (tmp_path / "node").exists()
+    for missing in (TOLD[:2], TOLD[2:3], TOLD[3:]):
+        given = [word for word in TOLD if word not in missing]
+        refused = CliRunner().invoke(app, words + given, env={"EXCHANGE_PASSPHRASE": PASSPHRASE, "COLUMNS": "400"})
+        assert refused.exit_code == 2
+        assert missing[0].removeprefix("--no-") in refused.output
+        assert not (tmp_path / "node").exists()
     said = init(tmp_path / "node", "--reports-to", "the police").output
     for told in ("must report to: the police.", "She can leave by day.", "She is not asked for papers."):
         assert told in said
+    said = init(tmp_path / "another", "--requires-documents").output
+    for told in ("must report to: nobody.", "She is asked for papers."):
+        assert told in said
+    card = parse_member_card((tmp_path / "another" / "card.json").read_bytes().strip())
+    assert (card.told_first.reports_to, card.told_first.requires_documents) == ((), True)
+
+
+def test_who_sits_at_the_keyboard_is_asked_for_what_she_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    typed = iter(["", "x" * 121, "nobody; the police", "the police; the ministry, by law", "Nobody", "yes", "no"])
+    monkeypatch.setattr(answers.sys.stdin, "isatty", lambda: True)
+    monkeypatch.setattr(answers.Prompt, "ask", lambda *_, **__: next(typed))
+    assert answers.told_whom_it_reports_to(None) == ("the police", "the ministry, by law")
+    assert answers.told_whom_it_reports_to(None) == ()
+    assert [answers.told_whether("--requires-documents", None, "Papers") for _ in range(2)] == [True, False]
 
 
 def test_a_node_is_made_with_the_settings_that_it_will_run_with(tmp_path: Path) -> None:
@@ -256,7 +283,7 @@ def test_a_node_is_made_with_the_settings_that_it_will_run_with(tmp_path: Path) 
         variables[f"EXCHANGE_{name}_FILE"] = str(file)
     words = ["--agency", "rose-house", "--name", "Rose House", "--kind", "shelter", "--country", "MY"]
     words += ["--service", "safe-accommodation", "--duty-contact", "+00 000", "--breach-contact", "b@example.org"]
-    words += ["--freedom-of-movement", "She can leave by day."]
+    words += TOLD
     made = CliRunner().invoke(app, ["init", *words], env=variables)
     assert made.exit_code == 0, made.output
     assert list((tmp_path / "node").glob("*.db*")) == []
@@ -357,7 +384,8 @@ def test_a_typed_answer_that_will_not_do_is_asked_for_again(tmp_path: Path) -> N
         env=os.environ | {"EXCHANGE_PASSPHRASE": PASSPHRASE, "COLUMNS": "400"},
     )
     os.close(terminal)
-    os.write(main, b"Rose House\nrose-house\nMalaysia\nMY\nbeds\n,\nsafe-accommodation\nShe can leave by day.\n")
+    os.write(main, b"Rose House\nrose-house\nMalaysia\nMY\nbeds\n,\nsafe-accommodation\n")
+    os.write(main, b"the police; the ministry\nShe can leave by day.\nyes\n")
     said, _ = process.communicate(timeout=60)
     os.close(main)
     assert process.returncode == 0, said.decode()
@@ -365,7 +393,10 @@ def test_a_typed_answer_that_will_not_do_is_asked_for_again(tmp_path: Path) -> N
     assert said.count(b"not in the vocabulary") == 1
     card = parse_member_card((tmp_path / "node" / "card.json").read_bytes().strip())
     assert card.agency == "rose-house"
-    assert card.told_first.freedom_of_movement == "She can leave by day."
+    told = ToldFirst(
+        reports_to=("the police", "the ministry"), freedom_of_movement="She can leave by day.", requires_documents=True
+    )
+    assert card.told_first == told
 
 
 def test_init_asks_nobody_when_nobody_is_there(tmp_path: Path) -> None:

@@ -176,6 +176,22 @@ def test_ctrl_c_at_the_passphrase_ends_the_command(shelter: NodeProcesses, monke
     assert not typed_on
 
 
+def test_what_a_branch_is_not_shown_keeps_its_keys_and_is_counted(both: TwoNodes) -> None:
+    helpline, her = both[HELPLINE], melati(datetime.now(UTC))
+    run(both[SHELTER], "keys", "publish")
+    consent = her.consent(datetime.now(UTC)).model_dump_json(exclude_none=True)
+    recorded = run(helpline, "consent", "record", "-", typed=consent).output.split()[1]
+    run(helpline, "send", "-", typed=her.referral(recorded).model_dump_json(exclude_none=True, by_alias=True))
+    assert "others stay" not in run(helpline, "keys", "destroy").output
+    profile = helpline.office / "client.toml"
+    of_the_agency = profile.read_text()
+    profile.write_text(f'{of_the_agency}unit = "north"\n')
+    try:
+        assert re.search(r"keys of \d+ others stay", run(helpline, "keys", "destroy").stderr)
+    finally:
+        profile.write_text(of_the_agency)
+
+
 def arrived(shelter: NodeProcesses, kind: str) -> str:
     """The item of this kind, once it is there."""
 

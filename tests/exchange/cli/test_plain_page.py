@@ -131,3 +131,8 @@ def test_when_she_comes_stands_there_by_the_clock_of_the_place(monkeypatch: pyte
 
 def test_a_drill_is_one_on_paper_too() -> None:
     assert page_of(FULL | {"exercise": True}).splitlines()[0] == "NOTE (EXERCISE)"
+
+
+def test_so_is_the_page_of_what_follows_its_offer() -> None:
+    opened = OpenedItem(item=ITEM.model_copy(update={"exercise": True}), digest="a" * 64)
+    assert plain_page(opened, date(2026, 11, 23), 7).splitlines()[0] == "NOTE (EXERCISE)"

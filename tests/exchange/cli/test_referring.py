@@ -48,6 +48,13 @@ def test_an_answer_that_came_late_is_not_waited_for(capsys: pytest.CaptureFixtur
     assert "telephone" not in capsys.readouterr().err
 
 
+def test_a_drill_is_called_one(capsys: pytest.CaptureFixture[str]) -> None:
+    _show_view(a_view(State.RECEIVED))
+    assert "EXERCISE" not in capsys.readouterr().out
+    _show_view(a_view(State.RECEIVED).model_copy(update={"exercise": True}))
+    assert "received (EXERCISE)" in capsys.readouterr().out
+
+
 def test_the_agency_is_named_before_and_after(capsys: pytest.CaptureFixture[str]) -> None:
     preview = {"allowed": True, "code": "allowed", "sentence": "It would go.", "fields": (), "priority": "urgent"}
     _show_preview(ReferralPreview.model_validate(preview), "rose-house-shelter")

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from exchange.cli.console import OUT
-from exchange.cli.sheet import is_awaited, line, show_opened, show_stop
+from exchange.cli.sheet import is_awaited, line, show_opened, show_stop, tell_unreadable
 from exchange.referral.content import ReferralContent
 from exchange.referral.lifecycle import State
 from exchange.schemas.inbox import InboxItem, OpenedItem
@@ -38,6 +38,23 @@ def test_an_offer_that_waits_says_until_when() -> None:
         "2026-11-23 21:04 UTC  1111ab12  lantern-helpline  offer  accommodation  URGENT"
         "  answer due 2026-11-24 21:03  (new)"
     )
+
+
+@pytest.mark.parametrize("kind", ["offer", "disclosure", "information", "update", "progress", "recall"])
+def test_each_item_of_a_drill_is_called_one(capsys: pytest.CaptureFixture[str], kind: str) -> None:
+    real = an_item(kind, "accepted")
+    for item, marked in ((real, False), (real.model_copy(update={"exercise": True}), True)):
+        assert ("(EXERCISE)" in line(item)) is marked
+        show_opened(OpenedItem(item=item, digest="0b" * 32))
+        assert ("EXERCISE" in capsys.readouterr().out) is marked
+
+
+def test_what_cannot_be_read_is_told_in_red_where_no_program_reads_it(capsys: pytest.CaptureFixture[str]) -> None:
+    tell_unreadable("1" * 28 + "ab12")
+    said = capsys.readouterr()
+    assert "Item 1111ab12 cannot be read" in said.err
+    assert "may be urgent" in said.err
+    assert said.out == ""
 
 
 @pytest.mark.parametrize("state", State)

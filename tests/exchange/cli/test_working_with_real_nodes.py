@@ -395,6 +395,20 @@ def test_a_send_whose_answer_was_lost_says_how_it_is_repeated_as_the_same(
     assert followed(helpline) - before == {created["id"]}
 
 
+def test_a_file_that_is_sent_again_is_no_second_woman(helpline: Laptop) -> None:
+    """The window was closed, and with it went the answer and its key."""
+    text, _ = a_referral(helpline, nobody_known(datetime.now(UTC)))
+    first = json.loads(helpline.run("send", "-", "--json", "--key", "first", typed=text).stdout)["id"]
+    before = followed(helpline)
+    refused = helpline.run("send", "-", typed=text, code=1)
+    for words in ("Nothing was sent", first, "--again"):
+        assert words in refused.stderr
+    assert json.loads(helpline.run("send", "-", "--json", "--key", "first", typed=text).stdout)["id"] == first
+    assert followed(helpline) == before
+    second = json.loads(helpline.run("send", "-", "--json", "--again", typed=text).stdout)["id"]
+    assert followed(helpline) - before == {second}
+
+
 def test_a_send_that_was_refused_for_what_is_in_it_is_not_to_be_repeated(helpline: Laptop) -> None:
     text, _ = a_referral(helpline, melati(datetime.now(UTC)), immigration_status="expired")
     assert "--key" not in helpline.run("send", "-", typed=text, code=1).output

@@ -58,6 +58,7 @@ OTHERS: dict[str, Ask] = {
     "POST /v1/referrals/preview": lambda c: c.referrals.preview(REQUEST),
     "GET /v1/referrals": lambda c: c.referrals.changes("cursor", wait_s=1),
     "GET /v1/referrals/{}": lambda c: c.referrals.read(ID),
+    "GET /v1/consents/{}/referrals": lambda c: c.referrals.open_under(ID),
     "POST /v1/referrals/{}/recall": lambda c: c.referrals.recall(ID),
     "POST /v1/referrals/{}/release": lambda c: c.referrals.release(ID),
     "DELETE /v1/referrals/{}/disclosure": lambda c: c.referrals.drop_disclosure(ID),

@@ -10,7 +10,14 @@ import httpx2
 import pytest
 from support.scripted_node import ScriptedNode, json_answer, problem
 
-from exchange.client import HeldItem, ProblemError, patience
+from exchange.client import (
+    HeldItem,
+    ProblemError,
+    UnexpectedAnswerError,
+    UnreadableItemsError,
+    UnreadableItemWarning,
+    patience,
+)
 from exchange.client.watching import watch_inbox
 
 INBOX = "/v1/inbox"
@@ -64,6 +71,67 @@ async def test_items_are_leased_and_acknowledged_with_their_lease() -> None:
     for one in (FIRST, SECOND):
         (acknowledged,) = node.requests(f"{INBOX}/{one}/acknowledgement")
         assert acknowledged.content == f'{{"lease":"lease-{one[0]}"}}'.encode()
+
+
+OF_A_LATER_VERSION = [
+    pytest.param({"tone": "calm"}, id="an unknown member"),
+    pytest.param({"kind": "whisper"}, id="an unknown kind"),
+    pytest.param({"state": "paused"}, id="an unknown state"),
+]
+
+
+@pytest.mark.parametrize("members", OF_A_LATER_VERSION)
+async def test_an_item_of_a_later_version_holds_up_no_other_and_is_left_and_told_once(members: dict[str, str]) -> None:
+    pages = [page(item(FIRST, **members), item(SECOND), cursor="after-2"), page(item(FIRST, **members), cursor="x")]
+    node = a_node(
+        **{INBOX: [*pages, page(item("3" * 32), cursor="y")], f"{INBOX}/{'3' * 32}/lease": [lease("lease-3")]}
+    )
+    told: list[str] = []
+    async with node.client() as client:
+        watching = client.inbox.watch(wait_s=0.01, unreadable=told.append)
+        assert [(await anext(watching)).item.id for _ in range(2)] == [SECOND, "3" * 32]
+    assert told == [FIRST]
+    for act in ("lease", "acknowledgement"):
+        assert node.requests(f"{INBOX}/{FIRST}/{act}") == []
+
+
+async def test_where_nobody_listens_python_warns_and_names_nobody() -> None:
+    node = a_node(**{INBOX: [page(item(FIRST, tone="calm"), item(SECOND), cursor="after-2")]})
+    with pytest.warns(UnreadableItemWarning) as warned:
+        assert await take(node, 1) == [SECOND]
+    assert FIRST not in str(warned[0].message)
+
+
+@pytest.mark.parametrize("members", OF_A_LATER_VERSION)
+async def test_who_reads_all_pages_gets_what_can_be_read_and_hears_that_it_is_not_all(members: dict[str, str]) -> None:
+    pages = [page(item(FIRST, **members), cursor="after-1"), page(item(SECOND), cursor="after-2"), page(cursor="z")]
+    async with a_node(**{INBOX: list(pages)}).client() as client:
+        listed = client.inbox.pages()
+        assert (await anext(listed)).id == SECOND
+        with pytest.raises(UnreadableItemsError) as unreadable:
+            await anext(listed)
+    assert unreadable.value.items == (FIRST,)
+    told: list[str] = []
+    async with a_node(**{INBOX: pages}).client() as client:
+        assert [one.id async for one in client.inbox.pages(unreadable=told.append)] == [SECOND]
+    assert told == [FIRST]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param({"items": [{"id": "no id", "kind": "whisper"}]}, id="an item without an id"),
+        pytest.param({"items": ["whisper"]}, id="an item that is none"),
+        pytest.param({"items": [], "tone": "calm"}, id="a page of a later version"),
+        pytest.param({"items": [], "unreadable": [FIRST]}, id="the node names what we cannot read"),
+        pytest.param({"unreadable": [FIRST]}, id="that alone"),
+        pytest.param({}, id="no page"),
+    ],
+)
+async def test_what_is_no_page_is_no_answer(answer: dict[str, Any]) -> None:
+    async with a_node(**{INBOX: [json_answer(answer)]}).client() as client:
+        with pytest.raises(UnexpectedAnswerError):
+            await client.inbox.list()
 
 
 @pytest.mark.parametrize("status", [404, 409, 410], ids=["gone", "somebody else has it", "destroyed"])
