@@ -1,14 +1,14 @@
 """A referral knows whether it is a drill, so that all that follows its offer can say so
 
-Revision ID: main_0016
-Revises: main_0015
+Revision ID: main_0017
+Revises: main_0016
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = 'main_0016'
-down_revision = 'main_0015'
+revision = 'main_0017'
+down_revision = 'main_0016'
 branch_labels = None
 depends_on = None
 
