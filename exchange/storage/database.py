@@ -30,7 +30,6 @@ from exchange.storage.engine import (
     check_writable,
     parse_url,
     postgres_engine,
-    rewrite_table,
     sqlite_engine,
 )
 from exchange.storage.errors import (
@@ -42,6 +41,7 @@ from exchange.storage.errors import (
     for_caller,
 )
 from exchange.storage.lanes import Job, Lane, PostgresLane, SqliteLane, execute_in_this_thread, in_thread
+from exchange.storage.rewriting import rewrite_table
 from exchange.storage.transaction import Share, Together, TransactionFunction, guard_endings
 from exchange.storage.wake import Wake
 from exchange.storage.wake_channels import Channel, NotifyChannel, PipeChannel
