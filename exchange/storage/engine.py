@@ -73,6 +73,11 @@ these whoever waits for its answer waits for a quarter of an hour, or two."""
 _DURABLE: Final = (
     "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
 )
+_ENDS_WAITS: Final = "SELECT current_setting('lock_timeout') <> '0'"
+_POOLER: Final = (
+    "What a connection asks for does not hold, as where a pooler stands before the server: give the node the server "
+    "itself (docs/running-a-node.md, Make a node)."
+)
 _POSTGRES_OPTIONS: Final = f"-c lock_timeout={BUSY_TIMEOUT_MS} -c idle_in_transaction_session_timeout=60000"
 
 
@@ -268,6 +273,7 @@ def postgres_engine(url: URL, *, reading: bool) -> Engine:
         # One snapshot for all statements of a read, as on SQLite.
         isolation_level="REPEATABLE READ" if reading else WRITES_SEE,
     )
+    event.listen(engine, "connect", _refuse_pooler)
     event.listen(engine, "connect", _postgres_read_only if reading else _postgres_durable)
     return engine
 
@@ -323,6 +329,17 @@ def check_room(connection: Connection) -> None:
 
 def _sqlite_query_only(dbapi_connection: Any, _record: Any) -> None:
     dbapi_connection.execute("PRAGMA query_only=ON")
+
+
+def _refuse_pooler(dbapi_connection: Any, _record: Any) -> None:
+    """One that drops the options of a connection also hands the session on after each transaction.
+
+    Statements that were prepared are not there any more then, nothing is heard, and no wait has an end.
+    """
+    holds = dbapi_connection.execute(_ENDS_WAITS).fetchone()
+    dbapi_connection.rollback()
+    if holds != (True,):
+        raise StorageUnavailableError(_POOLER)
 
 
 def _postgres_durable(dbapi_connection: Any, _record: Any) -> None:

@@ -461,6 +461,39 @@ async def test_a_session_that_the_server_ends_is_an_outage(
 
 
 @postgresql_only
+async def test_a_table_that_is_locked_holds_nobody_up_for_longer_than_two_locks(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A VACUUM FULL of an hour, and a few connections to read with: those who come later are told, not queued."""
+    wait_s = 0.3
+    monkeypatch.setattr("exchange.storage.database._WAITED_S", wait_s)
+    address = make_url(empty_database_url).update_query_dict({"options": f"-c lock_timeout={int(wait_s * 1000)}"})
+    async with notes(address.render_as_string(hide_password=False)) as database:
+        await database.read(names)
+        with psycopg.connect(empty_database_url) as other:
+            other.execute("LOCK TABLE note")
+            started = time.monotonic()
+            answers = await asyncio.gather(*(database.read(names) for _ in range(60)), return_exceptions=True)
+            took_s = time.monotonic() - started
+        assert {type(answer) for answer in answers} == {StorageBusyError}
+        assert took_s < 4 * wait_s
+        assert await database.read(names) == []
+
+
+@postgresql_only
+@pytest.mark.parametrize("asks", [Database.read_sync, Database.write_sync])
+def test_a_pooler_that_drops_what_a_connection_asks_for_is_refused(
+    empty_database_url: str, asks: Callable[[Database, Callable[[Connection], None]], None]
+) -> None:
+    """Without it there would be no end to a wait; and it is one that hands a session from one to the other."""
+    address = make_url(empty_database_url).update_query_dict({"options": "-c lock_timeout=0"})
+    database = Database.open(address.render_as_string(hide_password=False))
+    with pytest.raises(StorageUnavailableError, match="pooler"):
+        asks(database, lambda _: None)
+    database.close_sync()
+
+
+@postgresql_only
 async def test_what_a_role_has_set_weakens_no_promise(empty_database_url: str) -> None:
     """Whoever writes looks again behind each lock, and what is answered is on the disk."""
     with psycopg.connect(empty_database_url, autocommit=True) as server:

@@ -291,7 +291,6 @@ async def test_a_destruction_that_waits_for_a_session_that_the_server_hides_hold
                     await asyncio.sleep(0.02)
                 assert isinstance(destroying.exception(), StorageBusyError)
                 assert max(waited) < 1.0
-                assert sum(waited) < 1.25
             await store.finish()
 
 
