@@ -111,7 +111,8 @@ class Database:
         if self._readers is None:
             return self._read_here(function)
         self._refuse_if_closed()
-        return await in_thread(self._readers, self._read_in_time, function, time.monotonic())
+        # Each has a connection of its own: who does not wait any more leaves it to its thread.
+        return await asyncio.wrap_future(self._readers.submit(self._read_in_time, function, time.monotonic()))
 
     async def write(self, function: TransactionFunction[T], *, durable: bool = True) -> T:
         """What the function returned, once it is durable; see `exchange.storage.writer` for the rules.

@@ -481,6 +481,21 @@ async def test_a_table_that_is_locked_holds_nobody_up_for_longer_than_two_locks(
 
 
 @postgresql_only
+async def test_who_does_not_wait_for_a_read_any_more_holds_nobody_up(empty_database_url: str) -> None:
+    """A peer is asked for a few seconds; where the database waits for longer the whole process stood still with it."""
+    address = make_url(empty_database_url).update_query_dict({"options": "-c lock_timeout=1500"})
+    async with notes(address.render_as_string(hide_password=False)) as database:
+        with psycopg.connect(empty_database_url) as other:
+            other.execute("LOCK TABLE note")
+            started = time.monotonic()
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.1):
+                    await database.read(names)
+            assert time.monotonic() - started < 1.0
+        assert await database.read(names) == []
+
+
+@postgresql_only
 @pytest.mark.parametrize("asks", [Database.read_sync, Database.write_sync])
 def test_a_pooler_that_drops_what_a_connection_asks_for_is_refused(
     empty_database_url: str, asks: Callable[[Database, Callable[[Connection], None]], None]
