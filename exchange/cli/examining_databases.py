@@ -51,7 +51,10 @@ _ADVICE: Final[Mapping[type[StorageError], str]] = {
 _NO_FILE: Final = (
     "Make its folder and let the node's user write there, or mend the address in {setting} (or {setting}_FILE)."
 )
-_NO_SERVER: Final = "Start the database server; look at host, port, role and password in {setting} (or {setting}_FILE)."
+_NO_SERVER: Final = (
+    "Start the database server; look at host, port, role and password in {setting} (or {setting}_FILE). It must be the "
+    "server itself: no pooler in transaction mode."
+)
 
 
 def look_at_databases(settings: Settings) -> Iterator[Finding]:

@@ -23,6 +23,7 @@ from typing import Any, Literal, Self, TypeVar
 from sqlalchemy import Connection, Engine, text
 
 from exchange.storage.engine import (
+    BUSY_TIMEOUT_MS,
     READ_CONNECTIONS,
     FileIdentity,
     SqliteFile,
@@ -30,7 +31,6 @@ from exchange.storage.engine import (
     check_writable,
     parse_url,
     postgres_engine,
-    rewrite_table,
     sqlite_engine,
 )
 from exchange.storage.errors import (
@@ -42,6 +42,7 @@ from exchange.storage.errors import (
     for_caller,
 )
 from exchange.storage.lanes import Job, Lane, PostgresLane, SqliteLane, execute_in_this_thread, in_thread
+from exchange.storage.rewriting import rewrite_table
 from exchange.storage.transaction import Share, Together, TransactionFunction, guard_endings
 from exchange.storage.wake import Wake
 from exchange.storage.wake_channels import Channel, NotifyChannel, PipeChannel
@@ -54,6 +55,9 @@ Item = TypeVar("Item")
 
 _SYNC_ATTEMPTS = 3
 _WRITTEN_AGAIN_S = 1.0
+_WAITED_S = BUSY_TIMEOUT_MS / 1000
+"""Who has waited so long for its turn to read is not made to wait for a lock as well: where a table is locked for an
+hour, what is asked in that hour would be answered long after it, whoever asked being gone."""
 _SEEN_S = 0.005
 """A read that follows another so soon does not look again whether the file is still there."""
 
@@ -107,7 +111,8 @@ class Database:
         if self._readers is None:
             return self._read_here(function)
         self._refuse_if_closed()
-        return await in_thread(self._readers, self._read_pooled, function)
+        # Each has a connection of its own: who does not wait any more leaves it to its thread.
+        return await asyncio.wrap_future(self._readers.submit(self._read_in_time, function, time.monotonic()))
 
     async def write(self, function: TransactionFunction[T], *, durable: bool = True) -> T:
         """What the function returned, once it is durable; see `exchange.storage.writer` for the rules.
@@ -225,6 +230,11 @@ class Database:
             if as_unavailable(error) is not None or (self._reader is not None and self._reader.in_transaction()):
                 self._forget_reader()
             raise for_caller(error) from None
+
+    def _read_in_time(self, function: Callable[[Connection], T], asked: float) -> T:
+        if time.monotonic() - asked > _WAITED_S:
+            raise StorageBusyError("Every connection to the database is in use.")
+        return self._read_pooled(function)
 
     def _read_pooled(self, function: Callable[[Connection], T]) -> T:
         try:

@@ -5,8 +5,10 @@ foreign keys on, deleted bytes overwritten, temporary tables in memory only, no 
 is created for its owner alone, and only when the database is opened the first time: a file that disappears later is
 refused, never silently replaced by an empty one.
 
-Rules of every PostgreSQL connection: no endless wait for a lock or a connection, no transaction left open by a stalled
-process. Durability is the server's `synchronous_commit`; `exchange doctor` looks at it.
+Rules of every PostgreSQL connection: no endless wait for a lock, a connection, or a server that is not there any more;
+no transaction left open by a stalled process; READ COMMITTED for whoever writes, whatever the role's default is: a lock
+is taken to see what was committed before it. A commit is on the disk before it returns, where the server or the role
+says otherwise too; which standbys it waits for is theirs to say.
 
 Reading connections cannot write on either database.
 """
@@ -22,7 +24,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
-from sqlalchemy import URL, Connection, Engine, TextClause, create_engine, event, make_url, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.pool import NullPool
 
 from exchange.storage.errors import (
@@ -40,6 +42,7 @@ BUSY_TIMEOUT_MS: Final = 10_000
 """How long a writer waits for another process's transaction on the same SQLite file."""
 CONNECT_TIMEOUT_S: Final = 5
 ROOM_BYTES: Final = 1024 * 1024
+WRITES_SEE: Final = "READ COMMITTED"
 READ_CONNECTIONS: Final = 4
 WRITE_CONNECTIONS: Final = 4
 
@@ -59,6 +62,22 @@ _SQLITE_PRAGMAS: Final = (
 sqlite3.register_adapter(bytes, bytes)
 sqlite3.register_adapter(bool, int)
 sqlite3.register_adapter(type(None), {None: None}.get)
+_POSTGRES_ALIVE: Final = {
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 25_000,
+}
+"""A server whose machine is gone sends nothing, also not that it is gone: a failover, or a line that was cut. Without
+these whoever waits for its answer waits for a quarter of an hour, or two."""
+_DURABLE: Final = (
+    "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
+)
+_ENDS_WAITS: Final = "SELECT current_setting('lock_timeout') <> '0'"
+_POOLER: Final = (
+    "What a connection asks for does not hold, as where a pooler stands before the server: give the node the server "
+    "itself (docs/running-a-node.md, Make a node)."
+)
 _POSTGRES_OPTIONS: Final = f"-c lock_timeout={BUSY_TIMEOUT_MS} -c idle_in_transaction_session_timeout=60000"
 
 
@@ -242,6 +261,7 @@ def postgres_engine(url: URL, *, reading: bool) -> Engine:
     own = url.query.get("options", ())
     options = " ".join([_POSTGRES_OPTIONS, *((own,) if isinstance(own, str) else own)])
     connect_args: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT_S, "options": options}
+    url = ends_when_gone(url)
     engine = create_engine(
         url.difference_update_query(["options"]),
         connect_args=connect_args,
@@ -251,11 +271,16 @@ def postgres_engine(url: URL, *, reading: bool) -> Engine:
         pool_pre_ping=True,
         hide_parameters=True,
         # One snapshot for all statements of a read, as on SQLite.
-        **({"isolation_level": "REPEATABLE READ"} if reading else {}),
+        isolation_level="REPEATABLE READ" if reading else WRITES_SEE,
     )
-    if reading:
-        event.listen(engine, "connect", _postgres_read_only)
+    event.listen(engine, "connect", _refuse_pooler)
+    event.listen(engine, "connect", _postgres_read_only if reading else _postgres_durable)
     return engine
+
+
+def ends_when_gone(url: URL) -> URL:
+    """A PostgreSQL address whose connections end when the server's machine is gone; what it says itself counts."""
+    return url.update_query_dict({name: str(value) for name, value in _POSTGRES_ALIVE.items() if name not in url.query})
 
 
 def check_writable(connection: Connection) -> None:
@@ -302,56 +327,24 @@ def check_room(connection: Connection) -> None:
     connection.execute(_HOLD_ROOM)
 
 
-_LOOK_AGAIN_S: Final = 0.02
-_WRITE_AGAIN_S: Final = 0.5
-_STILL_SEEN: Final = text(
-    "SELECT pg_snapshot_xmin(pg_current_snapshot()) <= CAST(:xid AS xid8) OR EXISTS (SELECT FROM pg_stat_activity"
-    " WHERE datname = current_database() AND age(backend_xmin) >= age(CAST(CAST(:xid AS xid8) AS xid))"
-    " AND pid <> pg_backend_pid())"
-)
-"""Whether a transaction runs that is as old as another one. One that writes counts in every database of the server: the
-rewrite's own snapshot reaches back to the oldest of them. One that reads counts in this database."""
-_TOOK_ALONG: Final = text(
-    "SELECT age(relfrozenxid) > age(CAST(CAST(:xid AS xid8) AS xid)) FROM pg_class WHERE oid = CAST(:table AS regclass)"
-)
-"""A rewrite writes down the oldest transaction for which it took deleted rows along (`relfrozenxid`)."""
-
-
-def rewrite_table(engine: Engine, table: str) -> None:
-    """Writes a PostgreSQL table anew without its dead rows; an ordinary VACUUM leaves their bytes in the pages.
-
-    The new table takes along what a transaction that is still open could see, deleted or not. So it is written when
-    every transaction that began before this call has ended, and what it took along is looked at afterwards: the server
-    hides the sessions of other roles, and a replica or a prepared transaction can hold rows back too.
-
-    Raises:
-        StorageBusyError: one of them did not end in time, so the deleted rows may still be there.
-    """
-    deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        quoted = connection.dialect.identifier_preparer.quote(table)
-        now = {"xid": connection.exec_driver_sql("SELECT pg_current_xact_id()::text").scalar_one()}
-        while True:
-            _wait_while(connection, _STILL_SEEN, now, deadline)
-            connection.exec_driver_sql(f"VACUUM (FULL) {quoted}")
-            if connection.execute(_TOOK_ALONG, now | {"table": quoted}).scalar_one() is False:
-                return
-            _pause(deadline, _WRITE_AGAIN_S)
-
-
-def _wait_while(connection: Connection, question: TextClause, values: dict[str, str], deadline: float) -> None:
-    while connection.execute(question, values).scalar_one():
-        _pause(deadline, _LOOK_AGAIN_S)
-
-
-def _pause(deadline: float, seconds: float) -> None:
-    if time.monotonic() > deadline:
-        raise StorageBusyError("A transaction that can see deleted rows did not end in time.")
-    time.sleep(seconds)
-
-
 def _sqlite_query_only(dbapi_connection: Any, _record: Any) -> None:
     dbapi_connection.execute("PRAGMA query_only=ON")
+
+
+def _refuse_pooler(dbapi_connection: Any, _record: Any) -> None:
+    """One that drops the options of a connection also hands the session on after each transaction.
+
+    Statements that were prepared are not there any more then, nothing is heard, and no wait has an end.
+    """
+    holds = dbapi_connection.execute(_ENDS_WAITS).fetchone()
+    dbapi_connection.rollback()
+    if holds != (True,):
+        raise StorageUnavailableError(_POOLER)
+
+
+def _postgres_durable(dbapi_connection: Any, _record: Any) -> None:
+    dbapi_connection.execute(_DURABLE)
+    dbapi_connection.commit()
 
 
 def _postgres_read_only(dbapi_connection: Any, _record: Any) -> None:

@@ -157,11 +157,12 @@ _SQLITE: Final[dict[int, tuple[type[StorageUnavailableError], str]]] = {
     sqlite3.SQLITE_NOMEM: (StorageUnavailableError, "There is not enough memory for the database."),
     sqlite3.SQLITE_PERM: (StorageUnavailableError, NOT_OPENED),
 }
+_POSTGRES_LOCKED: Final = "55P03"
 _POSTGRES: Final[dict[str, tuple[type[StorageUnavailableError], str]]] = {
     "53100": (StorageFullError, _FULL),
     "25006": (StorageReadOnlyError, _READ_ONLY),
     "42501": (StorageForbiddenError, _FORBIDDEN),
-    "55P03": (StorageBusyError, _BUSY),
+    _POSTGRES_LOCKED: (StorageBusyError, _BUSY),
     "57014": (StorageBusyError, "The database stopped a statement that took too long."),
     "25P03": (StorageUnavailableError, "The database ended a transaction that was idle."),
     "58030": (StorageUnavailableError, "The database cannot read or write its files."),
@@ -182,6 +183,12 @@ def is_conflict(error: BaseException) -> bool:
     """Whether PostgreSQL asks to run the same transaction again."""
     inner = driver_error(error)
     return isinstance(inner, psycopg.Error) and inner.sqlstate in _POSTGRES_CONFLICT
+
+
+def is_locked(error: BaseException) -> bool:
+    """Whether PostgreSQL has waited for a lock as long as it was told to."""
+    inner = driver_error(error)
+    return isinstance(inner, psycopg.Error) and inner.sqlstate == _POSTGRES_LOCKED
 
 
 def as_unavailable(error: BaseException) -> StorageUnavailableError | None:

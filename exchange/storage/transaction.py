@@ -11,6 +11,8 @@ Rules:
 * Signals and hooks of functions that were undone are forgotten; the others happen after the commit, never before.
 * What many callers ask of one function (`Share`) is written for all of them at once, if that can be done, and else for
   each by itself: nobody's failure is another's.
+* Who waits for a lock until PostgreSQL gives up has waited for the whole batch: the functions behind it hardly wait for
+  theirs. Otherwise two hundred that want the same rows would wait one after the other, and all hold what they have.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from exchange.storage.errors import (
     StorageMisuseError,
     as_unavailable,
     is_conflict,
+    is_locked,
 )
 
 T = TypeVar("T")
@@ -41,6 +44,8 @@ Hook = Callable[[], None]
 
 _EFFECTS: Final = "exchange_effects"
 _ENDING: Final = "exchange_ending"
+_LATER_LOCKS: Final = "SET LOCAL lock_timeout = '50ms'"
+"""Longer than what others of this program hold a row for, and two hundred times that is one wait more."""
 
 
 class Effects:
@@ -175,6 +180,8 @@ class Transaction:
         try:
             self._driver.execute("ROLLBACK TO SAVEPOINT item")
             self._driver.execute("RELEASE SAVEPOINT item")
+            if is_locked(error):
+                self._driver.execute(_LATER_LOCKS)
         except Exception as failure:
             # The guilty function's own error says more than the failed undoing, unless the database is gone.
             raise BatchLostError(as_unavailable(failure) or error) from failure

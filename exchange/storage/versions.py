@@ -23,7 +23,14 @@ from typing import Any, Final, TypeVar
 from sqlalchemy import Connection, Engine, MetaData, create_engine, inspect
 from sqlalchemy.pool import NullPool
 
-from exchange.storage.engine import CONNECT_TIMEOUT_S, SqliteFile, parse_url, sqlite_engine
+from exchange.storage.engine import (
+    CONNECT_TIMEOUT_S,
+    WRITES_SEE,
+    SqliteFile,
+    ends_when_gone,
+    parse_url,
+    sqlite_engine,
+)
 from exchange.storage.errors import (
     DatabaseEmptyError,
     DatabaseNewerError,
@@ -191,5 +198,10 @@ def _engine(url: str) -> Engine:
         return sqlite_engine(SqliteFile.at(parsed), reading=False)
     # Without the limits of the other connections: a step may take its time, and so may the wait for another node.
     return create_engine(
-        parsed, poolclass=NullPool, hide_parameters=True, connect_args={"connect_timeout": CONNECT_TIMEOUT_S}
+        ends_when_gone(parsed),
+        poolclass=NullPool,
+        hide_parameters=True,
+        connect_args={"connect_timeout": CONNECT_TIMEOUT_S},
+        # What another process has just migrated is seen by whoever waited for its lock.
+        isolation_level=WRITES_SEE,
     )

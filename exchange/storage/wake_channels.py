@@ -20,6 +20,8 @@ from typing import Final, Literal, Protocol, get_args
 import psycopg
 from sqlalchemy import URL, Connection, text
 
+from exchange.storage.engine import ends_when_gone
+
 SignalName = Literal["outbox", "inbox", "changes"]
 SIGNALS: Final[tuple[SignalName, ...]] = get_args(SignalName)
 Wakeful = Callable[[Iterable[str]], None]
@@ -123,7 +125,8 @@ class NotifyChannel:
     _CHANNEL: Final = "exchange_wake"
 
     def __init__(self, url: URL) -> None:
-        self._conninfo = url.set(drivername="postgresql").render_as_string(hide_password=False)
+        # It only listens: without that it would never hear that the server's machine is gone.
+        self._conninfo = ends_when_gone(url).set(drivername="postgresql").render_as_string(hide_password=False)
         # Marks this process's own signals, which have woken everybody here already.
         self._own = secrets.token_hex(8)
         self._listener: asyncio.Task[None] | None = None

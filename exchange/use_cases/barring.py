@@ -27,7 +27,7 @@ from exchange.envelope.kinds import Kind, KindClass
 from exchange.schemas.shapes import to_millis
 from exchange.storage.database import Connection
 from exchange.storage.outbox import OutgoingRecord, delete_waiting, give_up, held_of, queued_of
-from exchange.storage.referrals import ReferralRecord, referrals_of_consent
+from exchange.storage.referrals import ReferralRecord, lock_referrals_of_consent
 from exchange.use_cases.change_referral import change_by_id
 from exchange.use_cases.facts import Facts, open_facts
 from exchange.use_cases.headers import class_here, outgoing_header
@@ -58,7 +58,7 @@ def bar(node: Node, conn: Connection, items: Iterable[OutgoingRecord]) -> None:
 
 def bar_what_she_took_back(node: Node, conn: Connection, before: ConsentRecord, after: ConsentRecord) -> None:
     """She allows less than before: nothing leaves that may hold what she has taken back."""
-    for record in referrals_of_consent(conn, before.id):
+    for record in lock_referrals_of_consent(conn, before.id):
         if record.sealed_facts is None:
             continue
         facts = open_facts(node, record.id, record.sealed_facts)
@@ -71,7 +71,7 @@ def bar_what_says_a_later_end(node: Node, conn: Connection, before: ConsentRecor
     if after.expires_at >= before.expires_at:
         return
     ends = to_millis(after.expires_at)
-    for record in referrals_of_consent(conn, before.id):
+    for record in lock_referrals_of_consent(conn, before.id):
         held = held_of(conn, record.id)
         if held is not None and _says_a_later_end(node, held, ends):
             change_by_id(

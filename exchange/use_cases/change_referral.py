@@ -25,7 +25,7 @@ from exchange.storage.referrals import (
     save_referrals,
 )
 from exchange.storage.transaction import signal
-from exchange.storage.unserved import free_place
+from exchange.storage.unserved import WAITING, free_place
 from exchange.use_cases.facts import Facts, open_facts
 from exchange.use_cases.node import Node
 from exchange.use_cases.transitions import HOLDING, settle_state
@@ -68,8 +68,8 @@ def change_referral(
     if adjust is not None:
         record = adjust(record)
     settled = _settled(node, conn, record, facts, events_of(conn, [record.id])[record.id], at)
-    _drop_held(conn, before, settled)
     saved = save_referral(conn, settled)
+    _drop_held(conn, before, settled)
     _make_room(conn, before, settled)
     if record.side == Side.REFERRING:
         add_change(conn, record.id, what, at)
@@ -138,6 +138,11 @@ def _drop_held(conn: Connection, before: ReferralRecord, after: ReferralRecord) 
 
 
 def _make_room(conn: Connection, before: ReferralRecord, after: ReferralRecord) -> None:
-    """A name that no longer counts against its receiver makes the release that waits longest due."""
-    if before.unserved_until is not None and after.unserved_until is None and free_place(conn, after.peer):
+    """A name that no longer counts against its receiver makes the release that waits longest due.
+
+    So does one that was due and does not go: it may have been given a place that it does not take.
+    """
+    served = before.unserved_until is not None and after.unserved_until is None
+    not_taken = before.hold == "release-due" and after.hold not in {"release-due", "released", WAITING}
+    if (served or not_taken) and free_place(conn, after.peer):
         signal(conn, "outbox")

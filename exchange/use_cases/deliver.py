@@ -46,7 +46,7 @@ from exchange.storage.outbox import (
 )
 from exchange.storage.outbox import settle as settle_envelopes
 from exchange.storage.peer_leases import Longest, PeerLease, claim_peer, lock_peer, next_due, renew_lease, settle_peer
-from exchange.storage.referrals import ReferralRecord
+from exchange.storage.referrals import ReferralRecord, hold_referrals
 from exchange.telemetry.logs import get_logger
 from exchange.use_cases.barring import bar
 from exchange.use_cases.change_referral import change_by_id, change_each
@@ -154,15 +154,21 @@ async def load_next(node: Node, lease: PeerLease, line: Line, after: int) -> Bat
 
 def _bar(node: Node, conn: Connection, barred: Sequence[OutgoingRecord]) -> None:
     """Of those that still wait: another courier may have delivered one, or her no deleted it, since they were read."""
+    hold_referrals(conn, {item.referral for item in barred})
     waiting = lock_queued(conn, [item.id for item in barred])
     bar(node, conn, [item for item in barred if item.id in waiting])
 
 
 async def _on_their_way(node: Node, items: list[OutgoingRecord]) -> list[OutgoingRecord]:
     """Write down what may arrive from now on and her no could hold back; what it has deleted meanwhile is not sent."""
-    if marked := {item.id for item in items if item.kind in _HELD_BACK_BY_HER_NO}:
+    if marked := {item.id: item.referral for item in items if item.kind in _HELD_BACK_BY_HER_NO}:
         at = node.clock()
-        await node.database.write(lambda conn: mark_attempted(conn, marked, at))
+
+        def mark(conn: Connection) -> None:
+            hold_referrals(conn, set(marked.values()))
+            mark_attempted(conn, marked, at)
+
+        await node.database.write(mark)
     # Last of all, and of the others too: since they were read somebody may have waited for the database.
     may_be_deleted = [item.id for item in items if item.kind not in STOPS]
     if not may_be_deleted:
@@ -207,6 +213,7 @@ async def settle(
     retry_after_ms = _pause(node, batch, answered, receipts, at)
 
     def commit(conn: Connection) -> None:
+        hold_referrals(conn, {item.referral for item, _ in answered})
         settled = settle_envelopes(conn, settlements, at)
         items = [item for item, _ in answered if item.id in settled]
         arrived = [item for item in items if receipts[item.id] is not None]

@@ -114,6 +114,7 @@ async def _expire_envelopes(node: Node) -> None:
     at, failures, failed = await ending_time(node), Failures(), set[str]()
 
     def commit(conn: Connection, envelopes: Sequence[str]) -> None:
+        referrals.hold_referrals(conn, {referral for referral, _ in outbox.made_among(conn, envelopes)})
         for referral, kind in outbox.expire_queued(conn, at, envelopes):
             if kind == Kind.DISCLOSURE:
                 change_by_id(node, conn, referral, what="disclosure-expired", adjust=_awaiting)

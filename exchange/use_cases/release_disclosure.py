@@ -44,7 +44,7 @@ from exchange.storage.consents import StoredConsent, guard_consent, load_consent
 from exchange.storage.database import Connection
 from exchange.storage.outbox import OutgoingRecord, held_of, release_held
 from exchange.storage.peer_leases import hurry
-from exchange.storage.referrals import EventRecord, StaleReferralError
+from exchange.storage.referrals import EventRecord, StaleReferralError, hold_referrals
 from exchange.storage.transaction import signal
 from exchange.storage.unserved import WAITING, count_unserved
 from exchange.use_cases.acting import Acting
@@ -245,6 +245,7 @@ async def _let_go(
     most = None if acting is not None or case.facts.priority is Priority.EMERGENCY else _most_unserved(node, case)
 
     def commit(conn: Connection) -> ReleaseAnswer:
+        hold_referrals(conn, [record.id])
         if most is not None and count_unserved(conn, record.peer, at, but=record.id) >= most:
             return _wait(node, conn, case, _UNSERVED)
         guard_consent(conn, record.consent_id or "", consent_version)

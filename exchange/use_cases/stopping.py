@@ -9,7 +9,7 @@ from exchange.referral.lifecycle import EventName
 from exchange.stops import Stop
 from exchange.storage.database import Connection
 from exchange.storage.outbox import delete_queued, give_up
-from exchange.storage.referrals import EventRecord, ReferralRecord, events_of, remove_events
+from exchange.storage.referrals import EventRecord, ReferralRecord, events_of, hold_referrals, remove_events
 from exchange.use_cases.answers_that_wait import say_less
 from exchange.use_cases.change_referral import change_referral
 from exchange.use_cases.node import Node
@@ -27,6 +27,7 @@ def take_back(node: Node, conn: Connection, record: ReferralRecord, name: EventN
     Of a question the id stays: it may have arrived, and have been answered already. Where she only stops sharing, what
     waits says less or stays at home (`answers_that_wait`).
     """
+    hold_referrals(conn, [record.id])
     if name is EventName.STOP_SHARING:
         say_less(node, conn, record)
     if name in {EventName.STOP_SERVICE, EventName.ERASE}:

@@ -4,6 +4,7 @@ Rules:
 
 * It is stored and queued in one commit, and what was held or queued is deleted in the same one: from that moment on
   nothing about her leaves this node.
+* Whoever changes one of her referrals at that moment waits for it, and not it for them.
 * It needs no contract, no consent, no key of the peer, no standing. It is delivered however long the peer is away.
 * Before a release `stop-sharing` ends the service too, and is sent as what it is: both nodes decide by that word.
 * `erase` at the recording agency destroys here at once; the receiver's node does so when it hears it, and says so,
@@ -27,10 +28,12 @@ from exchange.storage.consents import save_consent
 from exchange.storage.database import Connection
 from exchange.storage.referrals import (
     ReferralRecord,
+    StaleReferralError,
     events_of,
     load_referral,
+    lock_referral,
+    lock_referrals_of_consent,
     owe_attestation,
-    referrals_of_consent,
 )
 from exchange.use_cases.acting import Acting
 from exchange.use_cases.branches import may_see
@@ -94,7 +97,7 @@ async def _withdraw(node: Node, acting: Acting, request: WithdrawalRequest, keep
     def commit(conn: Connection) -> WithdrawalAnswer:
         if consent is not None and ended is not None:
             save_consent(conn, stored(node, ended, unit), read_version=consent.version)
-        records = [_stop(node, conn, record, request.form) for record in _concerned(conn, request, acting.unit)]
+        records = [_stop(node, conn, referral, request.form) for referral in _concerned(conn, request, acting.unit)]
         ids = [record.id for record in records] or [request.consent or ""]
         audit(conn, node, acting, f"withdrawn-{request.form}", ids)
         answer = WithdrawalAnswer(
@@ -108,16 +111,21 @@ async def _withdraw(node: Node, acting: Acting, request: WithdrawalRequest, keep
     return await node.database.write(commit)
 
 
-def _concerned(conn: Connection, request: WithdrawalRequest, unit: str | None) -> list[ReferralRecord]:
+def _concerned(conn: Connection, request: WithdrawalRequest, unit: str | None) -> list[str]:
+    """In one order, and locked: where much is on its way something of it always changes, and she would wait."""
     if request.consent is not None:
-        return referrals_of_consent(conn, request.consent)
+        return [record.id for record in lock_referrals_of_consent(conn, request.consent)]
     record = load_referral(conn, request.referral or "", unit)
     if record is None:
         raise not_found()
-    return [record]
+    return [record.id]
 
 
-def _stop(node: Node, conn: Connection, record: ReferralRecord, form: WithdrawalForm) -> ReferralRecord:
+def _stop(node: Node, conn: Connection, referral: str, form: WithdrawalForm) -> ReferralRecord:
+    # Read here: of two of hers the end of one may make the release of the other due, which is another record then.
+    record = lock_referral(conn, referral)
+    if record is None:
+        raise StaleReferralError
     # First what has not left, and with it a release that has not: only then is it known whether there was one.
     record = take_back(node, conn, record, EventName(form.value))
     name = word_of_no(form, as_events(events_of(conn, [record.id])[record.id]))

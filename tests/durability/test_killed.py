@@ -75,7 +75,7 @@ TABLE: Final = (
     Place("release", HELPLINE, "api", "release_disclosure._let_go.commit", usual=("after",)),
     Place("decide", HELPLINE, "courier", "release_disclosure._let_go.commit", usual=("after",),
           priority=Priority.EMERGENCY),
-    Place("release", HELPLINE, "courier", "deliver._on_their_way.<lambda>"),
+    Place("release", HELPLINE, "courier", "deliver._on_their_way.mark"),
     Place("release", HELPLINE, "courier", "HTTPTransport.post_envelopes", ("before", "after")),
     Place("release", EMBASSY, "api", "receive_envelopes._commit.commit"),
     Place("release", HELPLINE, "courier", "deliver.settle.commit"),
@@ -100,7 +100,7 @@ TABLE: Final = (
     Place("say no there", HELPLINE, "api", "receive_envelopes._commit.commit", ("during", "after"), ends="blocked"),
     # She is served, wants that nothing more is shared, and then no more of it.
     Place("serve", EMBASSY, "api", "answering.say.commit", ("during", "after"), ends="stopped"),
-    Place("serve", EMBASSY, "courier", "deliver._on_their_way.<lambda>", ("during", "after"), ends="stopped"),
+    Place("serve", EMBASSY, "courier", "deliver._on_their_way.mark", ("during", "after"), ends="stopped"),
     Place("serve", HELPLINE, "api", "receive_envelopes._commit.commit", ("during", "after"), ends="stopped"),
     Place("stop sharing", HELPLINE, "api", "withdraw._withdraw.commit", ("during", "after"), ends="stopped"),
     Place("stop sharing", EMBASSY, "api", "receive_envelopes._commit.commit", ("during", "after"), ends="stopped"),

@@ -16,9 +16,10 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from support.federation import Federation, TestNode
 from support.other_contract import evaluate_with
-from support.people import consent_request
+from support.people import consent_request, referral_request
 from support.stories import Story, begin
 
+from contracts.vocabulary import WithdrawalForm
 from exchange.cli.examination import Level, look_at_receivers
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.limits import DAY_MS
@@ -106,6 +107,29 @@ async def test_her_no_deletes_what_waits_and_an_emergency_does_not_wait(strict: 
     at = strict.clock()
     found = await strict[HELPLINE].node.database.read(lambda conn: unserved_by_peer(conn, at))
     assert found == {SHELTER.agency: (MOST + 1, 0)}
+
+
+async def test_her_no_to_everything_where_one_of_hers_waits_for_another(strict: Federation) -> None:
+    """The first that ends frees a place, and the one of hers that waits for it is another than before."""
+    asks, helps = strict[HELPLINE].client(), strict[SHELTER].client()
+    hers, anothers = [(await asks.consents.record(consent_request(SHELTER.agency))).id for _ in range(2)]
+    made = []
+    for consent in (hers, anothers, hers, anothers):
+        made.append((await asks.referrals.send(referral_request(SHELTER.agency, consent))).id)
+        await strict.travel(1)
+        offer = (await helps.inbox.list(referral=made[-1])).items[0].id
+        await helps.inbox.decide(offer, DecisionRequest(decision="accepted"))
+        await strict.travel(2)
+
+    async def disclosed() -> list[bool]:
+        return [(await asks.referrals.read(one)).flags.disclosed for one in made]
+
+    assert await disclosed() == [True, True, False, False]
+    answer = await asks.withdrawals.of_consent(hers, WithdrawalForm.STOP_SERVICE)
+    assert {one.id: one.state for one in answer.referrals} == dict.fromkeys((made[0], made[2]), "withdrawn")
+    await strict.travel(2)
+    # She does not take the place: it goes on to whoever waits behind her.
+    assert await disclosed() == [True, True, False, True]
 
 
 async def test_a_receiver_that_may_not_tell_counts_for_a_while(strict: Federation) -> None:

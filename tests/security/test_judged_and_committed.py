@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import secrets
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,13 +12,23 @@ from typing import Any
 import pytest
 from support.federation import Federation
 from support.lying_peer import LyingPeer
+from support.people import consent_request, referral_request
 
+from contracts.vocabulary import WithdrawalForm
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.envelope.kinds import Kind
 from exchange.storage.batches import insert_referrals
 from exchange.storage.database import Connection, Database
-from exchange.storage.referrals import ReferralRecord, guard_versions, load_referral, save_referral
-from exchange.use_cases import receive_envelopes
+from exchange.storage.referrals import (
+    ReferralRecord,
+    StaleReferralError,
+    guard_versions,
+    load_referral,
+    save_referral,
+)
+from exchange.use_cases import receive_envelopes, withdraw
+
+FORM = WithdrawalForm.STOP_SERVICE
 
 REFERRAL = "ab" * 16
 OPEN = ReferralRecord(
@@ -59,6 +71,37 @@ async def test_her_no_in_another_process_waits_for_a_batch_that_was_judged_befor
     assert after.state == "withdrawn"
     await here.close()
     there.close_sync()
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["to-everything", "to-one"])
+async def test_her_no_is_recorded_however_often_what_it_concerns_changes(
+    pair: Federation, monkeypatch: pytest.MonkeyPatch, *, whole: bool
+) -> None:
+    """Where much is on its way something of it always changes: whoever changes it waits for her no."""
+    helpline, node = pair[HELPLINE].client(), pair[HELPLINE].node
+    consent = await helpline.consents.record(consent_request(SHELTER.agency))
+    made = [await helpline.referrals.send(referral_request(SHELTER.agency, consent.id)) for _ in range(2)]
+    real, changing = withdraw.take_back, list[Future[Any]]()
+
+    def changed(conn: Connection) -> None:
+        record = load_referral(conn, made[0].id)
+        assert record is not None
+        save_referral(conn, record)
+
+    with ThreadPoolExecutor(8) as elsewhere:
+
+        def take_back(*args: Any) -> Any:
+            changing.append(elsewhere.submit(node.database.write_sync, changed))
+            time.sleep(0.2)
+            return real(*args)
+
+        monkeypatch.setattr(withdraw, "take_back", take_back)
+        no = helpline.withdrawals
+        answer = await (no.of_consent(consent.id, FORM) if whole else no.of_referral(made[0].id, FORM))
+        for one in changing:
+            with contextlib.suppress(StaleReferralError):
+                await asyncio.wrap_future(one)
+    assert len(answer.referrals) == len(changing) == (2 if whole else 1)
 
 
 async def test_what_she_said_no_to_since_it_was_judged_is_judged_again(

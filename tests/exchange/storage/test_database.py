@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 import sqlite3
 import stat
 import subprocess
@@ -457,6 +458,108 @@ async def test_a_session_that_the_server_ends_is_an_outage(
         assert {type(answer) for answer in answers} == {told}
         assert await database.read(names) == []
         assert await database.write(partial(add, name="next")) == "next"
+
+
+@postgresql_only
+async def test_a_table_that_is_locked_holds_nobody_up_for_longer_than_two_locks(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A VACUUM FULL of an hour, and a few connections to read with: those who come later are told, not queued."""
+    wait_s = 0.3
+    monkeypatch.setattr("exchange.storage.database._WAITED_S", wait_s)
+    address = make_url(empty_database_url).update_query_dict({"options": f"-c lock_timeout={int(wait_s * 1000)}"})
+    async with notes(address.render_as_string(hide_password=False)) as database:
+        await database.read(names)
+        with psycopg.connect(empty_database_url) as other:
+            other.execute("LOCK TABLE note")
+            started = time.monotonic()
+            answers = await asyncio.gather(*(database.read(names) for _ in range(60)), return_exceptions=True)
+            took_s = time.monotonic() - started
+        assert {type(answer) for answer in answers} == {StorageBusyError}
+        assert took_s < 4 * wait_s
+        assert await database.read(names) == []
+
+
+@postgresql_only
+async def test_who_does_not_wait_for_a_read_any_more_holds_nobody_up(empty_database_url: str) -> None:
+    """A peer is asked for a few seconds; where the database waits for longer the whole process stood still with it."""
+    address = make_url(empty_database_url).update_query_dict({"options": "-c lock_timeout=1500"})
+    async with notes(address.render_as_string(hide_password=False)) as database:
+        with psycopg.connect(empty_database_url) as other:
+            other.execute("LOCK TABLE note")
+            started = time.monotonic()
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.1):
+                    await database.read(names)
+            assert time.monotonic() - started < 1.0
+        assert await database.read(names) == []
+
+
+@postgresql_only
+@pytest.mark.parametrize("asks", [Database.read_sync, Database.write_sync])
+def test_a_pooler_that_drops_what_a_connection_asks_for_is_refused(
+    empty_database_url: str, asks: Callable[[Database, Callable[[Connection], None]], None]
+) -> None:
+    """Without it there would be no end to a wait; and it is one that hands a session from one to the other."""
+    address = make_url(empty_database_url).update_query_dict({"options": "-c lock_timeout=0"})
+    database = Database.open(address.render_as_string(hide_password=False))
+    with pytest.raises(StorageUnavailableError, match="pooler"):
+        asks(database, lambda _: None)
+    database.close_sync()
+
+
+@postgresql_only
+async def test_what_a_role_has_set_weakens_no_promise(empty_database_url: str) -> None:
+    """Whoever writes looks again behind each lock, and what is answered is on the disk."""
+    with psycopg.connect(empty_database_url, autocommit=True) as server:
+        for said in (
+            "default_transaction_isolation = 'serializable'",
+            "synchronous_commit = off",
+            "timezone = 'Asia/Dhaka'",
+        ):
+            server.execute(
+                sql.SQL("ALTER DATABASE {} SET ").format(sql.Identifier(str(make_url(empty_database_url).database)))
+                + sql.SQL(said)
+            )
+
+    def settings(connection: Connection) -> tuple[str, str]:
+        asked = "SELECT current_setting('transaction_isolation'), current_setting('synchronous_commit')"
+        isolation, durable = connection.exec_driver_sql(asked).one()
+        return isolation, durable
+
+    async with notes(empty_database_url) as database:
+        assert await database.write(settings) == ("read committed", "on")
+        assert (await database.write(settings, durable=False))[1] == "off"
+        assert (await database.read(settings))[0] == "repeatable read"
+
+
+@postgresql_only
+async def test_a_stricter_commit_than_usual_stays(empty_database_url: str) -> None:
+    address = make_url(empty_database_url).update_query_dict({"options": "-c synchronous_commit=remote_apply"})
+    async with notes(address.render_as_string(hide_password=False)) as database:
+        asked = text("SELECT current_setting('synchronous_commit')")
+        assert await database.write(lambda connection: connection.execute(asked).scalar_one()) == "remote_apply"
+
+
+@postgresql_only
+@pytest.mark.parametrize(("said", "ends_after_ms"), [({}, 25_000), ({"tcp_user_timeout": "60000"}, 60_000)])
+async def test_a_server_whose_machine_is_gone_is_not_waited_for(
+    empty_database_url: str, said: dict[str, str], ends_after_ms: int
+) -> None:
+    """It sends nothing, also not that it is gone: only the kernel can tell, and untold it takes two hours."""
+    address = make_url(empty_database_url).update_query_dict(said).render_as_string(hide_password=False)
+
+    def limits(connection: Connection) -> tuple[int, int]:
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, psycopg.Connection)
+        with socket.socket(fileno=os.dup(driver.fileno())) as line:
+            unanswered = line.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+            silent_s = line.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
+            return unanswered, silent_s
+
+    async with notes(address) as database:
+        assert await database.write(limits) == (ends_after_ms, 10)
+        assert await database.read(limits) == (ends_after_ms, 10)
 
 
 def test_those_that_open_a_new_file_at_the_same_time_all_get_it(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
@@ -17,8 +18,8 @@ from support.databases import MakeDatabase
 
 from exchange.envelope.errors import SealedRowError
 from exchange.envelope.keys import EpochKey, ReferralKey, RowKey
-from exchange.storage import engine as engine_module
 from exchange.storage import key_store as key_store_module
+from exchange.storage import rewriting
 from exchange.storage.database import Database
 from exchange.storage.errors import StorageBusyError, StorageUnavailableError
 from exchange.storage.key_store import (
@@ -226,7 +227,7 @@ async def test_destruction_is_not_claimed_while_an_older_transaction_runs(
     ends: bool,
 ) -> None:
     """PostgreSQL takes deleted rows along into the new table as long as a snapshot reaches back to their time."""
-    monkeypatch.setattr(engine_module, "BUSY_TIMEOUT_MS", 10_000 if ends else 200)
+    monkeypatch.setattr(rewriting, "BUSY_TIMEOUT_MS", 10_000 if ends else 200)
     async with key_store(key_store_url) as store:
         await store.put_many({referral(1): key(1)}, at=NOW)
         needle = await store.database.read(partial(wrapped, name=referral(1)))
@@ -253,7 +254,7 @@ async def test_destruction_is_not_claimed_while_a_session_that_the_server_hides_
     key_store_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A role sees the sessions of others only by name: what a rewrite took along tells."""
-    monkeypatch.setattr(engine_module, "BUSY_TIMEOUT_MS", 200)
+    monkeypatch.setattr(rewriting, "BUSY_TIMEOUT_MS", 200)
     with psycopg.connect(key_store_url, autocommit=True) as server, a_role(server) as role:
         server.execute(f"ALTER TABLE referral_key OWNER TO {role}")
         async with key_store(make_url(key_store_url).set(username=role).render_as_string()) as store:
@@ -267,6 +268,30 @@ async def test_destruction_is_not_claimed_while_a_session_that_the_server_hides_
                 assert in_table_file(server, needle)
             await store.finish()
             assert not in_table_file(server, needle)
+
+
+@pytest.mark.parametrize("database_kind", ["postgresql"])
+async def test_a_destruction_that_waits_for_a_session_that_the_server_hides_holds_no_reader_up(
+    key_store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever asks for a lock on the whole table stands before everybody who comes later."""
+    monkeypatch.setattr(rewriting, "BUSY_TIMEOUT_MS", 2_500)
+    with psycopg.connect(key_store_url, autocommit=True) as server, a_role(server) as role:
+        server.execute(f"ALTER TABLE referral_key OWNER TO {role}")
+        async with key_store(make_url(key_store_url).set(username=role).render_as_string()) as store:
+            await store.put_many({referral(n): key(n) for n in (1, 2)}, at=NOW)
+            with psycopg.connect(key_store_url) as old:
+                old.execute("SELECT count(*) FROM referral_key")
+                destroying = asyncio.create_task(store.destroy([referral(1)]))
+                waited = []
+                while not destroying.done():
+                    started = time.monotonic()
+                    assert await store.get(referral(2)) == key(2)
+                    waited.append(time.monotonic() - started)
+                    await asyncio.sleep(0.02)
+                assert isinstance(destroying.exception(), StorageBusyError)
+                assert max(waited) < 1.0
+            await store.finish()
 
 
 @contextmanager

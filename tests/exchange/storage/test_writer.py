@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import psycopg
 import pytest
-from sqlalchemy import Connection, event, select, text
+from sqlalchemy import Connection, event, make_url, select, text
 from sqlalchemy.exc import IntegrityError
 from support.notes import NOTE, add, add_reply_to_nothing, listening, names, notes
 
@@ -318,3 +320,31 @@ async def test_one_durable_function_makes_its_whole_batch_durable(
         assert any(both)
         if database.dialect == "sqlite":
             assert all(both), "they shared a batch"
+
+
+@pytest.mark.parametrize("database_kind", ["postgresql"])
+async def test_rows_that_somebody_holds_cost_a_batch_one_wait(empty_database_url: str) -> None:
+    """Each function would wait for its own row; those behind it, and all who wait for their locks, for all of them."""
+    wait_s, held = 0.4, 12
+    async with notes(_with_options(empty_database_url, f"-c lock_timeout={int(wait_s * 1000)}")) as database:
+        await asyncio.gather(*(database.write(partial(add, name=f"{n:02}")) for n in range(held)))
+
+        def change(connection: Connection, name: str) -> None:
+            connection.execute(NOTE.update().where(NOTE.c.id == name).values(body="changed"))
+
+        with psycopg.connect(empty_database_url) as other:
+            other.execute("SELECT id FROM note FOR UPDATE")
+            started = time.monotonic()
+            answers = await asyncio.gather(
+                *(database.write(partial(change, name=f"{n:02}")) for n in range(held)),
+                database.write(partial(add, name="free")),
+                return_exceptions=True,
+            )
+            took_s = time.monotonic() - started
+        assert [type(answer) for answer in answers] == [StorageBusyError] * held + [str]
+        assert took_s < 3 * wait_s
+        await database.write(partial(change, name="00"))
+
+
+def _with_options(url: str, options: str) -> str:
+    return make_url(url).update_query_dict({"options": options}).render_as_string(hide_password=False)

@@ -1,0 +1,98 @@
+"""On PostgreSQL whoever changes a referral and its envelopes locks the referral first, as what arrives about it does.
+
+Otherwise her no and the courier wait for each other, until the server ends one of them a second later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from support.databases import MakeDatabase
+from support.federation import Federation
+from support.federation_fixtures import federation_on
+from support.people import consent_request, referral_request
+
+from exchange.demo.federation import HELPLINE, SHELTER
+from exchange.roster import Status
+from exchange.schemas.inbox import DecisionRequest
+from exchange.use_cases.maintain import maintain
+from exchange.use_cases.release_disclosure import release_due
+
+OUTBOX = "SELECT id, status, attempted_at FROM outbox"
+Act = Callable[[Federation], Awaitable[Any]]
+
+
+@pytest.fixture
+async def together(tmp_path: Path, make_on: Callable[[str], MakeDatabase]) -> AsyncIterator[Federation]:
+    async with federation_on(tmp_path, (HELPLINE, SHELTER), make_on("postgresql")) as made:
+        yield made
+
+
+async def queued(_: Federation) -> Act:
+    """The receiver answers for what waits."""
+    return lambda made: made[HELPLINE].courier.run_once()
+
+
+async def expired(together: Federation) -> Act:
+    """It did not leave in time."""
+    together.clock.pass_by(hours=24 * 40)
+    return lambda made: maintain(made[HELPLINE].node)
+
+
+async def barred(together: Federation) -> Act:
+    """It may not leave any more."""
+    suspended = {"status": Status.SUSPENDED}
+    await together.new_roster(
+        member=lambda one: one.model_copy(update=suspended) if one.agency == SHELTER.agency else one
+    )
+    return lambda made: made[HELPLINE].courier.run_once()
+
+
+async def released(together: Federation) -> Act:
+    """Name and contact are let go."""
+    await together.travel(1)
+    shelter = together[SHELTER].client()
+    (offer,) = (await shelter.inbox.list()).items
+    await shelter.inbox.decide(offer.id, DecisionRequest(decision="accepted"))
+    await together[SHELTER].courier.run_once()
+    return lambda made: release_due(made[HELPLINE].node)
+
+
+async def disclosed(together: Federation) -> Act:
+    """They go on their way."""
+    await (await released(together))(together)
+    return lambda made: made[HELPLINE].courier.run_once()
+
+
+@pytest.mark.parametrize("about", [queued, expired, barred, released, disclosed])
+async def test_the_referral_is_locked_before_its_envelopes(
+    together: Federation, about: Callable[[Federation], Awaitable[Act]]
+) -> None:
+    helpline = together[HELPLINE].client()
+    consent = await helpline.consents.record(consent_request(SHELTER.agency))
+    await helpline.referrals.send(referral_request(SHELTER.agency, consent.id))
+    act = await about(together)
+    url = together[HELPLINE].settings.database_url.get_secret_value()
+    with psycopg.connect(url) as other, psycopg.connect(url, autocommit=True) as looks:
+        other.execute("SELECT id FROM referral FOR UPDATE")
+        before = other.execute(f"{OUTBOX} ORDER BY id").fetchall()
+        acting = asyncio.ensure_future(act(together))
+        await _until_somebody_waits(looks)
+        assert other.execute(f"{OUTBOX} ORDER BY id FOR UPDATE NOWAIT").fetchall() == before
+        other.rollback()
+        await acting
+        assert looks.execute(f"{OUTBOX} ORDER BY id").fetchall() != before
+
+
+async def _until_somebody_waits(looks: psycopg.Connection[Any]) -> None:
+    asked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    for _ in range(400):
+        if looks.execute(asked).fetchall() != [(0,)]:
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError("nobody waited")
