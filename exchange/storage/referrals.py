@@ -123,9 +123,8 @@ _VERSIONS = Prepared(
 )
 # On SQLite writers are serialised, and the dialect leaves FOR UPDATE out.
 _LOCK = Prepared(where_listed(_ROWS.order_by(REFERRAL.c.id).with_for_update(), REFERRAL.c.id))
-_LOCK_OF_CONSENT = Prepared(
-    _ROWS.where(REFERRAL.c.consent_id == bindparam("the_consent")).order_by(REFERRAL.c.id).with_for_update()
-)
+_OF_CONSENT = _ROWS.where(REFERRAL.c.consent_id == bindparam("the_consent")).order_by(REFERRAL.c.id)
+_READ_OF_CONSENT, _LOCK_OF_CONSENT = Prepared(_OF_CONSENT), Prepared(_OF_CONSENT.with_for_update())
 _SAVE = update(REFERRAL).where(REFERRAL.c.id == bindparam("the_id"), REFERRAL.c.version == bindparam("the_version"))
 _ADD_EVENT = Prepared(insert_unless_there(EVENT), columns=EventRecord._fields)
 _EVENTS = Prepared(where_listed(select(*_EVENT_COLUMNS), EVENT.c.referral))
@@ -198,13 +197,21 @@ def _by_id(rows: Iterable[Row]) -> dict[str, ReferralRecord]:
     return {record.id: record for record in (ReferralRecord(*row) for row in rows)}
 
 
+def referrals_of_consent(conn: Connection, consent_id: str) -> list[ReferralRecord]:
+    """Every referral made under a consent."""
+    return [ReferralRecord(*row) for row in _READ_OF_CONSENT.rows(conn, {"the_consent": consent_id})]
+
+
 def lock_referrals_of_consent(conn: Connection, consent_id: str) -> list[ReferralRecord]:
     """As `lock_referrals`, for every referral made under a consent."""
     return [ReferralRecord(*row) for row in _LOCK_OF_CONSENT.rows(conn, {"the_consent": consent_id})]
 
 
 def hold_referrals(conn: Connection, ids: Iterable[str]) -> None:
-    """As `lock_referrals`, where nothing of them is read yet: referrals are locked before envelopes and peers."""
+    """As `lock_referrals`, where nothing of them is read yet.
+
+    Everybody locks a consent before its referrals, these before their envelopes, and all before the row of the peer.
+    """
     if conn.dialect.name == "postgresql":  # the writers of SQLite are serialised
         _VERSIONS.rows(conn, {"the_ids": list(ids)})
 

@@ -245,10 +245,10 @@ async def _let_go(
     most = None if acting is not None or case.facts.priority is Priority.EMERGENCY else _most_unserved(node, case)
 
     def commit(conn: Connection) -> ReleaseAnswer:
+        guard_consent(conn, record.consent_id or "", consent_version)
         hold_referrals(conn, [record.id])
         if most is not None and count_unserved(conn, record.peer, at, but=record.id) >= most:
             return _wait(node, conn, case, _UNSERVED)
-        guard_consent(conn, record.consent_id or "", consent_version)
         if not release_held(conn, held.id, release, expires_at=at + node.limits.released_within_ms):
             raise StaleReferralError
         # The peer's row is held from here on: who has read another card waits for it, or has committed.

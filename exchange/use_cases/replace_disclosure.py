@@ -13,7 +13,7 @@ from exchange.schemas.referrals import DisclosureRequest, ForwardAnswer
 from exchange.storage.consents import guard_consent
 from exchange.storage.database import Connection
 from exchange.storage.outbox import delete_held
-from exchange.storage.referrals import ReferralRecord, load_referral
+from exchange.storage.referrals import ReferralRecord, hold_referrals, load_referral
 from exchange.use_cases.acting import Acting
 from exchange.use_cases.cases import Case, again, audit, read_case
 from exchange.use_cases.change_referral import change_referral
@@ -92,6 +92,7 @@ def _already_disclosed() -> ConflictError:
 
 def _hold(node: Node, conn: Connection, acting: Acting, case: Case, told: Told) -> None:
     guard_consent(conn, told.consent.id, told.consent.version)
+    hold_referrals(conn, [case.record.id])
     delete_held(conn, case.record.id)
     (sealed,) = told.sealed
     put_out(node, conn, sealed, status="held")

@@ -25,7 +25,7 @@ from exchange.storage.consents import guard_consent, load_consent
 from exchange.storage.database import Connection
 from exchange.storage.inbox import items_of
 from exchange.storage.outbox import delete_held
-from exchange.storage.referrals import ReferralRecord, load_referral
+from exchange.storage.referrals import ReferralRecord, hold_referrals, load_referral
 from exchange.use_cases.acting import Acting
 from exchange.use_cases.cases import Case, audit, read_case
 from exchange.use_cases.change_referral import change_referral
@@ -147,6 +147,7 @@ def _hold(
     keep: Keep,
 ) -> EnvelopesAnswer:
     guard_consent(conn, consent.id, consent.version)
+    hold_referrals(conn, [case.record.id])
     delete_held(conn, case.record.id)
     put_out(node, conn, sealed.message, status="held")
     groups = tuple(Group(group) for group in sealed.header.groups)

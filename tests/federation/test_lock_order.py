@@ -1,5 +1,7 @@
 """On PostgreSQL whoever changes a referral and its envelopes locks the referral first, as what arrives about it does.
 
+The consent is locked before both, as by her no.
+
 Otherwise her no and the courier wait for each other, until the server ends one of them a second later.
 """
 
@@ -16,6 +18,7 @@ from support.databases import MakeDatabase
 from support.federation import Federation
 from support.federation_fixtures import federation_on
 from support.people import consent_request, referral_request
+from support.referrals import content
 
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.roster import Status
@@ -69,16 +72,20 @@ async def disclosed(together: Federation) -> Act:
     return lambda made: made[HELPLINE].courier.run_once()
 
 
-@pytest.mark.parametrize("about", [queued, expired, barred, released, disclosed])
+async def replaced(together: Federation) -> Act:
+    """What is held is replaced by another one."""
+    (referral,) = {one.referral.id for one in (await together[HELPLINE].client().referrals.changes()).items}
+    another = content(preferred_name="Noor")
+    return lambda made: made[HELPLINE].client().referrals.replace_disclosure(referral, another)
+
+
+@pytest.mark.parametrize("about", [queued, expired, barred, released, disclosed, replaced])
 async def test_the_referral_is_locked_before_its_envelopes(
     together: Federation, about: Callable[[Federation], Awaitable[Act]]
 ) -> None:
-    helpline = together[HELPLINE].client()
-    consent = await helpline.consents.record(consent_request(SHELTER.agency))
-    await helpline.referrals.send(referral_request(SHELTER.agency, consent.id))
+    await _refer(together)
     act = await about(together)
-    url = together[HELPLINE].settings.database_url.get_secret_value()
-    with psycopg.connect(url) as other, psycopg.connect(url, autocommit=True) as looks:
+    with _connected(together) as other, _connected(together, autocommit=True) as looks:
         other.execute("SELECT id FROM referral FOR UPDATE")
         before = other.execute(f"{OUTBOX} ORDER BY id").fetchall()
         acting = asyncio.ensure_future(act(together))
@@ -87,6 +94,32 @@ async def test_the_referral_is_locked_before_its_envelopes(
         other.rollback()
         await acting
         assert looks.execute(f"{OUTBOX} ORDER BY id").fetchall() != before
+
+
+@pytest.mark.parametrize("about", [released, replaced])
+async def test_the_consent_is_locked_before_the_referral(
+    together: Federation, about: Callable[[Federation], Awaitable[Act]]
+) -> None:
+    await _refer(together)
+    act = await about(together)
+    with _connected(together) as other, _connected(together, autocommit=True) as looks:
+        other.execute("SELECT id FROM consent FOR UPDATE")
+        acting = asyncio.ensure_future(act(together))
+        await _until_somebody_waits(looks)
+        assert len(other.execute("SELECT id FROM referral FOR UPDATE NOWAIT").fetchall()) == 1
+        other.rollback()
+        await acting
+
+
+async def _refer(together: Federation) -> None:
+    helpline = together[HELPLINE].client()
+    consent = await helpline.consents.record(consent_request(SHELTER.agency))
+    await helpline.referrals.send(referral_request(SHELTER.agency, consent.id))
+
+
+def _connected(together: Federation, *, autocommit: bool = False) -> psycopg.Connection[Any]:
+    url = together[HELPLINE].settings.database_url.get_secret_value()
+    return psycopg.connect(url, autocommit=autocommit)
 
 
 async def _until_somebody_waits(looks: psycopg.Connection[Any]) -> None:
