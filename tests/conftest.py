@@ -11,7 +11,6 @@ import pytest
 import typer.testing
 from hypothesis import HealthCheck, settings
 from support.databases import (
-    _templates,
     database_kind,
     database_url,
     empty_database_url,
@@ -24,7 +23,6 @@ from support.memory import memory
 from support.postgres import postgres
 
 __all__ = [
-    "_templates",
     "database_kind",
     "database_url",
     "empty_database_url",

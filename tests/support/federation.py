@@ -21,7 +21,7 @@ from unittest.mock import patch
 
 import httpx2
 from pydantic import SecretStr
-from support.founded import PASSPHRASE, DatabaseMaker, Made, make
+from support.founded import PASSPHRASE, Copied, DatabaseMaker, Made, make
 from support.networks import OverTransport
 
 from contracts.loader import load_contract, shipped_contract
@@ -269,7 +269,7 @@ async def federation(
     folder: Path,
     plans: Sequence[AgencyPlan] = FOUR,
     *,
-    database: DatabaseMaker | None = None,
+    database: DatabaseMaker | Copied | None = None,
     telemetry: Telemetry | None = None,
     blind: Sequence[AgencyPlan] = (),
 ) -> AsyncIterator[Federation]:
@@ -288,7 +288,7 @@ async def federation(
 async def _federation(
     folder: Path,
     plans: Sequence[AgencyPlan],
-    database: DatabaseMaker | None,
+    database: DatabaseMaker | Copied | None,
     telemetry: Telemetry | None,
     blind: Sequence[AgencyPlan],
 ) -> AsyncIterator[Federation]:
