@@ -1,6 +1,5 @@
 """Fixtures that every test folder may use; they live in tests/support. Nothing here is timed: machines differ."""
 
-import functools
 import gc
 import os
 from collections.abc import Iterator
@@ -8,10 +7,9 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-import typer.testing
 from hypothesis import HealthCheck, settings
+from support import once
 from support.databases import (
-    _templates,
     database_kind,
     database_url,
     empty_database_url,
@@ -24,7 +22,6 @@ from support.memory import memory
 from support.postgres import postgres
 
 __all__ = [
-    "_templates",
     "database_kind",
     "database_url",
     "empty_database_url",
@@ -36,8 +33,7 @@ __all__ = [
 
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
-# A process builds the command line once; tests call a thousand commands in one, and building took half of their time.
-typer.testing._get_command = functools.cache(typer.testing._get_command)
+once.install()
 
 
 LONG: Final = ("processes", "durability", "simulation", "security", "exchange/demo", "exchange/cli")

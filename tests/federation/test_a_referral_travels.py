@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import ExitStack
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from support.databases import MakeDatabase
-from support.federation import Federation, TestNode, federation
-from support.founded import history_of
+from support.federation import Federation, TestNode
+from support.federation_fixtures import federation_on
 from support.people import CANARY_NAME, consent_request, referral_request
 from support.stories import begin
 
@@ -22,10 +21,8 @@ from exchange.storage.tables import INBOX
 @pytest.fixture
 async def two(tmp_path: Path, make_database: MakeDatabase) -> AsyncIterator[Federation]:
     """A helpline and a shelter."""
-    with ExitStack() as stack:
-        maker: Callable[[str], str] = lambda name: stack.enter_context(make_database(history_of(name)))  # noqa: E731
-        async with federation(tmp_path, (HELPLINE, SHELTER), database=maker) as together:
-            yield together
+    async with federation_on(tmp_path, (HELPLINE, SHELTER), make_database) as together:
+        yield together
 
 
 async def sent(together: Federation, **changes: object) -> ReferralCreated:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -24,8 +23,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from sqlalchemy import create_engine, inspect, text
 from support.databases import MakeDatabase
-from support.federation import Federation, TestNode, federation
-from support.founded import history_of
+from support.federation import Federation, TestNode
+from support.federation_fixtures import federation_on
 from support.people import referral_request
 from support.stories import Story, begin, content, her_content, now_of, plan, refusal, rows, said_inside
 
@@ -98,18 +97,14 @@ async def watched(
 ) -> AsyncIterator[Watched]:
     """Two nodes that write logs, spans and metrics into memory."""
     telemetry, spans, metrics = observed
-    urls: list[str] = []
     logs = io.StringIO()
-    with ExitStack() as stack:
-
-        def make(name: str) -> str:
-            urls.append(stack.enter_context(make_database(history_of(name))))
-            return urls[-1]
-
-        configure_logging(level="debug", stream=logs, count_dropped=telemetry.measurements.log_keys_dropped)
-        async with federation(tmp_path, (HELPLINE, SHELTER), database=make, telemetry=telemetry) as together:
-            yield Watched(together, urls, logs, spans, metrics)
-        configure_logging(level="warning")
+    configure_logging(level="debug", stream=logs, count_dropped=telemetry.measurements.log_keys_dropped)
+    async with federation_on(tmp_path, (HELPLINE, SHELTER), make_database, telemetry=telemetry) as together:
+        settings = [one.settings for one in together.nodes.values()]
+        urls = [url for one in settings for url in (one.database_url, one.key_database_url) if url is not None]
+        assert len(urls) == 4
+        yield Watched(together, [url.get_secret_value() for url in urls], logs, spans, metrics)
+    configure_logging(level="warning")
 
 
 def her_plan(together: Federation, phone: str) -> dict[str, Any]:

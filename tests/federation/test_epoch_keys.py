@@ -6,14 +6,13 @@ import asyncio
 import itertools
 import threading
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from support.databases import MakeDatabase
-from support.federation import Federation, federation
-from support.founded import history_of
+from support.federation import Federation
+from support.federation_fixtures import federation_on
 from support.people import referral_request
 from support.stories import begin, now_of, travelled
 
@@ -91,42 +90,37 @@ async def test_a_process_that_comes_while_another_publishes_a_week_waits_and_see
     tmp_path: Path, make_database: MakeDatabase, monkeypatch: pytest.MonkeyPatch, revoking: bool
 ) -> None:
     """They read the clock a second apart: that both use other numbers is no sign that nobody was there."""
-    urls: dict[str, str] = {}
-    with ExitStack() as stack:
+    async with federation_on(tmp_path, (HELPLINE, SHELTER), make_database) as pair:
+        pair.clock.pass_by(hours=24 * 7)
+        node = pair[SHELTER].node
+        same = pair[SHELTER].settings.database_url
+        assert same is not None
+        first = replace(node, database=Database.open(same.get_secret_value()))
+        second = replace(node, clock=lambda: pair.clock() + SECOND_MS)
+        published, go_on = threading.Event(), threading.Event()
 
-        def make(name: str) -> str:
-            urls[name] = stack.enter_context(make_database(history_of(name)))
-            return urls[name]
+        def publish_and_stay_open(conn: Connection, epochs: Sequence[StoredEpoch]) -> None:
+            publish_epochs(conn, epochs)
+            if not published.is_set():
+                published.set()
+                go_on.wait(0.5)
 
-        async with federation(tmp_path, (HELPLINE, SHELTER), database=make) as pair:
-            pair.clock.pass_by(hours=24 * 7)
-            node = pair[SHELTER].node
-            first = replace(node, database=Database.open(urls[f"{SHELTER.agency}-main"]))
-            second = replace(node, clock=lambda: pair.clock() + SECOND_MS)
-            published, go_on = threading.Event(), threading.Event()
-
-            def publish_and_stay_open(conn: Connection, epochs: Sequence[StoredEpoch]) -> None:
-                publish_epochs(conn, epochs)
-                if not published.is_set():
-                    published.set()
-                    go_on.wait(0.5)
-
-            monkeypatch.setattr(numbering, "publish_epochs", publish_and_stay_open)
-            try:
-                opened = asyncio.create_task(publish_own_epochs(first))
-                assert await asyncio.to_thread(published.wait, 10)
-                if revoking:
-                    await revoke_own_epochs(second, compromised_since=1)
-                else:
-                    await publish_own_epochs(second)
-                go_on.set()
-                await opened
-            finally:
-                go_on.set()
-                await first.database.close()
-            rows = await node.database.read(own_epochs)
-            begins = [row.not_before for row in rows]
-            assert len(begins) == len(set(begins)) == (6 if revoking else 7)
+        monkeypatch.setattr(numbering, "publish_epochs", publish_and_stay_open)
+        try:
+            opened = asyncio.create_task(publish_own_epochs(first))
+            assert await asyncio.to_thread(published.wait, 10)
+            if revoking:
+                await revoke_own_epochs(second, compromised_since=1)
+            else:
+                await publish_own_epochs(second)
+            go_on.set()
+            await opened
+        finally:
+            go_on.set()
+            await first.database.close()
+        rows = await node.database.read(own_epochs)
+        begins = [row.not_before for row in rows]
+        assert len(begins) == len(set(begins)) == (6 if revoking else 7)
 
 
 async def test_a_private_half_is_destroyed_three_weeks_after_its_week(two: Federation) -> None:

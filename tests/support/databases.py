@@ -6,10 +6,11 @@ kind; each test gets a copy. `make_on` makes databases for what several tests sh
 
 from __future__ import annotations
 
+import functools
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Final
 
 import pytest
@@ -21,8 +22,38 @@ KINDS: Final = ("sqlite", "postgresql")
 POSTGRES_IN_FAULTS: Final = ("sqlite", pytest.param("postgresql", marks=pytest.mark.faults))
 """The kinds as parameters, where `make test` has SQLite and `make faults` both."""
 
-MakeDatabase = Callable[[History | None], AbstractContextManager[str]]
-"""Makes one more database of the test's kind: `History.MAIN`, `History.KEYS`, or an empty one."""
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MakeDatabase:
+    """Makes databases of one kind: `History.MAIN`, `History.KEYS`, or an empty one."""
+
+    create: Callable[[str | None], str]
+    """A copy of the database at this address, or an empty one; it stays until the tests end, or until it is dropped."""
+    drop: Callable[[str], None]
+    _migrated: dict[History, str] = field(default_factory=dict)
+
+    @contextmanager
+    def __call__(self, history: History | None) -> Iterator[str]:
+        """One with these tables, for a while."""
+        with self.copy(None if history is None else self.migrated(history)) as url:
+            yield url
+
+    @contextmanager
+    def copy(self, template: str | None) -> Iterator[str]:
+        """One with what is in another, for a while; nobody may be connected to the other."""
+        url = self.create(template)
+        try:
+            yield url
+        finally:
+            self.drop(url)
+
+    def migrated(self, history: History) -> str:
+        """One with these tables that nobody else uses: it was migrated once, and is only copied."""
+        if history not in self._migrated:
+            url = self.create(None)
+            upgrade(url, history)
+            self._migrated[history] = url
+        return self._migrated[history]
 
 
 @pytest.fixture(params=KINDS)
@@ -32,23 +63,15 @@ def database_kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def _templates() -> dict[tuple[str, History], str]:
-    return {}
+def make_on(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Callable[[str], MakeDatabase]:
+    """From a kind to the way to make databases of it."""
 
-
-@pytest.fixture(scope="session")
-def make_on(
-    tmp_path_factory: pytest.TempPathFactory,
-    _templates: dict[tuple[str, History], str],
-    request: pytest.FixtureRequest,
-) -> Callable[[str], MakeDatabase]:
-    """From a kind to a way to make databases of it."""
-
+    @functools.cache
     def on(kind: str) -> MakeDatabase:
         if kind == "sqlite":
-            return lambda history: _sqlite(tmp_path_factory, _templates, history)
+            return MakeDatabase(lambda template: _sqlite(tmp_path_factory, template), lambda _url: None)
         postgres: Databases = request.getfixturevalue("postgres")
-        return lambda history: _postgresql(postgres, _templates, history)
+        return MakeDatabase(postgres.create, postgres.drop)
 
     return on
 
@@ -80,36 +103,9 @@ def empty_database_url(make_database: MakeDatabase) -> Iterator[str]:
         yield url
 
 
-@contextmanager
-def _sqlite(
-    folders: pytest.TempPathFactory, templates: dict[tuple[str, History], str], history: History | None
-) -> Iterator[str]:
+def _sqlite(folders: pytest.TempPathFactory, template: str | None) -> str:
     file = folders.mktemp("database") / "node.db"
-    if history is not None:
-        key = ("sqlite", history)
-        if key not in templates:
-            template = folders.mktemp("template") / "template.db"
-            upgrade(f"sqlite:///{template}", history)
-            templates[key] = str(template)
-        shutil.copyfile(Path(templates[key]), file)
+    if template is not None:
+        shutil.copyfile(template.removeprefix("sqlite:///"), file)
         file.chmod(0o600)
-    yield f"sqlite:///{file}"
-
-
-@contextmanager
-def _postgresql(
-    postgres: Databases, templates: dict[tuple[str, History], str], history: History | None
-) -> Iterator[str]:
-    template = None
-    if history is not None:
-        key = ("postgresql", history)
-        if key not in templates:
-            template = postgres.create()
-            upgrade(template, history)
-            templates[key] = template
-        template = templates[key]
-    url = postgres.create(template)
-    try:
-        yield url
-    finally:
-        postgres.drop(url)
+    return f"sqlite:///{file}"

@@ -21,6 +21,7 @@ home.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gc
 import json
@@ -44,6 +45,10 @@ import exchange.federation.courier
 import exchange.startup
 from contracts.loader import shipped_contract
 from exchange.cli import node_process
+from exchange.cli.founding import KEYS_NAME
+from exchange.envelope import key_file
+from exchange.envelope.errors import KeyFileError
+from exchange.envelope.key_file import open_keys, read_key_file
 from exchange.federation.transport import HTTPTransport
 from exchange.federation.world_files import WorldFiles
 from exchange.limits import LIMITS
@@ -205,12 +210,22 @@ def _prepare() -> None:
 
     WorldFiles._judge = lambda self, data: judged(data, self._drafts)  # type: ignore[method-assign]
     judged(shipped_contract(), True)
+    key_file._aead = functools.cache(key_file._aead)
     # A courier that died leaves its lease to run out; a test does not wait a minute for that.
     exchange.startup.LIMITS = replace(LIMITS, lease_default_s=1)  # type: ignore[misc]
 
 
+def _derive(home: Path) -> None:
+    """The derivation of a key file takes a tenth of a second; the processes of one node inherit it from this one."""
+    with contextlib.suppress(OSError, KeyFileError):
+        passphrase = (home.parent / f".{home.name}.passphrase").read_bytes()
+        open_keys(read_key_file(home / KEYS_NAME), passphrase)
+
+
 def _start(order: dict[str, Any], listeners: list[int]) -> int:
     """Fork a process of a node; its standard input stays open as long as this process lives."""
+    if (home := order["environment"].get("EXCHANGE_HOME")) is not None:
+        _derive(Path(home))
     reading, writing = os.pipe()
     child = os.fork()
     if child:

@@ -21,8 +21,9 @@ from unittest.mock import patch
 
 import httpx2
 from pydantic import SecretStr
-from support.founded import PASSPHRASE, DatabaseMaker, Made, make
+from support.founded import PASSPHRASE, Copied, DatabaseMaker, Made, make
 from support.networks import OverTransport
+from support.once import seal_keys_with_one_salt
 
 from contracts.loader import load_contract, shipped_contract
 from contracts.model import Contract
@@ -36,7 +37,7 @@ from exchange.client import AgencyClient, ClientKey
 from exchange.client.vault import AgencyVault, agency_keys, open_agency_folder
 from exchange.demo.federation import FOUR, AgencyPlan
 from exchange.envelope import key_file
-from exchange.envelope.key_file import KdfCost, KeySet, open_keys, read_key_file, seal_keys
+from exchange.envelope.key_file import open_keys, read_key_file
 from exchange.envelope.keys import AgencyKey
 from exchange.envelope.statements import Adherence, sign_statement
 from exchange.federation.courier import Courier
@@ -260,16 +261,12 @@ _derived_once = functools.cache(key_file._aead)
 """The derivation of a key file takes a fifth of a second; with one salt a test process does it once."""
 
 
-def _seal_keys_with_one_salt(keys: KeySet, passphrase: bytes, *, salt: bytes, nonce: bytes, cost: KdfCost) -> bytes:
-    return seal_keys(keys, passphrase, salt=bytes(len(salt)), nonce=nonce, cost=cost)
-
-
 @asynccontextmanager
 async def federation(
     folder: Path,
     plans: Sequence[AgencyPlan] = FOUR,
     *,
-    database: DatabaseMaker | None = None,
+    database: DatabaseMaker | Copied | None = None,
     telemetry: Telemetry | None = None,
     blind: Sequence[AgencyPlan] = (),
 ) -> AsyncIterator[Federation]:
@@ -277,7 +274,7 @@ async def federation(
     with (
         patch.object(WorldFiles, "_judge", _judge_once),
         patch.object(key_file, "_aead", _derived_once),
-        patch.object(founding, "seal_keys", _seal_keys_with_one_salt),
+        patch.object(founding, "seal_keys", seal_keys_with_one_salt),
         patch.object(agency_keys, "load_contract", _read_contract),
     ):
         async with _federation(folder, plans, database, telemetry, blind) as together:
@@ -288,7 +285,7 @@ async def federation(
 async def _federation(
     folder: Path,
     plans: Sequence[AgencyPlan],
-    database: DatabaseMaker | None,
+    database: DatabaseMaker | Copied | None,
     telemetry: Telemetry | None,
     blind: Sequence[AgencyPlan],
 ) -> AsyncIterator[Federation]:

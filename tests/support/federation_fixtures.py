@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
@@ -9,23 +10,31 @@ from pathlib import Path
 import pytest
 from support.databases import POSTGRES_IN_FAULTS, MakeDatabase
 from support.federation import Federation, federation
-from support.founded import history_of
+from support.founded import Copied, DatabaseMaker, history_of
 
 from exchange.demo.federation import HELPLINE, SHELTER, AgencyPlan
+from exchange.telemetry import Telemetry
 
 
 @asynccontextmanager
 async def federation_on(
-    folder: Path, plans: Sequence[AgencyPlan], make_database: MakeDatabase, *, blind: Sequence[AgencyPlan] = ()
+    folder: Path,
+    plans: Sequence[AgencyPlan],
+    make_database: MakeDatabase,
+    *,
+    telemetry: Telemetry | None = None,
+    blind: Sequence[AgencyPlan] = (),
 ) -> AsyncIterator[Federation]:
     """Nodes for these agencies on databases that are made so; `blind` ones hold no agency key."""
     with ExitStack() as stack:
-
-        def make(name: str) -> str:
-            return stack.enter_context(make_database(history_of(name)))
-
-        async with federation(folder, plans, database=make, blind=blind) as together:
+        copied = Copied(_founded_on(make_database), lambda url: stack.enter_context(make_database.copy(url)))
+        async with federation(folder, plans, database=copied, telemetry=telemetry, blind=blind) as together:
             yield together
+
+
+@functools.cache
+def _founded_on(make_database: MakeDatabase) -> DatabaseMaker:
+    return lambda name: make_database.create(make_database.migrated(history_of(name)))
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 """The making of a federation's nodes: homes, keys, first clients, databases.
 
-A test that names no databases gets a copy of a node that was made once in its process, in a home and in files of its
-own: founding writes and flushes two dozen files, which took longer than most tests. Copies have the same keys: a
-test of two federations at once names databases for one of them.
+A test gets a copy of a node that was made once in its process, in a home and in databases of its own: founding writes
+and flushes two dozen files and reads every migration, which took longer than most tests. Copies have the same keys: a
+test of two federations at once makes the databases of one of them itself.
 """
 
 from __future__ import annotations
@@ -30,6 +30,15 @@ FIRST_PORT = 47001
 
 DatabaseMaker = Callable[[str], str]
 """From `<agency>-main` or `<agency>-keys` to the address of a database."""
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """Nodes are founded once on databases that stay, and each test has copies of these."""
+
+    founded_on: DatabaseMaker
+    """The same for a whole session, or each call founds anew."""
+    copy: Callable[[str], str]
 
 
 def sqlite_maker(folder: Path) -> DatabaseMaker:
@@ -77,26 +86,31 @@ class Made:
     key_file: Path
 
 
-def make(folder: Path, place: int, plan: AgencyPlan, database: DatabaseMaker | None, *, blind: bool) -> Made:
-    """A node for this agency, with its databases from this maker; with copied ones unless given."""
-    if database is not None:
-        return _make(folder, place, plan, database, blind=blind)
-    template = _template(place, plan, blind=blind)
+def make(folder: Path, place: int, plan: AgencyPlan, databases: DatabaseMaker | Copied | None, *, blind: bool) -> Made:
+    """A node for this agency; on copied files unless something else is given."""
+    if databases is None:
+        databases = Copied(_file_that_stays, lambda url: _copied_file(url, folder))
+    if not isinstance(databases, Copied):
+        return _make(folder, place, plan, databases, blind=blind)
+    template = _template(place, plan, databases.founded_on, blind=blind)
     home = copied_home(template.home, folder / template.home.name)
     agency_home = home
     if blind:
         agency_home = Path(shutil.copytree(template.agency_home, folder / template.agency_home.name))
-    urls = (_copied_database(url, folder) for url in (template.database_url, template.key_database_url))
+    urls = (databases.copy(url) for url in (template.database_url, template.key_database_url))
     return Made(plan, home, template.member, template.port, *urls, agency_home, agency_home / template.key_file.name)
 
 
 @functools.cache
-def _template(place: int, plan: AgencyPlan, *, blind: bool) -> Made:
-    folder = _kept()
-    return _make(folder, place, plan, sqlite_maker(folder), blind=blind)
+def _template(place: int, plan: AgencyPlan, founded_on: DatabaseMaker, *, blind: bool) -> Made:
+    return _make(_kept(), place, plan, founded_on, blind=blind)
 
 
-def _copied_database(url: str, folder: Path) -> str:
+def _file_that_stays(name: str) -> str:
+    return sqlite_maker(_kept())(name)
+
+
+def _copied_file(url: str, folder: Path) -> str:
     file = Path(url.removeprefix("sqlite:///"))
     return f"sqlite:///{shutil.copy(file, folder / file.name)}"
 

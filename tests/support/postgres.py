@@ -17,7 +17,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
@@ -163,10 +163,18 @@ def running_server() -> Iterator[PostgresServer]:
 
 
 class Databases:
-    """Makes and removes databases on one server."""
+    """Makes and removes databases on one server, which may be stopped meanwhile unless it was `opened`."""
 
-    def __init__(self, admin_url: str) -> None:
+    def __init__(self, admin_url: str, opened: psycopg.Connection | None = None) -> None:
         self._admin_url = admin_url
+        self._opened = opened
+
+    @classmethod
+    @contextmanager
+    def opened(cls, admin_url: str) -> Iterator[Databases]:
+        """Over one connection for all: a federation's test makes and removes four databases."""
+        with _administering(admin_url) as connection:
+            yield cls(admin_url, connection)
 
     def create(self, template: str | None = None, *, tablespace: str | None = None) -> str:
         """A new database, empty or a copy of the template; returns its address."""
@@ -187,8 +195,15 @@ class Databases:
         self._execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(_name(url))))
 
     def _execute(self, statement: sql.Composable) -> None:
-        with psycopg.connect(self._admin_url, autocommit=True, dbname="postgres") as connection:
+        if self._opened is not None:
+            self._opened.execute(statement)
+            return
+        with _administering(self._admin_url) as connection:
             connection.execute(statement)
+
+
+def _administering(admin_url: str) -> psycopg.Connection:
+    return psycopg.connect(admin_url, autocommit=True, dbname="postgres")
 
 
 def _name(url: str) -> str:
@@ -199,8 +214,6 @@ def _name(url: str) -> str:
 def postgres() -> Iterator[Databases]:
     """The PostgreSQL server of this test process; started when the first test asks for it."""
     given = os.environ.get("TEST_POSTGRES_URL")
-    if given:
-        yield Databases(given)
-        return
-    with running_server() as server:
-        yield Databases(server.admin_url)
+    with ExitStack() as stack:
+        admin_url = given or stack.enter_context(running_server()).admin_url
+        yield stack.enter_context(Databases.opened(admin_url))

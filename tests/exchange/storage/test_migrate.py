@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import shutil
 import signal
@@ -268,11 +269,33 @@ def test_drift_is_found(database_url: str, change: str) -> None:
         migrate.check(database_url, History.MAIN.metadata)
 
 
+THREE_AT_ONCE = """
+import json, os, sys
+from exchange.storage.migrate import upgrade
+nodes = []
+for _ in range(3):
+    node = os.fork()
+    if not node:
+        try:
+            upgrade(sys.argv[1])
+            os._exit(0)
+        finally:
+            os._exit(1)
+    nodes.append(node)
+print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(node, 0)[1]) for node in nodes]))
+"""
+"""The program is loaded once, and they begin closer to each other than it takes to load."""
+
+
 def test_several_starting_nodes_do_not_collide(empty_database_url: str) -> None:
-    code = f"from exchange.storage.migrate import upgrade; upgrade({empty_database_url!r})"
-    root = Path(migrate.__file__).parents[2]
-    nodes = [subprocess.Popen([sys.executable, "-c", code], cwd=root) for _ in range(3)]
-    assert [node.wait(60) for node in nodes] == [0, 0, 0]
+    ended = subprocess.run(
+        [sys.executable, "-c", THREE_AT_ONCE, empty_database_url],
+        cwd=Path(migrate.__file__).parents[2],
+        stdout=subprocess.PIPE,
+        timeout=60,
+        check=True,
+    )
+    assert json.loads(ended.stdout) == [0, 0, 0]
     migrate.check(empty_database_url, History.MAIN.metadata)
 
 
