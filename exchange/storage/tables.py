@@ -106,10 +106,10 @@ class ReferralRow(SQLModel, table=True):
 
     __tablename__ = "referral"
     id: str = Field(primary_key=True)
-    exercise: bool | None = None
-    """It is a drill. Never false: nothing where it is none, or only the agency's own software knows."""
     known_as: str | None = None
     """Of a tombstone that a stop made: the id that its sender used, which may be another member's referral here."""
+    exercise: bool | None = None
+    """It is a drill. Never false: nothing where it is none, or only the agency's own software knows."""
     side: str
     peer: str
     sector: str
