@@ -42,6 +42,8 @@ class OAuthClientRow(SQLModel, table=True):
     unit: str | None = None
     status: str
     created_at: int = Field(sa_type=BigInteger)
+    mark: str | None = None
+    """Keyed digest over all of this row: nobody without the storage key has written it. Nothing once it is revoked."""
 
 
 class UsedJtiRow(SQLModel, table=True):
