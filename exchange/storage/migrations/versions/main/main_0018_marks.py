@@ -1,4 +1,4 @@
-"""What proves that a client was registered by this node: who can write here lets nobody in
+"""What proves that this node has registered a client, and read a peer's card, whatever somebody else writes here
 
 `exchange migrate` marks the clients of before in the transaction of this step (`exchange.cli.marking`).
 
@@ -18,3 +18,5 @@ depends_on = None
 
 def upgrade() -> None:
     op.add_column('oauth_client', sa.Column('mark', sqlmodel.sql.sqltypes.AutoString(), nullable=True))
+    for mark in ('read_mark', 'asked_mark'):
+        op.add_column('peer_card', sa.Column(mark, sqlmodel.sql.sqltypes.AutoString(), nullable=True))
