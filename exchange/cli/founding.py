@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Final
 
 from contracts.vocabulary import AgencyKind, ServiceType
-from exchange.cli.marking import note_marked
+from exchange.cli.marking import is_from_before, note_marked
 from exchange.cli.profile import PROFILE_NAME, Profile, write_profile
 from exchange.client import ClientKey
 from exchange.client.vault.agency_keys import AGENCY_KEYS_NAME
@@ -37,11 +37,15 @@ from exchange.storage.access import StoredClient, insert_client
 from exchange.storage.database import Database
 from exchange.storage.errors import IntegrityError, StorageError
 from exchange.storage.migrate import upgrade
-from exchange.storage.versions import History
+from exchange.storage.versions import History, current
 
 CLIENT_KEY_NAME: Final = "client.jwk"
 CONTRACTS_NAME: Final = "contracts"
 FIRST_CLIENT: Final = "first-client"
+_ANOTHERS: Final = (
+    "The main database is another node's. Name one of its own with --database-url-file; nothing is left of the new "
+    "home."
+)
 _DATABASES: Final = ("node.db", "keys.db")
 _MADE: Final = (
     *(KEYS_NAME, AGENCY_KEYS_NAME, CARD_NAME, CONFIG_NAME, MARKED_NAME, PROFILE_NAME, CLIENT_KEY_NAME),
@@ -164,6 +168,8 @@ def _make(plan: NodePlan, keys: KeySet, member: Member, passphrases: tuple[str, 
 def _make_tables(url: str, history: History) -> None:
     which, setting = ("key", "key-database-url") if history is History.KEYS else ("main", "database-url")
     try:
+        if history is History.MAIN and is_from_before(current(url)):
+            raise FoundingError(_ANOTHERS)  # and to upgrade it would shut that node's clients out
         upgrade(url, history)
     except StorageError as refused:
         variable = f"EXCHANGE_{setting.replace('-', '_').upper()}"
@@ -177,10 +183,7 @@ def _first_client(database_url: str, storage_key: StorageKey, folder: Path, prof
     try:
         return add_client(database_url, storage_key, folder, profile)
     except IntegrityError:
-        raise FoundingError(
-            "The main database is another node's: it has a first client already. Name one of its own with "
-            "--database-url-file; nothing is left of the new home."
-        ) from None
+        raise FoundingError(_ANOTHERS) from None
 
 
 def _take_back(folder: Path, *, itself: bool) -> None:

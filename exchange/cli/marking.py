@@ -38,7 +38,7 @@ class Marking:
         from exchange.storage.access import list_clients, mark_client
         from exchange.use_cases.registered_here import marked
 
-        if not _is_from_before(before):
+        if not is_from_before(before):
             return
         for client in list_clients(connection):
             if client.status == "active":
@@ -54,7 +54,7 @@ def marking_due(settings: Settings) -> Marking | None:
     """
     from exchange.storage.versions import current
 
-    if not _is_from_before(current(settings.database_url.get_secret_value())):
+    if not is_from_before(current(settings.database_url.get_secret_value())):
         return None
     noted = settings.home / MARKED_NAME
     if noted.exists():
@@ -71,5 +71,6 @@ def note_marked(home: Path) -> None:
     (home / MARKED_NAME).write_text("The clients of this node have their marks (docs/threat-model.md).\n", "utf-8")
 
 
-def _is_from_before(version: str | None) -> bool:
+def is_from_before(version: str | None) -> bool:
+    """Whether a database of this version has clients without marks, as far as it has any."""
     return version is not None and version < MARKED_SINCE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from support.homes import copied_home
 from typer.testing import CliRunner
 
 from exchange.cli.application import app
+from exchange.cli.founding import FoundingError, found
 from exchange.cli.marking import MARKED_SINCE, note_marked
 from exchange.demo.federation import SHELTER, make_nodes
+from exchange.envelope.key_file import FLOOR
 from exchange.settings import MARKED_NAME, Environment
 from exchange.storage.engine import parse_url
 from exchange.storage.migrate import History, upgrade
@@ -117,6 +120,14 @@ def test_without_the_passphrase_nothing_is_changed(before: Before) -> None:
     assert "nobody is here to type it" in before.run("migrate", code=2).output
     assert current(before.url) == before.version
     assert not (before.home / MARKED_NAME).exists()
+
+
+def test_a_new_node_does_not_upgrade_another_nodes_database(before: Before, tmp_path: Path) -> None:
+    """Its clients would stay without marks."""
+    plan = replace(SHELTER.node(tmp_path / "new", 1, Environment.SANDBOX), database_url=before.url)
+    with pytest.raises(FoundingError, match="another node's"):
+        found(plan, "synthetic passphrase", cost=FLOOR)
+    assert current(before.url) == before.version
 
 
 def test_a_new_database_needs_no_passphrase(
