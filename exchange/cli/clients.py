@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from exchange.cli.console import OUT, SET_UP_WRONG, advise, fail, refusals_told, say, table
+from exchange.cli.passphrase import opened_storage_key
 from exchange.cli.profile import HomeOption, Profile
 from exchange.client import ClientKey
 from exchange.client.client_key import SEED_BYTES
@@ -59,8 +60,9 @@ def add(
         url = settings.database_url.get_secret_value()
         try:
             ensure_current(url)
+            storage_key = opened_storage_key(settings)
             if public_key is not None:
-                register_client(url, client_id, _read_jwk(public_key), scopes, unit)
+                register_client(url, storage_key, client_id, _read_jwk(public_key), scopes, unit)
             elif folder is not None:
                 profile = Profile(
                     url=settings.public_url,
@@ -71,7 +73,7 @@ def add(
                     unit=unit,
                 )
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                add_client(url, folder, profile)
+                add_client(url, storage_key, folder, profile)
                 advise(f"Carry {folder} to the system and delete it here: it holds the private key.")
         except IntegrityError:
             fail(f"There is a client {client_id} already. Revoke it, or choose another name.")
@@ -103,7 +105,7 @@ def revoke(client_id: Annotated[str, typer.Argument(help="Which system.")], home
     """A lost device: refused from the next call on, whatever tokens it holds."""
     from exchange.storage.access import revoke_client
 
-    with _database(home) as database:
+    with _database(_settings(home)) as database:
         if not database.write_sync(lambda connection: revoke_client(connection, client_id)):
             fail(f"No active client is called {client_id}.")
     say(f"Revoked {client_id}.", style="green")
@@ -111,12 +113,23 @@ def revoke(client_id: Annotated[str, typer.Argument(help="Which system.")], home
 
 @app.command("list")
 def list_(home: HomeOption = None) -> None:
-    """Every system that was ever registered."""
+    """Every system that was ever registered, and whatever else stands there: `not registered here` is not let in."""
     from exchange.storage.access import list_clients
+    from exchange.use_cases.registered_here import is_foreign
 
-    with _database(home) as database:
+    settings = _settings(home)
+    with _database(settings) as database:
         clients = database.read_sync(list_clients)
-    rows = [(client.client_id, client.status, client.unit or "", client.scopes) for client in clients]
+    storage_key = opened_storage_key(settings)
+    rows = [
+        (
+            client.client_id,
+            "not registered here" if is_foreign(storage_key, client) else client.status,
+            client.unit or "",
+            client.scopes,
+        )
+        for client in clients
+    ]
     OUT.print(table("Clients of this node", ("client", "status", "unit", "scopes"), rows))
 
 
@@ -130,14 +143,17 @@ def _refuse_a_members_name(settings: Settings, client_id: str) -> None:
         fail(f"{client_id} is an agency of the roster: the two would be taken for each other. Choose another name.")
 
 
+def _settings(home: Path | None) -> Settings:
+    with refusals_told():
+        return load_settings(home=home)
+
+
 @contextmanager
-def _database(home: Path | None) -> Iterator[Database]:
+def _database(settings: Settings) -> Iterator[Database]:
     from exchange.storage.database import Database
     from exchange.storage.errors import StorageError
     from exchange.storage.versions import ensure_current
 
-    with refusals_told():
-        settings: Settings = load_settings(home=home)
     url = settings.database_url.get_secret_value()
     try:
         ensure_current(url)

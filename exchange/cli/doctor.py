@@ -26,6 +26,7 @@ from exchange.cli.examination import (
     look_at_statements,
     look_at_variables,
     read_federation,
+    read_keys,
 )
 from exchange.cli.passphrase import passphrase_of
 from exchange.cli.profile import HomeOption
@@ -50,16 +51,17 @@ def doctor(
 
 def examine(settings: Settings, passphrase: str, *, offline: bool) -> list[Finding]:
     """Every finding, in the order in which a person would repair."""
-    from exchange.cli.examining_clients import look_at_clients
+    from exchange.cli.examining_clients import look_at_clients, look_at_marks
     from exchange.cli.examining_databases import look_at_databases, look_at_used_roster
 
-    federation = read_federation(settings)
+    federation, keys = read_federation(settings), read_keys(settings, passphrase)
     findings = [
         *look_at_settings(settings, federation),
         *look_at_variables(os.environ),
         *look_at_files(settings),
-        *look_at_keys(settings, passphrase, federation),
+        *look_at_keys(settings, keys, federation),
         *look_at_databases(settings),
+        *look_at_marks(settings, keys),
         *look_at_statements(settings),
         *look_at_receivers(settings, round(time.time() * SECOND_MS)),
     ]

@@ -160,19 +160,23 @@ def _needed(settings: Settings) -> Iterator[Path]:
         yield from folder.glob(names)
 
 
-def look_at_keys(settings: Settings, passphrase: str, federation: Federation | Finding) -> Iterator[Finding]:
-    """Whether the key file opens and holds the keys that the federation knows."""
+def read_keys(settings: Settings, passphrase: str) -> KeySet | Finding:
+    """The keys of this node, or why they do not open."""
     path = settings.home / KEYS_NAME
     try:
-        keys = open_keys(read_key_file(path), passphrase.encode())
+        return open_keys(read_key_file(path), passphrase.encode())
     except FileNotFoundError:
-        yield bad("keys", f"{path} is missing.", "Restore it from where you keep it; without it nothing opens.")
-        return
+        return bad("keys", f"{path} is missing.", "Restore it from where you keep it; without it nothing opens.")
     except OSError:
-        yield bad("keys", f"{path} cannot be read.", "Let the node's user read it; without it nothing opens.")
-        return
+        return bad("keys", f"{path} cannot be read.", "Let the node's user read it; without it nothing opens.")
     except KeyFileError as refused:
-        yield bad("keys", str(refused), "Look at the passphrase and at the file's permissions (chmod 600).")
+        return bad("keys", str(refused), "Look at the passphrase and at the file's permissions (chmod 600).")
+
+
+def look_at_keys(settings: Settings, keys: KeySet | Finding, federation: Federation | Finding) -> Iterator[Finding]:
+    """Whether the key file opens and holds the keys that the federation knows."""
+    if isinstance(keys, Finding):
+        yield keys
         return
     yield from _key_store(settings, keys)
     if isinstance(federation, Finding):

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Final
 
 from contracts.vocabulary import AgencyKind, ServiceType
+from exchange.cli.marking import is_from_before, note_marked
 from exchange.cli.profile import PROFILE_NAME, Profile, write_profile
 from exchange.client import ClientKey
 from exchange.client.vault.agency_keys import AGENCY_KEYS_NAME
@@ -31,19 +32,23 @@ from exchange.envelope.key_file import MODERATE, SALT_BYTES, KdfCost, KeySet, cr
 from exchange.envelope.keys import KEY_BYTES, NONCE_BYTES, AgencyKey, NodeKey, StorageKey
 from exchange.oauth.scopes import Scope, format_scopes
 from exchange.roster import Member, ToldFirst, member_card
-from exchange.settings import CARD_NAME, CONFIG_NAME, KEYS_NAME, Environment, local_address
+from exchange.settings import CARD_NAME, CONFIG_NAME, KEYS_NAME, MARKED_NAME, Environment, local_address
 from exchange.storage.access import StoredClient, insert_client
 from exchange.storage.database import Database
 from exchange.storage.errors import IntegrityError, StorageError
 from exchange.storage.migrate import upgrade
-from exchange.storage.versions import History
+from exchange.storage.versions import History, current
 
 CLIENT_KEY_NAME: Final = "client.jwk"
 CONTRACTS_NAME: Final = "contracts"
 FIRST_CLIENT: Final = "first-client"
+_ANOTHERS: Final = (
+    "The main database is another node's. Name one of its own with --database-url-file; nothing is left of the new "
+    "home."
+)
 _DATABASES: Final = ("node.db", "keys.db")
 _MADE: Final = (
-    *(KEYS_NAME, AGENCY_KEYS_NAME, CARD_NAME, CONFIG_NAME, PROFILE_NAME, CLIENT_KEY_NAME),
+    *(KEYS_NAME, AGENCY_KEYS_NAME, CARD_NAME, CONFIG_NAME, MARKED_NAME, PROFILE_NAME, CLIENT_KEY_NAME),
     *(f"{name}{end}" for name in _DATABASES for end in ("", "-wal", "-shm")),
 )
 
@@ -137,11 +142,14 @@ def _make(plan: NodePlan, keys: KeySet, member: Member, passphrases: tuple[str, 
         (owner / CARD_NAME).write_bytes(card)
         keys = KeySet(node=keys.node, storage=keys.storage)
     _write_keys(plan.home / KEYS_NAME, keys, passphrase, cost)
+    assert keys.storage is not None  # noqa: S101 - made by the caller
     database_url = plan.database_url or f"sqlite:///{plan.home / 'node.db'}"
     _make_tables(plan.key_database_url or f"sqlite:///{plan.home / 'keys.db'}", History.KEYS)
     _make_tables(database_url, History.MAIN)
+    note_marked(plan.home)
     profile = _first_client(
         database_url,
+        keys.storage,
         owner,
         Profile(
             url=plan.public_url if plan.agency_home is not None else local_address(plan.host, plan.port),
@@ -160,6 +168,8 @@ def _make(plan: NodePlan, keys: KeySet, member: Member, passphrases: tuple[str, 
 def _make_tables(url: str, history: History) -> None:
     which, setting = ("key", "key-database-url") if history is History.KEYS else ("main", "database-url")
     try:
+        if history is History.MAIN and is_from_before(current(url)):
+            raise FoundingError(_ANOTHERS)  # and to upgrade it would shut that node's clients out
         upgrade(url, history)
     except StorageError as refused:
         variable = f"EXCHANGE_{setting.replace('-', '_').upper()}"
@@ -169,14 +179,11 @@ def _make_tables(url: str, history: History) -> None:
         ) from None
 
 
-def _first_client(database_url: str, folder: Path, profile: Profile) -> Path:
+def _first_client(database_url: str, storage_key: StorageKey, folder: Path, profile: Profile) -> Path:
     try:
-        return add_client(database_url, folder, profile)
+        return add_client(database_url, storage_key, folder, profile)
     except IntegrityError:
-        raise FoundingError(
-            "The main database is another node's: it has a first client already. Name one of its own with "
-            "--database-url-file; nothing is left of the new home."
-        ) from None
+        raise FoundingError(_ANOTHERS) from None
 
 
 def _take_back(folder: Path, *, itself: bool) -> None:
@@ -202,7 +209,7 @@ def _write_keys(path: Path, keys: KeySet, passphrase: str, cost: KdfCost) -> Non
     create_key_file(path, sealed)
 
 
-def add_client(database_url: str, folder: Path, profile: Profile) -> Path:
+def add_client(database_url: str, storage_key: StorageKey, folder: Path, profile: Profile) -> Path:
     """Register a client with a fresh key and write its profile and key into a folder; the profile's path.
 
     Raises:
@@ -212,20 +219,26 @@ def add_client(database_url: str, folder: Path, profile: Profile) -> Path:
     key = ClientKey(secrets.token_bytes(KEY_BYTES))
     key.save(folder / profile.key_file)
     path = write_profile(folder, profile)
-    register_client(database_url, profile.client_id, key.public_jwk(), profile.scopes, profile.unit)
+    register_client(database_url, storage_key, profile.client_id, key.public_jwk(), profile.scopes, profile.unit)
     return path
 
 
 def register_client(
-    database_url: str, client_id: str, public_jwk: dict[str, str], scopes: frozenset[Scope], unit: str | None
+    database_url: str,
+    storage_key: StorageKey,
+    client_id: str,
+    public_jwk: dict[str, str],
+    scopes: frozenset[Scope],
+    unit: str | None,
 ) -> None:
-    """Let a system of this agency ask for tokens.
+    """Let a system of this agency ask for tokens: with the node's storage key, or its row counts for nothing.
 
     Raises:
         ClientKeyError: the key or the id is not acceptable.
         IntegrityError: the client id is taken.
     """
     from exchange.oauth.clients import RegisteredClient
+    from exchange.use_cases.registered_here import marked
 
     jwks = {"keys": [public_jwk]}
     RegisteredClient.from_jwks(client_id, jwks, scopes, unit=unit)
@@ -239,7 +252,7 @@ def register_client(
     )
     database = Database.open(database_url)
     try:
-        database.write_sync(lambda connection: insert_client(connection, stored))
+        database.write_sync(lambda connection: insert_client(connection, marked(storage_key, stored)))
     finally:
         database.close_sync()
 

@@ -13,6 +13,7 @@ from rich.prompt import Prompt
 from exchange.cli.console import ERR, SET_UP_WRONG, fail
 from exchange.envelope.errors import KeyFileError
 from exchange.envelope.key_file import KeySet, open_keys, read_key_file
+from exchange.envelope.keys import StorageKey
 from exchange.settings import KEYS_NAME, Settings, load_settings
 
 AGENCY_PASSPHRASE: Final = "EXCHANGE_AGENCY_PASSPHRASE"  # noqa: S105 - the name of a variable
@@ -56,6 +57,12 @@ def agency_passphrase() -> str:
     return Prompt.ask("Passphrase of the agency's own keys", password=True, console=ERR)
 
 
+def opened_storage_key(settings: Settings) -> StorageKey:
+    """The storage key of this node, as `opened_keys`."""
+    key = opened_keys(settings).storage
+    return key if key is not None else fail("The key file holds no storage key: it is not a node's.", code=SET_UP_WRONG)
+
+
 def opened_keys(settings: Settings) -> KeySet:
     """The keys of this node; a wrong passphrase or an exposed file ends the program."""
     path = settings.home / KEYS_NAME
@@ -63,5 +70,7 @@ def opened_keys(settings: Settings) -> KeySet:
         return open_keys(read_key_file(path), passphrase_of(settings).encode())
     except FileNotFoundError:
         fail(f"{path} is not there: run `exchange init` first.", code=SET_UP_WRONG)
+    except OSError as refused:
+        fail(f"{path} cannot be read: {refused.strerror}.", code=SET_UP_WRONG)
     except KeyFileError as refused:
         fail(str(refused), code=SET_UP_WRONG)

@@ -37,7 +37,14 @@ from exchange.storage.outbox import peers_waited_for
 from exchange.storage.peer_leases import sign_of_life
 from exchange.telemetry.logs import get_logger
 from exchange.use_cases.node import Node
-from exchange.use_cases.peer_cards import ASK_EVERY_MS, ASK_QUIET_EVERY_MS, asked_within, note_asked, read_within
+from exchange.use_cases.peer_cards import (
+    ASK_EVERY_MS,
+    ASK_QUIET_EVERY_MS,
+    asked_within,
+    card_read,
+    note_asked,
+    read_within,
+)
 from exchange.use_cases.peer_epochs import read_peer_epochs
 
 _ASKED_AT_A_TIME: Final = 4
@@ -69,7 +76,8 @@ async def fetch_peer_keys(node: Node, transport: PeerTransport, peer: Member) ->
         for item, end, raw in zip(revocations, ends, _raw_revocations(card), strict=True)
     ]
 
-    await node.database.write(lambda conn: remember_card(conn, peer.agency, rows, revoked, at))
+    read = card_read(node, peer, at)
+    await node.database.write(lambda conn: remember_card(conn, peer.agency, rows, revoked, read))
     node.card_read_at[peer.agency] = at
     # A week's key that was changed within its week counts from now on, not from the next start.
     node.epoch_memory.pop((peer.agency, peer.agency_key), None)

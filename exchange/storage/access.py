@@ -22,6 +22,8 @@ class StoredClient(NamedTuple):
     unit: str | None
     status: str
     created_at: int
+    mark: str | None = None
+    """That this node has registered it (`exchange.use_cases.registered_here`)."""
 
 
 class StoredAnswer(NamedTuple):
@@ -92,12 +94,20 @@ def list_clients(conn: Connection) -> Sequence[StoredClient]:
     return [StoredClient(*row) for row in conn.execute(select(*_CLIENT_COLUMNS).order_by(OAUTH_CLIENT.c.client_id))]
 
 
+def mark_client(conn: Connection, client: StoredClient) -> None:
+    """Write the mark of a client that is registered already."""
+    conn.execute(update(OAUTH_CLIENT).where(OAUTH_CLIENT.c.client_id == client.client_id).values(mark=client.mark))
+
+
 def revoke_client(conn: Connection, client_id: str) -> bool:
-    """From the next call on the client is refused; returns whether it was active."""
+    """From the next call on the client is refused; returns whether it was active.
+
+    Its mark goes with it: who calls it active again, and has no older copy of the row, lets nobody in.
+    """
     done = conn.execute(
         update(OAUTH_CLIENT)
         .where(OAUTH_CLIENT.c.client_id == client_id, OAUTH_CLIENT.c.status == "active")
-        .values(status="revoked")
+        .values(status="revoked", mark=null())
     )
     return done.rowcount == 1
 

@@ -32,11 +32,18 @@ class StoredRevocation(NamedTuple):
     statement: bytes
 
 
+class MarkedTime(NamedTuple):
+    """A time, with what proves that this node wrote it down (`exchange.use_cases.peer_cards`)."""
+
+    at: int
+    mark: str | None
+
+
 class CardTimes(NamedTuple):
     """When a peer's card was last read and found good, and when it was last asked for; 0 for never."""
 
-    read_at: int
-    asked_at: int
+    read: MarkedTime
+    asked: MarkedTime
 
 
 KEPT: Final = 64
@@ -63,11 +70,14 @@ _OWN_EPOCHS = Prepared(select(*_OWN).order_by(OWN_EPOCH.c.seq))
 _PUBLISH = Prepared(insert(OWN_EPOCH), columns=_NAMES)
 _FORGET_OWN = Prepared(OWN_EPOCH.delete().where(OWN_EPOCH.c.not_after <= bindparam("the_time")))
 _PEER_EPOCHS = Prepared(select(*_PEER).where(PEER_EPOCH.c.agency == bindparam("the_agency")).order_by(PEER_EPOCH.c.seq))
+_CARD_READ_AT, _CARD_ASKED_AT = ("read_at", "read_mark"), ("asked_at", "asked_mark")
 _CARD_TIMES = Prepared(
-    select(*(PEER_CARD.c[name] for name in CardTimes._fields)).where(PEER_CARD.c.agency == bindparam("the_agency"))
+    select(*(PEER_CARD.c[name] for name in (*_CARD_READ_AT, *_CARD_ASKED_AT))).where(
+        PEER_CARD.c.agency == bindparam("the_agency")
+    )
 )
-_CARD_READ = Prepared(insert_or_replace(PEER_CARD, ["read_at"]), columns=["agency", "read_at"])
-_CARD_ASKED = Prepared(insert_or_replace(PEER_CARD, ["asked_at"]), columns=["agency", "asked_at"])
+_CARD_READ = Prepared(insert_or_replace(PEER_CARD, _CARD_READ_AT), columns=["agency", *_CARD_READ_AT])
+_CARD_ASKED = Prepared(insert_or_replace(PEER_CARD, _CARD_ASKED_AT), columns=["agency", *_CARD_ASKED_AT])
 _REMEMBER = Prepared(insert_unless_there(PEER_EPOCH), columns=["agency", *_NAMES])
 _OTHER = PEER_EPOCH.alias()
 _NEWEST = select(func.max(_OTHER.c.seq)).where(_OTHER.c.agency == PEER_EPOCH.c.agency).scalar_subquery()
@@ -104,11 +114,16 @@ def own_epochs(conn: Connection) -> Sequence[StoredEpoch]:
 def card_times(conn: Connection, agency: str) -> CardTimes:
     """When some process of this node last read this peer's card, and asked for it."""
     row = _CARD_TIMES.row(conn, {"the_agency": agency})
-    return CardTimes(*row) if row is not None else CardTimes(0, 0)
+    read_at, read_mark, asked_at, asked_mark = row if row is not None else (0, None, 0, None)
+    return CardTimes(MarkedTime(read_at, read_mark), MarkedTime(asked_at, asked_mark))
 
 
 def remember_card(
-    conn: Connection, agency: str, epochs: Iterable[StoredEpoch], revocations: Iterable[StoredRevocation], at: int
+    conn: Connection,
+    agency: str,
+    epochs: Iterable[StoredEpoch],
+    revocations: Iterable[StoredRevocation],
+    read: MarkedTime,
 ) -> None:
     """What a peer's card says that was read and found good.
 
@@ -118,12 +133,12 @@ def remember_card(
     lock_peer(conn, agency)
     remember_peer_epochs(conn, agency, epochs)
     remember_revocations(conn, agency, revocations)
-    _CARD_READ.run(conn, {"agency": agency, "read_at": at})
+    _CARD_READ.run(conn, {"agency": agency, "read_at": read.at, "read_mark": read.mark})
 
 
-def note_card_asked(conn: Connection, agency: str, at: int) -> None:
+def note_card_asked(conn: Connection, agency: str, asked: MarkedTime) -> None:
     """This peer was asked for its card, with whatever success."""
-    _CARD_ASKED.run(conn, {"agency": agency, "asked_at": at})
+    _CARD_ASKED.run(conn, {"agency": agency, "asked_at": asked.at, "asked_mark": asked.mark})
 
 
 def publish_epochs(conn: Connection, epochs: Iterable[StoredEpoch]) -> None:

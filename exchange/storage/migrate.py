@@ -9,6 +9,7 @@ Rules:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final, cast
@@ -26,12 +27,18 @@ from exchange.storage.versions import History, exclusively, known_versions, refu
 _FOLDER: Final = Path(__file__).parent / "migrations"
 
 
-def upgrade(url: str, history: History = History.MAIN, *, versions: Path | None = None) -> str:
+AfterSteps = Callable[[Connection, str | None], None]
+
+
+def upgrade(
+    url: str, history: History = History.MAIN, *, after: AfterSteps | None = None, versions: Path | None = None
+) -> str:
     """Brings the database to the newest version and returns it; does nothing if it is there.
 
     Args:
         url: the database's address.
         history: which of the node's two databases it is.
+        after: run in the transaction of the steps, with the version from before them; nothing for an empty database.
         versions: another folder of migrations (tests).
 
     Raises:
@@ -44,8 +51,11 @@ def upgrade(url: str, history: History = History.MAIN, *, versions: Path | None 
 
     def run(connection: Connection) -> str:
         refuse_unknown(connection, known)
+        before = stored_version(connection)
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+        if after is not None:
+            after(connection, before)
         _refuse_broken_references(connection)
         return stored_version(connection) or ""
 

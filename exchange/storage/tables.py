@@ -42,6 +42,8 @@ class OAuthClientRow(SQLModel, table=True):
     unit: str | None = None
     status: str
     created_at: int = Field(sa_type=BigInteger)
+    mark: str | None = None
+    """Keyed digest over all of this row: nobody without the storage key has written it. Nothing once it is revoked."""
 
 
 class UsedJtiRow(SQLModel, table=True):
@@ -410,8 +412,12 @@ class PeerCardRow(SQLModel, table=True):
     agency: str = Field(primary_key=True)
     read_at: int = Field(default=0, sa_type=BigInteger)
     """When a card of it was last read and found good."""
+    read_mark: str | None = None
+    """Keyed digest over agency and time: nobody without the storage key has written it. Nothing in rows of before."""
     asked_at: int = Field(default=0, sa_type=BigInteger)
     """When it was last asked, with whatever success."""
+    asked_mark: str | None = None
+    """As `read_mark`."""
 
 
 class OwnEpochRow(SQLModel, table=True):

@@ -75,7 +75,7 @@ _EMPTY: Final = {
 
 def current(url: str) -> str | None:
     """The version of the database; nothing for an empty one."""
-    return exclusively(url, stored_version)
+    return None if _file_is_empty(url) else exclusively(url, stored_version)
 
 
 def newest(history: History = History.MAIN) -> str:

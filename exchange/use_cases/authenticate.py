@@ -4,6 +4,9 @@ A client and a member of one id are two, told apart by what they ask for and the
 of peers has to prove itself with the node key in the roster, who asks for anything else with a key of the client.
 `exchange client add` refuses the id of a member; what is left is a member that joins later. It is let in, and the
 client goes on. Where both hold one key nobody can tell, and neither gets a token until the client is revoked.
+
+An active client whose row this node has not written (`exchange.use_cases.registered_here`) is none: what somebody else
+has put into the database neither gets in nor keeps a member out. The node's log says that there is one.
 """
 
 from __future__ import annotations
@@ -18,8 +21,10 @@ from exchange.roster import Member, UnknownMemberError
 from exchange.storage import access
 from exchange.storage.database import Connection
 from exchange.storage.peer_leases import sign_of_life
+from exchange.telemetry.logs import get_logger
 from exchange.use_cases.errors import ConflictError
 from exchange.use_cases.node import Node
+from exchange.use_cases.registered_here import is_foreign
 
 
 async def load_client(node: Node, client_id: str, *, as_peer: bool = False) -> RegisteredClient | PeerClient | None:
@@ -30,7 +35,7 @@ async def load_client(node: Node, client_id: str, *, as_peer: bool = False) -> R
         client_id: who it says it is; nothing is proven yet.
         as_peer: whether it asks for what only peers get.
     """
-    stored = await node.database.read(lambda conn: access.load_client(conn, client_id))
+    stored = await _stored(node, client_id)
     client = registered(stored) if stored is not None else None
     active = stored is not None and stored.status == "active"
     member = _member(node, client_id)
@@ -81,7 +86,7 @@ async def remember_jti(node: Node, used: UsedJti, *, peer: bool) -> None:
 
 async def client_standing(node: Node, caller: Caller) -> bool:
     """Whether a client of this agency may still call: it is not revoked, and still has what its token says."""
-    stored = await node.database.read(lambda conn: access.load_client(conn, caller.client_id))
+    stored = await _stored(node, caller.client_id)
     if stored is None or stored.status != "active":
         return False
     return stored.unit == caller.unit and caller.scopes <= set(stored.scopes.split())
@@ -91,6 +96,19 @@ def peer_standing(node: Node, agency: str) -> bool:
     """Whether a peer may deliver. Standing per class of envelope is judged for each one."""
     # Stops always pass, so even a member that left may still speak; what it may say is judged per envelope.
     return _member(node, agency) is not None
+
+
+async def _stored(node: Node, client_id: str) -> access.StoredClient | None:
+    """The row of a client; nothing where it says that somebody may call, and this node has not said so."""
+    stored = await node.database.read(lambda conn: access.load_client(conn, client_id))
+    if stored is None or node.proven_clients.get(client_id) == stored:
+        return stored  # a mark is not worked out again for every call
+    if is_foreign(node.storage_key, stored):
+        get_logger().warning("client.unmarked")
+        return None
+    if stored.status == "active":
+        node.proven_clients[client_id] = stored
+    return stored
 
 
 def _member(node: Node, agency: str) -> Member | None:

@@ -23,6 +23,7 @@ from exchange.limits import Limits
 from exchange.oauth.server import TokenServer
 from exchange.roster import Member, RosterSnapshot
 from exchange.schemas.federation import ConsentStatusAnswer
+from exchange.storage.access import StoredClient
 from exchange.storage.database import Database
 from exchange.storage.key_store import KeyStore
 from exchange.telemetry.measurements import Measurements
@@ -100,6 +101,8 @@ class Node:
 
     hand_in_turns: Turns = field(default_factory=lambda: Turns(HAND_IN_TURNS, steps=HAND_IN_STEPS))
     """How many referrals are made before a look at which are stored already."""
+    proven_clients: dict[str, StoredClient] = field(default_factory=dict)
+    """Rows of clients whose mark was found right; no more than were ever registered."""
     receiving: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
     """Of each member one batch is worked on at a time: whoever sends many at once waits for itself."""
     answering: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))

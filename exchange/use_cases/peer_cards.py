@@ -11,6 +11,8 @@ Rules:
   written down; it reaches the peer as late as what is sealed would.
 * While an envelope for a peer is held or queued here, the courier asks every hour: what is replaced by her no is judged
   by what lies here, and nobody is asked at that moment. Nor has a release to wait then.
+* What one process has read or asked the others believe by a keyed digest beside the time in the database: who can write
+  there, and has no key, keeps nobody from asking. An older row put back says an older time.
 * All others the courier asks twice a day. A federation is large and most of it is quiet: asked every hour, thirty
   members cost more of a line than all their referrals.
 """
@@ -19,11 +21,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hmac
 from typing import Final
 
 from exchange.limits import HOUR_MS, MINUTE_MS, SECOND_MS
 from exchange.roster import Member
-from exchange.storage.epochs import card_times, note_card_asked
+from exchange.storage.epochs import MarkedTime, card_times, note_card_asked
 from exchange.use_cases.node import Node
 
 ASK_EVERY_MS: Final = HOUR_MS
@@ -51,7 +54,8 @@ async def read_card_again(node: Node, peer: Member, *, heard_at: int = 0) -> boo
         if _asked_lately(node, peer, heard_at):
             return True
         times = await node.database.read(lambda conn: card_times(conn, peer.agency))
-        node.card_read_at[peer.agency], node.card_asked_at[peer.agency] = times
+        node.card_read_at[peer.agency] = _proven(node, peer, times.read, "read")
+        node.card_asked_at[peer.agency] = _proven(node, peer, times.asked, "asked")
         if not _asked_lately(node, peer, heard_at):
             await _ask(node, peer)
     return True
@@ -84,7 +88,22 @@ async def note_asked(node: Node, peer: Member) -> None:
     """The peer was asked for its card, with whatever success: the other processes of this node need not."""
     at = node.clock()
     node.card_asked_at[peer.agency] = at
-    await node.database.write(lambda conn: note_card_asked(conn, peer.agency, at), durable=False)
+    asked = _marked(node, peer, at, "asked")
+    await node.database.write(lambda conn: note_card_asked(conn, peer.agency, asked), durable=False)
+
+
+def card_read(node: Node, peer: Member, at: int) -> MarkedTime:
+    """That this node read the peer's card, and found it good, as the other processes believe it."""
+    return _marked(node, peer, at, "read")
+
+
+def _marked(node: Node, peer: Member, at: int, what: str) -> MarkedTime:
+    return MarkedTime(at, node.storage_key.keyed_digest(f"peer_card.{what}", f"{peer.agency} {at}".encode()))
+
+
+def _proven(node: Node, peer: Member, found: MarkedTime, what: str) -> int:
+    mark = _marked(node, peer, found.at, what).mark or ""
+    return found.at if hmac.compare_digest((found.mark or "").encode(), mark.encode()) else 0
 
 
 def read_within(node: Node, peer: Member, span_ms: int) -> bool:

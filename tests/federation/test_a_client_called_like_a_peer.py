@@ -21,6 +21,7 @@ from exchange.storage.access import StoredClient, insert_client, revoke_client
 from exchange.use_cases import authenticate
 from exchange.use_cases.authenticate import load_client, remember_jti
 from exchange.use_cases.errors import ConflictError
+from exchange.use_cases.registered_here import marked
 
 KEY = ClientKey(bytes(32))
 NAME = HELPLINE.agency
@@ -29,8 +30,9 @@ NAME = HELPLINE.agency
 
 async def register(two: Federation, jwk: dict[str, str]) -> None:
     """A system of the shelter, from before the helpline joined."""
+    node = two[SHELTER].node
     row = StoredClient(NAME, json.dumps({"keys": [jwk]}), format_scopes(CLIENT_SCOPES), None, "active", two.clock())
-    await two[SHELTER].node.database.write(lambda conn: insert_client(conn, row))
+    await node.database.write(lambda conn: insert_client(conn, marked(node.storage_key, row)))
 
 
 async def ask(two: Federation, sign: Sign, scope: str) -> httpx2.Response:

@@ -125,7 +125,7 @@ def another_system(node: TestNode) -> AgencyClient:
     home = node.home / OTHER
     home.mkdir(mode=0o700)
     profile = Profile(url=node.member.node_url, client_id=OTHER, key_file=Path("key.jwk"))
-    add_client(node.settings.database_url.get_secret_value(), home, profile)
+    add_client(node.settings.database_url.get_secret_value(), node.node.storage_key, home, profile)
     key = ClientKey.load(home / "key.jwk")
     client = AgencyClient(node.member.node_url, OTHER, key, actor="w-test", transport=node.network)
     node.clients.append(client)

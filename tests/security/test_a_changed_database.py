@@ -15,13 +15,16 @@ from support.stories import Story, begin, now_of, refusal, released_and_waiting,
 
 from exchange.demo.federation import EMBASSY, HELPLINE, SHELTER
 from exchange.envelope.statements import ReleaseStatement, Signed
+from exchange.limits import HOUR_MS
 from exchange.schemas.federation import ConsentStatusRequest, ItemAnswer
 from exchange.schemas.problems import Problem, Who
-from exchange.storage.tables import EVENT, OUTBOX, REFERRAL
+from exchange.storage.tables import EVENT, OUTBOX, PEER_CARD, REFERRAL
 from exchange.use_cases.consent_status import consent_status
 from exchange.use_cases.deliver import claim, load_next
 from exchange.use_cases.line import Line
 from exchange.use_cases.node import World
+from exchange.use_cases.outgoing import current_peer_epoch
+from exchange.use_cases.own_epochs import revoke_own_epochs
 from exchange.use_cases.signed_before import signed_anew
 
 
@@ -164,6 +167,17 @@ async def test_nobody_elses_consent_lets_more_be_told(asking: Federation) -> Non
     assert (await refusal(plan)).code == "no-consent"
     said = await consent_status(story.sender.node, EMBASSY.agency, receipt)
     assert [one.status for one in said.receipts] == ["not-live"]
+
+
+@pytest.mark.parametrize("column", ["read_at", "asked_at"])
+async def test_a_card_that_was_not_read_is_asked_for_whatever_a_row_says(two: Federation, column: str) -> None:
+    """Somebody has a weekly key of the receiver, which has revoked it, and writes here that nobody need ask."""
+    node, receiver = two[HELPLINE].node, two[SHELTER]
+    revoked = await revoke_own_epochs(receiver.node, compromised_since=receiver.node.clock() - HOUR_MS)
+    two.clock.pass_by(hours=1)
+    said = update(PEER_CARD).values({column: two.clock()})
+    await node.database.write(lambda conn: conn.execute(said).rowcount)
+    assert (await current_peer_epoch(node, receiver.member)).key_id not in revoked
 
 
 @pytest.mark.parametrize("column", ["referral", "contract"])

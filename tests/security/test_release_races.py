@@ -26,6 +26,7 @@ from exchange.storage.tables import CONSENT, OUTBOX, PEER_EPOCH
 from exchange.use_cases import release_disclosure, replace_disclosure, send_information
 from exchange.use_cases.leaving import Leaving
 from exchange.use_cases.own_epochs import revoke_own_epochs
+from exchange.use_cases.peer_cards import card_read
 from exchange.use_cases.peer_epochs import StoredPeerEpochs
 from exchange.use_cases.release_disclosure import release_due
 
@@ -123,8 +124,9 @@ async def test_who_reads_the_receivers_card_waits_for_a_release_that_has_looked_
             found = real(conn, agency)
             looked.append(found)
             if len(looked) == 2:  # the gate first, then the transaction
+                read = card_read(node, shelter.member, node.clock())
                 reads = elsewhere.submit(
-                    node.database.write_sync, lambda other: remember_card(other, agency, (), revoked, node.clock())
+                    node.database.write_sync, lambda other: remember_card(other, agency, (), revoked, read)
                 )
                 time.sleep(0.3)
                 waits.append(not reads.done())

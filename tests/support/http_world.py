@@ -75,7 +75,7 @@ class HttpWorld:
             if not home.is_dir():
                 home.mkdir(mode=0o700)
                 profile = Profile(url=node.member.node_url, client_id=name, key_file=Path("key.jwk"), unit=unit)
-                add_client(self.databases[f"{node.agency}-main"], home, profile)
+                add_client(self.databases[f"{node.agency}-main"], node.node.storage_key, home, profile)
             client = AgencyClient(
                 node.member.node_url,
                 name,

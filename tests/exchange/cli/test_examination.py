@@ -27,7 +27,7 @@ from exchange.client import ClientKey
 from exchange.demo.federation import HELPLINE, SHELTER, make_nodes
 from exchange.envelope.epochs import published_weeks, state_epoch
 from exchange.envelope.key_file import open_keys, read_key_file
-from exchange.envelope.keys import AgencyKey, EpochKey
+from exchange.envelope.keys import AgencyKey, EpochKey, StorageKey
 from exchange.envelope.wire import to_base64url
 from exchange.oauth.scopes import CLIENT_SCOPES
 from exchange.roster import parse_roster, roster_bytes
@@ -53,6 +53,11 @@ class Made:
 
     def findings(self, **arguments: Any) -> list[Finding]:
         return examine(self.settings(**arguments), self.passphrase, offline=True)
+
+    def storage_key(self) -> StorageKey:
+        key = open_keys(read_key_file(self.home / "node.keys"), self.passphrase.encode()).storage
+        assert key is not None
+        return key
 
     def federation(self) -> Federation:
         found = read_federation(self.settings())
@@ -104,6 +109,13 @@ def _anothers_key_store(made: Made) -> None:
         database.execute("INSERT INTO referral_key (referral, wrapped, created_at) VALUES ('r', zeroblob(73), 1)")
 
 
+def _a_client_of_somebody_elses(made: Made) -> None:
+    with closing(sqlite3.connect(made.home / "node.db")) as database, database:
+        database.execute(
+            "INSERT INTO oauth_client (client_id, jwks, scopes, status, created_at) VALUES ('x', '{}', '', 'active', 1)"
+        )
+
+
 def _suspend(made: Made) -> None:
     roster = json.loads((made.home / "roster.json").read_text())
     for member in roster["members"]:
@@ -126,6 +138,7 @@ def _suspend(made: Made) -> None:
         pytest.param(lambda made: (made.home / "node.db").unlink(), "databases", "lost disk", id="no database"),
         pytest.param(_other_roster_key, "keys", "at once", id="another key in the roster"),
         pytest.param(_anothers_key_store, "keys", "EXCHANGE_KEY_DATABASE_URL", id="another node's key store"),
+        pytest.param(_a_client_of_somebody_elses, "clients", "exchange client revoke x", id="a client of nobody's"),
         pytest.param(_suspend, "roster", "office", id="suspended"),
         pytest.param(_older_roster_than_was_used, "roster", "newest", id="an older roster than before"),
         pytest.param(
@@ -275,7 +288,7 @@ def test_a_member_that_joined_under_the_id_of_a_client_is_found(
     node_key = made.federation().roster.members[HELPLINE.agency].node_key
     jwk = ClientKey(bytes(32)).public_jwk() | ({"x": to_base64url(node_key)} if same_key else {})
     url = made.settings().database_url.get_secret_value()
-    register_client(url, HELPLINE.agency, jwk, CLIENT_SCOPES, None)
+    register_client(url, made.storage_key(), HELPLINE.agency, jwk, CLIENT_SCOPES, None)
     (found,) = [finding for finding in made.findings() if finding.subject == "clients"]
     assert (found.level, sentence in found.sentence) == (level, True)
     assert f"exchange client revoke {HELPLINE.agency}" in found.what_to_do

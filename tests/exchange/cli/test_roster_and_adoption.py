@@ -18,7 +18,7 @@ from exchange.cli.application import app
 from exchange.cli.founding import NodePlan, found, register_client
 from exchange.client import ClientKey
 from exchange.demo.federation import HELPLINE, SHELTER, AgencyPlan
-from exchange.envelope.key_file import FLOOR
+from exchange.envelope.key_file import FLOOR, open_keys, read_key_file
 from exchange.envelope.keys import key_id
 from exchange.oauth.scopes import CLIENT_SCOPES
 from exchange.roster import parse_member_card, parse_roster
@@ -124,7 +124,9 @@ def test_the_ids_of_both_keys_are_told_where_a_card_is_added(homes: tuple[Path, 
 
 def test_a_member_that_joins_under_the_id_of_a_client_is_named(homes: tuple[Path, Path]) -> None:
     url = f"sqlite:///{homes[0] / 'node.db'}"
-    register_client(url, SHELTER.agency, ClientKey(bytes(32)).public_jwk(), CLIENT_SCOPES, None)
+    storage_key = open_keys(read_key_file(homes[0] / "node.keys"), PASSPHRASE.encode()).storage
+    assert storage_key is not None
+    register_client(url, storage_key, SHELTER.agency, ClientKey(bytes(32)).public_jwk(), CLIENT_SCOPES, None)
     done = run(homes[0], "roster", "add", str(homes[1] / "card.json"))
     assert done.exit_code == 0, done.output
     assert f"exchange client revoke {SHELTER.agency}" in done.stderr

@@ -16,7 +16,7 @@ import psycopg
 import pytest
 from alembic.script import ScriptDirectory
 from psycopg import sql
-from sqlalchemy import Inspector, MetaData, create_engine, inspect, make_url, text
+from sqlalchemy import Connection, Inspector, MetaData, create_engine, inspect, make_url, text
 from sqlalchemy.pool import NullPool
 from support.databases import MakeDatabase
 
@@ -154,6 +154,27 @@ def test_a_step_that_fails_leaves_nothing_half_done(empty_database_url: str, tmp
     assert versions.current(empty_database_url) == "test_1"
     columns = look(empty_database_url, lambda connection: inspect(connection).get_columns("parent"))
     assert [column["name"] for column in columns] == ["id", "old"]
+
+
+def test_what_is_done_after_the_steps_is_done_with_them_or_not_at_all(empty_database_url: str, tmp_path: Path) -> None:
+    seen = []
+
+    def after(connection: Connection, before: str | None) -> None:
+        seen.append(before)
+        connection.execute(text("UPDATE parent SET id = 2"))
+        if before == "test_1":
+            raise RuntimeError
+
+    url = empty_database_url
+    migrate.upgrade(url, versions=steps(tmp_path, PARENT_AND_CHILD.replace("VALUES (1, 1)", "VALUES (1, NULL)")))
+    with pytest.raises(MigrationError):
+        migrate.upgrade(url, after=after, versions=steps(tmp_path, PARENT_AND_CHILD, REBUILD))
+    assert versions.current(url) == "test_1"
+    assert look(url, lambda connection: connection.execute(text("SELECT id, old FROM parent")).all()) == [(1, "x")]
+    migrate.upgrade(url, versions=steps(tmp_path, PARENT_AND_CHILD, REBUILD))
+    migrate.upgrade(url, after=after, versions=tmp_path)
+    assert seen == ["test_1", "test_2"]
+    assert look(url, lambda connection: connection.execute(text("SELECT id FROM parent")).all()) == [(2,)]
 
 
 def test_a_first_upgrade_that_fails_leaves_an_empty_database(empty_database_url: str, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from exchange.storage.access import StoredClient
 from exchange.storage.batches import insert_referrals
 from exchange.storage.consents import StaleConsentError, StoredConsent
 from exchange.storage.database import Database
+from exchange.storage.epochs import MarkedTime
 from exchange.storage.outbox import MarkedRelease
 from exchange.storage.peer_leases import Longest, PeerLease
 from exchange.storage.prepared import Prepared
@@ -55,6 +56,7 @@ SAMPLES: dict[str, Any] = {
     "bytes": b"x",
     "Iterable[str]": ["x", "y"],
     "MarkedRelease": MarkedRelease(b"x", "x"),
+    "MarkedTime": MarkedTime(1, "x"),
     "PeerLease": PeerLease("a", "t", 0, None, None, None),
     "StoredClient": StoredClient("x", "{}", "", None, "active", 1),
     "StoredConsent": StoredConsent("x", "s", 1, "active", 1, 1, None),
