@@ -3,7 +3,7 @@
 `exchange migrate` marks the clients of before in the transaction of this step (`exchange.cli.marking`).
 
 Revision ID: main_0018
-Revises: main_0016
+Revises: main_0017
 """
 
 import sqlalchemy as sa
@@ -11,7 +11,7 @@ import sqlmodel
 from alembic import op
 
 revision = 'main_0018'
-down_revision = 'main_0016'
+down_revision = 'main_0017'
 branch_labels = None
 depends_on = None
 
