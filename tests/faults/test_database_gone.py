@@ -33,6 +33,7 @@ from support.failing_databases import (
     replaced_by_nothing,
     server_read_only,
     server_stopped,
+    with_keys_on_a_small_disk,
     write_protected,
 )
 from support.federation import TestNode
@@ -97,6 +98,10 @@ CASES = [
     pytest.param(Case(on_sqlite, _protected(0), {"database": "read-only"}), id="sqlite: read-only"),
     pytest.param(Case(on_sqlite, _protected(1), {"key-store": "read-only"}), id="sqlite: key store read-only"),
     pytest.param(Case(on_a_small_disk, disk_full, _BOTH_FULL, _MOST_BEFORE_FULL), id="sqlite: disk full"),
+    pytest.param(
+        Case(with_keys_on_a_small_disk, disk_full, {"key-store": "full"}, _MOST_BEFORE_FULL),
+        id="sqlite: disk of the key store full",
+    ),
     pytest.param(Case(on_postgresql, server_stopped, _BOTH_GONE), id="postgresql: server stopped"),
     pytest.param(Case(on_postgresql, _read_only("main"), {"database": "read-only"}), id="postgresql: read-only"),
     pytest.param(
