@@ -52,8 +52,9 @@ _NO_FILE: Final = (
     "Make its folder and let the node's user write there, or mend the address in {setting} (or {setting}_FILE)."
 )
 _NO_SERVER: Final = (
-    "Start the database server; look at host, port, role and password in {setting} (or {setting}_FILE), and whether others "
-    "have taken all its connections (`max_connections`). It must be the server itself: no pooler in transaction mode."
+    "Start the database server; look at host, port, role and password in {setting} (or {setting}_FILE), and whether "
+    "others have taken all its connections (`max_connections`). It must be the server itself: no pooler in transaction "
+    "mode."
 )
 
 

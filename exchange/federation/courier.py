@@ -201,8 +201,8 @@ class Courier:
     ) -> tuple[Batch, BatchAnswer] | None:
         """What went, and its answer; nothing where nothing is left.
 
-        What does not go at once is looked at again when the line is there: she may have said no meanwhile. A process that
-        was stopped with a batch in hand would otherwise send it when it goes on, hours after her no.
+        What does not go at once is looked at again when the line is there: she may have said no meanwhile. A process
+        that was stopped with a batch in hand would otherwise send it when it goes on, hours after her no.
         """
         while batch is not None:
             if batch.still_holds():

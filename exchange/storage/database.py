@@ -5,8 +5,8 @@ Rules:
 * `write` answers after the commit (see `exchange.storage.writer`); `read` sees one snapshot and cannot write.
 * Opening connects to nothing on PostgreSQL, and a database that went away is refused as `StorageUnavailableError` until
   it is back; nobody has to restart the node.
-* A process that still runs when a newer version of the program has migrated the database writes nothing more there: what
-  it leaves out the newer one would misread. It looks every few seconds, and goes on if its own version is back.
+* A process that still runs when a newer version of the program has migrated the database writes nothing more there:
+  what it leaves out the newer one would misread. It looks every few seconds, and goes on if its own version is back.
 * A `Database` belongs to one event loop. `read_sync` and `write_sync` are for the command line, which has none.
 
 A read runs on the event loop on SQLite (40 µs against a thread's hand-over of twice that) and in one of a few threads

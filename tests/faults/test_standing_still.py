@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import select
 from support.doomed_process import Doom
-from support.node_processes import NURSERY, ONCE, PATIENCE_S, NodeProcesses, node_processes
+from support.node_processes import NURSERY, ONCE, NodeProcesses, node_processes, until
 from support.postgres import Databases
 
 from contracts.vocabulary import WithdrawalForm
@@ -64,9 +64,7 @@ async def request_of(client: AgencyClient) -> ReferralRequest:
 
 async def arrived(node: NodeProcesses, referral: str, kind: str) -> None:
     """Returns when it lies in the inbox."""
-    async with asyncio.timeout(PATIENCE_S):
-        while not await asyncio.to_thread(node.count, INBOX, referral=referral, kind=kind):
-            await asyncio.sleep(0.05)
+    await asyncio.to_thread(until, lambda: node.count(INBOX, referral=referral, kind=kind) or None, f"the {kind}")
 
 
 def kinds(node: NodeProcesses, referral: str) -> Counter[str]:
@@ -110,9 +108,9 @@ async def test_a_hand_in_that_stands_still_is_made_once_however_it_goes_on(two: 
         request, key = await request_of(client), new_idempotency_key()
         helpline.doom(Doom("api", moment, HAND_IN, stands_still=True))
         sending = asyncio.create_task(client.referrals.send(request, idempotency_key=key))
-        async with standing_still(helpline):
-            async with helpline.client() as repeats:  # over a connection of its own, and so to the other process
-                made = (await repeats.referrals.send(request, idempotency_key=key)).id
+        # The repeat goes over a connection of its own, and so to the other process.
+        async with standing_still(helpline), helpline.client() as repeats:
+            made = (await repeats.referrals.send(request, idempotency_key=key)).id
         with_answer = await asyncio.gather(sending, return_exceptions=True)
         assert all(isinstance(one, ClientError) or one.id == made for one in with_answer)
         async with helpline.client() as repeats:
@@ -140,8 +138,7 @@ async def test_one_of_several_is_killed_while_many_hand_in(two: Two) -> None:
                     continue
 
     clients = [asyncio.create_task(hand_in()) for _ in range(8)]
-    while len(answered) < 10:
-        await asyncio.sleep(0.01)
+    await asyncio.to_thread(until, lambda: len(answered) >= 10 or None, "the first answers")
     helpline.doom(Doom("api", "during", HAND_IN, stands_still=True))
     child = await asyncio.to_thread(helpline.wait_until_still)
     os.kill(child, signal.SIGKILL)
