@@ -14,12 +14,16 @@ from support.people import CANARIES, CANARY_NAME, referral_request
 from support.stories import Story, begin, content, now_of, refusal, safe_contact, said_inside, travelled
 
 from contracts.vocabulary import WithdrawalForm
+from exchange.cli.examination import Level
+from exchange.cli.examining_databases import look_at_destruction
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.federation import courier, transport
 from exchange.federation.transport import HTTPTransport
+from exchange.limits import HOUR_MS
 from exchange.roster import Member, Status
 from exchange.schemas.inbox import DecisionRequest, ProgressRequest, RecallAnswerRequest
 from exchange.schemas.referrals import ReferralView, WithdrawalRequest
+from exchange.settings import Environment, load_settings
 from exchange.storage.errors import StorageBusyError
 from exchange.storage.peer_leases import PeerLease
 from exchange.storage.referrals import record_attestation
@@ -229,8 +233,19 @@ async def test_her_no_goes_out_while_destroying_has_to_wait_and_is_attested_only
         await asyncio.wait_for(tried.wait(), 20)
         assert not await own_word()
         assert (await story.record())["destroyed_at"] is None
+        # Whoever looks hears of it when it has lasted.
+        settings = load_settings(
+            home=sender.home,
+            environment=Environment.DEMO,
+            public_url=sender.member.node_url,
+            database_url=f"sqlite:///{sender.node.database._file.path}",  # type: ignore[union-attr]
+        )
+        assert list(look_at_destruction(settings, two.clock())) == []
+        (finding,) = look_at_destruction(settings, two.clock() + 2 * HOUR_MS)
+        assert finding.level is Level.BAD
         ended.set()
         assert await soon(own_word)
+        assert list(look_at_destruction(settings, two.clock() + 2 * HOUR_MS)) == []
     finally:
         stop.set()
         await running
