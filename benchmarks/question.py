@@ -106,11 +106,14 @@ class _Anew:
         body: bytes,
         most_bytes: int,
         public: bool = False,
+        until: float | None = None,
     ) -> HTTPAnswer:
         """Ask once, and hang up."""
         connections = HTTPConnections(self._tls)
         try:
-            return await connections.ask(method, url, headers=headers, body=body, most_bytes=most_bytes, public=public)
+            return await connections.ask(
+                method, url, headers=headers, body=body, most_bytes=most_bytes, public=public, until=until
+            )
         finally:
             await connections.close()
 

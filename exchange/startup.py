@@ -48,7 +48,7 @@ from exchange.storage.key_store import ORPHANS_OLDER_THAN_MS, KeyStore, is_anoth
 from exchange.storage.node_keyring import NodeKeyring
 from exchange.storage.referrals import load_referrals
 from exchange.storage.used_roster import UsedRoster, used_roster, used_roster_of
-from exchange.storage.versions import History, ensure_current
+from exchange.storage.versions import History, ensure_current, known_versions
 from exchange.storage.visibility import settle_restored
 from exchange.telemetry import Telemetry, configure_logging, start_telemetry
 from exchange.use_cases.maintain import remember_used_roster
@@ -265,7 +265,7 @@ def _refuse_anothers(anothers: bool) -> None:
 async def _database(stack: AsyncExitStack, url: str, history: History) -> Database:
     _check_version(url, history)
     try:
-        database = Database.open(url)
+        database = Database.open(url, known_versions(history.folder))
     except StorageError as error:
         raise _refused_by(f"{history.value} database", error) from None
     stack.push_async_callback(database.close)

@@ -52,9 +52,10 @@ def doctor(
 def examine(settings: Settings, passphrase: str, *, offline: bool) -> list[Finding]:
     """Every finding, in the order in which a person would repair."""
     from exchange.cli.examining_clients import look_at_clients, look_at_marks
-    from exchange.cli.examining_databases import look_at_databases, look_at_used_roster
+    from exchange.cli.examining_databases import look_at_databases, look_at_destruction, look_at_used_roster
 
     federation, keys = read_federation(settings), read_keys(settings, passphrase)
+    at = round(time.time() * SECOND_MS)
     findings = [
         *look_at_settings(settings, federation),
         *look_at_variables(os.environ),
@@ -63,7 +64,8 @@ def examine(settings: Settings, passphrase: str, *, offline: bool) -> list[Findi
         *look_at_databases(settings),
         *look_at_marks(settings, keys),
         *look_at_statements(settings),
-        *look_at_receivers(settings, round(time.time() * SECOND_MS)),
+        *look_at_destruction(settings, at),
+        *look_at_receivers(settings, at),
     ]
     if isinstance(federation, Finding):
         return [*findings, federation]

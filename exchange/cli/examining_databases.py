@@ -12,9 +12,11 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from exchange.cli.examination import Finding, bad, ok
+from exchange.limits import HOUR_MS
 from exchange.roster import RosterSnapshot
 from exchange.settings import Settings
 from exchange.storage.database import Database
+from exchange.storage.due import due_for
 from exchange.storage.engine import DatabaseURLError, check_whole
 from exchange.storage.errors import (
     DatabaseEmptyError,
@@ -52,8 +54,9 @@ _NO_FILE: Final = (
     "Make its folder and let the node's user write there, or mend the address in {setting} (or {setting}_FILE)."
 )
 _NO_SERVER: Final = (
-    "Start the database server; look at host, port, role and password in {setting} (or {setting}_FILE). It must be the "
-    "server itself: no pooler in transaction mode."
+    "Start the database server; look at host, port, role and password in {setting} (or {setting}_FILE), and whether "
+    "others have taken all its connections (`max_connections`). It must be the server itself: no pooler in transaction "
+    "mode."
 )
 
 
@@ -80,6 +83,27 @@ def _look_through(url: str) -> None:
         database.read_sync(check_whole)
     finally:
         database.close_sync()
+
+
+def look_at_destruction(settings: Settings, at: int) -> Iterator[Finding]:
+    """Whether what was to be destroyed is: the courier tries every few seconds, and may be waiting for somebody."""
+    url = settings.database_url.get_secret_value()
+    try:
+        ensure_current(url, History.MAIN)
+        database = Database.open(url)
+        try:
+            late = database.read_sync(lambda conn: due_for(conn, "destroy", at - HOUR_MS))
+        finally:
+            database.close_sync()
+    except StorageError:
+        return  # `look_at_databases` says what is wrong
+    if late:
+        yield bad(
+            "destruction",
+            f"{len(late)} referral(s) or more were to be destroyed an hour ago and are not.",
+            "Let the courier run. On PostgreSQL look for what keeps a transaction open in any database of that server; "
+            "the log says why as well (`courier-storage-unavailable`, `courier-beside-failed`).",
+        )
 
 
 def look_at_used_roster(settings: Settings, roster: RosterSnapshot) -> Iterator[Finding]:

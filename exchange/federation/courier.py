@@ -196,13 +196,31 @@ class Courier:
             holding.cancel()
             await asyncio.gather(holding, return_exceptions=True)
 
-    async def _post(self, peer: Member, line: Line, batch: Batch) -> BatchAnswer:
+    async def _post(
+        self, lease: PeerLease, peer: Member, line: Line, batch: Batch | None, after: int
+    ) -> tuple[Batch, BatchAnswer] | None:
+        """What went, and its answer; nothing where nothing is left.
+
+        What does not go at once is looked at again when the line is there: she may have said no meanwhile. A process
+        that was stopped with a batch in hand would otherwise send it when it goes on, hours after her no.
+        """
+        while batch is not None:
+            if batch.still_holds():
+                try:
+                    return batch, await self._post_now(peer, line, batch)
+                except PeerUnreachableError as error:
+                    if error.code != "too-late":
+                        raise
+            batch = await load_next(self._node, lease, line, after)
+        return None
+
+    async def _post_now(self, peer: Member, line: Line, batch: Batch) -> BatchAnswer:
         """One batch; the line learns from it."""
         started = self._seconds()
         try:
             answer = await self._transport.post_envelopes(peer, batch.body)
         except PeerUnreachableError as error:
-            if error.code != "busy":
+            if error.code not in {"busy", "too-late"}:
                 line.failed(len(batch.body))
             raise
         line.answered(len(batch.body), self._seconds() - started, len(batch.items))
@@ -227,15 +245,19 @@ class Courier:
             return
         answered: tuple[Batch, BatchAnswer] | None = None
         settling: asyncio.Task[int | None] | None = None
-        sent: set[str] = set()
+        sent, after = set[str](), 0
         try:
             while batch is not None:
-                sent.update(item.id for item in batch.items)
-                answer = await self._post(peer, line, batch)
+                posted = await self._post(lease, peer, line, batch, after)
                 if settling is not None:
                     waits.append(await settling or 0)
-                answered, settling = (batch, answer), None
-                batch = None if self._stopping else await load_next(node, lease, line, batch.last_seq)
+                answered, settling = posted, None
+                if answered is None:
+                    await give_back(node, lease, line, reached=True, retry_after_ms=None)
+                    break
+                sent.update(item.id for item in answered[0].items)
+                after = answered[0].last_seq
+                batch = None if self._stopping else await load_next(node, lease, line, after)
                 last = Last(line, max(waits, default=None), sent) if batch is None else None
                 settling = asyncio.create_task(settle(node, lease, peer, *answered, last=last))
                 answered = None

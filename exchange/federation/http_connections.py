@@ -12,6 +12,7 @@ Rules:
 * Where a hello carries keys of a kilobyte each way, which keep a recorded line closed to the computers of later, what
   is public anyway can be asked for with a short one, on connections of its own. Everything else never passes there.
 * No request is repeated here: whether one arrived is for the caller to find out.
+* What holds for a moment only is said in that moment, or not at all. The connection rests then, for the next try.
 """
 
 from __future__ import annotations
@@ -57,11 +58,13 @@ class Network(Protocol):
         body: bytes,
         most_bytes: int,
         public: bool = False,
+        until: float | None = None,
     ) -> HTTPAnswer:
         """Ask once; `public` where question and answer are everybody's to read, and nothing else follows soon.
 
         Raises:
-            NoAnswerError: there was no answer, or one that is larger than `most_bytes`.
+            NoAnswerError: there was no answer, or one that is larger than `most_bytes`; or nothing was asked, because
+                the way was not there before `until` (of `time.monotonic`).
         """
 
     async def close(self) -> None:
@@ -101,6 +104,7 @@ class HTTPConnections:
         body: bytes,
         most_bytes: int,
         public: bool = False,
+        until: float | None = None,
     ) -> HTTPAnswer:
         """Ask once, on a connection that rests or a new one; who gives up waiting ends the connection.
 
@@ -111,6 +115,7 @@ class HTTPConnections:
             body: empty for none.
             most_bytes: how much of a body is read.
             public: whether question and answer are everybody's to read, today and later.
+            until: from this time of `time.monotonic` on nothing of it is said.
 
         Raises:
             NoAnswerError: see there.
@@ -124,6 +129,9 @@ class HTTPConnections:
         target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
         request = _request(method, target, parts.netloc, headers, body)
         connection = self._rested(address) or await self._connect(address)
+        if until is not None and time.monotonic() >= until:
+            self._rest(connection)
+            raise NoAnswerError("too-late")
         try:
             answer = await connection.ask(request, most_bytes)
         except BaseException:
@@ -131,11 +139,7 @@ class HTTPConnections:
             raise
         if (session := connection.session()) is not None:
             self._sessions[connection.address] = session
-        if connection.reusable:
-            connection.since = time.monotonic()
-            self._resting.setdefault(connection.address, []).append(connection)
-        else:
-            connection.close()
+        self._rest(connection)
         return answer
 
     async def close(self) -> None:
@@ -154,6 +158,13 @@ class HTTPConnections:
                 return connection
             connection.close()
         return None
+
+    def _rest(self, connection: Connection) -> None:
+        if connection.reusable:
+            connection.since = time.monotonic()
+            self._resting.setdefault(connection.address, []).append(connection)
+        else:
+            connection.close()
 
     def _context(self, short: bool, session: Session | None) -> ssl.SSLContext:
         context = self._contexts.get(short)

@@ -5,6 +5,7 @@ Rules:
 * The peer's address comes from the roster, never from anything a peer says; redirects are not followed.
 * An answer is read up to a cap and parsed strictly. HTML, another content type, a cut or oversized body is a peer that
   did not answer, and the batch goes again.
+* A batch that was looked at for too long ago, when token and connection are there, is not sent (`use_cases.deliver`).
 * No traceparent and no cookie goes to another agency; the user agent names the software only.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -27,7 +29,7 @@ from exchange.oauth.assertion import make_assertion, token_request
 from exchange.roster import Member
 from exchange.schemas.federation import BatchAnswer, ConsentStatusAnswer, ConsentStatusRequest, ResyncAnswer
 from exchange.schemas.node import NodeCard
-from exchange.use_cases.line import exchange_s
+from exchange.use_cases.line import LOOK_HOLDS_S, exchange_s
 
 _JSON: Final = "application/json"
 _CARD: Final = "/.well-known/referral-node?revocations=true"
@@ -50,8 +52,8 @@ class PeerUnreachableError(Exception):
     """The peer gave no usable answer. Whatever was sent may or may not have arrived, and is sent again.
 
     Attributes:
-        code: `no-connection`, `timeout`, `bad-answer`, `busy`, `refused-us` or `clocks-differ` (it refused us, and says
-            another time than ours); never a text of the peer's.
+        code: `no-connection`, `timeout`, `bad-answer`, `busy`, `refused-us`, `clocks-differ` (it refused us, and says
+            another time than ours) or `too-late` (nothing was sent); never a text of the peer's.
         retry_after_s: what the peer asked for, if it did.
     """
 
@@ -65,7 +67,7 @@ class PeerTransport(Protocol):
     """Port: the way to other nodes. Over HTTP, or in memory for simulations."""
 
     async def post_envelopes(self, peer: Member, body: bytes) -> BatchAnswer:
-        """Deliver one batch."""
+        """Deliver one batch, within `LOOK_HOLDS_S` or not at all: `too-late`."""
 
     async def node_card(self, peer: Member) -> NodeCard:
         """The peer's card, unverified."""
@@ -117,12 +119,12 @@ class HTTPTransport:
         Raises:
             PeerUnreachableError: there was no usable answer.
         """
-        path = "/federation/v1/envelopes"
-        status, answer = await self._authorized(peer, path, body)
+        path, until = "/federation/v1/envelopes", time.monotonic() + LOOK_HOLDS_S
+        status, answer = await self._authorized(peer, path, body, until=until)
         if status == _UNAUTHORIZED:
             # The peer restarted with another token key, or our node key changed: one fresh token, then give up.
             self._tokens.pop(peer.agency, None)
-            status, answer = await self._authorized(peer, path, body)
+            status, answer = await self._authorized(peer, path, body, until=until)
         if status != _OK:
             raise PeerUnreachableError("refused-us")
         return _parsed(BatchAnswer, answer)
@@ -189,9 +191,11 @@ class HTTPTransport:
         """Give connections back."""
         await self._network.close()
 
-    async def _authorized(self, peer: Member, path: str, body: bytes) -> tuple[int, bytes]:
+    async def _authorized(
+        self, peer: Member, path: str, body: bytes, *, until: float | None = None
+    ) -> tuple[int, bytes]:
         headers = {"authorization": f"Bearer {await self._token(peer)}", "content-type": _JSON}
-        return await self._send("POST", peer.node_url + path, body=body, headers=headers)
+        return await self._send("POST", peer.node_url + path, body=body, headers=headers, until=until)
 
     async def _token(self, peer: Member) -> str:
         now = self._clock()
@@ -217,6 +221,7 @@ class HTTPTransport:
         body: bytes = b"",
         headers: Mapping[str, str] | None = None,
         public: bool = False,
+        until: float | None = None,
     ) -> tuple[int, bytes]:
         try:
             # This bounds the whole exchange; in between a line may be silent for long.
@@ -228,6 +233,7 @@ class HTTPTransport:
                     body=body,
                     most_bytes=_ANSWER_BYTES,
                     public=public,
+                    until=until,
                 )
         except TimeoutError:
             raise PeerUnreachableError("timeout") from None

@@ -5,6 +5,8 @@ Rules:
 * `write` answers after the commit (see `exchange.storage.writer`); `read` sees one snapshot and cannot write.
 * Opening connects to nothing on PostgreSQL, and a database that went away is refused as `StorageUnavailableError` until
   it is back; nobody has to restart the node.
+* A process that still runs when a newer version of the program has migrated the database writes nothing more there:
+  what it leaves out the newer one would misread. It looks every few seconds, and goes on if its own version is back.
 * A `Database` belongs to one event loop. `read_sync` and `write_sync` are for the command line, which has none.
 
 A read runs on the event loop on SQLite (40 µs against a thread's hand-over of twice that) and in one of a few threads
@@ -16,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, Self, TypeVar
 
@@ -38,6 +40,7 @@ from exchange.storage.errors import (
     BatchLostError,
     StorageBusyError,
     StorageClosedError,
+    StorageNewerError,
     as_unavailable,
     for_caller,
 )
@@ -58,6 +61,8 @@ _WRITTEN_AGAIN_S = 1.0
 _WAITED_S = BUSY_TIMEOUT_MS / 1000
 """Who has waited so long for its turn to read is not made to wait for a lock as well: where a table is locked for an
 hour, what is asked in that hour would be answered long after it, whoever asked being gone."""
+_VERSION_LOOKED_AT_S = 5.0
+_VERSION = text("SELECT version_num FROM alembic_version")
 _SEEN_S = 0.005
 """A read that follows another so soon does not look again whether the file is still there."""
 
@@ -65,7 +70,9 @@ _SEEN_S = 0.005
 class Database:
     """The main database or the key store, on SQLite or PostgreSQL."""
 
-    def __init__(self, read: Engine, write: Engine, channel: Channel, file: SqliteFile | None) -> None:
+    def __init__(
+        self, read: Engine, write: Engine, channel: Channel, file: SqliteFile | None, versions: Collection[str] = ()
+    ) -> None:
         """Use `Database.open`."""
         guard_endings(write)
         self._read_engine = read
@@ -77,13 +84,19 @@ class Database:
         self._readers = ThreadPoolExecutor(READ_CONNECTIONS, thread_name_prefix="read") if file is None else None
         self._closed = False
         self._written = -_WRITTEN_AGAIN_S
+        self._versions = versions
+        self._version_seen = time.monotonic()
         self.wake = Wake(channel)
         lane: Lane = SqliteLane(write, file) if file else PostgresLane(write, channel.announce)
         self._writer = Writer(lane, self.wake.send)
 
     @classmethod
-    def open(cls, url: str) -> Self:
+    def open(cls, url: str, versions: Collection[str] = ()) -> Self:
         """The database at a `sqlite:///file` or `postgresql://…` address; its tables come from `migrate.upgrade`.
+
+        Args:
+            url: the address.
+            versions: those of its tables that this program knows, where the process may outlast a migration.
 
         Raises:
             DatabaseURLError: the address is of another kind.
@@ -92,10 +105,10 @@ class Database:
         parsed = parse_url(url)
         if parsed.get_backend_name() == "postgresql":
             read, write = postgres_engine(parsed, reading=True), postgres_engine(parsed, reading=False)
-            return cls(read, write, NotifyChannel(parsed), None)
+            return cls(read, write, NotifyChannel(parsed), None, versions)
         file = SqliteFile.at(parsed)
         read, write = sqlite_engine(file, reading=True), sqlite_engine(file, reading=False)
-        return cls(read, write, PipeChannel(file.path), file)
+        return cls(read, write, PipeChannel(file.path), file, versions)
 
     @property
     def dialect(self) -> Literal["sqlite", "postgresql"]:
@@ -126,6 +139,7 @@ class Database:
             StorageUnavailableError: nothing is stored, or (`CommitFailedError`) nobody knows.
             Exception: what the function raised; nothing of it is stored.
         """
+        await self._refuse_if_newer()
         return await self._writer.submit(function, durable=durable)
 
     async def write_together(self, function: Together[Item], item: Item) -> None:
@@ -137,6 +151,7 @@ class Database:
             StorageUnavailableError: nothing is stored, or (`CommitFailedError`) nobody knows.
             Exception: what the function raised for this item alone; nothing of it is stored.
         """
+        await self._refuse_if_newer()
         await self._writer.submit(Share(function, item))
 
     def read_sync(self, function: Callable[[Connection], T]) -> T:
@@ -257,6 +272,14 @@ class Database:
         if reader is not None:
             with contextlib.suppress(Exception):
                 reader.close()
+
+    async def _refuse_if_newer(self) -> None:
+        now = time.monotonic()
+        if not self._versions or now - self._version_seen < _VERSION_LOOKED_AT_S:
+            return
+        if await self.read(lambda connection: connection.execute(_VERSION).scalar_one()) not in self._versions:
+            raise StorageNewerError("A newer version of the program has migrated the database: start that one.")
+        self._version_seen = now
 
     def _refuse_if_closed(self) -> None:
         if self._closed:

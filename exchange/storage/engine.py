@@ -78,7 +78,10 @@ _POOLER: Final = (
     "What a connection asks for does not hold, as where a pooler stands before the server: give the node the server "
     "itself (docs/running-a-node.md, Make a node)."
 )
-_POSTGRES_OPTIONS: Final = f"-c lock_timeout={BUSY_TIMEOUT_MS} -c idle_in_transaction_session_timeout=60000"
+STANDS_STILL_MS: Final = BUSY_TIMEOUT_MS // 2
+"""A process that was stopped, or starves, in the middle of a transaction loses it: whoever waits for its locks, her no
+among them, has them before it gives up."""
+_POSTGRES_OPTIONS: Final = f"-c lock_timeout={BUSY_TIMEOUT_MS} -c idle_in_transaction_session_timeout={STANDS_STILL_MS}"
 
 
 class DatabaseURLError(StorageError):

@@ -52,6 +52,12 @@ class StorageForbiddenError(StorageUnavailableError):
     code = "storage-forbidden"
 
 
+class StorageNewerError(StorageUnavailableError):
+    """A newer version of the program has migrated the database under this process, which writes nothing more there."""
+
+    code = "storage-newer"
+
+
 class StorageBusyError(StorageUnavailableError):
     """Another writer held its lock for too long, or too much is queued already."""
 
@@ -85,7 +91,7 @@ class MigrationError(StorageError):
 class DatabaseNewerError(MigrationError):
     """The database was migrated by a newer version of the program, which this one must not touch."""
 
-    code = "storage-newer"
+    code = StorageNewerError.code
 
 
 class DatabaseOlderError(MigrationError):
@@ -269,6 +275,7 @@ __all__ = [
     "StorageForbiddenError",
     "StorageFullError",
     "StorageMisuseError",
+    "StorageNewerError",
     "StorageReadOnlyError",
     "StorageUnavailableError",
 ]

@@ -6,6 +6,8 @@ Rules:
 * It waits for those who can see them, and holds up nobody meanwhile. Whoever comes after somebody who asks for the
   whole table waits until that one has had it, or has given up; so it is asked for a moment only, again and again. A
   session that the server hides may have read the table and stay open for hours.
+* No limit of the role's, of the database's or of the address counts here: a rewrite that takes longer than a statement
+  may would be ended again and again, and nothing be destroyed any more.
 """
 
 from __future__ import annotations
@@ -21,7 +23,15 @@ from exchange.storage.errors import StorageBusyError, is_locked
 
 _LOOK_AGAIN_S: Final = 0.02
 _WRITE_AGAIN_S: Final = 0.5
-_TABLE_ASKED_FOR: Final = "SET lock_timeout = '100ms'"
+_LIMITS: Final = text(
+    "SELECT set_config(name, CASE name WHEN 'lock_timeout' THEN '100ms' ELSE '0' END, false) FROM pg_settings"
+    " WHERE name IN ('lock_timeout', 'statement_timeout', 'transaction_timeout')"
+)
+"""Until the connection is given back; which of them there are depends on the server's version."""
+_LIMITS_AS_BEFORE: Final = text(
+    "SELECT set_config(name, reset_val, false) FROM pg_settings"
+    " WHERE name IN ('lock_timeout', 'statement_timeout', 'transaction_timeout')"
+)
 _STILL_SEEN: Final = text(
     "SELECT pg_snapshot_xmin(pg_current_snapshot()) <= CAST(:xid AS xid8) OR EXISTS (SELECT FROM pg_stat_activity"
     " WHERE datname = current_database() AND age(backend_xmin) >= age(CAST(CAST(:xid AS xid8) AS xid))"
@@ -47,11 +57,12 @@ def rewrite_table(engine: Engine, table: str) -> None:
     """
     deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.exec_driver_sql(_TABLE_ASKED_FOR)
+        connection.execute(_LIMITS)
         try:
             _rewrite(connection, connection.dialect.identifier_preparer.quote(table), deadline)
         finally:
-            connection.exec_driver_sql("RESET lock_timeout")
+            if not connection.invalidated:
+                connection.execute(_LIMITS_AS_BEFORE)
 
 
 def _rewrite(connection: Connection, table: str, deadline: float) -> None:

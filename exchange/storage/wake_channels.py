@@ -130,6 +130,7 @@ class NotifyChannel:
         # Marks this process's own signals, which have woken everybody here already.
         self._own = secrets.token_hex(8)
         self._listener: asyncio.Task[None] | None = None
+        self._interrupted = False
 
     def listen(self, wake: Wakeful, name: SignalName) -> None:  # noqa: ARG002 - one connection hears them all
         """Starts the task that listens."""
@@ -141,13 +142,16 @@ class NotifyChannel:
             try:
                 await self._listen_once(wake)
             except psycopg.Error as error:
-                _LOG.warning("signals of the database are interrupted", extra={"error": type(error).__name__})
+                if not self._interrupted:  # said once, and not every second of an outage
+                    _LOG.warning("signals of the database are interrupted", extra={"error": type(error).__name__})
+                self._interrupted = True
             await asyncio.sleep(_RECONNECT_AFTER_S)
 
     async def _listen_once(self, wake: Wakeful) -> None:
         connection = await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True, connect_timeout=5)
         async with connection:
             await connection.execute(f"LISTEN {self._CHANNEL}")
+            self._interrupted = False
             # Whatever was signalled before this moment was missed.
             wake(SIGNALS)
             async for notice in connection.notifies():

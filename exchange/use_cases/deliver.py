@@ -8,7 +8,8 @@ Rules:
   acknowledged. `later` leaves the envelope where it is, and lets the ones behind it pass, those too that are handed in
   while the lease is given back.
 * When an envelope leaves it is looked at once more whether it may (`use_cases.leaving`): days may have passed since the
-  gate. What may not go is destroyed here, and told. Stops go to everybody.
+  gate. What may not go is destroyed here, and told. Stops go to everybody. If the process stands still after that look,
+  or the line takes its time, it is looked at anew before anything leaves (`Batch.still_holds`).
 * While a peer puts us off (429 or 503 with Retry-After) her stops still go, alone and in requests small enough for the
   reserve that a receiver keeps. Once it puts off these too, they wait as long as it says.
 * A peer that refuses a disclosure may have read it: the record goes on saying that she was disclosed to it.
@@ -20,6 +21,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -52,7 +54,7 @@ from exchange.use_cases.barring import bar
 from exchange.use_cases.change_referral import change_by_id, change_each
 from exchange.use_cases.clock_jumps import clock_jumped
 from exchange.use_cases.leaving import leaving_for
-from exchange.use_cases.line import Line
+from exchange.use_cases.line import LOOK_HOLDS_S, Line
 from exchange.use_cases.node import Node
 from exchange.use_cases.signed_before import signed_anew
 
@@ -76,6 +78,12 @@ class Batch:
     items: Sequence[OutgoingRecord]
     last_seq: int
     body: bytes
+    looked_at: float
+    """When it was begun to look whether all of it may leave, by a clock that nobody sets."""
+
+    def still_holds(self) -> bool:
+        """Whether it may leave without another look."""
+        return time.monotonic() - self.looked_at < LOOK_HOLDS_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,11 +153,11 @@ async def load_next(node: Node, lease: PeerLease, line: Line, after: int) -> Bat
         if await clock_jumped(node):
             return None  # it is destroyed, and told, when the time is confirmed; nothing reaches a peer before
         await node.database.write(lambda conn: _bar(node, conn, barred))
-    items = await _on_their_way(node, [item for _, item in rows if item.id in headers])
+    items, looked_at = await _on_their_way(node, [item for _, item in rows if item.id in headers])
     if not items:
         return await load_next(node, lease, line, rows[-1][0])
     wires = [_wire(item, headers[item.id]) for item in items]
-    return Batch(items, rows[-1][0], b'{"envelopes":[' + b",".join(wires) + b"]}")
+    return Batch(items, rows[-1][0], b'{"envelopes":[' + b",".join(wires) + b"]}", looked_at)
 
 
 def _bar(node: Node, conn: Connection, barred: Sequence[OutgoingRecord]) -> None:
@@ -159,8 +167,12 @@ def _bar(node: Node, conn: Connection, barred: Sequence[OutgoingRecord]) -> None
     bar(node, conn, [item for item in barred if item.id in waiting])
 
 
-async def _on_their_way(node: Node, items: list[OutgoingRecord]) -> list[OutgoingRecord]:
-    """Write down what may arrive from now on and her no could hold back; what it has deleted meanwhile is not sent."""
+async def _on_their_way(node: Node, items: list[OutgoingRecord]) -> tuple[list[OutgoingRecord], float]:
+    """Write down what may arrive from now on and her no could hold back; what it has deleted meanwhile is not sent.
+
+    Returns:
+        What is sent, and since when that may be out of date.
+    """
     if marked := {item.id: item.referral for item in items if item.kind in _HELD_BACK_BY_HER_NO}:
         at = node.clock()
 
@@ -170,11 +182,11 @@ async def _on_their_way(node: Node, items: list[OutgoingRecord]) -> list[Outgoin
 
         await node.database.write(mark)
     # Last of all, and of the others too: since they were read somebody may have waited for the database.
-    may_be_deleted = [item.id for item in items if item.kind not in STOPS]
+    looked_at, may_be_deleted = time.monotonic(), [item.id for item in items if item.kind not in STOPS]
     if not may_be_deleted:
-        return items
+        return items, looked_at
     going = await node.database.read(lambda conn: queued_among(conn, may_be_deleted))
-    return [item for item in items if item.kind in STOPS or item.id in going]
+    return [item for item in items if item.kind in STOPS or item.id in going], looked_at
 
 
 def _wire(item: OutgoingRecord, header: bytes) -> bytes:

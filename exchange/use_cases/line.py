@@ -10,7 +10,9 @@ Rules:
 5. Where answers come within `NEAR_S`, another request costs nothing, and a batch is a few envelopes: the peer stores
    and opens the first ones while the next are made. With full batches each side waits for the other one in turn.
    While batches come out as large as that, more is waiting, and full ones take less of everybody's time.
-6. A request has `exchange_s` seconds. What cannot be made smaller than one envelope gets more of them.
+6. Whether a batch may go is looked at right before: on a line that takes longer than `LOOK_HOLDS_S` to be there, or
+   when this process stood still meanwhile, again.
+7. A request has `exchange_s` seconds. What cannot be made smaller than one envelope gets more of them.
 """
 
 from __future__ import annotations
@@ -24,6 +26,9 @@ NEAR_S: Final = 0.25
 NEAR_ENVELOPES: Final = 24
 EXCHANGE_S: Final = 45.0
 """For one request and its whole answer, also where a peer sends a byte at a time."""
+LOOK_HOLDS_S: Final = 3.0
+"""How long before a batch leaves it may have been looked at: she may have said no since. Token and connection are made
+in less on most lines; a database that takes longer to answer than this cannot say anything that still holds."""
 _SLOWEST_BYTES_A_S: Final = KIB
 """What is waited for with a large envelope: 32 kbit/s where every tenth packet is lost carry little more."""
 _QUICKEST_S: Final = 0.001

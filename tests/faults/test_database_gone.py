@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from support.failing_databases import (
     replaced_by_nothing,
     server_read_only,
     server_stopped,
+    with_keys_on_a_small_disk,
     write_protected,
 )
 from support.federation import TestNode
@@ -46,7 +48,7 @@ from exchange.demo.federation import HELPLINE, SHELTER, AgencyPlan
 from exchange.federation import courier
 from exchange.schemas.inbox import DecisionRequest
 from exchange.schemas.referrals import WithdrawalRequest
-from exchange.storage.database import Connection
+from exchange.storage.database import Connection, Database
 from exchange.storage.tables import INBOX, OUTBOX, REFERRAL, REFERRAL_KEY
 from exchange.use_cases.storage_lost import as_outage
 
@@ -97,6 +99,10 @@ CASES = [
     pytest.param(Case(on_sqlite, _protected(0), {"database": "read-only"}), id="sqlite: read-only"),
     pytest.param(Case(on_sqlite, _protected(1), {"key-store": "read-only"}), id="sqlite: key store read-only"),
     pytest.param(Case(on_a_small_disk, disk_full, _BOTH_FULL, _MOST_BEFORE_FULL), id="sqlite: disk full"),
+    pytest.param(
+        Case(with_keys_on_a_small_disk, disk_full, {"key-store": "full"}, _MOST_BEFORE_FULL),
+        id="sqlite: disk of the key store full",
+    ),
     pytest.param(Case(on_postgresql, server_stopped, _BOTH_GONE), id="postgresql: server stopped"),
     pytest.param(Case(on_postgresql, _read_only("main"), {"database": "read-only"}), id="postgresql: read-only"),
     pytest.param(
@@ -302,3 +308,41 @@ async def test_a_migration_under_a_node_that_runs_is_an_outage_and_ends_no_couri
         assert outage.code == "storage-empty"
         await database.write(rename("other", "peer"))
         assert {call.kwargs["code"] for call in log.calls if "code" in call.kwargs} == {"storage-empty"}
+
+
+@pytest.mark.parametrize(
+    "opened", [on_sqlite, pytest.param(on_postgresql, marks=pytest.mark.faults)], ids=["sqlite", "postgresql"]
+)
+async def test_a_process_that_outlasts_a_migration_writes_nothing_more(
+    opened: Callable[[Path], AbstractAsyncContextManager[World]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it leaves out, since it knows nothing of it, the newer version would misread."""
+    monkeypatch.setattr("exchange.storage.database._VERSION_LOOKED_AT_S", 0.0)
+    monkeypatch.setattr(courier, "IDLE_MS", 20)
+    async with opened(tmp_path) as world:
+        helpline = world.two[HELPLINE]
+        asks = helpline.client()
+        consent = (await asks.consents.record(consent_request(SHELTER.agency))).id
+        request = referral_request(SHELTER.agency, consent)
+        place = world.urls[f"{HELPLINE.agency}-main"]
+
+        def migrate(version: str) -> str:
+            database = Database.open(place)
+            try:
+                return database.write_sync(partial(_replace_version, version=version))
+            finally:
+                database.close_sync()
+
+        known = migrate("main_9999")
+        refused = await _ask(helpline, asks, "/v1/referrals", request, key="k-0")
+        assert _refused(refused)
+        assert await _says(helpline, asks) == (503, {"database": "newer"})
+        migrate(known)
+        assert (await _ask(helpline, asks, "/v1/referrals", request, key="k-0")).is_success
+        assert await _is_ready(helpline, asks)
+
+
+def _replace_version(conn: Connection, version: str) -> str:
+    before = str(conn.execute(text("SELECT version_num FROM alembic_version")).scalar_one())
+    conn.execute(text("UPDATE alembic_version SET version_num = :version"), {"version": version}).close()
+    return before

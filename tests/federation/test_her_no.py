@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import TypeVar
 
@@ -13,18 +14,27 @@ from support.people import CANARIES, CANARY_NAME, referral_request
 from support.stories import Story, begin, content, now_of, refusal, safe_contact, said_inside, travelled
 
 from contracts.vocabulary import WithdrawalForm
+from exchange.cli.examination import Level
+from exchange.cli.examining_databases import look_at_destruction
 from exchange.demo.federation import HELPLINE, SHELTER
+from exchange.federation import courier, transport
+from exchange.federation.transport import HTTPTransport
+from exchange.limits import HOUR_MS
 from exchange.roster import Member, Status
 from exchange.schemas.inbox import DecisionRequest, ProgressRequest, RecallAnswerRequest
 from exchange.schemas.referrals import ReferralView, WithdrawalRequest
+from exchange.settings import Environment, load_settings
 from exchange.storage.errors import StorageBusyError
+from exchange.storage.peer_leases import PeerLease
 from exchange.storage.referrals import record_attestation
 from exchange.storage.tables import ATTESTATION
 from exchange.use_cases.acting import Acting
+from exchange.use_cases.deliver import Batch, load_next
 from exchange.use_cases.errors import InvalidError
 from exchange.use_cases.idempotency import Idempotency
+from exchange.use_cases.line import Line
 from exchange.use_cases.maintain import maintain
-from exchange.use_cases.node import as_datetime
+from exchange.use_cases.node import Node, as_datetime
 from exchange.use_cases.withdraw import withdraw
 
 T = TypeVar("T")
@@ -150,6 +160,51 @@ async def test_a_release_that_had_not_left_is_taken_back_by_her_no(two: Federati
     await story.both_say("withdrawn")
 
 
+@pytest.mark.parametrize("where", ["with the batch in hand", "before the line was there"])
+async def test_a_courier_that_stood_still_after_its_last_look_sends_nothing_that_her_no_has_deleted(
+    two: Federation, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    story = await begin(two)
+    await story.helps.inbox.decide(await story.offer(), DecisionRequest(decision="accepted"))
+    await two[SHELTER].courier.run_once()
+    await maintain(two[HELPLINE].node)
+    said: list[str] = []
+
+    async def meanwhile() -> None:
+        said.append("stop-sharing")
+        await story.says_no("stop-sharing", travel=False)
+
+    async def and_stands_still(node: Node, lease: PeerLease, line: Line, after: int) -> Batch | None:
+        batch = await load_next(node, lease, line, after)
+        if batch is None or said:
+            return batch
+        await meanwhile()
+        return replace(batch, looked_at=batch.looked_at - 3600)
+
+    async def comes_late(peer: Member) -> str:
+        if not said:
+            await meanwhile()
+            await asyncio.sleep(0.2)
+        return await token(peer)
+
+    line = story.sender.courier._transport
+    assert isinstance(line, HTTPTransport)
+    token = line._token
+    if where == "with the batch in hand":
+        monkeypatch.setattr(courier, "load_next", and_stands_still)
+    else:
+        monkeypatch.setattr(transport, "LOOK_HOLDS_S", 0.1)
+        monkeypatch.setattr(line, "_token", comes_late)
+    await story.sender.courier.run_once()
+    assert said
+    assert "disclosure" not in story.kinds_posted()
+    await two.travel()
+    assert "withdrawal" in story.kinds_posted()
+    # It had been put on its way: the release stays on record.
+    await story.both_say("accepted")
+    assert [view.flags.sharing_stopped for view in await story.views()] == [True, True]
+
+
 async def test_her_no_goes_out_while_destroying_has_to_wait_and_is_attested_only_afterwards(
     two: Federation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -178,8 +233,19 @@ async def test_her_no_goes_out_while_destroying_has_to_wait_and_is_attested_only
         await asyncio.wait_for(tried.wait(), 20)
         assert not await own_word()
         assert (await story.record())["destroyed_at"] is None
+        # Whoever looks hears of it when it has lasted.
+        settings = load_settings(
+            home=sender.home,
+            environment=Environment.DEMO,
+            public_url=sender.member.node_url,
+            database_url=f"sqlite:///{sender.node.database._file.path}",  # type: ignore[union-attr]
+        )
+        assert list(look_at_destruction(settings, two.clock())) == []
+        (finding,) = look_at_destruction(settings, two.clock() + 2 * HOUR_MS)
+        assert finding.level is Level.BAD
         ended.set()
         assert await soon(own_word)
+        assert list(look_at_destruction(settings, two.clock() + 2 * HOUR_MS)) == []
     finally:
         stop.set()
         await running

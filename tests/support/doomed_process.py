@@ -17,6 +17,9 @@ node's home names a role, a moment and a place; the process of that role kills i
 
 Every transaction function that a process reached stands, behind its role, in the file `transactions` in the node's
 home.
+
+Where the file says so the process stands still there instead (SIGSTOP), the first one that comes, until a test lets it
+go on.
 """
 
 from __future__ import annotations
@@ -76,10 +79,12 @@ class Doom:
     role: str
     moment: str
     place: str
+    stands_still: bool = False
+    """It does not die."""
 
     def to_text(self) -> str:
         """As it stands in the file."""
-        return f"{self.role}|{self.moment}|{self.place}"
+        return f"{self.role}|{self.moment}|{self.place}{'|still' if self.stands_still else ''}"
 
 
 def doom_file(home: Path) -> Path:
@@ -102,8 +107,13 @@ def _reach(moment: str, place: str) -> None:
         doomed = doom_file(_home()).read_text("utf-8")
     except FileNotFoundError:
         return
-    if doomed == Doom(_ROLE[0], moment, place).to_text():
+    here = Doom(_ROLE[0], moment, place)
+    if doomed == here.to_text():
         os.kill(os.getpid(), signal.SIGKILL)
+    elif doomed == replace(here, stands_still=True).to_text():
+        with contextlib.suppress(FileNotFoundError):
+            doom_file(_home()).unlink()
+            os.kill(os.getpid(), signal.SIGSTOP)
 
 
 def name_of(function: Callable[..., Any]) -> str:

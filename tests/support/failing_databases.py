@@ -232,6 +232,18 @@ async def on_a_small_disk(folder: Path) -> AsyncIterator[World]:
 
 
 @asynccontextmanager
+async def with_keys_on_a_small_disk(folder: Path) -> AsyncIterator[World]:
+    """Both key stores on a disk that can be filled, and the main databases on one that has room."""
+    disk = folder / "disk"
+    disk.mkdir()
+    with _small_disk(disk, _SQLITE_BYTES, os.geteuid()):
+        roomy, small = sqlite_maker(folder), sqlite_maker(disk)
+        maker: DatabaseMaker = lambda name: small(name) if name.endswith("-keys") else roomy(name)  # noqa: E731
+        async with _world(folder, maker, disk=disk) as opened:
+            yield opened
+
+
+@asynccontextmanager
 async def on_postgresql(folder: Path) -> AsyncIterator[World]:
     """A server of its own, which can be stopped."""
     with running_server() as server:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 
 import httpx2
@@ -27,9 +28,12 @@ class OverTransport:
         body: bytes,
         most_bytes: int,
         public: bool = False,
+        until: float | None = None,
     ) -> HTTPAnswer:
         """Ask once."""
         del public
+        if until is not None and time.monotonic() >= until:
+            raise NoAnswerError("too-late")
         request = httpx2.Request(method, url, headers=dict(headers), content=body)
         found = bytearray()
         try:

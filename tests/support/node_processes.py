@@ -170,6 +170,15 @@ class NodeProcesses:
         finally:
             doom_file(self.home).unlink()
 
+    def wait_until_still(self) -> int:
+        """The process that stands still where it was told to."""
+
+        def still() -> int | None:
+            states = {child: Path(f"/proc/{child}/stat").read_text("utf-8") for child in self.running.values()}
+            return next((child for child, stat in states.items() if stat.rpartition(")")[2].split()[0] == "T"), None)
+
+        return until(still, "a process to stand still")
+
     def transactions(self) -> set[tuple[str, str]]:
         """Every transaction function that its processes have reached, each behind the role of the process."""
         lines = transactions_file(self.home).read_text("utf-8").splitlines()

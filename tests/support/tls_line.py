@@ -44,6 +44,7 @@ class TLSLine:
         body: bytes,
         most_bytes: int,
         public: bool = False,
+        until: float | None = None,
     ) -> HTTPAnswer:
         """Ask once."""
         parts = urlsplit(url)
@@ -52,7 +53,7 @@ class TLSLine:
         self.public.append(public)
         there = parts._replace(scheme="https", netloc=f"localhost:{self._relays[parts.port]}").geturl()
         return await self._connections.ask(
-            method, there, headers=headers, body=body, most_bytes=most_bytes, public=public
+            method, there, headers=headers, body=body, most_bytes=most_bytes, public=public, until=until
         )
 
     @property

@@ -169,6 +169,18 @@ async def test_one_connection_serves_request_after_request(connections: HTTPConn
         )
 
 
+async def test_what_holds_for_a_moment_is_not_said_later(connections: HTTPConnections) -> None:
+    async with bare_server([GOOD]) as server:
+        with pytest.raises(NoAnswerError) as late:
+            await connections.ask("POST", server.url, headers={}, body=b"{}", most_bytes=MOST, until=time.monotonic())
+        assert late.value.code == "too-late"
+        assert server.asked == []
+        # The way is there now, and what is said in time goes over it.
+        until = time.monotonic() + 60
+        answer = await connections.ask("POST", server.url, headers={}, body=b"{}", most_bytes=MOST, until=until)
+        assert (answer.status, server.connections) == (200, 1)
+
+
 async def test_requests_at_the_same_time_have_a_connection_each(connections: HTTPConnections) -> None:
     async with bare_server([GOOD] * 4) as server:
         await asyncio.gather(*(ask(connections, server.url) for _ in range(2)))

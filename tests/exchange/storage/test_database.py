@@ -509,6 +509,20 @@ def test_a_pooler_that_drops_what_a_connection_asks_for_is_refused(
 
 
 @postgresql_only
+async def test_what_stands_still_in_a_transaction_loses_it_before_others_stop_waiting(empty_database_url: str) -> None:
+    """A process that is stopped there would hold what it has locked for as long, and her no would be refused."""
+
+    def limits(connection: Connection) -> list[int]:
+        said = "SELECT CAST(setting AS int) FROM pg_settings WHERE name = :name"
+        names = ("idle_in_transaction_session_timeout", "lock_timeout")
+        return [connection.execute(text(said), {"name": name}).scalar_one() for name in names]
+
+    async with notes(empty_database_url) as database:
+        idle_ms, waits_ms = await database.write(limits)
+    assert 0 < 2 * idle_ms <= waits_ms
+
+
+@postgresql_only
 async def test_what_a_role_has_set_weakens_no_promise(empty_database_url: str) -> None:
     """Whoever writes looks again behind each lock, and what is answered is on the disk."""
     with psycopg.connect(empty_database_url, autocommit=True) as server:

@@ -294,6 +294,33 @@ async def test_a_destruction_that_waits_for_a_session_that_the_server_hides_hold
             await store.finish()
 
 
+@pytest.mark.parametrize("database_kind", ["postgresql"])
+@pytest.mark.parametrize("limit", ["statement_timeout", "transaction_timeout"])
+async def test_destruction_takes_as_long_as_it_takes_whatever_a_role_allows(key_store_url: str, limit: str) -> None:
+    """Of a table that takes longer to write than a statement may take nothing would ever be destroyed."""
+    with psycopg.connect(key_store_url, autocommit=True) as server, a_role(server) as role:
+        server.execute(f"ALTER TABLE referral_key OWNER TO {role}")
+        server.execute(f"ALTER ROLE {role} SET {limit} = '300ms'")
+        async with key_store(make_url(key_store_url).set(username=role).render_as_string()) as store:
+            await store.put_many({referral(1): key(1)}, at=NOW)
+            needle = await store.database.read(partial(wrapped, name=referral(1)))
+            # The rewrite is as slow as a large table: it has to wait for one expression of an index.
+            server.execute(
+                "CREATE FUNCTION slow(text) RETURNS text IMMUTABLE LANGUAGE sql AS 'SELECT $1 FROM pg_sleep(0.6)'"
+            )
+            server.execute("SET statement_timeout = 0")
+            server.execute("INSERT INTO referral_key VALUES ('slow', '', 0)")
+            server.execute("CREATE INDEX slow ON referral_key (slow(referral)) WHERE referral = 'slow'")
+            await store.destroy([referral(1)])
+            assert not in_table_file(server, needle)
+
+            def limits(connection: Connection) -> tuple[str, str]:
+                shown = [connection.execute(text(f"SHOW {name}")).scalar_one() for name in ("lock_timeout", limit)]
+                return shown[0], shown[1]
+
+            assert await store.database.write(limits) == ("10s", "300ms")
+
+
 @contextmanager
 def a_role(server: psycopg.Connection[Any]) -> Iterator[str]:
     """A role that may do with the key store what a node does, and sees nobody else's sessions."""
