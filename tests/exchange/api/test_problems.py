@@ -100,6 +100,11 @@ async def test_envelope_errors(api: Bench, error: Exception, status: int) -> Non
     assert found == status
 
 
+async def test_what_is_malformed_in_an_envelope_is_named(api: Bench) -> None:
+    _, document, _ = await problem_of(api, MalformedError("header"))
+    assert document.detail == "The envelope is not written as the protocol demands: header."
+
+
 async def test_500_shows_nothing(api: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     status, document, _ = await problem_of(api, RuntimeError("CANARY"))
     assert (status, document.code, document.who) == (500, "internal-error", Who.NODE)
@@ -137,6 +142,13 @@ async def test_405_keeps_allow(api: Bench, method: str, path: str, allow: str) -
     assert answer.headers["allow"] == allow
     if method != "HEAD":
         assert answer.json()["code"] == "method-not-allowed"
+
+
+async def test_a_place_that_nobody_filled_in_is_404(api: Bench) -> None:
+    async with api.http() as http:
+        headers = {"Authorization": f"Bearer {api.token()}", "Actor": "worker-1"}
+        answer = await http.get("/v1/consents/{consent_id}", headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (404, "not-found")
 
 
 @pytest.mark.parametrize("path", ["/v1/referrals/preview", "/v1/inbox/open"])
