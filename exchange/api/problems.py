@@ -156,7 +156,9 @@ async def answer(request: Request, error: Exception) -> Response:
             return unavailable(error)
         case EnvelopeError():
             status = 413 if isinstance(error, (TooLargeEnvelopeError, ContentTooLargeError)) else 422
-            return problem(Entry(error.code, status, Who(error.who.value), "The envelope is refused", str(error)))
+            known = ENTRIES.get(error.code)
+            title = known.title if known else "The envelope is refused"
+            return problem(Entry(error.code, status, Who(error.who.value), title, str(error)))
         case RequestValidationError():
             return _parameters(request, error)
         case HTTPException():

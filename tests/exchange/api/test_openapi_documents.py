@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
 from support.api_node import documents
 
 from exchange.api.examples import EXAMPLES
 from exchange.cli.openapi import generated, write_openapi
 from exchange.envelope.kinds import SHAPES
 from exchange.schemas.referrals import SMALLEST_REFERRAL
-from exchange.schemas.shapes import written
+from exchange.schemas.shapes import Strict, written
 from exchange.stops import RefusalCode
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -168,6 +169,47 @@ def test_an_answers_example_names_every_member_that_a_node_sends(
         if status.startswith("2") and model is not None:
             assert media["example"] == json.loads(written(model.model_validate_json(json.dumps(media["example"]))))
             _validator(document, media["schema"]).validate(media["example"])
+
+
+@named
+def test_what_an_answer_always_holds_is_required_of_it(document: dict[str, Any]) -> None:
+    """A member with a default is sent all the same; only what may have no value is ever left out."""
+    operations = [described for methods in document["paths"].values() for described in methods.values()]
+    answered = _reached(document, [described["responses"] for described in operations])
+    asked = _reached(document, [described.get("requestBody") for described in operations])
+    schemas, models = document["components"]["schemas"], {model.__name__: model for model in _models(Strict)}
+    loose = [
+        f"{name}.{member}"
+        for name in sorted((answered - asked) & models.keys())
+        for member, field in models[name].model_fields.items()
+        if field.default not in (None, PydanticUndefined) and member not in schemas[name].get("required", ())
+    ]
+    assert loose == []
+
+
+def _models(base: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    for model in base.__subclasses__():
+        yield model
+        yield from _models(model)
+
+
+def _reached(document: dict[str, Any], parts: Any) -> set[str]:
+    """The names of the schemas to which these parts lead."""
+    names: set[str] = set()
+    waiting = [parts]
+    while waiting:
+        for name in re.findall(r'"#/components/schemas/([^"]+)"', json.dumps(waiting.pop())):
+            if name not in names:
+                names.add(name)
+                waiting.append(document["components"]["schemas"][name])
+    return names
+
+
+@named
+def test_every_moment_says_that_it_is_one(document: dict[str, Any]) -> None:
+    said = json.dumps(document["components"]["schemas"])
+    for found in re.finditer(r'\{[^{}]*"description": "RFC 3339[^{}]*\}', said):
+        assert '"format": "date-time"' in found[0], found[0]
 
 
 def test_a_refused_token_is_described_by_its_own_sentence() -> None:

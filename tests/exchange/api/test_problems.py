@@ -8,12 +8,23 @@ from support.api_node import Bench
 
 from exchange.api import build_api
 from exchange.api.codes import ENTRIES
+from exchange.api.envelope_codes import ENVELOPE
 from exchange.api.form_codes import FORM
 from exchange.api.gate_codes import GATE
 from exchange.api.problem_page import problem_page
 from exchange.api.problems import USE_CASE_ERRORS
 from exchange.api.state_codes import STATE
-from exchange.envelope.errors import MalformedError
+from exchange.envelope.errors import (
+    BadSignatureError,
+    ContentTooLargeError,
+    EpochFault,
+    KeyUnusableError,
+    MalformedError,
+    ReceiptFault,
+    StatementFault,
+    UnknownSuiteError,
+    UnknownVocabularyError,
+)
 from exchange.envelope.errors import TooLargeError as TooLargeEnvelopeError
 from exchange.schemas.problems import Problem, ProblemField, Who
 from exchange.storage.errors import CommitFailedError, StorageBusyError, StorageUnavailableError
@@ -174,7 +185,7 @@ async def test_two_nodes_in_one_process_share_nothing(api: Bench) -> None:
 
 
 def test_codes_are_listed_once() -> None:
-    assert len(ENTRIES) == len(FORM) + len(GATE) + len(STATE)
+    assert len(ENTRIES) == len(FORM) + len(GATE) + len(STATE) + len(ENVELOPE)
 
 
 def test_documentation_is_the_table() -> None:
@@ -187,6 +198,20 @@ def test_documentation_is_the_table() -> None:
 def test_every_code_of_the_use_cases_is_documented() -> None:
     missing = {f"{path.name}: {code}" for path, code in _literal_codes() if code not in ENTRIES}
     assert missing == set()
+
+
+def test_every_code_of_what_is_handed_in_sealed_is_documented() -> None:
+    kinds = (
+        TooLargeEnvelopeError,
+        ContentTooLargeError,
+        MalformedError,
+        UnknownSuiteError,
+        UnknownVocabularyError,
+        BadSignatureError,
+        KeyUnusableError,
+    )
+    faults = {*ReceiptFault, *StatementFault, EpochFault.WENT_BACK, EpochFault.NOT_A_WEEK}
+    assert {kind.code for kind in kinds} | {fault.value for fault in faults} <= set(ENTRIES)
 
 
 def _literal_codes() -> list[tuple[Path, str]]:
