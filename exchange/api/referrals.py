@@ -99,8 +99,9 @@ async def list_open_referrals(call: ReferralsPreviewer, consent_id: ConsentId) -
 async def list_referral_changes(request: Request, call: ReferralsReader, query: Changes) -> Response:
     """Follow this agency's referrals.
 
-    Changes after a cursor, oldest first, each with the referral as it is now; never content. With `wait` the call
-    stays open until something changes. The cursor never skips a change.
+    Changes of the referrals that this agency made, after a cursor, oldest first, each with the referral as it is now;
+    never content. What it was asked by others is in the inbox. With `wait` the call stays open until something changes.
+    The cursor never skips a change.
     """
     changes = await list_changes(call.node, query.cursor, query.wait, call.unit)
     if query.wait:

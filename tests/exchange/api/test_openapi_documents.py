@@ -17,9 +17,12 @@ from support.api_node import documents
 from exchange.api.examples import EXAMPLES
 from exchange.cli.openapi import generated, write_openapi
 from exchange.envelope.kinds import SHAPES
+from exchange.referral.events import EventName
 from exchange.schemas.referrals import SMALLEST_REFERRAL
 from exchange.schemas.shapes import Strict, written
 from exchange.stops import RefusalCode
+from exchange.storage.unserved import WAITING
+from exchange.use_cases.consents_that_end import ENDS_SOON
 
 ROOT = Path(__file__).resolve().parents[3]
 DOCUMENTS = documents()
@@ -227,6 +230,31 @@ def test_every_event_of_an_inbox_item_is_described() -> None:
     assert {kind: set(re.findall(r"`([a-z-]+)`", words)) for kind, words in said.items()} == {
         kind: words for kind, words in events.items() if words
     }
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
+def test_every_address_on_a_page_is_one_of_a_node(page: Path) -> None:
+    """What a page writes as a place (`{id}`, `$ITEM`, `…`) stands for one; any other word has to be in the address."""
+    served = {
+        (method.upper(), tuple(None if step.startswith("{") else step for step in path.split("/")))
+        for document in DOCUMENTS.values()
+        for path, operations in document["paths"].items()
+        for method in operations
+    }
+    for method, path in re.findall(r"`(GET|POST|PUT|PATCH|DELETE) (/[^`?\s]*)", page.read_text(encoding="utf-8")):
+        steps = tuple(None if re.match(r"[{$]", step) else step for step in path.split("/"))
+        assert (method, steps) in served, f"{method} {path}"
+
+
+def test_every_word_of_a_change_is_described() -> None:
+    described = DOCUMENTS["agency"]["components"]["schemas"]["ReferralChange"]["properties"]["what"]["description"]
+    said = set(re.findall(r"`([a-z-]+)`", described))
+    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "exchange" / "use_cases").glob("*.py"))
+    endings = tuple(set(re.findall(r'f"\{[a-z_.]*kind\}(-[a-z]+)"', sources)))
+    written_out = {word for word in re.findall(r'what="([a-z-]+)"', sources) if not word.endswith(endings)}
+    assert written_out | {"sent", "confirm", "overdue", "undelivered", "expired", ENDS_SOON, WAITING} <= said
+    assert [ending for ending in endings if f"`…{ending}`" not in described] == []
+    assert {event.value for event in EventName} - {EventName.OFFERED, EventName.RECEIVED} <= said
 
 
 def test_committed_files_are_what_the_code_says() -> None:
