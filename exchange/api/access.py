@@ -73,7 +73,8 @@ _STRING: dict[str, Any] = {"type": "string"}
                         "client_assertion": {
                             **_STRING,
                             "description": "A JWT signed with the client's key: `iss` and `sub` are the client id, "
-                            "`aud` is this server's issuer as one string, at most five minutes, `jti` once.",
+                            "`aud` is this server's issuer as one string, `exp` is at most five minutes ahead by its "
+                            "clock, `jti` is good once.",
                         },
                     },
                 },

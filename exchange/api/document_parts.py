@@ -20,7 +20,9 @@ INFO: Final[dict[str, Any]] = {
         "stays. Names travel only after the receiver has accepted.\n\n"
         "Every refusal is a problem document (RFC 9457) whose `type` has a page in the documentation, and whose `who` "
         "says who has to act. Nothing submitted is ever repeated in one. Members without a value are left out; nothing "
-        "is ever null. Times are RFC 3339."
+        "is ever null. Times are RFC 3339, with an offset.\n\n"
+        "A body is one JSON object in UTF-8, not compressed. Members and query parameters that are not listed are "
+        "refused (422). A method that is not listed at an address is 405, and `Allow` names those that are."
     ),
     "license": _LICENSE,
 }
