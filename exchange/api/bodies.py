@@ -126,23 +126,32 @@ async def _senders_body(request: Request, largest: int) -> bytes:
 
 
 async def federation_body(request: Request) -> bytes:
-    """The bytes of a batch; the use case reads them, strictly."""
-    require_json(request)
+    """The bytes of a batch; the use case reads them, strictly. A peer hears the code and no more."""
+    if _is_compressed(request) or not _is_json(request):
+        raise RefusedRequestError("unsupported-media-type")
     return await _senders_body(request, LIMITS.batch_bytes)
 
 
 def require_json(request: Request) -> None:
     """Refuse another content type than JSON in UTF-8, and a body that is compressed."""
     require_plain(request)
-    if _JSON.fullmatch(one_header(request, "content-type") or "") is None:
+    if not _is_json(request):
         raise about_header("unsupported-media-type", "Content-Type")
 
 
 def require_plain(request: Request) -> None:
     """Refuse a body that is compressed: it would be read as it is, and be called broken."""
-    if (one_header(request, "content-encoding") or "identity").lower() != "identity":
+    if _is_compressed(request):
         detail = "The body is compressed. Send it as it is, without the header Content-Encoding."
         raise RefusedRequestError("unsupported-media-type", detail=detail, fields=(_COMPRESSED,))
+
+
+def _is_json(request: Request) -> bool:
+    return _JSON.fullmatch(one_header(request, "content-type") or "") is not None
+
+
+def _is_compressed(request: Request) -> bool:
+    return (one_header(request, "content-encoding") or "identity").lower() != "identity"
 
 
 class IdempotencyHeader:
