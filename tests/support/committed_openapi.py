@@ -63,6 +63,9 @@ def assert_promised(operation: Described, answer: httpx2.Response) -> None:
     promised = operation.described["responses"]
     status = str(answer.status_code)
     assert status in promised, f"{operation.name} answers {status}, which its document does not name: {answer.text}"
+    if not promised[status]["content"]:
+        assert answer.content == b"", f"{operation.name} answers {status} with a body"
+        return
     media_type = answer.headers["content-type"].partition(";")[0]
     media = promised[status]["content"]
     assert media_type in media, f"{operation.name} answers {status} as {media_type}"
