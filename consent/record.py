@@ -52,6 +52,9 @@ class _Frozen(BaseModel):
 class Provision(_Frozen):
     """One line of a consent: these fields, to these recipients, for these purposes."""
 
+    # What has a default is written all the same, and the schema of what is written says so.
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
+
     fields: Annotated[frozenset[Field], Described(max_length=len(Field))] = Described(
         default=frozenset(), description="Fields she allowed one by one. The most protected fields flow only this way."
     )
@@ -163,6 +166,9 @@ class ConsentDraft(ConsentTerms):
 
 class ConsentRecord(ConsentTerms):
     """A consent that was recorded. Only `consent.lifecycle` makes one; every change is a new version."""
+
+    # What has a default is written all the same, and the schema of what is written says so.
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
 
     id: Id
     subject: Id

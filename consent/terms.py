@@ -76,14 +76,14 @@ def _utc(value: datetime) -> datetime:
 def _country(value: str) -> str:
     if value not in COUNTRIES:
         raise PydanticCustomError(
-            "unknown-country", "Must be an ISO 3166-1 country code of two capital letters, such as MY."
+            "unknown-country", "Must be an ISO 3166-1 country code of two capital letters, such as MY"
         )
     return value
 
 
 def _language(value: str) -> str:
     if not is_language(value):
-        raise PydanticCustomError("unknown-language", "Must be a BCP 47 language tag, such as en, fil or zh-Hant.")
+        raise PydanticCustomError("unknown-language", "Must be a BCP 47 language tag, such as en, fil or zh-Hant")
     return value
 
 

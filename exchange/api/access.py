@@ -6,11 +6,11 @@ from urllib.parse import parse_qsl
 from fastapi import APIRouter, Query, Request
 from starlette.responses import JSONResponse, Response
 
-from exchange.api.bodies import read_body
+from exchange.api.bodies import read_body, require_plain
 from exchange.api.callers import one_header, within_rate
 from exchange.api.examples import TOKEN_ANSWER, TOKEN_FORM, TOKEN_METADATA
 from exchange.api.operations import Operation, operation
-from exchange.api.refused import RefusedRequestError
+from exchange.api.refused import about_header
 from exchange.api.rendering import JSON, revalidated, to_json
 from exchange.api.serving import serving
 from exchange.oauth.clients import PeerClient
@@ -73,7 +73,8 @@ _STRING: dict[str, Any] = {"type": "string"}
                         "client_assertion": {
                             **_STRING,
                             "description": "A JWT signed with the client's key: `iss` and `sub` are the client id, "
-                            "`aud` is this server's issuer as one string, at most five minutes, `jti` once.",
+                            "`aud` is this server's issuer as one string, `exp` is at most five minutes ahead by its "
+                            "clock, `jti` is good once.",
                         },
                     },
                 },
@@ -113,8 +114,9 @@ async def issue_token(request: Request) -> Response:
 async def _form(request: Request) -> Form:
     """Every pair of the form, repetitions included; a form that cannot be read is an empty one."""
     media_type = (one_header(request, "content-type") or "").split(";")[0].strip().lower()
+    require_plain(request)
     if media_type != FORM:
-        raise RefusedRequestError("unsupported-media-type")
+        raise about_header("unsupported-media-type", "Content-Type")
     raw = await read_body(request, LARGEST_FORM)
     try:
         return parse_qsl(

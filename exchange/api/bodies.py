@@ -4,7 +4,7 @@ Rules, in this order:
 
 1. The size is capped while the body arrives (413), also by its declared length. Of one caller so much is on its way at
    once (`exchange.api.room`), and each body has its time (`exchange.api.arriving`).
-2. The content type is `application/json`, in UTF-8 (415).
+2. The content type is `application/json`, in UTF-8, and nothing is compressed (415).
 3. The bytes are one JSON object without a repeated member, `null`, `NaN` or a byte order mark (400): what is absent has
    one spelling (`exchange.api.spelling`).
 4. The model reads the same bytes: unknown members, wrong types and unknown terms are refused (422), each with path and
@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from exchange.api.callers import declared_size, one_header, sender
 from exchange.api.invalid import problem_fields
 from exchange.api.refused import RefusedRequestError, about_header
-from exchange.api.spelling import check_spelling
+from exchange.api.spelling import SEND, check_spelling
 from exchange.limits import KIB, LIMITS
 from exchange.schemas.problems import ProblemField
 from exchange.use_cases.acting import Acting
@@ -31,6 +31,9 @@ from exchange.use_cases.idempotency import Idempotency
 LARGEST_BODY = 256 * 1024
 """Of any request of the agency's own systems: four times the largest content, since JSON may escape it."""
 IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,128}")
+_COMPRESSED = ProblemField(
+    path="header.Content-Encoding", code="compressed", sentence="The body is compressed: nothing here reads that."
+)
 _JSON = re.compile(r"application/json(\s*;\s*charset=\"?utf-8\"?)?", re.IGNORECASE)
 
 T = TypeVar("T", bound=BaseModel)
@@ -72,13 +75,19 @@ class JsonBody(Generic[T]):
         else:
             require_json(request)
         check_spelling(raw, self.model)
-        fields: tuple[ProblemField, ...]
         try:
             return Parsed(self.model.model_validate_json(raw, strict=self._strict or None), raw)
         except ValidationError as error:
-            fields = problem_fields(error, self.model)
+            refused = _refused(error, self.model)
         # Raised outside the handler: the first error holds the submitted values and must not hang on to this one.
-        raise RefusedRequestError("invalid-request", fields=fields)
+        raise refused
+
+
+def _refused(error: ValidationError, model: type[BaseModel]) -> RefusedRequestError:
+    if any(detail["type"] == "json_invalid" for detail in error.errors(include_url=False, include_input=False)):
+        # `check_spelling` has read it as JSON already; half of a surrogate pair is all that only the model refuses.
+        return RefusedRequestError("not-json", detail=f"An escape in the body stands for half of a character. {SEND}")
+    return RefusedRequestError("invalid-request", fields=problem_fields(error, model))
 
 
 async def read_body(request: Request, largest: int) -> bytes:
@@ -117,15 +126,32 @@ async def _senders_body(request: Request, largest: int) -> bytes:
 
 
 async def federation_body(request: Request) -> bytes:
-    """The bytes of a batch; the use case reads them, strictly."""
-    require_json(request)
+    """The bytes of a batch; the use case reads them, strictly. A peer hears the code and no more."""
+    if _is_compressed(request) or not _is_json(request):
+        raise RefusedRequestError("unsupported-media-type")
     return await _senders_body(request, LIMITS.batch_bytes)
 
 
 def require_json(request: Request) -> None:
-    """Refuse another content type than JSON in UTF-8."""
-    if _JSON.fullmatch(one_header(request, "content-type") or "") is None:
-        raise RefusedRequestError("unsupported-media-type")
+    """Refuse another content type than JSON in UTF-8, and a body that is compressed."""
+    require_plain(request)
+    if not _is_json(request):
+        raise about_header("unsupported-media-type", "Content-Type")
+
+
+def require_plain(request: Request) -> None:
+    """Refuse a body that is compressed: it would be read as it is, and be called broken."""
+    if _is_compressed(request):
+        detail = "The body is compressed. Send it as it is, without the header Content-Encoding."
+        raise RefusedRequestError("unsupported-media-type", detail=detail, fields=(_COMPRESSED,))
+
+
+def _is_json(request: Request) -> bool:
+    return _JSON.fullmatch(one_header(request, "content-type") or "") is not None
+
+
+def _is_compressed(request: Request) -> bool:
+    return (one_header(request, "content-encoding") or "identity").lower() != "identity"
 
 
 class IdempotencyHeader:

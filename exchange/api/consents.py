@@ -10,6 +10,7 @@ from exchange.api.callers import ConsentsReader, ConsentsWriter
 from exchange.api.operations import Operation, operation
 from exchange.api.parameters import ConsentId
 from exchange.api.rendering import created, render
+from exchange.api.shared_codes import A_CONSENT, A_WRITE
 from exchange.schemas.consents import ConsentRequest, ConsentView, ProvisionsRequest, ReceiptView, RenewalRequest
 from exchange.schemas.referrals import WithdrawalAnswer, WithdrawalRequest
 from exchange.use_cases.record_consent import (
@@ -75,7 +76,7 @@ async def get_consent_receipt(call: ConsentsReader, consent_id: ConsentId) -> Re
 
 
 @router.post("/v1/consents/{consent_id}/renewal")
-@operation(Operation(ConsentView, "The consent lasts longer.", problems=("consent-invalid", "changed-meanwhile")))
+@operation(Operation(ConsentView, "The consent lasts longer.", problems=(*A_CONSENT, "renewal-date")))
 async def renew_consent_of_survivor(call: ConsentsWriter, consent_id: ConsentId, body: RenewalBody) -> Response:
     """Renew a consent.
 
@@ -86,7 +87,7 @@ async def renew_consent_of_survivor(call: ConsentsWriter, consent_id: ConsentId,
 
 
 @router.patch("/v1/consents/{consent_id}/provisions")
-@operation(Operation(ConsentView, "She allows less now.", problems=("consent-invalid", "changed-meanwhile")))
+@operation(Operation(ConsentView, "She allows less now.", problems=(*A_CONSENT, "adds-something")))
 async def narrow_consent_of_survivor(call: ConsentsWriter, consent_id: ConsentId, body: ProvisionsBody) -> Response:
     """Narrow a consent.
 
@@ -98,7 +99,13 @@ async def narrow_consent_of_survivor(call: ConsentsWriter, consent_id: ConsentId
 
 @router.post("/v1/withdrawals")
 @operation(
-    Operation(WithdrawalAnswer, "Her no is stored and on its way.", status=201, repeats=True, problems=("not-found",))
+    Operation(
+        WithdrawalAnswer,
+        "Her no is stored and on its way.",
+        status=201,
+        repeats=True,
+        problems=("not-found", "withdrawal-invalid", "not-live", "step-not-possible", *A_WRITE),
+    )
 )
 async def withdraw_for_survivor(
     request: Request, call: ConsentsWriter, key: IdempotencyKey, body: WithdrawalBody

@@ -10,6 +10,7 @@ from exchange.api.callers import InboxDecider
 from exchange.api.operations import Operation, operation
 from exchange.api.parameters import ItemId
 from exchange.api.rendering import render
+from exchange.api.shared_codes import A_STEP, A_WORD, A_WRITE
 from exchange.schemas.inbox import (
     DecisionRequest,
     ErasureAttestationRequest,
@@ -26,7 +27,6 @@ from exchange.use_cases.refuse_item import refuse_item
 from exchange.use_cases.report_progress import report_progress
 
 router = APIRouter(tags=["decisions"])
-_STATE = ("state-forbids", "destroyed")
 
 DecisionBody = Annotated[Parsed[DecisionRequest], Depends(JsonBody(DecisionRequest))]
 ProgressBody = Annotated[Parsed[ProgressRequest], Depends(JsonBody(ProgressRequest))]
@@ -36,7 +36,9 @@ AttestationBody = Annotated[Parsed[ErasureAttestationRequest], Depends(JsonBody(
 
 
 @router.post("/v1/inbox/{item_id}/decision")
-@operation(Operation(ReferralAct, "The decision is on its way.", problems=_STATE))
+@operation(
+    Operation(ReferralAct, "The decision is on its way.", problems=(*A_WORD, "decision-invalid", "respond-by-passed"))
+)
 async def decide_on_offer(call: InboxDecider, item_id: ItemId, body: DecisionBody) -> Response:
     """Decide on an offer.
 
@@ -47,7 +49,7 @@ async def decide_on_offer(call: InboxDecider, item_id: ItemId, body: DecisionBod
 
 
 @router.post("/v1/inbox/{item_id}/progress")
-@operation(Operation(ReferralAct, "The report is on its way.", problems=_STATE))
+@operation(Operation(ReferralAct, "The report is on its way.", problems=(*A_WORD, "progress-invalid", "unreachable")))
 async def report_service_progress(call: InboxDecider, item_id: ItemId, body: ProgressBody) -> Response:
     """Report progress.
 
@@ -57,7 +59,7 @@ async def report_service_progress(call: InboxDecider, item_id: ItemId, body: Pro
 
 
 @router.post("/v1/inbox/{item_id}/recall-answer")
-@operation(Operation(ReferralAct, "The answer is on its way.", problems=_STATE))
+@operation(Operation(ReferralAct, "The answer is on its way.", problems=(*A_WORD, "no-recall")))
 async def answer_recall_request(call: InboxDecider, item_id: ItemId, body: RecallAnswerBody) -> Response:
     """Answer a recall.
 
@@ -67,7 +69,7 @@ async def answer_recall_request(call: InboxDecider, item_id: ItemId, body: Recal
 
 
 @router.post("/v1/inbox/{item_id}/refusal")
-@operation(Operation(ReferralAct, "The refusal is on its way.", problems=_STATE))
+@operation(Operation(ReferralAct, "The refusal is on its way.", problems=A_STEP))
 async def refuse_inbox_item(call: InboxDecider, item_id: ItemId, body: RefusalBody) -> Response:
     """Refuse an item.
 
@@ -78,7 +80,13 @@ async def refuse_inbox_item(call: InboxDecider, item_id: ItemId, body: RefusalBo
 
 
 @router.post("/v1/inbox/{item_id}/erasure-attestation")
-@operation(Operation(ReferralAct, "The attestation is on its way.", problems=_STATE))
+@operation(
+    Operation(
+        ReferralAct,
+        "The attestation is on its way.",
+        problems=("nothing-owed", "keys-elsewhere", "peer-keys-unknown", *A_WRITE),
+    )
+)
 async def attest_erasure_of_copies(call: InboxDecider, item_id: ItemId, body: AttestationBody) -> Response:
     """Attest erasure.
 
@@ -88,7 +96,7 @@ async def attest_erasure_of_copies(call: InboxDecider, item_id: ItemId, body: At
 
 
 @router.post("/v1/inbox/{item_id}/entered-in-error")
-@operation(Operation(ReferralAct, "The referral is marked.", problems=_STATE))
+@operation(Operation(ReferralAct, "The referral is marked.", problems=A_STEP))
 async def declare_item_error(call: InboxDecider, item_id: ItemId, body: NoBody) -> Response:
     """Declare an item entered in error.
 

@@ -20,7 +20,9 @@ INFO: Final[dict[str, Any]] = {
         "stays. Names travel only after the receiver has accepted.\n\n"
         "Every refusal is a problem document (RFC 9457) whose `type` has a page in the documentation, and whose `who` "
         "says who has to act. Nothing submitted is ever repeated in one. Members without a value are left out; nothing "
-        "is ever null. Times are RFC 3339."
+        "is ever null. Times are RFC 3339, with an offset.\n\n"
+        "A body is one JSON object in UTF-8, not compressed. Members and query parameters that are not listed are "
+        "refused (422). A method that is not listed at an address is 405, and `Allow` names those that are."
     ),
     "license": _LICENSE,
 }
@@ -105,12 +107,37 @@ IDEMPOTENCY_KEY: Final[dict[str, Any]] = {
     "schema": {"type": "string", "pattern": "^[\\x21-\\x7e]{1,128}$"},
     "example": "2f1c9a7e-50d4-4c8b-9b86-d1f3e7a0c542",
 }
-_BEARER_HEADER: Final = {
+BEARER_HEADER: Final = {
     "WWW-Authenticate": {
         "description": "The challenge of RFC 6750.",
         "schema": {"type": "string"},
         "example": "Bearer",
     }
+}
+IF_NONE_MATCH: Final[dict[str, Any]] = {
+    "name": "If-None-Match",
+    "in": "header",
+    "required": False,
+    "description": "The `ETag` of an earlier answer: 304 without a body while it is still the same.",
+    "schema": {"type": "string"},
+    "example": '"0f5a1c9e7b3d48268a6c2e5d91b07f43"',
+}
+ANSWER_HEADERS: Final[dict[str, Any]] = {
+    "ETag": {
+        "description": "For `If-None-Match` of the next request.",
+        "schema": {"type": "string"},
+        "example": '"0f5a1c9e7b3d48268a6c2e5d91b07f43"',
+    },
+    "Link": {
+        "description": 'The next page, `rel="next"` (RFC 8288), with the query of this one; absent without one.',
+        "schema": {"type": "string"},
+        "example": '</v1/inbox?cursor=57&wait=25>; rel="next"',
+    },
+    "Vary": {
+        "description": "The answer depends on this header of the request.",
+        "schema": {"type": "string"},
+        "example": "Accept",
+    },
 }
 _RETRY_HEADER: Final = {
     "Retry-After": {
@@ -148,7 +175,7 @@ def _response(status: int, codes: list[str]) -> dict[str, Any]:
     examples = {code: {"$ref": f"#/components/examples/{code}"} for code in codes}
     headers: dict[str, Any] = {}
     if set(codes) & set(BEARER_ERRORS.values()):
-        headers |= _BEARER_HEADER
+        headers |= BEARER_HEADER
     if any(ENTRIES[code].retry_after for code in codes) or "too-many-requests" in codes:
         headers |= _RETRY_HEADER
     schema = {"$ref": "#/components/schemas/Problem"}

@@ -43,7 +43,7 @@ ResyncBody = Annotated[Parsed[ResyncRequest], Depends(JsonBody(ResyncRequest))]
             "unsupported-media-type",
             "body-too-slow",
             "body-too-large",
-            "invalid-request",
+            "not-a-batch",
         ),
         request_media={
             JSON: {

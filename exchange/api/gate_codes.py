@@ -9,7 +9,7 @@ from exchange.schemas.problems import Who
 
 _SENDER, _NODE, _PEER = Who.SENDER, Who.NODE, Who.PEER
 
-GATE: Final = (
+OF_A_REFERRAL: Final = (
     Entry(
         "never",
         403,
@@ -258,6 +258,11 @@ GATE: Final = (
         "The country of an agency is not known",
         "The roster has to say it before anything crosses a border. Ask whoever runs the federation.",
     ),
+)
+"""What contract, consent and roster say about a referral that a node would seal."""
+
+GATE: Final = (
+    *OF_A_REFERRAL,
     Entry(
         "contract-not-in-force",
         403,

@@ -11,6 +11,7 @@ from exchange.api.examples import example_of
 from exchange.api.operations import Operation, operation
 from exchange.api.parameters import Advice, Inbox, ItemId
 from exchange.api.rendering import ENVELOPE, next_link, render, wants_envelope
+from exchange.api.shared_codes import A_WRITE, OPENING
 from exchange.schemas.federation import WireEnvelope
 from exchange.schemas.inbox import (
     AcknowledgementRequest,
@@ -39,7 +40,7 @@ OpenBody = Annotated[Parsed[OpenRequest], Depends(JsonBody(OpenRequest))]
 
 
 @router.get("/v1/inbox")
-@operation(Operation(InboxPage, "A page of the inbox."))
+@operation(Operation(InboxPage, "A page of the inbox.", headers=("Link",), problems=("bad-cursor",)))
 async def list_inbox_items(request: Request, call: InboxReader, query: Inbox) -> Response:
     """List the inbox.
 
@@ -89,7 +90,8 @@ async def open_inbox_items(call: InboxOpener, body: OpenBody) -> Response:
     Operation(
         OpenedItem,
         "The content, verified.",
-        problems=("keys-elsewhere", "destroyed", "consent-not-fresh", "consent-ended"),
+        problems=OPENING,
+        headers=("Vary",),
         media={
             ENVELOPE: {
                 "schema": {"$ref": "#/components/schemas/WireEnvelope"},
@@ -113,11 +115,7 @@ async def open_inbox_item(request: Request, call: InboxOpener, item_id: ItemId) 
 
 
 @router.get("/v1/inbox/{item_id}/contact-advice")
-@operation(
-    Operation(
-        ContactAdvice, "The advice.", problems=("keys-elsewhere", "destroyed", "consent-not-fresh", "consent-ended")
-    )
-)
+@operation(Operation(ContactAdvice, "The advice.", problems=(*OPENING, "no-plan")))
 async def get_contact_advice(call: InboxOpener, item_id: ItemId, query: Advice) -> Response:
     """Ask whether she may be contacted.
 
@@ -128,7 +126,7 @@ async def get_contact_advice(call: InboxOpener, item_id: ItemId, query: Advice) 
 
 
 @router.post("/v1/inbox/{item_id}/lease")
-@operation(Operation(Lease, "The item is yours for a while.", problems=("leased", "not-new")))
+@operation(Operation(Lease, "The item is yours for a while.", problems=("leased", "not-new", *A_WRITE)))
 async def lease_inbox_item(call: InboxTaker, item_id: ItemId, body: LeaseBody) -> Response:
     """Lease an item.
 
@@ -138,7 +136,7 @@ async def lease_inbox_item(call: InboxTaker, item_id: ItemId, body: LeaseBody) -
 
 
 @router.put("/v1/inbox/{item_id}/acknowledgement")
-@operation(Operation(InboxItem, "The item is taken over.", problems=("leased",)))
+@operation(Operation(InboxItem, "The item is taken over.", problems=("leased", *A_WRITE)))
 async def acknowledge_inbox_item(call: InboxTaker, item_id: ItemId, body: AcknowledgementBody) -> Response:
     """Acknowledge an item.
 
@@ -148,7 +146,7 @@ async def acknowledge_inbox_item(call: InboxTaker, item_id: ItemId, body: Acknow
 
 
 @router.put("/v1/inbox/{item_id}/opening")
-@operation(Operation(InboxItem, "The wrapped key is dropped.", problems=("digest-differs", "destroyed")))
+@operation(Operation(InboxItem, "The wrapped key is dropped.", problems=("digest-differs", "destroyed", *A_WRITE)))
 async def record_opening_of_item(call: InboxOpener, item_id: ItemId, body: OpeningBody) -> Response:
     """Take over an item's key.
 

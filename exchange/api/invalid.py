@@ -55,6 +55,7 @@ _LIMITS = {
     "min_length": "at least {} {}",
     "max_length": "at most {} {}",
 }
+_AS_IN_JSON = {"True": "true", "False": "false"}
 _PYDANTICS_OWN = frozenset(get_args(ErrorType))
 _ENDINGS = {
     "_type": "wrong-type",
@@ -89,7 +90,7 @@ def _meaning(detail: Mapping[str, Any]) -> tuple[str, str]:
     kind = str(detail["type"])
     code = _CODES.get(kind) or next((ours for end, ours in _ENDINGS.items() if kind.endswith(end)), None)
     if code == "unknown-term" and isinstance(expected := detail.get("ctx", {}).get("expected"), str):
-        return code, f"Expected: {expected}."
+        return code, f"Expected: {_AS_IN_JSON.get(expected, expected)}."
     if code is not None:
         return code, _expected(kind, detail.get("ctx", {})) or _SENTENCES[code]
     # A custom error of our own rooms: its text is a constant of the source unless it was given something to fill in.

@@ -23,8 +23,11 @@ from exchange.api.bodies import IdempotencyHeader, JsonBody, Nothing
 from exchange.api.callers import Right
 from exchange.api.document_parts import (
     ACTOR,
+    ANSWER_HEADERS,
+    BEARER_HEADER,
     FEDERATION_INFO,
     IDEMPOTENCY_KEY,
+    IF_NONE_MATCH,
     INFO,
     SECURITY_SCHEMES,
     TAGS,
@@ -101,7 +104,8 @@ class _Schemas:
             if "EnvelopeBatch" in str(spec.request_media):
                 wanted[EnvelopeBatch, "validation"] = None
             if "WireEnvelope" in str(spec.media):
-                wanted[WireEnvelope, "serialization"] = None
+                # One schema for both directions: it is handed on as it came.
+                wanted[WireEnvelope, "validation"] = None
         wanted.pop((Nothing, "validation"), None)
         references, definitions = models_json_schema(list(wanted), ref_template=_REFERENCE)
         self._references = references
@@ -125,6 +129,8 @@ def _operation(route: APIRoute, described: dict[str, Any], schemas: _Schemas) ->
         parameters += _caller_headers(right)
     if keyed:
         parameters.append(IDEMPOTENCY_KEY)
+    if spec.revalidated:
+        parameters.append(IF_NONE_MATCH)
     result = {
         "tags": described["tags"],
         "summary": summary.strip().rstrip("."),
@@ -158,14 +164,17 @@ def _answers(spec: Operation, schemas: _Schemas) -> dict[str, Any]:
     if spec.answer is not None:
         media = {"schema": schemas.of(spec.answer, "serialization"), "example": example_of(spec.answer)}
         content = {JSON: media, **content}
-    answers = {str(spec.status): {"description": spec.described, "content": content}}
+    named = (*spec.headers, "ETag") if spec.revalidated else spec.headers
+    headers = {"headers": {name: ANSWER_HEADERS[name] for name in named}} if named else {}
+    answers = {str(spec.status): {"description": spec.described, "content": content, **headers}}
     if spec.repeats:
         answers["200"] = {
             "description": "The same request came before under this key; this is the first answer.",
             "content": content,
         }
     if spec.revalidated:
-        answers["304"] = {"description": "Still what has the `ETag` that came in `If-None-Match`.", "content": {}}
+        unchanged = "Still what has the `ETag` that came in `If-None-Match`."
+        answers["304"] = {"description": unchanged, "content": {}, **headers}
     return answers
 
 
@@ -191,6 +200,7 @@ def _token_refusals() -> dict[str, Any]:
         "401": {
             "description": "The client did not prove who it is.",
             "content": {JSON: {"schema": schema, "example": TOKEN_REFUSAL}},
+            "headers": BEARER_HEADER,
         },
     }
 

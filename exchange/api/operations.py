@@ -25,6 +25,8 @@ class Operation:
     """A repeat under the same key is 200 with the first answer."""
     revalidated: bool = False
     """Who sends the `ETag` of an earlier answer in `If-None-Match` is answered 304 while it is still the same."""
+    headers: tuple[str, ...] = ()
+    """Headers of its answer by which a caller acts."""
     unavailable: dict[str, Any] | None = None
     """An example of its answer with 503, where that is the same model."""
     problems: tuple[str, ...] = ()

@@ -156,7 +156,9 @@ async def answer(request: Request, error: Exception) -> Response:
             return unavailable(error)
         case EnvelopeError():
             status = 413 if isinstance(error, (TooLargeEnvelopeError, ContentTooLargeError)) else 422
-            return problem(Entry(error.code, status, Who(error.who.value), "The envelope is refused", error.sentence))
+            known = ENTRIES.get(error.code)
+            title = known.title if known else "The envelope is refused"
+            return problem(Entry(error.code, status, Who(error.who.value), title, str(error)))
         case RequestValidationError():
             return _parameters(request, error)
         case HTTPException():
@@ -217,4 +219,6 @@ def _matching(request: Request) -> list[BaseRoute]:
 
 def _written_out(request: Request) -> list[BaseRoute]:
     """`/v1/referrals/preview` has the form of `/v1/referrals/{referral_id}`, and is an address of its own."""
-    return [route for route in _matching(request) if getattr(route, "path", None) == request.url.path]
+    # A place that the caller has left as the documentation writes it is the id of nothing.
+    path = request.url.path
+    return [route for route in _matching(request) if getattr(route, "path", None) == path and "{" not in path]

@@ -10,6 +10,7 @@ from exchange.api.callers import ReferralsPreviewer, ReferralsReader, ReferralsW
 from exchange.api.operations import Operation, operation
 from exchange.api.parameters import Changes, ConsentId, ReferralId
 from exchange.api.rendering import created, next_link, render
+from exchange.api.shared_codes import A_STEP, A_WRITE, SEALING, TELLING, THE_GATE
 from exchange.schemas.inbox import ReferralAct
 from exchange.schemas.referrals import (
     DisclosureRequest,
@@ -45,7 +46,9 @@ SafeContactBody = Annotated[Parsed[SafeContactRequest], Depends(JsonBody(SafeCon
 @router.post("/v1/referrals/preview")
 @operation(
     Operation(
-        ReferralPreview, "What would happen. Nothing was stored and nothing was sent.", problems=("keys-elsewhere",)
+        ReferralPreview,
+        "What would happen. Nothing was stored and nothing was sent.",
+        problems=("keys-elsewhere", "unknown-agency", "content-invalid", "no-contract", "sender-not-active"),
     )
 )
 async def preview_referral_request(call: ReferralsPreviewer, body: ReferralBody) -> Response:
@@ -64,7 +67,7 @@ async def preview_referral_request(call: ReferralsPreviewer, body: ReferralBody)
         "The referral is stored, sealed and queued.",
         status=201,
         repeats=True,
-        problems=("keys-elsewhere", "answer-destroyed", "never", "no-rule", "peer-keys-unknown"),
+        problems=("answer-destroyed", *THE_GATE, *SEALING, *A_WRITE),
     )
 )
 async def create_referral(request: Request, call: ReferralsWriter, key: IdempotencyKey, body: ReferralBody) -> Response:
@@ -92,12 +95,13 @@ async def list_open_referrals(call: ReferralsPreviewer, consent_id: ConsentId) -
 
 
 @router.get("/v1/referrals")
-@operation(Operation(ReferralChanges, "What changed since."))
+@operation(Operation(ReferralChanges, "What changed since.", headers=("Link",), problems=("bad-cursor",)))
 async def list_referral_changes(request: Request, call: ReferralsReader, query: Changes) -> Response:
     """Follow this agency's referrals.
 
-    Changes after a cursor, oldest first, each with the referral as it is now; never content. With `wait` the call
-    stays open until something changes. The cursor never skips a change.
+    Changes of the referrals that this agency made, after a cursor, oldest first, each with the referral as it is now;
+    never content. What it was asked by others is in the inbox. With `wait` the call stays open until something changes.
+    The cursor never skips a change.
     """
     changes = await list_changes(call.node, query.cursor, query.wait, call.unit)
     if query.wait:
@@ -116,7 +120,7 @@ async def get_referral(call: ReferralsReader, referral_id: ReferralId) -> Respon
 
 
 @router.post("/v1/referrals/{referral_id}/recall")
-@operation(Operation(ReferralAct, "The recall is on its way.", problems=("state-forbids", "destroyed")))
+@operation(Operation(ReferralAct, "The recall is on its way.", problems=A_STEP))
 async def recall_referral_by_sender(call: ReferralsWriter, referral_id: ReferralId, body: NoBody) -> Response:
     """Recall a referral.
 
@@ -128,7 +132,9 @@ async def recall_referral_by_sender(call: ReferralsWriter, referral_id: Referral
 
 
 @router.post("/v1/referrals/{referral_id}/release")
-@operation(Operation(ReleaseAnswer, "Whether it went, and if not, why.", problems=("state-forbids", "destroyed")))
+@operation(
+    Operation(ReleaseAnswer, "Whether it went, and if not, why.", problems=(*A_STEP, "nothing-held", "not-accepted"))
+)
 async def release_held_disclosure(call: ReferralsWriter, referral_id: ReferralId, body: NoBody) -> Response:
     """Release the held disclosure.
 
@@ -144,7 +150,7 @@ async def release_held_disclosure(call: ReferralsWriter, referral_id: ReferralId
     Operation(
         ForwardAnswer,
         "What the gate decided.",
-        problems=("state-forbids", "destroyed", "content-invalid", "plan-unconfirmed", "peer-keys-unknown"),
+        problems=(*TELLING, "already-disclosed", "not-accepted"),
     )
 )
 async def replace_held_disclosure(call: ReferralsWriter, referral_id: ReferralId, body: DisclosureBody) -> Response:
@@ -157,7 +163,7 @@ async def replace_held_disclosure(call: ReferralsWriter, referral_id: ReferralId
 
 
 @router.delete("/v1/referrals/{referral_id}/disclosure")
-@operation(Operation(ReferralAct, "Nothing is held any more.", problems=("already-disclosed", "destroyed")))
+@operation(Operation(ReferralAct, "Nothing is held any more.", problems=(*A_STEP, "already-disclosed")))
 async def drop_held_disclosure(call: ReferralsWriter, referral_id: ReferralId, body: NoBody) -> Response:
     """Delete the held disclosure.
 
@@ -175,15 +181,7 @@ async def drop_held_disclosure(call: ReferralsWriter, referral_id: ReferralId, b
         "What the gate decided.",
         status=201,
         repeats=True,
-        problems=(
-            "state-forbids",
-            "destroyed",
-            "answer-destroyed",
-            "content-invalid",
-            "never",
-            "no-rule",
-            "peer-keys-unknown",
-        ),
+        problems=(*TELLING, "answer-destroyed", "nothing-asked"),
     )
 )
 async def send_requested_information(
@@ -204,7 +202,7 @@ async def send_requested_information(
         "What the gate decided.",
         status=201,
         repeats=True,
-        problems=("state-forbids", "destroyed", "answer-destroyed", "content-invalid", "peer-keys-unknown"),
+        problems=(*TELLING, "answer-destroyed"),
     )
 )
 async def update_safe_contact_plan(
@@ -220,7 +218,7 @@ async def update_safe_contact_plan(
 
 
 @router.post("/v1/referrals/{referral_id}/entered-in-error")
-@operation(Operation(ReferralAct, "The referral is marked.", problems=("state-forbids", "destroyed")))
+@operation(Operation(ReferralAct, "The referral is marked.", problems=A_STEP))
 async def declare_referral_error(call: ReferralsWriter, referral_id: ReferralId, body: NoBody) -> Response:
     """Declare a referral entered in error.
 

@@ -11,6 +11,7 @@ _HEADERS: Final[Mapping[str, tuple[str, str]]] = {
     "header-missing": ("missing", "The header {name} is missing."),
     "header-invalid": ("wrong-form", "The header {name} is not written in the form expected."),
     "header-repeated": ("repeated", "The header {name} stands here more than once."),
+    "unsupported-media-type": ("another-type", "The header {name} is missing, or names another type than expected."),
     "unit-not-yours": ("another-branch", "The header {name} names another branch than the one of this client."),
 }
 

@@ -9,6 +9,7 @@ from exchange.api.bodies import IdempotencyKey, JsonBody, Parsed, idempotency
 from exchange.api.callers import InboxOpener, InboxReader, ReferralsWriter
 from exchange.api.operations import Operation, operation
 from exchange.api.rendering import created, render
+from exchange.api.shared_codes import AN_ENVELOPE, TELLING
 from exchange.schemas.sealing import EnvelopesAnswer, EnvelopesRequest, EpochsRequest, OwnEpochs
 from exchange.use_cases.hand_in_sealed import hand_in_sealed
 from exchange.use_cases.publish_epochs import list_own_epochs, take_epochs
@@ -17,6 +18,37 @@ router = APIRouter(tags=["sealing"])
 
 EnvelopesBody = Annotated[Parsed[EnvelopesRequest], Depends(JsonBody(EnvelopesRequest))]
 EpochsBody = Annotated[Parsed[EpochsRequest], Depends(JsonBody(EpochsRequest))]
+
+#: What is asked of an envelope that this node did not seal itself.
+_ONLY_SEALED = (
+    "already-disclosed",
+    "consent-missing",
+    "contract-differs",
+    "epoch-key-differs",
+    "expires-too-late",
+    "feedback-level",
+    "from-the-future",
+    "group-not-allowed",
+    "id-conflict",
+    "kind-not-supported",
+    "no-recall",
+    "not-accepted",
+    "not-together",
+    "nothing-asked",
+    "nothing-owed",
+    "number-not-higher",
+    "receipt-differs",
+    "release-misplaced",
+    "reply-unknown",
+    "respond-by-differs",
+    "respond-by-passed",
+    "roster-differs",
+    "seen-too-high",
+    "sender-differs",
+    "signing-key-differs",
+    "too-old",
+    "unreachable",
+)
 
 
 @router.post("/v1/envelopes")
@@ -27,14 +59,11 @@ EpochsBody = Annotated[Parsed[EpochsRequest], Depends(JsonBody(EpochsRequest))]
         status=201,
         repeats=True,
         problems=(
-            "no-rule",
-            "group-not-allowed",
-            "roster-differs",
+            *AN_ENVELOPE,
+            *TELLING,
+            *_ONLY_SEALED,
             "not-found",
-            "state-forbids",
-            "destroyed",
             "answer-destroyed",
-            "peer-keys-unknown",
         ),
     )
 )
@@ -58,7 +87,22 @@ async def hand_in_envelopes(
     Operation(
         OwnEpochs,
         "The keys are published.",
-        problems=("keys-here", "epoch-went-back", "epochs-differ", "epochs-too-many"),
+        problems=(
+            "keys-here",
+            "malformed",
+            "too-large",
+            "statement-malformed",
+            "statement-signature",
+            "epoch-not-a-week",
+            "key-unusable",
+            "epoch-of-another",
+            "epoch-over",
+            "from-the-future",
+            "too-old",
+            "epoch-went-back",
+            "epochs-differ",
+            "epochs-too-many",
+        ),
     )
 )
 async def publish_epoch_statements(call: InboxOpener, body: EpochsBody) -> Response:

@@ -17,6 +17,7 @@ from exchange.api.invalid import MOST_FIELDS, names_of, path_of
 from exchange.api.refused import RefusedRequestError
 from exchange.schemas.problems import ProblemField
 
+SEND: Final = "Send one JSON object, in UTF-8."
 _DEEPEST: Final = 32
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _MEMBERS: Final = {
@@ -56,7 +57,7 @@ def check_spelling(raw: bytes, model: type[BaseModel]) -> None:
         return
     # Raised outside the handler: the first error holds the body and must not hang on to this one.
     if code == "not-json":
-        raise RefusedRequestError(code, detail=f"{why} Send one JSON object, in UTF-8.")
+        raise RefusedRequestError(code, detail=f"{why} {SEND}")
     raise RefusedRequestError(code, fields=_places(raw, code, model))
 
 

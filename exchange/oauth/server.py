@@ -28,9 +28,13 @@ from exchange.oauth.scopes import Scope
 Form = Sequence[tuple[str, str]]
 
 _NO_STORE: Mapping[str, str] = {"Cache-Control": "no-store", "Pragma": "no-cache"}
+_UNPROVEN = (
+    "The client could not be authenticated. Compare your clock with the Date of this answer; why stands in the log of "
+    "the node (token.refused)."
+)
 _ANSWERS: Mapping[str, tuple[int, str]] = {
     "invalid_request": (400, "Send grant_type, scope, client_assertion_type and client_assertion, each once."),
-    "invalid_client": (401, "The client could not be authenticated."),
+    "invalid_client": (401, _UNPROVEN),
     "invalid_scope": (400, "Ask for scopes this client is registered for, each once, separated by one space."),
     "unsupported_grant_type": (400, "The only grant type here is client_credentials."),
 }

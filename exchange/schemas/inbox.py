@@ -110,7 +110,9 @@ class OpenedItem(Strict):
     content: ReferralContent | None = None
     """For offers, disclosures, information and updates."""
     answer: dict[str, Any] | None = Field(default=None, repr=False)
-    """For answers: the coded decision, progress or request of the receiving agency."""
+    """For answers, what the receiving agency says. `decision`: `decision`, with `reason`, `arrival` or
+    `suggested_service` where it has one. `progress`: `state`, with `outcome` or `fail_reason`. `information-request`:
+    `fields`. `recall-answer`: `agreed`. The terms are those of the requests with which an agency says it."""
     digest: Digest
     consent_checked_at: Timestamp | None = None
     """Of a forward: when the sender's node last said that her consent is live.
@@ -152,7 +154,8 @@ class ContactAdvice(Strict):
     sentence: str
     """The advice in plain English."""
     channel: Channel | None = None
-    """Which channel this is about. Where you named none: the first of hers that may be used now."""
+    """Which channel this is about. Where you named none: the first of hers that may be used now;
+    where there is none of hers to speak of, `phone-call`, which `may_contact` then forbids."""
     address: str | None = Field(default=None, repr=False)
     """The number, account or place to use, and no other of the same channel: she may have called another one unsafe."""
     trusted_name: str | None = Field(default=None, repr=False)

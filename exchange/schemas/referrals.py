@@ -136,7 +136,8 @@ class ReferralFlags(Strict):
     overdue: bool = False
     """The time to answer has passed without an answer."""
     undeliverable: bool = False
-    """The receiver's node has not been reached in time: telephone."""
+    """What was sent last will not be read as it is: the receiver's node was not reached in time, it or its agency's
+    software refused what came, or it was destroyed here before it left (`what` of the change says which). Telephone."""
     disclosed: bool = False
     """Name and contact have gone to the receiver."""
     sharing_stopped: bool = False
@@ -219,7 +220,16 @@ class ReferralChange(Strict):
     cursor: str
     """Its place in the list."""
     what: str
-    """Code of what changed."""
+    """What happened, in one word. What to do stands in `referral`, in its state and flags: decide by those, since a
+    later version may have more words. By this agency: `sent`, `information`, `update`, `disclosure-replaced`,
+    `plan-changed`, `disclosed`, `recalled`, `entered-in-error`, `stop-sharing`, `stop-service`, `erase`. By the
+    receiver: `information-requested`, `accepted`, `waitlisted`, `declined`, `redirected`, `scheduled`, `not-reached`,
+    `not-arrived`, `in-service`, `completed`, `failed`, and like this agency `recalled`, `entered-in-error` and her no;
+    of its stops the word is the `event` of the item in the inbox, such as `erased-by-node` or `cannot-open`. On the
+    way: `delivered`, `stop-delivered`, `undelivered`, `overdue`, `expired`, `resend`, `consent-ends-soon`. A disclosure
+    that waits: `confirm` (`awaiting_confirmation`), `unserved` (`receiver_unserved`), `awaiting-disclosure`. After the
+    kind of what did not arrive, such as `offer-barred`: `…-expired` (it could not leave in time), `…-barred` (it may no
+    longer go, and was destroyed before it left), `…-refused` (the other node refused it)."""
     at: Timestamp
     referral: ReferralView
 

@@ -32,14 +32,26 @@ def _rfc3339(at: datetime) -> str:
 Timestamp = Annotated[
     AwareDatetime,
     PlainSerializer(_rfc3339, return_type=str, when_used="json"),
-    Field(description="RFC 3339, always with an offset; answers are in UTC."),
+    Field(
+        description="RFC 3339, always with an offset; answers are in UTC.", json_schema_extra={"format": "date-time"}
+    ),
 ]
 
 
 class Strict(BaseModel):
-    """A request or response: unknown members are refused, values never change after reading."""
+    """A request or response: unknown members are refused, values never change after reading.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, hide_input_in_errors=True)
+    What has a default is written all the same, so that the documents require it of an answer. Only what may have no
+    value is ever left out.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        hide_input_in_errors=True,
+        json_schema_serialization_defaults_required=True,
+    )
 
 
 def from_millis(at: int) -> datetime:

@@ -33,6 +33,7 @@ from exchange.use_cases.headers import header_members
 from exchange.use_cases.looking import look_through
 from exchange.use_cases.node import Node
 
+_CURSOR: Final = ProblemField(path="query.cursor", code="bad-cursor", sentence="This is not a cursor of this list.")
 _NOT_NEW: Final[Mapping[str, str]] = {
     "acknowledged": "This item was taken over already. Nothing has to be leased.",
     "destroyed": "The content of this item was destroyed. Nothing has to be leased.",
@@ -114,7 +115,8 @@ def read_cursor(cursor: str | None) -> int:
 
 def bad_cursor() -> InvalidError:
     """It is none, or of another list: whoever goes on with it would hear nothing and believe that nothing comes."""
-    return InvalidError("bad-cursor", "Use the `next_cursor` of an earlier page of this list, or leave the cursor out.")
+    sentence = "Use the `next_cursor` of an earlier page of this list, or leave the cursor out."
+    return InvalidError("bad-cursor", sentence, fields=(_CURSOR,))
 
 
 def item_view(

@@ -22,10 +22,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from exchange.envelope.epochs import EpochRevocation, EpochStatement, check_epoch, revocation_ends
+from exchange.envelope.errors import EpochError, KeyUnusableError, StatementError
 from exchange.envelope.statements import parse_statement
 from exchange.envelope.wire import from_base64url
 from exchange.limits import LIMITS
 from exchange.schemas.node import MOST_STATEMENTS
+from exchange.schemas.problems import Who
 from exchange.schemas.sealing import EpochsRequest, OwnEpochs
 from exchange.storage.database import Connection
 from exchange.storage.epochs import (
@@ -50,14 +52,20 @@ async def take_epochs(node: Node, acting: Acting, request: EpochsRequest) -> Own
     """Publish what the agency's own software has signed.
 
     Raises:
-        EnvelopeError: something is malformed, not signed by the agency key, not about a week, or its key is unusable.
-        InvalidError: `epoch-of-another`, `epoch-over`, `from-the-future`, or `too-old`.
+        EnvelopeError: something is not base64url, or too large.
+        InvalidError: `statement-malformed`, `statement-signature`, `epoch-not-a-week`, `key-unusable`,
+            `epoch-of-another`, `epoch-over`, `from-the-future`, or `too-old`.
         ConflictError: `keys-here`, `epoch-went-back`, `epochs-differ`, or `epochs-too-many`.
     """
     if node.keyring is not None:
         raise ConflictError("keys-here", "This node holds the agency's keys and publishes its weekly keys itself.")
-    offered = [_checked(node, text) for text in request.statements]
-    revoked = [_checked_revocation(node, text) for text in request.revocations]
+    try:
+        offered = [_checked(node, text) for text in request.statements]
+        revoked = [_checked_revocation(node, text) for text in request.revocations]
+    except (StatementError, EpochError) as error:
+        raise InvalidError(error.code, error.sentence, who=Who.SENDER) from error
+    except KeyUnusableError as error:
+        raise InvalidError(error.code, "This public key cannot be used. Make a new one.", who=Who.SENDER) from error
 
     def commit(conn: Connection) -> Sequence[StoredEpoch]:
         lock_own_epochs(conn)

@@ -30,6 +30,9 @@ _PLACES: Final[Mapping[str, str]] = {
 }
 """The member of a new referral that the gate's no is about, where it is about no field of the content."""
 
+_OF_A_STEP: Final[Mapping[str, str]] = {"renewal-date": "until", "adds-something": "provisions"}
+"""The member of a step in the life of a consent that the no is about."""
+
 
 def not_found() -> NotFoundError:
     """It does not exist, or this caller may not see it."""
@@ -77,7 +80,9 @@ def invalid_consent(error: ConsentInvalidError, *, who: Who = Who.SENDER) -> Inv
 
 def impossible_step(error: ConsentTransitionError) -> ConflictError:
     """The consent does not allow this step now."""
-    return ConflictError(error.code, error.sentence)
+    place = _OF_A_STEP.get(error.code)
+    fields = () if place is None else (ProblemField(path=place, code=error.code, sentence=error.sentence),)
+    return ConflictError(error.code, error.sentence, fields=fields)
 
 
 def consent_says_no(code: str) -> ConflictError:

@@ -19,6 +19,7 @@ from exchange.messages import Posting, SealedMessage, seal_forward
 from exchange.referral import clocks
 from exchange.referral.content import ReferralContent
 from exchange.referral.lifecycle import TERMINAL
+from exchange.schemas.problems import ProblemField
 from exchange.storage.consents import load_consent
 from exchange.use_cases.cases import Case
 from exchange.use_cases.clearance import check_confirmed, parties
@@ -94,6 +95,12 @@ def may_identify(case: Case, at: int) -> bool:
     return case.accepted(at) and case.record.disclosed_at is not None
 
 
+def _plan_unconfirmed() -> ConflictError:
+    sentence = "The contact plan is too old. Confirm it with her first."
+    field = ProblemField(path="content.safe_contact.last_confirmed_at", code="plan-unconfirmed", sentence=sentence)
+    return ConflictError("plan-unconfirmed", sentence, fields=(field,))
+
+
 def _seal(
     node: Node,
     case: Case,
@@ -112,7 +119,7 @@ def _seal(
         plan_ends = None if content.safe_contact is None else clocks.confirmation_ends(content.safe_contact)
         expires = min(expires, plan_ends) if plan_ends is not None else expires
         if expires <= at:
-            raise ConflictError("plan-unconfirmed", "The contact plan is too old. Confirm it with her first.")
+            raise _plan_unconfirmed()
     posting = Posting(
         envelope_id=node.timed_id(at),
         referral=record.id,

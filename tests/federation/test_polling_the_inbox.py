@@ -230,7 +230,7 @@ async def test_an_unknown_item_is_not_found(two: Federation) -> None:
 
 async def test_a_cursor_that_is_none_is_refused(two: Federation) -> None:
     problem = await refusal(two[SHELTER].client().inbox.list("12x"))
-    assert problem.code == "bad-cursor"
+    assert (problem.code, [field.path for field in problem.fields]) == ("bad-cursor", ["query.cursor"])
 
 
 def branch(node: TestNode, unit: str) -> AgencyClient:

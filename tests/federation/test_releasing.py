@@ -230,6 +230,7 @@ async def test_a_plan_that_is_too_old_is_not_even_held(two: Federation) -> None:
     stale = content(preferred_name=CANARY_NAME, safe_contact=old)
     problem = await refusal(story.asks.referrals.replace_disclosure(story.id, stale))
     assert problem.code == "plan-unconfirmed"
+    assert [field.path for field in problem.fields] == ["content.safe_contact.last_confirmed_at"]
     assert CANARY_NAME.encode() not in await said_inside(two)
 
 

@@ -24,6 +24,7 @@ from exchange.envelope.statements import parse_statement, sign_statement
 from exchange.envelope.wire import from_base64url, to_base64url
 from exchange.limits import HOUR_MS, LIMITS
 from exchange.schemas.node import EpochKeyView, Health, PeerKeys
+from exchange.schemas.problems import Who
 from exchange.schemas.sealing import EpochsRequest
 from exchange.use_cases.describe_node import readiness
 
@@ -92,7 +93,7 @@ async def test_a_statement_that_is_not_right_is_not_published(scene: Scene, name
     request = EpochsRequest(statements=(make(scene, await scene.highest() + 1),))
     with pytest.raises(ProblemError) as refused:
         await scene.office.client.sealing.publish(request)
-    assert refused.value.problem.code == code
+    assert (refused.value.problem.code, refused.value.problem.who) == (code, Who.SENDER)
     assert await scene.office.client.sealing.published() == before
 
 
@@ -102,7 +103,7 @@ async def test_a_key_of_low_order_is_not_published(scene: Scene) -> None:
     signed = sign_statement(low, scene.identity.key.sign).to_bytes()
     with pytest.raises(ProblemError) as refused:
         await scene.office.client.sealing.publish(EpochsRequest(statements=(to_base64url(signed),)))
-    assert refused.value.problem.code == "key-unusable"
+    assert (refused.value.problem.code, refused.value.problem.who) == ("key-unusable", Who.SENDER)
 
 
 async def test_a_node_that_holds_the_keys_takes_no_statements(scene: Scene) -> None:

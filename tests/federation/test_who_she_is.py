@@ -23,6 +23,7 @@ from support.stories import (
 )
 from support.stories import content as story_content
 
+from contracts.vocabulary import Purpose
 from exchange.demo.federation import EMBASSY, HELPLINE, SHELTER
 from exchange.roster import RosterInvalidError, parse_roster, roster_bytes
 from exchange.schemas.problems import Who
@@ -206,6 +207,17 @@ async def test_what_is_no_consent_is_not_recorded(two: Federation, changes: dict
     problem = await refusal(helpline.consents.record(consent_request(SHELTER.agency, **changes)))
     assert (problem.code, problem.who) == ("consent-invalid", Who.SENDER)
     assert code in {field.code for field in problem.fields}
+
+
+async def test_a_step_that_a_consent_does_not_take_names_the_member(two: Federation) -> None:
+    consents = two[HELPLINE].client().consents
+    given = await consents.record(consent_request(SHELTER.agency))
+    far = await refusal(consents.renew(given.id, two[HELPLINE].node.now() + timedelta(days=800)))
+    assert (far.code, [field.path for field in far.fields]) == ("renewal-date", ["until"])
+    [line, *_] = given.record.provisions
+    more = line.model_copy(update={"purposes": line.purposes | {Purpose.STATISTICS}})
+    wider = await refusal(consents.narrow(given.id, (more,)))
+    assert (wider.code, [field.path for field in wider.fields]) == ("adds-something", ["provisions"])
 
 
 async def test_where_no_statement_is_reviewed_the_node_has_to_act(

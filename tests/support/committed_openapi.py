@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator, FormatChecker
 
+PROBLEM = "application/problem+json"
+HEADERS = ("ETag", "Link", "Retry-After", "Vary", "WWW-Authenticate")
+"""What a caller acts by; the others say the same of every answer."""
 FOLDER = Path(__file__).resolve().parents[2] / "openapi"
 
 
@@ -56,12 +59,20 @@ def operations() -> list[Described]:
 
 
 def assert_promised(operation: Described, answer: httpx2.Response) -> None:
-    """Status, media type and body are what the document says."""
+    """Status, media type, headers, body and the code of a refusal are what the document says."""
     promised = operation.described["responses"]
     status = str(answer.status_code)
     assert status in promised, f"{operation.name} answers {status}, which its document does not name: {answer.text}"
+    if not promised[status]["content"]:
+        assert answer.content == b"", f"{operation.name} answers {status} with a body"
+        return
     media_type = answer.headers["content-type"].partition(";")[0]
     media = promised[status]["content"]
     assert media_type in media, f"{operation.name} answers {status} as {media_type}"
     schema = {"components": document(operation.document)["components"], **media[media_type]["schema"]}
-    Draft202012Validator(schema).validate(answer.json())
+    body = answer.json()
+    Draft202012Validator(schema, format_checker=FormatChecker()).validate(body)
+    if media_type == PROBLEM:
+        assert body["code"] in media[media_type]["examples"], f"{operation.name} does not name `{body['code']}`"
+    unnamed = {name for name in HEADERS if name in answer.headers} - set(promised[status].get("headers", ()))
+    assert unnamed == set(), f"{operation.name} answers {status} with headers that its document does not name"

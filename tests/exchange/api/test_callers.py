@@ -183,7 +183,7 @@ async def test_a_header_stands_once(api: Bench, header: str) -> None:
     assert answer.json()["code"] == "header-repeated"
 
 
-@pytest.mark.parametrize("path", ["/v1/inbox", "/v1/inbox/3c81d7f05ae94b2f96b0d4e8172c5fa6", "/v1/referrals/changes"])
+@pytest.mark.parametrize("path", ["/v1/inbox", "/v1/inbox/3c81d7f05ae94b2f96b0d4e8172c5fa6", "/v1/referrals"])
 @pytest.mark.parametrize("query", ["referral={0}&referral={1}", "wait=1&wait=2", "cursor=a&wait=1&cursor=a"])
 async def test_a_parameter_stands_once(api: Bench, path: str, query: str) -> None:
     """Of two referrals only the last would count, and an empty page would look like an answer about both."""

@@ -11,14 +11,18 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
 from support.api_node import documents
 
 from exchange.api.examples import EXAMPLES
 from exchange.cli.openapi import generated, write_openapi
 from exchange.envelope.kinds import SHAPES
+from exchange.referral.events import EventName
 from exchange.schemas.referrals import SMALLEST_REFERRAL
-from exchange.schemas.shapes import written
+from exchange.schemas.shapes import Strict, written
 from exchange.stops import RefusalCode
+from exchange.storage.unserved import WAITING
+from exchange.use_cases.consents_that_end import ENDS_SOON
 
 ROOT = Path(__file__).resolve().parents[3]
 DOCUMENTS = documents()
@@ -170,6 +174,47 @@ def test_an_answers_example_names_every_member_that_a_node_sends(
             _validator(document, media["schema"]).validate(media["example"])
 
 
+@named
+def test_what_an_answer_always_holds_is_required_of_it(document: dict[str, Any]) -> None:
+    """A member with a default is sent all the same; only what may have no value is ever left out."""
+    operations = [described for methods in document["paths"].values() for described in methods.values()]
+    answered = _reached(document, [described["responses"] for described in operations])
+    asked = _reached(document, [described.get("requestBody") for described in operations])
+    schemas, models = document["components"]["schemas"], {model.__name__: model for model in _models(Strict)}
+    loose = [
+        f"{name}.{member}"
+        for name in sorted((answered - asked) & models.keys())
+        for member, field in models[name].model_fields.items()
+        if field.default not in (None, PydanticUndefined) and member not in schemas[name].get("required", ())
+    ]
+    assert loose == []
+
+
+def _models(base: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    for model in base.__subclasses__():
+        yield model
+        yield from _models(model)
+
+
+def _reached(document: dict[str, Any], parts: Any) -> set[str]:
+    """The names of the schemas to which these parts lead."""
+    names: set[str] = set()
+    waiting = [parts]
+    while waiting:
+        for name in re.findall(r'"#/components/schemas/([^"]+)"', json.dumps(waiting.pop())):
+            if name not in names:
+                names.add(name)
+                waiting.append(document["components"]["schemas"][name])
+    return names
+
+
+@named
+def test_every_moment_says_that_it_is_one(document: dict[str, Any]) -> None:
+    said = json.dumps(document["components"]["schemas"])
+    for found in re.finditer(r'\{[^{}]*"description": "RFC 3339[^{}]*\}', said):
+        assert '"format": "date-time"' in found[0], found[0]
+
+
 def test_a_refused_token_is_described_by_its_own_sentence() -> None:
     refused = DOCUMENTS["agency"]["paths"]["/oauth/token"]["post"]["responses"]
     examples = {status: refused[status]["content"]["application/json"]["example"] for status in ("400", "401")}
@@ -185,6 +230,31 @@ def test_every_event_of_an_inbox_item_is_described() -> None:
     assert {kind: set(re.findall(r"`([a-z-]+)`", words)) for kind, words in said.items()} == {
         kind: words for kind, words in events.items() if words
     }
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
+def test_every_address_on_a_page_is_one_of_a_node(page: Path) -> None:
+    """What a page writes as a place (`{id}`, `$ITEM`, `…`) stands for one; any other word has to be in the address."""
+    served = {
+        (method.upper(), tuple(None if step.startswith("{") else step for step in path.split("/")))
+        for document in DOCUMENTS.values()
+        for path, operations in document["paths"].items()
+        for method in operations
+    }
+    for method, path in re.findall(r"`(GET|POST|PUT|PATCH|DELETE) (/[^`?\s]*)", page.read_text(encoding="utf-8")):
+        steps = tuple(None if re.match(r"[{$]", step) else step for step in path.split("/"))
+        assert (method, steps) in served, f"{method} {path}"
+
+
+def test_every_word_of_a_change_is_described() -> None:
+    described = DOCUMENTS["agency"]["components"]["schemas"]["ReferralChange"]["properties"]["what"]["description"]
+    said = set(re.findall(r"`([a-z-]+)`", described))
+    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "exchange" / "use_cases").glob("*.py"))
+    endings = tuple(set(re.findall(r'f"\{[a-z_.]*kind\}(-[a-z]+)"', sources)))
+    written_out = {word for word in re.findall(r'what="([a-z-]+)"', sources) if not word.endswith(endings)}
+    assert written_out | {"sent", "confirm", "overdue", "undelivered", "expired", ENDS_SOON, WAITING} <= said
+    assert [ending for ending in endings if f"`…{ending}`" not in described] == []
+    assert {event.value for event in EventName} - {EventName.OFFERED, EventName.RECEIVED} <= said
 
 
 def test_committed_files_are_what_the_code_says() -> None:

@@ -8,12 +8,23 @@ from support.api_node import Bench
 
 from exchange.api import build_api
 from exchange.api.codes import ENTRIES
+from exchange.api.envelope_codes import ENVELOPE
 from exchange.api.form_codes import FORM
 from exchange.api.gate_codes import GATE
 from exchange.api.problem_page import problem_page
 from exchange.api.problems import USE_CASE_ERRORS
 from exchange.api.state_codes import STATE
-from exchange.envelope.errors import MalformedError
+from exchange.envelope.errors import (
+    BadSignatureError,
+    ContentTooLargeError,
+    EpochFault,
+    KeyUnusableError,
+    MalformedError,
+    ReceiptFault,
+    StatementFault,
+    UnknownSuiteError,
+    UnknownVocabularyError,
+)
 from exchange.envelope.errors import TooLargeError as TooLargeEnvelopeError
 from exchange.schemas.problems import Problem, ProblemField, Who
 from exchange.storage.errors import CommitFailedError, StorageBusyError, StorageUnavailableError
@@ -100,6 +111,11 @@ async def test_envelope_errors(api: Bench, error: Exception, status: int) -> Non
     assert found == status
 
 
+async def test_what_is_malformed_in_an_envelope_is_named(api: Bench) -> None:
+    _, document, _ = await problem_of(api, MalformedError("header"))
+    assert document.detail == "The envelope is not written as the protocol demands: header."
+
+
 async def test_500_shows_nothing(api: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     status, document, _ = await problem_of(api, RuntimeError("CANARY"))
     assert (status, document.code, document.who) == (500, "internal-error", Who.NODE)
@@ -139,6 +155,13 @@ async def test_405_keeps_allow(api: Bench, method: str, path: str, allow: str) -
         assert answer.json()["code"] == "method-not-allowed"
 
 
+async def test_a_place_that_nobody_filled_in_is_404(api: Bench) -> None:
+    async with api.http() as http:
+        headers = {"Authorization": f"Bearer {api.token()}", "Actor": "worker-1"}
+        answer = await http.get("/v1/consents/{consent_id}", headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (404, "not-found")
+
+
 @pytest.mark.parametrize("path", ["/v1/referrals/preview", "/v1/inbox/open"])
 async def test_an_address_that_looks_like_an_id_is_405(api: Bench, path: str) -> None:
     async with api.http() as http:
@@ -162,7 +185,7 @@ async def test_two_nodes_in_one_process_share_nothing(api: Bench) -> None:
 
 
 def test_codes_are_listed_once() -> None:
-    assert len(ENTRIES) == len(FORM) + len(GATE) + len(STATE)
+    assert len(ENTRIES) == len(FORM) + len(GATE) + len(STATE) + len(ENVELOPE)
 
 
 def test_documentation_is_the_table() -> None:
@@ -175,6 +198,20 @@ def test_documentation_is_the_table() -> None:
 def test_every_code_of_the_use_cases_is_documented() -> None:
     missing = {f"{path.name}: {code}" for path, code in _literal_codes() if code not in ENTRIES}
     assert missing == set()
+
+
+def test_every_code_of_what_is_handed_in_sealed_is_documented() -> None:
+    kinds = (
+        TooLargeEnvelopeError,
+        ContentTooLargeError,
+        MalformedError,
+        UnknownSuiteError,
+        UnknownVocabularyError,
+        BadSignatureError,
+        KeyUnusableError,
+    )
+    faults = {*ReceiptFault, *StatementFault, EpochFault.WENT_BACK, EpochFault.NOT_A_WEEK}
+    assert {kind.code for kind in kinds} | {fault.value for fault in faults} <= set(ENTRIES)
 
 
 def _literal_codes() -> list[tuple[Path, str]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import re
 from typing import Any
 
 import httpx2
@@ -162,3 +164,40 @@ async def test_a_token_that_is_not_accepted_says_what_to_do_when_none_is_given(a
     document = await post(api, b"{}", Authorization="Bearer x")
     assert document["code"] == "token-invalid"
     assert "If that is refused, ask whoever runs the node." in document["detail"]
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "identity, gzip"])
+async def test_a_compressed_body_is_not_called_broken_json(api: Bench, coding: str) -> None:
+    document = await post(api, gzip.compress(json.dumps(REFERRAL).encode()), **{"Content-Encoding": coding})
+    assert (document["code"], document["status"]) == ("unsupported-media-type", 415)
+    assert document["fields"][0]["path"] == "header.Content-Encoding"
+    assert "compressed" in document["fields"][0]["sentence"]
+
+
+async def test_a_content_type_of_something_else_is_named(api: Bench) -> None:
+    document = await post(api, json.dumps(REFERRAL).encode(), **{"Content-Type": "text/plain"})
+    assert [field["path"] for field in document["fields"]] == ["header.Content-Type"]
+
+
+async def test_half_a_character_is_no_json(api: Bench) -> None:
+    document = await post(api, with_content(preferred_name=f"{CANARY}\ud800"))
+    assert (document["code"], document["status"]) == ("not-json", 400)
+    assert "half of a character" in document["detail"]
+
+
+@pytest.mark.parametrize(
+    ("content", "path"),
+    [
+        pytest.param(with_content(language=CANARY), "content.language", id="language"),
+        pytest.param(with_content(country_of_work=CANARY), "content.country_of_work", id="country"),
+    ],
+)
+async def test_a_sentence_ends_once(api: Bench, content: bytes, path: str) -> None:
+    [field] = (await post(api, content))["fields"]
+    assert field["path"] == path
+    assert re.search(r"[^.]\.$", field["sentence"])
+
+
+async def test_true_is_spelt_as_in_json(api: Bench) -> None:
+    document = await post(api, b'{"copies_destroyed": false}', f"{ITEM}/erasure-attestation")
+    assert document["fields"] == [{"path": "copies_destroyed", "code": "unknown-term", "sentence": "Expected: true."}]

@@ -27,7 +27,11 @@ from exchange.oauth.server import (
     unverified_client_id,
 )
 
-INVALID_CLIENT = {"error": "invalid_client", "error_description": "The client could not be authenticated."}
+INVALID_CLIENT = {
+    "error": "invalid_client",
+    "error_description": "The client could not be authenticated. Compare your clock with the Date of this answer; "
+    "why stands in the log of the node (token.refused).",
+}
 
 
 def refused(answer: TokenResponse | OAuthError, reason: str) -> None:
