@@ -37,6 +37,8 @@ class Days:
     """The second contract is in force from now on."""
     weeks_pass: Callable[[int], None]
     """So many days later, when everybody has looked."""
+    nothing_waits: Callable[[], None]
+    """Everything has travelled, and nothing waits that nobody has to act on."""
 
 
 class Crowd:
@@ -68,9 +70,17 @@ class Crowd:
         agreed = chance.random() < 0.4
         if agreed:
             self._days.agree_anew()
-        if chance.random() < 0.25:
-            self._days.weeks_pass(chance.choice([26, 28, 29]))
-        self._refers(chance.choices([first, another], k=2 if agreed else chance.choice([0, 1])), receiver)
+        late = chance.random() < 0.3
+        if late:
+            self._days.weeks_pass(chance.choice([27, 28, 29]))
+        self._refers(chance.choices([first, another], k=2 if agreed else 1), receiver)
+        if late:
+            self._days.weeks_pass(chance.choice([2, 3, 4]))
+        for case in self._there():
+            if chance.random() < (0.4 if agreed else 0.1):
+                self._step([functools.partial(self.people.desk.reports, case, "in-service")])
+                self._travel()
+        self._days.nothing_waits()
 
     def _refers(self, consents: Sequence[Consent], receiver: str) -> None:
         chance = self.chance

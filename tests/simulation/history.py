@@ -150,7 +150,7 @@ class History:
             self.office.reached.count_at_the_end(machine)
         for one in self.blind.values():
             one.check_node_holds_nothing()
-        if self.chance.random() < (0.1 if self.crowd is None else 0.25):
+        if self.chance.random() < 0.1:
             self._much_later(liveness)
             reckoning.check()
             reckoning.check_destroyed()
@@ -180,7 +180,11 @@ class History:
             self.crowd.last_words()
 
     def _days(self) -> Days:
-        return Days(self._step, self._round, self.officers.agree_anew, self._days_pass)
+        return Days(self._step, self._round, self.officers.agree_anew, self._days_pass, self._nothing_waits)
+
+    def _nothing_waits(self) -> None:
+        self._deliver_all()
+        Liveness(self.office).check()
 
     def clear_away(self) -> None:
         """Nothing of this history goes on."""

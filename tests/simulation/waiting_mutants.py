@@ -109,10 +109,6 @@ def _to_nobody(*_arguments: object) -> bool:
     return False
 
 
-def _any_number(*_arguments: object) -> int:
-    return 1_000_000
-
-
 _marks = maintain._mark
 
 
@@ -152,7 +148,6 @@ DEFECTS: Final[tuple[tuple[str, Defect], ...]] = (
     ("an acceptance makes no release due", _on(transitions, "_hold", _goes_on_being_held)),
     ("a place that is not taken is given to nobody", _on(change_referral, "_make_room", _only_where_one_is_served)),
     ("a place that comes free is given to nobody", _on(change_referral, "give_place", _to_nobody)),
-    ("a place is given to one that may not take it", _on(places, "most_unserved", _any_number)),
     ("a name that nobody may tell of counts for ever", _on(maintain, "_mark", _but_the_untold)),
     ("a node destroys what she wanted erased and does not say so", _on(destroy, "_attested", _unsaid)),
     ("a courier does not give a peer back", _on(deliver, "give_back", _keeps)),
