@@ -15,7 +15,6 @@ from exchange.use_cases import (
     answering,
     attest_erasure,
     change_referral,
-    deliver,
     destroy,
     maintain,
     places,
@@ -132,10 +131,6 @@ def _unsaid(_node: Any, _conn: Any, record: Any) -> Any:
     return record
 
 
-async def _keeps(*_arguments: object, **_options: object) -> None:
-    pass
-
-
 DEFECTS: Final[tuple[tuple[str, Defect], ...]] = (
     ("her no to several of hers is written on what was read before", _as_read_before),
     ("her no is tried once", _on(withdraw, "again", _once)),
@@ -150,5 +145,4 @@ DEFECTS: Final[tuple[tuple[str, Defect], ...]] = (
     ("a place that comes free is given to nobody", _on(change_referral, "give_place", _to_nobody)),
     ("a name that nobody may tell of counts for ever", _on(maintain, "_mark", _but_the_untold)),
     ("a node destroys what she wanted erased and does not say so", _on(destroy, "_attested", _unsaid)),
-    ("a courier does not give a peer back", _on(deliver, "give_back", _keeps)),
 )
