@@ -56,6 +56,8 @@ _DUE_FOR: Final[Mapping[str, Prepared]] = {
         "destroy": (REFERRAL.c.destroy_at <= _AT, REFERRAL.c.destroyed_at.is_(None)),
         "forget": (REFERRAL.c.forget_at <= _AT,),
         "release": (text("referral.hold = 'release-due'"),),
+        # A name whose receiver may not tell that it serves has counted for long enough.
+        "untold": (text("referral.unserved_until IS NOT NULL"), REFERRAL.c.unserved_until <= _AT),
         ENDS_SOON: (text("referral.closed_at IS NULL"), REFERRAL.c.sharing_stopped_at.is_(None), _ENDS_SOON),
     }.items()
 }

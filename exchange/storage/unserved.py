@@ -12,31 +12,37 @@ _WAITS = text(f"referral.hold = '{WAITING}'")
 """As it stands in the index: a plan that is made for every value does not find it by a bound one."""
 
 
-def count_unserved(conn: Connection, peer: str, at: int, *, but: str) -> int:
-    """How many other referrals this receiver was given and has not served.
+def count_unserved(conn: Connection, peer: str, at: int, *, but: str | None = None) -> int:
+    """How many (other) referrals this receiver was given and has not served.
 
     Two couriers never count at the same time, and no place is freed between the count and what follows from it.
     """
     _lock(conn, peer)
     c = REFERRAL.c
-    query = select(func.count()).where(c.peer == peer, c.unserved_until > at, c.id != but)
-    return conn.execute(query).scalar_one()
+    query = select(func.count()).where(c.peer == peer, c.unserved_until > at)
+    return conn.execute(query if but is None else query.where(c.id != but)).scalar_one()
 
 
-def free_place(conn: Connection, peer: str) -> bool:
-    """The receiver has served one: the release that waits longest is due again. Returns whether there was one.
+def waiting_for(conn: Connection, peer: str) -> list[tuple[str, str, bytes]]:
+    """The releases that wait for this receiver, longest first: referral, contract and sealed facts.
 
     Who is counting at this moment is waited for: it may find that a release has to wait.
     """
     _lock(conn, peer)
     c = REFERRAL.c
-    oldest = (
-        select(c.id).where(c.peer == peer, _WAITS).order_by(c.updated_at).limit(1).with_for_update()
-    ).scalar_subquery()
-    done = conn.execute(
-        update(REFERRAL).where(c.id == oldest, c.hold == WAITING).values(hold="release-due", version=c.version + 1)
+    rows = conn.execute(
+        select(c.id, c.contract, c.sealed_facts)
+        .where(c.peer == peer, _WAITS, c.sealed_facts.is_not(None))
+        .order_by(c.updated_at)
     )
-    return done.rowcount == 1
+    return [(row[0], row[1], row[2]) for row in rows]
+
+
+def goes_next(conn: Connection, referral: str) -> bool:
+    """This release is due again; returns whether it still waited."""
+    c = REFERRAL.c
+    due = update(REFERRAL).where(c.id == referral, c.hold == WAITING)
+    return conn.execute(due.values(hold="release-due", version=c.version + 1)).rowcount == 1
 
 
 def _lock(conn: Connection, peer: str) -> None:

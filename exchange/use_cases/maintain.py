@@ -42,6 +42,9 @@ async def maintain(node: Node) -> None:
         StorageUnavailableError: a database is away; repeat.
     """
     failures = Failures()
+    # First: whoever gets a place by it goes in this round.
+    with failures.kept("untold"):
+        await _mark(node, "untold")
     with failures.kept("release"):
         await release_due(node)
     for what in ("overdue", "undelivered", "expired"):
@@ -104,6 +107,8 @@ def _marked(node: Node, conn: Connection, record: ReferralRecord, what: str, at:
     def adjust(read: ReferralRecord) -> ReferralRecord:
         if what == "overdue":
             return read._replace(overdue_at=at)
+        if what == "untold":
+            return read._replace(unserved_until=None)
         return read._replace(undeliverable=True) if what == "undelivered" else read
 
     change_referral(node, conn, record, what=what, adjust=adjust)

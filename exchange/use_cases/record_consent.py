@@ -14,15 +14,16 @@ from consent.record import ConsentRecord
 from exchange.schemas.consents import ConsentRequest, ConsentView, ProvisionsRequest, ReceiptView, RenewalRequest
 from exchange.schemas.problems import ProblemField, Who
 from exchange.storage.access import add_audit
-from exchange.storage.consents import StaleConsentError, insert_consent, save_consent, subject_exists
+from exchange.storage.consents import insert_consent, save_consent, subject_exists
 from exchange.storage.database import Connection
 from exchange.use_cases.acting import Acting
 from exchange.use_cases.barring import bar_what_says_a_later_end, bar_what_she_took_back
+from exchange.use_cases.cases import again
 from exchange.use_cases.consent_records import consent_view, read_record, stored
 from exchange.use_cases.errors import InvalidError
 from exchange.use_cases.idempotency import Idempotency, Keep, Stored, once
 from exchange.use_cases.node import Node
-from exchange.use_cases.refusals import changed_meanwhile, impossible_step, invalid_consent
+from exchange.use_cases.refusals import impossible_step, invalid_consent
 
 
 async def record_consent(node: Node, acting: Acting, request: ConsentRequest, idem: Idempotency) -> Stored[ConsentView]:
@@ -125,25 +126,26 @@ async def _change(
     step: Callable[[ConsentRecord, datetime], ConsentRecord],
     beside: Callable[[Connection, ConsentRecord, ConsentRecord], None] | None = None,
 ) -> ConsentView:
-    record, unit = await read_record(node, consent_id, acting.unit)
-    try:
-        changed = step(record, node.now())
-    except ConsentInvalidError as error:
-        raise invalid_consent(error) from error
-    except ConsentTransitionError as error:
-        raise impossible_step(error) from error
+    async def once_more() -> ConsentView:
+        record, unit = await read_record(node, consent_id, acting.unit)
+        try:
+            changed = step(record, node.now())
+        except ConsentInvalidError as error:
+            raise invalid_consent(error) from error
+        except ConsentTransitionError as error:
+            raise impossible_step(error) from error
 
-    def commit(conn: Connection) -> None:
-        save_consent(conn, stored(node, changed, unit), read_version=record.version)
-        if beside is not None:
-            beside(conn, record, changed)
-        _audit(conn, node, acting, action, consent_id)
+        def commit(conn: Connection) -> None:
+            save_consent(conn, stored(node, changed, unit), read_version=record.version)
+            if beside is not None:
+                beside(conn, record, changed)
+            _audit(conn, node, acting, action, consent_id)
 
-    try:
         await node.database.write(commit)
-    except StaleConsentError as error:
-        raise changed_meanwhile() from error
-    return consent_view(node, changed)
+        return consent_view(node, changed)
+
+    # Judged anew on what holds by then: she is not refused because others write at the same moment.
+    return await again(once_more)
 
 
 def _audit(conn: Connection, node: Node, acting: Acting, action: str, subject_id: str) -> None:

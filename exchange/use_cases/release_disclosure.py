@@ -57,6 +57,7 @@ from exchange.use_cases.headers import outgoing_header
 from exchange.use_cases.node import Node, as_datetime
 from exchange.use_cases.peer_cards import read_card_again
 from exchange.use_cases.peer_epochs import StoredPeerEpochs, read_peer_epochs
+from exchange.use_cases.places import most_unserved
 from exchange.use_cases.released_here import marked
 from exchange.use_cases.row_by_row import Failures, pages_due
 from exchange.use_cases.transitions import HOLDING, goes_by_itself, next_number
@@ -242,7 +243,9 @@ async def _let_go(
     release = marked(node, held.id, _statement(node, case, held, number, at))
     event = EventRecord(record.id, record.side, number, EventName.DISCLOSED.value, record.seen, at, digest=held.digest)
     until = _unserved_until(node, case, at)
-    most = None if acting is not None or case.facts.priority is Priority.EMERGENCY else _most_unserved(node, case)
+    most = None
+    if acting is None and case.facts.priority is not Priority.EMERGENCY:
+        most = most_unserved(node, record.peer, record.contract, case.facts)
 
     def commit(conn: Connection) -> ReleaseAnswer:
         guard_consent(conn, record.consent_id or "", consent_version)
@@ -292,15 +295,6 @@ def _statement(node: Node, case: Case, held: OutgoingRecord, number: int, at: in
         consent_live_at=at,
     )
     return sign_statement(statement, node.node_key.sign)
-
-
-def _most_unserved(node: Node, case: Case) -> int:
-    """How many names the receiver may have that it has not served. Where no rule says so, none."""
-    world = node.world()
-    contract = world.contracts.get(case.record.contract)
-    sender, receiver = world.roster.member(node.agency), world.roster.member(case.record.peer)
-    rule = contract.rule_for(sender.kind, receiver.kind, case.facts.service) if contract is not None else None
-    return rule.max_unserved_accepts if rule is not None else 0
 
 
 def _unserved_until(node: Node, case: Case, at: int) -> int:

@@ -19,7 +19,7 @@ from support.other_contract import evaluate_with
 from support.people import consent_request, referral_request
 from support.stories import Story, begin
 
-from contracts.vocabulary import WithdrawalForm
+from contracts.vocabulary import Priority, WithdrawalForm
 from exchange.cli.examination import Level, look_at_receivers
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.limits import DAY_MS
@@ -29,7 +29,9 @@ from exchange.storage.database import Connection, Database
 from exchange.storage.unserved import unserved_by_peer
 from exchange.telemetry.allowed import allowed
 from exchange.telemetry.measurements import Measurements
-from exchange.use_cases import release_disclosure
+from exchange.use_cases import places, release_disclosure
+from exchange.use_cases.facts import Facts
+from exchange.use_cases.maintain import maintain
 from exchange.use_cases.node import Node
 from exchange.use_cases.release_disclosure import release_due
 
@@ -141,6 +143,44 @@ async def test_a_receiver_that_may_not_tell_counts_for_a_while(strict: Federatio
         then = at + days * DAY_MS
         found = await strict[HELPLINE].node.database.read(lambda conn, then=then: unserved_by_peer(conn, then))  # type: ignore[misc]
         assert found.get(SHELTER.agency, (0, 0))[0] == count
+
+
+async def test_a_name_that_no_longer_counts_makes_room_for_the_one_that_waits(strict: Federation) -> None:
+    """Nobody says so: the receiver may not tell, and the thirty days are over."""
+    provisions = consent_request(SHELTER.agency).model_dump(mode="json")["provisions"]
+    quiet = {"provisions": [entry | {"feedback": "decision"} for entry in provisions]}
+
+    async def maintained() -> None:
+        for one in (HELPLINE, SHELTER):
+            await maintain(strict[one].node)
+        await strict.travel(2)
+
+    await accepted(strict, MOST, consent=quiet)
+    strict.clock.pass_by(hours=24 * 29)
+    await maintained()
+    (third,) = await accepted(strict, 1)
+    assert (await third.flags()).receiver_unserved
+    strict.clock.pass_by(hours=25)
+    await maintained()
+    assert (await third.flags()).disclosed
+
+
+async def test_one_that_may_not_take_a_place_does_not_keep_it_from_those_behind(
+    strict: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The limit is the rule's, and two rules may let the same receiver have another number of names."""
+    real = places.most_unserved
+
+    def most(node: Node, peer: str, contract: str, facts: Facts) -> int:
+        return 1 if facts.priority is Priority.ROUTINE else real(node, peer, contract, facts)
+
+    for one in (places, release_disclosure):
+        monkeypatch.setattr(one, "most_unserved", most)
+    names = await accepted(strict, MOST)
+    (lower,) = await accepted(strict, 1, priority="routine")
+    (higher,) = await accepted(strict, 1)
+    await reports(names[0], "in-service")
+    assert ((await lower.flags()).receiver_unserved, (await higher.flags()).disclosed) == (True, True)
 
 
 async def test_a_place_that_is_freed_while_it_is_counted_is_not_missed(

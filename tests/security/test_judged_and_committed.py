@@ -7,6 +7,7 @@ import contextlib
 import secrets
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from support.federation import Federation
 from support.lying_peer import LyingPeer
 from support.people import consent_request, referral_request
 
-from contracts.vocabulary import WithdrawalForm
+from contracts.vocabulary import Group, WithdrawalForm
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.envelope.kinds import Kind
 from exchange.storage.batches import insert_referrals
@@ -26,7 +27,7 @@ from exchange.storage.referrals import (
     load_referral,
     save_referral,
 )
-from exchange.use_cases import receive_envelopes, withdraw
+from exchange.use_cases import receive_envelopes, record_consent, withdraw
 
 FORM = WithdrawalForm.STOP_SERVICE
 
@@ -102,6 +103,27 @@ async def test_her_no_is_recorded_however_often_what_it_concerns_changes(
             with contextlib.suppress(StaleReferralError):
                 await asyncio.wrap_future(one)
     assert len(answer.referrals) == len(changing) == (2 if whole else 1)
+
+
+async def test_what_she_takes_back_is_recorded_though_her_consent_changes_meanwhile(
+    two: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another worker renews it at that moment; of what both said nothing is lost."""
+    helpline = two[HELPLINE].client()
+    before = (await helpline.consents.record(consent_request(SHELTER.agency))).record
+    real, until = record_consent.read_record, before.expires_at + timedelta(days=9)
+    less = tuple(line.model_copy(update={"groups": frozenset({Group.NEED})}) for line in before.provisions)
+    renewing = [helpline.consents.renew(before.id, until)]
+
+    async def read_record(*args: Any) -> Any:
+        read = await real(*args)
+        if renewing:
+            await renewing.pop()
+        return read
+
+    monkeypatch.setattr(record_consent, "read_record", read_record)
+    after = (await helpline.consents.narrow(before.id, less)).record
+    assert (after.version, after.provisions, after.expires_at) == (3, less, until)
 
 
 async def test_what_she_said_no_to_since_it_was_judged_is_judged_again(

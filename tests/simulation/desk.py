@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Any, Final
 
 from simulation.office import ACTING, Case, Office
 from simulation.oracle import ViolationError
+from simulation.refused import Promise
 from simulation.words import Words
 
 from exchange.client.vault import AgencyVault
@@ -28,6 +30,8 @@ from exchange.use_cases.poll_inbox import acknowledge_item, lease_item, list_inb
 from exchange.use_cases.report_progress import report_progress
 
 _STOPPED: Final = {"entered-in-error": "stopped"}
+_BEGINS: Final = frozenset({"scheduled", "not-reached", "not-arrived", "in-service"})
+"""What may be said first of a service."""
 _REASONS: Final = ("no-capacity", "not-eligible", "duplicate", "conflict-of-interest")
 
 
@@ -46,9 +50,12 @@ class Desk:
 
     async def _act(
         self, case: Case, what: str, event: str | None, work: Callable[[Node, str], Awaitable[Any]],
-        sealed: Callable[[AgencyVault], Awaitable[Any]] | None = None,
+        sealed: Callable[[AgencyVault], Awaitable[Any]] | None = None, act: str | None = None,
     ) -> None:  # fmt: skip
-        """`sealed`: how it is done by the agency's own software, where the node holds no key."""
+        """One act; `act` is what is promised (`refused.py`).
+
+        `sealed`: how it is done by the agency's own software, where the node holds no key.
+        """
         item = self.offer_of(case)
         if item is None:
             return
@@ -56,17 +63,22 @@ class Desk:
             office, agency = self.office, case.receiver
             case.since.setdefault((agency, event), (office.oracle.tick, office.at(agency)))
             office.oracle.undelivered.begun[agency, case.id].add(_STOPPED.get(event, event))
-        blind = self.office.blind.get(case.receiver)
+        blind, machine = self.office.blind.get(case.receiver), self.office.machines[case.receiver]
+        promise = None
+        if act is not None:
+            promise = functools.partial(Promise, machine, act, referral=case.id, item=item, blind=blind is not None)
         if blind is None or sealed is None:
-            await self._asks(case, what, event, lambda node: work(node, item))
+            await self._asks(case, what, event, lambda node: work(node, item), promise)
             return
-        machine = self.office.machines[case.receiver]
         if machine.process is not None:
             # Nobody waits here: the offer is opened first, and the node may have to ask about her consent.
-            machine.run(self._asks(case, what, event, blind.answering(case.id, sealed)))
+            machine.run(self._asks(case, what, event, blind.answering(case.id, sealed), promise))
 
-    async def _asks(self, case: Case, what: str, event: str | None, work: Callable[[Node], Awaitable[Any]]) -> None:
-        answer = await self.office.ask(case.receiver, what, work)
+    async def _asks(
+        self, case: Case, what: str, event: str | None, work: Callable[[Node], Awaitable[Any]],
+        promise: Callable[[], Promise] | None,
+    ) -> None:  # fmt: skip
+        answer = await self.office.ask(case.receiver, what, work, promise() if promise is not None else None)
         if answer is not None and event is not None:
             case.remember(case.receiver, event)
 
@@ -84,6 +96,7 @@ class Desk:
             case, f"decides {decision}", decision,
             lambda node, item: decide_referral(node, ACTING, item, request),
             lambda vault: vault.decide(case.id, request),
+            "decision" if decision in {"accepted", "declined"} else "first decision",
         )  # fmt: skip
 
     async def reports(self, case: Case, state: str) -> None:
@@ -98,6 +111,7 @@ class Desk:
             case, f"reports {state}", state,
             lambda node, item: report_progress(node, ACTING, item, request),
             lambda vault: vault.report_progress(case.id, request),
+            "progress" if state in _BEGINS else None,
         )  # fmt: skip
 
     async def answers_recall(self, case: Case) -> None:
@@ -114,7 +128,7 @@ class Desk:
         before = len(case.said.get(case.receiver, []))
         await self._act(
             case, "declares an error", "entered-in-error",
-            lambda node, item: declare_error_of_item(node, ACTING, item),
+            lambda node, item: declare_error_of_item(node, ACTING, item), act="error",
         )  # fmt: skip
         # Others may have said something meanwhile.
         if "entered-in-error" in case.said.get(case.receiver, [])[before:]:
@@ -126,7 +140,7 @@ class Desk:
         await self._act(
             case, "attests", "erased-by-agency",
             lambda node, item: attest_erasure(node, ACTING, item, request),
-            lambda vault: vault.attest_erasure(case.id),
+            lambda vault: vault.attest_erasure(case.id), "attestation",
         )  # fmt: skip
 
     async def looks(self, agency: str) -> None:
@@ -137,13 +151,17 @@ class Desk:
         ids = [item.id for item in page.items]
         if len(ids) != len(set(ids)):
             raise ViolationError("doubled", "an item stands twice in the inbox")
-        item = self.chance.choice(ids)
+        item, machine = self.chance.choice(ids), self.office.machines[agency]
         does = self.chance.choice(["opens", "opens", "takes", "leases"])
         if does == "opens":
             self.begins_to_read(agency, [item])
         elif does == "leases":
-            await self.office.ask(agency, does, lambda node: lease_item(node, ACTING, item, 60))
-        elif await self.office.ask(agency, does, lambda node: acknowledge_item(node, ACTING, item, None)):
+            leases = Promise(machine, "lease", item=item)
+            await self.office.ask(agency, does, lambda node: lease_item(node, ACTING, item, 60), leases)
+        elif await self.office.ask(
+            agency, does, lambda node: acknowledge_item(node, ACTING, item, None),
+            Promise(machine, "taking over", item=item),
+        ):  # fmt: skip
             self.office.taken.add((agency, item))
 
     def begins_to_read(self, agency: str, items: Sequence[str]) -> None:

@@ -27,6 +27,8 @@ BEGIN: Final = int(datetime(2026, 11, 25, 2, tzinfo=UTC).timestamp() * 1000)
 """A Wednesday. Every history begins within a few days of it."""
 AGENCIES: Final = ("amber", "birch", "cedar", "dahlia")
 CASTS: Final = 24
+CROWDED: Final = 8
+"""Beside them so many in which a receiver gets one name or two, and no more before it has served."""
 AUTHORITIES: Final = frozenset({"embassy", "police", "labour-office"})
 _OFFERED: Final = {
     "helpline": "psychosocial-support",
@@ -154,10 +156,13 @@ class Cast:
 
 @functools.cache
 def cast_of(number: int) -> Cast:
-    """One of `CASTS` federations."""
+    """One of `CASTS` federations; from that number on the crowded ones."""
     chance = random.Random(f"cast {number}")
     agencies = tuple(_agency(name, place, chance) for place, name in enumerate(AGENCIES))
-    first, second = (_agreement(f"rules-{number}-{version}", agencies, chance) for version in (1, 2))
+    few: tuple[tuple[int, ...], ...] = ((1, 1, 2), (1, 2, 2)) if number >= CASTS else ((), ())
+    first, second = (
+        _agreement(f"rules-{number}-{version}", agencies, chance, most=few[version - 1]) for version in (1, 2)
+    )
     outsider = chance.choice([None, None, *AGENCIES])
     return Cast(number, agencies, (first, second), outsider)
 
@@ -169,11 +174,13 @@ def _agency(name: str, place: int, chance: random.Random) -> Agency:
     return Agency(name, kind, country, "ID" if kind == "embassy" else None)
 
 
-def _agreement(name: str, agencies: tuple[Agency, ...], chance: random.Random) -> Agreement:
+def _agreement(name: str, agencies: tuple[Agency, ...], chance: random.Random, *, most: tuple[int, ...]) -> Agreement:
     ways = sorted({(one.kind, other.kind) for one in agencies for other in agencies if one is not other})
     rules = [_rule(f"rule-{place}", *way, chance) for place, way in enumerate(ways) if chance.random() < 0.97]
     if not rules:
         rules = [_rule("rule-0", *ways[0], chance)]
+    if most:
+        rules = [rule | _few_at_once(chance, most) for rule in rules]
     data = {
         "contract": name,
         "version": "1.0.0",
@@ -235,6 +242,15 @@ def _rule(name: str, sender: str, receiver: str, chance: random.Random) -> dict[
             "expired": chance.choice(["24h", "7d"]),
             "closed": chance.choice(["2d", "30d"]),
         },
+    }
+
+
+def _few_at_once(chance: random.Random, most: tuple[int, ...]) -> dict[str, Any]:
+    return {
+        "bases": ["consent"],
+        "release": chance.choice(["automatic", "automatic", "automatic", "confirm"]),
+        "max_unserved_accepts": chance.choice(most),
+        "cross_border": "allowed",
     }
 
 

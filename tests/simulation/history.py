@@ -13,15 +13,18 @@ from __future__ import annotations
 
 import functools
 import random
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final
 
 from simulation.blind import BlindOffice, blind_among
+from simulation.crowds import Crowd, Days, crowded
 from simulation.desk import Desk
-from simulation.federations import CASTS, cast_of
+from simulation.federations import CASTS, CROWDED, cast_of
 from simulation.listening import Listener
+from simulation.liveness import Liveness
 from simulation.machines import Machine
 from simulation.network import Answer, Letter, Question
 from simulation.office import DAY, Office
@@ -58,6 +61,7 @@ class Outcome:
     judged: int
     referrals: int
     deaths: int
+    reached: Counter[str]
 
     @property
     def digest(self) -> str:
@@ -76,7 +80,10 @@ def play(ground: Playground, seed: int) -> Outcome:
     finally:
         history.clear_away()
     oracle = history.oracle
-    return Outcome(seed, violation, history.lines, oracle.judged, len(history.office.cases), history.deaths)
+    office = history.office
+    return Outcome(
+        seed, violation, history.lines, oracle.judged, len(office.cases), history.deaths, office.reached.counts
+    )
 
 
 class History:
@@ -87,10 +94,12 @@ class History:
         self.loop = ground.loop
         self.network = ground.network
         self.chance = random.Random(f"history {seed}")
-        self.cast = cast_of(self.chance.randrange(CASTS))
+        number, crowds = self.chance.randrange(CASTS), crowded(seed)
+        self.cast = cast_of(CASTS + number % CROWDED if crowds else number)
         count = self.chance.choice([2, 2, 2, 2, 2, 2, 3, 3, 4])
         self.weather = Weather.of(self.chance)
         temper = Temper.of(self.chance)
+        temper = temper.in_a_crowd() if crowds else temper
         self.oracle = Oracle(self.cast, ground.private_half)
         self.words = Words(self.oracle)
         self.officers = Officers(self.cast, self.chance, self.trace)
@@ -111,6 +120,7 @@ class History:
         self.office = Office(self.chance, self.cast, self.oracle, self.machines, self.trace, self.blind)
         self.desk = Desk(self.office, self.chance, self.words)
         self.people = People(temper, self.desk, self.cast, self.names, self.chance)
+        self.crowd = Crowd(seed, self.people, self._days()) if crowds else None
         self.couriers: set[str] = set()
         for machine in self.machines.values():
             machine.dies = self._dies
@@ -134,10 +144,14 @@ class History:
         self._end_well()
         reckoning = Reckoning(self.office, self.oracle, self.machines)
         reckoning.check()
+        liveness = Liveness(self.office)
+        liveness.check()
+        for machine in self.machines.values():
+            self.office.reached.count_at_the_end(machine)
         for one in self.blind.values():
             one.check_node_holds_nothing()
         if self.chance.random() < 0.1:
-            self._much_later()
+            self._much_later(liveness)
             reckoning.check()
             reckoning.check_destroyed()
             self._destroys_elsewhere()
@@ -145,6 +159,8 @@ class History:
     def _good_days(self) -> None:
         """Trouble finds referrals at every age: before it begins some of them have come a long way."""
         rough, self.weather = self.weather, CALM
+        if self.crowd is not None:
+            self.crowd.gathers()
         for _ in range(self.chance.choice([0, 0, 1, 2, 3, 4, 6])):
             for case in self.office.cases:
                 way = self.people.next_step(case)
@@ -160,6 +176,15 @@ class History:
                 state = self.chance.choice(["in-service", "completed", "failed", "failed"])
                 self._step([functools.partial(self.desk.reports, case, state)])
                 self._step([functools.partial(self.office.says_no, case.receiver, "stop-sharing", case, None)])
+        if self.crowd is not None:
+            self.crowd.last_words()
+
+    def _days(self) -> Days:
+        return Days(self._step, self._round, self.officers.agree_anew, self._days_pass, self._nothing_waits)
+
+    def _nothing_waits(self) -> None:
+        self._deliver_all()
+        Liveness(self.office).check()
 
     def clear_away(self) -> None:
         """Nothing of this history goes on."""
@@ -196,7 +221,7 @@ class History:
         else:
             self._pump()
 
-    def _step(self, ways: list[Callable[[], Awaitable[None]]]) -> None:
+    def _step(self, ways: Sequence[Callable[[], Awaitable[None]]]) -> None:
         """Start these, and let everything run that can."""
         tasks = [self.loop.create_task(_as_coroutine(way)) for way in ways]
         begins = self.oracle.step_begins = self.oracle.tick
@@ -463,15 +488,19 @@ class History:
     def _has_to_do(self, machine: Machine) -> bool:
         return bool(machine.main.rows(_WAITING))
 
-    def _much_later(self) -> None:
-        """All clocks run out."""
+    def _much_later(self, liveness: Liveness) -> None:
+        """All clocks run out, and nothing waits at any time for what is over."""
         for days in (5, 12, 40):
-            self._sleep(days * DAY)
-            self.ground.time += days * DAY
-            # By then nobody has seen this time, and only then everybody has confirmed it to everybody.
-            self._round(clocks=True)
-            self._round(clocks=True)
-        self._deliver_all()
+            self._days_pass(days)
+            self._deliver_all()
+            liveness.check()
+        self._round(clocks=True)
+
+    def _days_pass(self, days: int) -> None:
+        self._sleep(days * DAY)
+        self.ground.time += days * DAY
+        # By then nobody has seen this time, and only then everybody has confirmed it to everybody.
+        self._round(clocks=True)
         self._round(clocks=True)
 
 

@@ -35,6 +35,7 @@ class Tally:
     envelopes: int = 0
     deaths: int = 0
     broken: Counter[str] = field(default_factory=Counter)
+    reached: Counter[str] = field(default_factory=Counter)
     shown: list[str] = field(default_factory=list)
     """Trace and verdict of every history that broke a promise."""
 
@@ -45,6 +46,7 @@ class Tally:
         self.envelopes += other.envelopes
         self.deaths += other.deaths
         self.broken += other.broken
+        self.reached += other.reached
 
     def __str__(self) -> str:
         counts = ", ".join(f"{self.broken[promise]} {promise}" for promise in PROMISES)
@@ -70,6 +72,7 @@ def play_many(first: int, count: int, processes: int | None = None) -> bool:
             if time.monotonic() - told >= TOLD_EVERY_S or total.histories == count:
                 told = time.monotonic()
                 print(total, flush=True)
+    print("; ".join(f"{what}: {count}" for what, count in sorted(total.reached.items())), flush=True)
     return not total.broken
 
 
@@ -89,6 +92,7 @@ def _play_some(seeds: range) -> Tally:
         tally.referrals += outcome.referrals
         tally.envelopes += outcome.judged
         tally.deaths += outcome.deaths
+        tally.reached += outcome.reached
         if outcome.violation is not None:
             tally.broken[outcome.violation.promise] += 1
             tally.shown.append(shown(outcome))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,6 +18,8 @@ from simulation.federations import Cast
 from simulation.machines import Machine
 from simulation.oracle import HandIn, Oracle, Try, Version, ViolationError
 from simulation.permit import Allowed
+from simulation.reached import Reached
+from simulation.refused import Promise
 
 from contracts.vocabulary import WithdrawalForm
 from exchange.schemas.consents import ConsentRequest, ProvisionsRequest, RenewalRequest
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
 
 ACTING: Final = Acting("system", "w-1")
 DAY: Final = 86_400_000
+_WAITS_FOR_A_WORKER: Final = frozenset({"receiver-unserved", "awaiting-confirmation"})
 LEEWAY: Final = 600_000
 """Clocks of one machine jump by less between two looks at them."""
 
@@ -115,11 +118,17 @@ class Office:
     pending: list[Pending] = field(default_factory=list)
     keys: int = 0
     people: int = 0
+    reached: Reached = field(default_factory=Reached)
     taken: set[tuple[str, str]] = field(default_factory=set)
     """(agency, item) that a node has said is taken over."""
 
-    async def ask(self, agency: str, what: str, work: Callable[[Node], Awaitable[Any]]) -> Any:
-        """What the agency's node answers; nothing if it refuses, or dies before it has answered."""
+    async def ask(
+        self, agency: str, what: str, work: Callable[[Node], Awaitable[Any]], promise: Promise | None = None
+    ) -> Any:
+        """What the agency's node answers; nothing if it refuses, or dies before it has answered.
+
+        Where something is promised, a node that lives refuses only for a reason that is on the list (`refused.py`).
+        """
         machine = self.machines[agency]
         process = machine.process
         for _ in range(self.chance.choice([0, 0, 0, 1, 2, 4, 7])):
@@ -131,6 +140,9 @@ class Office:
             answer = await work(process.node)
         except UseCaseError as error:
             self.trace(f"{agency} {what}: {error.code}")
+            died = error.code == "software-died" or not process.alive
+            if promise is not None and not died and promise.broken_by(error.code):
+                raise ViolationError("refused", f"{what} was refused as `{error.code}`") from error
             return None
         except StorageUnavailableError:
             if process.alive:
@@ -155,6 +167,7 @@ class Office:
     async def with_key(
         self, agency: str, what: str, request: dict[str, Any], work: Callable[[Node, Idempotency], Awaitable[Any]],
         answered: Callable[[Any], None], hand_in: HandIn | None = None,
+        promise: Callable[[], Promise] | None = None,
     ) -> None:  # fmt: skip
         """Make a call under a fresh idempotency key, and remember to make it again until it is answered."""
         self.keys += 1
@@ -177,7 +190,7 @@ class Office:
             attempt = Try(self.oracle.tick, self.at(agency))
             if hand_in is not None:
                 hand_in.tries.append(attempt)
-            stored = await self.ask(agency, what, by_node)
+            stored = await self.ask(agency, what, by_node, promise() if promise is not None else None)
             attempt.ends = self.oracle.tick
             if stored is None:
                 pending.done = pending.done or self.alive(agency)
@@ -228,12 +241,15 @@ class Office:
 
     async def narrows(self, consent: Consent) -> None:
         """She allows less."""
+        self.reached.count_less(self.machines[consent.agency], consent.id)
         allowed = self._newest(consent)
+        if not allowed.provisions:
+            return  # she has said no meanwhile, and nothing is left that could be less
         lines = wishes.less(self.chance, allowed.provisions)
         narrower = Allowed(tuple(lines), allowed.given_at, allowed.expires_at, allowed.told_first)
         request = ProvisionsRequest.model_validate({"provisions": lines})
         await self._changes(
-            consent, "narrows", narrower, lambda node: narrow_consent(node, ACTING, consent.id, request)
+            consent, "narrows", narrower, lambda node: narrow_consent(node, ACTING, consent.id, request), "less"
         )
 
     async def renews(self, consent: Consent) -> None:
@@ -242,13 +258,17 @@ class Office:
         until = self.at(consent.agency) + 100 * DAY
         longer = Allowed(allowed.provisions, allowed.given_at, until, allowed.told_first)
         request = RenewalRequest.model_validate({"until": wishes.moment(until)})
-        await self._changes(consent, "renews", longer, lambda node: renew_consent(node, ACTING, consent.id, request))
+        await self._changes(
+            consent, "renews", longer, lambda node: renew_consent(node, ACTING, consent.id, request), "again yes"
+        )
 
     async def _changes(
-        self, consent: Consent, what: str, allowed: Allowed, work: Callable[[Node], Awaitable[Any]]
+        self, consent: Consent, what: str, allowed: Allowed, work: Callable[[Node], Awaitable[Any]], act: str
     ) -> None:
         version = self.oracle.consent_is(consent.agency, consent.id, allowed, self.oracle.tick, sure=False)
-        view = await self.ask(consent.agency, what, work)
+        view = await self.ask(
+            consent.agency, what, work, Promise(self.machines[consent.agency], act, consent=consent.id)
+        )
         if view is not None:
             consent.version = max(consent.version, view.version)
             self.oracle.consent_sure(consent.agency, consent.id, version)
@@ -337,7 +357,17 @@ class Office:
     async def releases(self, case: Case) -> None:
         """A worker confirms the release."""
         self.oracle.confirmed.setdefault(case.id, self.oracle.tick)
-        await self.ask(case.sender, "releases", lambda node: release_disclosure(node, ACTING, case.id))
+        answer = await self.ask(
+            case.sender, "releases", lambda node: release_disclosure(node, ACTING, case.id),
+            self._promised(case, "release"),
+        )  # fmt: skip
+
+        if answer is not None and answer.code in _WAITS_FOR_A_WORKER:
+            raise ViolationError("refused", f"a worker confirmed a release, and it waits: `{answer.code}`")
+
+    def _promised(self, case: Case, act: str) -> Promise:
+        """To the sender."""
+        return Promise(self.machines[case.sender], act, referral=case.id)
 
     def _begins_to_stop(self, agency: str, referral: str) -> None:
         self.oracle.undelivered.begun[agency, referral].add("stopped")
@@ -345,13 +375,15 @@ class Office:
     async def recalls(self, case: Case) -> None:
         """The sender takes it back."""
         self._begins_to_stop(case.sender, case.id)
-        if await self.ask(case.sender, "recalls", lambda node: recall_referral(node, ACTING, case.id)):
+        promise = self._promised(case, "recall")
+        if await self.ask(case.sender, "recalls", lambda node: recall_referral(node, ACTING, case.id), promise):
             self._stopped(case.sender, case.id, "recalled")
 
     async def errs(self, case: Case) -> None:
         """The sender says it should never have been made."""
         self._begins_to_stop(case.sender, case.id)
-        if await self.ask(case.sender, "declares an error", lambda node: declare_error(node, ACTING, case.id)):
+        promise = self._promised(case, "error")
+        if await self.ask(case.sender, "declares an error", lambda node: declare_error(node, ACTING, case.id), promise):
             self._stopped(case.sender, case.id, "entered-in-error")
 
     # Her no, at either side.
@@ -360,9 +392,9 @@ class Office:
         """She says no, to whomever."""
         wish = {"form": form} | ({"referral": case.id} if case else {"consent": consent.id if consent else ""})
         version: Version | None = None
-        for one in self.cases:
-            if one is case or (consent is not None and one.consent is consent):
-                self._begins_to_stop(agency, one.id)
+        hers = [one.id for one in self.cases if one is case or (consent is not None and one.consent is consent)]
+        for referral in hers:
+            self._begins_to_stop(agency, referral)
         if consent is not None:
             allowed = self._newest(consent)
             ended = Allowed((), allowed.given_at, allowed.expires_at, allowed.told_first, ended=True)
@@ -372,14 +404,31 @@ class Office:
             if consent is not None and version is not None:
                 consent.withdrawn = True
                 self.oracle.consent_sure(agency, consent.id, version)
+            self._check_all_of_hers(form, hers, answer.referrals)
             for view in answer.referrals:
                 self._stopped(agency, view.id, form)
 
         request = WithdrawalRequest.model_validate(wish)
         assert WithdrawalForm(form)
+        machine = self.machines[agency]
+        self.reached.count_no(machine, consent.id if consent is not None else None)
+
+        def promise() -> Promise:
+            if consent is not None:
+                return Promise(machine, "no to a consent", consent=consent.id)
+            return Promise(machine, "no to a referral", referral=case.id if case is not None else None)
+
         await self.with_key(
-            agency, f"says no: {form}", wish, lambda node, idem: withdraw(node, ACTING, request, idem), answered
-        )
+            agency, f"says no: {form}", wish, lambda node, idem: withdraw(node, ACTING, request, idem), answered,
+            promise=promise,
+        )  # fmt: skip
+
+    def _check_all_of_hers(self, form: str, hers: Sequence[str], views: Sequence[Any]) -> None:
+        """What is answered with success is not refused for some of it."""
+        if not {view.id for view in views} >= set(hers):
+            raise ViolationError("refused", f"`{form}` was answered, and leaves some of hers out")
+        if form != "stop-sharing" and any(view.state != "withdrawn" for view in views):
+            raise ViolationError("refused", f"`{form}` was answered, and something of hers goes on")
 
     def _stopped(self, agency: str, referral: str, name: str) -> None:
         self.oracle.stops(agency, referral, name, self.oracle.tick)

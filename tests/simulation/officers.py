@@ -50,12 +50,7 @@ class Officers:
             roster.suspended = None if roster.suspended else self.chance.choice([*self.machines])
         else:
             roster.second = True
-        roster.version += 1
-        self.published[roster.version] = replace(roster)
-        self.trace(
-            f"roster {roster.version} suspended={roster.suspended} second={roster.second} replaced={roster.replaced}"
-        )
-        world = self._world()
+        world = self._next_version()
         if renewed is not None:
             # The operator starts it with the new key when the roster that lists it is there.
             renewed.world = world
@@ -68,6 +63,22 @@ class Officers:
             late = self.machines[self.chance.choice([*self.machines])]
             late.world = without(world, self.cast.agreements[1].contract.digest)
         return renewed
+
+    def agree_anew(self) -> None:
+        """The second contract is in force too, and every machine knows."""
+        self.roster.second = True
+        world = self._next_version()
+        for machine in self.machines.values():
+            machine.world, machine.newest = world, lambda: world
+
+    def _next_version(self) -> World:
+        roster = self.roster
+        roster.version += 1
+        self.published[roster.version] = replace(roster)
+        self.trace(
+            f"roster {roster.version} suspended={roster.suspended} second={roster.second} replaced={roster.replaced}"
+        )
+        return self._world()
 
     def _world(self) -> World:
         roster = self.roster

@@ -27,11 +27,13 @@ _SERVED: Final = frozenset({"in-service", "completed"})
 _STAYS_AT_HOME: Final = frozenset({"duplicate", "conflict-of-interest"})
 
 
-PROMISES: Final = ("lost", "doubled", "disagreement", "leaked", "kept", "failed")
+PROMISES: Final = ("lost", "doubled", "disagreement", "leaked", "kept", "refused", "waits", "failed")
 
 
 class ViolationError(Exception):
-    """A promise was broken: `lost`, `doubled`, `disagreement`, `leaked`, `kept` (not destroyed), or `failed`."""
+    """A promise was broken: `lost`, `doubled`, `disagreement`, `leaked`, `kept` (not destroyed), `refused` (without a
+    reason that counts), `waits` (and nobody has to act), or `failed`.
+    """
 
     def __init__(self, promise: str, what: str) -> None:
         super().__init__(f"{promise}: {what}")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from simulation.desk import Desk
@@ -33,11 +33,23 @@ class Temper:
     """How often she says no: seldom enough in most histories for a service to come to its end."""
     her_less: float
     """How often she allows less while the receiver has not been told who she is."""
+    to_everything: float = 0.2
+    """How much of her no is to everything under her consent."""
+    confirms: float = 0.5
+    """How often a worker looks at what was accepted and is not disclosed, and releases it."""
+    goes_on: float = 1.0
+    """How often the receiver does something for somebody whose name it has."""
+    at_once: int = 4
+    """How many referrals workers make."""
 
     @classmethod
     def of(cls, chance: random.Random) -> Temper:
         """Some say no at once."""
         return cls(chance.choice([0.01, 0.01, 0.03, 0.06, 0.3]), chance.choice([0.0, 0.05, 0.3]))
+
+    def in_a_crowd(self) -> Temper:
+        """Many wait, few are served, and she speaks of everything that was done for her."""
+        return replace(self, to_everything=0.5, confirms=0.06, goes_on=0.3, at_once=7)
 
 
 class People:
@@ -62,7 +74,7 @@ class People:
         if not usable or (len(usable) < 3 and chance.random() < 0.03):
             name = chance.choice(self.names)
             return lambda: office.records_consent(name, self.others(name))
-        if len(office.cases) < 4 and chance.random() < (0.9 if not office.cases else 0.1):
+        if len(office.cases) < self.temper.at_once and chance.random() < (0.9 if not office.cases else 0.1):
             return self.referral
         if not office.cases:
             return None
@@ -91,7 +103,9 @@ class People:
         if all(one.header.get("event") != "accepted" for one in arrived.get((case.sender, case.id), [])):
             return None
         if not disclosed:
-            return (lambda: office.releases(case)) if chance.random() < 0.5 else None
+            return (lambda: office.releases(case)) if chance.random() < self.temper.confirms else None
+        if self.temper.goes_on < 1 and chance.random() >= self.temper.goes_on:
+            return None
         if chance.random() < 0.4:
             return self._sender_work(case)
         states = [state for state in PROGRESS if state not in words]
@@ -111,7 +125,7 @@ class People:
         form, who = self.chance.choice(FORMS), self.chance.random()
         if who < 0.25:
             return lambda: self.office.says_no(case.receiver, form, case, None)
-        if who < 0.45:
+        if who < 0.25 + self.temper.to_everything:
             return lambda: self.office.says_no(case.sender, form, None, case.consent)
         return lambda: self.office.says_no(case.sender, form, case, None)
 
