@@ -21,8 +21,8 @@ from exchange.referral.events import EventName
 from exchange.schemas.referrals import SMALLEST_REFERRAL
 from exchange.schemas.shapes import Strict, written
 from exchange.stops import RefusalCode
-from exchange.storage.unserved import WAITING
 from exchange.use_cases.consents_that_end import ENDS_SOON
+from exchange.use_cases.release_disclosure import _CONFIRM, _UNSERVED
 
 ROOT = Path(__file__).resolve().parents[3]
 DOCUMENTS = documents()
@@ -252,7 +252,8 @@ def test_every_word_of_a_change_is_described() -> None:
     sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "exchange" / "use_cases").glob("*.py"))
     endings = tuple(set(re.findall(r'f"\{[a-z_.]*kind\}(-[a-z]+)"', sources)))
     written_out = {word for word in re.findall(r'what="([a-z-]+)"', sources) if not word.endswith(endings)}
-    assert written_out | {"sent", "confirm", "overdue", "undelivered", "expired", ENDS_SOON, WAITING} <= said
+    waiting = {_CONFIRM.code, _UNSERVED.code}
+    assert written_out | waiting | {"sent", "overdue", "undelivered", "expired", "untold", ENDS_SOON} <= said
     assert [ending for ending in endings if f"`…{ending}`" not in described] == []
     assert {event.value for event in EventName} - {EventName.OFFERED, EventName.RECEIVED} <= said
 
