@@ -8,6 +8,7 @@ Rules:
 * So the node is asked what is open under the same consent. To the same agency, for the same kind of help, nothing is
   sent again without a word that it is meant (`--again`). What the receiver has lost (`resend`) is to be sent again.
 * A repeat under its own key (`--key`) is the same act, and is not looked at.
+* A drill that is open is named as one: who takes it for hers would send nobody.
 * It is looked at by the consent alone: of a consent that was recorded a second time nobody knows that it is hers.
 """
 
@@ -17,6 +18,7 @@ from typing import Final
 
 from contracts.vocabulary import SECTOR_BY_SERVICE
 from exchange.cli.console import advise, fail
+from exchange.cli.sheet import drill
 from exchange.client import AgencyClient, ProblemError
 from exchange.schemas.referrals import ReferralRequest
 
@@ -36,7 +38,9 @@ async def refuse_what_is_open(client: AgencyClient, request: ReferralRequest) ->
     sector = SECTOR_BY_SERVICE.get(request.service_type)
     same = [one for one in items if (one.peer, one.sector) == (request.to, sector) and not one.flags.resend]
     if same:
-        named = ", ".join(f"{one.id} ({one.state}, made {one.created_at:%Y-%m-%d %H:%M} UTC)" for one in same)
+        named = ", ".join(
+            f"{one.id} ({one.state}{drill(one)}, made {one.created_at:%Y-%m-%d %H:%M} UTC)" for one in same
+        )
         fail(
             f"Nothing was sent: under this consent {request.to} has been asked for this help before, and that is open: "
             f"{named}. Look at it with `exchange referrals show`. Send with --again only where another one is meant."

@@ -53,6 +53,9 @@ IDLE_MS: Final = 2 * SECOND_MS
 """The longest sleep without being woken: what a lost signal costs."""
 FINISH_MS: Final = 8 * SECOND_MS
 """How long a batch that is under way may take when the courier is told to stop."""
+_LOOKS: Final = 4
+"""So often a batch is looked at at once. The second time token and connection are there already; a line on which they
+never are, or a database that is slower than a look holds, is tried again later, as one that does not answer."""
 MAINTAIN_EVERY_MS: Final = 5 * SECOND_MS
 REFRESH_PEERS_EVERY_MS: Final = 10 * MINUTE_MS
 ASLEEP_MS: Final = MINUTE_MS
@@ -203,22 +206,26 @@ class Courier:
 
         What does not go at once is looked at again when the line is there: she may have said no meanwhile. A process
         that was stopped with a batch in hand would otherwise send it when it goes on, hours after her no.
+
+        Raises:
+            PeerUnreachableError: there was no answer; or `too-late`, however often it was looked at.
         """
-        while batch is not None:
-            if batch.still_holds():
-                try:
-                    return batch, await self._post_now(peer, line, batch)
-                except PeerUnreachableError as error:
-                    if error.code != "too-late":
-                        raise
+        for _ in range(_LOOKS):
+            if batch is None:
+                return None
+            try:
+                return batch, await self._post_now(peer, line, batch)
+            except PeerUnreachableError as error:
+                if error.code != "too-late":
+                    raise
             batch = await load_next(self._node, lease, line, after)
-        return None
+        raise PeerUnreachableError("too-late")
 
     async def _post_now(self, peer: Member, line: Line, batch: Batch) -> BatchAnswer:
         """One batch; the line learns from it."""
         started = self._seconds()
         try:
-            answer = await self._transport.post_envelopes(peer, batch.body)
+            answer = await self._transport.post_envelopes(peer, batch.body, until=batch.until)
         except PeerUnreachableError as error:
             if error.code not in {"busy", "too-late"}:
                 line.failed(len(batch.body))

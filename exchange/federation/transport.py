@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -29,7 +28,7 @@ from exchange.oauth.assertion import make_assertion, token_request
 from exchange.roster import Member
 from exchange.schemas.federation import BatchAnswer, ConsentStatusAnswer, ConsentStatusRequest, ResyncAnswer
 from exchange.schemas.node import NodeCard
-from exchange.use_cases.line import LOOK_HOLDS_S, exchange_s
+from exchange.use_cases.line import exchange_s
 
 _JSON: Final = "application/json"
 _CARD: Final = "/.well-known/referral-node?revocations=true"
@@ -66,8 +65,8 @@ class PeerUnreachableError(Exception):
 class PeerTransport(Protocol):
     """Port: the way to other nodes. Over HTTP, or in memory for simulations."""
 
-    async def post_envelopes(self, peer: Member, body: bytes) -> BatchAnswer:
-        """Deliver one batch, within `LOOK_HOLDS_S` or not at all: `too-late`."""
+    async def post_envelopes(self, peer: Member, body: bytes, *, until: float) -> BatchAnswer:
+        """Deliver one batch before this time of `time.monotonic`, or not at all: `too-late`."""
 
     async def node_card(self, peer: Member) -> NodeCard:
         """The peer's card, unverified."""
@@ -113,13 +112,18 @@ class HTTPTransport:
         self._cards: dict[str, tuple[str, NodeCard]] = {}
         self._network = network if network is not None else HTTPConnections()
 
-    async def post_envelopes(self, peer: Member, body: bytes) -> BatchAnswer:
+    async def post_envelopes(self, peer: Member, body: bytes, *, until: float) -> BatchAnswer:
         """Deliver one batch.
+
+        Args:
+            peer: whom.
+            body: the batch.
+            until: from this time of `time.monotonic` on nothing of it is sent.
 
         Raises:
             PeerUnreachableError: there was no usable answer.
         """
-        path, until = "/federation/v1/envelopes", time.monotonic() + LOOK_HOLDS_S
+        path = "/federation/v1/envelopes"
         status, answer = await self._authorized(peer, path, body, until=until)
         if status == _UNAUTHORIZED:
             # The peer restarted with another token key, or our node key changed: one fresh token, then give up.

@@ -9,7 +9,7 @@ Rules:
   while the lease is given back.
 * When an envelope leaves it is looked at once more whether it may (`use_cases.leaving`): days may have passed since the
   gate. What may not go is destroyed here, and told. Stops go to everybody. If the process stands still after that look,
-  or the line takes its time, it is looked at anew before anything leaves (`Batch.still_holds`).
+  or the line takes its time, it is looked at anew before anything leaves (`Batch.until`).
 * While a peer puts us off (429 or 503 with Retry-After) her stops still go, alone and in requests small enough for the
   reserve that a receiver keeps. Once it puts off these too, they wait as long as it says.
 * A peer that refuses a disclosure may have read it: the record goes on saying that she was disclosed to it.
@@ -81,9 +81,10 @@ class Batch:
     looked_at: float
     """When it was begun to look whether all of it may leave, by a clock that nobody sets."""
 
-    def still_holds(self) -> bool:
-        """Whether it may leave without another look."""
-        return time.monotonic() - self.looked_at < LOOK_HOLDS_S
+    @property
+    def until(self) -> float:
+        """From this time of `time.monotonic` on it does not leave without another look."""
+        return self.looked_at + LOOK_HOLDS_S
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@ Rules:
 
 * The mark is a keyed digest over the release and the id of its envelope. Who can write to the main database, and has no
   key, can make none: what such a one queues does not leave, and what such a one writes is not signed.
-* A row of before marks were written has none. It leaves as long as the node key of today has signed it, and no longer.
+* A row of before marks were written has none. It leaves as long as the node key of today has signed a release of
+  exactly these bytes, and no longer.
 * That a mark is right says that this release was given once, and not that it still stands: who has an older copy of a
   row can bring both back.
 """
@@ -14,8 +15,10 @@ from __future__ import annotations
 import hmac
 
 from exchange.envelope.errors import StatementError
+from exchange.envelope.format import Envelope
 from exchange.envelope.statements import ReleaseStatement, Signed, parse_statement
 from exchange.storage.outbox import MarkedRelease, OutgoingRecord
+from exchange.use_cases.headers import outgoing_header
 from exchange.use_cases.node import Node
 
 
@@ -47,4 +50,6 @@ def _is_signed(node: Node, item: OutgoingRecord) -> bool:
         said = parse_statement(ReleaseStatement, item.release or b"").verify(node.node_key.public)
     except StatementError:
         return False
-    return said.disclosure == item.digest
+    # Worked out from what would leave: the digest in the row can be made that of another, of which a release is known.
+    sealed = outgoing_header(node, item), item.wrapped_key or b"", item.ciphertext or b"", item.signature or b""
+    return said.disclosure == Envelope(*sealed).digest()

@@ -118,7 +118,7 @@ async def test_a_peer_that_put_us_off_then_gets_everything(
     story = await begin(two, travel=False)
     one = story.sender
 
-    async def busy(*_args: object) -> None:
+    async def busy(*_args: object, until: float) -> None:  # noqa: ARG001
         raise PeerUnreachableError("busy", 600)
 
     with ahead(one, hours), monkeypatch.context() as patched:

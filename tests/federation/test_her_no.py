@@ -17,10 +17,11 @@ from contracts.vocabulary import WithdrawalForm
 from exchange.cli.examination import Level
 from exchange.cli.examining_databases import look_at_destruction
 from exchange.demo.federation import HELPLINE, SHELTER
-from exchange.federation import courier, transport
+from exchange.federation import courier
 from exchange.federation.transport import HTTPTransport
 from exchange.limits import HOUR_MS
 from exchange.roster import Member, Status
+from exchange.schemas.federation import BatchAnswer
 from exchange.schemas.inbox import DecisionRequest, ProgressRequest, RecallAnswerRequest
 from exchange.schemas.referrals import ReferralView, WithdrawalRequest
 from exchange.settings import Environment, load_settings
@@ -28,6 +29,7 @@ from exchange.storage.errors import StorageBusyError
 from exchange.storage.peer_leases import PeerLease
 from exchange.storage.referrals import record_attestation
 from exchange.storage.tables import ATTESTATION
+from exchange.use_cases import deliver
 from exchange.use_cases.acting import Acting
 from exchange.use_cases.deliver import Batch, load_next
 from exchange.use_cases.errors import InvalidError
@@ -160,7 +162,7 @@ async def test_a_release_that_had_not_left_is_taken_back_by_her_no(two: Federati
     await story.both_say("withdrawn")
 
 
-@pytest.mark.parametrize("where", ["with the batch in hand", "before the line was there"])
+@pytest.mark.parametrize("where", ["with the batch in hand", "at the line", "before the line was there"])
 async def test_a_courier_that_stood_still_after_its_last_look_sends_nothing_that_her_no_has_deleted(
     two: Federation, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
@@ -181,6 +183,12 @@ async def test_a_courier_that_stood_still_after_its_last_look_sends_nothing_that
         await meanwhile()
         return replace(batch, looked_at=batch.looked_at - 3600)
 
+    async def takes_it_late(peer: Member, body: bytes, *, until: float) -> BatchAnswer:
+        if not said:
+            await meanwhile()
+            await asyncio.sleep(0.2)
+        return await post(peer, body, until=until)
+
     async def comes_late(peer: Member) -> str:
         if not said:
             await meanwhile()
@@ -189,12 +197,15 @@ async def test_a_courier_that_stood_still_after_its_last_look_sends_nothing_that
 
     line = story.sender.courier._transport
     assert isinstance(line, HTTPTransport)
-    token = line._token
+    token, post = line._token, line.post_envelopes
     if where == "with the batch in hand":
         monkeypatch.setattr(courier, "load_next", and_stands_still)
     else:
-        monkeypatch.setattr(transport, "LOOK_HOLDS_S", 0.1)
-        monkeypatch.setattr(line, "_token", comes_late)
+        monkeypatch.setattr(deliver, "LOOK_HOLDS_S", 0.1)
+        if where == "at the line":
+            monkeypatch.setattr(line, "post_envelopes", takes_it_late)
+        else:
+            monkeypatch.setattr(line, "_token", comes_late)
     await story.sender.courier.run_once()
     assert said
     assert "disclosure" not in story.kinds_posted()

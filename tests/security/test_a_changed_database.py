@@ -115,14 +115,15 @@ async def test_a_made_up_release_is_not_signed_whatever_the_peer_says_of_it(two:
         assert signed_anew(node, item._replace(release_mark=None), refused) is None
 
 
-async def test_the_release_of_one_woman_lets_no_other_go(asking: Federation) -> None:
-    """With its mark, under an id of which the header does not open."""
+@pytest.mark.parametrize("copied", [("release", "release_mark"), ("release", "digest")], ids=["marked", "of-before"])
+async def test_the_release_of_one_woman_lets_no_other_go(asking: Federation, copied: tuple[str, ...]) -> None:
+    """With its mark; or as one of before marks, beside a row that says to be what it names."""
     released, story = await confirming(asking), await confirming(asking)
     asking.leave(EMBASSY)
     assert (await released.asks.referrals.release(released.id)).released
     row = await disclosure_of(released)
-    copied = {"status": "queued", "release": row["release"], "release_mark": row["release_mark"]}
-    await story.writes(update(OUTBOX).where(OUTBOX.c.status == "held").values(**copied))
+    changed = {"status": "queued"} | {name: row[name] for name in copied}
+    await story.writes(update(OUTBOX).where(OUTBOX.c.status == "held").values(**changed))
     asking.come_back(EMBASSY)
     await never_left(story)
     assert len(await released.items("disclosure")) == 1

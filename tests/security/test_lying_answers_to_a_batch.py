@@ -53,8 +53,8 @@ class LyingTransport:
     def __init__(self, real: PeerTransport, lie: Callable[[ItemAnswer], ItemAnswer]) -> None:
         self._real, self._lie = real, lie
 
-    async def post_envelopes(self, peer: Member, body: bytes) -> BatchAnswer:
-        answer = await self._real.post_envelopes(peer, body)
+    async def post_envelopes(self, peer: Member, body: bytes, *, until: float) -> BatchAnswer:
+        answer = await self._real.post_envelopes(peer, body, until=until)
         return BatchAnswer(answers=tuple(self._lie(one) for one in answer.answers))
 
     async def node_card(self, peer: Member) -> NodeCard:
@@ -73,14 +73,14 @@ class InTurn(LyingTransport):
         self.sent: list[int] = []
         """How many envelopes were in each batch."""
 
-    async def post_envelopes(self, peer: Member, body: bytes) -> BatchAnswer:
+    async def post_envelopes(self, peer: Member, body: bytes, *, until: float) -> BatchAnswer:
         self.sent.append(len(json.loads(body)["envelopes"]))
         # A loop without a pause is a failure and no test that hangs.
         assert len(self.sent) < 20
         turn = next(self._turns, None)
         if isinstance(turn, PeerUnreachableError):
             raise turn
-        answer = await super().post_envelopes(peer, body)
+        answer = await super().post_envelopes(peer, body, until=until)
         return answer if turn is None else BatchAnswer(answers=(turn,) * len(answer.answers))
 
 
@@ -110,10 +110,10 @@ async def under_way(one: TestNode) -> AsyncIterator[asyncio.Task[int]]:
     asked, goes_on = asyncio.Event(), asyncio.Event()
 
     class Slow(LyingTransport):
-        async def post_envelopes(self, peer: Member, body: bytes) -> BatchAnswer:
+        async def post_envelopes(self, peer: Member, body: bytes, *, until: float) -> BatchAnswer:
             asked.set()
             await goes_on.wait()
-            return await super().post_envelopes(peer, body)
+            return await super().post_envelopes(peer, body, until=until)
 
     slow = asyncio.create_task(Courier(one.node, Slow(one.courier._transport, lambda answer: answer)).run_once())
     await asked.wait()
@@ -250,8 +250,8 @@ async def test_however_long_a_peer_asks_to_wait_her_no_is_tried_again_within_the
 
 async def test_what_a_peer_does_not_answer_for_waits_a_little_and_goes_again(pair: Federation) -> None:
     class Silent(LyingTransport):
-        async def post_envelopes(self, peer: Member, body: bytes) -> BatchAnswer:
-            answer = await super().post_envelopes(peer, body)
+        async def post_envelopes(self, peer: Member, body: bytes, *, until: float) -> BatchAnswer:
+            answer = await super().post_envelopes(peer, body, until=until)
             return BatchAnswer(answers=answer.answers[:1])
 
     await referred(pair)
@@ -350,6 +350,17 @@ async def test_who_takes_nothing_and_then_does_not_answer_is_not_asked_again_at_
     # By the schedule, as a peer that is away.
     expected = [(0, 1.5), (2, 5), (45, 90), (450, 900)]
     assert all(low < wait < high for wait, (low, high) in zip(waits, expected, strict=True))
+
+
+async def test_what_is_never_there_in_time_is_tried_again_later(pair: Federation) -> None:
+    """A line on which a new token takes too long each time, and each is refused, or a database that is that slow."""
+    await referred(pair)
+    helpline = pair[HELPLINE]
+    transport = InTurn(helpline.courier._transport, *[PeerUnreachableError("too-late")] * 20)
+    assert await courier_in_threes(helpline, transport).run_once() == 1
+    assert len(transport.sent) > 2
+    assert await due_in_s(helpline) > 0
+    assert [row.status for row in await rows(helpline, Kind.OFFER)] == ["queued"]
 
 
 async def test_who_took_a_batch_and_has_enough_then_is_there_and_who_took_none_is_not(pair: Federation) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import math
 import secrets
 from typing import Any
 
@@ -56,7 +57,7 @@ class CardOf:
     async def node_card(self, _peer: Member) -> NodeCard:
         return self._served
 
-    async def post_envelopes(self, _peer: Member, _body: bytes) -> BatchAnswer:
+    async def post_envelopes(self, _peer: Member, _body: bytes, *, until: float) -> BatchAnswer:  # noqa: ARG002
         raise PeerUnreachableError("no-connection")
 
     async def close(self) -> None:
@@ -158,7 +159,7 @@ async def test_a_token_that_is_no_header_value_is_a_peer_that_did_not_answer(pai
         node.agency, node.node_key, node.limits, node.clock, network=OverTransport(httpx2.MockTransport(answer))
     )
     with pytest.raises(PeerUnreachableError, match="bad-answer"):
-        await transport.post_envelopes(pair[SHELTER].member, b"{}")
+        await transport.post_envelopes(pair[SHELTER].member, b"{}", until=math.inf)
     await transport.close()
 
 

@@ -221,7 +221,7 @@ class Way:
         self._machine = machine
         self._process = process
 
-    async def post_envelopes(self, peer: Member, body: bytes) -> BatchAnswer:
+    async def post_envelopes(self, peer: Member, body: bytes, *, until: float) -> BatchAnswer:  # noqa: ARG002 - at once
         receiver = self._other(peer)
         self._network.watch.leaves(self._machine, receiver, body)
         answer: BatchAnswer = await self._send(Letter, receiver, body)

@@ -7,6 +7,7 @@ looks at afterwards is what lies in the databases and what travelled between the
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -281,7 +282,9 @@ class Story:
         """Post these envelopes as the sender's node (or the receiver's) would."""
         poster = by or self.sender
         peer = self.receiver if poster is self.sender else self.sender
-        return await poster.courier._transport.post_envelopes(peer.member, canonical({"envelopes": list(wires)}))
+        return await poster.courier._transport.post_envelopes(
+            peer.member, canonical({"envelopes": list(wires)}), until=math.inf
+        )
 
     async def record(self, *, at: TestNode | None = None) -> dict[str, Any]:
         """The referral's row; at the sender unless said."""

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-import pytest
+from types import SimpleNamespace
+from typing import Any
 
+import pytest
+import typer
+
+from contracts.vocabulary import ServiceType
 from exchange.cli.referring import _show_created, _show_preview, _show_view
+from exchange.cli.sent_before import refuse_what_is_open
 from exchange.referral.lifecycle import State
-from exchange.schemas.referrals import ReferralCreated, ReferralFlags, ReferralPreview, ReferralView
+from exchange.schemas.referrals import OpenReferrals, ReferralCreated, ReferralFlags, ReferralPreview, ReferralView
 
 
 def a_view(state: State, *, overdue: bool = False, **flags: bool) -> ReferralView:
@@ -53,6 +59,22 @@ def test_a_drill_is_called_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert "EXERCISE" not in capsys.readouterr().out
     _show_view(a_view(State.RECEIVED).model_copy(update={"exercise": True}))
     assert "received (EXERCISE)" in capsys.readouterr().out
+
+
+async def test_a_drill_that_is_open_is_not_taken_for_hers(capsys: pytest.CaptureFixture[str]) -> None:
+    """Who reads that she was sent already, and does not read that it was a drill, sends nobody."""
+    opened = a_view(State.ACCEPTED).model_copy(update={"exercise": True})
+
+    async def open_under(_consent: str) -> OpenReferrals:
+        return OpenReferrals(items=(opened,))
+
+    client: Any = SimpleNamespace(referrals=SimpleNamespace(open_under=open_under))
+    request: Any = SimpleNamespace(
+        consent="1" * 32, to="rose-house-shelter", service_type=ServiceType.SAFE_ACCOMMODATION
+    )
+    with pytest.raises(typer.Exit):
+        await refuse_what_is_open(client, request)
+    assert "accepted (EXERCISE)" in capsys.readouterr().err
 
 
 def test_the_agency_is_named_before_and_after(capsys: pytest.CaptureFixture[str]) -> None:
