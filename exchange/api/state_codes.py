@@ -163,7 +163,8 @@ STATE: Final = (
         409,
         _NODE,
         "An event has too low a number",
-        "Send the request again; if it fails again, ask whoever runs the node.",
+        "Send the request again; what your own software sealed it seals anew, after reading the referral. If it fails "
+        "again, ask whoever runs the node.",
     ),
     Entry(
         "no-recall",

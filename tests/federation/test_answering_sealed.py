@@ -16,10 +16,11 @@ from support.resealing import header_of, resealed
 from support.stories import rows
 
 from contracts.vocabulary import Feedback, Field, WithdrawalForm
-from exchange.client import ProblemError
+from exchange.client import AgencyClient, ProblemError
 from exchange.client.vault import AgencyVault, Identity, VaultError
 from exchange.client.vault import answering as elsewhere
 from exchange.client.vault.answering import _posting, sealed_answer
+from exchange.client.vault.overtaken import ATTEMPTS
 from exchange.client.vault.referring import signers, wire
 from exchange.demo.federation import HELPLINE, LABOUR_OFFICE, SHELTER
 from exchange.envelope.kinds import Kind
@@ -32,7 +33,8 @@ from exchange.schemas.inbox import DecisionRequest, ProgressRequest, RecallAnswe
 from exchange.schemas.referrals import ReferralView
 from exchange.schemas.sealing import EnvelopesAnswer, EnvelopesRequest
 from exchange.stops import Erased, erasure_receipt
-from exchange.storage.referrals import load_referral
+from exchange.storage.database import Connection
+from exchange.storage.referrals import load_referral, save_referral
 from exchange.storage.tables import EVENT, IDEMPOTENCY, OUTBOX
 from exchange.use_cases import sealed_answer as answering
 
@@ -432,7 +434,7 @@ async def test_an_attestation_that_is_sealed_again_is_not_sent_again(bed: Bed) -
 async def test_a_refused_word_takes_back_nothing_that_another_program_has_said(
     bed: Bed, monkeypatch: pytest.MonkeyPatch, refused_stored_first: bool
 ) -> None:
-    """Both say that the service has begun. One of them is heard, the other one's number is too low by then."""
+    """Both say that the service has begun. One of them is heard, the other one comes too late by then."""
     story = await bed.story()
     await bed.vault.decide(story.id, DecisionRequest(decision="accepted"))
     await bed.together.travel()
@@ -442,6 +444,7 @@ async def test_a_refused_word_takes_back_nothing_that_another_program_has_said(
     async def another_first(request: EnvelopesRequest) -> EnvelopesAnswer:
         monkeypatch.setattr(client.sealing, "hand_in", hand_in)
         await late.report_progress(story.id, begun)
+        bed.together.clock.pass_by(seconds=660)
         return await hand_in(request)
 
     sealing = elsewhere.sealed_answer
@@ -450,14 +453,120 @@ async def test_a_refused_word_takes_back_nothing_that_another_program_has_said(
         monkeypatch.setattr(elsewhere, "sealed_answer", sealing)
         sealed = await sealing(*said)
         await late.report_progress(story.id, begun)
+        bed.together.clock.pass_by(seconds=660)
         return sealed
 
     if refused_stored_first:
         monkeypatch.setattr(client.sealing, "hand_in", another_first)
     else:
         monkeypatch.setattr(elsewhere, "sealed_answer", sealed_and_another_first)
-    with pytest.raises(ProblemError, match="number-not-higher"):
+    with pytest.raises(ProblemError, match="too-old"):
         await bed.vault.report_progress(story.id, begun)
     case = bed.identity.store.case(story.id)
     assert case is not None
     assert case.served == "in-service"
+
+
+def _first(monkeypatch: pytest.MonkeyPatch, client: AgencyClient, another: Callable[[], Awaitable[Any]]) -> list[int]:
+    """Whenever the software has sealed, another writes before it hands in; the numbers that were handed in."""
+    hand_in, numbers = client.sealing.hand_in, []
+
+    async def handed_in(request: EnvelopesRequest, **_: Any) -> EnvelopesAnswer:
+        with monkeypatch.context() as patched:
+            patched.setattr(client.sealing, "hand_in", hand_in)
+            await another()
+        numbers.append(header_of(request.envelopes[0]).number or 0)
+        return await hand_in(request)
+
+    monkeypatch.setattr(client.sealing, "hand_in", handed_in)
+    return numbers
+
+
+async def _once(work: Callable[[], Awaitable[Any]], done: list[None]) -> None:
+    if not done:
+        done.append(None)
+        await work()
+
+
+async def test_a_word_whose_number_another_machine_has_used_is_sealed_again(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A colleague puts her on the waiting list at the moment at which she is accepted."""
+    story, client = await bed.story(), bed.office.client
+    colleague = AgencyVault(replace(bed.identity, clock=lambda: bed.identity.clock() + 1000), client)
+    done: list[None] = []
+
+    async def waits() -> None:
+        await _once(lambda: colleague.decide(story.id, DecisionRequest(decision="waitlisted")), done)
+
+    numbers = _first(monkeypatch, client, waits)
+    assert (await bed.vault.decide(story.id, DecisionRequest(decision="accepted"))).state == "accepted"
+    said = await rows(bed.office.node, EVENT, (EVENT.c.referral == story.id) & (EVENT.c.side == "receiving"))
+    assert [(event["name"], event["number"]) for event in said] == [
+        ("waitlisted", numbers[1] - 1),
+        ("accepted", numbers[1]),
+    ]
+    assert numbers[0] < numbers[1] - 1
+    await bed.together.travel()
+    assert (await bed.helpline.client.referrals.read(story.id)).state == "accepted"
+
+
+async def test_the_same_word_of_two_machines_is_said_once(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    story, client = await bed.story(), bed.office.client
+    colleague = AgencyVault(replace(bed.identity, clock=lambda: bed.identity.clock() + 1000), client)
+    accepted, done = DecisionRequest(decision="accepted"), list[None]()
+    _first(monkeypatch, client, lambda: _once(lambda: colleague.decide(story.id, accepted), done))
+    assert (await bed.vault.decide(story.id, accepted)).state == "accepted"
+    said = await rows(bed.office.node, EVENT, (EVENT.c.referral == story.id) & (EVENT.c.name == "accepted"))
+    sent = await rows(bed.office.node, OUTBOX, OUTBOX.c.referral == story.id)
+    assert (len(said), len([one for one in sent if one["kind"] == "decision"])) == (1, 1)
+
+
+async def test_what_is_sealed_again_is_judged_again(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """She stops sharing at this very moment: the number moves, and nothing of the service goes to anybody."""
+    story, client = await bed.story(), bed.office.client
+    await bed.vault.decide(story.id, DecisionRequest(decision="accepted"))
+    await bed.together.travel()
+    done: list[None] = []
+
+    async def no() -> None:
+        await _once(lambda: client.withdrawals.of_referral(story.id, WithdrawalForm.STOP_SHARING), done)
+
+    handed = _first(monkeypatch, client, no)
+    said = await bed.vault.report_progress(story.id, ProgressRequest(state="in-service"))
+    sent = [one["kind"] for one in await rows(bed.office.node, OUTBOX, OUTBOX.c.referral == story.id)]
+    assert (said.stays_here, len(handed), sent.count("progress")) == ("sharing-stopped", 1, 0)
+
+
+async def test_an_attestation_whose_number_was_used_is_sealed_again(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    story, client, done = await bed.story(), bed.office.client, list[None]()
+    await bed.helpline.client.withdrawals.of_referral(story.id, WithdrawalForm.ERASE)
+    await bed.together.travel()
+    database, used = bed.office.node.node.database, []
+
+    async def number_moves() -> None:
+        def moves(conn: Connection) -> None:
+            record = load_referral(conn, story.id)
+            assert record is not None
+            used.append(save_referral(conn, record._replace(number=record.number + MINUTE_MS)).number)
+
+        await _once(lambda: database.write(moves), done)
+
+    numbers = _first(monkeypatch, client, number_moves)
+    attested = {one.party: one.done_at for one in (await bed.vault.attest_erasure(story.id)).attestations}
+    assert attested["own-agency"] is not None
+    assert numbers[1:] == [used[0] + 1]
+
+
+async def test_a_word_is_sealed_again_a_few_times_and_no_more(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    story, client, ahead = await bed.story(), bed.office.client, iter(range(1000, 100_000, 1000))
+
+    async def asks() -> None:
+        colleague = AgencyVault(replace(bed.identity, clock=lambda: bed.identity.clock() + next(ahead)), client)
+        question = DecisionRequest(decision="information-requested", fields=(Field.PARTY,))
+        await colleague.decide(story.id, question)
+
+    numbers = _first(monkeypatch, client, asks)
+    with pytest.raises(ProblemError, match="number-not-higher"):
+        await bed.vault.decide(story.id, DecisionRequest(decision="accepted"))
+    assert len(numbers) == ATTEMPTS

@@ -23,7 +23,7 @@ from support.stories import now_of, safe_contact
 from contracts.loader import load_contract, shipped_contract
 from contracts.vocabulary import Field, Group, WithdrawalForm, fields_of
 from exchange.client import ProblemError
-from exchange.client.vault import AgencyVault, GateRefusedError, Identity, VaultError, referring
+from exchange.client.vault import AgencyVault, GateRefusedError, Identity, VaultError, telling_later
 from exchange.client.vault.referring import SealedReferral
 from exchange.demo.federation import HELPLINE, LABOUR_OFFICE, SHELTER, AgencyPlan
 from exchange.envelope.epochs import EpochStatement
@@ -34,7 +34,7 @@ from exchange.referral.content import ContentInvalidError, ReferralContent
 from exchange.schemas.consents import ConsentView
 from exchange.schemas.inbox import DecisionRequest
 from exchange.schemas.node import PeerKeys
-from exchange.schemas.referrals import ReferralView
+from exchange.schemas.referrals import ForwardAnswer, ReferralView
 from exchange.schemas.sealing import EnvelopesAnswer, EnvelopesRequest
 from exchange.schemas.shapes import from_millis, to_millis
 from exchange.use_cases import release_disclosure
@@ -463,15 +463,15 @@ async def test_who_she_is_is_no_information_before_the_release(desk: Desk, monke
         story.id, DecisionRequest(decision="information-requested", fields=(Field.PREFERRED_NAME,))
     )
     await desk.together.travel()
-    monkeypatch.setattr(release_disclosure, "_most_unserved", lambda *_: 0)
+    monkeypatch.setattr(release_disclosure, "most_unserved", lambda *_: 0)
     await desk.shelter.decide(story.id, DecisionRequest(decision="accepted"))
     await desk.together.travel()
     assert (await desk.office.client.referrals.read(story.id)).flags.receiver_unserved
     name = ReferralContent.model_validate_json('{"preferred_name": "Canary-Baru"}')
     with pytest.raises(GateRefusedError):
         await desk.office.vault.inform(story.id, name)
-    asked = referring.clear_later
-    monkeypatch.setattr(referring, "clear_later", lambda request, kind, **_: asked(request, kind, accepted=True))
+    asked = telling_later.clear_later
+    monkeypatch.setattr(telling_later, "clear_later", lambda request, kind, **_: asked(request, kind, accepted=True))
     with pytest.raises(ProblemError) as refused:
         await desk.office.vault.inform(story.id, name)
     assert refused.value.problem.code == "not-accepted"
@@ -484,7 +484,7 @@ async def test_an_update_holds_no_more_than_a_plan_and_an_arrival(desk: Desk, me
     """As where the node seals: what else she tells answers a question, and nobody has asked one here."""
     story = await desk.story()
     await story.accepted()
-    tell = referring.tell_later(
+    tell = telling_later.tell_later(
         desk.identity, desk.office.client, story.id, Kind.UPDATE, ReferralContent.model_validate_json(members)
     )
     if code is None:
@@ -602,7 +602,7 @@ async def test_what_answers_are_verified_by_is_stored_before_anything_is_handed_
 async def test_what_she_takes_back_while_it_is_sealed_is_not_told_later(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    story, real, client = await desk.story(), referring.peer_epoch, desk.office.client
+    story, real, client = await desk.story(), telling_later.peer_epoch, desk.office.client
     consent = await client.consents.read(await _consent_of(desk, story))
     (line,) = consent.record.provisions
 
@@ -610,7 +610,7 @@ async def test_what_she_takes_back_while_it_is_sealed_is_not_told_later(
         await client.consents.narrow(consent.id, (line.model_copy(update={"groups": line.groups - {Group.CONTACT}}),))
         return await real(*asked)
 
-    monkeypatch.setattr(referring, "peer_epoch", she_is_faster)
+    monkeypatch.setattr(telling_later, "peer_epoch", she_is_faster)
     with pytest.raises(ProblemError) as refused:
         await desk.office.own_vault.replace_disclosure(story.id, referral_request(SHELTER.agency, NOBODY).content)
     assert refused.value.problem.code == "changed-meanwhile"
@@ -739,3 +739,42 @@ async def test_a_number_of_what_is_told_later_is_used_once(desk: Desk, monkeypat
     monkeypatch.setattr(client.sealing, "hand_in", twice)
     await vault.inform(story.id, party)
     assert refused == ["number-not-higher"]
+
+
+@pytest.mark.parametrize("kind", ["information", "update"])
+async def test_what_is_told_later_is_sealed_again_where_its_number_was_used(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """A colleague answers, or tells of another plan, at the same moment; both arrive, and each of them once."""
+    story, client = await desk.story(), desk.office.client
+    colleague = AgencyVault(replace(desk.identity, clock=lambda: desk.identity.clock() + 1000), client)
+    hand_in, handed = client.sealing.hand_in, []
+    if kind == "update":
+        await story.accepted()
+    else:
+        fields = (Field.PARTY,)
+        await desk.shelter.decide(story.id, DecisionRequest(decision="information-requested", fields=fields))
+        await desk.together.travel()
+
+    async def tells(vault: AgencyVault) -> ForwardAnswer:
+        if kind == "information":
+            return await vault.inform(story.id, ReferralContent.model_validate_json('{"party": {"adults": 1}}'))
+        plan = ReferralContent.model_validate_json('{"safe_contact": {"who_initiates": "survivor"}}').safe_contact
+        assert plan is not None
+        return await vault.update_safe_contact(story.id, plan)
+
+    async def another_first(request: EnvelopesRequest) -> EnvelopesAnswer:
+        handed.append(header_of(request.envelopes[0]).number or 0)
+        if len(handed) == 1:
+            with monkeypatch.context() as patched:
+                patched.setattr(client.sealing, "hand_in", hand_in)
+                handed.append((await tells(colleague)).referral.number)
+        return await hand_in(request)
+
+    monkeypatch.setattr(client.sealing, "hand_in", another_first)
+    told = await tells(AgencyVault(desk.identity, client))
+    first, colleagues, again = handed
+    assert (first < colleagues, again, told.referral.number) == (True, colleagues + 1, again)
+    await desk.together.travel()
+    arrived = [item async for item in desk.shelter.client.inbox.pages(referral=story.id) if item.kind == kind]
+    assert len(arrived) == 2

@@ -16,6 +16,7 @@ import sqlite3
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from hashlib import sha256
+from math import inf
 from pathlib import Path
 from typing import Any, Final, TypeVar
 from unittest.mock import patch
@@ -236,6 +237,8 @@ class Machine:
         self.process = process
         for one, name in ((database, "main"), (key_database, "keys")):
             one._writer._lane._executor.around = self._around(process, name)
+            # Whether a disk takes writes is tried once a second, by a clock that no history has.
+            one._written = inf
         assert self.connect is not None
         process.courier = Courier(node, self.connect(self, process), seconds=self._seconds)
         return node

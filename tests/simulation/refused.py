@@ -184,7 +184,6 @@ Right = Callable[[_Seen], bool]
 _ANSWERED: Final[Mapping[str, Right]] = {
     "not-found": _no_item,
     "destroyed": _destroyed,
-    "number-not-higher": _overtaken,
     # What is said is sealed to a key of this week, which a sender that is away may not have shown yet.
     "peer-keys-unknown": _always,
     "peer-keys-refused": _always,

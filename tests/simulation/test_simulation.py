@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from simulation.blind import blind_among
@@ -16,7 +19,9 @@ from simulation.history import play
 from simulation.playground import Playground
 
 from contracts.loader import load_contract
+from exchange.storage import database
 
+SLOW = 41000064
 TESTS = Path(__file__).parents[1]
 DIGESTS = """
 import sys
@@ -68,6 +73,16 @@ def test_a_seed_is_the_same_history_twice_in_a_process(ground: Playground) -> No
     first, between, again = (play(ground, seed) for seed in (11, 12, 11))
     assert first.trace != between.trace
     assert "\n".join(first.trace).encode() == "\n".join(again.trace).encode()
+
+
+def test_how_long_a_history_takes_does_not_change_it(ground: Playground, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The software of somebody who is blind in it asks its node whether it is ready; that node tries its disks then."""
+    played = []
+    for step in (0, 10):
+        seconds = itertools.count(time.monotonic() + 10, step)
+        monkeypatch.setattr(database, "time", SimpleNamespace(monotonic=lambda seconds=seconds: next(seconds)))
+        played.append(play(ground, SLOW).digest)
+    assert played[0] == played[1]
 
 
 def test_its_contracts_are_contracts() -> None:

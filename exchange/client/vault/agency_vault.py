@@ -24,7 +24,7 @@ from contracts.vocabulary import Channel
 from exchange.client.agency_client import AgencyClient
 from exchange.client.errors import ClientError
 from exchange.client.session import new_idempotency_key
-from exchange.client.vault import answering, referring
+from exchange.client.vault import answering, referring, telling_later
 from exchange.client.vault.acts import Act, SealedReferral
 from exchange.client.vault.agency_keys import Identity
 from exchange.client.vault.contact import contact_advice
@@ -127,15 +127,15 @@ class AgencyVault:
 
     async def inform(self, referral: str, content: ReferralContent) -> ForwardAnswer:
         """The fields that the receiver asked for, as far as she agrees."""
-        return await referring.tell_later(self._now(), self._client, referral, Kind.INFORMATION, content)
+        return await telling_later.tell_later(self._now(), self._client, referral, Kind.INFORMATION, content)
 
     async def update_safe_contact(self, referral: str, plan: SafeContact) -> ForwardAnswer:
         """Her plan changed. A receiver that has the old one is told; before, what is held is deleted."""
-        return await referring.update_safe_contact(self._now(), self._client, referral, plan)
+        return await telling_later.update_safe_contact(self._now(), self._client, referral, plan)
 
     async def replace_disclosure(self, referral: str, content: ReferralContent) -> ForwardAnswer:
         """A fresh disclosure, after the plan was confirmed with her again."""
-        return await referring.tell_later(self._now(), self._client, referral, Kind.DISCLOSURE, content)
+        return await telling_later.tell_later(self._now(), self._client, referral, Kind.DISCLOSURE, content)
 
     async def open(self, item: InboxItem) -> OpenedItem:
         """Verify, open and take over an item; or open it again from the key store."""

@@ -7,8 +7,9 @@ Rules:
 * The digest of an acceptance is stored before it is handed in: the disclosure that it releases has to name it.
 * What was said last of the service, by which a recall is answered, is stored before it is handed in, and taken back
   where the node refuses it, to what stood there when it was stored; not where another program has said something since.
-* Numbers and what was seen come from the node's record of the referral, and are checked by it again. Which referral it
-  is and with whom says the agency's own store: a record of another is answered with nothing.
+* Numbers and what was seen come from the node's record of the referral, and are checked by it again. Where another has
+  used the number meanwhile the record is read, and the word judged and sealed, again (`overtaken`).
+* Which referral it is and with whom says the agency's own store: a record of another is answered with nothing.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from exchange.client.retries import may_be_stored
 from exchange.client.vault.agency_keys import Identity
 from exchange.client.vault.cases import VaultCase
 from exchange.client.vault.errors import VaultError
+from exchange.client.vault.overtaken import unless_overtaken
 from exchange.client.vault.referring import case_of, record_of, signers, wire
 from exchange.client.vault.weekly_keys import peer_epoch
 from exchange.feedback import Answer, Kept, answer, answer_recall
@@ -63,11 +65,15 @@ async def decide(identity: Identity, client: AgencyClient, referral: str, reques
     except ValidationError:
         raise VaultError("decision-invalid", "This decision is incomplete or contradicts itself.") from None
     case = case_of(identity, referral, Side.RECEIVING)
-    view = record_of(await client.referrals.read(referral), referral, case.peer)
-    word = answer(content, level=case.feedback, sharing_stopped=view.flags.sharing_stopped)
-    if isinstance(word, Kept):
-        raise VaultError(word.code, word.sentence)
-    return await _say(identity, client, case, view, word)
+
+    async def said() -> ReferralView:
+        view = record_of(await client.referrals.read(referral), referral, case.peer)
+        word = answer(content, level=case.feedback, sharing_stopped=view.flags.sharing_stopped)
+        if isinstance(word, Kept):
+            raise VaultError(word.code, word.sentence)
+        return await _say(identity, client, case, view, word)
+
+    return await unless_overtaken(said)
 
 
 async def report(identity: Identity, client: AgencyClient, referral: str, request: ProgressRequest) -> ReferralAct:
@@ -83,6 +89,12 @@ async def report(identity: Identity, client: AgencyClient, referral: str, reques
         )
     except ValidationError:
         raise VaultError("progress-invalid", "This progress contradicts itself.") from None
+    return await unless_overtaken(lambda: _reported(identity, client, referral, request, content))
+
+
+async def _reported(
+    identity: Identity, client: AgencyClient, referral: str, request: ProgressRequest, content: ProgressContent
+) -> ReferralAct:
     case = case_of(identity, referral, Side.RECEIVING)
     view = record_of(await client.referrals.read(referral), referral, case.peer)
     word = answer(content, level=case.feedback, sharing_stopped=view.flags.sharing_stopped)
@@ -104,12 +116,17 @@ async def answer_to_recall(
     Raises:
         VaultError: `no-recall`: the service had not begun, so there is nothing to answer.
     """
-    case = case_of(identity, referral, Side.RECEIVING)
-    view = record_of(await client.referrals.read(referral), referral, case.peer)
-    if case.served is None:
-        raise VaultError("no-recall", "The service had not begun, so there is nothing to answer.")
-    word = answer_recall(RecallAnswerContent(agreed=request.agreed), state=case.served)
-    return await _say(identity, client, case, view, word)
+
+    async def said() -> ReferralView:
+        # What was said last of the service may be another word than before.
+        case = case_of(identity, referral, Side.RECEIVING)
+        view = record_of(await client.referrals.read(referral), referral, case.peer)
+        if case.served is None:
+            raise VaultError("no-recall", "The service had not begun, so there is nothing to answer.")
+        word = answer_recall(RecallAnswerContent(agreed=request.agreed), state=case.served)
+        return await _say(identity, client, case, view, word)
+
+    return await unless_overtaken(said)
 
 
 async def attest(identity: Identity, client: AgencyClient, referral: str) -> ReferralView:
@@ -118,15 +135,21 @@ async def attest(identity: Identity, client: AgencyClient, referral: str) -> Ref
     Raises:
         VaultError: `nothing-owed`: nobody asked for its erasure, and nothing was destroyed.
     """
-    view, case, at = await client.referrals.read(referral), identity.store.case(referral), identity.clock()
-    # Where her no has destroyed the case already, with whom it was is known to the node alone.
-    record_of(view, referral, view.peer if case is None else case.peer)
-    if all(one.party != "own-agency" for one in view.attestations):
-        raise VaultError("nothing-owed", "Nobody asked for the erasure of this referral. Nothing was destroyed.")
-    identity.store.destroy([referral])
-    posting = _posting(identity, view, at, at + LIMITS.stop_expires_ms, None)
-    sealed = seal_stop_message(erasure_receipt(Erased.BY_AGENCY), posting, signers(identity), entropy=identity.entropy)
-    return (await client.sealing.hand_in(EnvelopesRequest(envelopes=(wire(sealed),)))).referral
+    case = identity.store.case(referral)
+
+    async def attested() -> ReferralView:
+        view, at = await client.referrals.read(referral), identity.clock()
+        # Where her no has destroyed the case already, with whom it was is known to the node alone.
+        record_of(view, referral, view.peer if case is None else case.peer)
+        if all(one.party != "own-agency" for one in view.attestations):
+            raise VaultError("nothing-owed", "Nobody asked for the erasure of this referral. Nothing was destroyed.")
+        identity.store.destroy([referral])
+        posting = _posting(identity, view, at, at + LIMITS.stop_expires_ms, None)
+        receipt = erasure_receipt(Erased.BY_AGENCY)
+        sealed = seal_stop_message(receipt, posting, signers(identity), entropy=identity.entropy)
+        return (await client.sealing.hand_in(EnvelopesRequest(envelopes=(wire(sealed),)))).referral
+
+    return await unless_overtaken(attested)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,36 @@
+"""Another has written of the referral between reading its record and handing in: then it is read and sealed again.
+
+Rules:
+
+* The number inside a sealed envelope is taken from the record that was read. A colleague's machine, a stop, or the node
+  itself may use it up meanwhile. That is nobody's mistake, and no worker can mend it.
+* What the node has refused for its number it has not stored, and never will: what is sealed anew is the one act.
+* It is tried a few times and no more, each time on what the node says now: also what may travel is judged again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+from exchange.client.errors import ProblemError
+
+ATTEMPTS: Final = 3
+_OVERTAKEN: Final = "number-not-higher"
+
+T = TypeVar("T")
+
+
+async def unless_overtaken(act: Callable[[], Awaitable[T]]) -> T:
+    """The answer to an act that reads the record, seals and hands in; from its beginning again where it was overtaken.
+
+    Raises:
+        ProblemError: the node refuses, in the end also for the number.
+    """
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return await act()
+        except ProblemError as refused:
+            if refused.problem.code != _OVERTAKEN:
+                raise
+    return await act()
