@@ -176,6 +176,11 @@ def _not_promised(seen: _Seen) -> bool:
     return seen.over or seen.state != "accepted" or seen.received[-1:] != ("accepted",)
 
 
+def _silenced(seen: _Seen) -> bool:
+    """She stopped sharing, and there is nothing to decide: the agency's own software says the former first."""
+    return _decided(seen) and seen.referral is not None and seen.referral[6] is not None
+
+
 def _late(seen: _Seen) -> bool:
     return seen.late
 
@@ -199,8 +204,13 @@ _RIGHT: Final[Mapping[str, Mapping[str, Right]]] = {
     "attestation": {"nothing-owed": _not_owed, "not-found": _no_item},
     "taking over": {"leased": _leased, "not-found": _no_item},
     "lease": {"leased": _leased, "not-new": _not_new, "not-found": _no_item},
-    "decision": {"state-forbids": _decided, "respond-by-passed": _late, **_ANSWERED},
-    "first decision": {"state-forbids": _spoken_to, "respond-by-passed": _late, **_ANSWERED},
+    "decision": {"state-forbids": _decided, "sharing-stopped": _silenced, "respond-by-passed": _late, **_ANSWERED},
+    "first decision": {
+        "state-forbids": _spoken_to,
+        "sharing-stopped": _silenced,
+        "respond-by-passed": _late,
+        **_ANSWERED,
+    },
     "progress": {"state-forbids": _not_promised, **_ANSWERED},
 }
 _SEALED: Final = frozenset({"decision", "first decision", "progress", "attestation"})
