@@ -199,6 +199,10 @@ class StorageKey(Secret):
         message = framed(Tag.KEYED_DIGEST, use.encode(), value)
         return hashlib.blake2b(message, key=self._digest_key, digest_size=KEY_BYTES).hexdigest()
 
+    def has_marked(self, use: str, value: bytes, mark: str | None) -> bool:
+        """Whether this mark is the keyed digest of the value: whoever has no key can write none beside it."""
+        return mark is not None and hmac.compare_digest(mark.encode(), self.keyed_digest(use, value).encode())
+
 
 class RowKey(Secret):
     """Seals database values."""

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
 from typing import Final
 
 from exchange.limits import HOUR_MS, MINUTE_MS, SECOND_MS
@@ -98,12 +97,16 @@ def card_read(node: Node, peer: Member, at: int) -> MarkedTime:
 
 
 def _marked(node: Node, peer: Member, at: int, what: str) -> MarkedTime:
-    return MarkedTime(at, node.storage_key.keyed_digest(f"peer_card.{what}", f"{peer.agency} {at}".encode()))
+    return MarkedTime(at, node.storage_key.keyed_digest(f"peer_card.{what}", _of(peer, at)))
 
 
 def _proven(node: Node, peer: Member, found: MarkedTime, what: str) -> int:
-    mark = _marked(node, peer, found.at, what).mark or ""
-    return found.at if hmac.compare_digest((found.mark or "").encode(), mark.encode()) else 0
+    right = node.storage_key.has_marked(f"peer_card.{what}", _of(peer, found.at), found.mark)
+    return found.at if right else 0
+
+
+def _of(peer: Member, at: int) -> bytes:
+    return f"{peer.agency} {at}".encode()
 
 
 def read_within(node: Node, peer: Member, span_ms: int) -> bool:

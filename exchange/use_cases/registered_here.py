@@ -11,21 +11,23 @@ Rules:
 
 from __future__ import annotations
 
-import hmac
 import json
+from typing import Final
 
 from exchange.envelope.keys import StorageKey
 from exchange.storage.access import StoredClient
 
+_USE: Final = "oauth_client"
+
 
 def marked(storage_key: StorageKey, client: StoredClient) -> StoredClient:
     """A client that is registered here, with its mark."""
-    return client._replace(mark=_mark(storage_key, client))
+    return client._replace(mark=storage_key.keyed_digest(_USE, _row(client)))
 
 
 def is_marked(storage_key: StorageKey, client: StoredClient) -> bool:
     """Whether this row was written by this node, as it stands."""
-    return client.mark is not None and hmac.compare_digest(client.mark.encode(), _mark(storage_key, client).encode())
+    return storage_key.has_marked(_USE, _row(client), client.mark)
 
 
 def is_foreign(storage_key: StorageKey, client: StoredClient) -> bool:
@@ -33,6 +35,6 @@ def is_foreign(storage_key: StorageKey, client: StoredClient) -> bool:
     return client.status == "active" and not is_marked(storage_key, client)
 
 
-def _mark(storage_key: StorageKey, client: StoredClient) -> str:
+def _row(client: StoredClient) -> bytes:
     # A column more is under the mark too. JSON tells nothing from an empty word, and where one value ends.
-    return storage_key.keyed_digest("oauth_client", json.dumps(client._replace(mark=None)).encode())
+    return json.dumps(client._replace(mark=None)).encode()

@@ -12,7 +12,7 @@ Rules:
 
 from __future__ import annotations
 
-import hmac
+from typing import Final
 
 from exchange.envelope.errors import StatementError
 from exchange.envelope.format import Envelope
@@ -21,18 +21,20 @@ from exchange.storage.outbox import MarkedRelease, OutgoingRecord
 from exchange.use_cases.headers import outgoing_header
 from exchange.use_cases.node import Node
 
+_USE: Final = "outbox.release"
+
 
 def marked(node: Node, envelope_id: str, release: Signed[ReleaseStatement]) -> MarkedRelease:
     """A release that was decided here, with its mark."""
     statement = release.to_bytes()
-    return MarkedRelease(statement, _mark(node, envelope_id, statement))
+    return MarkedRelease(statement, node.storage_key.keyed_digest(_USE, _beside(envelope_id, statement)))
 
 
 def is_marked(node: Node, item: OutgoingRecord) -> bool:
     """Whether the release beside this envelope was written by this node, with whatever key it signed then."""
-    if item.release is None or item.release_mark is None:
+    if item.release is None:
         return False
-    return hmac.compare_digest(item.release_mark.encode(), _mark(node, item.id, item.release).encode())
+    return node.storage_key.has_marked(_USE, _beside(item.id, item.release), item.release_mark)
 
 
 def was_released(node: Node, item: OutgoingRecord) -> bool:
@@ -40,9 +42,9 @@ def was_released(node: Node, item: OutgoingRecord) -> bool:
     return is_marked(node, item) or _is_signed(node, item)
 
 
-def _mark(node: Node, envelope_id: str, release: bytes) -> str:
+def _beside(envelope_id: str, release: bytes) -> bytes:
     # An id has one length.
-    return node.storage_key.keyed_digest("outbox.release", envelope_id.encode() + release)
+    return envelope_id.encode() + release
 
 
 def _is_signed(node: Node, item: OutgoingRecord) -> bool:
