@@ -19,9 +19,9 @@ from contracts.vocabulary import Feedback, Field, WithdrawalForm
 from exchange.client import AgencyClient, ProblemError
 from exchange.client.vault import AgencyVault, Identity, VaultError
 from exchange.client.vault import answering as elsewhere
-from exchange.client.vault.answering import _posting, sealed_answer
+from exchange.client.vault.answering import sealed_answer
 from exchange.client.vault.overtaken import ATTEMPTS
-from exchange.client.vault.referring import signers, wire
+from exchange.client.vault.referring import next_number, posting, signers, wire
 from exchange.demo.federation import HELPLINE, LABOUR_OFFICE, SHELTER
 from exchange.envelope.kinds import Kind
 from exchange.feedback import Answer, answer
@@ -84,9 +84,9 @@ class Bed:
     async def attestation(self, story: BlindStory) -> WireEnvelope:
         """That the agency's own copies are destroyed, sealed and not handed in."""
         view, at = await self.office.client.referrals.read(story.id), self.identity.clock()
-        posting = _posting(self.identity, view, at, at + LIMITS.stop_expires_ms, None)
+        header = posting(self.identity, view, at, expires=at + LIMITS.stop_expires_ms, number=next_number(view, at))
         receipt = erasure_receipt(Erased.BY_AGENCY)
-        return wire(seal_stop_message(receipt, posting, signers(self.identity), entropy=self.identity.entropy))
+        return wire(seal_stop_message(receipt, header, signers(self.identity), entropy=self.identity.entropy))
 
     async def refuses(self, wire: WireEnvelope) -> str:
         before = await row_counts(self.office.node.node.database)

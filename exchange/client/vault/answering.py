@@ -26,11 +26,11 @@ from exchange.client.vault.agency_keys import Identity
 from exchange.client.vault.cases import VaultCase
 from exchange.client.vault.errors import VaultError
 from exchange.client.vault.overtaken import unless_overtaken
-from exchange.client.vault.referring import case_of, record_of, signers, wire
+from exchange.client.vault.referring import case_of, next_number, posting, record_of, signers, wire
 from exchange.client.vault.weekly_keys import peer_epoch
 from exchange.feedback import Answer, Kept, answer, answer_recall
 from exchange.limits import LIMITS
-from exchange.messages import AnswerTerms, Posting, SealedMessage, seal_answer, seal_stop_message
+from exchange.messages import AnswerTerms, SealedMessage, seal_answer, seal_stop_message
 from exchange.referral.answers import (
     Decision,
     DecisionContent,
@@ -144,9 +144,9 @@ async def attest(identity: Identity, client: AgencyClient, referral: str) -> Ref
         if all(one.party != "own-agency" for one in view.attestations):
             raise VaultError("nothing-owed", "Nobody asked for the erasure of this referral. Nothing was destroyed.")
         identity.store.destroy([referral])
-        posting = _posting(identity, view, at, at + LIMITS.stop_expires_ms, None)
+        header = posting(identity, view, at, expires=at + LIMITS.stop_expires_ms, number=next_number(view, at))
         receipt = erasure_receipt(Erased.BY_AGENCY)
-        sealed = seal_stop_message(receipt, posting, signers(identity), entropy=identity.entropy)
+        sealed = seal_stop_message(receipt, header, signers(identity), entropy=identity.entropy)
         return (await client.sealing.hand_in(EnvelopesRequest(envelopes=(wire(sealed),)))).referral
 
     return await unless_overtaken(attested)
@@ -172,7 +172,14 @@ async def sealed_answer(
     sealed = seal_answer(
         word,
         AnswerTerms(case.contract, case.purpose),
-        _posting(identity, view, at, at + LIMITS.answer_expires_ms, case.offer),
+        posting(
+            identity,
+            view,
+            at,
+            expires=at + LIMITS.answer_expires_ms,
+            number=next_number(view, at),
+            in_reply_to=case.offer,
+        ),
         signers(identity),
         epoch=epoch,
         entropy=identity.entropy,
@@ -202,17 +209,3 @@ async def _say(
             with contextlib.suppress(VaultError):
                 identity.store.change_case(view.id, lambda known: known.with_unsaid(word.event, sent, before))
         raise
-
-
-def _posting(identity: Identity, view: ReferralView, at: int, expires: int, in_reply_to: str | None) -> Posting:
-    return Posting(
-        envelope_id=identity.timed_id(at),
-        referral=view.id,
-        recipient=view.peer,
-        roster=identity.roster,
-        seen=view.seen,
-        created=at,
-        expires=expires,
-        number=max(at, view.number + 1),
-        in_reply_to=in_reply_to,
-    )

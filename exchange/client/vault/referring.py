@@ -30,7 +30,7 @@ from exchange.client.vault.errors import GateRefusedError, VaultError
 from exchange.client.vault.weekly_keys import peer_epoch
 from exchange.disclosure import Refused
 from exchange.hand_in import Parties
-from exchange.messages import SealedMessage, Signers
+from exchange.messages import Posting, SealedMessage, Signers
 from exchange.referral.lifecycle import Side
 from exchange.schemas.consents import ConsentView
 from exchange.schemas.federation import WireEnvelope
@@ -192,6 +192,28 @@ def record_of(view: ReferralView, referral: str, peer: str) -> ReferralView:
     if (view.id, view.peer) != (referral, peer):
         raise VaultError("changed-at-node", "The node answers about another referral than the one you named.")
     return view
+
+
+def posting(
+    identity: Identity, view: ReferralView, at: int, *, expires: int, number: int | None, in_reply_to: str | None = None
+) -> Posting:
+    """What stands in the header of a word about a referral, after its record was read."""
+    return Posting(
+        envelope_id=identity.timed_id(at),
+        referral=view.id,
+        recipient=view.peer,
+        roster=identity.roster,
+        seen=view.seen,
+        created=at,
+        expires=expires,
+        number=number,
+        in_reply_to=in_reply_to,
+    )
+
+
+def next_number(view: ReferralView, at: int) -> int:
+    """The lowest number that a new event may have."""
+    return max(at, view.number + 1)
 
 
 def parties(identity: Identity, receiver: str) -> Parties:

@@ -22,7 +22,7 @@ from exchange.client.vault.agency_keys import Identity
 from exchange.client.vault.cases import VaultCase
 from exchange.client.vault.errors import VaultError
 from exchange.client.vault.overtaken import unless_overtaken
-from exchange.client.vault.referring import case_of, parties, record_of, refused, signers, wire
+from exchange.client.vault.referring import case_of, next_number, parties, posting, record_of, refused, signers, wire
 from exchange.client.vault.weekly_keys import peer_epoch
 from exchange.disclosure import ClearedLater, DisclosureRequest, Forward, Refused, clear_later
 from exchange.envelope.epochs import EpochStatement, latest_expiry_of_disclosure
@@ -62,11 +62,11 @@ async def tell_later(
 
     async def told(forward: Forward, place: int) -> ReferralView:
         now = record_of(await client.referrals.read(referral), referral, case.peer)
-        posting = _posting(identity, now, forward, outcome, epoch, content, place, reply)
+        header = _posting(identity, now, forward, outcome, epoch, content, place, reply)
         sealed = seal_forward(
             forward,
             outcome.consent,
-            posting,
+            header,
             signers(identity),
             feedback=outcome.feedback,
             epoch=epoch,
@@ -111,17 +111,8 @@ def _posting(
         expires = min(expires, plan_ends) if plan_ends is not None else expires
         if expires <= at:
             raise VaultError("plan-unconfirmed", "The contact plan is too old. Confirm it with her first.")
-    return Posting(
-        envelope_id=identity.timed_id(at),
-        referral=view.id,
-        recipient=view.peer,
-        roster=identity.roster,
-        seen=view.seen,
-        created=at,
-        expires=expires,
-        number=None if disclosing else max(at, view.number + 1) + place,
-        in_reply_to=in_reply_to,
-    )
+    number = None if disclosing else next_number(view, at) + place
+    return posting(identity, view, at, expires=expires, number=number, in_reply_to=in_reply_to)
 
 
 async def update_safe_contact(
