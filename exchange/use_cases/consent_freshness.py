@@ -6,7 +6,8 @@ Rules:
   forward the moment its receipt was issued. So a first open asks nobody.
 * A word older than one hour is asked for anew, one request a peer for all that is opened, with a short deadline. A peer
   that did not answer is not asked again for a minute.
-* Only a statement by the sender's node key of today counts, about exactly the receipts asked for, made just now.
+* Only a statement by the sender's node key of today counts, about exactly the receipts asked for, made just now. Today
+  is when it is heard: a key that was replaced while it was on its way counts no more.
 * Unanswered, an item opens with the age of its word until 72 hours; then not (`consent-not-fresh`). Hours are counted
   when the asking is over: a machine may have slept meanwhile.
 * After a known end nothing opens any more (`consent-ended`), and no later word undoes that.
@@ -29,7 +30,7 @@ from exchange.envelope.statements import ConsentStatus, parse_statement
 from exchange.envelope.wire import from_base64url
 from exchange.limits import LIMITS
 from exchange.referral.lifecycle import State
-from exchange.roster import Member, UnknownMemberError
+from exchange.roster import UnknownMemberError
 from exchange.schemas.federation import ConsentStatusAnswer
 from exchange.schemas.inbox import WithheldCode
 from exchange.storage.consent_words import record_words
@@ -124,7 +125,7 @@ async def _ask(node: Node, peer: str, asked: Mapping[str, _Asked]) -> Words:
     if not receipts:
         return nothing
     answer = await node.ask_consent_status(member, receipts)
-    statement = _verified(node, member, receipts, answer) if answer is not None else None
+    statement = _verified(node, peer, receipts, answer) if answer is not None else None
     if answer is None or statement is None:
         node.consent_asked_again[peer] = at + limits.consent_ask_again_ms
         return nothing
@@ -140,20 +141,24 @@ async def _ask(node: Node, peer: str, asked: Mapping[str, _Asked]) -> Words:
     return Words(dict.fromkeys(live, stated_at), dict.fromkeys(ended, code), run_out)
 
 
-def _verified(node: Node, member: Member, receipts: Sequence[str], answer: ConsentStatusAnswer) -> ConsentStatus | None:
+def _verified(node: Node, peer: str, receipts: Sequence[str], answer: ConsentStatusAnswer) -> ConsentStatus | None:
     """The statement, if this member's node made it now, for this node, about exactly these receipts."""
+    # The roster may have changed while the answer was on its way, and who has a replaced key would be believed.
+    member = node.world().roster.members.get(peer)
+    if member is None:
+        return None
     try:
         raw = from_base64url(answer.statement, member="statement", longest=LIMITS.statement_bytes)
         said = parse_statement(ConsentStatus, raw).verify(member.node_key)
     except EnvelopeError:
-        get_logger().warning("consent-status-refused", peer=member.agency, code="statement-signature")
+        get_logger().warning("consent-status-refused", peer=peer, code="statement-signature")
         return None
     right = (
-        (said.agency, said.recipient) == (member.agency, node.agency)
+        (said.agency, said.recipient) == (peer, node.agency)
         and [one.receipt for one in answer.receipts] == list(receipts)
         and said.receipts == digest_of(answer.receipts)
         and abs(said.stated_at - node.clock()) <= node.limits.skew_ms
     )
     if not right:
-        get_logger().warning("consent-status-refused", peer=member.agency, code="statement-differs")
+        get_logger().warning("consent-status-refused", peer=peer, code="statement-differs")
     return said if right else None

@@ -27,6 +27,7 @@ from support.stories import (
 
 from contracts.vocabulary import Group
 from exchange.demo.federation import EMBASSY, HELPLINE, SHELTER
+from exchange.envelope.keys import NodeKey
 from exchange.envelope.statements import ConsentStatus, parse_statement, sign_statement
 from exchange.envelope.wire import from_base64url, to_base64url
 from exchange.roster import Member
@@ -42,6 +43,7 @@ from exchange.use_cases.open_items import open_items
 from exchange.use_cases.precedence import COSTLY, SLICE
 
 HOUR_MS = 3_600_000
+ANOTHER_KEY = NodeKey(b"\x09" * 32)
 ACTING = Acting("system", "w-1")
 
 
@@ -171,6 +173,31 @@ async def test_an_open_that_was_not_answered_shows_nothing_once_another_was_told
     opened = await early
     assert (opened.items, opened.missing) == ((), ())
     assert [(one.id, one.code) for one in opened.withheld] == [(item, "consent-ended")]
+
+
+async def test_a_word_by_a_key_that_was_replaced_while_it_was_on_its_way_counts_for_nothing(two: Federation) -> None:
+    """Neither as an end, which would be final, nor as a word that keeps the item open."""
+    story = await disclosed(two)
+    item = (await story.item("disclosure")).id
+    two.clock.pass_by(hours=2)
+    node = story.receiver.node
+    real = node.ask_consent_status
+
+    async def replaced_meanwhile(peer: Member, ids: Sequence[str]) -> ConsentStatusAnswer | None:
+        answer = await real(peer, ids)
+        await two.new_roster(
+            member=lambda one: (
+                one.model_copy(update={"node_key": ANOTHER_KEY.public}) if one.agency == peer.agency else one
+            ),
+            known_to=(SHELTER,),
+        )
+        return answer
+
+    node.ask_consent_status = replaced_meanwhile
+    await story.says_no("stop-service", travel=False)
+    opened = await story.helps.inbox.open(item)
+    assert opened.consent_checked_at is not None
+    assert two.clock() - to_millis(opened.consent_checked_at) > HOUR_MS
 
 
 async def test_hours_that_a_machine_sleeps_while_it_asks_are_counted(two: Federation) -> None:

@@ -2,8 +2,9 @@
 
 Rules, for every node:
 
-* No release is due, nothing is queued, no peer is leased, but for two minutes by a process that died. Nothing is held
-  where the receiver has accepted.
+* No release is due, nothing is queued, no peer is leased, but for two minutes by a process that died. One that is
+  leased for longer than any lease was leased by a clock that was ahead, and counts as free. Nothing is held where the
+  receiver has accepted.
 * No release waits for service while there is a place: fewer than its rule allows of this agency's names at that
   receiver are unserved. A name is, from its release until the receiver serves or the referral ends; where she or the
   contract lets no progress be told, for thirty days.
@@ -27,7 +28,7 @@ _COUNTS_UNTOLD: Final = 30 * _DAY
 _HAS_A_NAME: Final = frozenset({"accepted", "scheduled", "not-reached", "not-arrived"})
 _DUE: Final = "SELECT 1 FROM referral WHERE hold = 'release-due'"
 _QUEUED: Final = "SELECT 1 FROM outbox WHERE status = 'queued'"
-_LEASED: Final = "SELECT 1 FROM peer WHERE lease_token IS NOT NULL AND lease_until > ?"
+_LEASED: Final = "SELECT 1 FROM peer WHERE lease_token IS NOT NULL AND lease_until > ? AND lease_until <= ?"
 _UNATTESTED: Final = """
     SELECT 1 FROM attestation JOIN referral ON referral.id = attestation.referral
     WHERE party = 'own-node' AND done_at IS NULL AND destroyed_at IS NOT NULL
@@ -45,11 +46,12 @@ class Liveness:
     def check(self) -> None:
         """Nothing waits that nobody has to act on."""
         for agency, machine in self._office.machines.items():
-            leases_end = machine.now() + (_LEASE if self._office.oracle.deaths[agency] else 0)
+            longest = machine.now() + _LEASE
+            leases_end = longest if self._office.oracle.deaths[agency] else machine.now()
             for query, what, values in (
                 (_DUE, "a release is due", ()),
                 (_QUEUED, "something is queued", ()),
-                (_LEASED, "a peer is leased", (leases_end,)),
+                (_LEASED, "a peer is leased", (leases_end, longest)),
                 (_UNATTESTED, "a node has destroyed what she wanted erased and does not say so", ()),
             ):
                 if machine.main.rows(query, *values):
