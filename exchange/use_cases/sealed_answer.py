@@ -38,7 +38,7 @@ from exchange.use_cases.idempotency import Keep
 from exchange.use_cases.node import Node
 from exchange.use_cases.outgoing import put_out
 from exchange.use_cases.refusals import not_found
-from exchange.use_cases.sealed_checks import AgencySealed
+from exchange.use_cases.sealed_checks import AgencySealed, check_number
 from exchange.use_cases.sealed_views import handed_in
 
 SERVED: Final = frozenset({Kind.DECISION, Kind.PROGRESS, Kind.INFORMATION_REQUEST, Kind.RECALL_ANSWER})
@@ -51,7 +51,7 @@ async def store_sealed_answer(node: Node, acting: Acting, sealed: AgencySealed, 
 
     Raises:
         NotFoundError, GoneError: no such referral was received.
-        ConflictError, ForbiddenError: a rule refuses.
+        ConflictError, ForbiddenError, InvalidError: a rule refuses.
         StaleReferralError: take the step again.
     """
     header = sealed.header
@@ -86,15 +86,15 @@ async def check_belongs(node: Node, case: Case, header: Header) -> None:
     """Whether a header speaks of this referral as it is: party, contract, purpose, numbers, what it replies to.
 
     Raises:
-        NotFoundError, ConflictError, ForbiddenError: it does not.
+        NotFoundError, ConflictError, ForbiddenError, InvalidError: it does not.
     """
     record = case.record
     if header.recipient != record.peer:
         raise not_found()
     if header.contract != record.contract or header.purpose != case.facts.purpose:
         raise ForbiddenError("contract-differs", "Use the contract and the purpose of the referral itself.")
-    if header.number is not None and header.number <= record.number:
-        raise ConflictError("number-not-higher", "The number must be higher than any before it. Read the referral.")
+    if header.number is not None:
+        check_number(node, header.number, record.number)
     if header.seen > record.seen:
         raise ConflictError("seen-too-high", "Nothing has arrived with the number that is said to be seen.")
     if header.in_reply_to is not None:
@@ -121,7 +121,8 @@ async def store_sealed_attestation(node: Node, acting: Acting, sealed: AgencySea
 
     Raises:
         NotFoundError: no such referral.
-        ConflictError: `nothing-owed`.
+        ConflictError: `nothing-owed`, `number-not-higher`.
+        InvalidError: `from-the-future`.
         StaleReferralError: take the step again.
     """
     header = sealed.header
@@ -140,8 +141,7 @@ async def store_sealed_attestation(node: Node, acting: Acting, sealed: AgencySea
             raise ConflictError("nothing-owed", "Nobody asked for the erasure of this referral.")
         going = [sealed.message] if owed.done_at is None else []
         if going:
-            if (header.number or 0) <= record.number:
-                raise ConflictError("number-not-higher", "The number must be higher than any before it.")
+            check_number(node, header.number or 0, record.number)
             put_out(node, conn, sealed.message)
             record_attestation(conn, record.id, "own-agency", node.clock(), sealed.message.digest)
             record = save_referral(conn, record._replace(number=header.number or record.number))

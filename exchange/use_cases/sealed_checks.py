@@ -11,7 +11,8 @@ would have the software seal it again, and that is another referral.
 
 3. It is to another member, and was made by the roster that this node has, so that both know the same members and
    contracts.
-4. It was made now: not in the future, and not longer ago than `limits.hand_in_within_ms`. It has not expired.
+4. It was made now: not in the future, and not longer ago than `limits.hand_in_within_ms`. It has not expired. So is
+   its number, or it follows the referral's last one closely (`check_number`, where the referral is read).
 5. It is sealed to the receiver's key of this week, as this node has verified it, and does not outlive that key.
 
 The node cannot look inside. What it lets pass is what header, consent and state allow; that the content is what the
@@ -139,8 +140,27 @@ def addressed(node: Node, header: Header) -> Member:
 
 def _check_times(node: Node, header: Header) -> None:
     at, limits = node.clock(), node.limits
-    latest = max(header.created, header.number or 0)
-    if latest > at + limits.skew_ms:
-        raise InvalidError("from-the-future", "The envelope is dated later than now. Set the clock of your machine.")
+    if header.created > at + limits.skew_ms:
+        raise _from_the_future()
     if header.created < at - limits.hand_in_within_ms or header.expires <= at:
         raise InvalidError("too-old", "The envelope was made too long ago. Seal it again.")
+
+
+def check_number(node: Node, number: int, used: int) -> None:
+    """Whether a number may follow the highest that this side has used for the referral; 0 for none.
+
+    What this node has said by a clock that was ahead has a number of that time, and everything after it a higher one.
+    Otherwise a number is of now: a very high one would leave none for her no.
+
+    Raises:
+        ConflictError: `number-not-higher`.
+        InvalidError: `from-the-future`.
+    """
+    if number <= used:
+        raise ConflictError("number-not-higher", "The number must be higher than any before it. Read the referral.")
+    if number > max(node.clock(), used) + node.limits.skew_ms:
+        raise _from_the_future()
+
+
+def _from_the_future() -> InvalidError:
+    return InvalidError("from-the-future", "The envelope is dated later than now. Set the clock of your machine.")

@@ -27,7 +27,7 @@ from exchange.use_cases.errors import ConflictError, ForbiddenError, InvalidErro
 from exchange.use_cases.facts import Facts, seal_facts
 from exchange.use_cases.idempotency import Keep
 from exchange.use_cases.node import Node
-from exchange.use_cases.sealed_checks import AgencySealed, expires_too_late
+from exchange.use_cases.sealed_checks import AgencySealed, check_number, expires_too_late
 from exchange.use_cases.sealed_forwards import fields_at_most, judge_sealed, service_named
 from exchange.use_cases.sealed_views import handed_in
 from exchange.use_cases.store_referral import store_referral
@@ -58,7 +58,7 @@ async def store_sealed_referral(
         judge_sealed(node, held, between.contract, consent, request.consent_version)
     if consent is None:
         raise ForbiddenError("no-consent", "There is no consent record.")
-    _check_clocks(allowed, offer, held)
+    _check_clocks(node, allowed, offer, held)
     record = _record(node, acting, between, allowed, consent, offer, held)
     if held is None and request.disclosure_follows:
         record = record._replace(hold="awaiting-disclosure")
@@ -79,11 +79,12 @@ def _together(sealed: tuple[AgencySealed, ...]) -> AgencySealed | None:
     return held
 
 
-def _check_clocks(allowed: Allowed, offer: AgencySealed, held: AgencySealed | None) -> None:
+def _check_clocks(node: Node, allowed: Allowed, offer: AgencySealed, held: AgencySealed | None) -> None:
     header = offer.header
     due = clocks.respond_by(header.created, Priority(header.priority or ""), dict(allowed.rule.respond_within))
     if header.respond_by != due:
         raise InvalidError("respond-by-differs", "Let the receiver answer by the time that the contract's rule says.")
+    check_number(node, header.number or 0, 0)
     if header.seen != 0:
         raise ConflictError("seen-too-high", "Nothing has arrived for this referral that could have been seen.")
     if held is not None and held.header.expires > clocks.expires_at(due):

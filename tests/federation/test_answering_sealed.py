@@ -24,8 +24,9 @@ from exchange.client.vault.overtaken import ATTEMPTS
 from exchange.client.vault.referring import next_number, posting, signers, wire
 from exchange.demo.federation import HELPLINE, LABOUR_OFFICE, SHELTER
 from exchange.envelope.kinds import Kind
+from exchange.envelope.wire import MAX_INTEGER
 from exchange.feedback import Answer, answer
-from exchange.limits import LIMITS, MINUTE_MS
+from exchange.limits import DAY_MS, LIMITS, MINUTE_MS
 from exchange.messages import seal_stop_message
 from exchange.referral.answers import Decision, DecisionContent, Progress, ProgressContent
 from exchange.schemas.federation import WireEnvelope
@@ -215,10 +216,30 @@ async def test_an_attestation_is_refused_by_its_header(bed: Bed) -> None:
     cases: dict[str, list[dict[str, Any]]] = {
         "not-found": [{"recipient": LABOUR_OFFICE.agency}, {"referral": "f" * 32}],
         "number-not-higher": [{"number": record.number}, {"number": 1}],
+        "from-the-future": [{"number": bed.together.clock() + 3 * MINUTE_MS}, {"number": MAX_INTEGER}],
     }
     for code, changes in cases.items():
         for change in changes:
             assert await bed.refuses(resealed(sealed, bed.identity, **change)) == code
+
+
+async def test_what_follows_a_word_that_was_said_by_a_clock_that_was_ahead_is_taken(bed: Bed) -> None:
+    """Its number is higher than any of now. Nobody would be told that the copies are destroyed before that day."""
+    story, node = await bed.story(), bed.office.node.node
+    await bed.helpline.client.withdrawals.of_referral(story.id, WithdrawalForm.ERASE)
+    await bed.together.travel()
+
+    def ahead(conn: Connection) -> int:
+        record = load_referral(conn, story.id)
+        assert record is not None
+        return save_referral(conn, record._replace(number=bed.together.clock() + 60 * DAY_MS)).number
+
+    used = await node.database.write(ahead)
+    sealed = await bed.attestation(story)
+    assert await bed.refuses(resealed(sealed, bed.identity, number=used + 3 * MINUTE_MS)) == "from-the-future"
+    attested = {one.party: one.done_at for one in (await bed.vault.attest_erasure(story.id)).attestations}
+    assert attested["own-agency"] is not None
+    await bed.together.travel()
 
 
 async def test_an_attestation_is_answered_again_and_a_word_from_before_is_not(bed: Bed) -> None:
