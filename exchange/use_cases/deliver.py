@@ -240,10 +240,7 @@ async def settle(
         for step in anew.values():
             step(conn)
         if last is not None:
-            wait_ms = max(retry_after_ms or 0, last.retry_after_ms or 0)
-            if wait_ms and lease.only_stops_until is None and _new_waits(conn, lease, last.sent):
-                wait_ms = 0
-            _return_lease(conn, lease, last.line, at=at, wait_ms=wait_ms, reached=True, told=False)
+            _end_lease(conn, lease, last, at=at, wait_ms=max(retry_after_ms or 0, last.retry_after_ms or 0))
 
     await node.database.write(commit)
     for item, _ in answered:
@@ -329,6 +326,18 @@ async def give_back(node: Node, lease: PeerLease, line: Line, *, reached: bool, 
     await node.database.write(
         lambda conn: _return_lease(conn, lease, line, at=at, wait_ms=wait_ms, reached=reached, told=told)
     )
+
+
+async def end_lease(node: Node, lease: PeerLease, last: Last) -> None:
+    """Return the lease where nothing is left to go: what went before waits as long as the peer has said."""
+    at = node.clock()
+    await node.database.write(lambda conn: _end_lease(conn, lease, last, at=at, wait_ms=last.retry_after_ms or 0))
+
+
+def _end_lease(conn: Connection, lease: PeerLease, last: Last, *, at: int, wait_ms: int) -> None:
+    if wait_ms and lease.only_stops_until is None and _new_waits(conn, lease, last.sent):
+        wait_ms = 0
+    _return_lease(conn, lease, last.line, at=at, wait_ms=wait_ms, reached=True, told=False)
 
 
 def _return_lease(
