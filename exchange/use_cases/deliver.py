@@ -21,11 +21,11 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from exchange.elapsed import elapsed_s
 from exchange.envelope.errors import EnvelopeError
 from exchange.envelope.format import WIRE_BYTES
 from exchange.envelope.kinds import Kind, KindClass, class_of
@@ -79,11 +79,11 @@ class Batch:
     last_seq: int
     body: bytes
     looked_at: float
-    """When it was begun to look whether all of it may leave, by a clock that nobody sets."""
+    """When it was begun to look whether all of it may leave, by a clock that nobody sets (`elapsed_s`)."""
 
     @property
     def until(self) -> float:
-        """From this time of `time.monotonic` on it does not leave without another look."""
+        """From this time of `elapsed_s` on it does not leave without another look."""
         return self.looked_at + LOOK_HOLDS_S
 
 
@@ -183,7 +183,7 @@ async def _on_their_way(node: Node, items: list[OutgoingRecord]) -> tuple[list[O
 
         await node.database.write(mark)
     # Last of all, and of the others too: since they were read somebody may have waited for the database.
-    looked_at, may_be_deleted = time.monotonic(), [item.id for item in items if item.kind not in STOPS]
+    looked_at, may_be_deleted = elapsed_s(), [item.id for item in items if item.kind not in STOPS]
     if not may_be_deleted:
         return items, looked_at
     going = await node.database.read(lambda conn: queued_among(conn, may_be_deleted))
