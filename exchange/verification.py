@@ -14,11 +14,12 @@ Rules:
 10. Forward: a contract in force between the two, within the skew. Answer: the referral's own contract and purpose.
     Stop: none.
 11. Forward: a consent receipt, signed by the sender's agency key, unexpired, that covers receiver, purpose, groups.
-12. Forward: the contract allows the basis class, and every group has a field permitted at this stage.
+12. Forward: the contract allows the basis class, and every group has a field permitted at this stage. An offer asks
+    for an answer within the time of the rule for its priority.
 13. Unwrap, 14. commitment and decrypt, 15. unpad, 16. the content parses strictly and says what the header says: the
-    groups of its fields, its sender and service, the event of an answer, 17. forward: the contract, whose last day
-    lasts as long as in 10, allows every field, and the exact basis. Answer: it tells no more than the feedback level of
-    the referral (`open_item`).
+    groups of its fields, its sender and service, the event of an answer; and its basis is one for her age. 17. Forward:
+    the contract, whose last day lasts as long as in 10, allows every field, and the exact basis. Answer: it tells no
+    more than the feedback level of the referral (`open_item`).
 
 Each check raises `VerificationError` with its step. `final` is False where a newer roster, key or contract, or the
 offer that has not arrived yet, may change the answer: then the answer is `later`. A stop is never refused by a rule
@@ -32,6 +33,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
+from consent.terms import MINOR_BANDS
+from consent.validity import BANDS_BY_BASIS
 from contracts.decision import Deny, Question, clearance_for, permitted_groups
 from contracts.model import Contract
 from contracts.vocabulary import (
@@ -39,6 +42,8 @@ from contracts.vocabulary import (
     BasisClass,
     Feedback,
     Group,
+    Priority,
+    ServiceType,
     Stage,
     basis_class,
     groups_of,
@@ -59,12 +64,14 @@ from exchange.feedback import may_travel, read_answer, says_event
 from exchange.limits import Limits
 from exchange.messages import ForwardBody
 from exchange.referral.answers import AnswerContent
+from exchange.referral.clocks import respond_by
 from exchange.referral.content import ContentInvalidError, ReferralContent
 from exchange.referral.lifecycle import Side, State
 from exchange.roster import Member, RosterSnapshot, UnknownMemberError, standing_allows
 from exchange.schemas.problems import Who
 
 _PURPOSES, _BASES, _STAGES = by_word(Purpose), by_word(BasisClass), by_word(Stage)
+_PRIORITIES = by_word(Priority)
 
 
 class VerificationError(Exception):
@@ -347,11 +354,26 @@ def _check_groups(header: Header, sender: Member, contract: Contract, around: Ci
         raise by_roster(12, "no-rule", header, around)
     if not allowed.issuperset(header.groups):
         raise by_roster(12, "over-shared", header, around)
+    if header.kind is Kind.OFFER and not _asks_in_time(header, sender, around.me, contract):
+        raise by_roster(12, "respond-by-too-late", header, around)
+
+
+def _asks_in_time(header: Header, sender: Member, receiver: Member, contract: Contract) -> bool:
+    """Whether the answer is asked for no later than the rule says: she waits for it."""
+    service = _service(header)
+    rule = contract.rule_for(sender.kind, receiver.kind, service) if service is not None else None
+    if rule is None or header.respond_by is None or header.priority is None:
+        return False
+    return header.respond_by <= respond_by(header.created, _PRIORITIES[header.priority], dict(rule.respond_within))
+
+
+def _service(header: Header) -> ServiceType | None:
+    return service_of(_PURPOSES[header.purpose]) if header.purpose else None
 
 
 def groups_permitted(header: Header, sender: Member, receiver: Member, contract: Contract) -> frozenset[Group]:
     """Step 12: the groups of which something may be inside what this header describes; none where there is no rule."""
-    service = service_of(_PURPOSES[header.purpose]) if header.purpose else None
+    service = _service(header)
     if service is None or header.receipt is None:
         return frozenset()
     basis, stage = _BASES[header.receipt.basis], _STAGES[header.stage or ""]
@@ -405,13 +427,23 @@ def _contradicts(content: ReferralContent, header: Header) -> bool:
     )
 
 
+def _of_another_age(body: ForwardBody) -> bool:
+    """Whether the basis is none for somebody of the age inside: above all, nobody decides for an adult."""
+    content, bands = body.content, BANDS_BY_BASIS.get(body.basis)
+    if bands is None:  # an exception is about what threatens her, and not about who decides
+        return False
+    if content.age_band is not None:
+        return content.age_band not in bands
+    return (content.is_minor is True or content.caregiver is not None) and bands.isdisjoint(MINOR_BANDS)
+
+
 def read_forward(header: Header, content: bytes) -> ForwardBody:
     """Step 16 of a forward."""
     try:
         body = ForwardBody.from_bytes(content)
     except (ContentInvalidError, EnvelopeError) as error:
         raise VerificationError(16, "content-invalid") from error
-    if _contradicts(body.content, header):
+    if _contradicts(body.content, header) or _of_another_age(body):
         raise VerificationError(16, "content-invalid")
     if groups_of(body.content.fields_present()) != set(header.groups):
         raise VerificationError(16, "groups-differ")
@@ -422,7 +454,7 @@ def _check_content(checked: CheckedItem, content: bytes, around: Circumstances) 
     header, contract = checked.item.header, checked.contract
     body = read_forward(header, content)
     fields = body.content.fields_present()
-    service = service_of(_PURPOSES[header.purpose]) if header.purpose else None
+    service = _service(header)
     if contract is None or service is None or header.receipt is None:
         raise VerificationError(17, "no-rule")
     if basis_class(body.basis).value != header.receipt.basis:

@@ -303,7 +303,8 @@ GATE: Final = (
         403,
         _SENDER,
         "Her consent and the rule let less be told",
-        "Report it with `POST /v1/inbox/{id}/progress`: it stays in your own record.",
+        "Report it with `POST /v1/inbox/{id}/progress`: it stays in your own record. If she stopped sharing since "
+        "you sealed how the service ended, read the referral and seal only that it is over.",
     ),
 )
 """What contract, consent and roster refuse."""

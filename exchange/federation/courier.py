@@ -37,7 +37,7 @@ from exchange.storage.clock_look import ClockLook
 from exchange.storage.peer_leases import PeerLease
 from exchange.telemetry.logs import get_logger
 from exchange.use_cases.clock_jumps import ClockWatch, clock_jumped, confirm_clock
-from exchange.use_cases.deliver import Batch, Last, claim, give_back, load_next, next_wait_ms, renew, settle
+from exchange.use_cases.deliver import Batch, Last, claim, end_lease, give_back, load_next, next_wait_ms, renew, settle
 from exchange.use_cases.destroy import destroy_due
 from exchange.use_cases.line import Line
 from exchange.use_cases.maintain import destroy_ended, maintain
@@ -260,7 +260,7 @@ class Courier:
                     waits.append(await settling or 0)
                 answered, settling = posted, None
                 if answered is None:
-                    await give_back(node, lease, line, reached=True, retry_after_ms=None)
+                    await end_lease(node, lease, Last(line, max(waits, default=None), sent))
                     break
                 sent.update(item.id for item in answered[0].items)
                 after = answered[0].last_seq

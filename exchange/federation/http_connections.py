@@ -20,7 +20,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-import time
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol, cast
 from urllib.parse import urlsplit
@@ -28,6 +27,7 @@ from urllib.parse import urlsplit
 import httpx2
 from aiohappyeyeballs import start_connection
 
+from exchange.elapsed import elapsed_s
 from exchange.federation.http_answers import Address, Connection, HTTPAnswer, NoAnswerError, Session
 
 __all__ = ["HTTPAnswer", "HTTPConnections", "Network", "NoAnswerError"]
@@ -64,7 +64,7 @@ class Network(Protocol):
 
         Raises:
             NoAnswerError: there was no answer, or one that is larger than `most_bytes`; or nothing was asked, because
-                the way was not there before `until` (of `time.monotonic`).
+                the way was not there before `until` (of `elapsed_s`).
         """
 
     async def close(self) -> None:
@@ -115,7 +115,7 @@ class HTTPConnections:
             body: empty for none.
             most_bytes: how much of a body is read.
             public: whether question and answer are everybody's to read, today and later.
-            until: from this time of `time.monotonic` on nothing of it is said.
+            until: from this time of `elapsed_s` on nothing of it is said.
 
         Raises:
             NoAnswerError: see there.
@@ -129,7 +129,7 @@ class HTTPConnections:
         target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
         request = _request(method, target, parts.netloc, headers, body)
         connection = self._rested(address) or await self._connect(address)
-        if until is not None and time.monotonic() >= until:
+        if until is not None and elapsed_s() >= until:
             self._rest(connection)
             raise NoAnswerError("too-late")
         try:
@@ -154,14 +154,14 @@ class HTTPConnections:
         resting = self._resting.get(address, [])
         while resting:
             connection = resting.pop()
-            if connection.reusable and time.monotonic() - connection.since < _KEEP_S:
+            if connection.reusable and elapsed_s() - connection.since < _KEEP_S:
                 return connection
             connection.close()
         return None
 
     def _rest(self, connection: Connection) -> None:
         if connection.reusable:
-            connection.since = time.monotonic()
+            connection.since = elapsed_s()
             self._resting.setdefault(connection.address, []).append(connection)
         else:
             connection.close()
@@ -191,7 +191,7 @@ class HTTPConnections:
     async def _connected(self, address: Address) -> Connection:
         # Taken out: what does not lead to an answer is not tried twice.
         session = self._sessions.pop(address, None)
-        if session is not None and time.monotonic() - session.verified_at >= _RESUME_S:
+        if session is not None and elapsed_s() - session.verified_at >= _RESUME_S:
             session = None
         tls = self._context(address.short, session) if address.secure else None
         loop = asyncio.get_running_loop()
@@ -206,7 +206,7 @@ class HTTPConnections:
             ssl_handshake_timeout=_CONNECT_S if address.secure else None,
         )
         resumed = session if connection.resumes else None
-        connection.verified_at = resumed.verified_at if resumed is not None else time.monotonic()
+        connection.verified_at = resumed.verified_at if resumed is not None else elapsed_s()
         return connection
 
 

@@ -66,7 +66,7 @@ class PeerTransport(Protocol):
     """Port: the way to other nodes. Over HTTP, or in memory for simulations."""
 
     async def post_envelopes(self, peer: Member, body: bytes, *, until: float) -> BatchAnswer:
-        """Deliver one batch before this time of `time.monotonic`, or not at all: `too-late`."""
+        """Deliver one batch before this time of `elapsed_s`, or not at all: `too-late`."""
 
     async def node_card(self, peer: Member) -> NodeCard:
         """The peer's card, unverified."""
@@ -118,7 +118,7 @@ class HTTPTransport:
         Args:
             peer: whom.
             body: the batch.
-            until: from this time of `time.monotonic` on nothing of it is sent.
+            until: from this time of `elapsed_s` on nothing of it is sent.
 
         Raises:
             PeerUnreachableError: there was no usable answer.

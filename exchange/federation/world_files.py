@@ -15,7 +15,6 @@ Rules:
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -26,6 +25,7 @@ from typing import Final
 from contracts.analysis import prove
 from contracts.loader import ContractInvalidError, load_contract
 from contracts.model import Contract, ContractStatus
+from exchange.elapsed import elapsed_s
 from exchange.limits import LIMITS
 from exchange.roster import RosterInvalidError, RosterSnapshot, parse_roster
 from exchange.telemetry.logs import get_logger
@@ -78,13 +78,13 @@ class WorldFiles:
         """Whether something there could not be read."""
         self._told: set[tuple[str, str | None]] = set()
         """What was said since something there was another."""
-        self._looked_at = time.monotonic()
+        self._looked_at = elapsed_s()
         self._seen = self._look()
         self._world = World(parse_roster(paths.roster.read_bytes()), self._contracts())
 
     def current(self) -> World:
         """The world now; the same object as long as nothing changed."""
-        if time.monotonic() - self._looked_at >= LOOK_AGAIN_S:
+        if elapsed_s() - self._looked_at >= LOOK_AGAIN_S:
             self.look_again()
         return self._world
 
@@ -94,7 +94,7 @@ class WorldFiles:
 
     def look_again(self) -> None:
         """Read what changed, and what could not be read."""
-        self._looked_at = time.monotonic()
+        self._looked_at = elapsed_s()
         seen = self._look()
         if seen == self._seen and not self._unread:
             return

@@ -24,6 +24,7 @@ from typing import Any, Literal, Self, TypeVar
 
 from sqlalchemy import Connection, Engine, text
 
+from exchange.elapsed import elapsed_s
 from exchange.storage.engine import (
     BUSY_TIMEOUT_MS,
     READ_CONNECTIONS,
@@ -85,7 +86,7 @@ class Database:
         self._closed = False
         self._written = -_WRITTEN_AGAIN_S
         self._versions = versions
-        self._version_seen = time.monotonic()
+        self._version_seen = elapsed_s()
         self.wake = Wake(channel)
         lane: Lane = SqliteLane(write, file) if file else PostgresLane(write, channel.announce)
         self._writer = Writer(lane, self.wake.send)
@@ -274,7 +275,7 @@ class Database:
                 reader.close()
 
     async def _refuse_if_newer(self) -> None:
-        now = time.monotonic()
+        now = elapsed_s()
         if not self._versions or now - self._version_seen < _VERSION_LOOKED_AT_S:
             return
         if await self.read(lambda connection: connection.execute(_VERSION).scalar_one()) not in self._versions:

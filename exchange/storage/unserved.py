@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, func, select, text, update
+from typing import NamedTuple
 
+from sqlalchemy import Connection, func, select, text
+
+from exchange.storage.prepared import Prepared
 from exchange.storage.tables import PEER, REFERRAL
 
 WAITING = "unserved"
@@ -12,43 +15,43 @@ _WAITS = text(f"referral.hold = '{WAITING}'")
 """As it stands in the index: a plan that is made for every value does not find it by a bound one."""
 
 
-def count_unserved(conn: Connection, peer: str, at: int, *, but: str | None = None) -> int:
-    """How many (other) referrals this receiver was given and has not served.
+class Waiting(NamedTuple):
+    """A release that waits for a place at its receiver."""
 
-    Two couriers never count at the same time, and no place is freed between the count and what follows from it.
-    """
-    _lock(conn, peer)
+    referral: str
+    peer: str
+    since: int
+    contract: str
+    sealed_facts: bytes
+
+
+_WAITING = Prepared(
+    select(*(REFERRAL.c[name] for name in ("id", "peer", "updated_at", "contract", "sealed_facts")))
+    .where(_WAITS, REFERRAL.c.sealed_facts.is_not(None))
+    .order_by(REFERRAL.c.updated_at)
+)
+
+
+def all_waiting(conn: Connection) -> list[Waiting]:
+    """The releases that wait for a place, longest first."""
+    return [Waiting(*row) for row in _WAITING.rows(conn, {})]
+
+
+def names_unserved(conn: Connection, peer: str, at: int, *, but: str | None = None) -> int:
+    """How many (other) referrals this receiver was given and has not served."""
     c = REFERRAL.c
     query = select(func.count()).where(c.peer == peer, c.unserved_until > at)
     return conn.execute(query if but is None else query.where(c.id != but)).scalar_one()
 
 
-def waiting_for(conn: Connection, peer: str) -> list[tuple[str, str, bytes]]:
-    """The releases that wait for this receiver, longest first: referral, contract and sealed facts.
+def count_unserved(conn: Connection, peer: str, at: int, *, but: str | None = None) -> int:
+    """As `names_unserved`; two couriers never count at the same time.
 
-    Who is counting at this moment is waited for: it may find that a release has to wait.
+    Who counts has locked its own referral, and locks no other after the row of the peer.
     """
-    _lock(conn, peer)
-    c = REFERRAL.c
-    rows = conn.execute(
-        select(c.id, c.contract, c.sealed_facts)
-        .where(c.peer == peer, _WAITS, c.sealed_facts.is_not(None))
-        .order_by(c.updated_at)
-    )
-    return [(row[0], row[1], row[2]) for row in rows]
-
-
-def goes_next(conn: Connection, referral: str) -> bool:
-    """This release is due again; returns whether it still waited."""
-    c = REFERRAL.c
-    due = update(REFERRAL).where(c.id == referral, c.hold == WAITING)
-    return conn.execute(due.values(hold="release-due", version=c.version + 1)).rowcount == 1
-
-
-def _lock(conn: Connection, peer: str) -> None:
-    """The row of the peer, to the end of the transaction. On SQLite, where writers are serialised, it is left out."""
-    # Those who hand in for this peer meanwhile are not waited for.
+    # On SQLite, where writers are serialised, it is left out. Those who hand in for this peer are not waited for.
     conn.execute(select(PEER.c.agency).where(PEER.c.agency == peer).with_for_update(key_share=True))
+    return names_unserved(conn, peer, at, but=but)
 
 
 def unserved_by_peer(conn: Connection, at: int) -> dict[str, tuple[int, int]]:

@@ -25,10 +25,8 @@ from exchange.storage.referrals import (
     save_referrals,
 )
 from exchange.storage.transaction import signal
-from exchange.storage.unserved import WAITING
 from exchange.use_cases.facts import Facts, open_facts
 from exchange.use_cases.node import Node
-from exchange.use_cases.places import give_place
 from exchange.use_cases.transitions import HOLDING, settle_state
 
 Adjust = Callable[[ReferralRecord], ReferralRecord]
@@ -71,7 +69,7 @@ def change_referral(
     settled = _settled(node, conn, record, facts, events_of(conn, [record.id])[record.id], at)
     saved = save_referral(conn, settled)
     _drop_held(conn, before, settled)
-    _make_room(node, conn, before, settled)
+    _tell_of_room(conn, before, settled)
     if record.side == Side.REFERRING:
         add_change(conn, record.id, what, at)
         signal(conn, "changes")
@@ -107,9 +105,8 @@ def change_each(node: Node, conn: Connection, referrals: Iterable[str], *, what:
     ]
     for before, after in changed:
         _drop_held(conn, before, after)
+        _tell_of_room(conn, before, after)
     save_referrals(conn, changed)
-    for before, after in changed:
-        _make_room(node, conn, before, after)
     told = [(record.id, what, at) for record in records.values() if record.side == Side.REFERRING]
     add_changes(conn, told)
     if told:
@@ -138,12 +135,7 @@ def _drop_held(conn: Connection, before: ReferralRecord, after: ReferralRecord) 
         delete_held(conn, before.id)
 
 
-def _make_room(node: Node, conn: Connection, before: ReferralRecord, after: ReferralRecord) -> None:
-    """A name that no longer counts against its receiver makes the release that waits longest due.
-
-    So does one that was due and does not go: it may have been given a place that it does not take.
-    """
-    served = before.unserved_until is not None and after.unserved_until is None
-    not_taken = before.hold == "release-due" and after.hold not in {"release-due", "released", WAITING}
-    if (served or not_taken) and give_place(node, conn, after.peer):
+def _tell_of_room(conn: Connection, before: ReferralRecord, after: ReferralRecord) -> None:
+    """A name that no longer counts against its receiver may let the release go that waits longest (`places`)."""
+    if before.unserved_until is not None and after.unserved_until is None:
         signal(conn, "outbox")

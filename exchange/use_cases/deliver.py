@@ -21,11 +21,11 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from exchange.elapsed import elapsed_s
 from exchange.envelope.errors import EnvelopeError
 from exchange.envelope.format import WIRE_BYTES
 from exchange.envelope.kinds import Kind, KindClass, class_of
@@ -79,11 +79,11 @@ class Batch:
     last_seq: int
     body: bytes
     looked_at: float
-    """When it was begun to look whether all of it may leave, by a clock that nobody sets."""
+    """When it was begun to look whether all of it may leave, by a clock that nobody sets (`elapsed_s`)."""
 
     @property
     def until(self) -> float:
-        """From this time of `time.monotonic` on it does not leave without another look."""
+        """From this time of `elapsed_s` on it does not leave without another look."""
         return self.looked_at + LOOK_HOLDS_S
 
 
@@ -183,7 +183,7 @@ async def _on_their_way(node: Node, items: list[OutgoingRecord]) -> tuple[list[O
 
         await node.database.write(mark)
     # Last of all, and of the others too: since they were read somebody may have waited for the database.
-    looked_at, may_be_deleted = time.monotonic(), [item.id for item in items if item.kind not in STOPS]
+    looked_at, may_be_deleted = elapsed_s(), [item.id for item in items if item.kind not in STOPS]
     if not may_be_deleted:
         return items, looked_at
     going = await node.database.read(lambda conn: queued_among(conn, may_be_deleted))
@@ -240,10 +240,7 @@ async def settle(
         for step in anew.values():
             step(conn)
         if last is not None:
-            wait_ms = max(retry_after_ms or 0, last.retry_after_ms or 0)
-            if wait_ms and lease.only_stops_until is None and _new_waits(conn, lease, last.sent):
-                wait_ms = 0
-            _return_lease(conn, lease, last.line, at=at, wait_ms=wait_ms, reached=True, told=False)
+            _end_lease(conn, lease, last, at=at, wait_ms=max(retry_after_ms or 0, last.retry_after_ms or 0))
 
     await node.database.write(commit)
     for item, _ in answered:
@@ -329,6 +326,18 @@ async def give_back(node: Node, lease: PeerLease, line: Line, *, reached: bool, 
     await node.database.write(
         lambda conn: _return_lease(conn, lease, line, at=at, wait_ms=wait_ms, reached=reached, told=told)
     )
+
+
+async def end_lease(node: Node, lease: PeerLease, last: Last) -> None:
+    """Return the lease where nothing is left to go: what went before waits as long as the peer has said."""
+    at = node.clock()
+    await node.database.write(lambda conn: _end_lease(conn, lease, last, at=at, wait_ms=last.retry_after_ms or 0))
+
+
+def _end_lease(conn: Connection, lease: PeerLease, last: Last, *, at: int, wait_ms: int) -> None:
+    if wait_ms and lease.only_stops_until is None and _new_waits(conn, lease, last.sent):
+        wait_ms = 0
+    _return_lease(conn, lease, last.line, at=at, wait_ms=wait_ms, reached=True, told=False)
 
 
 def _return_lease(

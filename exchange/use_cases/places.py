@@ -4,16 +4,20 @@ Rules:
 
 * How many is the rule's to say (`max_unserved_accepts`); which names count, over all of this agency's referrals to that
   receiver, is one number (`exchange.storage.unserved`).
-* A place that comes free goes to the release that waits longest among those whose own rule lets the receiver have one
-  more name. One that may not take it does not keep it from those behind.
-* A row that cannot be read is passed over: it holds up nobody else's release, nor the word that made the place free.
+* A place that is free goes to the release that waits longest among those whose own rule lets the receiver have one
+  more name. One that may not take it, or does not, keeps it from nobody behind.
+* Whether a place is free is looked for in each round of the courier, and not written down by what has made it free:
+  that would change another referral than its own, with the row of the peer in its hand, and her no would wait for it.
+* A row that cannot be read is passed over: it holds up nobody else's release.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from exchange.envelope.errors import SealedRowError
 from exchange.storage.database import Connection
-from exchange.storage.unserved import count_unserved, goes_next, waiting_for
+from exchange.storage.unserved import Waiting, all_waiting, names_unserved
 from exchange.use_cases.facts import Facts, open_facts
 from exchange.use_cases.node import Node
 
@@ -29,15 +33,27 @@ def most_unserved(node: Node, peer: str, contract_digest: str, facts: Facts) -> 
     return rule.max_unserved_accepts if rule is not None else 0
 
 
-def give_place(node: Node, conn: Connection, peer: str) -> bool:
-    """A place at this receiver may have come free; returns whether a release is due by it."""
-    waiting = waiting_for(conn, peer)
-    names = count_unserved(conn, peer, node.clock()) if waiting else 0
-    for referral, contract, sealed_facts in waiting:
-        try:
-            facts = open_facts(node, referral, sealed_facts)
-        except SealedRowError:
+def next_in_line(node: Node, conn: Connection, tried: Collection[str]) -> list[Waiting]:
+    """For each receiver that has a place the release that waits longest for one, of those that were not tried yet."""
+    found: dict[str, Waiting] = {}
+    names: dict[str, int] = {}
+    for waiting in all_waiting(conn):
+        if waiting.peer in found or waiting.referral in tried:
             continue
-        if names < most_unserved(node, peer, contract, facts) and goes_next(conn, referral):
-            return True
-    return False
+        if waiting.peer not in names:
+            names[waiting.peer] = names_unserved(conn, waiting.peer, node.clock())
+        if _may_have(node, waiting, names[waiting.peer] + 1):
+            found[waiting.peer] = waiting
+    return list(found.values())
+
+
+def _may_have(node: Node, waiting: Waiting, names: int) -> bool:
+    contract = node.world().contracts.get(waiting.contract)
+    # Most often the receiver has all that any rule gives it, and nobody's facts have to be opened.
+    if contract is None or all(names > rule.max_unserved_accepts for rule in contract.rules):
+        return False
+    try:
+        facts = open_facts(node, waiting.referral, waiting.sealed_facts)
+    except SealedRowError:
+        return False
+    return names <= most_unserved(node, waiting.peer, waiting.contract, facts)

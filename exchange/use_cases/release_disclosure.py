@@ -26,8 +26,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from contracts.vocabulary import Feedback, Priority, Stage
 from exchange.disclosure import Refused, still_allowed
@@ -57,7 +58,7 @@ from exchange.use_cases.headers import outgoing_header
 from exchange.use_cases.node import Node, as_datetime
 from exchange.use_cases.peer_cards import read_card_again
 from exchange.use_cases.peer_epochs import StoredPeerEpochs, read_peer_epochs
-from exchange.use_cases.places import most_unserved
+from exchange.use_cases.places import most_unserved, next_in_line
 from exchange.use_cases.released_here import marked
 from exchange.use_cases.row_by_row import Failures, pages_due
 from exchange.use_cases.transitions import HOLDING, goes_by_itself, next_number
@@ -71,6 +72,14 @@ class _Basis:
     held: OutgoingRecord | None
     consent: StoredConsent | None
     epochs: StoredPeerEpochs
+
+
+class _Due(NamedTuple):
+    """What the node may let go by itself: because of an acceptance, or of a place that is free."""
+
+    referral: str
+    peer: str
+    since: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +97,7 @@ _UNSERVED: Final = _Waits(
     "receiver-unserved",
     "The receiver has accepted many and served none of them yet. Telephone it, then confirm.",
 )
-"""It goes by itself when the receiver serves somebody."""
+"""It goes by itself when the receiver serves somebody (`use_cases.places`)."""
 
 
 async def release_due(node: Node) -> int:
@@ -98,20 +107,28 @@ async def release_due(node: Node) -> int:
         PartlyFailedError: some could not be looked at; all others were.
         StorageUnavailableError: the database is away; repeat.
     """
-    failures, looked_at = Failures(), 0
+    failures, looked_at, tried = Failures(), 0, set[str]()
+    # Before those whose acceptance is new: these have waited longer.
+    while waiting := await node.database.read(lambda conn: next_in_line(node, conn, tried)):
+        await _let_each_go(node, [_Due(one.referral, one.peer, one.since) for one in waiting], failures)
+        tried.update(one.referral for one in waiting)
     async for page in pages_due(node, "release", failures):
-        # All at once and before the first, so that no receiver that takes its time is waited for in turn.
-        accepted = {record.peer: record.updated_at for record in sorted(page, key=lambda one: one.updated_at)}
-        # What is raised here is raised again with the referrals that it is about, or by the database that is away.
-        heard = (_hear_of_keys(node, peer, at) for peer, at in accepted.items())
-        await asyncio.gather(*heard, return_exceptions=True)
-        for record in page:
-            # Where somebody else was faster, or it ended meanwhile, there is nothing to do.
-            with failures.kept("release"), contextlib.suppress(ConflictError, GoneError):
-                await again(lambda referral=record.id: _release(node, None, referral))  # type: ignore[misc]
+        await _let_each_go(node, [_Due(one.id, one.peer, one.updated_at) for one in page], failures)
         looked_at += len(page)
     failures.raise_kept()
-    return looked_at
+    return looked_at + len(tried)
+
+
+async def _let_each_go(node: Node, due: Sequence[_Due], failures: Failures) -> None:
+    # All at once and before the first, so that no receiver that takes its time is waited for in turn.
+    accepted = {one.peer: one.since for one in sorted(due, key=lambda one: one.since)}
+    # What is raised here is raised again with the referrals that it is about, or by the database that is away.
+    heard = (_hear_of_keys(node, peer, at) for peer, at in accepted.items())
+    await asyncio.gather(*heard, return_exceptions=True)
+    for one in due:
+        # Where somebody else was faster, or it ended meanwhile, there is nothing to do.
+        with failures.kept("release"), contextlib.suppress(ConflictError, GoneError):
+            await again(lambda referral=one.referral: _release(node, None, referral))  # type: ignore[misc]
 
 
 async def _hear_of_keys(node: Node, agency: str, accepted_at: int) -> None:
@@ -303,7 +320,10 @@ def _unserved_until(node: Node, case: Case, at: int) -> int:
 
 
 def _wait(node: Node, conn: Connection, case: Case, why: _Waits) -> ReleaseAnswer:
-    """What was held stays held, and a worker is asked."""
+    """What was held stays held, and a worker is asked; once, and who waits already keeps the turn."""
+    if case.record.hold == why.hold:
+        view = referral_view(case.record)
+        return ReleaseAnswer(released=False, code=why.code, sentence=why.sentence, referral=view)
     record = change_referral(node, conn, case.record, what=why.code, adjust=lambda read: read._replace(hold=why.hold))
     add_audit(conn, at=node.clock(), action="release-waits", subject_id=record.id, detail=why.code)
     return ReleaseAnswer(released=False, code=why.code, sentence=why.sentence, referral=referral_view(record))

@@ -7,6 +7,7 @@ Rules:
 * The event that the header names is legal and in time; its number is higher than any before it, and it claims to have
   seen nothing that has not arrived.
 * Only what the feedback level lets travel does: below it, and once she stopped sharing, only that the service is over.
+  How it ended this node cannot read: what was sealed before her no had been seen is sealed again, without.
 * The same word again is on record already: nothing is sent twice.
 """
 
@@ -16,7 +17,7 @@ from typing import Final
 
 from exchange.envelope.header import Header
 from exchange.envelope.kinds import ERASED_BY_AGENCY, Kind
-from exchange.feedback import event_may_travel
+from exchange.feedback import event_may_travel, tells_how
 from exchange.referral.lifecycle import EventName, Side, State
 from exchange.schemas.sealing import EnvelopesAnswer
 from exchange.storage.database import Connection
@@ -67,6 +68,10 @@ async def store_sealed_answer(node: Node, acting: Acting, sealed: AgencySealed, 
     stopped = case.record.sharing_stopped_at is not None
     if not event_may_travel(header.kind, name, case.facts.feedback, sharing_stopped=stopped):
         raise ForbiddenError("feedback-level", "Her consent and the rule let less be told. Report it as progress here.")
+    if header.kind is Kind.PROGRESS and tells_how(case.facts.feedback) and _sealed_before_her_no(case, header):
+        raise ForbiddenError(
+            "feedback-level", "She stopped sharing since it was sealed. Seal that it is over, not how."
+        )
     event = new_event(node, case, name, number=header.number, digest=sealed.message.digest)
     event = event._replace(seen=header.seen, at=header.created)
 
@@ -80,6 +85,14 @@ async def store_sealed_answer(node: Node, acting: Acting, sealed: AgencySealed, 
         return answer
 
     return await node.database.write(commit)
+
+
+def _sealed_before_her_no(case: Case, header: Header) -> bool:
+    """Whether who sealed it had not seen that she stopped sharing. Said here, her no uses up a number."""
+    return any(
+        event.name == EventName.STOP_SHARING and event.side != case.record.side and event.number > header.seen
+        for event in case.events
+    )
 
 
 async def check_belongs(node: Node, case: Case, header: Header) -> None:

@@ -122,7 +122,6 @@ def _concerned(conn: Connection, request: WithdrawalRequest, unit: str | None) -
 
 
 def _stop(node: Node, conn: Connection, referral: str, form: WithdrawalForm) -> ReferralRecord:
-    # Read here: of two of hers the end of one may make the release of the other due, which is another record then.
     record = lock_referral(conn, referral)
     if record is None:
         raise StaleReferralError

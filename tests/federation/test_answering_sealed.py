@@ -11,6 +11,7 @@ import pytest_asyncio
 from support.blind import BlindStory, Office
 from support.federation import Federation, federation
 from support.lying_peer import row_counts
+from support.other_contract import evaluate_with
 from support.people import consent_request, referral_request
 from support.resealing import header_of, resealed
 from support.stories import rows
@@ -557,6 +558,45 @@ async def test_what_is_sealed_again_is_judged_again(bed: Bed, monkeypatch: pytes
     said = await bed.vault.report_progress(story.id, ProgressRequest(state="in-service"))
     sent = [one["kind"] for one in await rows(bed.office.node, OUTBOX, OUTBOX.c.referral == story.id)]
     assert (said.stays_here, len(handed), sent.count("progress")) == ("sharing-stopped", 1, 0)
+
+
+def _lets_outcomes_travel(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both nodes and the software evaluate rules that let it be told how a service ended."""
+    for office in (bed.office, bed.helpline):
+        monkeypatch.setattr(office.node.node, "world", office.node.node.world)
+        evaluate_with(office.node.node, b"feedback: status", b"feedback: outcome")
+    contracts = bed.office.node.node.world().contracts
+    monkeypatch.setattr(bed.vault, "_identity", replace(bed.identity, contracts=contracts))
+
+
+@pytest.mark.parametrize("state", ["in-service", "completed"])
+async def test_what_is_sealed_is_judged_again_where_her_no_comes_from_the_other_agency(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    """The number does not move by it. How it ended is not told, as by a node that seals itself."""
+    _lets_outcomes_travel(bed, monkeypatch)
+    story, client, done = await bed.story(), bed.office.client, list[None]()
+    await bed.vault.decide(story.id, DecisionRequest(decision="accepted"))
+    await bed.together.travel()
+    if state == "completed":
+        await bed.vault.report_progress(story.id, ProgressRequest(state="in-service"))
+
+    async def no() -> None:
+        await bed.helpline.client.withdrawals.of_referral(story.id, WithdrawalForm.STOP_SHARING)
+        await bed.together[HELPLINE].courier.run_once()
+
+    handed = _first(monkeypatch, client, lambda: _once(no, done))
+    outcome = "service-provided" if state == "completed" else None
+    said = await bed.vault.report_progress(
+        story.id, ProgressRequest.model_validate({"state": state, "outcome": outcome})
+    )
+    assert said.referral.flags.sharing_stopped
+    if state == "in-service":
+        assert (said.stays_here, len(handed)) == ("sharing-stopped", 1)
+        return
+    assert (said.stays_here, len(handed)) == (None, 2)
+    await bed.together.travel()
+    assert (await bed.helpline.open(story.id, "progress")).answer == {"state": "completed"}
 
 
 async def test_an_attestation_whose_number_was_used_is_sealed_again(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -162,7 +163,7 @@ async def test_a_release_that_had_not_left_is_taken_back_by_her_no(two: Federati
     await story.both_say("withdrawn")
 
 
-@pytest.mark.parametrize("where", ["with the batch in hand", "at the line", "before the line was there"])
+@pytest.mark.parametrize("where", ["with the batch in hand", "asleep", "at the line", "before the line was there"])
 async def test_a_courier_that_stood_still_after_its_last_look_sends_nothing_that_her_no_has_deleted(
     two: Federation, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
@@ -171,6 +172,7 @@ async def test_a_courier_that_stood_still_after_its_last_look_sends_nothing_that
     await two[SHELTER].courier.run_once()
     await maintain(two[HELPLINE].node)
     said: list[str] = []
+    counts = time.clock_gettime
 
     async def meanwhile() -> None:
         said.append("stop-sharing")
@@ -181,6 +183,11 @@ async def test_a_courier_that_stood_still_after_its_last_look_sends_nothing_that
         if batch is None or said:
             return batch
         await meanwhile()
+        if where == "asleep":
+            # The lid of the laptop is shut for an hour: the clock that stands still meanwhile says nothing of it.
+            slept = {time.CLOCK_BOOTTIME: 3600}
+            monkeypatch.setattr(time, "clock_gettime", lambda clock: counts(clock) + slept.get(clock, 0))
+            return batch
         return replace(batch, looked_at=batch.looked_at - 3600)
 
     async def takes_it_late(peer: Member, body: bytes, *, until: float) -> BatchAnswer:
@@ -198,7 +205,7 @@ async def test_a_courier_that_stood_still_after_its_last_look_sends_nothing_that
     line = story.sender.courier._transport
     assert isinstance(line, HTTPTransport)
     token, post = line._token, line.post_envelopes
-    if where == "with the batch in hand":
+    if where in {"with the batch in hand", "asleep"}:
         monkeypatch.setattr(courier, "load_next", and_stands_still)
     else:
         monkeypatch.setattr(deliver, "LOOK_HOLDS_S", 0.1)

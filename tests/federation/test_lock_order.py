@@ -17,12 +17,13 @@ import pytest
 from support.databases import MakeDatabase
 from support.federation import Federation
 from support.federation_fixtures import federation_on
+from support.other_contract import evaluate_with
 from support.people import consent_request, referral_request
 from support.referrals import content
 
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.roster import Status
-from exchange.schemas.inbox import DecisionRequest
+from exchange.schemas.inbox import DecisionRequest, ProgressRequest
 from exchange.use_cases.maintain import maintain
 from exchange.use_cases.release_disclosure import release_due
 
@@ -60,7 +61,7 @@ async def released(together: Federation) -> Act:
     """Name and contact are let go."""
     await together.travel(1)
     shelter = together[SHELTER].client()
-    (offer,) = (await shelter.inbox.list()).items
+    *_, offer = (await shelter.inbox.list()).items
     await shelter.inbox.decide(offer.id, DecisionRequest(decision="accepted"))
     await together[SHELTER].courier.run_once()
     return lambda made: release_due(made[HELPLINE].node)
@@ -109,6 +110,30 @@ async def test_the_consent_is_locked_before_the_referral(
         assert len(other.execute("SELECT id FROM referral FOR UPDATE NOWAIT").fetchall()) == 1
         other.rollback()
         await acting
+
+
+async def test_what_frees_a_place_waits_for_no_release_that_waits_for_it(together: Federation) -> None:
+    """Who has one referral, and the row of its peer, would wait for who has another one and wants that row."""
+    evaluate_with(together[HELPLINE].node, b"max_unserved_accepts: 10", b"max_unserved_accepts: 1")
+    for _ in range(2):
+        await _refer(together)
+        await (await released(together))(together)
+    shelter = together[SHELTER].client()
+    offers = (await shelter.inbox.list(limit=10)).items
+    with _connected(together) as other, _connected(together, autocommit=True) as looks:
+        other.execute("SELECT id FROM referral WHERE hold = 'unserved' FOR UPDATE")
+        served = looks.execute("SELECT id FROM referral WHERE hold = 'released'").fetchone()
+        assert served is not None
+        (offer,) = {one.id for one in offers if (one.referral, one.kind) == (served[0], "offer")}
+        await shelter.inbox.report_progress(offer, ProgressRequest(state="in-service"))
+        arriving = asyncio.ensure_future(together[SHELTER].courier.run_once())
+        await asyncio.wait({arriving}, timeout=5)
+        found = looks.execute("SELECT state FROM referral WHERE id = %s", served).fetchall()
+        other.rollback()
+        await arriving
+        assert found == [("in-service",)]
+        await release_due(together[HELPLINE].node)
+        assert looks.execute("SELECT count(*) FROM referral WHERE hold = 'released'").fetchall() == [(2,)]
 
 
 async def _refer(together: Federation) -> None:

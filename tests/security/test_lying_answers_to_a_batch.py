@@ -30,6 +30,7 @@ from exchange.schemas.inbox import DecisionRequest
 from exchange.schemas.node import NodeCard
 from exchange.schemas.problems import Problem, Who
 from exchange.storage.errors import StorageUnavailableError
+from exchange.storage.outbox import delete_waiting
 from exchange.storage.peer_leases import PeerLease
 from exchange.storage.tables import OUTBOX, PEER
 from exchange.storage.unserved import unserved_by_peer
@@ -361,6 +362,26 @@ async def test_what_is_never_there_in_time_is_tried_again_later(pair: Federation
     assert len(transport.sent) > 2
     assert await due_in_s(helpline) > 0
     assert [row.status for row in await rows(helpline, Kind.OFFER)] == ["queued"]
+
+
+async def test_what_goes_later_waits_also_where_the_batch_behind_it_is_gone_when_the_line_is_there(
+    pair: Federation,
+) -> None:
+    for _ in range(4):
+        await referred(pair)
+    helpline = pair[HELPLINE]
+    *_, last = await rows(helpline, Kind.OFFER)
+
+    class GoneMeanwhile(InTurn):
+        async def post_envelopes(self, peer: Member, body: bytes, *, until: float) -> BatchAnswer:
+            if self.sent == [3]:
+                await helpline.node.database.write(lambda conn: delete_waiting(conn, last.id))
+            return await super().post_envelopes(peer, body, until=until)
+
+    transport = GoneMeanwhile(helpline.courier._transport, later(120), PeerUnreachableError("too-late"))
+    await courier_in_threes(helpline, transport).run_once()
+    assert transport.sent == [3, 1]
+    assert 115 < await due_in_s(helpline) <= 120
 
 
 async def test_who_took_a_batch_and_has_enough_then_is_there_and_who_took_none_is_not(pair: Federation) -> None:

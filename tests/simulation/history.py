@@ -49,6 +49,7 @@ HOUR: Final = 3600 * SECOND
 _WAITING: Final = """
     SELECT 1 FROM outbox WHERE status = 'queued' UNION SELECT 1 FROM referral WHERE hold = 'release-due' LIMIT 1
 """
+_UNSERVED: Final = "SELECT 1 FROM referral WHERE hold = 'unserved' LIMIT 1"
 
 
 @dataclass(slots=True)
@@ -469,10 +470,19 @@ class History:
     def _deliver_all(self) -> None:
         for _ in range(40):
             if not self._something_to_do():
-                return
+                self._look_for_places()
+                if not self._something_to_do():
+                    return
             self._round()
             self.ground.time += 11 * 60 * SECOND
         raise ViolationError("lost", "something stays queued although everybody can be reached")
+
+    def _look_for_places(self) -> None:
+        """A courier makes a round every two seconds; whether a place came free is written nowhere else."""
+        for name in self.names:
+            if self.machines[name].main.rows(_UNSERVED):
+                self._courier(name)
+                self._step([])
 
     def _round(self, *, clocks: bool = False) -> None:
         for name in self.names:

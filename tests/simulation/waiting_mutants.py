@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, Final
 from unittest.mock import patch
 
 from consent.errors import ConsentTransitionError
+from exchange.envelope.wire import MAX_INTEGER
 from exchange.referral.lifecycle import EventName
 from exchange.storage.consents import StaleConsentError
 from exchange.storage.referrals import StaleReferralError
 from exchange.use_cases import (
     answering,
     attest_erasure,
-    change_referral,
     destroy,
-    maintain,
-    places,
     recall_referral,
     record_consent,
     release_disclosure,
@@ -33,28 +31,6 @@ _HALF_AN_HOUR: Final = 1_800_000
 
 def _on(place: Any, name: str, defect: Any) -> Defect:
     return lambda: patch.object(place, name, defect)
-
-
-@contextmanager
-def _as_read_before() -> Iterator[None]:
-    """Of several referrals the later ones are written as they were before the earlier ones ended."""
-    read: dict[str, Any] = {}
-    all_of_it, one = withdraw.lock_referrals_of_consent, withdraw.lock_referral
-
-    def all_at_once(conn: Any, consent: str) -> Any:
-        found = all_of_it(conn, consent)
-        read.clear()
-        read.update({record.id: record for record in found})
-        return found
-
-    def remembered(conn: Any, referral: str) -> Any:
-        return read.pop(referral, None) or one(conn, referral)
-
-    with (
-        patch.object(withdraw, "lock_referrals_of_consent", all_at_once),
-        patch.object(withdraw, "lock_referral", remembered),
-    ):
-        yield
 
 
 async def _once(work: Callable[[], Any]) -> Any:
@@ -99,21 +75,12 @@ def _goes_on_being_held(record: Any, *rest: Any) -> str:
     return "held" if hold == "release-due" and record.hold == "held" else hold
 
 
-def _only_where_one_is_served(node: Any, conn: Any, before: Any, after: Any) -> None:
-    if before.unserved_until is not None and after.unserved_until is None:
-        places.give_place(node, conn, after.peer)
+def _to_nobody(*_arguments: object) -> list[Any]:
+    return []
 
 
-def _to_nobody(*_arguments: object) -> bool:
-    return False
-
-
-_marks = maintain._mark
-
-
-async def _but_the_untold(node: Any, what: str) -> None:
-    if what != "untold":
-        await _marks(node, what)
+def _for_ever(*_arguments: object) -> int:
+    return MAX_INTEGER
 
 
 _lets_go = release_disclosure._let_go
@@ -132,7 +99,6 @@ def _unsaid(_node: Any, _conn: Any, record: Any) -> Any:
 
 
 DEFECTS: Final[tuple[tuple[str, Defect], ...]] = (
-    ("her no to several of hers is written on what was read before", _as_read_before),
     ("her no is tried once", _on(withdraw, "again", _once)),
     ("her no needs a consent that lives", _on(withdraw, "withdraw_record", _only_what_lives)),
     ("what she takes back is tried once", _on(record_consent, "again", _once)),
@@ -141,8 +107,7 @@ DEFECTS: Final[tuple[tuple[str, Defect], ...]] = (
     ("an attestation that is owed is refused", _on(attest_erasure, "attestations_of", _none_owed)),
     ("a worker's word releases no more than the node itself", _on(release_disclosure, "_let_go", _as_if_by_itself)),
     ("an acceptance makes no release due", _on(transitions, "_hold", _goes_on_being_held)),
-    ("a place that is not taken is given to nobody", _on(change_referral, "_make_room", _only_where_one_is_served)),
-    ("a place that comes free is given to nobody", _on(change_referral, "give_place", _to_nobody)),
-    ("a name that nobody may tell of counts for ever", _on(maintain, "_mark", _but_the_untold)),
+    ("a place that comes free is given to nobody", _on(release_disclosure, "next_in_line", _to_nobody)),
+    ("a name that nobody may tell of counts for ever", _on(release_disclosure, "_unserved_until", _for_ever)),
     ("a node destroys what she wanted erased and does not say so", _on(destroy, "_attested", _unsaid)),
 )

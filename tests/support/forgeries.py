@@ -13,6 +13,7 @@ from support.refusals import CANARY
 from support.replacing import replace
 
 from contracts.canonical_json import canonical
+from contracts.vocabulary import Basis
 from exchange.envelope.format import Envelope
 from exchange.envelope.keys import Dek
 from exchange.envelope.kinds import Kind
@@ -152,9 +153,10 @@ def forge_answer(scene: Scene, referral: str, **changes: Any) -> Envelope:
     return scene.liar.answer(Kind.DECISION, "declined", decline, referral=referral, in_reply_to=reply(scene), **changes)
 
 
-def aged(scene: Scene, created: int, respond_by: int) -> Envelope:
-    at = scene.liar.now()
-    return scene.liar.forward(created=at + created, respond_by=at + respond_by, expires=at + respond_by + DAY_MS)
+def aged(scene: Scene, created: int, respond_by: int, priority: str = "urgent", **changes: Any) -> Envelope:
+    at, due = scene.liar.now(), scene.liar.now() + respond_by
+    times = {"created": at + created, "respond_by": due, "expires": due + DAY_MS}
+    return scene.liar.forward(priority=priority, **(times | changes))
 
 
 def held_since(scene: Scene, days: int, expired_days: int, **changes: Any) -> Envelope:
@@ -188,6 +190,11 @@ def another_routing_inside(**members: str) -> Forge:
     """An offer whose content contradicts its signed header in these routing fields."""
     content = {"language": "id", **members}
     return lambda scene: scene.liar.forward(content=content, groups=("need", "routing"))
+
+
+def of_age(basis: Basis, **age: str | bool) -> Forge:
+    """An offer on this basis about somebody of this age."""
+    return lambda scene: scene.liar.forward(basis=basis, content={"needs": ["tonight"], **age}, groups=("need",))
 
 
 def another_time_inside(by_ms: int) -> Forge:

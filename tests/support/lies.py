@@ -44,6 +44,7 @@ from support.forgeries import (
     header_bytes,
     held_since,
     more_than_s,
+    of_age,
     others_content,
     release_about_another,
     release_by_the_agency_key,
@@ -228,6 +229,14 @@ CONTRACT = [
         "over-shared",
         lambda s: s.liar.forward(groups=("name", "need"), roster_version=NEWER),
     ),
+    _lie(12, "more-time-to-answer", "respond-by-too-late", lambda s: aged(s, 0, DAY_MS + 1)),
+    _lie(12, "an-emergency-that-may-wait", "respond-by-too-late", lambda s: aged(s, 0, 2 * HOUR_MS, "emergency")),
+    _later(
+        12,
+        "more-time-to-answer-by-a-roster-that-it-says-is-newer",
+        "respond-by-too-late",
+        lambda s: aged(s, 0, 2 * DAY_MS, roster_version=NEWER),
+    ),
 ]
 CONTENT = [
     _lie(13, "unknown-epoch", "cannot-unwrap", lambda s: s.liar.forward(epoch_key=s.other.strange.key_id)),
@@ -278,7 +287,11 @@ CONTENT = [
     _lie(16, "another-priority-inside", "content-invalid", another_routing_inside(priority="emergency")),
     _lie(16, "less-time-inside", "content-invalid", another_time_inside(-1000)),
     _lie(16, "more-time-inside", "content-invalid", another_time_inside(1000)),
-    _lie(17, "another-basis", "basis-differs", lambda s: s.liar.forward(basis=Basis.CAREGIVER_AND_ASSENT)),
+    _lie(16, "a-minors-yes-of-an-adult", "content-invalid", of_age(Basis.OWN_CONSENT_MINOR, age_band="25-49")),
+    _lie(16, "a-caregivers-yes-for-an-adult", "content-invalid", of_age(Basis.CAREGIVER, age_band="18-24")),
+    _lie(16, "an-adults-yes-of-a-child", "content-invalid", of_age(Basis.CONSENT, age_band="12-14")),
+    _lie(16, "an-adults-yes-of-a-minor", "content-invalid", of_age(Basis.SUPPORTED_DECISION, is_minor=True)),
+    _lie(17, "another-basis", "basis-differs", of_age(Basis.CAREGIVER_AND_ASSENT)),
     _lie(
         17,
         "field-not-permitted",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 
 import httpx2
 
+from exchange.elapsed import elapsed_s
 from exchange.federation.http_connections import HTTPAnswer, HTTPConnections, NoAnswerError
 
 MOST_BYTES = 16 * 1024 * 1024
@@ -32,7 +32,7 @@ class OverTransport:
     ) -> HTTPAnswer:
         """Ask once."""
         del public
-        if until is not None and time.monotonic() >= until:
+        if until is not None and elapsed_s() >= until:
             raise NoAnswerError("too-late")
         request = httpx2.Request(method, url, headers=dict(headers), content=body)
         found = bytearray()

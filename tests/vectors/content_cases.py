@@ -70,6 +70,7 @@ def contents() -> Iterator[Case]:
     yield from _forwards()
     yield from _spellings()
     yield from _contradictions()
+    yield from _ages()
     yield from _answers()
 
 
@@ -148,6 +149,34 @@ def _contradictions() -> Iterator[Case]:
     yield _offer("another-time-to-answer", OFFER | {"respond_by": "2026-12-28T09:00:01Z"})
     few = {"client_code": "K7QF-3M2P", "needs": ["tonight"], "safety_flags": ["perpetrator-nearby"]}
     yield _offer("few-routing-fields", few, OK)
+
+
+def _ages() -> Iterator[Case]:
+    """On which basis somebody of this age can be referred."""
+    offer = _header(Kind.OFFER)
+    ageless = {name: value for name, value in OFFER.items() if name != "age_band"}
+    for name, basis, age, expect in (
+        ("a-minors-own-consent", "own-consent-minor", {"age_band": "15-17", "is_minor": True}, OK),
+        ("a-minors-own-consent-at-14", "own-consent-minor", {"age_band": "12-14"}, INVALID),
+        ("a-minors-own-consent-of-an-adult", "own-consent-minor", {"age_band": "18-24"}, INVALID),
+        ("a-caregiver", "caregiver", {"age_band": "0-5"}, OK),
+        ("a-caregiver-of-an-adult", "caregiver", {"age_band": "25-49"}, INVALID),
+        ("a-caregiver-without-assent-at-6", "caregiver", {"age_band": "6-11"}, INVALID),
+        ("a-caregiver-and-assent", "caregiver-and-assent", {"age_band": "12-14"}, OK),
+        ("assent-at-5", "caregiver-and-assent", {"age_band": "0-5"}, INVALID),
+        ("best-interest-of-a-minor", "caseworker-best-interest", {"age_band": "15-17"}, OK),
+        ("best-interest-of-an-adult", "trusted-adult-best-interest", {"age_band": "65-plus"}, INVALID),
+        ("consent-of-a-child", "consent", {"age_band": "15-17"}, INVALID),
+        ("consent-of-somebody-under-18", "supported-decision", {"is_minor": True}, INVALID),
+        ("a-basis-for-minors-and-no-band", "caregiver", {"is_minor": True}, OK),
+        ("a-basis-and-no-age", "own-consent-minor", {}, OK),
+        ("an-exception-at-any-age", "imminent-threat-to-self", {"age_band": "25-49"}, OK),
+    ):
+        yield _case(name, offer, _body(ageless | age, basis=basis), expect)
+    told = _header(Kind.DISCLOSURE, groups=("caregiver", "name"))
+    aunt = {"caregiver": {"informed": True, "relationship": "other-relative"}, "preferred_name": "Bunga"}
+    yield _case("a-caregiver-told", told, _body(aunt, basis="caregiver"), OK)
+    yield _case("a-caregiver-told-of-an-adult", told, _body(aunt), INVALID)
 
 
 ANSWERS: Final[tuple[tuple[str, Kind, str, Content, str], ...]] = (

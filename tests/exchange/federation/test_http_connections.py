@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gzip
 import ssl
-import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 import uvloop
 from support.bare_server import CLOSE, bare_server, certificate
 
+from exchange.elapsed import elapsed_s
 from exchange.federation import http_connections
 from exchange.federation.http_connections import HTTPAnswer, HTTPConnections, NoAnswerError
 
@@ -172,11 +172,11 @@ async def test_one_connection_serves_request_after_request(connections: HTTPConn
 async def test_what_holds_for_a_moment_is_not_said_later(connections: HTTPConnections) -> None:
     async with bare_server([GOOD]) as server:
         with pytest.raises(NoAnswerError) as late:
-            await connections.ask("POST", server.url, headers={}, body=b"{}", most_bytes=MOST, until=time.monotonic())
+            await connections.ask("POST", server.url, headers={}, body=b"{}", most_bytes=MOST, until=elapsed_s())
         assert late.value.code == "too-late"
         assert server.asked == []
         # The way is there now, and what is said in time goes over it.
-        until = time.monotonic() + 60
+        until = elapsed_s() + 60
         answer = await connections.ask("POST", server.url, headers={}, body=b"{}", most_bytes=MOST, until=until)
         assert (answer.status, server.connections) == (200, 1)
 
@@ -224,8 +224,8 @@ async def test_a_connection_that_rested_for_long_is_not_used_again(
 ) -> None:
     async with bare_server([GOOD, GOOD]) as server:
         await ask(connections, server.url)
-        later = time.monotonic() + 31
-        monkeypatch.setattr(http_connections.time, "monotonic", lambda: later)
+        later = elapsed_s() + 31
+        monkeypatch.setattr(http_connections, "elapsed_s", lambda: later)
         await ask(connections, server.url)
         assert server.connections == 2
 
@@ -350,21 +350,13 @@ async def test_after_a_week_certificates_are_verified_again(tmp_path: Path, monk
     async with bare_server([LAST] * 4, tls=serving) as server:
         await ask(connections, server.url)
         await ask(connections, server.url)
-        began = time.monotonic()
+        seven_days_on = elapsed_s() + 7 * 86_400
         # Resumed twice, it is as old as its first connection.
-        monkeypatch.setattr(http_connections, "time", SevenDaysOn(began))
+        monkeypatch.setattr(http_connections, "elapsed_s", lambda: seven_days_on)
         await ask(connections, server.url)
         await ask(connections, server.url)
         assert server.resumed == [False, True, False, True]
     await connections.close()
-
-
-class SevenDaysOn:
-    def __init__(self, began: float) -> None:
-        self.began = began
-
-    def monotonic(self) -> float:
-        return self.began + 7 * 86_400
 
 
 async def test_a_session_leads_to_nobody_else_at_the_same_address(tmp_path: Path) -> None:

@@ -16,6 +16,18 @@ const words = (names) => Object.freeze(names.split(/\s+/).filter(Boolean));
 const BASES = words(`consent supported-decision own-consent-minor caregiver caregiver-and-assent
   trusted-adult-best-interest caseworker-best-interest imminent-threat-to-self imminent-threat-to-others
   child-abuse-mandatory court-order statute`);
+const MINORS = words("0-5 6-11 12-14 15-17");
+const ADULTS = words("18-24 25-49 50-64 65-plus");
+/** For whom a basis is one; what is missing here is an exception. @type {Readonly<Record<string, readonly string[]>>} */
+const AGES = Object.freeze({
+  consent: ADULTS,
+  "supported-decision": ADULTS,
+  "own-consent-minor": words("15-17"),
+  caregiver: words("0-5"),
+  "caregiver-and-assent": words("6-11 12-14"),
+  "trusted-adult-best-interest": MINORS,
+  "caseworker-best-interest": MINORS,
+});
 const LEVELS = words("decision status outcome");
 const REASONS = words(`no-capacity waitlist-only not-eligible out-of-area language-unavailable service-suspended
   missing-consent policy-violation already-placed other`);
@@ -123,6 +135,14 @@ function contradicts(header, content) {
   );
 }
 
+/** @param {string} basis @param {Record<string, any>} content */
+function isForHerAge(basis, { age_band: band, is_minor: minor, caregiver }) {
+  const ages = AGES[basis];
+  if (ages === undefined) return true;
+  if (band !== undefined) return ages.includes(band);
+  return (minor !== true && caregiver === undefined) || ages !== ADULTS;
+}
+
 /** @param {Record<string, any>} header @param {Uint8Array} bytes */
 function readForward(header, bytes) {
   const body = read(bytes);
@@ -134,7 +154,7 @@ function readForward(header, bytes) {
     demand(GROUP_OF.has(name));
     checkSpelling(name, value);
   }
-  demand(!contradicts(header, content));
+  demand(!contradicts(header, content) && isForHerAge(body.basis, content));
   const inside = new Set(Object.keys(content).map((name) => GROUP_OF.get(name)));
   const named = header.groups;
   if (named.length !== inside.size || !named.every((/** @type {string} */ group) => inside.has(group))) {
