@@ -183,6 +183,17 @@ async def test_one_that_may_not_take_a_place_does_not_keep_it_from_those_behind(
     assert ((await lower.flags()).receiver_unserved, (await higher.flags()).disclosed) == (True, True)
 
 
+async def test_a_place_given_to_one_that_is_served_already_goes_on_to_the_next(strict: Federation) -> None:
+    """It was served before its release: her name takes no place, and nothing would ever free the one it was given."""
+    names = await accepted(strict, MOST)
+    (served_without,) = await accepted(strict, 1)
+    await reports(served_without, "in-service")
+    strict.clock.pass_by(hours=1)
+    behind = await accepted(strict, 2)
+    await reports(names[0], "in-service")
+    assert [(await one.flags()).disclosed for one in (served_without, *behind)] == [True, True, False]
+
+
 async def test_a_place_that_is_freed_while_it_is_counted_is_not_missed(
     on_both: Federation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
