@@ -10,6 +10,8 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 SECONDS ?= 60
+# Here `make test` has all that is not marked `faults`, and so `make faults` only what is.
+LATER := tests/federation tests/exchange
 .PHONY: help demo demoblind test faults check fuzz oracle timing simulate mutants javascript bench badline serve openapi lock clean
 
 help: ## Show the targets
@@ -35,6 +37,7 @@ test: $(STAMP) ## Every test, on SQLite and on a PostgreSQL that it starts itsel
 
 faults: $(STAMP) ## kill -9 everywhere, peers away, lying or answering badly, databases gone, clocks wrong (long)
 	@$(BIN)/python -m pytest -p no:xdist -v -m "" tests/durability tests/faults tests/security tests/processes/test_peer_answers_badly.py
+	@$(BIN)/python -m pytest -p no:xdist -v -m faults $(LATER)
 
 check: $(STAMP) ## Format, lint, types, import arrows, OpenAPI drift
 	$(BIN)/ruff format --check .
