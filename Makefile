@@ -10,6 +10,8 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 SECONDS ?= 60
+# `make faults` runs these whole, and of everything else what is marked.
+FAULTS := tests/durability tests/faults tests/security
 .PHONY: help demo demoblind test faults check fuzz oracle timing simulate mutants javascript bench badline serve openapi lock clean
 
 help: ## Show the targets
@@ -34,7 +36,8 @@ test: $(STAMP) ## Every test, on SQLite and on a PostgreSQL that it starts itsel
 	@$(BIN)/python -m pytest -n 3 --dist worksteal -q
 
 faults: $(STAMP) ## kill -9 everywhere, peers away, lying or answering badly, databases gone, clocks wrong (long)
-	@$(BIN)/python -m pytest -p no:xdist -v -m "" tests/durability tests/faults tests/security tests/processes/test_peer_answers_badly.py
+	@$(BIN)/python -m pytest -p no:xdist -v -m "" $(FAULTS) tests/processes/test_peer_answers_badly.py
+	@$(BIN)/python -m pytest -p no:xdist -v -m faults tests $(addprefix --ignore=,$(FAULTS))
 
 check: $(STAMP) ## Format, lint, types, import arrows, OpenAPI drift
 	$(BIN)/ruff format --check .

@@ -8,16 +8,19 @@ committed, `after`: committed and nobody was told), a call of the courier, or a 
 to its end. Then both sides are compared (`support.lives`): what was answered 2xx is there, what was not was sent again
 under the same Idempotency-Key, everything lies once, with the same receipts, events and state.
 
-`make test` runs the rows that are marked; `make faults` runs all of them and prints the count.
+`make test` runs the rows that are marked, on SQLite, and some of them on PostgreSQL too; `make faults` runs all of them
+on both and prints the count.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
 import pytest
+from support.databases import KINDS
 from support.doomed_process import Doom
 from support.ledger import record
 from support.lives import EMBASSY, HELPLINE, STEPS, Death, Pair, live
@@ -41,7 +44,9 @@ class Place:
     place: str
     moments: tuple[str, ...] = MOMENTS
     usual: tuple[str, ...] = ()
-    """The moments that `make test` runs."""
+    """The moments that `make test` runs on SQLite."""
+    usual_on_both: bool = False
+    """It runs them on PostgreSQL too: the first commit of a referral at each of the two nodes, and the last."""
     ends: str = "erased"
     priority: Priority = Priority.ROUTINE
     alone: bool = False
@@ -51,13 +56,13 @@ class Place:
 TABLE: Final = (
     # The helpline hands a referral in.
     Place("hand in", HELPLINE, "api", "POST /v1/referrals", REQUEST_MOMENTS),
-    Place("hand in", HELPLINE, "api", "hand_ins.store_hand_ins", usual=("during", "after")),
+    Place("hand in", HELPLINE, "api", "hand_ins.store_hand_ins", usual=("during", "after"), usual_on_both=True),
     # Its courier takes the offer to the embassy.
     Place("hand in", HELPLINE, "courier", "deliver.claim.<lambda>"),
     Place("hand in", HELPLINE, "courier", "HTTPTransport.post_envelopes", ("before", "after")),
     Place("hand in", EMBASSY, "api", "POST /federation/v1/envelopes", REQUEST_MOMENTS, ("half-answered",)),
     Place("hand in", EMBASSY, "api", "key_store.KeyStore.put_many.store", usual=("after",)),
-    Place("hand in", EMBASSY, "api", "receive_envelopes._commit.commit", usual=("after",)),
+    Place("hand in", EMBASSY, "api", "receive_envelopes._commit.commit", usual=("after",), usual_on_both=True),
     Place("hand in", HELPLINE, "courier", "deliver.settle.commit", usual=("during",)),
     # The embassy opens the offer and takes it over.
     Place("look", EMBASSY, "api", "open_items._put_on_record.commit", ("during", "after")),
@@ -88,7 +93,7 @@ TABLE: Final = (
     Place("say no", HELPLINE, "courier", "HTTPTransport.post_envelopes", ("before", "after")),
     Place("say no", EMBASSY, "api", "receive_envelopes._commit.commit"),
     Place("say no", HELPLINE, "courier", "deliver.settle.commit"),
-    Place("say no", EMBASSY, "courier", "key_store.KeyStore._destroy.<lambda>", usual=("after",)),
+    Place("say no", EMBASSY, "courier", "key_store.KeyStore._destroy.<lambda>", usual=("after",), usual_on_both=True),
     Place("say no", EMBASSY, "courier", "Database.scrub", ("before", "after")),
     Place("say no", EMBASSY, "courier", "destroy.destroy_referrals.commit"),
     Place("say no", EMBASSY, "courier", "HTTPTransport.post_envelopes", ("before", "after")),
@@ -118,15 +123,15 @@ TABLE: Final = (
 
 
 def rows() -> Iterator[object]:
-    """Every point, as a parameter of the test."""
-    for place in TABLE:
+    """Every point, on either database, as a parameter of the test."""
+    for kind, place in itertools.product(KINDS, TABLE):
         for moment in place.moments:
-            marks = [] if moment in place.usual else [pytest.mark.faults]
-            name = f"{place.step}: {place.node} {place.role} {moment} {place.place}"
-            yield pytest.param(place, moment, id=name, marks=marks)
+            usual = moment in place.usual and (kind == "sqlite" or place.usual_on_both)
+            name = f"{kind}-{place.step}: {place.node} {place.role} {moment} {place.place}"
+            yield pytest.param(kind, place, moment, id=name, marks=[] if usual else [pytest.mark.faults])
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+@pytest.fixture(scope="module")
 def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     """Both nodes, running."""
     new_database = None
@@ -140,7 +145,7 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         yield Pair(helpline, embassy)
 
 
-@pytest.mark.parametrize(("place", "moment"), list(rows()))
+@pytest.mark.parametrize(("pair", "place", "moment"), list(rows()), indirect=["pair"])
 async def test_killed(pair: Pair, place: Place, moment: str) -> None:
     death = Death(place.node, Doom(place.role, moment, place.place), place.step, place.alone)
     found = await live(pair, place.ends, death, priority=place.priority)
@@ -149,6 +154,7 @@ async def test_killed(pair: Pair, place: Place, moment: str) -> None:
 
 
 @pytest.mark.faults
+@pytest.mark.parametrize("pair", KINDS, indirect=True)
 async def test_no_transaction_of_these_lives_is_missing_in_the_table(pair: Pair) -> None:
     """Whatever a node's process commits in one of the lives stands in the table, or below with the reason why not."""
     for ends in STEPS:

@@ -77,19 +77,19 @@ async def _work(client: AgencyClient, poller: str, desk: Desk) -> None:
 @pytest.mark.parametrize(
     "seed", [1, pytest.param(2, marks=pytest.mark.faults), pytest.param(3, marks=pytest.mark.faults)]
 )
-async def test_every_referral_is_acknowledged_once(on_both: Federation, seed: int) -> None:
-    first = await begin(on_both, travel=False)
-    sent = [first.id] + [(await begin(on_both, consent=first.consent, travel=False)).id for _ in range(REFERRALS - 1)]
-    await on_both.travel()
+async def test_every_referral_is_acknowledged_once(two: Federation, seed: int) -> None:
+    first = await begin(two, travel=False)
+    sent = [first.id] + [(await begin(two, consent=first.consent, travel=False)).id for _ in range(REFERRALS - 1)]
+    await two.travel()
     desk = Desk(Random(seed))  # noqa: S311 - repeatable chance
-    pollers = {f"w-{number}": on_both[SHELTER].client(f"w-{number}") for number in range(POLLERS)}
+    pollers = {f"w-{number}": two[SHELTER].client(f"w-{number}") for number in range(POLLERS)}
     for _ in range(60):
         await asyncio.gather(*(_work(client, poller, desk) for poller, client in pollers.items()))
         if len(desk.acknowledged) == REFERRALS:
             break
         # Whoever crashed has the item until its lease ends.
         assert desk.holding == {}
-        on_both.clock.pass_by(seconds=LEASE_S + 1)
+        two.clock.pass_by(seconds=LEASE_S + 1)
     done = Counter(referral for referral, _ in desk.acknowledged)
     assert done == Counter(sent)
     assert desk.crashed["leased"] > 0

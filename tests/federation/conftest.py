@@ -1,4 +1,8 @@
-"""Federations in one process, on SQLite; `on_both` makes one on each kind of database."""
+"""Federations in one process, on SQLite; `on_both` makes one on each kind of database, `pair` does in `make faults`.
+
+`on_both` is for what a database can do differently: what happens at once, in which order rows come, what lies in its
+files, what a dump brings. What a node decides one step after the other asks for `pair`.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +11,11 @@ from pathlib import Path
 
 import pytest
 from support.federation import Federation, federation
-from support.federation_fixtures import on_both, two
+from support.federation_fixtures import on_both, pair, two
 
 from exchange.demo.federation import FOUR
 
-__all__ = ["four", "on_both", "two"]
+__all__ = ["four", "on_both", "pair", "two"]
 
 
 @pytest.fixture

@@ -82,13 +82,13 @@ async def test_her_no_goes_although_a_courier_that_was_killed_then_has_leased_he
     await story.both_say("withdrawn")
 
 
-async def test_the_lease_of_a_slow_line_stays_its_own(on_both: Federation) -> None:
-    story = await begin(on_both, travel=False)
+async def test_the_lease_of_a_slow_line_stays_its_own(pair: Federation) -> None:
+    story = await begin(pair, travel=False)
     node = story.sender.node
     held = await deliver.claim(node, "slow")
     assert held is not None
     for _ in range(3):
-        on_both.clock.pass_by(seconds=20)
+        pair.clock.pass_by(seconds=20)
         assert await deliver.renew(node, held)
         # Another process, on a machine whose clock is a little behind.
         with ahead(story.sender, hours=-1.5 / 60):
@@ -147,9 +147,9 @@ async def _leased(story: Story, item: str, seconds: int) -> Lease:
 
 @pytest.mark.parametrize("seconds", [10, 600])
 @pytest.mark.parametrize("step", ["lease", "acknowledge"])
-async def test_what_a_poller_that_died_then_had_leased_is_free(on_both: Federation, seconds: int, step: str) -> None:
-    story = await begin(on_both)
-    item, node = await story.offer(), on_both[SHELTER].node
+async def test_what_a_poller_that_died_then_had_leased_is_free(pair: Federation, seconds: int, step: str) -> None:
+    story = await begin(pair)
+    item, node = await story.offer(), pair[SHELTER].node
     with ahead(story.receiver):
         await _leased(story, item, seconds)
     assert (await story.item("offer")).leased_until is None
@@ -162,9 +162,9 @@ async def test_what_a_poller_that_died_then_had_leased_is_free(on_both: Federati
         assert (await poll_inbox.acknowledge_item(node, POLLER, item, None)).status == "acknowledged"
 
 
-async def test_the_longest_lease_of_an_item_is_kept_where_clocks_differ_a_little(on_both: Federation) -> None:
-    story = await begin(on_both)
-    item, node = await story.offer(), on_both[SHELTER].node
+async def test_the_longest_lease_of_an_item_is_kept_where_clocks_differ_a_little(pair: Federation) -> None:
+    story = await begin(pair)
+    item, node = await story.offer(), pair[SHELTER].node
     lease = await _leased(story, item, node.limits.lease_longest_s)
     with ahead(story.receiver, hours=-1.5 / 60):
         assert (await story.item("offer")).leased_until == lease.until

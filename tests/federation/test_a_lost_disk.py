@@ -56,9 +56,9 @@ async def test_stops_come_again_and_open_referrals_are_marked(tmp_path: Path) ->
         assert (await helpline.referrals.read(gone.id)).state == "recalled"
 
 
-async def test_with_a_new_key_store_weekly_keys_are_published_that_open_something(on_both: Federation) -> None:
+async def test_with_a_new_key_store_weekly_keys_are_published_that_open_something(pair: Federation) -> None:
     """Nobody revoked the lost ones: the node said that it is ready, and what others sealed to it nobody could open."""
-    shelter = on_both[SHELTER].node
+    shelter = pair[SHELTER].node
     before = await shelter.database.read(own_epochs)
     await shelter.key_store.database.write(lambda conn: conn.execute(delete(EPOCH_PRIVATE)).rowcount)
     health = await readiness(shelter)
@@ -69,19 +69,19 @@ async def test_with_a_new_key_store_weekly_keys_are_published_that_open_somethin
         assert len(now) == 2 * len(before)
     assert {row.key_id for row in now} - {row.key_id for row in before} == await shelter.key_store.epoch_key_ids()
     assert (await readiness(shelter)).status == "ready"
-    on_both.clock.pass_by(hours=2)  # others ask for the card before they seal, where they have not within the hour
-    story = await begin(on_both)
+    pair.clock.pass_by(hours=2)  # others ask for the card before they seal, where they have not within the hour
+    story = await begin(pair)
     assert (await story.opened("offer")).content is not None
 
 
-async def test_a_key_store_that_is_lost_again_and_again_makes_no_card_that_peers_refuse(on_both: Federation) -> None:
+async def test_a_key_store_that_is_lost_again_and_again_makes_no_card_that_peers_refuse(pair: Federation) -> None:
     """A container without a volume for it: each start publishes anew, and a card has room for so many statements."""
-    shelter = on_both[SHELTER].node
+    shelter = pair[SHELTER].node
     for _ in range(6):
         await shelter.key_store.database.write(lambda conn: conn.execute(delete(EPOCH_PRIVATE)).rowcount)
         await publish_own_epochs(shelter)
     card = await node_card(shelter)
-    on_it = {statement.key_id for statement in verified_statements(card, on_both[SHELTER].member)}
+    on_it = {statement.key_id for statement in verified_statements(card, pair[SHELTER].member)}
     assert on_it == await shelter.key_store.epoch_key_ids()
 
 
@@ -99,39 +99,39 @@ async def test_what_a_dump_brings_to_another_server_is_in_the_inbox_when_the_nod
 
 
 @pytest.mark.parametrize("told", [True, False])
-async def test_what_was_disclosed_since_the_backup_is_not_taken_as_ended(on_both: Federation, told: bool) -> None:
+async def test_what_was_disclosed_since_the_backup_is_not_taken_as_ended(pair: Federation, told: bool) -> None:
     """The shelter would otherwise be told that she said no, finally, and lose her contact plan."""
-    known = await begin(on_both)
+    known = await begin(pair)
     await known.decides("accepted")
-    on_both.clock.pass_by(hours=0.1)
-    since = on_both.clock()
-    story = await begin(on_both)
+    pair.clock.pass_by(hours=0.1)
+    since = pair.clock()
+    story = await begin(pair)
     await story.decides("accepted")
     item, before = (await story.item("disclosure")).id, (await known.item("disclosure")).id
     await _lose(story)
     if told:
         await note_loss(story.sender.node, since)
-    on_both.clock.pass_by(hours=2)
+    pair.clock.pass_by(hours=2)
     if not told:
         assert (await refusal(story.helps.inbox.open(item))).code == "consent-ended"
         return
     asked = _questions(story)
     for minutes in (0, 1, 57, 4, 1):
-        on_both.clock.pass_by(hours=minutes / 60)
+        pair.clock.pass_by(hours=minutes / 60)
         assert (await story.helps.inbox.open(item)).content is not None
     # Each hour once, however often it is opened.
     assert len(asked) == 2
-    on_both.clock.pass_by(hours=71)
+    pair.clock.pass_by(hours=71)
     assert (await refusal(story.helps.inbox.open(item))).code == "consent-not-fresh"
     # Her no about what the backup has is an end as ever.
     await known.says_no("stop-service", travel=False)
     assert (await refusal(known.helps.inbox.open(before))).code == "consent-ended"
 
 
-async def test_who_asks_remembers_what_was_lost_no_longer_than_it_keeps_from_asking(on_both: Federation) -> None:
+async def test_who_asks_remembers_what_was_lost_no_longer_than_it_keeps_from_asking(pair: Federation) -> None:
     """What ended, was answered or destroyed since would otherwise stay in memory until the node is started again."""
-    since = on_both.clock()
-    stories = [await begin(on_both) for _ in range(3)]
+    since = pair.clock()
+    stories = [await begin(pair) for _ in range(3)]
     for story in stories:
         await story.decides("accepted")
     for story in stories[:2]:
@@ -139,7 +139,7 @@ async def test_who_asks_remembers_what_was_lost_no_longer_than_it_keeps_from_ask
     await note_loss(stories[0].sender.node, since)
     asking, asked = stories[0].receiver.node, _questions(stories[0])
     for story, remembered in zip(stories, (1, 1, 0), strict=True):
-        on_both.clock.pass_by(hours=2)
+        pair.clock.pass_by(hours=2)
         assert (await story.helps.inbox.open((await story.item("disclosure")).id)).content is not None
         assert set(asking.consent_lost) == set(asked[-1] if remembered else ())
 

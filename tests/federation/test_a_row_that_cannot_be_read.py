@@ -69,29 +69,29 @@ async def test_the_clocks_of_all_others_go_on_and_weekly_keys_are_published(on_b
 
 @pytest.mark.parametrize("bad", [1, 3])
 async def test_rows_that_stay_bad_do_not_fill_the_page_for_ever(
-    on_both: Federation, bad: int, monkeypatch: pytest.MonkeyPatch
+    pair: Federation, bad: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(row_by_row, "PAGE", 1)
-    stories = await several(on_both, 5)
+    stories = await several(pair, 5)
     await damage(*stories[:bad])
-    on_both.clock.pass_by(hours=24 * 3)
+    pair.clock.pass_by(hours=24 * 3)
     for _ in range(5):
         await fails(maintain.maintain(stories[0].sender.node), "expired", "overdue")
     assert await states(stories) == ["received"] * bad + ["expired"] * (5 - bad)
 
 
-async def test_every_other_disclosure_is_released(on_both: Federation) -> None:
-    stories = await several(on_both, 2, priority="emergency")
+async def test_every_other_disclosure_is_released(pair: Federation) -> None:
+    stories = await several(pair, 2, priority="emergency")
     for story in stories:
         await story.helps.inbox.decide(await story.offer(), DecisionRequest(decision="accepted"))
-    await on_both[SHELTER].courier.run_once()
+    await pair[SHELTER].courier.run_once()
     await damage(stories[0])
     await fails(release_disclosure.release_due(stories[0].sender.node), "release")
     assert await states(stories, "hold") == ["release-due", "released"]
 
 
-async def test_every_other_envelope_that_is_too_late_is_destroyed_and_told(on_both: Federation) -> None:
-    stories = await several(on_both, 2, travel=False)
+async def test_every_other_envelope_that_is_too_late_is_destroyed_and_told(pair: Federation) -> None:
+    stories = await several(pair, 2, travel=False)
     # Of a referral that has ended, what it says about its retention is read.
     node = stories[0].sender
 
@@ -119,9 +119,9 @@ async def _erased(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_every_other_referral_is_destroyed_and_attested(
-    on_both: Federation, monkeypatch: pytest.MonkeyPatch
+    pair: Federation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stories = await several(on_both, 3)
+    stories = await several(pair, 3)
     node = stories[0].sender
     for story in stories[:2]:
         await _erased(story, monkeypatch)

@@ -70,11 +70,11 @@ async def test_a_peer_for_which_something_is_held_is_asked_every_hour_and_again_
     assert (flags.disclosed, flags.awaiting_disclosure) == (False, True)
 
 
-async def test_a_peer_for_which_something_is_queued_is_asked_every_hour(on_both: Federation) -> None:
+async def test_a_peer_for_which_something_is_queued_is_asked_every_hour(pair: Federation) -> None:
     """Her no may replace what is queued, and nobody is asked at that moment."""
-    await begin(on_both, travel=False)
-    on_both.clock.pass_by(seconds=3600)
-    assert await looks(on_both) == 1
+    await begin(pair, travel=False)
+    pair.clock.pass_by(seconds=3600)
+    assert await looks(pair) == 1
 
 
 async def test_a_peer_with_which_nothing_goes_on_is_asked_twice_a_day(two: Federation) -> None:
@@ -96,19 +96,19 @@ async def test_a_quiet_peer_that_does_not_answer_is_asked_again_an_hour_later(tw
     assert await looks(two) == 1
 
 
-async def test_who_refers_after_an_hour_seals_to_no_key_that_was_revoked_meanwhile(on_both: Federation) -> None:
+async def test_who_refers_after_an_hour_seals_to_no_key_that_was_revoked_meanwhile(pair: Federation) -> None:
     """The courier has not asked."""
-    before = on_both.network.cards_asked
-    revoked = await revokes(on_both)
-    await seals(on_both)
-    assert on_both.network.cards_asked == before
-    on_both.clock.pass_by(hours=1)
-    for one in on_both.nodes.values():
+    before = pair.network.cards_asked
+    revoked = await revokes(pair)
+    await seals(pair)
+    assert pair.network.cards_asked == before
+    pair.clock.pass_by(hours=1)
+    for one in pair.nodes.values():
         await maintain(one.node)
-    await begin(on_both)
-    assert on_both.network.cards_asked == before + 1
-    assert travelled(on_both)[-1].header.epoch_key is not None
-    assert {one.header.epoch_key for one in travelled(on_both)}.isdisjoint(revoked)
+    await begin(pair)
+    assert pair.network.cards_asked == before + 1
+    assert travelled(pair)[-1].header.epoch_key is not None
+    assert {one.header.epoch_key for one in travelled(pair)}.isdisjoint(revoked)
 
 
 async def test_who_answers_after_an_hour_does_not_either(two: Federation) -> None:

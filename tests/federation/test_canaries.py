@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -22,7 +22,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from sqlalchemy import create_engine, inspect, text
-from support.databases import MakeDatabase
+from support.databases import POSTGRES_IN_FAULTS, MakeDatabase
 from support.federation import Federation, TestNode
 from support.federation_fixtures import federation_on
 from support.people import referral_request
@@ -89,17 +89,19 @@ def observed() -> Iterator[tuple[Telemetry, InMemorySpanExporter, InMemoryMetric
     telemetry.shut_down()
 
 
-@pytest.fixture
+@pytest.fixture(params=POSTGRES_IN_FAULTS)
 async def watched(
+    request: pytest.FixtureRequest,
     tmp_path: Path,
-    make_database: MakeDatabase,
+    make_on: Callable[[str], MakeDatabase],
     observed: tuple[Telemetry, InMemorySpanExporter, InMemoryMetricReader],
 ) -> AsyncIterator[Watched]:
-    """Two nodes that write logs, spans and metrics into memory."""
+    """Two nodes that write logs, spans and metrics into memory; `make test` searches PostgreSQL in tests/security."""
     telemetry, spans, metrics = observed
     logs = io.StringIO()
     configure_logging(level="debug", stream=logs, count_dropped=telemetry.measurements.log_keys_dropped)
-    async with federation_on(tmp_path, (HELPLINE, SHELTER), make_database, telemetry=telemetry) as together:
+    made = make_on(request.param)
+    async with federation_on(tmp_path, (HELPLINE, SHELTER), made, telemetry=telemetry) as together:
         settings = [one.settings for one in together.nodes.values()]
         urls = [url for one in settings for url in (one.database_url, one.key_database_url) if url is not None]
         assert len(urls) == 4

@@ -50,8 +50,8 @@ async def test_a_delivered_offer_is_never_called_undeliverable(two: Federation) 
     assert not (await story.flags()).undeliverable
 
 
-async def test_without_an_answer_it_is_overdue_at_respond_by_and_expired_a_day_later(on_both: Federation) -> None:
-    story = await begin(on_both)
+async def test_without_an_answer_it_is_overdue_at_respond_by_and_expired_a_day_later(pair: Federation) -> None:
+    story = await begin(pair)
     await story.later(hours=23.9)
     assert not (await story.flags()).overdue
     await story.later(hours=0.2)

@@ -64,21 +64,21 @@ async def receipts(story: Story) -> list[str]:
     return [row["consent_receipt"] for row in await story.rows(OUTBOX)]
 
 
-async def test_a_first_open_asks_nobody_and_a_later_one_asks_once(on_both: Federation) -> None:
-    story = await disclosed(on_both)
+async def test_a_first_open_asks_nobody_and_a_later_one_asks_once(pair: Federation) -> None:
+    story = await disclosed(pair)
     first = await story.opened("disclosure")
     assert first.consent_checked_at is not None
-    assert asked(on_both) == 0
-    on_both.clock.pass_by(hours=2)
+    assert asked(pair) == 0
+    pair.clock.pass_by(hours=2)
     ids = [(await story.item(kind)).id for kind in ("offer", "disclosure")]
     both = await story.helps.inbox.open_many(ids)
-    assert asked(on_both) == 1
+    assert asked(pair) == 1
     assert [one.item.id for one in both.items] == ids
     word = both.items[0].consent_checked_at
     assert word is not None
-    assert abs(to_millis(word) - on_both.clock()) < 60_000
+    assert abs(to_millis(word) - pair.clock()) < 60_000
     await story.helps.inbox.open_many(ids)
-    assert asked(on_both) == 1
+    assert asked(pair) == 1
 
 
 async def test_an_unreachable_sender_is_waited_for_72_hours_and_asked_once_a_minute(two: Federation) -> None:

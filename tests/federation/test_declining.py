@@ -15,9 +15,9 @@ from exchange.use_cases.facts import open_facts
 
 
 async def test_a_declined_referral_deletes_the_held_disclosure_and_her_name_never_travelled(
-    on_both: Federation,
+    pair: Federation,
 ) -> None:
-    story = await begin(on_both)
+    story = await begin(pair)
     assert (await story.outgoing())["disclosure"] == ["held"]
     await story.decides("declined", reason="no-capacity")
     await story.both_say("declined")
@@ -25,7 +25,7 @@ async def test_a_declined_referral_deletes_the_held_disclosure_and_her_name_neve
     assert not (await story.flags()).disclosed
     assert not (await story.flags()).awaiting_disclosure
     assert story.kinds_posted() == ["offer", "decision"]
-    inside = await said_inside(on_both)
+    inside = await said_inside(pair)
     assert b"women-only" in inside
     assert not any(word.encode() in inside for word in CANARIES)
 

@@ -37,11 +37,11 @@ def code_of(answer: ItemAnswer) -> str | None:
     return answer.problem.code if answer.problem is not None else None
 
 
-async def test_a_repeat_is_answered_with_the_first_receipts_bytes(on_both: Federation) -> None:
-    story = await begin(on_both, travel=False)
+async def test_a_repeat_is_answered_with_the_first_receipts_bytes(pair: Federation) -> None:
+    story = await begin(pair, travel=False)
     wire = await offer_of(story)
     first = (await story.post(wire)).answers[0]
-    on_both.clock.pass_by(hours=24 * 20)
+    pair.clock.pass_by(hours=24 * 20)
     again = (await story.post(wire)).answers[0]
     assert first.result == "accepted"
     assert first.receipt == again.receipt
@@ -68,8 +68,8 @@ async def test_the_same_envelope_twice_in_one_batch_is_one_item(two: Federation)
     assert len(await story.rows(INBOX, at=story.receiver)) == 1
 
 
-async def test_who_signed_what_arrived_can_be_shown_although_the_wrapped_key_is_gone(on_both: Federation) -> None:
-    story = await begin(on_both)
+async def test_who_signed_what_arrived_can_be_shown_although_the_wrapped_key_is_gone(pair: Federation) -> None:
+    story = await begin(pair)
     await story.decides("accepted")
     await story.says_no("stop-sharing")
     node, members = story.receiver.node, story.receiver.node.world().roster.members

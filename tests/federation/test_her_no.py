@@ -511,9 +511,9 @@ async def test_nothing_is_told_about_a_withdrawn_referral(two: Federation) -> No
 
 
 async def test_what_answers_a_question_that_was_given_up_comes_too_late(
-    on_both: Federation,
+    pair: Federation,
 ) -> None:
-    two = on_both
+    two = pair
     story = await begin(two)
     await (await begin(two)).decides("accepted")  # the shelter has a token, and knows the helpline's card
     await story.helps.inbox.decide(
@@ -550,9 +550,9 @@ async def test_queued_is_about_the_offer_and_not_about_her_no(two: Federation) -
     ids=lambda value: str(value).lower(),
 )
 async def test_a_stop_is_shown_as_not_delivered_until_the_other_node_has_signed_for_it(
-    on_both: Federation, kind: str, said_to_receiver: bool
+    pair: Federation, kind: str, said_to_receiver: bool
 ) -> None:
-    two = on_both
+    two = pair
     story = await begin(two)
     await (await begin(two)).decides("accepted")  # both know each other's cards
     client = story.helps if said_to_receiver else story.asks

@@ -141,13 +141,13 @@ async def test_an_offer_that_the_old_agency_key_signed_is_told_at_once(two: Fede
         assert (await story.flags()).undeliverable
 
 
-async def test_a_decision_that_the_old_agency_key_signed_is_told_at_once(on_both: Federation) -> None:
-    story, new = await begin(on_both), another_agency_key()
-    on_both.leave(HELPLINE)
+async def test_a_decision_that_the_old_agency_key_signed_is_told_at_once(pair: Federation) -> None:
+    story, new = await begin(pair), another_agency_key()
+    pair.leave(HELPLINE)
     await story.decides("accepted")
-    await listed(on_both, SHELTER, agency_key=new)
-    async with started_with(on_both, SHELTER, agency_key=new):
-        on_both.come_back(HELPLINE)
+    await listed(pair, SHELTER, agency_key=new)
+    async with started_with(pair, SHELTER, agency_key=new):
+        pair.come_back(HELPLINE)
         await story.later(hours=0.1)
         assert "decision" not in await story.outgoing(at=story.receiver)
         assert (await story.record(at=story.receiver))["undeliverable"]
@@ -231,12 +231,12 @@ def releases_posted(two: Federation) -> set[str]:
     return {wire["release"] for body in bodies for wire in body["envelopes"] if "release" in wire}
 
 
-async def test_a_disclosure_on_its_way_goes_with_a_release_that_the_new_node_key_signed(on_both: Federation) -> None:
+async def test_a_disclosure_on_its_way_goes_with_a_release_that_the_new_node_key_signed(pair: Federation) -> None:
     """She was asked and the receiver has accepted: nobody has to ask her again because a machine has another key."""
-    story, new = await released_and_waiting(on_both), another_node_key()
-    await listed(on_both, HELPLINE, node_key=new)
-    async with started_with(on_both, HELPLINE, node_key=new):
-        on_both.come_back(SHELTER)
+    story, new = await released_and_waiting(pair), another_node_key()
+    await listed(pair, HELPLINE, node_key=new)
+    async with started_with(pair, HELPLINE, node_key=new):
+        pair.come_back(SHELTER)
         await story.later(hours=0.1)
         assert (await story.outgoing())["disclosure"] == ["delivered"]
         assert (await story.flags()).disclosed

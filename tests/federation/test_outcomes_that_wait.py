@@ -71,9 +71,9 @@ async def execute(at: TestNode, statement: Delete) -> None:
 @pytest.mark.parametrize("said_to_receiver", [False, True], ids=["said to the sender", "said to the receiver"])
 @pytest.mark.parametrize("state", HOW)
 async def test_what_has_not_left_says_only_that_it_is_over(
-    on_both: Federation, state: str, said_to_receiver: bool
+    pair: Federation, state: str, said_to_receiver: bool
 ) -> None:
-    story = await ended(on_both, state)
+    story = await ended(pair, state)
     before = await waiting(story, state)
     await story.says_no("stop-sharing", by=story.receiver if said_to_receiver else None, travel=False)
     if not said_to_receiver:
@@ -86,9 +86,9 @@ async def test_what_has_not_left_says_only_that_it_is_over(
     await story.both_say(state)
     assert [view.flags.sharing_stopped for view in await story.views()] == [True, True]
     assert (await story.opened("progress", at=story.sender)).answer == {"state": state}
-    said = await said_inside(on_both)
+    said = await said_inside(pair)
     assert not any(how.encode() in said for how in HOW[state].values())
-    sides = [[row for row in await story.rows(EVENT, at=at) if row["name"] == state] for at in on_both.nodes.values()]
+    sides = [[row for row in await story.rows(EVENT, at=at) if row["name"] == state] for at in pair.nodes.values()]
     assert sides[0] == sides[1]
 
 

@@ -45,9 +45,9 @@ async def test_pages_follow_each_other_without_gap_or_repetition(on_both: Federa
     assert [item.referral for item in (await first.helps.inbox.list(cursor)).items] == [late.id]
 
 
-async def test_what_came_for_one_referral_can_be_asked_for(on_both: Federation) -> None:
-    story = await begin(on_both)
-    other = await begin(on_both, consent=story.consent)
+async def test_what_came_for_one_referral_can_be_asked_for(pair: Federation) -> None:
+    story = await begin(pair)
+    other = await begin(pair, consent=story.consent)
     await other.decides("accepted")
     await story.decides("accepted")
     page = await story.helps.inbox.list(referral=story.id, limit=1)

@@ -61,8 +61,8 @@ async def test_an_acceptance_releases_what_was_held_with_a_signed_statement(on_b
     assert await story.outgoing() == {"offer": ["delivered"], "disclosure": ["delivered"]}
 
 
-async def test_the_body_of_what_was_delivered_is_not_kept_by_the_sender(on_both: Federation) -> None:
-    story = await begin(on_both)
+async def test_the_body_of_what_was_delivered_is_not_kept_by_the_sender(pair: Federation) -> None:
+    story = await begin(pair)
     await story.decides("accepted")
     bodies = [(row["ciphertext"], row["wrapped_key"], row["sealed_header"]) for row in await story.outbox_rows()]
     assert bodies == [(None, None, None)] * 2

@@ -56,13 +56,13 @@ def sealed_to(two: Federation, story: Story, kind: str) -> str | None:
     return found[-1].epoch_key
 
 
-async def test_the_next_referral_is_sealed_to_a_new_key_and_opens(on_both: Federation) -> None:
-    before = await key_ids(on_both[SHELTER])
-    revoked = await revokes(on_both[SHELTER])
+async def test_the_next_referral_is_sealed_to_a_new_key_and_opens(pair: Federation) -> None:
+    before = await key_ids(pair[SHELTER])
+    revoked = await revokes(pair[SHELTER])
     assert before == revoked
-    await asks_for_card(on_both)
-    story = await begin(on_both)
-    assert sealed_to(on_both, story, "offer") not in revoked
+    await asks_for_card(pair)
+    story = await begin(pair)
+    assert sealed_to(pair, story, "offer") not in revoked
     assert (await story.opened("offer")).content is not None
 
 
@@ -124,19 +124,19 @@ async def test_who_does_not_ask_for_revocations_gets_the_card_it_knows(two: Fede
     assert asked["revocations"]
 
 
-async def test_a_held_disclosure_is_not_released_and_goes_when_it_is_sealed_again(on_both: Federation) -> None:
-    story = await begin(on_both)
-    revoked = await revokes(on_both[SHELTER])
-    await asks_for_card(on_both)
+async def test_a_held_disclosure_is_not_released_and_goes_when_it_is_sealed_again(pair: Federation) -> None:
+    story = await begin(pair)
+    revoked = await revokes(pair[SHELTER])
+    await asks_for_card(pair)
     await story.decides("accepted")
     flags = await story.flags()
     assert (flags.disclosed, flags.awaiting_disclosure) == (False, True)
     assert await story.outgoing() == {"offer": ["delivered"]}
-    again = her_content(on_both, preferred_name=CANARY_NAME)
+    again = her_content(pair, preferred_name=CANARY_NAME)
     await story.asks.referrals.replace_disclosure(story.id, content(**again))
     await story.travel()
     assert (await story.flags()).disclosed
-    assert sealed_to(on_both, story, "disclosure") not in revoked
+    assert sealed_to(pair, story, "disclosure") not in revoked
     opened = await story.opened("disclosure")
     assert opened.content is not None
     assert opened.content.preferred_name == CANARY_NAME
@@ -177,25 +177,25 @@ async def test_a_process_that_did_not_fetch_the_card_itself_learns_of_it_within_
     assert (await current_peer_epoch(node, peer)).key_id not in revoked
 
 
-async def test_a_revocation_is_forgotten_when_no_key_of_its_time_is_left(on_both: Federation) -> None:
-    shelter, helpline = on_both[SHELTER].node, on_both[HELPLINE].node
-    revoked_at = on_both.clock()
-    revoked = set(await revokes(on_both[SHELTER]))
-    await asks_for_card(on_both)
+async def test_a_revocation_is_forgotten_when_no_key_of_its_time_is_left(pair: Federation) -> None:
+    shelter, helpline = pair[SHELTER].node, pair[HELPLINE].node
+    revoked_at = pair.clock()
+    revoked = set(await revokes(pair[SHELTER]))
+    await asks_for_card(pair)
     last = (await shelter.database.read(own_epochs))[-1].not_after
-    on_both.clock.offset += last + 21 * DAY_MS - MINUTE_MS - on_both.clock()
+    pair.clock.offset += last + 21 * DAY_MS - MINUTE_MS - pair.clock()
     for node in (shelter, helpline):
         await maintain(node)
         assert await node.database.read(lambda conn: epoch_revocations(conn, SHELTER.agency))
     assert (await node_card(shelter, revocations=True)).revocations
-    on_both.clock.pass_by(seconds=61)
+    pair.clock.pass_by(seconds=61)
     assert (await node_card(shelter, revocations=True)).revocations == ()
     await destroy_ended(shelter)
     assert not revoked & await shelter.key_store.epoch_key_ids()
     for node in (shelter, helpline):
         await maintain(node)
         assert not await node.database.read(lambda conn: epoch_revocations(conn, SHELTER.agency))
-    assert on_both.clock() - revoked_at <= 6 * WEEK_MS + 21 * DAY_MS + MINUTE_MS
+    assert pair.clock() - revoked_at <= 6 * WEEK_MS + 21 * DAY_MS + MINUTE_MS
 
 
 async def test_an_agency_that_seals_itself_is_given_no_revoked_key(tmp_path: Path) -> None:

@@ -44,20 +44,20 @@ async def seals_her_name_again(story: Story, two: Federation) -> None:
     await story.travel()
 
 
-async def test_an_offer_that_waited_opens_and_her_name_goes_only_to_a_new_key(on_both: Federation) -> None:
+async def test_an_offer_that_waited_opens_and_her_name_goes_only_to_a_new_key(pair: Federation) -> None:
     """The acceptance comes at once, before the courier has asked for the card again."""
-    story, revoked = await revoked_while_away(on_both)
-    on_both.connect(SHELTER)
+    story, revoked = await revoked_while_away(pair)
+    pair.connect(SHELTER)
     await story.travel()
-    assert set(keys_on_the_way(on_both, "offer")) <= revoked
+    assert set(keys_on_the_way(pair, "offer")) <= revoked
     assert (await story.opened("offer")).content is not None
     await story.decides("accepted")
     flags = await story.flags()
     assert (flags.disclosed, flags.awaiting_disclosure) == (False, True)
     assert "awaiting-disclosure" in await story.changes()
-    assert keys_on_the_way(on_both, "disclosure") == []
-    await seals_her_name_again(story, on_both)
-    (key,) = keys_on_the_way(on_both, "disclosure")
+    assert keys_on_the_way(pair, "disclosure") == []
+    await seals_her_name_again(story, pair)
+    (key,) = keys_on_the_way(pair, "disclosure")
     assert key not in revoked
     opened = await story.opened("disclosure")
     assert opened.content is not None

@@ -71,8 +71,8 @@ WAITS: dict[str, tuple[Callable[[Federation, Story], Awaitable[None]], str, set[
 
 
 @pytest.mark.parametrize("what", WAITS)
-async def test_what_waits_and_may_hold_what_she_took_back_is_destroyed_and_told(on_both: Federation, what: str) -> None:
-    two = on_both
+async def test_what_waits_and_may_hold_what_she_took_back_is_destroyed_and_told(pair: Federation, what: str) -> None:
+    two = pair
     waits, kind, taken_back, _ = WAITS[what]
     story = await begin(two, travel=False)
     await waits(two, story)
@@ -157,10 +157,10 @@ async def test_what_waits_for_a_suspended_member_is_judged_as_well(two: Federati
     ("days", "stays"), [pytest.param(30, False, id="earlier"), pytest.param(200, True, id="later")]
 )
 async def test_what_waits_with_a_later_end_in_its_receipt_does_not_leave(
-    on_both: Federation, days: int, stays: bool
+    pair: Federation, days: int, stays: bool
 ) -> None:
-    story = await begin(on_both, travel=False)
-    await story.asks.consents.renew(story.consent, now_of(on_both) + timedelta(days=days))
+    story = await begin(pair, travel=False)
+    await story.asks.consents.renew(story.consent, now_of(pair) + timedelta(days=days))
     waiting = {"offer": ["queued"], "disclosure": ["held"]}
     assert await story.outgoing() == (waiting if stays else {})
     flags = await story.flags()

@@ -28,7 +28,7 @@ from exchange.demo.people import melati
 from exchange.schemas.referrals import ReferralRequest
 from exchange.storage.tables import INBOX
 
-REFERRALS, CLIENTS, POLLERS = 120, 8, 4
+REFERRALS, CLIENTS, POLLERS = 64, 8, 4
 
 
 @contextmanager

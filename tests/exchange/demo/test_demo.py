@@ -25,7 +25,10 @@ def decided(field: str, outcome: str, stage: str | None = None) -> FieldDecision
     ("flags", "last"),
     [
         pytest.param((), "completed 2 · declined 1 · refused 1 · withdrawn 1", id="four nodes"),
-        pytest.param(("--blind",), "completed 1 · refused 1 · withdrawn 1", id="keys elsewhere"),
+        # Its claims are held to in every run, in one process: test_blind_demo.py.
+        pytest.param(
+            ("--blind",), "completed 1 · refused 1 · withdrawn 1", id="keys elsewhere", marks=pytest.mark.faults
+        ),
     ],
 )
 def test_the_demo_holds(tmp_path: Path, flags: tuple[str, ...], last: str) -> None:
