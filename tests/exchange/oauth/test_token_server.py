@@ -511,7 +511,9 @@ def test_no_log_line_at_any_level_holds_the_token_or_the_assertion(
         pytest.param("http://node.shelter.example", id="plain-http"),
         pytest.param("https://node.shelter.example/", id="slash"),
         pytest.param("https://", id="no-host"),
+        pytest.param("https:node.shelter.example", id="no-host-but-a-path"),
         pytest.param("https://node.shelter.example?x=1", id="query"),
+        pytest.param("https://node.shelter.example#x", id="fragment"),
         pytest.param("ftp://localhost", id="another-scheme"),
     ],
 )
