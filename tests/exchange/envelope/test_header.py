@@ -102,7 +102,9 @@ def test_a_header_that_would_be_refused_is_not_written() -> None:
         pytest.param({"receipt": replace(sample_receipt(), purpose="no-purpose")}, "receipt.purpose", id="receipt"),
         pytest.param({"receipt": replace(sample_receipt(), groups=())}, "receipt.groups", id="receipt-of-nothing"),
         pytest.param(
-            {"receipt": replace(sample_receipt(), expires=sample_receipt().issued)}, "receipt.expires", id="ended-receipt"
+            {"receipt": replace(sample_receipt(), expires=sample_receipt().issued)},
+            "receipt.expires",
+            id="ended-receipt",
         ),
     ],
 )
