@@ -20,6 +20,7 @@ from exchange.roster import Member, roster_bytes
 
 PASSPHRASE = "synthetic passphrase"
 AGENCY, STORAGE = AgencyKey(b"a" * 32), StorageKey(b"s" * 32)
+OFFICE = KeySet(agency=AGENCY, storage=STORAGE)
 OWN = HELPLINE.model_copy(update={"agency_key": AGENCY.public})
 
 
@@ -27,20 +28,21 @@ def listing(*members: Member) -> bytes:
     return roster_bytes(version=7, synthetic=True, members=members)
 
 
+LISTED = listing(OWN, SHELTER)
+
+
 @dataclass(frozen=True)
 class Folder:
     """What lies in it, right unless told otherwise."""
 
-    keys: KeySet | None = KeySet(agency=AGENCY, storage=STORAGE)
-    roster: bytes | None = listing(OWN, SHELTER)
+    keys: KeySet | None = OFFICE
+    roster: bytes | None = LISTED
     mode: int = 0o600
     sealed_with: str = PASSPHRASE
 
     def laid_out(self, path: Path) -> Path:
         if self.keys is not None:
-            nothing = bytes(16), bytes(24)
-            passphrase = self.sealed_with.encode()
-            data = seal_keys(self.keys, passphrase, salt=nothing[0], nonce=nothing[1], cost=FLOOR)
+            data = seal_keys(self.keys, self.sealed_with.encode(), salt=bytes(16), nonce=bytes(24), cost=FLOOR)
             (path / AGENCY_KEYS_NAME).write_bytes(data)
             (path / AGENCY_KEYS_NAME).chmod(self.mode)
         if self.roster is not None:
@@ -56,7 +58,7 @@ REFUSED = {
     "keys-that-others-can-read": (replace(RIGHT, mode=0o640), "key-file-exposed"),
     "another-passphrase": (replace(RIGHT, sealed_with="another passphrase"), "passphrase-wrong"),
     "no-roster": (replace(RIGHT, roster=None), "no-roster"),
-    "half-a-roster": (replace(RIGHT, roster=listing(OWN, SHELTER)[:100]), "no-roster"),
+    "half-a-roster": (replace(RIGHT, roster=LISTED[:100]), "no-roster"),
     "a-roster-with-another-key": (replace(RIGHT, roster=listing(HELPLINE, SHELTER)), "not-a-member"),
 }
 
