@@ -16,7 +16,7 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, Generic, Self, TypeVar
+from typing import Any, ClassVar, Final, Generic, TypeVar
 
 from exchange.envelope.errors import BadSignatureError, StatementError, StatementFault
 from exchange.envelope.format import SIGNATURE_BYTES
@@ -71,13 +71,6 @@ class Statement:
         for member, is_right in self.CHECKS.items():
             if not is_right(getattr(self, member)):
                 raise StatementError(StatementFault.MALFORMED)
-
-    @classmethod
-    def from_body(cls, members: object) -> Self:
-        """The statement in a parsed body, if it has exactly this statement's members."""
-        if not isinstance(members, dict) or members.keys() != cls.CHECKS.keys():
-            raise StatementError(StatementFault.MALFORMED)
-        return cls(**members)
 
     def body(self) -> bytes:
         """The canonical JSON that is signed."""
@@ -152,7 +145,7 @@ def parse_statement(kind: type[StatementT], data: bytes) -> Signed[StatementT]:
     body = members.pop("body").encode("ascii")
     for member in kind.NUMBERS:
         members[member] = int(members[member])
-    return Signed(kind.from_body(members), signature, body)
+    return Signed(kind(**members), signature, body)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,15 +29,17 @@ from exchange.demo.federation import HELPLINE, LABOUR_OFFICE, SHELTER, AgencyPla
 from exchange.envelope.epochs import EpochStatement
 from exchange.envelope.keys import AgencyKey
 from exchange.envelope.kinds import Kind
-from exchange.limits import HOUR_MS, MINUTE_MS
+from exchange.limits import HOUR_MS, LIMITS, MINUTE_MS
 from exchange.referral.content import ContentInvalidError, ReferralContent
+from exchange.roster import Member
 from exchange.schemas.consents import ConsentView
 from exchange.schemas.inbox import DecisionRequest
 from exchange.schemas.node import PeerKeys
 from exchange.schemas.referrals import ForwardAnswer, ReferralView
 from exchange.schemas.sealing import EnvelopesAnswer, EnvelopesRequest
 from exchange.schemas.shapes import from_millis, to_millis
-from exchange.use_cases import release_disclosure
+from exchange.use_cases import release_disclosure, sealed_checks
+from exchange.use_cases.node import Node
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 NOBODY = "f" * 32
@@ -136,6 +138,10 @@ def _receipt_ends_later(desk: Desk, request: EnvelopesRequest) -> EnvelopesReque
     return _offer(receipt={"expires": receipt.expires + 1})(desk, request)
 
 
+def _ended(desk: Desk, request: EnvelopesRequest) -> EnvelopesRequest:
+    return _held(expires=header_of(request.envelopes[1]).created + 1)(desk, request)
+
+
 def _twice(_desk: Desk, request: EnvelopesRequest) -> EnvelopesRequest:
     return request.model_copy(update={"envelopes": (request.envelopes[0], request.envelopes[0])})
 
@@ -179,6 +185,7 @@ OFFERS = {
     "seen-what-cannot-be": (_offer(seen=1), "seen-too-high"),
     "two-offers": (_twice, "not-together"),
     "a-disclosure-of-another-referral": (_held(referral=NOBODY), "not-together"),
+    "a-disclosure-that-has-ended": (_ended, "too-old"),
     "a-disclosure-without-an-offer": (_held_alone, "not-found"),
 }
 
@@ -194,6 +201,17 @@ async def test_a_disclosure_ends_with_the_offer_and_with_her_consent(desk: Desk)
     request = (await desk.sealed()).hand_in
     late = header_of(request.envelopes[0]).expires + 1
     assert await desk.refuses(_held(expires=late)(desk, request)) == "expires-too-late"
+
+
+async def test_what_follows_an_offer_ends_with_the_receivers_key(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    request, known = (await desk.sealed()).hand_in, sealed_checks.current_peer_epoch
+    late = header_of(request.envelopes[1]).expires - 1
+
+    async def ends_sooner(node: Node, peer: Member) -> EpochStatement:
+        return replace(await known(node, peer), not_after=late - LIMITS.epoch_release_ms)
+
+    monkeypatch.setattr(sealed_checks, "current_peer_epoch", ends_sooner)
+    assert await desk.refuses(request) == "expires-too-late"
 
 
 async def test_the_same_bytes_are_answered_again_and_others_under_the_same_id_are_refused(desk: Desk) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise
 
@@ -23,7 +24,7 @@ from exchange.envelope.epochs import (
     week_of,
     weeks_to_publish,
 )
-from exchange.envelope.errors import EpochError
+from exchange.envelope.errors import EpochError, StatementError
 from exchange.limits import DAY_MS, LIMITS
 
 times = st.integers(min_value=7 * DAY_MS, max_value=4_000_000_000_000)
@@ -76,6 +77,20 @@ def test_a_good_statement_passes() -> None:
     check_epoch(
         state_epoch(EPOCH, week_of(CREATED), agency="shelter-two", seq=1, sign=AGENCY.sign).verify(AGENCY.public)
     )
+
+
+@pytest.mark.parametrize("key", ["", "A" * 42, "A" * 44, "A" * 42 + "B", "+" + "A" * 42, "A" * 43 + "="])
+def test_what_is_not_the_one_spelling_of_32_bytes_is_no_key(key: str) -> None:
+    stated = state_epoch(EPOCH, week_of(CREATED), agency="shelter-two", seq=1, sign=AGENCY.sign).unverified
+    with pytest.raises(StatementError):
+        replace(stated, key=key)
+
+
+def test_a_key_is_that_of_its_week_from_its_first_moment_until_the_next_begins() -> None:
+    week = week_of(CREATED)
+    stated = state_epoch(EPOCH, week, agency="shelter-two", seq=1, sign=AGENCY.sign).unverified
+    moments = (week.not_before - 1, week.not_before, week.not_after - 1, week.not_after)
+    assert [stated.covers(at) for at in moments] == [False, True, True, False]
 
 
 def test_seq_never_goes_back() -> None:

@@ -94,6 +94,26 @@ def test_a_header_that_would_be_refused_is_not_written() -> None:
         encode_header(sample_header(Kind.OFFER))
 
 
+@pytest.mark.parametrize(
+    ("changed", "member"),
+    [
+        pytest.param({"recipient": sample_header(Kind.OFFER).sender}, "to", id="to-itself"),
+        pytest.param({"expires": CREATED}, "expires", id="ends-as-it-begins"),
+        pytest.param({"receipt": replace(sample_receipt(), purpose="no-purpose")}, "receipt.purpose", id="receipt"),
+        pytest.param({"receipt": replace(sample_receipt(), groups=())}, "receipt.groups", id="receipt-of-nothing"),
+        pytest.param(
+            {"receipt": replace(sample_receipt(), expires=sample_receipt().issued)},
+            "receipt.expires",
+            id="ended-receipt",
+        ),
+    ],
+)
+def test_what_its_receiver_would_refuse_is_not_written(changed: dict[str, Any], member: str) -> None:
+    header = replace(sample_header(Kind.OFFER), dek_commitment=DEK.commitment(), **changed)
+    with pytest.raises(MalformedError, match=member):
+        encode_header(header)
+
+
 def test_the_largest_header_fits() -> None:
     groups = tuple(sorted(group.value for group in Group))
     receipt = replace(sample_receipt(), groups=groups, issuer="a" * 63, recipient="b" * 63)

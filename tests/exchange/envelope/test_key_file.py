@@ -10,6 +10,7 @@ import pytest
 from vectors.samples import AGENCY, EPOCH, NODE, NONCE, STORAGE, fixed_bytes
 from vectors.statement_cases import CHEAP
 
+from contracts.canonical_json import canonical
 from exchange.envelope import key_file
 from exchange.envelope.errors import KeyFileError
 from exchange.envelope.key_file import (
@@ -24,6 +25,7 @@ from exchange.envelope.key_file import (
     replace_key_file,
     seal_keys,
 )
+from exchange.envelope.wire import to_base64url
 
 PASSPHRASE = b"a passphrase for tests"
 SALT = fixed_bytes("salt", 16)
@@ -80,6 +82,30 @@ def test_a_weak_file_is_refused_by_default() -> None:
     with pytest.raises(KeyFileError) as refused:
         open_keys(sealed(), PASSPHRASE)
     assert refused.value.code == "key-file-weak"
+
+
+@pytest.mark.parametrize(
+    ("changed", "fault"),
+    [
+        pytest.param({"opslimit": FLOOR.opslimit - 1}, "weak", id="fewer-passes"),
+        pytest.param({"memlimit": FLOOR.memlimit - 1}, "weak", id="less-memory"),
+        pytest.param({"opslimit": CEILING.opslimit + 1}, "weak", id="passes-without-end"),
+        pytest.param({"memlimit": CEILING.memlimit + 1}, "weak", id="more-memory-than-there-is"),
+        pytest.param({"opslimit": True}, "malformed", id="passes-that-are-no-number"),
+        pytest.param({"memlimit": str(FLOOR.memlimit)}, "malformed", id="memory-that-is-no-number"),
+        pytest.param({"salt": to_base64url(SALT[1:])}, "malformed", id="shorter-salt"),
+        pytest.param({"sealed": to_base64url(NONCE)}, "malformed", id="nothing-sealed"),
+    ],
+)
+def test_what_is_wrong_with_the_derivation_is_refused_before_it(
+    changed: dict[str, object], fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = {"format": key_file.FORMAT, "kdf": "argon2id", "opslimit": FLOOR.opslimit, "memlimit": FLOOR.memlimit}
+    right = plain | {"salt": to_base64url(SALT), "sealed": to_base64url(bytes(100))}
+    monkeypatch.setattr(key_file, "_aead", lambda *_: pytest.fail("derived a key"))
+    with pytest.raises(KeyFileError) as refused:
+        open_keys(canonical(right | changed), PASSPHRASE)
+    assert refused.value.code == f"key-file-{fault}"
 
 
 @pytest.mark.parametrize("passphrase", [b"", b"a passphrase for test", b"A passphrase for tests"])

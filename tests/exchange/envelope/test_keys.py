@@ -87,6 +87,15 @@ def test_what_does_not_unwrap(wrapped: bytes) -> None:
         EPOCH.unwrap(wrapped)
 
 
+@pytest.mark.parametrize("place", [63, 65])
+def test_a_signature_and_what_it_covers_have_one_place_where_they_meet(place: int) -> None:
+    """The bytes of both in a row are those that were signed; the cut between them is another."""
+    whole = AGENCY.sign(b"a message") + b"a message"
+    verify(AGENCY.public, whole[64:], whole[:64])
+    with pytest.raises(BadSignatureError):
+        verify(AGENCY.public, whole[place:], whole[:place])
+
+
 def test_framing_is_injective() -> None:
     seen = {
         framed(Tag.ENVELOPE),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,8 +12,10 @@ from hypothesis import strategies as st
 from vectors.samples import sample_envelope, sample_receipt
 
 from contracts.vocabulary import Basis, Feedback, Group
+from exchange.envelope.errors import TooLargeError
 from exchange.envelope.format import CIPHERTEXT_BYTES, WIRE_BYTES
 from exchange.envelope.kinds import SHAPES, Kind, KindClass
+from exchange.envelope.wire import parse_canonical, parse_object
 from exchange.limits import LIMITS
 from exchange.messages import ForwardBody
 from exchange.referral.content import ReferralContent
@@ -72,3 +75,11 @@ def test_the_length_of_her_name_and_of_her_words_is_not_told(name: str, one: str
     content = ReferralContent.model_validate(members)
     body = ForwardBody(Basis.CONSENT, Feedback.OUTCOME, content).to_bytes()
     assert on_the_wire(Kind.DISCLOSURE, body) == on_the_wire(Kind.DISCLOSURE, b"")
+
+
+@pytest.mark.parametrize("parse", [parse_canonical, parse_object])
+def test_what_is_longer_than_may_be_is_not_read(parse: Callable[..., dict[str, Any]]) -> None:
+    data = b'{"a":"b"}'
+    assert parse(data, longest=len(data)) == {"a": "b"}
+    with pytest.raises(TooLargeError):
+        parse(data, longest=len(data) - 1)

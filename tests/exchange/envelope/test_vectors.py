@@ -102,8 +102,8 @@ def run_receipt(case: Case) -> None:
 
 
 def run_epoch(case: Case) -> None:
-    stated = [epochs.EpochStatement.from_body(members) for members in case["statements"]]
-    revoked = [epochs.EpochRevocation.from_body(members) for members in case["revocations"]]
+    stated = [epochs.EpochStatement(**members) for members in case["statements"]]
+    revoked = [epochs.EpochRevocation(**members) for members in case["revocations"]]
     for statement in stated:
         epochs.check_epoch(statement)
     epochs.check_not_older(case["known_seq"], [*stated, *revoked])

@@ -111,6 +111,7 @@ def test_the_latest_to_begin_comes_first() -> None:
 BOTH = {agency: signed(agency) for agency in ("orchid-helpline", "harbour-shelter")}
 NOT_IN_FORCE = [
     pytest.param({"adherence": {"orchid-helpline": BOTH["orchid-helpline"]}}, NOON, id="one-signature-missing"),
+    pytest.param({"adherence": {"harbour-shelter": BOTH["harbour-shelter"]}}, NOON, id="the-other-signature-missing"),
     pytest.param({"adherence": BOTH | {"harbour-shelter": signed("harbour-shelter", by="id-embassy")}}, NOON,
                  id="signed-by-another"),
     pytest.param({"adherence": BOTH | {"harbour-shelter": signed("harbour-shelter", OLDER)}}, NOON,

@@ -57,6 +57,7 @@ def test_a_private_key_is_refused_and_not_repeated(request: pytest.FixtureReques
         pytest.param({"alg": ["EdDSA"]}, id="for-a-list-of-algorithms"),
         pytest.param({"use": "enc"}, id="for-encryption"),
         pytest.param({"kid": "no spaces please"}, id="key-id-with-spaces"),
+        pytest.param({"kid": 7}, id="key-id-is-a-number"),
         pytest.param({"x5u": "https://keys.evil.example"}, id="points-elsewhere"),
     ],
 )
@@ -65,11 +66,23 @@ def test_changed_keys_are_refused(ed25519: OKPKey, changed: dict[str, Any]) -> N
         ClientKey.from_jwk(ed25519.as_dict(private=False) | changed)
 
 
+def test_a_point_beside_the_curve_is_no_key(p256: ECKey) -> None:
+    """Found when it is registered, and not at the first login."""
+    with pytest.raises(ClientKeyError):
+        ClientKey.from_jwk(p256.as_dict(private=False) | {"y": base64url(b"\x01" * 32)})
+
+
+def test_a_key_may_say_what_it_is_for(ed25519: OKPKey) -> None:
+    described = {"alg": "EdDSA", "use": "sig", "key_ops": ["verify"], "kid": "of-this-year"}
+    assert ClientKey.from_jwk(ed25519.as_dict(private=False) | described).kid == "of-this-year"
+
+
 @pytest.mark.parametrize(
     "changed",
     [
         pytest.param({"e": base64url(b"\x03")}, id="exponent-three"),
         pytest.param({"e": base64url((65538).to_bytes(3, "big"))}, id="even-exponent"),
+        pytest.param({"e": base64url((2**32 + 1).to_bytes(5, "big"))}, id="exponent-that-takes-long"),
         pytest.param({"n": base64url(b"\x7f" + b"\xff" * 383)}, id="one-bit-too-short"),
         pytest.param({"n": base64url(b"\xff" * 1025)}, id="longer-than-8192-bits"),
         pytest.param({"n": 5}, id="modulus-is-a-number"),
@@ -88,12 +101,16 @@ def test_weak_rsa_numbers_are_refused(rsa3072: RSAKey, changed: dict[str, Any]) 
         pytest.param({"keys": []}, id="no-keys"),
         pytest.param({"keys": "x"}, id="not-a-list"),
         pytest.param({"keys": ["x"]}, id="not-keys"),
-        pytest.param({"keys": [], "jwks_uri": "https://keys.evil.example"}, id="points-elsewhere"),
     ],
 )
 def test_key_sets_that_are_refused(jwks: dict[str, Any]) -> None:
     with pytest.raises(ClientKeyError):
         RegisteredClient.from_jwks(CLIENT, jwks, CLIENT_SCOPES)
+
+
+def test_a_key_set_that_points_elsewhere_is_refused(ed25519: OKPKey) -> None:
+    with pytest.raises(ClientKeyError):
+        RegisteredClient.from_jwks(CLIENT, {**jwks_of(ed25519), "jwks_uri": "https://keys.evil.example"}, CLIENT_SCOPES)
 
 
 @pytest.mark.parametrize("beside", [frozenset[Scope](), CLIENT_SCOPES])

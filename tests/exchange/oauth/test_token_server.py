@@ -87,6 +87,18 @@ def test_an_agency_may_use_what_its_library_can(
     assert isinstance(server.issue(form_with(assertion), client, now=NOW), TokenResponse)
 
 
+@pytest.mark.parametrize(("key", "algorithm"), [("ed25519", "Ed25519"), ("p256", "ES256"), ("rsa3072", "RS256")])
+def test_a_signature_counts_for_what_was_signed_only(
+    server: TokenServer, request: pytest.FixtureRequest, key: str, algorithm: str
+) -> None:
+    """One that the client has made itself, for another assertion: with every algorithm it may use."""
+    private = request.getfixturevalue(key)
+    client = RegisteredClient.from_jwks(CLIENT, jwks_of(private), CLIENT_SCOPES)
+    signer = Signer(CLIENT, private, algorithm)
+    said, other = signer.sign().rpartition(".")[0], signer.sign(jti="b" * 32).rpartition(".")[2]
+    refused(server.issue(form_with(f"{said}.{other}"), client, now=NOW), "signature")
+
+
 def test_the_old_name_of_an_algorithm_proves_nothing_by_itself(
     server: TokenServer, client: RegisteredClient, signer: Signer, p256: ECKey
 ) -> None:
@@ -192,12 +204,14 @@ def test_nobody_is_refused_for_less_work_than_somebody(
     """By the time that it takes a stranger would learn which systems an agency has."""
     key = request.getfixturevalue(key_type)
     client = RegisteredClient.from_jwks(CLIENT, jwks_of(key), CLIENT_SCOPES)
-    strange = Signer(CLIENT, OKPKey.generate_key("Ed25519")).sign()
+    strange = Signer(CLIENT, OKPKey.generate_key("Ed25519"))
     checked: list[str] = []
     monkeypatch.setattr(client_proof, "_verifies", lambda *_: checked.append("signature"))
     for nobody in (None, replace(client, active=False)):
-        refused(server.issue(form_with(strange), nobody, now=NOW), "unknown-client")
-    assert checked == ["signature"] * 2
+        for typ in (strange.typ, "JWT", None):
+            assertion = replace(strange, typ=typ).sign()
+            refused(server.issue(form_with(assertion), nobody, now=NOW), "unknown-client")
+    assert checked == ["signature"] * 6
 
 
 def unsigned(signer: Signer, header: dict[str, Any], signature: bytes = b"") -> str:
@@ -272,6 +286,7 @@ def test_any_changed_character_refuses(server: TokenServer, client: RegisteredCl
         pytest.param("a.b", id="two-segments"),
         pytest.param("a.b.c.d", id="four-segments"),
         pytest.param("..", id="empty-segments"),
+        pytest.param("a.a.a", id="as-long-as-no-bytes-are"),
         pytest.param("é.é.é", id="not-ascii"),
         pytest.param("A" * 9000, id="too-long"),
         pytest.param(f"{base64url(b'[]')}.{base64url(b'{}')}.", id="header-is-a-list"),
@@ -284,6 +299,17 @@ def test_any_changed_character_refuses(server: TokenServer, client: RegisteredCl
 def test_what_is_not_an_assertion(server: TokenServer, client: RegisteredClient, assertion: str) -> None:
     assert unverified_client_id(form_with(assertion)) is None
     refused(server.issue(form_with(assertion), client, now=NOW), "malformed")
+
+
+def test_an_assertion_that_is_too_long_is_not_read(
+    server: TokenServer, client: RegisteredClient, signer: Signer
+) -> None:
+    refused(server.issue(form_with(signer.sign(extra="x" * 8192)), client, now=NOW), "malformed")
+
+
+@pytest.mark.parametrize("subject", [[CLIENT], 7, None, "", f"{CLIENT}\0", "\ud800"])
+def test_who_can_be_nobody_is_not_looked_up(signer: Signer, subject: Any) -> None:
+    assert unverified_client_id(form_with(signer.sign(sub=subject))) is None
 
 
 @pytest.mark.parametrize(
@@ -456,6 +482,18 @@ def test_with_two_keys_each_counts_until_it_is_taken_out(
     refused(server.issue(form_with(named), both, now=NOW), "algorithm-or-key")
 
 
+def test_of_two_named_keys_one_that_is_named_counts_by_its_name_only(
+    server: TokenServer, ed25519: OKPKey, p256: ECKey
+) -> None:
+    named = {"keys": [key.as_dict(private=False, kid=kid) for key, kid in ((ed25519, "old"), (p256, "new"))]}
+    client = RegisteredClient.from_jwks(CLIENT, named, CLIENT_SCOPES)
+    for header in ({"kid": "old"}, {}):
+        assertion = Signer(CLIENT, ed25519, header=header).sign()
+        assert isinstance(server.issue(form_with(assertion), client, now=NOW), TokenResponse)
+    misnamed = Signer(CLIENT, ed25519, header={"kid": "new"}).sign()
+    refused(server.issue(form_with(misnamed), client, now=NOW), "algorithm-or-key")
+
+
 def test_no_log_line_at_any_level_holds_the_token_or_the_assertion(
     server: TokenServer, client: RegisteredClient, signer: Signer, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -473,7 +511,9 @@ def test_no_log_line_at_any_level_holds_the_token_or_the_assertion(
         pytest.param("http://node.shelter.example", id="plain-http"),
         pytest.param("https://node.shelter.example/", id="slash"),
         pytest.param("https://", id="no-host"),
+        pytest.param("https:node.shelter.example", id="no-host-but-a-path"),
         pytest.param("https://node.shelter.example?x=1", id="query"),
+        pytest.param("https://node.shelter.example#x", id="fragment"),
         pytest.param("ftp://localhost", id="another-scheme"),
     ],
 )

@@ -69,6 +69,8 @@ CASES = [
                  "recall-requested", id="agreement-to-another-recall"),
     pytest.param([sender("recalled", 5), sender("recalled", 8), receiver("in-service", 6),
                   receiver("recalled", 7, seen=5)], 1, "recalled", id="agreement-to-the-first-of-two"),
+    pytest.param([sender("recalled", 5), sender("recalled", 8, seen=6), receiver("in-service", 6)], 1,
+                 "recall-requested", id="a-second-recall-is-no-agreement-to-the-first"),
     pytest.param([sender("recalled", 5), receiver("in-service", 6), receiver("in-service", 7, seen=5)], 1,
                  "in-service", id="receiver-goes-on"),
     pytest.param([sender("recalled", 5), receiver("in-service", 6), receiver("completed", 7, seen=5)], 1,
