@@ -47,18 +47,19 @@ def ask_office(
                     vault.close()
 
     with refusals_told():
-        folder = _agency_folder(home)
+        folder = agency_folder(home)
         return asyncio.run(run(folder, agency_passphrase() if folder is not None else ""))
 
 
 def keys_are_here(home: Path | None) -> bool:
     """Whether the agency's own keys lie beside the profile. The home of a node may have no profile."""
     try:
-        return _agency_folder(home) is not None
+        return agency_folder(home) is not None
     except ClientSetupError:
         return False
 
 
-def _agency_folder(home: Path | None) -> Path | None:
+def agency_folder(home: Path | None) -> Path | None:
+    """The folder of the agency's own keys, where they lie beside the profile."""
     folder = read_profile(home).key_file.parent
     return folder if (folder / AGENCY_KEYS_NAME).is_file() else None

@@ -52,7 +52,12 @@ def doctor(
 def examine(settings: Settings, passphrase: str, *, offline: bool) -> list[Finding]:
     """Every finding, in the order in which a person would repair."""
     from exchange.cli.examining_clients import look_at_clients, look_at_marks
-    from exchange.cli.examining_databases import look_at_databases, look_at_destruction, look_at_used_roster
+    from exchange.cli.examining_databases import (
+        look_at_databases,
+        look_at_destruction,
+        look_at_lost_weeks,
+        look_at_used_roster,
+    )
 
     federation, keys = read_federation(settings), read_keys(settings, passphrase)
     at = round(time.time() * SECOND_MS)
@@ -62,6 +67,7 @@ def examine(settings: Settings, passphrase: str, *, offline: bool) -> list[Findi
         *look_at_files(settings),
         *look_at_keys(settings, keys, federation),
         *look_at_databases(settings),
+        *look_at_lost_weeks(settings, keys, at),
         *look_at_marks(settings, keys),
         *look_at_statements(settings),
         *look_at_destruction(settings, at),

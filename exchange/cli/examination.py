@@ -43,6 +43,10 @@ _NO_SETTINGS: Final = frozenset({CONFIG_VARIABLE, AGENCY_PASSPHRASE, ACTOR_VARIA
 _READ, _WRITE, _SEARCH = 4, 2, 1
 #: Databases, what SQLite puts beside them, and the folder in which processes wake each other.
 _WRITTEN: Final = frozenset({".db", ".db-wal", ".db-shm", ".db-wake"})
+_OTHER_KEY: Final = (
+    "If you have renewed it (`exchange keys renew`), put the new key file in its place. Otherwise tell the office that "
+    "keeps the roster at once."
+)
 SOON: Final = timedelta(days=60)
 
 
@@ -212,7 +216,7 @@ def _same_keys(keys: KeySet, own: Member) -> Iterator[Finding]:
         if mine is None:
             yield warn("keys", f"The {name} is not on this node.", "The agency's own software has to hold it.")
         elif mine.public != theirs:
-            yield bad("keys", f"The roster lists another {name}.", "Tell the office that keeps the roster at once.")
+            yield bad("keys", f"The roster lists another {name}.", _OTHER_KEY)
         else:
             yield ok("keys", f"The {name} is the one in the roster.")
 
@@ -221,7 +225,9 @@ def look_at_roster(settings: Settings, federation: Federation) -> Iterator[Findi
     """Whether this agency is an active member of the right kind of federation."""
     own, roster = federation.own, federation.roster
     if own.status is not Status.ACTIVE:
-        yield bad("roster", f"This agency is {own.status}.", "New offers are refused; ask the federation's office.")
+        yield bad(
+            "roster", f"This agency is listed as {own.status}.", "New offers are refused; ask the federation's office."
+        )
     if own.node_url != settings.public_url:
         yield bad("roster", "The roster lists another address of this node.", "Set EXCHANGE_PUBLIC_URL to that one.")
     if roster.synthetic and settings.environment is Environment.PRODUCTION:

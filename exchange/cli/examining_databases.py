@@ -12,12 +12,14 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from exchange.cli.examination import Finding, bad, ok
+from exchange.envelope.key_file import KeySet
 from exchange.limits import HOUR_MS
 from exchange.roster import RosterSnapshot
 from exchange.settings import Settings
 from exchange.storage.database import Database
 from exchange.storage.due import due_for
 from exchange.storage.engine import DatabaseURLError, check_whole
+from exchange.storage.epochs import own_epochs
 from exchange.storage.errors import (
     DatabaseEmptyError,
     DatabaseNewerError,
@@ -30,6 +32,7 @@ from exchange.storage.errors import (
     StorageFullError,
     StorageReadOnlyError,
 )
+from exchange.storage.key_store import epoch_key_ids_of
 from exchange.storage.used_roster import used_roster_of
 from exchange.storage.versions import History, ensure_current
 
@@ -54,9 +57,9 @@ _NO_FILE: Final = (
     "Make its folder and let the node's user write there, or mend the address in {setting} (or {setting}_FILE)."
 )
 _NO_SERVER: Final = (
-    "Start the database server; look at host, port, role and password in {setting} (or {setting}_FILE), and whether "
-    "others have taken all its connections (`max_connections`). It must be the server itself: no pooler in transaction "
-    "mode."
+    "Start the database server; look at host, port, role and password in {setting} (or {setting}_FILE), whether the "
+    "server has a database of that name, and whether others have taken all its connections (`max_connections`). It "
+    "must be the server itself: no pooler in transaction mode."
 )
 
 
@@ -103,6 +106,35 @@ def look_at_destruction(settings: Settings, at: int) -> Iterator[Finding]:
             f"{len(late)} referral(s) or more were to be destroyed an hour ago and are not.",
             "Let the courier run. On PostgreSQL look for what keeps a transaction open in any database of that server; "
             "the log says why as well (`courier-storage-unavailable`, `courier-beside-failed`).",
+        )
+
+
+def look_at_lost_weeks(settings: Settings, keys: KeySet | Finding, at: int) -> Iterator[Finding]:
+    """Whether the key store has what others seal to: with a new one, beside a main database that is not, nothing opens.
+
+    The node starts with it, and then it is too late for what has to be said before.
+    """
+    if isinstance(keys, Finding) or keys.agency is None:
+        return  # `look_at_keys` says why; or the agency's own software holds them
+    url, key_url = settings.database_url.get_secret_value(), settings.key_database_url.get_secret_value()
+    try:
+        ensure_current(url, History.MAIN)
+        ensure_current(key_url, History.KEYS)
+        held = epoch_key_ids_of(key_url)
+        database = Database.open(url)
+        try:
+            published = database.read_sync(own_epochs)
+        finally:
+            database.close_sync()
+    except StorageError:
+        return  # `look_at_databases` says what is wrong
+    lost = [row for row in published if row.not_after > at and row.key_id not in held]
+    if lost:
+        yield bad(
+            "weekly keys",
+            f"{len(lost)} that are published are not in the key store: it is a new one, or an older one.",
+            "Go by docs/running-a-node.md, After a lost disk, before the node starts: `exchange keys revoke --since` "
+            "(since when they may be lost) and, where the main database is from a backup, `exchange resync`.",
         )
 
 

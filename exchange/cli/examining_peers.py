@@ -55,6 +55,8 @@ _LACKS: Final[Mapping[str, str]] = {
 PATIENCE_S: Final = 5.0
 _OK: Final = 200
 _SERVER_FAILS: Final = 500
+_UNAVAILABLE: Final = 503
+_NOT_THIS_NODE: Final = "Stop what listens there, or set EXCHANGE_PORT and tell the TLS proxy; then start this node."
 _DAY_S: Final = DAY_MS // SECOND_MS
 _DAYS_ENOUGH: Final = 14
 """Those of public authorities are renewed a month before they end; with fewer days something did not work."""
@@ -103,7 +105,7 @@ async def _look_at_own_node(http: httpx2.AsyncClient, address: str, now_s: Calla
     except httpx2.TransportError:
         return [warn("node", "This node is not running.", "Start it: `exchange serve`.")]
     if answer.status_code != _OK:
-        return list(_not_ready(answer))
+        return list(_not_ready(answer, address))
     return [ok("node", "running and ready"), *_look_at_own_clock(answer), *_look_at_own_weeks(card, now_s())]
 
 
@@ -121,7 +123,7 @@ def _look_at_own_clock(answer: httpx2.Response) -> Iterator[Finding]:
         )
 
 
-def _not_ready(answer: httpx2.Response) -> Iterator[Finding]:
+def _not_ready(answer: httpx2.Response, address: str) -> Iterator[Finding]:
     """What a node that is not ready lacks, by its own word."""
     try:
         checks = Health.model_validate_json(answer.content).checks
@@ -130,7 +132,9 @@ def _not_ready(answer: httpx2.Response) -> Iterator[Finding]:
     lacking = {name: word for name, word in checks.items() if word != "ok"}
     for name, word in lacking.items():
         yield bad("node", f"This node runs and is not ready: {name} is {word}.", _LACKS.get(word, _LOOK))
-    if not lacking:
+    if not lacking and answer.status_code != _UNAVAILABLE:
+        yield bad("node", f"Something else answers at {address}.", _NOT_THIS_NODE)
+    elif not lacking:
         yield bad("node", "This node runs and is not ready.", _LOOK)
 
 

@@ -106,14 +106,14 @@ def init(
         port=port,
         actor=None if actor is None else accepted("--actor", actor),
         agency_home=keys_elsewhere.expanduser().absolute() if keys_elsewhere is not None else None,
-        database_url=_secret(database_url_file, "EXCHANGE_DATABASE_URL"),
-        key_database_url=_secret(key_database_url_file, "EXCHANGE_KEY_DATABASE_URL"),
+        database_url=secret_in(database_url_file, "EXCHANGE_DATABASE_URL"),
+        key_database_url=secret_in(key_database_url_file, "EXCHANGE_KEY_DATABASE_URL"),
         secret_files={setting: path for setting, path in files.items() if path is not None},
     )
     _make(
         plan,
-        _secret(passphrase_file, _PASSPHRASE_VARIABLE)
-        or _new_passphrase("this node's keys", "--passphrase-file", _PASSPHRASE_VARIABLE),
+        secret_in(passphrase_file, _PASSPHRASE_VARIABLE)
+        or new_passphrase("this node's keys", "--passphrase-file", _PASSPHRASE_VARIABLE),
         _agency_passphrase(keys_elsewhere, agency_passphrase_file),
     )
 
@@ -122,7 +122,7 @@ def _agency_passphrase(keys_elsewhere: Path | None, file: Path | None) -> str | 
     """Another one than the node's: who knows that one must not open the agency's keys."""
     if keys_elsewhere is None:
         return None
-    return _secret(file, AGENCY_PASSPHRASE) or _new_passphrase(
+    return secret_in(file, AGENCY_PASSPHRASE) or new_passphrase(
         "the agency's own keys", "--agency-passphrase-file", AGENCY_PASSPHRASE
     )
 
@@ -185,7 +185,8 @@ def _tell(plan: NodePlan, made: Founded) -> None:
     )
 
 
-def _secret(path: Path | None, variable: str) -> str | None:
+def secret_in(path: Path | None, variable: str) -> str | None:
+    """What is in this file, or else in this variable; a file that others can read ends the program."""
     if path is None:
         return os.environ.get(variable) or None
     try:
@@ -199,7 +200,8 @@ def _secret(path: Path | None, variable: str) -> str | None:
     return text or fail(f"{path} is empty. Nothing was made.", code=SET_UP_WRONG)
 
 
-def _new_passphrase(of: str, flag: str, variable: str) -> str:
+def new_passphrase(of: str, flag: str, variable: str) -> str:
+    """A passphrase that is typed twice."""
     if not sys.stdin.isatty():
         fail(f"Nobody is here to type the passphrase of {of}: give {flag} or {variable}.", code=SET_UP_WRONG)
     typed = Prompt.ask(f"New passphrase for {of} (nobody can recover it)", password=True, console=ERR)

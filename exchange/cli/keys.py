@@ -1,7 +1,7 @@
 """`exchange keys …`: the agency's own keys.
 
-`revoke` is run where the keys are: on the node's machine, or on the agency's own. All others are for an agency whose
-keys are on its own machine; the folder is that of `init --keys-elsewhere`.
+`revoke` and `passphrase` are run where the keys are: on the node's machine, or on the agency's own; `renew` on the
+node's. All others are for an agency whose keys are on its own machine; the folder is that of `init --keys-elsewhere`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import typer
 from exchange.cli.asking import ask_office, keys_are_here
 from exchange.cli.console import SET_UP_WRONG, advise, fail, refusals_told, say
 from exchange.cli.moments import moment
+from exchange.cli.new_keys import passphrase, renew
 from exchange.cli.passphrase import settings_to_open
 from exchange.cli.profile import ActorOption, HomeOption
 from exchange.client import AgencyClient
@@ -25,8 +26,12 @@ from exchange.schemas.shapes import to_millis
 from exchange.settings import Settings
 
 app = typer.Typer(
-    no_args_is_help=True, help="The agency's own keys: revoke them, and keep them where its node has none."
+    no_args_is_help=True,
+    help="The keys: revoke or renew them, change their passphrase, keep them where the node has none.",
 )
+
+app.command()(passphrase)
+app.command()(renew)
 
 _WEEKS_ENOUGH: Final = 4
 

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from exchange.cli.console import advise, fail, refusals_told, say
 from exchange.cli.profile import HomeOption
+
+_KEYS_ARE_LOST: Final = (
+    "The key store is a new one, and the main database is not: what was received before cannot be opened. Before you "
+    "start the node go by docs/running-a-node.md, After a lost disk: exchange keys revoke --since (since when the keys "
+    "may be lost) and, where the main database is from a backup, exchange resync."
+)
 
 
 def migrate(home: HomeOption = None) -> None:
@@ -12,7 +20,7 @@ def migrate(home: HomeOption = None) -> None:
     from exchange.settings import load_settings
     from exchange.storage.errors import StorageError
     from exchange.storage.migrate import upgrade
-    from exchange.storage.versions import History
+    from exchange.storage.versions import History, current
 
     with refusals_told():
         settings = load_settings(home=home)
@@ -21,6 +29,10 @@ def migrate(home: HomeOption = None) -> None:
     except StorageError as refused:
         fail(f"{History.MAIN.value}: {refused}")
     urls = {History.KEYS: settings.key_database_url, History.MAIN: settings.database_url}
+    try:
+        new_keys_beside_old = [current(url.get_secret_value()) is not None for url in urls.values()] == [False, True]
+    except StorageError:
+        new_keys_beside_old = False  # who upgrades it is told why
     for history, url in urls.items():
         try:
             version = upgrade(url.get_secret_value(), history, after=marking if history is History.MAIN else None)
@@ -29,6 +41,8 @@ def migrate(home: HomeOption = None) -> None:
         say(f"{history.value}: at version {version}", style="green")
     if marking is not None and marking.names:
         advise(f"Let in as before: {', '.join(marking.names)}. If you do not know one: `exchange client revoke NAME`.")
+    if new_keys_beside_old:
+        advise(_KEYS_ARE_LOST)
     try:
         note_marked(settings.home)
     except OSError as refused:

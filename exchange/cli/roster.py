@@ -4,7 +4,8 @@ Rules:
 
 * A card and an adherence statement hold no secret; they are handed over by any way on which they cannot be exchanged
   for another, and the keys are compared by telephone.
-* Adding writes a new version of the file, whole, or nothing. A roster that would not be read is not written.
+* Every change writes a new version of the file, whole, or nothing. What a card says of its member's standing
+  counts only while the roster says nothing. A roster that would not be read is not written.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from exchange.roster import (
     Member,
     RosterInvalidError,
     RosterSnapshot,
+    Status,
     parse_member_card,
     parse_roster,
     roster_bytes,
@@ -72,7 +74,7 @@ def add(
         data = file.read_bytes().strip()
         member = _card_in(data)
         if member is not None:
-            members[member.agency] = member
+            members[member.agency] = _of_its_standing(member, members.get(member.agency))
             added_cards.append(member)
         else:
             statements.append((file, data))
@@ -85,6 +87,36 @@ def add(
     for added in added_cards:
         advise(f"Compare by telephone: {added.agency}: {key_ids(added)}", style="")
     _tell_who_is_called_alike(settings, members)
+
+
+@app.command()
+def standing(
+    agency: Annotated[str, typer.Argument(help="Id of the member.")],
+    status: Annotated[Status, typer.Argument(help="From now on.")],
+    home: HomeOption = None,
+) -> None:
+    """Suspend a member, write down that it has left, or that it is active again: one new version."""
+    with refusals_told():
+        settings = load_settings(home=home)
+    roster = _read(settings)
+    member = roster.members.get(agency)
+    if member is None:
+        fail(f"{agency} is not in the roster. Nothing was written.", code=SET_UP_WRONG)
+    members = {**roster.members, agency: member.model_copy(update={"status": status})}
+    written = _assembled(roster, members, roster.contracts)
+    write_whole(settings.roster_path, written)
+    say(
+        f"Wrote version {parse_roster(written).version} of {settings.roster_path}: {agency} is {status}.", style="green"
+    )
+    advise("It counts where this file lies: hand it to every member, and in an emergency telephone each.")
+
+
+def _of_its_standing(card: Member, listed: Member | None) -> Member:
+    """A card is the member's own word: who was suspended is not active again because it moved."""
+    if listed is None or listed.status is card.status:
+        return card
+    advise(f"{card.agency} stays {listed.status}: `exchange roster standing` changes that, no card does.")
+    return card.model_copy(update={"status": listed.status})
 
 
 def _tell_who_is_called_alike(settings: Settings, members: Mapping[str, Member]) -> None:

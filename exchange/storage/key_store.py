@@ -255,6 +255,19 @@ def is_anothers_key_store(url: str, key: RowKey) -> bool:
         database.close_sync()
 
 
+def epoch_key_ids_of(url: str) -> frozenset[str]:
+    """As `KeyStore.epoch_key_ids`, of the key store at this address, for the command line.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    database = Database.open(url)
+    try:
+        return frozenset(name for (name,) in database.read_sync(lambda conn: _EPOCH_IDS.rows(conn, {})))
+    finally:
+        database.close_sync()
+
+
 def _is_anothers(rows: SealedRows, connection: Connection) -> bool:
     found = [(table, name, wrapped) for table, some in _SOME.items() for name, wrapped in some.rows(connection, {})]
     return bool(found) and not any(_opens(rows, table, name, wrapped) for table, name, wrapped in found)

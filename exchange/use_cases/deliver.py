@@ -56,6 +56,7 @@ from exchange.use_cases.clock_jumps import clock_jumped
 from exchange.use_cases.leaving import leaving_for
 from exchange.use_cases.line import LOOK_HOLDS_S, Line
 from exchange.use_cases.node import Node
+from exchange.use_cases.peer_cards import read_card_of_whom_a_key_is_lost
 from exchange.use_cases.signed_before import signed_anew
 
 STOPS: Final = frozenset(kind.value for kind in Kind if class_of(kind) is KindClass.STOP)
@@ -67,6 +68,7 @@ _LATER_AT_MOST_MS: Final = 3600 * SECOND_MS
 """As long as the transport lets a peer put us off as well."""
 _RECEIPTS_AT_A_TIME: Final = 8
 """Checking one takes a twentieth of a millisecond."""
+_KEY_IS_LOST: Final = "cannot-unwrap"
 _UNUSABLE_AGAIN_MS: Final = 3 * SECOND_MS
 """A peer that answered too little, or signed for something else, is asked again after this long."""
 
@@ -243,6 +245,8 @@ async def settle(
             _end_lease(conn, lease, last, at=at, wait_ms=max(retry_after_ms or 0, last.retry_after_ms or 0))
 
     await node.database.write(commit)
+    if any(given.problem is not None and given.problem.code == _KEY_IS_LOST for _, given in answered):
+        await read_card_of_whom_a_key_is_lost(node, peer)
     for item, _ in answered:
         if receipts[item.id] is not None:
             node.measurements.delivered(kind=item.kind, latency_ms=at - item.created_at)

@@ -13,6 +13,8 @@ Rules:
   by what lies here, and nobody is asked at that moment. Nor has a release to wait then.
 * What one process has read or asked the others believe by a keyed digest beside the time in the database: who can write
   there, and has no key, keeps nobody from asking. An older row put back says an older time.
+* Where a peer says that it has no key for what was sealed to it, its card is read at once: it was restored, or has a
+  new key store, and whatever else is sealed within the hour would be refused as well.
 * All others the courier asks twice a day. A federation is large and most of it is quiet: asked every hour, thirty
   members cost more of a line than all their referrals.
 """
@@ -71,6 +73,13 @@ async def ask_for_first_key(node: Node, peer: Member) -> None:
 
     Who comes when it has just been asked in vain waits for nothing: it is told when to try again.
     """
+    async with node.asking_for_card[peer.agency]:
+        if not asked_within(node, peer, KEYLESS_AGAIN_MS):
+            await _ask(node, peer)
+
+
+async def read_card_of_whom_a_key_is_lost(node: Node, peer: Member) -> None:
+    """The peer has refused what was sealed to a key of its card: the keys that it has now stand on the card of now."""
     async with node.asking_for_card[peer.agency]:
         if not asked_within(node, peer, KEYLESS_AGAIN_MS):
             await _ask(node, peer)

@@ -116,6 +116,15 @@ def _a_client_of_somebody_elses(made: Made) -> None:
         )
 
 
+def _a_new_key_store(made: Made) -> None:
+    with closing(sqlite3.connect(made.home / "node.db")) as database, database:
+        later = round((NOW + timedelta(days=7)).timestamp() * 1000)
+        database.execute(
+            "INSERT INTO own_epoch (key_id, seq, not_before, not_after, statement) VALUES ('k', 1, 1, ?, zeroblob(9))",
+            (later,),
+        )
+
+
 def _suspend(made: Made) -> None:
     roster = json.loads((made.home / "roster.json").read_text())
     for member in roster["members"]:
@@ -136,6 +145,9 @@ def _suspend(made: Made) -> None:
         pytest.param(lambda made: made.home.chmod(0o755), "configuration", "chmod 700", id="a home others can enter"),
         pytest.param(lambda made: (made.home / "keys.db").unlink(), "databases", "migrate", id="no key store"),
         pytest.param(lambda made: (made.home / "node.db").unlink(), "databases", "lost disk", id="no database"),
+        pytest.param(
+            _a_new_key_store, "weekly keys", "exchange keys revoke", id="a new key store beside an old database"
+        ),
         pytest.param(_other_roster_key, "keys", "at once", id="another key in the roster"),
         pytest.param(_anothers_key_store, "keys", "EXCHANGE_KEY_DATABASE_URL", id="another node's key store"),
         pytest.param(_a_client_of_somebody_elses, "clients", "exchange client revoke x", id="a client of nobody's"),
@@ -441,6 +453,14 @@ async def test_what_a_node_that_is_not_ready_lacks_is_told(
     (found,) = bad(said)
     assert sentence in found.sentence
     assert advice in found.what_to_do
+
+
+async def test_another_program_at_the_nodes_port_is_not_taken_for_the_node(made: Made) -> None:
+    transport = httpx2.MockTransport(lambda _request: httpx2.Response(404, text="no such file"))
+    said = await look_at_network(made.federation(), "http://127.0.0.1:1", transport=transport, now_s=NOW.timestamp)
+    found = next(finding for finding in said if finding.subject == "node")
+    assert (found.level, found.sentence) == (Level.BAD, "Something else answers at http://127.0.0.1:1.")
+    assert "EXCHANGE_PORT" in found.what_to_do
 
 
 @pytest.mark.parametrize("word", ["ok", "jumped"])

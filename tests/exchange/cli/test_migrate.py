@@ -91,6 +91,15 @@ def test_who_was_a_client_before_is_one_afterwards(before: Before) -> None:
     assert "revoked" in standing(shown, "lost-laptop")
 
 
+def test_a_new_key_store_beside_a_restored_database_says_what_comes_before_the_start(before: Before) -> None:
+    """The node starts with it, and nobody would be told what is lost."""
+    assert "After a lost disk" not in before.run("migrate").output
+    (before.home / "keys.db").unlink()
+    said = before.run("migrate").stderr
+    assert "exchange keys revoke" in said
+    assert "exchange resync" in said
+
+
 def test_whoever_comes_later_gets_no_mark(before: Before) -> None:
     before.run("migrate")
     before.writes(INSERT, name="stranger", status="active")

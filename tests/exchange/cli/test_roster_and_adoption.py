@@ -148,6 +148,26 @@ def test_every_change_is_a_new_version(homes: tuple[Path, Path]) -> None:
         assert parse_roster((homes[0] / "roster.json").read_bytes()).version == number
 
 
+def test_a_card_does_not_end_a_suspension(homes: tuple[Path, Path]) -> None:
+    """Its member makes it, and asks to be listed under another address: the keeper would not have noticed."""
+    card = str(homes[1] / "card.json")
+    assert run(homes[0], "roster", "add", card).exit_code == 0
+    for number, (status, said) in enumerate((("suspended", "stays suspended"), ("left", "stays left")), start=1):
+        assert run(homes[0], "roster", "standing", SHELTER.agency, status).exit_code == 0
+        again = run(homes[0], "roster", "add", card)
+        assert said in again.stderr
+        roster = parse_roster((homes[0] / "roster.json").read_bytes())
+        assert (roster.version, roster.members[SHELTER.agency].status) == (1 + 2 * number, status)
+    assert run(homes[0], "roster", "standing", SHELTER.agency, "active").exit_code == 0
+    assert "stays" not in run(homes[0], "roster", "add", card).output
+
+
+def test_the_standing_of_nobody_is_not_written(homes: tuple[Path, Path]) -> None:
+    assert run(homes[0], "roster", "add", str(homes[1] / "card.json")).exit_code == 0
+    assert run(homes[0], "roster", "standing", HELPLINE.agency, "left").exit_code == 2
+    assert parse_roster((homes[0] / "roster.json").read_bytes()).version == 1
+
+
 def test_adherence_that_another_key_signed_is_not_written(homes: tuple[Path, Path], contract: Path) -> None:
     statement = adopted(homes[0], contract)
     forged = json.loads(statement.read_text())

@@ -1,0 +1,107 @@
+"""`exchange keys passphrase` and `renew`: what the key file's own refusal asks for can be done, and undoes nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from support.homes import copied_home
+from typer.testing import CliRunner
+
+from exchange.cli.application import app
+from exchange.demo.federation import HELPLINE, SHELTER, make_nodes
+from exchange.envelope.errors import KeyFileError
+from exchange.envelope.key_file import KeySet, open_keys, read_key_file
+from exchange.roster import parse_member_card, parse_roster
+from exchange.settings import Environment
+
+OTHER = "another synthetic passphrase"
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    (made, _), _ = make_nodes(tmp_path_factory.mktemp("template"), (SHELTER, HELPLINE), Environment.SANDBOX)
+    return made.home, made.passphrase
+
+
+@pytest.fixture
+def home(tmp_path: Path, template: tuple[Path, str]) -> Path:
+    return copied_home(template[0], tmp_path / "node")
+
+
+def keys_of(folder: Path, passphrase: str) -> KeySet:
+    return open_keys(read_key_file(folder / "node.keys"), passphrase.encode())
+
+
+def run(home: Path, passphrase: str, *words: str, code: int = 0) -> Result:
+    variables = {"COLUMNS": "400", "EXCHANGE_HOME": str(home), "EXCHANGE_PASSPHRASE": passphrase}
+    config = home / "exchange.toml"
+    config.write_text("".join(line for line in config.read_text().splitlines(True) if "passphrase" not in line))
+    done = CliRunner().invoke(app, words, env=variables)
+    assert isinstance(done.exception, SystemExit | None), done.exception
+    assert done.exit_code == code, done.output
+    return done
+
+
+def test_a_new_passphrase_opens_the_same_keys_and_the_old_one_none(
+    home: Path, template: tuple[Path, str], tmp_path: Path
+) -> None:
+    before = keys_of(home, template[1])
+    new = tmp_path / "new"
+    new.write_text(f"{OTHER}\n")
+    new.chmod(0o600)
+    said = run(home, template[1], "keys", "passphrase", "--new-passphrase-file", str(new)).output
+    assert OTHER not in said
+    assert keys_of(home, OTHER) == before
+    with pytest.raises(KeyFileError):
+        keys_of(home, template[1])
+    assert (home / "node.keys").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("text", ["too short", ""])
+def test_what_is_no_passphrase_changes_nothing(
+    home: Path, template: tuple[Path, str], tmp_path: Path, text: str
+) -> None:
+    before = (home / "node.keys").read_bytes()
+    new = tmp_path / "new"
+    new.write_text(text)
+    new.chmod(0o600)
+    run(home, template[1], "keys", "passphrase", "--new-passphrase-file", str(new), code=2)
+    run(home, OTHER, "keys", "passphrase", "--new-passphrase-file", str(new), code=2)
+    assert (home / "node.keys").read_bytes() == before
+
+
+def test_new_keys_are_what_the_roster_takes_and_the_old_ones_stay(
+    home: Path, template: tuple[Path, str], tmp_path: Path
+) -> None:
+    before, folder = keys_of(home, template[1]), tmp_path / "next"
+    said = run(home, template[1], "keys", "renew", str(folder), "--agency", "--node").output
+    after = keys_of(folder, template[1])
+    assert keys_of(home, template[1]) == before
+    assert after.storage == before.storage
+    assert after.agency is not None
+    assert after.node is not None
+    member = parse_member_card((folder / "card.json").read_bytes().strip())
+    assert (member.agency_key, member.node_key) == (after.agency.public, after.node.public)
+    assert after.agency != before.agency
+    assert after.node != before.node
+    statements = [str(path) for path in (folder / "adherence").iterdir()]
+    assert statements
+    assert all(path in said for path in statements)
+    run(home, template[1], "roster", "add", str(folder / "card.json"), *statements)
+    assert parse_roster((home / "roster.json").read_bytes()).members[SHELTER.agency].agency_key == member.agency_key
+
+
+def test_new_keys_go_over_nothing(home: Path, template: tuple[Path, str], tmp_path: Path) -> None:
+    for words in ((str(home), "--node"), (str(tmp_path / "next"),)):
+        run(home, template[1], "keys", "renew", *words, code=2)
+    assert not (tmp_path / "next").exists()
+
+
+def test_one_key_alone_is_renewed(home: Path, template: tuple[Path, str], tmp_path: Path) -> None:
+    before = keys_of(home, template[1])
+    run(home, template[1], "keys", "renew", str(tmp_path / "next"), "--node")
+    after = keys_of(tmp_path / "next", template[1])
+    assert after.agency == before.agency
+    assert after.node != before.node
