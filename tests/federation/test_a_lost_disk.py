@@ -74,23 +74,19 @@ async def test_with_a_new_key_store_weekly_keys_are_published_that_open_somethin
     assert (await story.opened("offer")).content is not None
 
 
-<<<<<<< HEAD
-async def test_a_key_store_that_is_lost_again_and_again_makes_no_card_that_peers_refuse(pair: Federation) -> None:
-=======
-async def test_whoever_is_told_that_a_key_is_lost_asks_for_the_keys_of_now(on_both: Federation) -> None:
+async def test_whoever_is_told_that_a_key_is_lost_asks_for_the_keys_of_now(pair: Federation) -> None:
     """Within the hour the card is not asked for: each referral to the restored node ended as undeliverable."""
-    shelter = on_both[SHELTER].node
+    shelter = pair[SHELTER].node
     await shelter.key_store.database.write(lambda conn: conn.execute(delete(EPOCH_PRIVATE)).rowcount)
     await publish_own_epochs(shelter)
-    sealed_before = await begin(on_both)
+    sealed_before = await begin(pair)
     flags = (await sealed_before.asks.referrals.read(sealed_before.id)).flags
     assert flags.undeliverable
-    story = await begin(on_both)
+    story = await begin(pair)
     assert (await story.opened("offer")).content is not None
 
 
-async def test_a_key_store_that_is_lost_again_and_again_makes_no_card_that_peers_refuse(on_both: Federation) -> None:
->>>>>>> oper
+async def test_a_key_store_that_is_lost_again_and_again_makes_no_card_that_peers_refuse(pair: Federation) -> None:
     """A container without a volume for it: each start publishes anew, and a card has room for so many statements."""
     shelter = pair[SHELTER].node
     for _ in range(6):
