@@ -227,10 +227,12 @@ class ReferralChange(Strict):
     `not-arrived`, `in-service`, `completed`, `failed`, and like this agency `recalled`, `entered-in-error` and her no;
     of its stops the word is the `event` of the item in the inbox, such as `erased-by-node` or `cannot-open`. On the
     way: `delivered`, `stop-delivered`, `undelivered`, `overdue`, `expired`, `resend`, `consent-ends-soon`. A disclosure
-    that waits: `awaiting-confirmation`, `receiver-unserved`, `awaiting-disclosure`; `untold`, where the receiver may
-    not tell that it serves, and this name counts no longer among those that it has not served. After the
-    kind of what did not arrive, such as `offer-barred`: `…-expired` (it could not leave in time), `…-barred` (it may no
-    longer go, and was destroyed before it left), `…-refused` (the other node refused it)."""
+    that waits: `awaiting-confirmation`, `receiver-unserved`, `awaiting-disclosure`; `not-told-first`, where the roster
+    says something else now of whom the receiver reports to, whether she can leave or whether it asks for papers: tell
+    her, then send a fresh one; `untold`, where the receiver may not tell that it serves, and this name counts no longer
+    among those that it has not served. After the kind of what did not arrive, such as `offer-barred`: `…-expired` (it
+    could not leave in time), `…-barred` (it may no longer go, and was destroyed before it left), `…-refused` (the other
+    node refused it)."""
     at: Timestamp
     referral: ReferralView
 

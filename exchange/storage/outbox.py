@@ -210,6 +210,12 @@ def digests_out(conn: Connection, ids: Iterable[str]) -> dict[str, str]:
     return {row.id: row.digest for row in conn.execute(query)}
 
 
+def came_to_nothing(conn: Connection, referral: str, digest: str) -> bool:
+    """Whether this envelope was destroyed before it was signed for, or refused for good."""
+    query = select(OUTBOX.c.id).where(OUTBOX.c.referral == referral, OUTBOX.c.digest == digest)
+    return conn.execute(query.where(OUTBOX.c.status.in_(["deleted", "refused"]))).first() is not None
+
+
 def held_of(conn: Connection, referral: str) -> OutgoingRecord | None:
     """The disclosure that waits for this referral's acceptance."""
     row = _HELD_OF.row(conn, {"the_referral": referral})

@@ -53,7 +53,7 @@ from exchange.telemetry.logs import get_logger
 from exchange.use_cases.barring import bar
 from exchange.use_cases.change_referral import change_by_id, change_each
 from exchange.use_cases.clock_jumps import clock_jumped
-from exchange.use_cases.leaving import leaving_for
+from exchange.use_cases.leaving import headers_leaving
 from exchange.use_cases.line import LOOK_HOLDS_S, Line
 from exchange.use_cases.node import Node
 from exchange.use_cases.signed_before import signed_anew
@@ -142,15 +142,8 @@ async def load_next(node: Node, lease: PeerLease, line: Line, after: int) -> Bat
     )
     if not rows:
         return None
-    leaving = leaving_for(node, lease.agency)
-    headers: dict[str, bytes] = {}
-    barred = []
-    for _, item in rows:
-        if (header := leaving.header_of(item)) is not None:
-            headers[item.id] = header
-        else:
-            barred.append(item)
-    if barred:
+    headers = await headers_leaving(node, lease.agency, [item for _, item in rows])
+    if barred := [item for _, item in rows if item.id not in headers]:
         if await clock_jumped(node):
             return None  # it is destroyed, and told, when the time is confirmed; nothing reaches a peer before
         await node.database.write(lambda conn: _bar(node, conn, barred))
