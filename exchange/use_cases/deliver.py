@@ -5,7 +5,8 @@ Rules:
 * An envelope leaves the queue only when the peer's node key has signed for exactly its digest. A receipt that does not
   verify is no answer.
 * `refused` is final and is told to this agency's system; but no refusal of a stop is: her no goes again until it is
-  acknowledged. `later` leaves the envelope where it is, and lets the ones behind it pass, those too that are handed in
+  acknowledged. Nor is `wrong-recipient`: another node answers at the address in this node's roster, and the receiver has
+  said nothing. `later` leaves the envelope where it is, and lets the ones behind it pass, those too that are handed in
   while the lease is given back.
 * When an envelope leaves it is looked at once more whether it may (`use_cases.leaving`): days may have passed since the
   gate. What may not go is destroyed here, and told. Stops go to everybody. If the process stands still after that look,
@@ -261,7 +262,7 @@ def _pause(
     waits += [
         node.limits.retry_after_ms(at - item.created_at)
         for item, given in answered
-        if given.result == "refused" and item.kind in STOPS
+        if given.result == "refused" and not _is_final(item, given)
     ]
     unusable = sum(given.result == "accepted" and receipts[item.id] is None for item, given in answered)
     if unusable:
@@ -287,11 +288,17 @@ def _settlement(item: OutgoingRecord, given: ItemAnswer, receipt: bytes | None) 
     """What the answer makes of the envelope; nothing where it stays in the queue."""
     if receipt is not None:
         return Settlement(item.id, "delivered", receipt=receipt, keep_body=item.kind in STOPS)
-    if given.result != "refused" or item.kind in STOPS:
+    if given.result != "refused" or not _is_final(item, given):
         return None
     code = given.problem.code if given.problem is not None else ""
     # Another text than a code is a peer's own words, and those are not kept.
     return Settlement(item.id, "refused", problem=code if is_code(code) else "refused")
+
+
+def _is_final(item: OutgoingRecord, given: ItemAnswer) -> bool:
+    """Whether a refusal ends it."""
+    answered_by_another = given.problem is not None and given.problem.code == "wrong-recipient"
+    return item.kind not in STOPS and not answered_by_another
 
 
 def _reached(record: ReferralRecord, at: int) -> ReferralRecord:
