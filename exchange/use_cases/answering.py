@@ -21,7 +21,6 @@ from exchange.referral.lifecycle import EventName
 from exchange.schemas.inbox import ReferralAct
 from exchange.schemas.problems import ProblemField
 from exchange.storage.database import Connection
-from exchange.storage.outbox import came_to_nothing
 from exchange.storage.referrals import EventRecord, ReferralRecord, add_event, hold_referrals, remove_events
 from exchange.use_cases.acting import Acting
 from exchange.use_cases.branches import taken_over
@@ -31,6 +30,7 @@ from exchange.use_cases.errors import ForbiddenError
 from exchange.use_cases.facts import seal_facts
 from exchange.use_cases.node import Node
 from exchange.use_cases.outgoing import agency_key, current_peer_epoch, put_out, signers
+from exchange.use_cases.unheard import heard_again, unheard
 from exchange.use_cases.views import referral_view
 
 
@@ -107,7 +107,7 @@ async def _sealed_anew(node: Node, case: Case, word: Answer, event: EventRecord)
     # Whatever came to nothing has been told as undeliverable.
     if digest is None or not record.undeliverable or node.clock() >= event.at + node.limits.answer_expires_ms:
         return None
-    if not await node.database.read(lambda conn: came_to_nothing(conn, record.id, digest)):
+    if digest not in await node.database.read(lambda conn: unheard(conn, record)):
         return None
     return _Anew(event, await _sealed(node, case, word, event))
 
@@ -117,7 +117,7 @@ def _goes_again(node: Node, conn: Connection, record: ReferralRecord, anew: _Ane
     remove_events(conn, record.id, [anew.event.digest or ""])
     add_event(conn, anew.event._replace(digest=anew.sealed.digest))
     put_out(node, conn, anew.sealed)
-    return record._replace(undeliverable=False)
+    return heard_again(conn, record)
 
 
 async def _sealed(node: Node, case: Case, word: Answer, event: EventRecord) -> SealedMessage:

@@ -5,9 +5,9 @@ Rules:
 * An envelope leaves the queue only when the peer's node key has signed for exactly its digest. A receipt that does not
   verify is no answer.
 * `refused` is final and is told to this agency's system; but no refusal of a stop is: her no goes again until it is
-  acknowledged. Nor is `wrong-recipient`: another node answers at the address in this node's roster, and the receiver has
-  said nothing. `later` leaves the envelope where it is, and lets the ones behind it pass, those too that are handed in
-  while the lease is given back.
+  acknowledged. Nor is `wrong-recipient`: another node answers where this node's roster says that the receiver is, which
+  itself has said nothing. `later` leaves the envelope where it is, and lets the ones behind it pass, those too that are
+  handed in while the lease is given back.
 * When an envelope leaves it is looked at once more whether it may (`use_cases.leaving`): days may have passed since the
   gate. What may not go is destroyed here, and told. Stops go to everybody. If the process stands still after that look,
   or the line takes its time, it is looked at anew before anything leaves (`Batch.until`).
@@ -58,6 +58,7 @@ from exchange.use_cases.leaving import headers_leaving
 from exchange.use_cases.line import LOOK_HOLDS_S, Line
 from exchange.use_cases.node import Node
 from exchange.use_cases.signed_before import signed_anew
+from exchange.use_cases.unheard import heard_again
 
 STOPS: Final = frozenset(kind.value for kind in Kind if class_of(kind) is KindClass.STOP)
 _HELD_BACK_BY_HER_NO: Final = frozenset(
@@ -227,7 +228,7 @@ async def settle(
         offers = [item.referral for item in arrived if item.kind == Kind.OFFER]
         change_each(node, conn, offers, what="delivered", adjust=lambda record: _reached(record, at))
         stopped = [item.referral for item in arrived if item.kind in TAKES_BACK]
-        change_each(node, conn, stopped, what="stop-delivered", adjust=lambda record: record)
+        change_each(node, conn, stopped, what="stop-delivered", adjust=lambda record: heard_again(conn, record))
         for item in items:
             if receipts[item.id] is None:
                 _refused(node, conn, item)
