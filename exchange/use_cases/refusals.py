@@ -48,6 +48,11 @@ def destroyed() -> GoneError:
     )
 
 
+def not_listed() -> ForbiddenError:
+    """The roster does not list this agency any more: nothing that needs its entry can be done."""
+    return ForbiddenError("sender-not-active", "The roster does not list your agency. Ask whoever runs the federation.")
+
+
 def changed_meanwhile() -> ConflictError:
     """Somebody else wrote first, again and again."""
     return ConflictError("changed-meanwhile", "The record changed while you were writing. Read it again and repeat.")

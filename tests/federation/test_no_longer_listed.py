@@ -36,6 +36,8 @@ async def test_who_is_not_listed_itself_is_told_whom_to_ask(two: Federation) -> 
     await not_listed(two, HELPLINE)
     problem = await refusal(begin(two, travel=False))
     assert (problem.status, problem.code, problem.who.value) == (403, "sender-not-active", "node")
+    problem = await refusal(story.asks.consents.receipt(story.consent))
+    assert (problem.status, problem.code, problem.who.value) == (403, "sender-not-active", "node")
     await story.says_no("stop-service")
     assert (await story.asks.referrals.read(story.id)).state.value == "withdrawn"
     assert (await story.outgoing())["withdrawal"] == ["queued"]
