@@ -9,7 +9,8 @@ Rules, in this order. The first that fails refuses the whole request; then nothi
 5. A requested field that is never sent refuses the request, so that the sender learns it instead of losing it.
 6. The contract permits: not ended, no `never`, exactly one rule, and a basis that the rule accepts.
 7. Her consent permits: live now, covering this agency, this purpose and at least one of the fields about her. An
-   embassy, police, labour or immigration office has to be named as an agency.
+   embassy, police, labour or immigration office has to be named as an agency. If she was told of the receiver first,
+   it reports to nobody else now, and asks for no papers of which she does not know.
 8. Her age in the content is the age for which the basis was checked; an adult has no caregiver.
 9. A border is crossed only as the rule says: never, or where her consent names the agency or the country.
 
@@ -60,6 +61,7 @@ from exchange.disclosure_conditions import (
     members_refuse,
     own_authorities_refuse,
     person_refuses,
+    told_refuses,
 )
 from exchange.envelope.kinds import Kind
 from exchange.referral.content import ReferralContent
@@ -274,7 +276,9 @@ def _intersect(question: _Question) -> Allowed | Refused:
     allowed = _ask_consent(question, permit.offer | permit.disclosure | permit.named)
     if isinstance(allowed, consents.ConsentDeny):
         return Refused(allowed.code, allowed.sentence, _reasons(question, permit, allowed))
-    refusal = border_refuses(question.sender, question.receiver, permit.rule, allowed)
+    refusal = (question.consent and told_refuses(question.receiver, question.consent)) or border_refuses(
+        question.sender, question.receiver, permit.rule, allowed
+    )
     if refusal:
         return _refused(question, refusal)
     feedback = lesser(permit.rule.feedback, allowed.feedback)

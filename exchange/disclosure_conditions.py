@@ -78,6 +78,20 @@ def person_refuses(content: ReferralContent, consent: ConsentRecord) -> Refusal 
     return None
 
 
+def told_refuses(receiver: Member, consent: ConsentRecord) -> Refusal | None:
+    """Step 7: where she was told of the receiver, to whom it reports and of papers the roster says nothing else now."""
+    told = next((entry for entry in consent.told_first if entry.agency == receiver.agency), None)
+    if told is None:
+        return None  # whether she had to be told is asked with her consent
+    now = receiver.told_first
+    if set(now.reports_to) <= set(told.reports_to) and told.requires_documents >= now.requires_documents:
+        return None
+    return Refusal(
+        "not-told-first",
+        "The receiver reports to somebody, or asks for papers, of which she was not told. Tell her, and ask her again.",
+    )
+
+
 def border_refuses(sender: Member, receiver: Member, rule: Rule, permit: ConsentPermit) -> Refusal | None:
     """Step 9: what the rule says about leaving the sender's country."""
     if not crosses_border(sender, receiver) or rule.cross_border is CrossBorder.ALLOWED:

@@ -65,7 +65,7 @@ async def get_consent(call: ConsentsReader, consent_id: ConsentId) -> Response:
 
 
 @router.get("/v1/consents/{consent_id}/receipt")
-@operation(Operation(ReceiptView, "The receipt."))
+@operation(Operation(ReceiptView, "The receipt.", problems=("sender-not-active",)))
 async def get_consent_receipt(call: ConsentsReader, consent_id: ConsentId) -> Response:
     """Make a receipt for her.
 

@@ -46,6 +46,7 @@ _ONLY_SEALED = (
     "seen-too-high",
     "sender-differs",
     "signing-key-differs",
+    "sender-not-active",
     "too-old",
     "unreachable",
 )

@@ -5,7 +5,9 @@ Rules:
 * A file that does not parse changes nothing: the node goes on with what it knew, loudly. It may be half written, and
   what waits under a contract that is gone is destroyed.
 * A file that cannot be read takes nothing away that it has given, is read again at every look, and is told once.
-* A roster with a lower version than the one in use, or another one with the same version, is not used.
+* A roster with a lower version than the one in use, or another one with the same version, is not used. Nor is one that
+  has no key in common with it: it is another federation's, and with its version remembered the right one would count as
+  older for ever.
 * A contract is used only if it is valid today, within the skew of two clocks, if every claim of its analysis holds,
   and, outside sandbox and demo, if it is no draft. What is not used does not exist: nothing may be sent under it.
 * Nothing that depends on the date is remembered: a contract ends while the node runs, and one that had ended by a clock
@@ -136,6 +138,9 @@ class WorldFiles:
             self._unread = True  # one that is half written is whole in a moment
             self._tell("roster-unusable")
             return known
+        if (keys := _keys_of(known)) and keys.isdisjoint(_keys_of(roster)):
+            self._tell("roster-unusable", "another-federation")
+            return known
         if not _may_follow(known, roster):
             self._tell("roster-went-back")
             return known
@@ -208,3 +213,7 @@ def _may_follow(known: RosterSnapshot, found: RosterSnapshot) -> bool:
     if found.version == known.version:
         return found.digest == known.digest
     return found.version > known.version and found.synthetic == known.synthetic
+
+
+def _keys_of(roster: RosterSnapshot) -> frozenset[bytes]:
+    return frozenset(key for member in roster.members.values() for key in (member.agency_key, member.node_key))

@@ -136,8 +136,9 @@ class ReferralFlags(Strict):
     overdue: bool = False
     """The time to answer has passed without an answer."""
     undeliverable: bool = False
-    """What was sent last will not be read as it is: the receiver's node was not reached in time, it or its agency's
-    software refused what came, or it was destroyed here before it left (`what` of the change says which). Telephone."""
+    """What was sent last will not be read as it is: the other node was not reached in time, it or its agency's software
+    refused what came, or it was destroyed here before it left (`what` of the change says which). Her no and other stops
+    are not lost by that, and go on waiting; it is said when one has waited for two hours. Telephone."""
     disclosed: bool = False
     """Name and contact have gone to the receiver."""
     sharing_stopped: bool = False
@@ -226,11 +227,14 @@ class ReferralChange(Strict):
     receiver: `information-requested`, `accepted`, `waitlisted`, `declined`, `redirected`, `scheduled`, `not-reached`,
     `not-arrived`, `in-service`, `completed`, `failed`, and like this agency `recalled`, `entered-in-error` and her no;
     of its stops the word is the `event` of the item in the inbox, such as `erased-by-node` or `cannot-open`. On the
-    way: `delivered`, `stop-delivered`, `undelivered`, `overdue`, `expired`, `resend`, `consent-ends-soon`. A disclosure
-    that waits: `awaiting-confirmation`, `receiver-unserved`, `awaiting-disclosure`; `untold`, where the receiver may
-    not tell that it serves, and this name counts no longer among those that it has not served. After the
-    kind of what did not arrive, such as `offer-barred`: `…-expired` (it could not leave in time), `…-barred` (it may no
-    longer go, and was destroyed before it left), `…-refused` (the other node refused it)."""
+    way: `delivered`, `stop-delivered`, `stop-undelivered` (a stop has waited for two hours, and goes on waiting),
+    `undelivered`, `overdue`, `expired`, `resend`, `consent-ends-soon`. A disclosure that waits:
+    `awaiting-confirmation`, `receiver-unserved`, `awaiting-disclosure`; `not-told-first`, where the roster says
+    something else now of whom the receiver reports to, whether she can leave or whether it asks for papers: tell her,
+    then send a fresh one; `untold`, where the receiver may not tell that it serves, and this name counts no longer
+    among those that it has not served. After the kind of what did not arrive, such as `offer-barred`: `…-expired` (it
+    could not leave in time), `…-barred` (it may no longer go, and was destroyed before it left), `…-refused` (the
+    other node refused it)."""
     at: Timestamp
     referral: ReferralView
 

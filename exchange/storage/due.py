@@ -10,11 +10,13 @@ from typing import Final
 
 from sqlalchemy import BigInteger, Connection, Integer, bindparam, exists, literal_column, select, text
 
-from exchange.limits import DAY_MS
+from contracts.vocabulary import PRIORITY_UNDELIVERED_AFTER_S, Priority
+from exchange.limits import DAY_MS, LIMITS, SECOND_MS
+from exchange.stops import TAKES_BACK
 from exchange.storage.clock_look import ends_by
 from exchange.storage.prepared import Prepared
 from exchange.storage.referrals import ReferralRecord
-from exchange.storage.tables import CHANGE, CONSENT, EVENT, REFERRAL
+from exchange.storage.tables import CHANGE, CONSENT, EVENT, OUTBOX, REFERRAL
 
 _ROWS: Final = select(*(REFERRAL.c[name] for name in ReferralRecord._fields))
 _OPEN_OFFER = text("referral.closed_at IS NULL AND referral.state IN ('sent', 'received', 'information-requested')")
@@ -42,6 +44,19 @@ _ENDS_SOON = (
     .correlate(REFERRAL)
     .exists()
 )
+STOP_UNDELIVERED: Final = "stop-undelivered"
+"""The change by which an agency is told that her no, a recall or an error has not arrived for hours."""
+_STOP_UNDELIVERED_MS: Final = PRIORITY_UNDELIVERED_AFTER_S[Priority.URGENT] * SECOND_MS
+# A stop lives longer than anything else by a year, and so the index on the ends of what waits finds it.
+_OLD_STOP = OUTBOX.c.expires_at <= _AT + literal_column(str(LIMITS.stop_expires_ms - _STOP_UNDELIVERED_MS))
+_STOP_WAITS = REFERRAL.c.id.in_(
+    select(OUTBOX.c.referral).where(
+        text("outbox.status IN ('queued', 'held')"),
+        OUTBOX.c.expires_at > _AT + literal_column(str(30 * DAY_MS)),
+        _OLD_STOP,
+        OUTBOX.c.kind.in_([literal_column(f"'{kind.value}'") for kind in TAKES_BACK]),
+    )
+)
 _DUE_FOR: Final[Mapping[str, Prepared]] = {
     what: Prepared(_ROWS.where(*conditions).limit(bindparam("most", type_=Integer())))
     for what, conditions in {
@@ -52,6 +67,7 @@ _DUE_FOR: Final[Mapping[str, Prepared]] = {
             REFERRAL.c.delivered_at.is_(None),
             REFERRAL.c.undeliverable.is_(False),
         ),
+        STOP_UNDELIVERED: (REFERRAL.c.undeliverable.is_(False), _STOP_WAITS),
         "expired": (_OPEN_OFFER, REFERRAL.c.respond_by <= _AT - literal_column(str(DAY_MS))),
         "destroy": (REFERRAL.c.destroy_at <= _AT, REFERRAL.c.destroyed_at.is_(None)),
         "forget": (REFERRAL.c.forget_at <= _AT,),

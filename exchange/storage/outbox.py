@@ -210,6 +210,12 @@ def digests_out(conn: Connection, ids: Iterable[str]) -> dict[str, str]:
     return {row.id: row.digest for row in conn.execute(query)}
 
 
+def came_to_nothing(conn: Connection, referral: str, digests: Iterable[str]) -> frozenset[str]:
+    """Those of these envelopes of a referral that were destroyed before they were signed for, or refused for good."""
+    query = select(OUTBOX.c.digest).where(OUTBOX.c.referral == referral, OUTBOX.c.digest.in_(list(digests)))
+    return frozenset(conn.execute(query.where(OUTBOX.c.status.in_(["deleted", "refused"]))).scalars())
+
+
 def held_of(conn: Connection, referral: str) -> OutgoingRecord | None:
     """The disclosure that waits for this referral's acceptance."""
     row = _HELD_OF.row(conn, {"the_referral": referral})

@@ -2,19 +2,26 @@
 
 A word that the feedback level keeps at home is an event all the same: it is this agency's own record, and what its next
 step is judged by.
+
+A word whose envelope was destroyed before it arrived (its receiver was suspended for a while), or refused, goes again
+when a worker says it again; an acceptance also when she says how it goes, as no name is released without it. It is the
+same event, sealed anew with its own number, `seen` and time: if it has arrived after all, it says nothing new.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from contracts.vocabulary import Purpose
 from exchange.envelope.epochs import EpochStatement
-from exchange.feedback import Answer, Kept
+from exchange.feedback import Answer, Kept, answer
 from exchange.messages import AnswerTerms, Posting, SealedMessage, seal_answer
+from exchange.referral.answers import Decision, DecisionContent
 from exchange.referral.lifecycle import EventName
 from exchange.schemas.inbox import ReferralAct
 from exchange.schemas.problems import ProblemField
 from exchange.storage.database import Connection
-from exchange.storage.referrals import EventRecord, ReferralRecord
+from exchange.storage.referrals import EventRecord, ReferralRecord, add_event, hold_referrals, remove_events
 from exchange.use_cases.acting import Acting
 from exchange.use_cases.branches import taken_over
 from exchange.use_cases.cases import Case, audit, new_event
@@ -23,6 +30,7 @@ from exchange.use_cases.errors import ForbiddenError
 from exchange.use_cases.facts import seal_facts
 from exchange.use_cases.node import Node
 from exchange.use_cases.outgoing import agency_key, current_peer_epoch, put_out, signers
+from exchange.use_cases.unheard import heard_again, unheard
 from exchange.use_cases.views import referral_view
 
 
@@ -41,12 +49,15 @@ async def say(
     event = new_event(node, case, name)
     sealed = await _sealed(node, case, word, event) if isinstance(word, Answer) else None
     event = event._replace(shared=sealed is not None, digest=sealed.digest if sealed is not None else None)
+    first = await _acceptance_anew(node, case)
 
     def commit(conn: Connection) -> ReferralAct:
         mine = taken_over(case.record, acting.unit)
         if detail is not None:
             facts = case.facts.model_copy(update={"own_word": detail})
             mine = mine._replace(sealed_facts=seal_facts(node, mine.id, facts))
+        if first is not None:
+            mine = _goes_again(node, conn, mine, first)
         record = change_referral(node, conn, mine, what=name.value, events=[event])
         if sealed is not None:
             put_out(node, conn, sealed)
@@ -54,6 +65,59 @@ async def say(
         return ReferralAct(referral=referral_view(record))
 
     return await node.database.write(commit)
+
+
+async def say_again(node: Node, acting: Acting, case: Case, word: Answer | Kept) -> ReferralAct:
+    """The latest word was said again: nothing new, unless its envelope came to nothing. Then it goes once more.
+
+    Raises:
+        ForbiddenError, UnavailableError, StaleReferralError: as `say`.
+    """
+    anew = await _sealed_anew(node, case, word, case.own()[-1]) if isinstance(word, Answer) else None
+    if anew is None:
+        return ReferralAct(referral=referral_view(case.record), repeated=True)
+
+    def commit(conn: Connection) -> ReferralAct:
+        mine = _goes_again(node, conn, taken_over(case.record, acting.unit), anew)
+        record = change_referral(node, conn, mine, what=anew.event.name)
+        audit(conn, node, acting, f"said-again-{anew.event.name}", [record.id])
+        return ReferralAct(referral=referral_view(record), repeated=True)
+
+    return await node.database.write(commit)
+
+
+class _Anew(NamedTuple):
+    """An event of which nobody else has heard, sealed once more."""
+
+    event: EventRecord
+    sealed: SealedMessage
+
+
+async def _acceptance_anew(node: Node, case: Case) -> _Anew | None:
+    found = [event for event in case.own() if event.name == EventName.ACCEPTED]
+    stopped = case.record.sharing_stopped_at is not None
+    word = answer(DecisionContent(decision=Decision.ACCEPTED), level=case.facts.feedback, sharing_stopped=stopped)
+    return await _sealed_anew(node, case, word, found[-1]) if found and isinstance(word, Answer) else None
+
+
+async def _sealed_anew(node: Node, case: Case, word: Answer, event: EventRecord) -> _Anew | None:
+    if node.keyring is None:
+        return None  # what the agency's own software has sealed, it seals again
+    digest, record = event.digest, case.record
+    # Whatever came to nothing has been told as undeliverable.
+    if digest is None or not record.undeliverable or node.clock() >= event.at + node.limits.answer_expires_ms:
+        return None
+    if digest not in await node.database.read(lambda conn: unheard(conn, record)):
+        return None
+    return _Anew(event, await _sealed(node, case, word, event))
+
+
+def _goes_again(node: Node, conn: Connection, record: ReferralRecord, anew: _Anew) -> ReferralRecord:
+    hold_referrals(conn, [record.id])
+    remove_events(conn, record.id, [anew.event.digest or ""])
+    add_event(conn, anew.event._replace(digest=anew.sealed.digest))
+    put_out(node, conn, anew.sealed)
+    return heard_again(conn, record)
 
 
 async def _sealed(node: Node, case: Case, word: Answer, event: EventRecord) -> SealedMessage:

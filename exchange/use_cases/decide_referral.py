@@ -16,11 +16,10 @@ from exchange.referral.lifecycle import EventName, Side
 from exchange.schemas.inbox import DecisionRequest, ReferralAct
 from exchange.schemas.problems import ProblemField
 from exchange.use_cases.acting import Acting
-from exchange.use_cases.answering import misplaced, repeated, say
+from exchange.use_cases.answering import misplaced, repeated, say, say_again
 from exchange.use_cases.cases import again, read_case, referral_of_item
 from exchange.use_cases.errors import InvalidError
 from exchange.use_cases.node import Node
-from exchange.use_cases.views import referral_view
 
 _BELONGS: Final[Mapping[str, str]] = {
     "reason": "declined",
@@ -45,9 +44,9 @@ async def decide_referral(node: Node, acting: Acting, item: str, request: Decisi
 
     async def step() -> ReferralAct:
         case = await read_case(node, referral, Side.RECEIVING, acting.unit)
-        if repeated(case, name, detail):
-            return ReferralAct(referral=referral_view(case.record), repeated=True)
         word = answer(content, level=case.facts.feedback, sharing_stopped=case.record.sharing_stopped_at is not None)
+        if repeated(case, name, detail):
+            return await say_again(node, acting, case, word)
         # The reason as it was given stays in this agency's own record; what travels may say `other`.
         return await say(node, acting, case, word, name, detail=detail)
 

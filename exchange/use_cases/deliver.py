@@ -5,8 +5,9 @@ Rules:
 * An envelope leaves the queue only when the peer's node key has signed for exactly its digest. A receipt that does not
   verify is no answer.
 * `refused` is final and is told to this agency's system; but no refusal of a stop is: her no goes again until it is
-  acknowledged. `later` leaves the envelope where it is, and lets the ones behind it pass, those too that are handed in
-  while the lease is given back.
+  acknowledged. Nor is `wrong-recipient`: another node answers where this node's roster says that the receiver is, which
+  itself has said nothing. `later` leaves the envelope where it is, and lets the ones behind it pass, those too that are
+  handed in while the lease is given back.
 * When an envelope leaves it is looked at once more whether it may (`use_cases.leaving`): days may have passed since the
   gate. What may not go is destroyed here, and told. Stops go to everybody. If the process stands still after that look,
   or the line takes its time, it is looked at anew before anything leaves (`Batch.until`).
@@ -53,11 +54,12 @@ from exchange.telemetry.logs import get_logger
 from exchange.use_cases.barring import bar
 from exchange.use_cases.change_referral import change_by_id, change_each
 from exchange.use_cases.clock_jumps import clock_jumped
-from exchange.use_cases.leaving import leaving_for
+from exchange.use_cases.leaving import headers_leaving
 from exchange.use_cases.line import LOOK_HOLDS_S, Line
 from exchange.use_cases.node import Node
 from exchange.use_cases.peer_cards import read_card_of_whom_a_key_is_lost
 from exchange.use_cases.signed_before import signed_anew
+from exchange.use_cases.unheard import heard_again
 
 STOPS: Final = frozenset(kind.value for kind in Kind if class_of(kind) is KindClass.STOP)
 _HELD_BACK_BY_HER_NO: Final = frozenset(
@@ -144,15 +146,8 @@ async def load_next(node: Node, lease: PeerLease, line: Line, after: int) -> Bat
     )
     if not rows:
         return None
-    leaving = leaving_for(node, lease.agency)
-    headers: dict[str, bytes] = {}
-    barred = []
-    for _, item in rows:
-        if (header := leaving.header_of(item)) is not None:
-            headers[item.id] = header
-        else:
-            barred.append(item)
-    if barred:
+    headers = await headers_leaving(node, lease.agency, [item for _, item in rows])
+    if barred := [item for _, item in rows if item.id not in headers]:
         if await clock_jumped(node):
             return None  # it is destroyed, and told, when the time is confirmed; nothing reaches a peer before
         await node.database.write(lambda conn: _bar(node, conn, barred))
@@ -235,7 +230,7 @@ async def settle(
         offers = [item.referral for item in arrived if item.kind == Kind.OFFER]
         change_each(node, conn, offers, what="delivered", adjust=lambda record: _reached(record, at))
         stopped = [item.referral for item in arrived if item.kind in TAKES_BACK]
-        change_each(node, conn, stopped, what="stop-delivered", adjust=lambda record: record)
+        change_each(node, conn, stopped, what="stop-delivered", adjust=lambda record: heard_again(conn, record))
         for item in items:
             if receipts[item.id] is None:
                 _refused(node, conn, item)
@@ -269,7 +264,7 @@ def _pause(
     waits += [
         node.limits.retry_after_ms(at - item.created_at)
         for item, given in answered
-        if given.result == "refused" and item.kind in STOPS
+        if given.result == "refused" and not _is_final(item, given)
     ]
     unusable = sum(given.result == "accepted" and receipts[item.id] is None for item, given in answered)
     if unusable:
@@ -295,11 +290,17 @@ def _settlement(item: OutgoingRecord, given: ItemAnswer, receipt: bytes | None) 
     """What the answer makes of the envelope; nothing where it stays in the queue."""
     if receipt is not None:
         return Settlement(item.id, "delivered", receipt=receipt, keep_body=item.kind in STOPS)
-    if given.result != "refused" or item.kind in STOPS:
+    if given.result != "refused" or not _is_final(item, given):
         return None
     code = given.problem.code if given.problem is not None else ""
     # Another text than a code is a peer's own words, and those are not kept.
     return Settlement(item.id, "refused", problem=code if is_code(code) else "refused")
+
+
+def _is_final(item: OutgoingRecord, given: ItemAnswer) -> bool:
+    """Whether a refusal ends it."""
+    answered_by_another = given.problem is not None and given.problem.code == "wrong-recipient"
+    return item.kind not in STOPS and not answered_by_another
 
 
 def _reached(record: ReferralRecord, at: int) -> ReferralRecord:

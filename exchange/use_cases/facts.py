@@ -32,6 +32,9 @@ class Facts(BaseModel):
     held_groups: tuple[Group, ...] = ()
     """Where the agency's own software sealed the disclosure: what its header says. `held_fields` are then all that may
     be inside."""
+    told_first: str | None = None
+    """What she was told of the receiver before the disclosure was sealed (`gate_again.told_of`). Rows of before it was
+    remembered have none."""
     accepting: str | None = None
     """Digest of the answer that accepted."""
     own_word: str | None = None

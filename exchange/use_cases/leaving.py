@@ -5,20 +5,21 @@ Rules:
 * Standing first: of what has none nothing is opened. Stops go to everybody.
 * A disclosure leaves only if this node has released it, whatever its row says (`use_cases.released_here`).
 * A forward leaves only under a contract that is in force and that this node uses, and before its receipt ends.
-* Where the roster is another than the one it was sealed by, sender or receiver may be another kind of office: the
-  contract has to permit every group inside to these two as they are now, as the receiver will ask (step 12). Which
-  fields of a group are inside is not known here.
+* Where the roster is another than the one it was sealed by, sender or receiver may be another kind of office, or in
+  another country: the contract has to permit every group inside to these two as they are now, as the receiver will ask
+  (step 12), and the gate is asked again, with her consent (`use_cases.gate_again`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from exchange.envelope.header import parse_header
+from exchange.envelope.header import Header, parse_header
 from exchange.envelope.kinds import Kind, KindClass
 from exchange.roster import Member, standing_allows
 from exchange.storage.outbox import OutgoingRecord
+from exchange.use_cases.gate_again import allowed_again
 from exchange.use_cases.headers import class_here, members_of, outgoing_header
 from exchange.use_cases.node import Node, World, as_datetime
 from exchange.use_cases.released_here import was_released
@@ -59,13 +60,33 @@ class Leaving:
         permitted = groups_permitted(parse_header(header), self.me, self.peer, contract)
         return permitted.issuperset(members["groups"])
 
+    def sealed_before(self, item: OutgoingRecord, header: bytes) -> Header | None:
+        """The header of a forward that was sealed under another roster than today's; nothing for all others."""
+        if class_here(item) is not KindClass.FORWARD:
+            return None
+        found = parse_header(header)
+        return found if found.roster_digest != self.world.roster.digest else None
 
-def leaving_for(node: Node, agency: str) -> Leaving:
-    """What is looked at now.
+
+async def headers_leaving(node: Node, agency: str, items: Iterable[OutgoingRecord]) -> dict[str, bytes]:
+    """Of what waits for one peer, the header of each envelope that may leave now, by the envelope's id.
 
     Raises:
         UnknownMemberError: the roster does not list this agency, or the other.
     """
     world, at = node.world(), node.clock()
     me, peer = world.roster.member(node.agency), world.roster.member(agency)
-    return Leaving(node, world, me, peer, world.roster.contract_in_force(me.agency, agency, as_datetime(at)), at)
+    in_force = world.roster.contract_in_force(me.agency, agency, as_datetime(at))
+    leaving = Leaving(node, world, me, peer, in_force, at)
+    headers: dict[str, bytes] = {}
+    before: dict[str, Header] = {}
+    for item in items:
+        if (header := leaving.header_of(item)) is None:
+            continue
+        headers[item.id] = header
+        if (sealed_before := leaving.sealed_before(item, header)) is not None:
+            before[item.id] = sealed_before
+    if before:
+        for envelope in before.keys() - await allowed_again(node, world, before):
+            del headers[envelope]
+    return headers

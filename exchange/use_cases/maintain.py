@@ -19,6 +19,7 @@ from exchange.envelope.kinds import Kind
 from exchange.storage import outbox, referrals
 from exchange.storage.access import forget_used
 from exchange.storage.database import Connection
+from exchange.storage.due import STOP_UNDELIVERED
 from exchange.storage.epochs import forget_own_epochs, forget_peer_epochs, forget_revocations
 from exchange.storage.inbox import forget_answers, forget_items
 from exchange.storage.referrals import ReferralRecord, StaleReferralError
@@ -47,7 +48,7 @@ async def maintain(node: Node) -> None:
         await _mark(node, "untold")
     with failures.kept("release"):
         await release_due(node)
-    for what in ("overdue", "undelivered", "expired"):
+    for what in ("overdue", "undelivered", STOP_UNDELIVERED, "expired"):
         with failures.kept(what):
             await _mark(node, what)
     with failures.kept("consents"):
@@ -109,7 +110,7 @@ def _marked(node: Node, conn: Connection, record: ReferralRecord, what: str, at:
             return read._replace(overdue_at=at)
         if what == "untold":
             return read._replace(unserved_until=None)
-        return read._replace(undeliverable=True) if what == "undelivered" else read
+        return _undeliverable(read) if what in {"undelivered", STOP_UNDELIVERED} else read
 
     change_referral(node, conn, record, what=what, adjust=adjust)
 

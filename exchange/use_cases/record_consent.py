@@ -23,7 +23,7 @@ from exchange.use_cases.consent_records import consent_view, read_record, stored
 from exchange.use_cases.errors import InvalidError
 from exchange.use_cases.idempotency import Idempotency, Keep, Stored, once
 from exchange.use_cases.node import Node
-from exchange.use_cases.refusals import impossible_step, invalid_consent
+from exchange.use_cases.refusals import impossible_step, invalid_consent, not_listed
 
 
 async def record_consent(node: Node, acting: Acting, request: ConsentRequest, idem: Idempotency) -> Stored[ConsentView]:
@@ -79,9 +79,12 @@ async def consent_receipt(node: Node, consent_id: str, unit: str | None, *, neut
 
     Raises:
         NotFoundError: there is none.
+        ForbiddenError: `sender-not-active`: whom to turn to stands in the roster, which does not list this agency.
     """
     record, _ = await read_record(node, consent_id, unit)
-    me = node.member
+    me = node.world().roster.members.get(node.agency)
+    if me is None:
+        raise not_listed()
     controller = Controller(agency=me.agency, name=me.name, contact=me.duty_contact, country=me.country)
     return ReceiptView(receipt=receipt_for_her(record, controller, node.now(), neutral=neutral))
 

@@ -30,6 +30,11 @@ _PLACES: Final[Mapping[str, str]] = {
 }
 """The member of a new referral that the gate's no is about, where it is about no field of the content."""
 
+_SENTENCES_LATER: Final[Mapping[str, str]] = {
+    "receiver-not-active": "This agency is not an active member, so nothing more is sent to it. Telephone it.",
+}
+"""Of a referral that exists: nobody chooses another receiver for what this one has to know."""
+
 _OF_A_STEP: Final[Mapping[str, str]] = {"renewal-date": "until", "adds-something": "provisions"}
 """The member of a step in the life of a consent that the no is about."""
 
@@ -46,6 +51,11 @@ def destroyed() -> GoneError:
         "The content of this referral was destroyed: nothing of it can be shown or changed any more. Where she asked "
         "for erasure, destroy your own copies too, then attest that. Otherwise nothing has to be done.",
     )
+
+
+def not_listed() -> ForbiddenError:
+    """The roster does not list this agency any more: nothing that needs its entry can be done."""
+    return ForbiddenError("sender-not-active", "The roster does not list your agency. Ask whoever runs the federation.")
 
 
 def changed_meanwhile() -> ConflictError:
@@ -109,4 +119,5 @@ def gate_says_no(outcome: Refused, *, new: bool) -> ForbiddenError:
         ProblemField(path=f"content.{one.field.value}", code=one.code, sentence=one.sentence)
         for one in sorted(kept, key=lambda one: one.outcome != "forbidden")
     )
-    return ForbiddenError(outcome.code, outcome.sentence, fields=about + fields)
+    sentence = outcome.sentence if new else _SENTENCES_LATER.get(outcome.code, outcome.sentence)
+    return ForbiddenError(outcome.code, sentence, fields=about + fields)

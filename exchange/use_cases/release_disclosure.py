@@ -9,6 +9,7 @@ Rules:
   (`use_cases.released_here`).
 * Roster, both agencies' keys, contract, consent and time are checked again, on the names of the fields inside; the node
   cannot read them. Where the agency's own software has sealed it, the node knows no field either, and asks for groups.
+  So is what she was told of the receiver first (`use_cases.gate_again`).
 * The receiver's card is read before, unless it was within the hour (`use_cases.peer_cards`): one that was away may
   accept before anybody here has heard that it revoked the key of what is held.
 * By a clock that has jumped ahead nothing is judged: it stays held, and is not released (`use_cases.clock_jumps`).
@@ -30,9 +31,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from contracts.vocabulary import Feedback, Priority, Stage
-from exchange.disclosure import Refused, still_allowed
-from exchange.disclosure_groups import GroupsQuestion, groups_still_allowed
+from contracts.vocabulary import Feedback, Priority
+from exchange.disclosure import Refused
 from exchange.envelope.header import Header, parse_header
 from exchange.envelope.keys import key_id
 from exchange.envelope.statements import ReleaseStatement, Signed, sign_statement
@@ -52,8 +52,8 @@ from exchange.use_cases.acting import Acting
 from exchange.use_cases.cases import Case, again, audit, read_case
 from exchange.use_cases.change_referral import change_referral
 from exchange.use_cases.clock_jumps import clock_jumped
-from exchange.use_cases.consent_records import hers
 from exchange.use_cases.errors import ConflictError, GoneError
+from exchange.use_cases.gate_again import disclosure_again
 from exchange.use_cases.headers import outgoing_header
 from exchange.use_cases.node import Node, as_datetime
 from exchange.use_cases.peer_cards import read_card_again
@@ -201,21 +201,7 @@ def _refusal(node: Node, case: Case, basis: _Basis) -> tuple[str, str] | None:
         return "own-key-changed", "It is signed by a key this agency no longer has. Confirm and send a new one."
     if not _sealed_to(header, receiver, basis.epochs):
         return "receiver-key-changed", "It is sealed to a key the receiver no longer has. Confirm and send a new one."
-    consent = hers(node, basis.consent, facts)
-    if facts.held_groups:
-        question = GroupsQuestion(
-            sender,
-            receiver,
-            facts.service,
-            Stage.DISCLOSURE,
-            frozenset(facts.held_groups),
-            contract,
-            consent,
-            as_datetime(at),
-        )
-        outcome = groups_still_allowed(question, frozenset(facts.held_fields))
-    else:
-        outcome = still_allowed(sender, receiver, facts.service, facts.held_fields, contract, consent, as_datetime(at))
+    outcome = disclosure_again(node, facts, basis.consent, contract, sender, receiver)
     node.measurements.decided(
         engine="gate", outcome="refused" if isinstance(outcome, Refused) else "cleared", code="release"
     )
@@ -235,7 +221,7 @@ async def _give_up(node: Node, acting: Acting | None, case: Case, code: str, sen
             node,
             conn,
             case.record,
-            what="awaiting-disclosure",
+            what=code if code == "not-told-first" else "awaiting-disclosure",
             adjust=lambda read: read._replace(hold="awaiting-disclosure"),
         )
         if acting is not None:

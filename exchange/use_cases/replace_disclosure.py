@@ -19,6 +19,7 @@ from exchange.use_cases.cases import Case, again, audit, read_case
 from exchange.use_cases.change_referral import change_referral
 from exchange.use_cases.errors import ConflictError
 from exchange.use_cases.facts import seal_facts
+from exchange.use_cases.gate_again import told_of
 from exchange.use_cases.node import Node
 from exchange.use_cases.outgoing import put_out
 from exchange.use_cases.release_disclosure import release_disclosure
@@ -107,6 +108,7 @@ def _held(node: Node, record: ReferralRecord, case: Case, told: Told) -> Referra
     facts = case.facts.model_copy(
         update={
             "held_fields": tuple(sorted(forward.fields)),
+            "told_first": told_of(forward.receiver),
         }
     )
     # `confirm` and not `held`: an acceptance that is here already must not release it before this call says so.

@@ -10,11 +10,10 @@ from exchange.referral.answers import Progress, ProgressContent
 from exchange.referral.lifecycle import EventName, Side
 from exchange.schemas.inbox import ProgressRequest, ReferralAct
 from exchange.use_cases.acting import Acting
-from exchange.use_cases.answering import misplaced, repeated, say
+from exchange.use_cases.answering import misplaced, repeated, say, say_again
 from exchange.use_cases.cases import again, read_case, referral_of_item
 from exchange.use_cases.errors import InvalidError
 from exchange.use_cases.node import Node
-from exchange.use_cases.views import referral_view
 
 _BELONGS: Final[Mapping[str, str]] = {"outcome": "completed", "fail_reason": "failed"}
 """The members of a request that belong to one state."""
@@ -46,9 +45,8 @@ async def report_progress(node: Node, acting: Acting, item: str, request: Progre
         if repeated(case, name, detail):
             # Said before she stopped sharing, it has been told.
             told = case.own()[-1].shared
-            return ReferralAct(
-                referral=referral_view(case.record), repeated=True, stays_here=None if told else stays_here
-            )
+            act = await say_again(node, acting, case, word)
+            return act.model_copy(update={"stays_here": None if told else stays_here})
         act = await say(node, acting, case, word, name, detail=detail)
         return act.model_copy(update={"stays_here": stays_here})
 

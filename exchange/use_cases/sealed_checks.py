@@ -36,6 +36,7 @@ from exchange.schemas.federation import WireEnvelope
 from exchange.use_cases.errors import ConflictError, ForbiddenError, InvalidError
 from exchange.use_cases.node import Node
 from exchange.use_cases.outgoing import current_peer_epoch
+from exchange.use_cases.refusals import not_listed
 
 _MADE_HERE: Final = object()
 
@@ -87,9 +88,12 @@ def read_sealed(node: Node, wire: WireEnvelope) -> OfThisAgency:
         check_on_the_wire(envelope, header)
     if header.sender != node.agency or header.signed_by is not SignedBy.AGENCY:
         raise InvalidError("sender-differs", "Hand in only what your own agency has sealed and signed.")
-    if header.signing_key != key_id(node.member.agency_key):
+    me = node.world().roster.members.get(node.agency)
+    if me is None:
+        raise not_listed()
+    if header.signing_key != key_id(me.agency_key):
         raise ForbiddenError("signing-key-differs", "The roster lists another agency key than the one that signed.")
-    check_signature(envelope, node.member.agency_key)
+    check_signature(envelope, me.agency_key)
     return OfThisAgency(SealedMessage(envelope, header, envelope.digest()), _MADE_HERE)
 
 

@@ -32,6 +32,7 @@ from exchange.use_cases.change_referral import change_referral
 from exchange.use_cases.consent_records import hers
 from exchange.use_cases.errors import ConflictError, ForbiddenError, InvalidError
 from exchange.use_cases.facts import seal_facts
+from exchange.use_cases.gate_again import told_of
 from exchange.use_cases.idempotency import Keep
 from exchange.use_cases.node import Node
 from exchange.use_cases.outgoing import put_out
@@ -151,7 +152,8 @@ def _hold(
     delete_held(conn, case.record.id)
     put_out(node, conn, sealed.message, status="held")
     groups = tuple(Group(group) for group in sealed.header.groups)
-    facts = case.facts.model_copy(update={"held_fields": fields, "held_groups": groups})
+    told = told_of(sealed.receiver)
+    facts = case.facts.model_copy(update={"held_fields": fields, "held_groups": groups, "told_first": told})
     # `confirm` and not `held`: an acceptance that is here already must not release it before this call says so.
     hold = "confirm" if case.accepted(node.clock()) else "held"
 

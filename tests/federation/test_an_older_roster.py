@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -84,3 +85,22 @@ async def test_a_process_that_is_behind_does_not_take_back_what_another_has_used
     used = await node.database.read(used_roster)
     assert used is not None
     assert used.version == 2
+
+
+async def test_another_federations_is_not_taken_however_high_its_version(pair: Federation) -> None:
+    """With that version remembered the right roster would count as older, and the node would never start again."""
+    path = pair[HELPLINE].home / "roster.json"
+    known = parse_roster(path.read_bytes())
+    others = tuple(
+        member.model_copy(update={"agency_key": os.urandom(32), "node_key": os.urandom(32)})
+        for member in known.members.values()
+    )
+    path.write_bytes(roster_bytes(version=500, synthetic=known.synthetic, members=others))
+    node = pair[HELPLINE].node
+    await node.refresh_world()
+    await maintain(node)
+    assert node.world().roster.version == 1
+    path.write_bytes(known.source)
+    assert await starts(pair) == 1
+    await pair.new_roster(member=suspended)
+    assert node.world().roster.version == 2

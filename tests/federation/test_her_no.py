@@ -581,6 +581,34 @@ async def test_a_stop_is_shown_as_not_delivered_until_the_other_node_has_signed_
     assert ("stop-delivered" in await story.changes()) is not said_to_receiver
 
 
+@pytest.mark.parametrize("said_to_receiver", [False, True], ids=["said to the sender", "said to the receiver"])
+async def test_who_said_a_stop_is_told_when_it_has_not_arrived_for_two_hours(
+    two: Federation, said_to_receiver: bool
+) -> None:
+    """The other agency has left the federation, and its node is off; months later it is there once more."""
+    story = await begin(two)
+    await story.decides("accepted")
+    speaker, other = (SHELTER, HELPLINE) if said_to_receiver else (HELPLINE, SHELTER)
+    await two.new_roster(
+        member=lambda one: one.model_copy(update={"status": Status.LEFT}) if one.agency == other.agency else one
+    )
+    two.leave(other)
+    client = story.helps if said_to_receiver else story.asks
+    await client.withdrawals.of_referral(story.id, WithdrawalForm.STOP_SERVICE)
+    await maintain(two[speaker].node)
+    assert not (await client.referrals.read(story.id)).flags.undeliverable
+    for _ in range(2):
+        two.clock.pass_by(hours=2)
+        await maintain(two[speaker].node)
+        assert (await client.referrals.read(story.id)).flags.undeliverable
+    told = [change.what for change in (await story.asks.referrals.changes()).items] if not said_to_receiver else []
+    assert told.count("stop-undelivered") == (0 if said_to_receiver else 1)
+    two.come_back(other)
+    await story.later(hours=24 * 80)
+    view = await client.referrals.read(story.id)
+    assert (stops_of(view), view.flags.undeliverable) == ([("withdrawal", True)], False)
+
+
 async def test_a_stop_that_never_arrived_is_never_shown_as_delivered(two: Federation) -> None:
     story = await begin(two)
     two.leave(SHELTER)

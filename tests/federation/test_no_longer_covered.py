@@ -2,16 +2,48 @@
 
 from __future__ import annotations
 
-from support.federation import Federation
-from support.stories import begin, released_and_waiting
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from support.federation import Federation, federation
+from support.people import consent_request, referral_request
+from support.stories import Story, begin, content, her_content, now_of, released_and_waiting, rows
 
 from contracts.vocabulary import AgencyKind
-from exchange.demo.federation import HELPLINE, SHELTER
-from exchange.roster import Member
+from exchange.demo.federation import HELPLINE, SHELTER, AgencyPlan
+from exchange.roster import Member, ToldFirst
+from exchange.schemas.inbox import DecisionRequest
+from exchange.storage.tables import OUTBOX
+
+ANY_SHELTER: Final = {
+    "provisions": [
+        {
+            "groups": ["need", "safety", "health", "name", "contact", "place"],
+            "kinds": ["shelter"],
+            "purposes": ["provide-safe-accommodation"],
+            "feedback": "outcome",
+        }
+    ]
+}
+"""She did not name this one."""
+LOCKED: Final = ToldFirst(
+    reports_to=("the police",), freedom_of_movement="Nobody leaves alone.", requires_documents=False
+)
 
 
-def another_kind(member: Member) -> Member:
-    return member.model_copy(update={"kind": AgencyKind.POLICE}) if member.agency == SHELTER.agency else member
+def changed(plan: AgencyPlan, **changes: Any) -> Callable[[Member], Member]:
+    """This member's entry, with something else in it."""
+    return lambda member: member.model_copy(update=changes) if member.agency == plan.agency else member
+
+
+another_kind = changed(SHELTER, kind=AgencyKind.POLICE)
+_NOT_WHOM_SHE_ALLOWED = pytest.mark.parametrize(
+    "change",
+    [changed(SHELTER, country="SG"), changed(HELPLINE, country="SG"), changed(SHELTER, kind=AgencyKind.SOCIAL_WELFARE)],
+    ids=["the receiver's country", "the sender's country", "a kind to which the contract lets as much go"],
+)
 
 
 async def test_her_name_does_not_go_to_a_receiver_that_has_become_another_kind_of_office(two: Federation) -> None:
@@ -56,3 +88,78 @@ async def test_nothing_leaves_under_a_contract_that_this_node_does_not_use_any_m
     assert "disclosure" not in story.kinds_posted()
     assert "disclosure-barred" in await story.changes()
     assert (await story.flags()).awaiting_disclosure
+
+
+@_NOT_WHOM_SHE_ALLOWED
+async def test_her_name_does_not_go_to_whom_she_has_not_allowed(
+    two: Federation, change: Callable[[Member], Member]
+) -> None:
+    """The contract lets it go; her consent was to any shelter, and within the country."""
+    story = await released_and_waiting(two, consent=ANY_SHELTER)
+    await two.new_roster(member=change)
+    two.come_back(SHELTER)
+    await story.later(hours=0.1)
+    assert "disclosure" not in story.kinds_posted()
+    assert "disclosure-barred" in await story.changes()
+    assert (await story.flags()).awaiting_disclosure
+
+
+@_NOT_WHOM_SHE_ALLOWED
+async def test_nor_does_what_she_needs(two: Federation, change: Callable[[Member], Member]) -> None:
+    two.leave(SHELTER)
+    story = await begin(two, consent=ANY_SHELTER)
+    await two.new_roster(member=change)
+    two.come_back(SHELTER)
+    await story.later(hours=0.1)
+    assert story.kinds_posted() == []
+    assert "offer-barred" in await story.changes()
+
+
+async def test_where_she_has_named_the_agency_it_goes_over_the_border_that_is_new(two: Federation) -> None:
+    story = await released_and_waiting(two)
+    await two.new_roster(member=changed(SHELTER, country="SG"))
+    two.come_back(SHELTER)
+    await story.later(hours=0.1)
+    assert (await story.outgoing())["disclosure"] == ["delivered"]
+
+
+async def tells_her_and_sends_again(story: Story) -> None:
+    await story.asks.referrals.replace_disclosure(story.id, content(**her_content(story.together)))
+    await story.travel()
+    assert story.kinds_posted().count("disclosure") == 1
+    assert (await story.outgoing())["disclosure"] == ["delivered"]
+
+
+async def test_her_name_is_not_released_to_one_that_is_not_what_she_was_told(two: Federation) -> None:
+    story = await begin(two)
+    await two.new_roster(member=changed(SHELTER, told_first=LOCKED))
+    await story.decides("accepted")
+    assert "disclosure" not in story.kinds_posted()
+    assert "not-told-first" in await story.changes()
+    assert (await story.flags()).awaiting_disclosure
+    await tells_her_and_sends_again(story)
+
+
+async def test_nor_does_it_leave_for_one(two: Federation) -> None:
+    story = await released_and_waiting(two)
+    await two.new_roster(member=changed(SHELTER, told_first=LOCKED))
+    two.come_back(SHELTER)
+    await story.later(hours=0.1)
+    assert "disclosure" not in story.kinds_posted()
+    assert "disclosure-barred" in await story.changes()
+    await tells_her_and_sends_again(story)
+
+
+async def test_nor_where_the_agencys_own_software_has_sealed_it(tmp_path: Path) -> None:
+    async with federation(tmp_path, (HELPLINE, SHELTER), blind=(HELPLINE,)) as both:
+        helpline, at = both[HELPLINE], now_of(both)
+        asks, helps = helpline.client(), both[SHELTER].client()
+        consent = (await asks.consents.record(consent_request(SHELTER.agency, now=at))).id
+        created = await helpline.vault(asks).refer(referral_request(SHELTER.agency, consent, now=at))
+        await both.travel()
+        await both.new_roster(member=changed(SHELTER, told_first=LOCKED))
+        (offer,) = [item async for item in helps.inbox.pages() if item.kind == "offer"]
+        await helps.inbox.decide(offer.id, DecisionRequest(decision="accepted"))
+        await both.travel()
+        assert (await asks.referrals.read(created.id)).flags.awaiting_disclosure
+        assert [row["kind"] for row in await rows(helpline, OUTBOX)] == ["offer"]

@@ -6,10 +6,10 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from support.federation import Federation
-from support.stories import begin, refusal
+from support.stories import begin, now_of, refusal, safe_contact
 
 from exchange.demo.federation import HELPLINE, SHELTER, AgencyPlan
-from exchange.roster import roster_bytes
+from exchange.roster import Status, roster_bytes
 
 
 async def not_listed(two: Federation, gone: AgencyPlan) -> None:
@@ -36,6 +36,8 @@ async def test_who_is_not_listed_itself_is_told_whom_to_ask(two: Federation) -> 
     await not_listed(two, HELPLINE)
     problem = await refusal(begin(two, travel=False))
     assert (problem.status, problem.code, problem.who.value) == (403, "sender-not-active", "node")
+    problem = await refusal(story.asks.consents.receipt(story.consent))
+    assert (problem.status, problem.code, problem.who.value) == (403, "sender-not-active", "node")
     await story.says_no("stop-service")
     assert (await story.asks.referrals.read(story.id)).state.value == "withdrawn"
     assert (await story.outgoing())["withdrawal"] == ["queued"]
@@ -49,6 +51,18 @@ async def test_who_answers_one_that_is_not_listed_is_told_to_telephone(two: Fede
     assert (problem.status, problem.code) == (403, "receiver-not-active")
     assert "Telephone" in problem.detail
     assert "decision" not in await story.outgoing(at=story.receiver)
+
+
+async def test_who_has_a_new_plan_for_one_that_is_suspended_is_told_to_telephone(two: Federation) -> None:
+    """It has her, and the plan of before: another receiver helps nobody."""
+    story = await begin(two)
+    await story.decides("accepted")
+    await two.new_roster(
+        member=lambda one: one.model_copy(update={"status": Status.SUSPENDED}) if one.agency == SHELTER.agency else one
+    )
+    problem = await refusal(story.asks.referrals.update_safe_contact(story.id, safe_contact(now_of(two))))
+    assert (problem.status, problem.code) == (403, "receiver-not-active")
+    assert "Telephone" in problem.detail
 
 
 async def test_her_no_goes_when_it_is_listed_again(two: Federation) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Final
 import pytest
 from sqlalchemy import Connection, update
 from support.federation import Federation
-from support.stories import begin, content, refusal, said_inside, travelled
+from support.stories import Story, begin, content, refusal, said_inside, travelled
 
 from consent.record import Provision
 from contracts.vocabulary import WithdrawalForm
@@ -172,6 +172,10 @@ async def test_progress_without_the_acceptance_that_was_barred_releases_nothing(
     await story.helps.inbox.decide(await story.offer(), DecisionRequest(decision="accepted"))
     await two.travel()
     await _stand(two, Status.ACTIVE)
+    # Otherwise the acceptance would go along.
+    await two[SHELTER].node.database.write(
+        lambda conn: conn.execute(update(REFERRAL).values(undeliverable=False)).rowcount
+    )
     await story.helps.inbox.report_progress(await story.offer(), ProgressRequest(state="scheduled"))
     await two.travel()
     (helpline, _) = await story.views()
@@ -179,6 +183,62 @@ async def test_progress_without_the_acceptance_that_was_barred_releases_nothing(
     assert all(one.header.kind != "disclosure" for one in travelled(two))
     # Nor is anything looked at for it again and again.
     assert await two[HELPLINE].node.database.read(lambda conn: due_for(conn, "release", 2**52)) == []
+
+
+async def barred(two: Federation, decision: str, **more: Any) -> Story:
+    """This was decided while the referring agency was suspended, which it is no longer."""
+    story = await begin(two)
+    await _stand(two, Status.SUSPENDED)
+    await story.decides(decision, **more)
+    assert (await story.views())[1].flags.undeliverable
+    await _stand(two, Status.ACTIVE)
+    return story
+
+
+@pytest.mark.parametrize(
+    ("decision", "more"), [("accepted", {}), ("declined", {"reason": "no-capacity"})], ids=["accepted", "declined"]
+)
+async def test_a_decision_that_was_barred_arrives_when_it_is_said_again(
+    two: Federation, decision: str, more: dict[str, Any]
+) -> None:
+    """Otherwise the offer would expire there, and here it would be decided, for ever."""
+    story = await barred(two, decision, **more)
+    two.clock.pass_by(hours=2)
+    (before,) = [row for row in await story.rows(EVENT, at=two[SHELTER]) if row["name"] == decision]
+    await story.decides(decision, **more)
+    await story.both_say(decision)
+    (after,) = [row for row in await story.rows(EVENT, at=two[SHELTER]) if row["name"] == decision]
+    assert after == before | {"digest": after["digest"]}
+    assert not (await story.views())[1].flags.undeliverable
+    assert (await story.flags()).disclosed is (decision == "accepted")
+    # Once more there is nothing to say.
+    posted = len(story.kinds_posted())
+    await story.decides(decision, **more)
+    assert len(story.kinds_posted()) == posted
+
+
+async def test_an_acceptance_that_was_barred_goes_along_with_what_is_said_next(two: Federation) -> None:
+    """Without it nobody would ever be released, and the referring agency would not know why."""
+    story = await barred(two, "accepted")
+    await story.reports("scheduled")
+    await story.both_say("scheduled")
+    assert (await story.outgoing())["disclosure"] == ["delivered"]
+
+
+async def test_one_that_had_arrived_says_nothing_new_when_it_is_said_again(two: Federation) -> None:
+    """Its receipt was lost, and then it was barred."""
+    story = await begin(two)
+    await story.decides("accepted")
+    shelter = two[SHELTER].node
+    await shelter.database.write(lambda conn: _as_if_no_receipt_had_come(conn, "decision"))
+    await _stand(two, Status.SUSPENDED)
+    await two.travel()
+    await _stand(two, Status.ACTIVE)
+    await story.decides("accepted")
+    await story.both_say("accepted")
+    assert [status for kind in (await story.outgoing(at=two[SHELTER])).values() for status in kind][-1] == "delivered"
+    await story.reports("in-service", "completed")
+    await story.both_say("completed")
 
 
 async def test_an_answer_to_an_offer_that_was_taken_back_after_it_had_arrived_counts(two: Federation) -> None:

@@ -49,7 +49,7 @@ async def test_what_changes_after_the_gate_runs_the_gate_again(
 ) -> None:
     referral = await accepted(pair)
     node = pair[HELPLINE].node
-    real, ran = release_disclosure.still_allowed, []
+    real, ran = release_disclosure.disclosure_again, []
 
     def gate(*args: Any) -> Any:
         outcome = real(*args)
@@ -58,7 +58,7 @@ async def test_what_changes_after_the_gate_runs_the_gate_again(
             node.database.write_sync(lambda conn: conn.execute(wait).rowcount)
         return outcome
 
-    monkeypatch.setattr(release_disclosure, "still_allowed", gate)
+    monkeypatch.setattr(release_disclosure, "disclosure_again", gate)
     await release_due(node)
     assert len(ran) == 2
     assert (await pair[HELPLINE].client().referrals.read(referral)).flags.disclosed
@@ -69,13 +69,13 @@ async def test_what_was_held_and_is_gone_is_not_said_to_be_released(
 ) -> None:
     referral = await accepted(pair)
     node = pair[HELPLINE].node
-    real = release_disclosure.still_allowed
+    real = release_disclosure.disclosure_again
 
     def gate(*args: Any) -> Any:
         node.database.write_sync(_drop_held)
         return real(*args)
 
-    monkeypatch.setattr(release_disclosure, "still_allowed", gate)
+    monkeypatch.setattr(release_disclosure, "disclosure_again", gate)
     await release_due(node)
     flags = (await pair[HELPLINE].client().referrals.read(referral)).flags
     assert (flags.disclosed, flags.awaiting_disclosure) == (False, True)

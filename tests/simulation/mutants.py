@@ -213,7 +213,7 @@ MUTANTS: Final = (
         _on(answers_that_wait, "_say_only_that_it_is_over", _nothing)),
     Mutant("her no is sent as she said it, whatever was released", _on(withdraw, "word_of_no", _as_she_said)),
     Mutant("a release does not ask for an acceptance", _released_unasked),
-    Mutant("a release does not look at the consent again", _on(release_disclosure, "still_allowed", _nothing)),
+    Mutant("a release does not look at the consent again", _on(release_disclosure, "disclosure_again", _nothing)),
     Mutant("the gate forgets her consent field by field", _on(decision, "_verdict", _as_if_she_had_named_it)),
     Mutant("a receiver does not remember what it answered", _on(arrivals, "recall_answers", _no_memory)),
     Mutant("an idempotency key is not kept", _on(access, "_STORE_ANSWERS", Mock())),

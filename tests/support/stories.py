@@ -335,9 +335,9 @@ async def begin(
     return story
 
 
-async def released_and_waiting(two: Federation) -> Story:
-    """The receiver has accepted and its node is away: her name waits for it."""
-    story = await begin(two)
+async def released_and_waiting(two: Federation, **changes: Any) -> Story:
+    """The receiver has accepted and its node is away: her name waits for it. `changes` as in `begin`."""
+    story = await begin(two, **changes)
     await story.helps.inbox.decide(await story.offer(), DecisionRequest(decision="accepted"))
     await story.receiver.courier.run_once()
     two.leave(story.receiver.plan)

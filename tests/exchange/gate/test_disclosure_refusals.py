@@ -26,7 +26,7 @@ from contracts.vocabulary import AgencyKind, Basis, Field, ServiceType, Withdraw
 from exchange.disclosure import Cleared, Refused, clear, clear_later, still_allowed
 from exchange.disclosure_conditions import border_refuses
 from exchange.envelope.kinds import Kind
-from exchange.roster import Status
+from exchange.roster import Member, Status
 
 HOME_READY = content(Field.NEEDS, Field.RETURN_VOLUNTARY, Field.SAFE_RETURN_ASSESSED, needs=["ticket"])
 GO_HOME = {"receiver": EMBASSY, "service": ServiceType.REPATRIATION, "consent": consent(line(EMBASSY))}
@@ -43,6 +43,12 @@ CHILD_CONSENT = consent(basis="own-consent-minor", age_band="15-17", statement_i
 NAMED_STATUS = consent(
     line(LABOUR), line(LABOUR, groups=[], fields=["immigration_status"]), line(LAWYER, fields=["immigration_status"])
 )
+
+
+def telling(**changes: Any) -> Member:
+    """The shelter, of which the roster says something else than she was told."""
+    return SHELTER.model_copy(update={"told_first": SHELTER.told_first.model_copy(update=changes)})
+
 
 REFUSED = [
     pytest.param({"receiver": member(synthetic=False)}, "synthetic-mixed", id="synthetic-to-real"),
@@ -100,6 +106,8 @@ REFUSED = [
                  "authority-not-named", id="embassy-by-country-only"),
     pytest.param(GO_HOME | {"content": HOME_READY, "consent": consent(line(EMBASSY), told_first=[])},
                  "not-told-first", id="embassy-without-telling-her-first"),
+    pytest.param({"receiver": telling(reports_to=("the police",))}, "not-told-first", id="it-reports-to-others-now"),
+    pytest.param({"receiver": telling(requires_documents=True)}, "not-told-first", id="it-asks-for-papers-now"),
     pytest.param({"receiver": POLICE, "service": ServiceType.POLICE_PROTECTION, "content": content(needs=["escort"]),
                   "consent": consent(line(POLICE, agencies=[], countries=["MY"]))}, "authority-not-named",
                  id="police-by-country-only"),
@@ -239,3 +247,8 @@ def test_what_is_held_is_not_released(changes: dict[str, Any], code: str) -> Non
     result = still_allowed(**(usual | changes))
     assert isinstance(result, Refused)
     assert result.code == code
+
+
+def test_what_she_was_told_beyond_what_the_roster_says_now_refuses_nothing() -> None:
+    told = {"agency": SHELTER.agency, "freedom_of_movement": "Always.", "reports_to": ["x"], "requires_documents": True}
+    assert isinstance(clear(request(consent=consent(told_first=[told]))), Cleared)

@@ -1,0 +1,94 @@
+"""The gate once more, on what is sealed already: at a release, and when something leaves under another roster.
+
+Rules:
+
+* A disclosure: every field inside may still go, by contract and consent as they are now, between the two agencies as
+  the roster lists them now. Where the agency's own software has sealed it, by groups.
+* She said yes after she was told of the receiver: to whom it must report, whether she can leave, whether it asks for
+  papers. Where the roster says something else of it now, her name does not go before she has been told that too.
+* Any other forward: of each group inside something may still go. Which fields are inside is not known here.
+* Where referral or consent cannot be found, or read, the answer is no.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from functools import lru_cache
+
+from contracts.canonical_json import canonical
+from contracts.model import Contract
+from contracts.vocabulary import Stage
+from exchange.disclosure import Allowed, Refused, still_allowed
+from exchange.disclosure_groups import GroupsQuestion, groups_allowed, groups_still_allowed
+from exchange.envelope.errors import SealedRowError
+from exchange.envelope.header import Header
+from exchange.envelope.kinds import Kind
+from exchange.roster import Member, ToldFirst
+from exchange.storage.consents import StoredConsent, load_consent
+from exchange.storage.database import Connection
+from exchange.storage.referrals import ReferralRecord, load_referrals
+from exchange.use_cases.consent_records import hers
+from exchange.use_cases.facts import Facts, open_facts
+from exchange.use_cases.node import Node, World
+from exchange.use_cases.sealed_forwards import question_about
+
+_TOLD_ANEW = Refused(
+    "not-told-first",
+    "The receiver is not what she was told: whom it reports to, whether she can leave, or its papers. Ask her again.",
+    (),
+)
+
+
+def told_of(receiver: Member) -> str:
+    """What she is told of a receiver first, as the roster has it: a digest, to notice that it is something else now."""
+    return _digest_of(receiver.told_first)
+
+
+@lru_cache(maxsize=1024)
+def _digest_of(told: ToldFirst) -> str:
+    return hashlib.sha256(canonical(told.model_dump(mode="json"))).hexdigest()
+
+
+def disclosure_again(
+    node: Node, facts: Facts, row: StoredConsent | None, contract: Contract, sender: Member, receiver: Member
+) -> Allowed | Refused:
+    """May what is held, or was released, still go?"""
+    if facts.told_first not in {None, told_of(receiver)}:
+        return _TOLD_ANEW
+    consent, at = hers(node, row, facts), node.now()
+    if not facts.held_groups:
+        return still_allowed(sender, receiver, facts.service, facts.held_fields, contract, consent, at)
+    groups = frozenset(facts.held_groups)
+    question = GroupsQuestion(sender, receiver, facts.service, Stage.DISCLOSURE, groups, contract, consent, at)
+    return groups_still_allowed(question, frozenset(facts.held_fields))
+
+
+async def allowed_again(node: Node, world: World, headers: Mapping[str, Header]) -> frozenset[str]:
+    """Those of these envelopes, by id, whose forward may still go as the world is now."""
+
+    def read(conn: Connection) -> tuple[dict[str, ReferralRecord], dict[str, StoredConsent | None]]:
+        records = load_referrals(conn, {header.referral for header in headers.values()})
+        consents = {record.consent_id for record in records.values() if record.consent_id is not None}
+        return records, {consent: load_consent(conn, consent) for consent in consents}
+
+    records, consents = await node.database.read(read)
+
+    def may_go(header: Header) -> bool:
+        record, contract = records.get(header.referral), world.contracts.get(header.contract or "")
+        if record is None or record.sealed_facts is None or contract is None:
+            return False
+        try:
+            facts = open_facts(node, record.id, record.sealed_facts)
+            row = consents.get(record.consent_id or "")
+            sender, receiver = world.roster.member(header.sender), world.roster.member(header.recipient)
+            if header.kind is Kind.DISCLOSURE:
+                outcome = disclosure_again(node, facts, row, contract, sender, receiver)
+            else:
+                consent = hers(node, row, facts)
+                outcome = groups_allowed(question_about(node, header, receiver, facts.service, contract, consent))
+        except SealedRowError:
+            return False
+        return isinstance(outcome, Allowed)
+
+    return frozenset(envelope for envelope, header in headers.items() if may_go(header))
