@@ -105,11 +105,16 @@ def test_do_not_contact(changes: dict[str, Any], channel: Channel, moment: datet
 PERMITTED = [
     pytest.param({"last_confirmed_at": "2026-11-23T02:32:00Z"}, id="confirmed-on-a-clock-that-is-ahead"),
     pytest.param({"last_confirmed_at": "2026-11-20T02:30:00.001Z"}, id="confirmed-just-within-72-hours"),
-    pytest.param({"channels": [PHONE | {"shared_device": True}]}, id="a-call-stays-on-no-shared-device"),
     pytest.param(
         {"trusted_contact": TRUSTED | {"channel": "sms"}}, id="that-her-neighbour-is-written-to-stops-no-call"
     ),
 ]
+
+
+@pytest.mark.parametrize("channel", ["phone-call", "video-call", "in-person"])
+def test_what_leaves_nothing_written_needs_no_word_on_writing(channel: str) -> None:
+    way = PHONE | {"channel": channel, "shared_device": True}
+    assert advice(plan(channels=[way]), Channel(channel), MONDAY).may_contact
 
 
 @pytest.mark.parametrize("changes", PERMITTED)
