@@ -198,22 +198,6 @@ class ConsentRecord(ConsentTerms):
         return canonical(dumped)
 
     @classmethod
-    def from_json_bytes(cls, data: bytes) -> Self:
-        """Read what `to_json_bytes` wrote, and nothing else.
-
-        Raises:
-            ConsentUnreadableError: for any other bytes: unknown members, another spelling, or damage.
-        """
-        try:
-            record = cls.model_validate_json(data)
-        except ValidationError:
-            raise ConsentUnreadableError from None
-        # A second spelling of the same record (a repeated key, say) would be read differently by another reader.
-        if record.to_json_bytes() != data:
-            raise ConsentUnreadableError
-        return record
-
-    @classmethod
     def from_sealed_bytes(cls, data: bytes) -> Self:
         """Read what `to_json_bytes` wrote, out of a seal that only its writer could make: that stands for the spelling.
 

@@ -32,6 +32,7 @@ from exchange.referral.contact_model import (
     MayAnswer,
     Network,
     SafeContact,
+    TrustedContact,
     Voicemail,
 )
 from exchange.referral.contact_windows import Stretch, contact_stretches, is_within
@@ -120,8 +121,8 @@ def _plan_forbids(plan: SafeContact, at: datetime) -> str | None:
 
 
 def _way_forbids(plan: SafeContact, way: ContactChannel) -> str | None:
-    by_other = way.channel is Channel.VIA_TRUSTED_PERSON and plan.trusted_contact is not None
-    written = (plan.trusted_contact.channel if by_other and plan.trusted_contact else way.channel) not in _WITHOUT_TRACE
+    trusted = _trusted(plan, way)
+    written = (way.channel if trusted is None else trusted.channel) not in _WITHOUT_TRACE
     reasons = (
         (not way.safe, "channel-unsafe"),
         (way.monitored, "channel-monitored"),
@@ -131,6 +132,11 @@ def _way_forbids(plan: SafeContact, way: ContactChannel) -> str | None:
         (written and way.shared_device and not way.disappearing, "shared-device"),
     )
     return next((code for applies, code in reasons if applies), None)
+
+
+def _trusted(plan: SafeContact, way: ContactChannel) -> TrustedContact | None:
+    """Who hears it instead of her; somebody whom she trusts changes nothing on any other channel."""
+    return plan.trusted_contact if way.channel is Channel.VIA_TRUSTED_PERSON else None
 
 
 def _next_window(plan: SafeContact, at: datetime) -> Stretch | None:
@@ -144,7 +150,7 @@ def _next_window(plan: SafeContact, at: datetime) -> Stretch | None:
 
 
 def _yes(plan: SafeContact, way: ContactChannel, window: Stretch) -> Advice:
-    trusted = plan.trusted_contact if way.channel is Channel.VIA_TRUSTED_PERSON else None
+    trusted = _trusted(plan, way)
     return Advice(
         may_contact=True,
         code="may-contact",

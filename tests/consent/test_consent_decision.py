@@ -41,7 +41,7 @@ def deny(record: ConsentRecord | None, **changes: Any) -> ConsentDeny:
     answer = decide(record, question(**changes), NOW)
     assert isinstance(answer, ConsentDeny), answer
     assert {verdict.field for verdict in answer.verdicts} == question(**changes).fields
-    assert not any(verdict.allowed for verdict in answer.verdicts)
+    assert not any(verdict.allowed or verdict.named for verdict in answer.verdicts)
     return answer
 
 
@@ -69,6 +69,11 @@ def deny(record: ConsentRecord | None, **changes: Any) -> ConsentDeny:
             recorded().model_copy(update={"given_at": NOW + timedelta(seconds=1)}), "consent-not-given", id="not-yet"
         ),
         pytest.param(recorded().model_copy(update={"provisions": ()}), "recipient-not-covered", id="empty-list"),
+        pytest.param(
+            recorded().model_copy(update={"provisions": (line(agencies=[]),)}),
+            "recipient-not-covered",
+            id="to-nobody-made-elsewhere",
+        ),
         pytest.param(
             recorded().model_copy(update={"basis": Basis.CAREGIVER}),
             "nobody-consents-for-an-adult",
@@ -110,6 +115,9 @@ def test_nothing_is_allowed(record: ConsentRecord | None, code: str) -> None:
         pytest.param({"purpose": Purpose.PROVIDE_HEALTH_CARE}, "purpose-not-covered", id="another-service"),
         pytest.param({"country": "XX"}, "country-unknown", id="unknown-country"),
         pytest.param({"represents": "ZZ"}, "country-unknown", id="unknown-country-represented"),
+        pytest.param(
+            {"country": "XX", "represents": "MY"}, "country-unknown", id="from-an-unknown-country-for-a-known-one"
+        ),
         pytest.param({"sender_country": "XX"}, "country-unknown", id="unknown-country-of-the-sender"),
         pytest.param({"kind": AgencyKind.POLICE}, "not-told-first", id="turns-out-to-be-the-police"),
         pytest.param({"fields": frozenset({Field.LEGAL_NAME})}, "no-field-allowed", id="only-what-is-not-covered"),
@@ -301,6 +309,12 @@ def test_a_line_that_reaches_the_recipient_lifts_no_other(
     lines = [line(groups=["need"]), line(groups=["name"], agencies=[], **narrower)]
     answer = permit(recorded(provisions=lines, told_first=told), **asked)
     assert answer.fields == {Field.NEEDS, Field.PRIORITY}
+
+
+def test_a_field_on_a_line_for_a_kind_is_allowed_without_its_group_and_is_not_named() -> None:
+    record = recorded(provisions=[line(agencies=[], kinds=["shelter"], groups=[], fields=["preferred_name"])])
+    answer = permit(record)
+    assert (answer.fields, answer.named) == ({Field.PREFERRED_NAME, Field.PRIORITY}, frozenset())
 
 
 def test_one_line_that_names_no_place_is_enough_for_the_place_not_to_be_named() -> None:

@@ -302,7 +302,7 @@ def test_withdrawn_never_becomes_live_again(
 @given(some_lines=provisions)
 def test_a_record_survives_storage(some_lines: tuple[Provision, ...]) -> None:
     record = holding(some_lines)
-    assert ConsentRecord.from_json_bytes(record.to_json_bytes()) == record
+    assert ConsentRecord.from_sealed_bytes(record.to_json_bytes()) == record
 
 
 @given(one=st.binary(min_size=5, max_size=5), other=st.binary(min_size=5, max_size=5))

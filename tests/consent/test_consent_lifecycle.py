@@ -286,6 +286,11 @@ def test_narrowing_is_possible(old: dict[str, Any], new: dict[str, Any]) -> None
     assert record.state is ConsentState.GIVEN
 
 
+def test_one_of_two_lines_may_stay() -> None:
+    other = SHELTER_LINE.model_copy(update={"agencies": frozenset({"hill-shelter"})})
+    assert narrow(recorded(provisions=[other, SHELTER_LINE]), [SHELTER_LINE], at=NOW).provisions == (SHELTER_LINE,)
+
+
 def test_one_line_that_adds_something_is_not_narrowing_beside_one_that_does_not() -> None:
     with pytest.raises(ConsentTransitionError) as caught:
         narrow(recorded(), [SHELTER_LINE, WIDE], at=NOW)

@@ -11,7 +11,7 @@ from consent.errors import ConsentInvalidError
 from consent.examples import DRAFT_EXAMPLE
 from consent.lifecycle import record_consent
 from consent.record import ConsentDraft, Provision, ToldAbout
-from consent.terms import MINOR_BANDS, ConsentState
+from consent.terms import ConsentState
 from contracts.vocabulary import EXCEPTION_BASES, AgeBand, AgencyKind, Basis, Field, Group, Purpose
 
 DAY = timedelta(days=1)
@@ -36,15 +36,17 @@ COMPANIONS: dict[Basis, dict[str, Any]] = {
     Basis.TRUSTED_ADULT_BEST_INTEREST: {"determination": DETERMINATION | {"trusted_adult": "aunt"}},
     Basis.CASEWORKER_BEST_INTEREST: {"determination": DETERMINATION},
 }
-ADULTS = frozenset(AgeBand) - MINOR_BANDS
+MINORS = frozenset({"0-5", "6-11", "12-14", "15-17"})
+"""Written down here once more: who is left out there would be an adult."""
+ADULTS = frozenset({"18-24", "25-49", "50-64", "65-plus"})
 VALID_BANDS = {
     Basis.CONSENT: ADULTS,
     Basis.SUPPORTED_DECISION: ADULTS,
     Basis.CAREGIVER: {AgeBand.FROM_0_5},
     Basis.CAREGIVER_AND_ASSENT: {AgeBand.FROM_6_11, AgeBand.FROM_12_14},
     Basis.OWN_CONSENT_MINOR: {AgeBand.FROM_15_17},
-    Basis.TRUSTED_ADULT_BEST_INTEREST: MINOR_BANDS,
-    Basis.CASEWORKER_BEST_INTEREST: MINOR_BANDS,
+    Basis.TRUSTED_ADULT_BEST_INTEREST: MINORS,
+    Basis.CASEWORKER_BEST_INTEREST: MINORS,
 }
 
 
@@ -64,7 +66,7 @@ def test_every_basis_at_every_age(basis: Basis, band: AgeBand) -> None:
     members = for_basis(basis, age_band=band)
     if band in VALID_BANDS[basis]:
         assert recorded(**members).basis is basis
-    elif band in MINOR_BANDS:
+    elif band in MINORS:
         assert codes(**members) == ["basis-not-for-this-age"]
     else:
         assert codes(**members) == ["nobody-consents-for-an-adult"]
@@ -233,6 +235,20 @@ def test_every_authority_of_the_roster_needs_what_she_was_told(told: list[ToldAb
             agency_kinds={"kl-police": AgencyKind.POLICE, "penang-police": AgencyKind.POLICE},
         )
     assert [problem.code for problem in caught.value.problems] == ["not-told-first"]
+
+
+def test_an_authority_of_the_roster_may_be_told_after_she_was() -> None:
+    line = Provision(
+        fields=frozenset({Field.LEGAL_NAME}),
+        agencies=frozenset({"kl-police"}),
+        purposes=frozenset({Purpose.PROVIDE_POLICE_PROTECTION}),
+    )
+    asked = draft(provisions=[line], told_first=[POLICE_TOLD])
+    kinds = {"kl-police": AgencyKind.POLICE}
+    record = record_consent(
+        asked, consent_id=CONSENT_ID, subject=SUBJECT, at=NOW, statements=STATEMENTS, agency_kinds=kinds
+    )
+    assert record.provisions == (line,)
 
 
 @pytest.mark.parametrize(

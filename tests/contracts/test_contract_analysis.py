@@ -62,6 +62,17 @@ def test_a_hole_for_immigration_loads_and_is_found() -> None:
     assert "`hole` lists `needs` for an immigration agency" in found["rules-respect-nevers"]
 
 
+def test_immigration_as_a_sender_is_found_as_well() -> None:
+    found = broken(load(small("from: [helpline, police]", "from: [helpline, immigration]")))
+    assert found["immigration-sees-nothing"].startswith("An immigration agency may refer to a shelter agency")
+
+
+@pytest.mark.parametrize("field", ["safety_flags", "safe_contact"], ids=["offer", "disclosure"])
+def test_a_prohibition_of_what_a_rule_lists_is_found_at_every_stage(field: str) -> None:
+    found = broken(load(small("[immigration_status], to: [police,", f"[{field}], to: [shelter, police,")))
+    assert f"`shelter` lists `{field}`" in found["rules-respect-nevers"]
+
+
 def test_a_rule_against_a_prohibition_loads_is_refused_and_is_found() -> None:
     contract = load(small("to: [police, labour-office]", "to: [police, legal-aid]"))
     found = broken(contract)

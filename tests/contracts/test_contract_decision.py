@@ -17,6 +17,7 @@ from contracts.vocabulary import (
     Group,
     ServiceType,
     Stage,
+    basis_class,
 )
 
 K, S, F = AgencyKind, ServiceType, Field
@@ -98,6 +99,36 @@ def test_never_beats_a_rule_that_lists_the_field() -> None:
     assert Group.STATUS not in permitted_groups(
         contract, K.HELPLINE, K.LEGAL_AID, S.LEGAL_AID, BasisClass.CONSENT, Stage.DISCLOSURE
     )
+
+
+@pytest.mark.parametrize(
+    ("field", "group", "stage"),
+    [
+        pytest.param("safety_flags", Group.SAFETY, Stage.OFFER, id="offer"),
+        pytest.param("safe_contact", Group.CONTACT, Stage.DISCLOSURE, id="disclosure"),
+    ],
+)
+def test_nor_is_its_group_permitted_where_nothing_else_of_it_is_listed(field: str, group: Group, stage: Stage) -> None:
+    """What an envelope may hold is judged by its groups, and then nobody asks about the field."""
+    contract = load(small("[immigration_status], to: [police,", f"[{field}], to: [shelter, police,"))
+    groups = permitted_groups(contract, K.HELPLINE, K.SHELTER, S.SAFE_ACCOMMODATION, BasisClass.CONSENT, stage)
+    assert groups
+    assert group not in groups
+
+
+def test_only_an_adults_own_yes_and_that_of_a_young_person_travel_as_consent() -> None:
+    classes = {basis: basis_class(basis) for basis in Basis}
+    assert {basis for basis, of in classes.items() if of is BasisClass.CONSENT} == {
+        "consent",
+        "supported-decision",
+        "own-consent-minor",
+    }
+    assert {basis for basis, of in classes.items() if of is BasisClass.GUARDIAN} == {
+        "caregiver",
+        "caregiver-and-assent",
+        "trusted-adult-best-interest",
+        "caseworker-best-interest",
+    }
 
 
 def test_a_basis_is_not_its_class_though_both_may_be_called_consent() -> None:

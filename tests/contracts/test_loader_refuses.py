@@ -26,6 +26,17 @@ def line_of(data: bytes, marker: str) -> int:
     return next(number for number, line in enumerate(data.decode().splitlines(), start=1) if marker in line)
 
 
+LAWYER_RULE = SMALL[SMALL.index("    to: [legal-aid]") : SMALL.index("    bases: [consent]\n")]
+
+
+def to_office(office: str, services: str, named: str) -> str:
+    """The second rule, for an office that may ask for a field for some services only."""
+    return (
+        f"    to: [{office}]\n    service_types: [{services}]\n    offer: [needs]\n    disclosure: [preferred_name]\n"
+        f"    named: [{named}]\n"
+    )
+
+
 # old text, new text, a piece of the line that is to be named, code
 TABLE = [
     pytest.param("title:", "titel: x\ntitle:", "titel", "unknown-key", id="unknown top key"),
@@ -76,6 +87,20 @@ TABLE = [
         "[needs, language,", "[care_window,", "care_window", "beyond-field-table", id="care window to a shelter"
     ),
     pytest.param("to: [legal-aid]", "to: [police]", "named: [imm", "beyond-field-table", id="status to police"),
+    pytest.param(
+        LAWYER_RULE,
+        to_office("embassy", "travel-documents, legal-aid", "passport_number"),
+        "passport_number",
+        "beyond-field-table",
+        id="passport for another service",
+    ),
+    pytest.param(
+        LAWYER_RULE,
+        to_office("labour-office", "wage-claim, legal-aid", "employer_name"),
+        "employer_name",
+        "beyond-field-table",
+        id="employer for another service",
+    ),
     pytest.param("to: [shelter]", "to: [police]", "offer: [needs, lang", "before-its-stage", id="flags to police"),
     pytest.param("[needs, language,", "[priority,", "[priority", "routing-listed", id="routing in a rule"),
     pytest.param("[narrative]", "[client_code]", "client_code", "routing-listed", id="routing under never"),
@@ -112,6 +137,18 @@ def test_refused_with_line_and_code(old: str, new: str, marker: str, code: str) 
     else:
         expected = line_of(data, marker)
     assert (expected, code) in problems_of(data)
+
+
+@pytest.mark.parametrize(
+    ("office", "services", "named"),
+    [
+        pytest.param("embassy", "travel-documents, repatriation", "passport_number", id="passport"),
+        pytest.param("labour-office", "wage-claim, labour-complaint", "employer_name", id="employer"),
+    ],
+)
+def test_an_office_may_ask_for_it_for_its_own_services(office: str, services: str, named: str) -> None:
+    rule = to_office(office, services, named).replace("[needs]", "[needs, return_voluntary, safe_return_assessed]")
+    assert load(small(LAWYER_RULE, rule)).rules[1].named == {named}
 
 
 def test_the_small_contract_itself_is_valid() -> None:
@@ -174,7 +211,8 @@ def test_a_text_called_reviewed_has_no_open_annex() -> None:
     data = small("countries: {}", f"countries:\n  KH:\n    name: Cambodia\n{annex}")
     load(data)
     data = data.replace(b"status: draft-needs-local-legal-review", b"status: reviewed")
-    assert {code for _, code in problems_of(data)} == {"review-incomplete"}
+    assert [code for _, code in problems_of(data)] == ["review-incomplete"] * annex.count("\n")
+    assert load(data.replace(b"needs-local-legal-review", b"words")).status == "reviewed"
 
 
 def test_the_last_day_is_still_valid_and_the_next_is_not() -> None:

@@ -501,9 +501,10 @@ async def test_what_is_said_at_the_very_end_is_no_known_end(two: Federation) -> 
     assert not any(row["consent_ended_at"] for row in await story.rows(INBOX, at=story.receiver))
 
 
-async def test_at_the_very_end_of_a_consent_nobody_is_asked_any_more(two: Federation) -> None:
+@pytest.mark.parametrize("hours", [0, 80], ids=["at the very end", "when the last word is older than 72 hours"])
+async def test_after_a_consents_own_end_nobody_is_asked_any_more_and_it_opens(two: Federation, hours: int) -> None:
     story, item, ends = await _ends_at_midnight(two)
-    story.receiver.node.clock = lambda: ends
+    story.receiver.node.clock = lambda: ends + hours * HOUR_MS
     opened = await open_items(story.receiver.node, ACTING, [item])
     assert [one.item.id for one in opened.items] == [item]
     assert asked(two) == 0

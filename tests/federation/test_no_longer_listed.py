@@ -6,10 +6,12 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from support.federation import Federation
-from support.stories import begin, now_of, refusal, safe_contact
+from support.people import consent_request, referral_request
+from support.stories import begin, now_of, refusal, rows, safe_contact
 
 from exchange.demo.federation import HELPLINE, SHELTER, AgencyPlan
 from exchange.roster import Status, roster_bytes
+from exchange.storage.tables import REFERRAL
 
 
 async def not_listed(two: Federation, gone: AgencyPlan) -> None:
@@ -41,6 +43,16 @@ async def test_who_is_not_listed_itself_is_told_whom_to_ask(two: Federation) -> 
     await story.says_no("stop-service")
     assert (await story.asks.referrals.read(story.id)).state.value == "withdrawn"
     assert (await story.outgoing())["withdrawal"] == ["queued"]
+
+
+async def test_nothing_is_made_for_an_agency_without_a_contract_or_that_nobody_knows(two: Federation) -> None:
+    helpline = two[HELPLINE].client()
+    consent = await helpline.consents.record(consent_request(SHELTER.agency))
+    await two.new_roster(contracts=[])
+    to = (SHELTER.agency, "nobody-at-all")
+    problems = [await refusal(helpline.referrals.send(referral_request(one, consent.id))) for one in to]
+    assert [(one.status, one.code) for one in problems] == [(403, "no-contract"), (422, "unknown-agency")]
+    assert await rows(two[HELPLINE], REFERRAL) == []
 
 
 async def test_who_answers_one_that_is_not_listed_is_told_to_telephone(two: Federation) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import pytest
 from support.federation import Federation
@@ -13,6 +13,7 @@ from exchange import startup
 from exchange.demo.federation import SHELTER
 from exchange.envelope.keys import ReferralKey
 from exchange.storage.key_store import ORPHANS_OLDER_THAN_MS, KeyStore
+from exchange.use_cases.destroy import destroy_referrals
 
 
 async def test_what_is_signed_for_can_be_opened_although_another_process_has_swept(
@@ -36,3 +37,22 @@ async def test_what_is_signed_for_can_be_opened_although_another_process_has_swe
     told = await story.opened("disclosure")
     assert told.content is not None
     assert told.content.preferred_name == CANARY_NAME
+
+
+async def test_a_key_that_comes_while_its_referral_is_destroyed_does_not_stay(
+    two: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of an envelope that another process commits between the end of the keys and that of the rows."""
+    story = await begin(two)
+    node, real = two[SHELTER].node, KeyStore.destroy
+    late = await node.key_store.get_many([story.id])
+
+    async def destroy(store: KeyStore, referrals: Iterable[str]) -> None:
+        await real(store, referrals)
+        await store.put_many(late, at=two.clock())
+        late.clear()
+
+    monkeypatch.setattr(KeyStore, "destroy", destroy)
+    await destroy_referrals(node, [story.id])
+    assert late == {}
+    assert await node.key_store.get(story.id) is None

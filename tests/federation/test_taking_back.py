@@ -170,6 +170,19 @@ async def test_what_waits_with_a_later_end_in_its_receipt_does_not_leave(
     assert story.kinds_posted() == (["offer"] if stays else [])
 
 
+@pytest.mark.parametrize("less", [True, False], ids=["less", "earlier"])
+async def test_her_no_to_one_referral_still_leaves_when_she_allows_less(two: Federation, less: bool) -> None:
+    story = await begin(two)
+    await story.says_no("stop-service", travel=False)
+    if less:
+        await allows(story, _ALL - {Group.NEED})
+    else:
+        await story.asks.consents.renew(story.consent, now_of(two) + timedelta(days=30))
+    assert (await story.outgoing())["withdrawal"] == ["queued"]
+    await story.travel()
+    await story.both_say("withdrawn")
+
+
 async def _recalls(story: Story) -> None:
     await story.asks.referrals.recall(story.id)
 

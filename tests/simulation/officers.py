@@ -98,4 +98,5 @@ class Officers:
         """What a machine goes by, at this moment of its clock."""
         assert machine.world is not None
         published = self.published[machine.world.roster.version]
-        return Standing(machine.now(), published.suspended, published.second, published.replaced)
+        lacks = self.cast.agreements[1].contract.digest not in machine.world.contracts
+        return Standing(machine.now(), published.suspended, published.second, published.replaced, lacks)

@@ -6,8 +6,8 @@ Rules:
 * Forwards and answers may be refused by their own end of time, by standing, by a contract that is not in force at the
   receiver, and by a referral that has ended there.
 * What was said and never arrived was refused in one of these ways, barred while one of the two was suspended or since
-  the agency's own key was replaced, or too old; an offer also where she allowed less, or her consent ran out, before it
-  left. Its maker has to be told in each case; whether it is, is the reckoning's question.
+  the agency's own key was replaced, or too old; an offer also where she allowed less, her consent ran out, or the file
+  of its contract was gone, before it left. Its maker has to be told in each case; whether it is, is the reckoning's question.
 
 A step that died before it was answered may have been done: what was begun counts where it excuses something.
 """
@@ -43,6 +43,8 @@ class Standing:
     second: bool
     """Whether the second contract is in force."""
     replaced: Replaced = ()
+    lacks: bool = False
+    """Whether the second contract's file is not there: what waits under it is destroyed, and told."""
 
 
 @dataclass(slots=True)
@@ -114,6 +116,8 @@ class Undelivered:
         before = [one for seen, one in self.standings[speaker] if seen < tick][-1:]
         # What was sealed cannot be signed by the agency key of today.
         if len({one.replaced.count((speaker, "agency")) for one in before + later}) > 1:
+            return True
+        if name == "offer" and any(one.lacks for one in before + later):
             return True
         return self._barred(later, {speaker, hearer}) or any(one.at >= clock + lives - _JUMP for one in later)
 

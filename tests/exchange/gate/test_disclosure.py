@@ -195,6 +195,11 @@ def test_another_countrys_embassy_may_be_asked() -> None:
     assert result.offer.content.fields_present() == {Field.LANGUAGE}
 
 
+def test_a_shelter_of_the_country_whose_authorities_she_avoids_is_none_of_them() -> None:
+    result = cleared(content=content(Field.NEEDS, avoid_own_authorities={"country": SHELTER.country}))
+    assert result.offer.content.fields_present() == {Field.NEEDS}
+
+
 def test_safety_flags_reach_the_police_only_by_name() -> None:
     asked = {
         "receiver": POLICE,

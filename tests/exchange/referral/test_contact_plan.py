@@ -17,6 +17,7 @@ MONDAY = datetime(2026, 11, 23, 2, 30, tzinfo=UTC)
 """10:30 on a Monday in Kuala Lumpur."""
 PHONE = {"channel": "phone-call", "address": "+60 12 000 0000", "safe": True}
 SMS = {"channel": "sms", "address": "+60 12 000 0000", "safe": True}
+TRUSTED = {"name": "Example Neighbour", "channel": "phone-call", "address": "+60 12 000 0002"}
 
 
 def window(weekday: str, start: str, end: str, zone: str = "Asia/Kuala_Lumpur") -> dict[str, str]:
@@ -68,6 +69,8 @@ REFUSED = [
                  id="unconfirmed-for-72-hours"),
     pytest.param({"last_confirmed_at": "2026-11-23T02:33:00Z"}, Channel.PHONE_CALL, MONDAY, "plan-unconfirmed",
                  id="confirmed-in-the-future"),
+    pytest.param({"last_confirmed_at": "2026-11-23T02:32:00.001Z"}, Channel.PHONE_CALL, MONDAY, "plan-unconfirmed",
+                 id="ahead-by-more-than-clocks-differ"),
     pytest.param({}, Channel.WHATSAPP, MONDAY, "channel-not-listed", id="channel-she-did-not-name"),
     pytest.param({"channels": [PHONE | {"safe": False}]}, Channel.PHONE_CALL, MONDAY, "channel-unsafe", id="unsafe"),
     pytest.param({"channels": [PHONE | {"monitored": True}]}, Channel.PHONE_CALL, MONDAY, "channel-monitored",
@@ -77,6 +80,8 @@ REFUSED = [
     pytest.param({"channels": [PHONE | {"location_shared": True}]}, Channel.PHONE_CALL, MONDAY, "location-shared",
                  id="location-shared"),
     pytest.param({"channels": [SMS]}, Channel.SMS, MONDAY, "no-text", id="nothing-written"),
+    pytest.param({"channels": [SMS], "trusted_contact": TRUSTED}, Channel.SMS, MONDAY, "no-text",
+                 id="that-her-neighbour-is-called-allows-no-writing-to-her"),
     pytest.param({"channels": [SMS | {"shared_device": True}], "text_ok": True}, Channel.SMS, MONDAY, "shared-device",
                  id="messages-stay-on-a-shared-device"),
     pytest.param({"safe_times": []}, Channel.PHONE_CALL, MONDAY, "outside-safe-times", id="no-safe-time"),
@@ -97,6 +102,26 @@ def test_do_not_contact(changes: dict[str, Any], channel: Channel, moment: datet
     assert now.code_word_safe is None
 
 
+PERMITTED = [
+    pytest.param({"last_confirmed_at": "2026-11-23T02:32:00Z"}, id="confirmed-on-a-clock-that-is-ahead"),
+    pytest.param({"last_confirmed_at": "2026-11-20T02:30:00.001Z"}, id="confirmed-just-within-72-hours"),
+    pytest.param(
+        {"trusted_contact": TRUSTED | {"channel": "sms"}}, id="that-her-neighbour-is-written-to-stops-no-call"
+    ),
+]
+
+
+@pytest.mark.parametrize("channel", ["phone-call", "video-call", "in-person"])
+def test_what_leaves_nothing_written_needs_no_word_on_writing(channel: str) -> None:
+    way = PHONE | {"channel": channel, "shared_device": True}
+    assert advice(plan(channels=[way]), Channel(channel), MONDAY).may_contact
+
+
+@pytest.mark.parametrize("changes", PERMITTED)
+def test_she_may_be_called(changes: dict[str, Any]) -> None:
+    assert advice(plan(**changes), Channel.PHONE_CALL, MONDAY).may_contact
+
+
 def test_a_second_number_that_is_safe_is_used() -> None:
     safe = PHONE | {"address": "+60 12 000 0001"}
     now = advice(plan(channels=[PHONE | {"monitored": True}, safe]), Channel.PHONE_CALL, MONDAY)
@@ -109,15 +134,14 @@ def test_disappearing_messages_may_go_to_a_shared_device_where_writing_is_fine()
 
 
 def test_word_through_a_trusted_person_goes_to_that_person() -> None:
-    trusted = {"name": "Example Neighbour", "channel": "phone-call", "address": "+60 12 000 0002"}
     way = {"channel": "via-trusted-person", "safe": True}
-    now = advice(plan(channels=[way], trusted_contact=trusted), Channel.VIA_TRUSTED_PERSON, MONDAY)
+    now = advice(plan(channels=[way], trusted_contact=TRUSTED), Channel.VIA_TRUSTED_PERSON, MONDAY)
     assert now.address == "+60 12 000 0002"
 
 
 @pytest.mark.parametrize(("text_ok", "code"), [(False, "no-text"), (True, "may-contact")])
 def test_nothing_is_written_to_a_trusted_person_either_unless_writing_is_fine(text_ok: bool, code: str) -> None:
-    trusted = {"name": "Example Neighbour", "channel": "sms", "address": "+60 12 000 0002"}
+    trusted = TRUSTED | {"channel": "sms"}
     way = {"channel": "via-trusted-person", "safe": True}
     now = advice(plan(channels=[way], trusted_contact=trusted, text_ok=text_ok), Channel.VIA_TRUSTED_PERSON, MONDAY)
     assert (now.code, now.address is not None) == (code, text_ok)
@@ -184,6 +208,7 @@ NEXT = [
     pytest.param({"valid_until": "2026-11-23T02:45:00Z"}, "2026-11-23T01:00Z", "2026-11-23T02:00Z",
                  "2026-11-23T02:45Z", id="cut-off-where-the-plan-ends"),
     pytest.param({"valid_until": "2026-11-23T01:45:00Z"}, "2026-11-23T01:00Z", None, None, id="plan-ends-before"),
+    pytest.param({"valid_until": "2026-11-23T02:00:00Z"}, "2026-11-23T01:00Z", None, None, id="plan-ends-as-it-opens"),
 ]  # fmt: skip
 
 
