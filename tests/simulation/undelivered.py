@@ -7,7 +7,8 @@ Rules:
   receiver, and by a referral that has ended there.
 * What was said and never arrived was refused in one of these ways, barred while one of the two was suspended or since
   the agency's own key was replaced, or too old; an offer also where she allowed less, her consent ran out, or the file
-  of its contract was gone, before it left. Its maker has to be told in each case; whether it is, is the reckoning's question.
+  of its contract was gone, before it left. Its maker has to be told in each case; whether it is, is the reckoning's
+  question.
 
 A step that died before it was answered may have been done: what was begun counts where it excuses something.
 """
