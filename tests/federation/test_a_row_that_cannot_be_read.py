@@ -169,7 +169,7 @@ async def test_every_clock_runs_whatever_an_earlier_one_raised(
         monkeypatch.setattr(maintain, name, work)
     with pytest.raises(PartlyFailedError) as failed:
         await maintain.maintain(two[HELPLINE].node)
-    assert ran == ["_mark", STEPS[0], *["_mark"] * 3, *STEPS[2:]]
+    assert ran == ["_mark", STEPS[0], *["_mark"] * 4, *STEPS[2:]]
     assert {type(error) for error in failed.value.parts.values()} == {ValueError}
 
 

@@ -81,6 +81,7 @@ async def test_every_kind_is_filled_to_the_length_of_its_size(
 ) -> None:
     """As the courier sends it; what covers it, and what its receiver thinks of it, does not matter here."""
     monkeypatch.setattr(Leaving, "_is_covered", lambda *_: True)
+    monkeypatch.setattr(Leaving, "sealed_before", lambda *_: None)
     helpline = two[HELPLINE]
     parties = {"sender": helpline.agency, "recipient": two[SHELTER].agency}
     envelope = sample_envelope(kind, bytes(LIMITS.padding_bytes[place] - 1), **parties)

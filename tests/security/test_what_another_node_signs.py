@@ -20,7 +20,8 @@ from exchange.use_cases.deliver import _receipt
 NOW = 1_800_000_000_000
 KEY, OTHER_KEY = NodeKey(b"n" * 32), NodeKey(b"o" * 32)
 PEER = cast("Any", SimpleNamespace(agency="harbour-shelter", node_key=KEY.public, agency_key=OTHER_KEY.public))
-ME = cast("Any", SimpleNamespace(agency="orchid-helpline", clock=lambda: NOW, limits=LIMITS))
+WORLD = SimpleNamespace(roster=SimpleNamespace(members={PEER.agency: PEER}))
+ME = cast("Any", SimpleNamespace(agency="orchid-helpline", clock=lambda: NOW, limits=LIMITS, world=lambda: WORLD))
 ITEM = cast("Any", SimpleNamespace(id="ab" * 16, digest="cd" * 32))
 RECEIPTS = ["1a" * 16, "2b" * 16]
 Sign = Callable[[bytes], bytes]
@@ -73,7 +74,7 @@ ENDED = [(one, "not-live") for one in RECEIPTS]
 @pytest.mark.parametrize("off", [0, LIMITS.skew_ms, -LIMITS.skew_ms])
 @pytest.mark.parametrize("answers", [LIVE, ENDED])
 def test_a_word_counts_that_the_member_has_signed_for_this_node_now(answers: list[tuple[str, str]], off: int) -> None:
-    assert _verified(ME, PEER, RECEIPTS, word(answers=answers, stated_at=NOW + off)) is not None
+    assert _verified(ME, PEER.agency, RECEIPTS, word(answers=answers, stated_at=NOW + off)) is not None
 
 
 @pytest.mark.parametrize(
@@ -93,4 +94,8 @@ def test_a_word_counts_that_the_member_has_signed_for_this_node_now(answers: lis
     ],
 )
 def test_no_other_word_does(given: ConsentStatusAnswer) -> None:
-    assert _verified(ME, PEER, RECEIPTS, given) is None
+    assert _verified(ME, PEER.agency, RECEIPTS, given) is None
+
+
+def test_nor_does_that_of_a_node_that_is_not_listed_any_more() -> None:
+    assert _verified(ME, "closed-shelter", RECEIPTS, word(agency="closed-shelter")) is None
