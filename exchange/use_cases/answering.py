@@ -73,14 +73,19 @@ async def say_again(node: Node, acting: Acting, case: Case, word: Answer | Kept)
     Raises:
         ForbiddenError, UnavailableError, StaleReferralError: as `say`.
     """
-    anew = await _sealed_anew(node, case, word, case.own()[-1]) if isinstance(word, Answer) else None
-    if anew is None:
+    last = case.own()[-1]
+    first = await _acceptance_anew(node, case) if last.name != EventName.ACCEPTED else None
+    latest = await _sealed_anew(node, case, word, last) if isinstance(word, Answer) else None
+    going = [anew for anew in (first, latest) if anew is not None]
+    if not going:
         return ReferralAct(referral=referral_view(case.record), repeated=True)
 
     def commit(conn: Connection) -> ReferralAct:
-        mine = _goes_again(node, conn, taken_over(case.record, acting.unit), anew)
-        record = change_referral(node, conn, mine, what=anew.event.name)
-        audit(conn, node, acting, f"said-again-{anew.event.name}", [record.id])
+        mine = taken_over(case.record, acting.unit)
+        for anew in going:
+            mine = _goes_again(node, conn, mine, anew)
+        record = change_referral(node, conn, mine, what=last.name)
+        audit(conn, node, acting, f"said-again-{last.name}", [record.id])
         return ReferralAct(referral=referral_view(record), repeated=True)
 
     return await node.database.write(commit)

@@ -225,6 +225,19 @@ async def test_an_acceptance_that_was_barred_goes_along_with_what_is_said_next(t
     assert (await story.outgoing())["disclosure"] == ["delivered"]
 
 
+async def test_an_acceptance_that_was_barred_goes_along_with_a_step_that_was_barred_too(two: Federation) -> None:
+    """The step is said again, which is no new word; nobody can say the acceptance again behind it."""
+    story = await begin(two)
+    await _stand(two, Status.SUSPENDED)
+    await story.decides("accepted")
+    await story.reports("scheduled")
+    await _stand(two, Status.ACTIVE)
+    await story.reports("scheduled")
+    await story.both_say("scheduled")
+    assert story.kinds_posted() == ["offer", "decision", "progress", "disclosure"]
+    assert not (await story.views())[1].flags.undeliverable
+
+
 async def test_one_that_had_arrived_says_nothing_new_when_it_is_said_again(two: Federation) -> None:
     """Its receipt was lost, and then it was barred."""
     story = await begin(two)
