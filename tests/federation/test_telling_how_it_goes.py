@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any, Final
 
@@ -215,6 +216,17 @@ async def test_a_decision_that_was_barred_arrives_when_it_is_said_again(
     posted = len(story.kinds_posted())
     await story.decides(decision, **more)
     assert len(story.kinds_posted()) == posted
+
+
+async def test_said_again_by_several_at_once_it_goes_once(on_both: Federation) -> None:
+    story = await barred(on_both, "accepted")
+    offer, again = await story.offer(), DecisionRequest(decision="accepted")
+    workers = [on_both[SHELTER].client(f"w-{number}") for number in range(4)]
+    acts = await asyncio.gather(*(worker.inbox.decide(offer, again) for worker in workers))
+    assert [act.repeated for act in acts] == [True] * 4
+    await on_both.travel()
+    await story.both_say("accepted")
+    assert await story.outgoing(at=story.receiver) == {"decision": ["deleted", "delivered"]}
 
 
 async def test_an_acceptance_that_was_barred_goes_along_with_what_is_said_next(two: Federation) -> None:
