@@ -628,6 +628,20 @@ async def test_it_is_told_also_where_something_else_was_undeliverable_before(two
     assert [what for what in told if "deliver" in what] == ["delivered", *["stop-undelivered", "stop-delivered"] * 2]
 
 
+async def test_once_her_no_is_there_nobody_has_to_telephone_about_a_question_that_she_ended(two: Federation) -> None:
+    story = await begin(two)
+    await story.offer()
+    two.cut_off(HELPLINE)
+    await story.decides("information-requested", fields=["party"])
+    await story.says_no("stop-service", by=two[SHELTER])
+    await story.later(hours=3)
+    assert (await story.views())[1].flags.undeliverable
+    two.connect(HELPLINE)
+    await story.later(hours=3)
+    await story.both_say("withdrawn")
+    assert not (await story.views())[1].flags.undeliverable
+
+
 async def test_a_stop_that_never_arrived_is_never_shown_as_delivered(two: Federation) -> None:
     story = await begin(two)
     two.leave(SHELTER)

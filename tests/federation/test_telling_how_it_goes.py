@@ -218,6 +218,36 @@ async def test_a_decision_that_was_barred_arrives_when_it_is_said_again(
     assert len(story.kinds_posted()) == posted
 
 
+@pytest.mark.parametrize(
+    ("decision", "more"),
+    [("accepted", {}), ("declined", {"reason": "no-capacity"}), ("information-requested", {"fields": ["party"]})],
+    ids=["accepted", "declined", "a question"],
+)
+@pytest.mark.parametrize("ends", ["stop-service", "stop-sharing", "recall"])
+async def test_after_her_no_nothing_goes_again(two: Federation, ends: str, decision: str, more: dict[str, Any]) -> None:
+    """Feedback is disclosure too: what was barred before she said no is told by no repeat."""
+    story = await barred(two, decision, **more)
+    if ends == "recall":
+        await story.asks.referrals.recall(story.id)
+        await two.travel()
+    else:
+        await story.says_no(ends)
+    await story.decides(decision, **more)
+    assert story.kinds_posted() == ["offer", "recall" if ends == "recall" else "withdrawal"]
+
+
+async def test_nor_does_progress(two: Federation) -> None:
+    story = await begin(two)
+    await story.decides("accepted")
+    await _stand(two, Status.SUSPENDED)
+    await story.reports("scheduled")
+    await _stand(two, Status.ACTIVE)
+    await story.says_no("stop-service")
+    await story.reports("scheduled")
+    assert "progress" not in story.kinds_posted()
+    await story.both_say("withdrawn")
+
+
 async def test_said_again_by_several_at_once_it_goes_once(on_both: Federation) -> None:
     story = await barred(on_both, "accepted")
     offer, again = await story.offer(), DecisionRequest(decision="accepted")
