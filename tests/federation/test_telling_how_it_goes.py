@@ -15,7 +15,7 @@ from consent.record import Provision
 from contracts.vocabulary import WithdrawalForm
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.roster import Status
-from exchange.schemas.inbox import DecisionRequest, ProgressRequest
+from exchange.schemas.inbox import DecisionRequest, ProgressRequest, RecallAnswerRequest
 from exchange.storage.due import due_for
 from exchange.storage.tables import EVENT, OUTBOX, PEER, REFERRAL
 
@@ -234,6 +234,22 @@ async def test_after_her_no_nothing_goes_again(two: Federation, ends: str, decis
         await story.says_no(ends)
     await story.decides(decision, **more)
     assert story.kinds_posted() == ["offer", "recall" if ends == "recall" else "withdrawal"]
+
+
+async def test_an_agreement_to_a_recall_that_was_barred_arrives_when_it_is_said_again(two: Federation) -> None:
+    """Otherwise the referring agency would wait for its answer, and here the referral would have ended, for ever."""
+    story = await begin(two)
+    await story.decides("accepted")
+    await story.reports("in-service")
+    await story.asks.referrals.recall(story.id)
+    await two.travel()
+    recall = (await story.item("recall")).id
+    for standing in (Status.SUSPENDED, Status.ACTIVE):
+        await _stand(two, standing)
+        await story.helps.inbox.answer_recall(recall, RecallAnswerRequest(agreed=True))
+        await two.travel()
+    await story.both_say("recalled")
+    assert not (await story.views())[1].flags.undeliverable
 
 
 async def test_nor_does_progress(two: Federation) -> None:
