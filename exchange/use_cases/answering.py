@@ -108,7 +108,7 @@ async def _acceptance_anew(node: Node, case: Case) -> _Anew | None:
 
 async def _sealed_anew(node: Node, case: Case, word: Answer, event: EventRecord) -> _Anew | None:
     if node.keyring is None:
-        return None  # what the agency's own software has sealed, it seals again
+        return None  # what the agency's own software has sealed nobody can seal here: it is telephoned
     digest, record = event.digest, case.record
     # Whatever came to nothing has been told as undeliverable.
     if digest is None or not record.undeliverable or node.clock() >= event.at + node.limits.answer_expires_ms:
