@@ -11,7 +11,7 @@ Rules:
 * A node that was away greets its peers when it is back (started, or woken from sleep): what waits for it there, and
   what waits here for them, goes at once and not when the schedule says.
 * A batch is filled by bytes, as many as the line has shown that it carries in time (`use_cases.line`).
-* A lease is kept for as long as a slow line works on it.
+* A lease is kept for as long as a slow line works on it. Where each batch goes is the roster's to say at that moment.
 * It is woken by commits; it never relies on being woken.
 * By a clock that has jumped ahead nothing is sent before some peer has taken our word for the time: its token is the
   confirmation (`use_cases.clock_jumps`). All members are greeted once a minute until one has.
@@ -200,7 +200,7 @@ class Courier:
             await asyncio.gather(holding, return_exceptions=True)
 
     async def _post(
-        self, lease: PeerLease, peer: Member, line: Line, batch: Batch | None, after: int
+        self, lease: PeerLease, line: Line, batch: Batch | None, after: int
     ) -> tuple[Batch, BatchAnswer] | None:
         """What went, and its answer; nothing where nothing is left.
 
@@ -209,12 +209,13 @@ class Courier:
 
         Raises:
             PeerUnreachableError: there was no answer; or `too-late`, however often it was looked at.
+            UnknownMemberError: the roster does not list the peer any more.
         """
         for _ in range(_LOOKS):
             if batch is None:
                 return None
             try:
-                return batch, await self._post_now(peer, line, batch)
+                return batch, await self._post_now(self._listed(lease), line, batch)
             except PeerUnreachableError as error:
                 if error.code != "too-late":
                     raise
@@ -238,8 +239,7 @@ class Courier:
 
         A batch is settled while the next one is on its way. `waits`: what each that was settled has to wait for.
         """
-        node = self._node
-        peer = node.world().roster.member(lease.agency)
+        node, peer = self._node, self._listed(lease)
         if peer.status is Status.ACTIVE:
             await read_card_again(node, peer)
         if (self._look is None or self._look.doubts(node.clock())) and await clock_jumped(node):
@@ -255,7 +255,7 @@ class Courier:
         sent, after = set[str](), 0
         try:
             while batch is not None:
-                posted = await self._post(lease, peer, line, batch, after)
+                posted = await self._post(lease, line, batch, after)
                 if settling is not None:
                     waits.append(await settling or 0)
                 answered, settling = posted, None
@@ -266,14 +266,18 @@ class Courier:
                 after = answered[0].last_seq
                 batch = None if self._stopping else await load_next(node, lease, line, after)
                 last = Last(line, max(waits, default=None), sent) if batch is None else None
-                settling = asyncio.create_task(settle(node, lease, peer, *answered, last=last))
+                settling = asyncio.create_task(settle(node, lease, *answered, last=last))
                 answered = None
         finally:
             # What the peer has signed for is written down, whatever became of the batch behind it.
             if answered is not None:
-                waits.append(await settle(node, lease, peer, *answered) or 0)
+                waits.append(await settle(node, lease, *answered) or 0)
             if settling is not None:
                 waits.append(await settling or 0)
+
+    def _listed(self, lease: PeerLease) -> Member:
+        """The peer as the roster has it at this moment: while a line is slow another one may come."""
+        return self._node.world().roster.member(lease.agency)
 
     async def _keep_clocks(self, stop: asyncio.Event) -> None:
         """By the time and not by the post: it takes longer than to deliver, and nobody waits for it."""

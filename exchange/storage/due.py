@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from sqlalchemy import BigInteger, Connection, Integer, bindparam, exists, literal_column, select, text
+from sqlalchemy import BigInteger, Connection, Integer, and_, bindparam, exists, literal_column, or_, select, text
 
 from contracts.vocabulary import PRIORITY_UNDELIVERED_AFTER_S, Priority
 from exchange.limits import DAY_MS, LIMITS, SECOND_MS
@@ -49,13 +49,28 @@ STOP_UNDELIVERED: Final = "stop-undelivered"
 _STOP_UNDELIVERED_MS: Final = PRIORITY_UNDELIVERED_AFTER_S[Priority.URGENT] * SECOND_MS
 # A stop lives longer than anything else by a year, and so the index on the ends of what waits finds it.
 _OLD_STOP = OUTBOX.c.expires_at <= _AT + literal_column(str(LIMITS.stop_expires_ms - _STOP_UNDELIVERED_MS))
-_STOP_WAITS = REFERRAL.c.id.in_(
-    select(OUTBOX.c.referral).where(
-        text("outbox.status IN ('queued', 'held')"),
-        OUTBOX.c.expires_at > _AT + literal_column(str(30 * DAY_MS)),
-        _OLD_STOP,
-        OUTBOX.c.kind.in_([literal_column(f"'{kind.value}'") for kind in TAKES_BACK]),
+_OLD_STOPS = select(OUTBOX.c.referral).where(
+    text("outbox.status IN ('queued', 'held')"),
+    OUTBOX.c.expires_at > _AT + literal_column(str(30 * DAY_MS)),
+    _OLD_STOP,
+    OUTBOX.c.kind.in_([literal_column(f"'{kind.value}'") for kind in TAKES_BACK]),
+)
+# Where something else is undeliverable already, the flag says nothing new. The receiving side has no list of changes.
+_STOP_UNTOLD = and_(
+    text("referral.side = 'referring'"),
+    _OLD_STOPS.where(
+        OUTBOX.c.referral == REFERRAL.c.id,
+        ~select(CHANGE.c.seq)
+        .where(
+            CHANGE.c.referral == OUTBOX.c.referral,
+            CHANGE.c.what == literal_column(f"'{STOP_UNDELIVERED}'"),
+            CHANGE.c.at >= OUTBOX.c.created_at,
+        )
+        .correlate(OUTBOX)
+        .exists(),
     )
+    .correlate(REFERRAL)
+    .exists(),
 )
 _DUE_FOR: Final[Mapping[str, Prepared]] = {
     what: Prepared(_ROWS.where(*conditions).limit(bindparam("most", type_=Integer())))
@@ -67,7 +82,7 @@ _DUE_FOR: Final[Mapping[str, Prepared]] = {
             REFERRAL.c.delivered_at.is_(None),
             REFERRAL.c.undeliverable.is_(False),
         ),
-        STOP_UNDELIVERED: (REFERRAL.c.undeliverable.is_(False), _STOP_WAITS),
+        STOP_UNDELIVERED: (REFERRAL.c.id.in_(_OLD_STOPS), or_(REFERRAL.c.undeliverable.is_(False), _STOP_UNTOLD)),
         "expired": (_OPEN_OFFER, REFERRAL.c.respond_by <= _AT - literal_column(str(DAY_MS))),
         "destroy": (REFERRAL.c.destroy_at <= _AT, REFERRAL.c.destroyed_at.is_(None)),
         "forget": (REFERRAL.c.forget_at <= _AT,),

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import Connection, func, literal_column, select, text
 
 from exchange.storage.prepared import Prepared
-from exchange.storage.tables import PEER, REFERRAL
+from exchange.storage.tables import CHANGE, PEER, REFERRAL
 
 WAITING = "unserved"
 """The hold of a disclosure that is let go when the receiver serves somebody, or when a worker says so."""
+TOLD_AS = "receiver-unserved"
+"""The change by which its agency is told of it."""
 _WAITS = text(f"referral.hold = '{WAITING}'")
 """As it stands in the index: a plan that is made for every value does not find it by a bound one."""
 
@@ -20,15 +22,23 @@ class Waiting(NamedTuple):
 
     referral: str
     peer: str
-    since: int
+    heard_at: int
+    """When anything of it changed last."""
     contract: str
     sealed_facts: bytes
 
 
+# What is heard of a referral meanwhile changes its row, and must not cost her the turn.
+_SINCE = (
+    select(func.max(CHANGE.c.at))
+    .where(CHANGE.c.referral == REFERRAL.c.id, CHANGE.c.what == literal_column(f"'{TOLD_AS}'"))
+    .correlate(REFERRAL)
+    .scalar_subquery()
+)
 _WAITING = Prepared(
     select(*(REFERRAL.c[name] for name in ("id", "peer", "updated_at", "contract", "sealed_facts")))
     .where(_WAITS, REFERRAL.c.sealed_facts.is_not(None))
-    .order_by(REFERRAL.c.updated_at)
+    .order_by(func.coalesce(_SINCE, REFERRAL.c.updated_at), REFERRAL.c.updated_at)
 )
 
 

@@ -7,11 +7,10 @@ from exchange.referral.answers import RecallAnswerContent
 from exchange.referral.lifecycle import EventName, Side, State
 from exchange.schemas.inbox import RecallAnswerRequest, ReferralAct
 from exchange.use_cases.acting import Acting
-from exchange.use_cases.answering import repeated, say
+from exchange.use_cases.answering import repeated, say, say_again
 from exchange.use_cases.cases import again, read_case, referral_of_item
 from exchange.use_cases.errors import ConflictError
 from exchange.use_cases.node import Node
-from exchange.use_cases.views import referral_view
 
 _SERVICE = (State.IN_SERVICE, State.COMPLETED, State.FAILED)
 
@@ -27,12 +26,14 @@ async def answer_recall(node: Node, acting: Acting, item: str, request: RecallAn
 
     async def step() -> ReferralAct:
         case = await read_case(node, referral, Side.RECEIVING, acting.unit)
-        if request.agreed and repeated(case, EventName.RECALLED):
-            return ReferralAct(referral=referral_view(case.record), repeated=True)
-        if case.state(node.clock()) is not State.RECALL_REQUESTED:
+        again_said = request.agreed and repeated(case, EventName.RECALLED)
+        if not again_said and case.state(node.clock()) is not State.RECALL_REQUESTED:
             raise ConflictError("no-recall", "Nobody asked for this referral back, or it was answered already.")
-        served = [event.name for event in case.own() if event.name in _SERVICE]
-        word = make_answer(RecallAnswerContent(agreed=request.agreed), state=State(served[-1]))
+        # Said again, what was said of the service may have been taken back with its envelope: who agrees says as much.
+        served = [State.IN_SERVICE, *(State(event.name) for event in case.own() if event.name in _SERVICE)]
+        word = make_answer(RecallAnswerContent(agreed=request.agreed), state=served[-1])
+        if again_said:
+            return await say_again(node, acting, case, word)
         return await say(node, acting, case, word, word.event)
 
     return await again(step)

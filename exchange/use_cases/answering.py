@@ -5,7 +5,8 @@ step is judged by.
 
 A word whose envelope was destroyed before it arrived (its receiver was suspended for a while), or refused, goes again
 when a worker says it again; an acceptance also when she says how it goes, as no name is released without it. It is the
-same event, sealed anew with its own number, `seen` and time: if it has arrived after all, it says nothing new.
+same event, sealed anew with its own number, `seen` and time: if it has arrived after all, it says nothing new. After
+her no, a recall or an error nothing goes again (`use_cases.unheard`).
 """
 
 from __future__ import annotations
@@ -73,14 +74,19 @@ async def say_again(node: Node, acting: Acting, case: Case, word: Answer | Kept)
     Raises:
         ForbiddenError, UnavailableError, StaleReferralError: as `say`.
     """
-    anew = await _sealed_anew(node, case, word, case.own()[-1]) if isinstance(word, Answer) else None
-    if anew is None:
+    last = case.own()[-1]
+    first = await _acceptance_anew(node, case) if last.name != EventName.ACCEPTED else None
+    latest = await _sealed_anew(node, case, word, last) if isinstance(word, Answer) else None
+    going = [anew for anew in (first, latest) if anew is not None]
+    if not going:
         return ReferralAct(referral=referral_view(case.record), repeated=True)
 
     def commit(conn: Connection) -> ReferralAct:
-        mine = _goes_again(node, conn, taken_over(case.record, acting.unit), anew)
-        record = change_referral(node, conn, mine, what=anew.event.name)
-        audit(conn, node, acting, f"said-again-{anew.event.name}", [record.id])
+        mine = taken_over(case.record, acting.unit)
+        for anew in going:
+            mine = _goes_again(node, conn, mine, anew)
+        record = change_referral(node, conn, mine, what=last.name)
+        audit(conn, node, acting, f"said-again-{last.name}", [record.id])
         return ReferralAct(referral=referral_view(record), repeated=True)
 
     return await node.database.write(commit)
@@ -102,7 +108,7 @@ async def _acceptance_anew(node: Node, case: Case) -> _Anew | None:
 
 async def _sealed_anew(node: Node, case: Case, word: Answer, event: EventRecord) -> _Anew | None:
     if node.keyring is None:
-        return None  # what the agency's own software has sealed, it seals again
+        return None  # what the agency's own software has sealed nobody can seal here: it is telephoned
     digest, record = event.digest, case.record
     # Whatever came to nothing has been told as undeliverable.
     if digest is None or not record.undeliverable or node.clock() >= event.at + node.limits.answer_expires_ms:

@@ -3,7 +3,8 @@
 Rules:
 
 * An envelope leaves the queue only when the peer's node key has signed for exactly its digest. A receipt that does not
-  verify is no answer.
+  verify is no answer. The key is the one that the roster lists when the answer is here: it may have been replaced while
+  that was on its way, and who has the old one could end her no.
 * `refused` is final and is told to this agency's system; but no refusal of a stop is: her no goes again until it is
   acknowledged. Nor is `wrong-recipient`: another node answers where this node's roster says that the receiver is, which
   itself has said nothing. `later` leaves the envelope where it is, and lets the ones behind it pass, those too that are
@@ -198,14 +199,14 @@ def _wire(item: OutgoingRecord, header: bytes) -> bytes:
 
 
 async def settle(
-    node: Node, lease: PeerLease, peer: Member, batch: Batch, answer: BatchAnswer, *, last: Last | None = None
+    node: Node, lease: PeerLease, batch: Batch, answer: BatchAnswer, *, last: Last | None = None
 ) -> int | None:
     """Write down what the peer answered, all of it in one transaction, and after the last batch give the lease back.
 
     Returns:
         After how many milliseconds something may go again that the peer did not take, if there is any.
     """
-    at = node.clock()
+    at, peer = node.clock(), node.world().roster.members.get(lease.agency)
     # A peer that answers too few has not answered the rest; they go again.
     answered = list(zip(batch.items, answer.answers, strict=False))
     receipts = {}
@@ -240,7 +241,8 @@ async def settle(
             _end_lease(conn, lease, last, at=at, wait_ms=max(retry_after_ms or 0, last.retry_after_ms or 0))
 
     await node.database.write(commit)
-    if any(given.problem is not None and given.problem.code == _KEY_IS_LOST for _, given in answered):
+    lost = any(given.problem is not None and given.problem.code == _KEY_IS_LOST for _, given in answered)
+    if lost and peer is not None:
         await read_card_of_whom_a_key_is_lost(node, peer)
     for item, _ in answered:
         if receipts[item.id] is not None:
@@ -274,9 +276,9 @@ def _pause(
     return max(waits, default=None)
 
 
-def _receipt(item: OutgoingRecord, given: ItemAnswer, peer: Member) -> bytes | None:
+def _receipt(item: OutgoingRecord, given: ItemAnswer, peer: Member | None) -> bytes | None:
     """The receipt's bytes, if the peer's node key signed for exactly this envelope."""
-    if given.result != "accepted" or given.receipt is None:
+    if given.result != "accepted" or given.receipt is None or peer is None:
         return None
     try:
         raw = from_base64url(given.receipt, member="receipt", longest=LIMITS.statement_bytes)

@@ -47,7 +47,7 @@ from exchange.storage.outbox import OutgoingRecord, held_of, release_held
 from exchange.storage.peer_leases import hurry
 from exchange.storage.referrals import EventRecord, StaleReferralError, hold_referrals
 from exchange.storage.transaction import signal
-from exchange.storage.unserved import WAITING, count_unserved
+from exchange.storage.unserved import TOLD_AS, WAITING, count_unserved
 from exchange.use_cases.acting import Acting
 from exchange.use_cases.cases import Case, again, audit, read_case
 from exchange.use_cases.change_referral import change_referral
@@ -94,7 +94,7 @@ class _Waits:
 _CONFIRM: Final = _Waits("confirm", "awaiting-confirmation", "A worker has to confirm this release.")
 _UNSERVED: Final = _Waits(
     WAITING,
-    "receiver-unserved",
+    TOLD_AS,
     "The receiver has accepted many and served none of them yet. Telephone it, then confirm.",
 )
 """It goes by itself when the receiver serves somebody (`use_cases.places`)."""
@@ -110,7 +110,7 @@ async def release_due(node: Node) -> int:
     failures, looked_at, tried = Failures(), 0, set[str]()
     # Before those whose acceptance is new: these have waited longer.
     while waiting := await node.database.read(lambda conn: next_in_line(node, conn, tried)):
-        await _let_each_go(node, [_Due(one.referral, one.peer, one.since) for one in waiting], failures)
+        await _let_each_go(node, [_Due(one.referral, one.peer, one.heard_at) for one in waiting], failures)
         tried.update(one.referral for one in waiting)
     async for page in pages_due(node, "release", failures):
         await _let_each_go(node, [_Due(one.id, one.peer, one.updated_at) for one in page], failures)

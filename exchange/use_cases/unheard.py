@@ -1,16 +1,31 @@
-"""What this side has said of a referral and nobody has heard: its envelope was destroyed on its way, or refused."""
+"""What this side has said of a referral and nobody has heard: its envelope was destroyed on its way, or refused.
+
+After her no, a recall or an error nothing of that has to be heard any more, nor may it: feedback is disclosure too. But
+that this side agrees to a recall of her whom it serves is the answer that the other one waits for.
+"""
 
 from __future__ import annotations
 
+from typing import Final
+
+from exchange.referral.lifecycle import EventName, Side, State
 from exchange.storage.database import Connection
 from exchange.storage.outbox import came_to_nothing
 from exchange.storage.referrals import ReferralRecord, events_of
 
+_ENDED: Final = frozenset({State.WITHDRAWN, State.RECALLED, State.ENTERED_IN_ERROR})
+_ENDS_ALL: Final = frozenset({EventName.STOP_SERVICE, EventName.ERASE})
+"""Also of a service that was over before, and is called so for ever."""
+
 
 def unheard(conn: Connection, record: ReferralRecord) -> frozenset[str]:
     """The digests of the envelopes that carried such events."""
-    said = [event for event in events_of(conn, [record.id])[record.id] if event.side == record.side]
-    return came_to_nothing(conn, record.id, [event.digest for event in said if event.digest is not None])
+    events = events_of(conn, [record.id])[record.id]
+    mine = [event for event in events if event.side == record.side]
+    agreed = record.side == Side.RECEIVING and any(event.name == EventName.RECALLED for event in mine)
+    if (record.state in _ENDED and not agreed) or any(event.name in _ENDS_ALL for event in events):
+        return frozenset()
+    return came_to_nothing(conn, record.id, [event.digest for event in mine if event.digest is not None])
 
 
 def heard_again(conn: Connection, record: ReferralRecord) -> ReferralRecord:

@@ -5,7 +5,18 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from support.consents import CONSENT_ID, NOW, POLICE_TOLD, SHELTER_LINE, STATEMENTS, SUBJECT, draft, recorded
+from support.consents import (
+    CONSENT_ID,
+    DETERMINATION,
+    NOW,
+    POLICE_TOLD,
+    SHELTER_LINE,
+    STATEMENTS,
+    SUBJECT,
+    draft,
+    for_basis,
+    recorded,
+)
 
 from consent.errors import ConsentInvalidError
 from consent.examples import DRAFT_EXAMPLE
@@ -16,26 +27,6 @@ from contracts.vocabulary import EXCEPTION_BASES, AgeBand, AgencyKind, Basis, Fi
 
 DAY = timedelta(days=1)
 TOLD = POLICE_TOLD.model_copy(update={"agency": "harbour-shelter"})
-DETERMINATION = {
-    "reason": "caregiver-unsafe",
-    "decided_by": "duty-supervisor",
-    "decided_at": NOW - timedelta(hours=1),
-}
-STATEMENT_FOR = {
-    Basis.CONSENT: "adult-consent",
-    Basis.SUPPORTED_DECISION: "adult-supported-decision",
-    Basis.OWN_CONSENT_MINOR: "young-person-consent",
-    Basis.CAREGIVER: "caregiver-consent",
-    Basis.CAREGIVER_AND_ASSENT: "caregiver-and-child",
-    Basis.TRUSTED_ADULT_BEST_INTEREST: "best-interest",
-    Basis.CASEWORKER_BEST_INTEREST: "best-interest",
-}
-COMPANIONS: dict[Basis, dict[str, Any]] = {
-    Basis.SUPPORTED_DECISION: {"supporter": "disability-advocate"},
-    Basis.CAREGIVER_AND_ASSENT: {"child_assents": True},
-    Basis.TRUSTED_ADULT_BEST_INTEREST: {"determination": DETERMINATION | {"trusted_adult": "aunt"}},
-    Basis.CASEWORKER_BEST_INTEREST: {"determination": DETERMINATION},
-}
 MINORS = frozenset({"0-5", "6-11", "12-14", "15-17"})
 """Written down here once more: who is left out there would be an adult."""
 ADULTS = frozenset({"18-24", "25-49", "50-64", "65-plus"})
@@ -54,10 +45,6 @@ def codes(**changes: Any) -> list[str]:
     with pytest.raises(ConsentInvalidError) as caught:
         recorded(**changes)
     return [problem.code for problem in caught.value.problems]
-
-
-def for_basis(basis: Basis, **changes: Any) -> dict[str, Any]:
-    return {"basis": basis, "statement_id": STATEMENT_FOR[basis], **COMPANIONS.get(basis, {}), **changes}
 
 
 @pytest.mark.parametrize("band", list(AgeBand))

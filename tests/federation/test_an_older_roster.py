@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 from support.federation import Federation, federation
+from support.founded import PASSPHRASE
+from support.replaced_keys import another_agency_key, another_node_key, started_with
 
+from exchange.cli.doctor import examine
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.roster import Member, Status, parse_roster, roster_bytes
 from exchange.startup import StartRefusedError, check_start, open_node
@@ -104,3 +107,22 @@ async def test_another_federations_is_not_taken_however_high_its_version(pair: F
     assert await starts(pair) == 1
     await pair.new_roster(member=suspended)
     assert node.world().roster.version == 2
+
+
+async def test_one_in_which_every_key_is_another_is_taken_at_the_start_with_the_new_key_file(pair: Federation) -> None:
+    """A small federation renews all its keys at once: each node has to be started anew for its own."""
+    helpline, shelter = pair[HELPLINE], pair[SHELTER]
+    keys = {
+        one.agency: {"agency_key": another_agency_key(), "node_key": another_node_key()} for one in (helpline, shelter)
+    }
+
+    def renewed(member: Member) -> Member:
+        return member.model_copy(update={name: key.public for name, key in keys[member.agency].items()})
+
+    await pair.new_roster(member=renewed)
+    assert helpline.node.world().roster.version == 1
+    found = examine(helpline.settings, PASSPHRASE, offline=True)
+    (said, *_) = [one for one in found if one.sentence == "The roster lists another agency key."]
+    assert "put the new key file in its place" in said.what_to_do
+    async with started_with(pair, HELPLINE, **keys[HELPLINE.agency]):
+        assert helpline.node.world().roster.version == 2

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import TypeVar
 
 import pytest
+from sqlalchemy import update
 from support.federation import Federation
 from support.people import CANARIES, CANARY_NAME, referral_request
 from support.stories import Story, begin, content, now_of, refusal, safe_contact, said_inside, travelled
@@ -29,7 +30,7 @@ from exchange.settings import Environment, load_settings
 from exchange.storage.errors import StorageBusyError
 from exchange.storage.peer_leases import PeerLease
 from exchange.storage.referrals import record_attestation
-from exchange.storage.tables import ATTESTATION
+from exchange.storage.tables import ATTESTATION, REFERRAL
 from exchange.use_cases import deliver
 from exchange.use_cases.acting import Acting
 from exchange.use_cases.deliver import Batch, load_next
@@ -607,6 +608,38 @@ async def test_who_said_a_stop_is_told_when_it_has_not_arrived_for_two_hours(
     await story.later(hours=24 * 80)
     view = await client.referrals.read(story.id)
     assert (stops_of(view), view.flags.undeliverable) == ([("withdrawal", True)], False)
+
+
+async def test_it_is_told_also_where_something_else_was_undeliverable_before(two: Federation) -> None:
+    """Who telephoned because of a question that was refused in spring is not told by that of her no in summer."""
+    story = await begin(two)
+    await story.writes(update(REFERRAL).values(undeliverable=True))
+    two.leave(SHELTER)
+    for form in ("stop-service", "erase"):  # the first one arrives in the end, and the second waits as long again
+        await story.says_no(form, travel=False)
+        for _ in range(2):
+            two.clock.pass_by(hours=2)
+            await maintain(two[HELPLINE].node)
+        two.come_back(SHELTER)
+        await story.later(hours=24)
+        two.leave(SHELTER)
+        await story.writes(update(REFERRAL).values(undeliverable=True))
+    told = await story.changes()
+    assert [what for what in told if "deliver" in what] == ["delivered", *["stop-undelivered", "stop-delivered"] * 2]
+
+
+async def test_once_her_no_is_there_nobody_has_to_telephone_about_a_question_that_she_ended(two: Federation) -> None:
+    story = await begin(two)
+    await story.offer()
+    two.cut_off(HELPLINE)
+    await story.decides("information-requested", fields=["party"])
+    await story.says_no("stop-service", by=two[SHELTER])
+    await story.later(hours=3)
+    assert (await story.views())[1].flags.undeliverable
+    two.connect(HELPLINE)
+    await story.later(hours=3)
+    await story.both_say("withdrawn")
+    assert not (await story.views())[1].flags.undeliverable
 
 
 async def test_a_stop_that_never_arrived_is_never_shown_as_delivered(two: Federation) -> None:

@@ -123,7 +123,7 @@ async def test_a_node_that_runs_with_the_old_key_makes_nothing_anew(two: Federat
     line = Line(None, node.limits)
     batch = await load_next(node, lease, line, 0)
     assert batch is not None
-    await settle(node, lease, story.receiver.member, batch, answer)
+    await settle(node, lease, batch, answer)
     assert await story.wires_of("withdrawal") == waiting
     assert (await story.outgoing())["withdrawal"] == ["queued"]
 
@@ -173,13 +173,13 @@ async def test_what_another_courier_has_told_already_is_not_told_again(on_both: 
         assert lease is not None
         batch = await load_next(node, lease, Line(None, node.limits), 0)
         assert batch is not None
-        await settle(node, lease, story.sender.member, batch, later)
+        await settle(node, lease, batch, later)
         assert (await story.record(at=story.receiver))["undeliverable"]
         on_both.come_back(HELPLINE)
         await story.decides("accepted")
         await story.later(hours=0.1)
         said = await story.record(at=story.receiver)
-        await settle(node, lease, story.sender.member, batch, later)
+        await settle(node, lease, batch, later)
         assert await story.record(at=story.receiver) == said
         await story.both_say("accepted")
 
@@ -298,7 +298,7 @@ async def test_a_disclosure_that_was_signed_for_is_delivered_whatever_is_said_be
     await listed(two, HELPLINE, node_key=new)
     async with started_with(two, HELPLINE, node_key=new):
         answer = BatchAnswer(answers=(taken.model_copy(update={"problem": problem}),))
-        await settle(story.sender.node, lease, story.receiver.member, batch, answer)
+        await settle(story.sender.node, lease, batch, answer)
         assert (await story.outgoing())["disclosure"] == ["delivered"]
 
 

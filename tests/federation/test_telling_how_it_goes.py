@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any, Final
 
@@ -14,7 +15,7 @@ from consent.record import Provision
 from contracts.vocabulary import WithdrawalForm
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.roster import Status
-from exchange.schemas.inbox import DecisionRequest, ProgressRequest
+from exchange.schemas.inbox import DecisionRequest, ProgressRequest, RecallAnswerRequest
 from exchange.storage.due import due_for
 from exchange.storage.tables import EVENT, OUTBOX, PEER, REFERRAL
 
@@ -217,12 +218,82 @@ async def test_a_decision_that_was_barred_arrives_when_it_is_said_again(
     assert len(story.kinds_posted()) == posted
 
 
+@pytest.mark.parametrize(
+    ("decision", "more"),
+    [("accepted", {}), ("declined", {"reason": "no-capacity"}), ("information-requested", {"fields": ["party"]})],
+    ids=["accepted", "declined", "a question"],
+)
+@pytest.mark.parametrize("ends", ["stop-service", "stop-sharing", "recall"])
+async def test_after_her_no_nothing_goes_again(two: Federation, ends: str, decision: str, more: dict[str, Any]) -> None:
+    """Feedback is disclosure too: what was barred before she said no is told by no repeat."""
+    story = await barred(two, decision, **more)
+    if ends == "recall":
+        await story.asks.referrals.recall(story.id)
+        await two.travel()
+    else:
+        await story.says_no(ends)
+    await story.decides(decision, **more)
+    assert story.kinds_posted() == ["offer", "recall" if ends == "recall" else "withdrawal"]
+
+
+async def test_an_agreement_to_a_recall_that_was_barred_arrives_when_it_is_said_again(two: Federation) -> None:
+    """Otherwise the referring agency would wait for its answer, and here the referral would have ended, for ever."""
+    story = await begin(two)
+    await story.decides("accepted")
+    await story.reports("in-service")
+    await story.asks.referrals.recall(story.id)
+    await two.travel()
+    recall = (await story.item("recall")).id
+    for standing in (Status.SUSPENDED, Status.ACTIVE):
+        await _stand(two, standing)
+        await story.helps.inbox.answer_recall(recall, RecallAnswerRequest(agreed=True))
+        await two.travel()
+    await story.both_say("recalled")
+    assert not (await story.views())[1].flags.undeliverable
+
+
+async def test_nor_does_progress(two: Federation) -> None:
+    story = await begin(two)
+    await story.decides("accepted")
+    await _stand(two, Status.SUSPENDED)
+    await story.reports("scheduled")
+    await _stand(two, Status.ACTIVE)
+    await story.says_no("stop-service")
+    await story.reports("scheduled")
+    assert "progress" not in story.kinds_posted()
+    await story.both_say("withdrawn")
+
+
+async def test_said_again_by_several_at_once_it_goes_once(on_both: Federation) -> None:
+    story = await barred(on_both, "accepted")
+    offer, again = await story.offer(), DecisionRequest(decision="accepted")
+    workers = [on_both[SHELTER].client(f"w-{number}") for number in range(4)]
+    acts = await asyncio.gather(*(worker.inbox.decide(offer, again) for worker in workers))
+    assert [act.repeated for act in acts] == [True] * 4
+    await on_both.travel()
+    await story.both_say("accepted")
+    assert await story.outgoing(at=story.receiver) == {"decision": ["deleted", "delivered"]}
+
+
 async def test_an_acceptance_that_was_barred_goes_along_with_what_is_said_next(two: Federation) -> None:
     """Without it nobody would ever be released, and the referring agency would not know why."""
     story = await barred(two, "accepted")
     await story.reports("scheduled")
     await story.both_say("scheduled")
     assert (await story.outgoing())["disclosure"] == ["delivered"]
+
+
+async def test_an_acceptance_that_was_barred_goes_along_with_a_step_that_was_barred_too(two: Federation) -> None:
+    """The step is said again, which is no new word; nobody can say the acceptance again behind it."""
+    story = await begin(two)
+    await _stand(two, Status.SUSPENDED)
+    await story.decides("accepted")
+    await story.reports("scheduled")
+    await _stand(two, Status.ACTIVE)
+    await story.reports("scheduled")
+    await story.both_say("scheduled")
+    assert story.kinds_posted() == ["offer", "decision", "progress", "disclosure"]
+    assert not (await story.views())[1].flags.undeliverable
 
 
 async def test_one_that_had_arrived_says_nothing_new_when_it_is_said_again(two: Federation) -> None:

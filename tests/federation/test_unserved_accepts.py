@@ -194,6 +194,15 @@ async def test_a_place_given_to_one_that_is_served_already_goes_on_to_the_next(s
     assert [(await one.flags()).disclosed for one in (served_without, *behind)] == [True, True, False]
 
 
+async def test_who_is_given_a_time_meanwhile_keeps_her_turn(strict: Federation) -> None:
+    """It is the one whose name waits longest, and not the one of which nothing was heard for longest."""
+    first, _, third, fourth = await accepted(strict, MOST + 2)
+    await reports(third, "scheduled")
+    assert (await third.flags()).receiver_unserved
+    await reports(first, "in-service")
+    assert [(await story.flags()).disclosed for story in (third, fourth)] == [True, False]
+
+
 async def test_a_place_that_is_freed_while_it_is_counted_is_not_missed(
     on_both: Federation, monkeypatch: pytest.MonkeyPatch
 ) -> None:

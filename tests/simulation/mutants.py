@@ -125,7 +125,7 @@ def _released_unasked() -> Iterator[None]:
         yield
 
 
-async def _delivered_whatever(node: Any, lease: Any, _peer: Any, batch: Any, _answer: Any, *, last: Any) -> None:
+async def _delivered_whatever(node: Any, lease: Any, batch: Any, _answer: Any, *, last: Any) -> None:
     def commit(conn: Any) -> None:
         ids = [item.id for item in batch.items]
         conn.execute(update(OUTBOX).where(OUTBOX.c.id.in_(ids)).values(status="delivered", receipt=b""))

@@ -1,12 +1,17 @@
 """The laws of the gate, over contracts, consents and contents that nobody thought of."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from functools import cache
+from itertools import product
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
+from support.consents import for_basis
 from support.contract_files import shipped
 from support.referrals import (
     AT,
@@ -28,12 +33,17 @@ from support.referrals import (
 from consent.decision import ConsentPermit, ConsentQuestion
 from consent.decision import decide as ask_consent
 from consent.lifecycle import withdraw
+from consent.terms import MINOR_BANDS
+from consent.validity import BANDS_BY_BASIS
 from contracts.decision import Permit, Question
 from contracts.decision import decide as ask_contract
 from contracts.model import Contract
 from contracts.rule import Never
 from contracts.vocabulary import (
+    AgeBand,
     AgencyKind,
+    Basis,
+    Feedback,
     Field,
     Group,
     ServiceType,
@@ -47,6 +57,9 @@ from contracts.vocabulary import (
 from exchange.disclosure import Allowed, Cleared, DisclosureRequest, Refused, clear, clear_later, still_allowed
 from exchange.disclosure_groups import GroupsQuestion, groups_allowed, groups_still_allowed, may_be_inside
 from exchange.envelope.kinds import Kind
+from exchange.messages import ForwardBody
+from exchange.referral.content import ReferralContent
+from exchange.verification import _of_another_age
 
 CLINIC = member("open-clinic", kind=AgencyKind.HEALTH, service_types=[ServiceType.HEALTH_CARE])
 ABROAD = member("bangkok-shelter", country="TH")
@@ -293,3 +306,28 @@ def test_what_is_held_sealed_goes_whole_or_not_at_all() -> None:
     assert isinstance(groups_still_allowed(before, could), Allowed)
     assert isinstance(groups_allowed(after), Allowed)
     assert isinstance(groups_still_allowed(after, could), Refused)
+
+
+def _all_that_can_be_said_of_her_age() -> Iterator[ReferralContent]:
+    caregiver = {"relationship": "mother", "informed": True}
+    for values in product((None, *AgeBand), (None, True, False), (None, caregiver)):
+        said = zip(("age_band", "is_minor", "caregiver"), values, strict=True)
+        with suppress(ValidationError):  # what contradicts itself is no content
+            yield content(
+                Field.NEEDS, Field.PREFERRED_NAME, **{name: value for name, value in said if value is not None}
+            )
+
+
+@pytest.mark.parametrize(
+    ("basis", "band"), [(basis, band) for basis in BANDS_BY_BASIS for band in BANDS_BY_BASIS[basis]]
+)
+def test_no_receiver_refuses_for_her_age_what_the_gate_lets_go(basis: Basis, band: AgeBand) -> None:
+    hers = consent(**for_basis(basis, age_band=band))
+    went = []
+    for said in _all_that_can_be_said_of_her_age():
+        result = clear(request(content=said, consent=hers))
+        if isinstance(result, Cleared):
+            went += [one.content for one in (result.offer, result.disclosure) if one is not None]
+    assert any(one.age_band is not None for one in went)
+    assert any(one.caregiver is not None for one in went) is (band in MINOR_BANDS)
+    assert not any(_of_another_age(ForwardBody(basis, Feedback.OUTCOME, one)) for one in went)
