@@ -24,7 +24,7 @@ from exchange.client.vault.answering import sealed_answer
 from exchange.client.vault.overtaken import ATTEMPTS
 from exchange.client.vault.referring import next_number, posting, signers, wire
 from exchange.demo.federation import HELPLINE, LABOUR_OFFICE, SHELTER
-from exchange.envelope.kinds import Kind
+from exchange.envelope.kinds import ERASED_BY_NODE, Kind, SignedBy
 from exchange.envelope.wire import MAX_INTEGER
 from exchange.feedback import Answer, answer
 from exchange.limits import DAY_MS, LIMITS, MINUTE_MS
@@ -218,6 +218,8 @@ async def test_an_attestation_is_refused_by_its_header(bed: Bed) -> None:
         "not-found": [{"recipient": LABOUR_OFFICE.agency}, {"referral": "f" * 32}],
         "number-not-higher": [{"number": record.number}, {"number": 1}],
         "from-the-future": [{"number": bed.together.clock() + 3 * MINUTE_MS}, {"number": MAX_INTEGER}],
+        # Called the node's, signed by the agency's key. A receiver could not verify it.
+        "sender-differs": [{"signed_by": SignedBy.NODE, "event": ERASED_BY_NODE}],
     }
     for code, changes in cases.items():
         for change in changes:
