@@ -252,15 +252,15 @@ async def test_what_is_here_is_answered_as_here_after_the_roster_has_changed(
     assert await desk.refuses(never_came.hand_in) == "roster-differs"
 
 
-async def test_two_refusals_do_not_mean_that_it_is_not_there(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_three_refusals_do_not_mean_that_it_is_not_there(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """As docs/blind-node.md says of them: the referral is there to be read."""
     client, node = desk.office.client, desk.office.node.node
     sealed, world = await desk.sealed(), node.world()
     first = await client.sealing.hand_in(sealed.hand_in)
     own = world.roster.member(HELPLINE.agency)
     replaced = with_member(world.roster, HELPLINE.agency, agency_key=own.node_key)
-    gone = without(world.roster, SHELTER.agency)
-    for roster, code in ((replaced, "signing-key-differs"), (gone, "unknown-agency")):
+    gone, unlisted = without(world.roster, SHELTER.agency), without(world.roster, HELPLINE.agency)
+    for roster, code in ((replaced, "signing-key-differs"), (gone, "unknown-agency"), (unlisted, "sender-not-active")):
         monkeypatch.setattr(node, "world", lambda roster=roster: replace(world, roster=roster))
         assert await desk.refuses(sealed.hand_in) == code
         assert (await client.referrals.read(first.referral.id)).id == first.referral.id
