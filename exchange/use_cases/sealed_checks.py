@@ -128,18 +128,15 @@ def expires_too_late() -> InvalidError:
 
 
 def addressed(node: Node, header: Header) -> Member:
-    """To whom it is.
+    """To whom it is: not to this agency, or its header would not have parsed.
 
     Raises:
-        InvalidError, ForbiddenError: no member, or this agency itself.
+        InvalidError: no member.
     """
     try:
-        receiver = node.world().roster.member(header.recipient)
+        return node.world().roster.member(header.recipient)
     except UnknownMemberError as error:
         raise InvalidError("unknown-agency", "Check the id of the receiving agency.") from error
-    if receiver.agency == node.agency:
-        raise ForbiddenError("same-agency", "An agency does not refer to itself.")
-    return receiver
 
 
 def _check_times(node: Node, header: Header) -> None:

@@ -23,8 +23,9 @@ from exchange.client.vault import answering as elsewhere
 from exchange.client.vault.answering import sealed_answer
 from exchange.client.vault.overtaken import ATTEMPTS
 from exchange.client.vault.referring import next_number, posting, signers, wire
+from exchange.client.vault.weekly_keys import peer_epoch
 from exchange.demo.federation import HELPLINE, LABOUR_OFFICE, SHELTER
-from exchange.envelope.kinds import Kind
+from exchange.envelope.kinds import ERASED_BY_NODE, Kind, SignedBy
 from exchange.envelope.wire import MAX_INTEGER
 from exchange.feedback import Answer, answer
 from exchange.limits import DAY_MS, LIMITS, MINUTE_MS
@@ -112,6 +113,8 @@ ANSWERS = {
     "seen-more-than-came": ({"seen": 2**52}, "seen-too-high"),
     "in-reply-to-nothing": ({"in_reply_to": NOBODY}, "reply-unknown"),
     "to-another-week": ({"epoch_key": NOBODY}, "epoch-key-differs"),
+    "agreeing-to-what-nobody-asked": ({"kind": Kind.RECALL_ANSWER, "event": "recalled"}, "no-recall"),
+    "of-a-kind-that-is-not-served": ({"kind": Kind.PROBE_ANSWER, "event": None}, "kind-not-supported"),
 }
 
 
@@ -120,6 +123,14 @@ async def test_an_answer_is_refused_by_its_header(bed: Bed, name: str) -> None:
     changes, code = ANSWERS[name]
     wire = await bed.answers(await bed.story(), "accepted")
     assert await bed.refuses(resealed(wire, bed.identity, **changes)) == code
+
+
+async def test_an_answer_to_another_member_than_the_one_that_asked_is_refused(bed: Bed) -> None:
+    """Sealed to that one's own key it could be read there."""
+    wire = await bed.answers(await bed.story(), "accepted")
+    others = await peer_epoch(bed.identity, bed.office.client, LABOUR_OFFICE.agency)
+    changed = resealed(wire, bed.identity, recipient=LABOUR_OFFICE.agency, epoch_key=others.key_id)
+    assert await bed.refuses(changed) == "not-found"
 
 
 async def test_a_number_is_used_once(bed: Bed) -> None:
@@ -218,6 +229,9 @@ async def test_an_attestation_is_refused_by_its_header(bed: Bed) -> None:
         "not-found": [{"recipient": LABOUR_OFFICE.agency}, {"referral": "f" * 32}],
         "number-not-higher": [{"number": record.number}, {"number": 1}],
         "from-the-future": [{"number": bed.together.clock() + 3 * MINUTE_MS}, {"number": MAX_INTEGER}],
+        # Called the node's, signed by the agency's key. A receiver could not verify it.
+        "sender-differs": [{"signed_by": SignedBy.NODE, "event": ERASED_BY_NODE}],
+        "kind-not-supported": [{"kind": Kind.WITHDRAWAL, "event": "erase"}, {"kind": Kind.RECALL, "event": None}],
     }
     for code, changes in cases.items():
         for change in changes:
@@ -595,6 +609,21 @@ async def test_what_is_sealed_is_judged_again_where_her_no_comes_from_the_other_
         assert (said.stays_here, len(handed)) == ("sharing-stopped", 1)
         return
     assert (said.stays_here, len(handed)) == (None, 2)
+    await bed.together.travel()
+    assert (await bed.helpline.open(story.id, "progress")).answer == {"state": "completed"}
+
+
+async def test_after_her_no_was_said_here_it_is_told_that_it_is_over_and_not_how(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _lets_outcomes_travel(bed, monkeypatch)
+    story, client = await bed.story(), bed.office.client
+    await bed.vault.decide(story.id, DecisionRequest(decision="accepted"))
+    await bed.together.travel()
+    await bed.vault.report_progress(story.id, ProgressRequest(state="in-service"))
+    await client.withdrawals.of_referral(story.id, WithdrawalForm.STOP_SHARING)
+    told = ProgressRequest.model_validate({"state": "completed", "outcome": "service-provided"})
+    assert (await bed.vault.report_progress(story.id, told)).stays_here is None
     await bed.together.travel()
     assert (await bed.helpline.open(story.id, "progress")).answer == {"state": "completed"}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -252,15 +252,15 @@ async def test_what_is_here_is_answered_as_here_after_the_roster_has_changed(
     assert await desk.refuses(never_came.hand_in) == "roster-differs"
 
 
-async def test_two_refusals_do_not_mean_that_it_is_not_there(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_three_refusals_do_not_mean_that_it_is_not_there(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """As docs/blind-node.md says of them: the referral is there to be read."""
     client, node = desk.office.client, desk.office.node.node
     sealed, world = await desk.sealed(), node.world()
     first = await client.sealing.hand_in(sealed.hand_in)
     own = world.roster.member(HELPLINE.agency)
     replaced = with_member(world.roster, HELPLINE.agency, agency_key=own.node_key)
-    gone = without(world.roster, SHELTER.agency)
-    for roster, code in ((replaced, "signing-key-differs"), (gone, "unknown-agency")):
+    gone, unlisted = without(world.roster, SHELTER.agency), without(world.roster, HELPLINE.agency)
+    for roster, code in ((replaced, "signing-key-differs"), (gone, "unknown-agency"), (unlisted, "sender-not-active")):
         monkeypatch.setattr(node, "world", lambda roster=roster: replace(world, roster=roster))
         assert await desk.refuses(sealed.hand_in) == code
         assert (await client.referrals.read(first.referral.id)).id == first.referral.id
@@ -419,6 +419,82 @@ async def test_what_is_told_later_names_the_consent_that_was_looked_at(
     content = referral_request(SHELTER.agency, NOBODY).content
     await AgencyVault(desk.identity, client).replace_disclosure(story.id, content)
     assert refused == [one for one in [code] if one is not None]
+
+
+class NotHandedInError(Exception):
+    """What was sealed stays here."""
+
+
+async def _sealed_later(desk: Desk, referral: str, kind: Kind, members: str) -> EnvelopesRequest:
+    """What follows an offer, sealed and not handed in."""
+    client, kept = desk.office.client, []
+
+    async def keeps(request: EnvelopesRequest) -> None:
+        kept.append(request)
+        raise NotHandedInError
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(client.sealing, "hand_in", keeps)
+        with pytest.raises(NotHandedInError):
+            await telling_later.tell_later(
+                desk.identity, client, referral, kind, ReferralContent.model_validate_json(members)
+            )
+    return kept[0]
+
+
+async def _asked(desk: Desk, story: BlindStory) -> None:
+    question = DecisionRequest(decision="information-requested", fields=(Field.PARTY,))
+    await desk.shelter.decide(story.id, question)
+    await desk.together.travel()
+
+
+async def _recalled(desk: Desk, story: BlindStory) -> None:
+    await desk.office.client.referrals.recall(story.id)
+
+
+async def _asked_and_recalled(desk: Desk, story: BlindStory) -> None:
+    await _asked(desk, story)
+    await _recalled(desk, story)
+
+
+async def _disclosed_and_no_more(desk: Desk, story: BlindStory) -> None:
+    await story.accepted()
+    await desk.office.client.withdrawals.of_referral(story.id, WithdrawalForm.STOP_SHARING)
+
+
+NAME, PARTY, ARRIVAL = '{"preferred_name": "Canary-Baru"}', '{"party": {"adults": 1}}', '{"transport_needed": true}'
+LATER: dict[str, tuple[Callable[[Desk, BlindStory], Awaitable[None]], Kind, str, str]] = {
+    "a-disclosure-of-what-has-ended": (_recalled, Kind.DISCLOSURE, NAME, "state-forbids"),
+    "information-for-what-has-ended": (_asked_and_recalled, Kind.INFORMATION, PARTY, "state-forbids"),
+    "an-update-after-her-no-to-sharing": (_disclosed_and_no_more, Kind.UPDATE, ARRIVAL, "sharing-stopped"),
+    "an-update-before-the-disclosure": (_asked, Kind.UPDATE, ARRIVAL, "not-accepted"),
+}
+
+
+@pytest.mark.parametrize("name", LATER)
+async def test_what_follows_an_offer_is_refused_by_what_became_of_it(desk: Desk, name: str) -> None:
+    """The agency's own software does not look: it would seal this, and the node is who stops it."""
+    happens, kind, members, code = LATER[name]
+    story = await desk.story()
+    await happens(desk, story)
+    assert await desk.refuses(await _sealed_later(desk, story.id, kind, members)) == code
+
+
+async def test_what_follows_an_offer_is_refused_by_its_header(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    story, node = await desk.story(), desk.office.node.node
+    await _asked(desk, story)
+    await story.accepted()
+    request = await _sealed_later(desk, story.id, Kind.INFORMATION, PARTY)
+    answer = await desk.office.item(story.id, "decision")
+    for changes, code in (({"in_reply_to": answer.id}, "nothing-asked"), ({"kind": Kind.HOLD}, "kind-not-supported")):
+        changed = resealed(request.envelopes[0], desk.identity, **changes)
+        assert await desk.refuses(request.model_copy(update={"envelopes": (changed,)})) == code
+    world = node.world()
+    ended = replace(world, roster=replace(world.roster, contracts=()))
+    with monkeypatch.context() as patched:
+        patched.setattr(node, "world", lambda: ended)
+        assert await desk.refuses(request) == "contract-not-in-force"
+    assert (await desk.office.client.sealing.hand_in(request)).envelopes
 
 
 async def test_information_answers_a_question_and_a_new_plan_follows_an_old_one(desk: Desk) -> None:

@@ -7,15 +7,24 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from sqlalchemy import update
 from support.federation import Federation, federation
 from support.people import consent_request, referral_request
+from support.replacing import replace
 from support.stories import Story, begin, content, her_content, now_of, released_and_waiting, rows
 
 from contracts.vocabulary import AgencyKind
 from exchange.demo.federation import HELPLINE, SHELTER, AgencyPlan
+from exchange.envelope.header import parse_header
 from exchange.roster import Member, ToldFirst
 from exchange.schemas.inbox import DecisionRequest
-from exchange.storage.tables import OUTBOX
+from exchange.storage.database import Connection
+from exchange.storage.outbox import queued_of
+from exchange.storage.referrals import load_referral, save_referral
+from exchange.storage.tables import OUTBOX, REFERRAL
+from exchange.use_cases.facts import open_facts, seal_facts
+from exchange.use_cases.gate_again import allowed_again
+from exchange.use_cases.headers import outgoing_header
 
 ANY_SHELTER: Final = {
     "provisions": [
@@ -148,6 +157,38 @@ async def test_nor_does_it_leave_for_one(two: Federation) -> None:
     assert "disclosure" not in story.kinds_posted()
     assert "disclosure-barred" in await story.changes()
     await tells_her_and_sends_again(story)
+
+
+async def test_what_was_held_before_it_was_noted_what_she_was_told_is_released(two: Federation) -> None:
+    """By a version of before, in which nothing was noted: she was told, and is not asked again."""
+    story, node = await begin(two), two[HELPLINE].node
+
+    def as_before(conn: Connection) -> None:
+        record = load_referral(conn, story.id)
+        assert record is not None
+        facts = open_facts(node, story.id, record.sealed_facts).model_copy(update={"told_first": None})
+        save_referral(conn, record._replace(sealed_facts=seal_facts(node, story.id, facts)))
+
+    await node.database.write(as_before)
+    await story.decides("accepted")
+    assert (await story.flags()).disclosed
+
+
+async def test_where_referral_facts_or_contract_cannot_be_found_or_read_nothing_goes(two: Federation) -> None:
+    """Whatever else waits for the same peer goes all the same: it is no, and no error."""
+    two.leave(SHELTER)
+    story, node = await begin(two), two[HELPLINE].node
+    (item,) = await node.database.write(lambda conn: queued_of(conn, story.id))
+    header = parse_header(outgoing_header(node, item))
+    strange = {"referral": replace(header, referral="f" * 32), "contract": replace(header, contract="a" * 64)}
+    assert await allowed_again(node, node.world(), strange | {"this": header}) == {"this"}
+    for facts in (None, b"\x01" * 80):
+
+        def damage(conn: Connection, facts: bytes | None = facts) -> None:
+            conn.execute(update(REFERRAL).where(REFERRAL.c.id == story.id).values(sealed_facts=facts))
+
+        await node.database.write(damage)
+        assert await allowed_again(node, node.world(), {"this": header}) == frozenset()
 
 
 async def test_nor_where_the_agencys_own_software_has_sealed_it(tmp_path: Path) -> None:

@@ -296,6 +296,21 @@ async def test_an_acceptance_that_was_barred_goes_along_with_a_step_that_was_bar
     assert not (await story.views())[1].flags.undeliverable
 
 
+async def test_what_was_heard_is_not_sealed_again_because_a_word_before_it_was_barred(two: Federation) -> None:
+    story = await begin(two)
+    await story.decides("accepted")
+    await story.travel()
+    await _stand(two, Status.SUSPENDED)
+    await story.reports("scheduled")
+    await _stand(two, Status.ACTIVE)
+    await story.reports("in-service")
+    assert (await story.views())[1].flags.undeliverable
+    posted = len(story.kinds_posted())
+    await story.reports("in-service")
+    assert len(story.kinds_posted()) == posted
+    await story.both_say("in-service")
+
+
 async def test_one_that_had_arrived_says_nothing_new_when_it_is_said_again(two: Federation) -> None:
     """Its receipt was lost, and then it was barred."""
     story = await begin(two)

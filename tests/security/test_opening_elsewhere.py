@@ -118,6 +118,23 @@ async def test_what_was_opened_is_given_out_unchanged_or_not_at_all(room: Room) 
     assert await room.told(item.id) == []
 
 
+@pytest.mark.parametrize("member", ["header", "ciphertext"])
+async def test_what_was_opened_is_not_replaced_by_what_is_no_envelope(
+    room: Room, monkeypatch: pytest.MonkeyPatch, member: str
+) -> None:
+    item = await room.arrived(room.scene.liar.forward())
+    await room.vault.open(item)
+    wire = await room.office.client.inbox.sealed(item.id)
+
+    async def says(_item: str) -> WireEnvelope:
+        return wire.model_copy(update={member: "+"})
+
+    monkeypatch.setattr(room.office.client.inbox, "sealed", says)
+    with pytest.raises(VaultError) as changed:
+        await room.vault.open(item)
+    assert changed.value.code == "changed-at-node"
+
+
 ENDED = Problem.model_validate(
     {
         "type": "https://referral-exchange.example/problems#consent-ended",

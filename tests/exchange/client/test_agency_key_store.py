@@ -180,6 +180,13 @@ def test_another_survivor_and_another_receiver_have_other_codes(store: AgencyKey
     assert store.client_code("s" * 32, SEALED.peer) is None
 
 
+def test_a_referral_that_says_no_code_hides_none(store: AgencyKeyStore) -> None:
+    """She would be two women to her receiver."""
+    assert store.put_sealed_case("5" * 32, SEALED.model_copy(update={"client_code": None}))
+    assert store.put_sealed_case("6" * 32, SEALED)
+    assert store.client_code("s" * 32, SEALED.peer) == "ONE-CODE"
+
+
 def test_what_is_known_of_a_referral_is_what_its_envelopes_are_verified_by() -> None:
     case = CASE.with_opened("7" * 32, plan_number=5).with_opened("7" * 32, plan_number=9)
     case = case.with_sent("8" * 32, accepting="a" * 64).with_sent("9" * 32, accepting="b" * 64).with_sent("e" * 32)

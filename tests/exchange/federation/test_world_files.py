@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from datetime import time as clock_time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -257,3 +258,26 @@ def test_a_contract_that_is_half_written_takes_nothing_away(
     path.unlink()
     files.look_again()
     assert files.current().contracts == {}
+
+
+@pytest.mark.parametrize(("drafts", "holds", "used"), [(True, True, 1), (False, True, 0), (True, False, 0)])
+def test_a_draft_and_what_breaks_its_own_promises_are_not_used(
+    paths: WorldPaths, monkeypatch: pytest.MonkeyPatch, drafts: bool, holds: bool, used: int
+) -> None:
+    monkeypatch.setattr(world_files, "prove", lambda _: [SimpleNamespace(holds=holds)])
+    assert len(WorldFiles(paths, drafts=drafts, day=Day()).current().contracts) == used
+
+
+@pytest.mark.parametrize(
+    ("version", "synthetic", "taken"), [(1, True, False), (2, False, False), (3, False, False), (3, True, True)]
+)
+def test_a_roster_that_is_older_or_of_the_other_kind_is_not_followed(
+    paths: WorldPaths, version: int, synthetic: bool, taken: bool
+) -> None:
+    """Real and invented members do not become each other by a file."""
+    paths.roster.write_bytes(roster_bytes(version=2, synthetic=True, members=()))
+    files = WorldFiles(paths, drafts=True, day=Day())
+    paths.roster.write_bytes(roster_bytes(version=version, synthetic=synthetic, members=()))
+    files.look_again()
+    assert files.current().roster.version == (3 if taken else 2)
+    assert files.current().roster.synthetic
