@@ -5,19 +5,20 @@ step is judged by.
 
 A word whose envelope was destroyed before it arrived (its receiver was suspended for a while), or refused, goes again
 when a worker says it again; an acceptance also when she says how it goes, as no name is released without it. It is the
-same event, sealed anew with its own number, `seen` and time: if it has arrived after all, it says nothing new.
+same event, sealed anew with its own number, `seen` and time: if it has arrived after all, it says nothing new. After her no, a
+recall or an entry in error nothing goes again.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from contracts.vocabulary import Purpose
 from exchange.envelope.epochs import EpochStatement
 from exchange.feedback import Answer, Kept, answer
 from exchange.messages import AnswerTerms, Posting, SealedMessage, seal_answer
 from exchange.referral.answers import Decision, DecisionContent
-from exchange.referral.lifecycle import EventName
+from exchange.referral.lifecycle import EventName, State
 from exchange.schemas.inbox import ReferralAct
 from exchange.schemas.problems import ProblemField
 from exchange.storage.database import Connection
@@ -32,6 +33,8 @@ from exchange.use_cases.node import Node
 from exchange.use_cases.outgoing import agency_key, current_peer_epoch, put_out, signers
 from exchange.use_cases.unheard import heard_again, unheard
 from exchange.use_cases.views import referral_view
+
+_STOPPED: Final = frozenset({State.WITHDRAWN, State.RECALLED, State.ENTERED_IN_ERROR})
 
 
 async def say(
@@ -107,8 +110,10 @@ async def _sealed_anew(node: Node, case: Case, word: Answer, event: EventRecord)
 
 
 async def may_go_again(node: Node, case: Case, event: EventRecord) -> bool:
-    """Whether the envelope of an own event has come to nothing, and its time is not over."""
+    """Whether the envelope of an own event has come to nothing, its time is not over, and nobody has stopped since."""
     record = case.record
+    if case.state(node.clock()) in _STOPPED:
+        return False
     # Whatever came to nothing has been told as undeliverable.
     if not record.undeliverable or node.clock() >= event.at + node.limits.answer_expires_ms:
         return False

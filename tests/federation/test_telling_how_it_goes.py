@@ -217,6 +217,17 @@ async def test_a_decision_that_was_barred_arrives_when_it_is_said_again(
     assert len(story.kinds_posted()) == posted
 
 
+async def test_after_her_no_a_decision_that_was_barred_does_not_go_again(two: Federation) -> None:
+    story = await barred(two, "accepted")
+    await story.says_no("stop-service")
+    posted = story.kinds_posted()
+    await story.decides("accepted")
+    await story.travel()
+    assert story.kinds_posted() == posted
+    assert "decision" not in story.kinds_posted()
+    await story.both_say("withdrawn")
+
+
 async def test_an_acceptance_that_was_barred_goes_along_with_what_is_said_next(two: Federation) -> None:
     """Without it nobody would ever be released, and the referring agency would not know why."""
     story = await barred(two, "accepted")
