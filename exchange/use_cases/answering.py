@@ -71,19 +71,27 @@ async def say(
 
 
 async def say_again(node: Node, acting: Acting, case: Case, word: Answer | Kept) -> ReferralAct:
-    """The latest word was said again: nothing new, unless its envelope came to nothing. Then it goes once more.
+    """The latest word was said again: nothing new, unless its envelope came to nothing, or the acceptance's.
+
+    Then it goes once more, and the acceptance before it.
 
     Raises:
         ForbiddenError, UnavailableError, StaleReferralError: as `say`.
     """
-    anew = await _sealed_anew(node, case, word, case.own()[-1]) if isinstance(word, Answer) else None
-    if anew is None:
+    first, last = await _acceptance_anew(node, case), None
+    if isinstance(word, Answer) and case.own()[-1].name != EventName.ACCEPTED:
+        last = await _sealed_anew(node, case, word, case.own()[-1])
+    anew = [one for one in (first, last) if one is not None]
+    if not anew:
         return ReferralAct(referral=referral_view(case.record), repeated=True)
 
     def commit(conn: Connection) -> ReferralAct:
-        mine = goes_again(node, conn, taken_over(case.record, acting.unit), anew)
-        record = change_referral(node, conn, mine, what=anew.event.name)
-        audit(conn, node, acting, f"said-again-{anew.event.name}", [record.id])
+        mine = taken_over(case.record, acting.unit)
+        for one in anew:
+            mine = goes_again(node, conn, mine, one)
+        said = anew[-1].event.name
+        record = change_referral(node, conn, mine, what=said)
+        audit(conn, node, acting, f"said-again-{said}", [record.id])
         return ReferralAct(referral=referral_view(record), repeated=True)
 
     return await node.database.write(commit)
