@@ -83,7 +83,8 @@ class Desk:
         answer = await self.office.ask(case.receiver, what, work, promise() if promise is not None else None)
         if answer is not None and event is not None:
             case.remember(case.receiver, event)
-            if event in _SAID_AGAIN:
+            if event in _SAID_AGAIN and not what.endswith(" again"):
+                case.last_word = event
                 case.last = functools.partial(self._asks, case, f"{what} again", event, work, None)
 
     async def says_again(self, case: Case) -> None:
@@ -92,7 +93,7 @@ class Desk:
         if view is None or not view.flags.undeliverable or case.last is None:
             return
         before, tick = len(case.said[case.receiver]), self.office.oracle.tick
-        self.office.oracle.undelivered.said_again(case.sender, case.id)
+        self.office.oracle.undelivered.said_again(case.sender, case.id, {case.last_word, "accepted"})
         await case.last()
         if len(case.said[case.receiver]) > before:
             case.again = tick

@@ -240,7 +240,7 @@ class Way:
         body = ConsentStatusRequest(receipts=tuple(receipts)).model_dump_json().encode()
         try:
             async with asyncio.timeout(CONSENT_STATUS_S):
-                answer: ConsentStatusAnswer = await self._send(Question, receiver, body)
+                answer: ConsentStatusAnswer = await self._send(Question, receiver, body, peer.agency)
         except TimeoutError:
             raise PeerUnreachableError("timeout") from None
         return answer
@@ -253,10 +253,10 @@ class Way:
             raise PeerUnreachableError("no-connection")
         return receiver
 
-    async def _send(self, what: type[Letter], receiver: Machine, body: bytes) -> Any:
+    async def _send(self, what: type[Letter], receiver: Machine, body: bytes, meant: str = "") -> Any:
         network = self._network
         network.sent += 1
-        network.meant[network.sent] = receiver.agency
+        network.meant[network.sent] = meant or receiver.agency
         waiting: asyncio.Future[Any] = network.loop.create_future()
         key = self._process.node.node_key.public
         network.under_way.append(what(network.sent, self._machine, receiver, body, waiting, key))

@@ -84,8 +84,9 @@ class Case:
 
     last: Callable[[], Awaitable[None]] | None = None
     """Says the receiver's last word again."""
+    last_word: str = ""
     again: int | None = None
-    """The tick since which everything that the receiver said has been said again, as it was told to."""
+    """The tick since which the receiver's last word, and an acceptance, have been said again, as it was told to."""
 
     def remember(self, agency: str, what: str) -> None:
         """The node has answered that this is done."""

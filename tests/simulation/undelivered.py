@@ -129,9 +129,9 @@ class Undelivered:
             return "stopped" in begun or now.at > expired_at + _KEPT_AT_LEAST
         return now.at > expired_at or bool(begun & (_ENDS | {"stopped"}))
 
-    def said_again(self, hearer: str, referral: str) -> None:
+    def said_again(self, hearer: str, referral: str, words: set[str]) -> None:
         """A worker says again what did not arrive: that it was refused before excuses nothing any more."""
-        self.refused -= {one for one in self.refused if one[:2] == (hearer, referral)}
+        self.refused -= {(hearer, referral, word) for word in words}
 
     def may_be_missing(self, speaker: str, hearer: str, referral: str, name: str, since: tuple[int, int]) -> bool:
         """Whether what was said at this (tick, clock) may never have arrived."""
