@@ -58,7 +58,7 @@ async def say(
             facts = case.facts.model_copy(update={"own_word": detail})
             mine = mine._replace(sealed_facts=seal_facts(node, mine.id, facts))
         if first is not None:
-            mine = _goes_again(node, conn, mine, first)
+            mine = goes_again(node, conn, mine, first)
         record = change_referral(node, conn, mine, what=name.value, events=[event])
         if sealed is not None:
             put_out(node, conn, sealed)
@@ -69,7 +69,9 @@ async def say(
 
 
 async def say_again(node: Node, acting: Acting, case: Case, word: Answer | Kept) -> ReferralAct:
-    """The latest word was said again: nothing new, unless its envelope came to nothing. Then it goes once more.
+    """The latest word was said again: nothing new, unless its envelope came to nothing, or the acceptance's.
+
+    Then it goes once more, and the acceptance before it.
 
     Raises:
         ForbiddenError, UnavailableError, StaleReferralError: as `say`.
@@ -84,7 +86,7 @@ async def say_again(node: Node, acting: Acting, case: Case, word: Answer | Kept)
     def commit(conn: Connection) -> ReferralAct:
         mine = taken_over(case.record, acting.unit)
         for anew in going:
-            mine = _goes_again(node, conn, mine, anew)
+            mine = goes_again(node, conn, mine, anew)
         record = change_referral(node, conn, mine, what=last.name)
         audit(conn, node, acting, f"said-again-{last.name}", [record.id])
         return ReferralAct(referral=referral_view(record), repeated=True)
@@ -92,33 +94,37 @@ async def say_again(node: Node, acting: Acting, case: Case, word: Answer | Kept)
     return await node.database.write(commit)
 
 
-class _Anew(NamedTuple):
+class Anew(NamedTuple):
     """An event of which nobody else has heard, sealed once more."""
 
     event: EventRecord
     sealed: SealedMessage
 
 
-async def _acceptance_anew(node: Node, case: Case) -> _Anew | None:
+async def _acceptance_anew(node: Node, case: Case) -> Anew | None:
     found = [event for event in case.own() if event.name == EventName.ACCEPTED]
     stopped = case.record.sharing_stopped_at is not None
     word = answer(DecisionContent(decision=Decision.ACCEPTED), level=case.facts.feedback, sharing_stopped=stopped)
     return await _sealed_anew(node, case, word, found[-1]) if found and isinstance(word, Answer) else None
 
 
-async def _sealed_anew(node: Node, case: Case, word: Answer, event: EventRecord) -> _Anew | None:
-    if node.keyring is None:
-        return None  # what the agency's own software has sealed nobody can seal here: it is telephoned
-    digest, record = event.digest, case.record
+async def _sealed_anew(node: Node, case: Case, word: Answer, event: EventRecord) -> Anew | None:
+    if node.keyring is None or not await may_go_again(node, case, event):
+        return None  # what the agency's own software has sealed, it seals again (`use_cases.sealed_answer`)
+    return Anew(event, await _sealed(node, case, word, event))
+
+
+async def may_go_again(node: Node, case: Case, event: EventRecord) -> bool:
+    """Whether the envelope of an own event has come to nothing, its time is not over, and nobody has stopped since."""
+    record = case.record
     # Whatever came to nothing has been told as undeliverable.
-    if digest is None or not record.undeliverable or node.clock() >= event.at + node.limits.answer_expires_ms:
-        return None
-    if digest not in await node.database.read(lambda conn: unheard(conn, record)):
-        return None
-    return _Anew(event, await _sealed(node, case, word, event))
+    if not record.undeliverable or node.clock() >= event.at + node.limits.answer_expires_ms:
+        return False
+    return event.digest in await node.database.read(lambda conn: unheard(conn, record))
 
 
-def _goes_again(node: Node, conn: Connection, record: ReferralRecord, anew: _Anew) -> ReferralRecord:
+def goes_again(node: Node, conn: Connection, record: ReferralRecord, anew: Anew) -> ReferralRecord:
+    """Queue it, as the envelope of the event that is on record."""
     hold_referrals(conn, [record.id])
     remove_events(conn, record.id, [anew.event.digest or ""])
     add_event(conn, anew.event._replace(digest=anew.sealed.digest))

@@ -105,7 +105,7 @@ def _may_say_more(
     """Whether it may hold something that the earlier version let go and the new one does not."""
     world = node.world()
     contract, receiver = world.contracts.get(record.contract), world.roster.members.get(record.peer)
-    if contract is None or receiver is None:
+    if contract is None or receiver is None or node.agency not in world.roster.members:
         return True
     then = question_about(node, _header_of(node, item), receiver, facts.service, contract, before)
     now = replace(then, consent=after)

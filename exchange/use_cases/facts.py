@@ -8,8 +8,18 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict
 
 from contracts.model import Retention
-from contracts.vocabulary import Feedback, Field, Group, Priority, Purpose, ReleaseMode, ServiceType
+from contracts.vocabulary import AgencyKind, Feedback, Field, Group, Priority, Purpose, ReleaseMode, ServiceType
 from exchange.use_cases.node import Node
+
+
+class Party(BaseModel):
+    """What a member was when something was sealed, as far as it decides what may be inside."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: AgencyKind
+    country: str
+    represents: str | None = None
 
 
 class Facts(BaseModel):
@@ -35,6 +45,9 @@ class Facts(BaseModel):
     told_first: str | None = None
     """What she was told of the receiver before the disclosure was sealed (`gate_again.told_of`). Rows of before it was
     remembered have none."""
+    between: tuple[tuple[Party, Party], ...] = ()
+    """What sender and receiver were whenever something was sealed that waits or waited (`gate_again.sealed_between`).
+    Rows of before it was remembered have none."""
     accepting: str | None = None
     """Digest of the answer that accepted."""
     own_word: str | None = None

@@ -6,7 +6,8 @@ Rules:
   the roster lists them now. Where the agency's own software has sealed it, by groups.
 * She said yes after she was told of the receiver: to whom it must report, whether she can leave, whether it asks for
   papers. Where the roster says something else of it now, her name does not go before she has been told that too.
-* Any other forward: of each group inside something may still go. Which fields are inside is not known here.
+* Any other forward: of each group inside something may still go. Which fields are inside is not known here: all that
+  may have been, as sender and receiver were when it was sealed, has to be what may still go.
 * Where referral or consent cannot be found, or read, the answer is no.
 """
 
@@ -14,13 +15,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 
 from contracts.canonical_json import canonical
 from contracts.model import Contract
 from contracts.vocabulary import Stage
 from exchange.disclosure import Allowed, Refused, still_allowed
-from exchange.disclosure_groups import GroupsQuestion, groups_allowed, groups_still_allowed
+from exchange.disclosure_groups import GroupsQuestion, groups_allowed, groups_still_allowed, may_be_inside
 from exchange.envelope.errors import SealedRowError
 from exchange.envelope.header import Header
 from exchange.envelope.kinds import Kind
@@ -29,7 +31,7 @@ from exchange.storage.consents import StoredConsent, load_consent
 from exchange.storage.database import Connection
 from exchange.storage.referrals import ReferralRecord, load_referrals
 from exchange.use_cases.consent_records import hers
-from exchange.use_cases.facts import Facts, open_facts
+from exchange.use_cases.facts import Facts, Party, open_facts
 from exchange.use_cases.node import Node, World
 from exchange.use_cases.sealed_forwards import question_about
 
@@ -48,6 +50,39 @@ def told_of(receiver: Member) -> str:
 @lru_cache(maxsize=1024)
 def _digest_of(told: ToldFirst) -> str:
     return hashlib.sha256(canonical(told.model_dump(mode="json"))).hexdigest()
+
+
+def _party(member: Member) -> Party:
+    return Party(kind=member.kind, country=member.country, represents=member.represents)
+
+
+def sealed_between(facts: Facts, sender: Member, receiver: Member) -> Facts:
+    """The facts after something more was sealed between these two, as the roster has them now."""
+    pair = (_party(sender), _party(receiver))
+    return facts if pair in facts.between else facts.model_copy(update={"between": (*facts.between, pair)})
+
+
+def sealed_now(node: Node, facts: Facts, peer: str) -> Facts:
+    """The same for what is sealed to this peer just now."""
+    members = node.world().roster.members
+    sender, receiver = members.get(node.agency), members.get(peer)
+    return facts if sender is None or receiver is None else sealed_between(facts, sender, receiver)
+
+
+def _as_it_was(member: Member, party: Party) -> Member:
+    return member.model_copy(update=party.model_dump())
+
+
+def _forward_again(facts: Facts, now: GroupsQuestion) -> bool:
+    if not isinstance(groups_allowed(now), Allowed):
+        return False
+    may_go = may_be_inside(now)
+    then = (
+        replace(now, sender=_as_it_was(now.sender, sender), receiver=_as_it_was(now.receiver, receiver))
+        for sender, receiver in facts.between
+        if (sender, receiver) != (_party(now.sender), _party(now.receiver))
+    )
+    return all(may_be_inside(question) <= may_go for question in then)
 
 
 def disclosure_again(
@@ -83,12 +118,10 @@ async def allowed_again(node: Node, world: World, headers: Mapping[str, Header])
             row = consents.get(record.consent_id or "")
             sender, receiver = world.roster.member(header.sender), world.roster.member(header.recipient)
             if header.kind is Kind.DISCLOSURE:
-                outcome = disclosure_again(node, facts, row, contract, sender, receiver)
-            else:
-                consent = hers(node, row, facts)
-                outcome = groups_allowed(question_about(node, header, receiver, facts.service, contract, consent))
+                return isinstance(disclosure_again(node, facts, row, contract, sender, receiver), Allowed)
+            consent = hers(node, row, facts)
+            return _forward_again(facts, question_about(node, header, receiver, facts.service, contract, consent))
         except SealedRowError:
             return False
-        return isinstance(outcome, Allowed)
 
     return frozenset(envelope for envelope, header in headers.items() if may_go(header))

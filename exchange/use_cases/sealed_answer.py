@@ -8,7 +8,9 @@ Rules:
   seen nothing that has not arrived.
 * Only what the feedback level lets travel does: below it, and once she stopped sharing, only that the service is over.
   How it ended this node cannot read: what was sealed before her no had been seen is sealed again, without.
-* The same word again is on record already: nothing is sent twice.
+* The same word again is on record already: nothing is sent twice. Where its envelope came to nothing (its receiver was
+  suspended for a while, or it was refused) the agency's software seals the event that is on record anew, with its own
+  number and time: that goes instead, as at a node with keys (`use_cases.answering`). `seen` may have grown.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from exchange.schemas.sealing import EnvelopesAnswer
 from exchange.storage.database import Connection
 from exchange.storage.inbox import arrived_among
 from exchange.storage.referrals import (
+    EventRecord,
     attestations_of,
     guard_versions,
     load_referral,
@@ -30,7 +33,7 @@ from exchange.storage.referrals import (
     save_referral,
 )
 from exchange.use_cases.acting import Acting
-from exchange.use_cases.answering import repeated
+from exchange.use_cases.answering import Anew, goes_again, may_go_again, repeated
 from exchange.use_cases.branches import taken_over
 from exchange.use_cases.cases import Case, audit, new_event, read_case
 from exchange.use_cases.change_referral import change_referral
@@ -39,7 +42,7 @@ from exchange.use_cases.idempotency import Keep
 from exchange.use_cases.node import Node
 from exchange.use_cases.outgoing import put_out
 from exchange.use_cases.refusals import not_found
-from exchange.use_cases.sealed_checks import AgencySealed, check_number
+from exchange.use_cases.sealed_checks import AgencySealed, check_made_now, check_number
 from exchange.use_cases.sealed_views import handed_in
 
 SERVED: Final = frozenset({Kind.DECISION, Kind.PROGRESS, Kind.INFORMATION_REQUEST, Kind.RECALL_ANSWER})
@@ -59,19 +62,16 @@ async def store_sealed_answer(node: Node, acting: Acting, sealed: AgencySealed, 
     if header.kind not in SERVED:
         raise InvalidError("kind-not-supported", "This version does not serve this kind of envelope.")
     case = await read_case(node, header.referral, Side.RECEIVING, acting.unit)
-    await check_belongs(node, case, header)
-    name = EventName(header.event or "")
-    if header.kind not in _NEVER_REPEATED and repeated(case, name):
+    name, known = EventName(header.event or ""), _on_record(case, header)
+    if known is None:
+        check_made_now(node, header)
+    await check_belongs(node, case, header, said_before=known is not None)
+    unheard = known is not None and await may_go_again(node, case, known)
+    if not unheard and (known is not None or (header.kind not in _NEVER_REPEATED and repeated(case, name))):
         return await _again(node, case, sealed, keep)
-    if header.kind is Kind.RECALL_ANSWER and case.state(node.clock()) is not State.RECALL_REQUESTED:
-        raise ConflictError("no-recall", "Nobody asked for this referral back, or it was answered already.")
-    stopped = case.record.sharing_stopped_at is not None
-    if not event_may_travel(header.kind, name, case.facts.feedback, sharing_stopped=stopped):
-        raise ForbiddenError("feedback-level", "Her consent and the rule let less be told. Report it as progress here.")
-    if header.kind is Kind.PROGRESS and tells_how(case.facts.feedback) and _sealed_before_her_no(case, header):
-        raise ForbiddenError(
-            "feedback-level", "She stopped sharing since it was sealed. Seal that it is over, not how."
-        )
+    _check_may_travel(node, case, header, name)
+    if known is not None:
+        return await _sealed_anew(node, acting, case, known, sealed, keep)
     event = new_event(node, case, name, number=header.number, digest=sealed.message.digest)
     event = event._replace(seen=header.seen, at=header.created)
 
@@ -87,6 +87,41 @@ async def store_sealed_answer(node: Node, acting: Acting, sealed: AgencySealed, 
     return await node.database.write(commit)
 
 
+def _on_record(case: Case, header: Header) -> EventRecord | None:
+    """This agency's event that the header is, if it was said before."""
+    said = (header.event, header.number, header.created)
+    return next((one for one in case.own() if (one.name, one.number, one.at) == said and header.seen >= one.seen), None)
+
+
+def _check_may_travel(node: Node, case: Case, header: Header, name: EventName) -> None:
+    if header.kind is Kind.RECALL_ANSWER and case.state(node.clock()) is not State.RECALL_REQUESTED:
+        raise ConflictError("no-recall", "Nobody asked for this referral back, or it was answered already.")
+    stopped = case.record.sharing_stopped_at is not None
+    if not event_may_travel(header.kind, name, case.facts.feedback, sharing_stopped=stopped):
+        raise ForbiddenError("feedback-level", "Her consent and the rule let less be told. Report it as progress here.")
+    if header.kind is Kind.PROGRESS and tells_how(case.facts.feedback) and _sealed_before_her_no(case, header):
+        raise ForbiddenError(
+            "feedback-level", "She stopped sharing since it was sealed. Seal that it is over, not how."
+        )
+
+
+async def _sealed_anew(
+    node: Node, acting: Acting, case: Case, known: EventRecord, sealed: AgencySealed, keep: Keep
+) -> EnvelopesAnswer:
+    """An event of which nobody else has heard goes in this envelope."""
+    anew = Anew(known._replace(seen=sealed.header.seen), sealed.message)
+
+    def commit(conn: Connection) -> EnvelopesAnswer:
+        mine = goes_again(node, conn, taken_over(case.record, acting.unit), anew)
+        record = change_referral(node, conn, mine, what=known.name)
+        audit(conn, node, acting, f"said-again-{known.name}", [record.id])
+        answer = handed_in(record, [sealed.message], sealed.receiver)
+        keep(conn, answer, record.id)
+        return answer
+
+    return await node.database.write(commit)
+
+
 def _sealed_before_her_no(case: Case, header: Header) -> bool:
     """Whether who sealed it had not seen that she stopped sharing. Said here, her no uses up a number."""
     return any(
@@ -95,8 +130,10 @@ def _sealed_before_her_no(case: Case, header: Header) -> bool:
     )
 
 
-async def check_belongs(node: Node, case: Case, header: Header) -> None:
+async def check_belongs(node: Node, case: Case, header: Header, *, said_before: bool = False) -> None:
     """Whether a header speaks of this referral as it is: party, contract, purpose, numbers, what it replies to.
+
+    `said_before`: it is an event on record, whose number it has.
 
     Raises:
         NotFoundError, ConflictError, ForbiddenError, InvalidError: it does not.
@@ -106,7 +143,7 @@ async def check_belongs(node: Node, case: Case, header: Header) -> None:
         raise not_found()
     if header.contract != record.contract or header.purpose != case.facts.purpose:
         raise ForbiddenError("contract-differs", "Use the contract and the purpose of the referral itself.")
-    if header.number is not None:
+    if header.number is not None and not said_before:
         check_number(node, header.number, record.number)
     if header.seen > record.seen:
         raise ConflictError("seen-too-high", "Nothing has arrived with the number that is said to be seen.")

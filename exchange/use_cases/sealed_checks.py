@@ -12,7 +12,8 @@ would have the software seal it again, and that is another referral.
 3. It is to another member, and was made by the roster that this node has, so that both know the same members and
    contracts.
 4. It was made now: not in the future, and not longer ago than `limits.hand_in_within_ms`. It has not expired. So is
-   its number, or it follows the referral's last one closely (`check_number`, where the referral is read).
+   its number, or it follows the referral's last one closely (`check_number`, where the referral is read). An answer is
+   asked how long ago where the referral is read, too: sealed anew it is as old as its event (`check_made_now`).
 5. It is sealed to the receiver's key of this week, as this node has verified it, and does not outlive that key.
 
 The node cannot look inside. What it lets pass is what header, consent and state allow; that the content is what the
@@ -143,8 +144,24 @@ def _check_times(node: Node, header: Header) -> None:
     at, limits = node.clock(), node.limits
     if header.created > at + limits.skew_ms:
         raise _from_the_future()
-    if header.created < at - limits.hand_in_within_ms or header.expires <= at:
-        raise InvalidError("too-old", "The envelope was made too long ago. Seal it again.")
+    if header.expires <= at:
+        raise _too_old()
+    if header.kind_class is not KindClass.ANSWER:
+        check_made_now(node, header)
+
+
+def check_made_now(node: Node, header: Header) -> None:
+    """Whether an envelope was made just now.
+
+    Raises:
+        InvalidError: `too-old`.
+    """
+    if header.created < node.clock() - node.limits.hand_in_within_ms:
+        raise _too_old()
+
+
+def _too_old() -> InvalidError:
+    return InvalidError("too-old", "The envelope was made too long ago. Seal it again.")
 
 
 def check_number(node: Node, number: int, used: int) -> None:

@@ -32,7 +32,7 @@ from exchange.use_cases.change_referral import change_referral
 from exchange.use_cases.consent_records import hers
 from exchange.use_cases.errors import ConflictError, ForbiddenError, InvalidError
 from exchange.use_cases.facts import seal_facts
-from exchange.use_cases.gate_again import told_of
+from exchange.use_cases.gate_again import sealed_now, told_of
 from exchange.use_cases.idempotency import Keep
 from exchange.use_cases.node import Node
 from exchange.use_cases.outgoing import put_out
@@ -124,12 +124,13 @@ def _queue(
     guard_consent(conn, consent.id, consent.version)
     put_out(node, conn, sealed.message)
     number = header.number or 0
+    facts = seal_facts(node, case.record.id, sealed_now(node, case.facts, case.record.peer))
     record = change_referral(
         node,
         conn,
         case.record,
         what=header.kind.value,
-        adjust=lambda read: read._replace(number=max(read.number, number)),
+        adjust=lambda read: read._replace(number=max(read.number, number), sealed_facts=facts),
     )
     audit(conn, node, acting, f"sent-{header.kind}", [record.id])
     answer = handed_in(record, [sealed.message], sealed.receiver)

@@ -25,7 +25,7 @@ from exchange.use_cases.clearance import Parties, parties
 from exchange.use_cases.consent_records import opened
 from exchange.use_cases.errors import ConflictError, ForbiddenError, InvalidError
 from exchange.use_cases.facts import Facts, seal_facts
-from exchange.use_cases.gate_again import told_of
+from exchange.use_cases.gate_again import sealed_between, told_of
 from exchange.use_cases.idempotency import Keep
 from exchange.use_cases.node import Node
 from exchange.use_cases.sealed_checks import AgencySealed, check_number, expires_too_late
@@ -118,6 +118,7 @@ def _record(
         held_groups=tuple(Group(group) for group in held.header.groups) if held is not None else (),
         told_first=told_of(between.receiver),
     )
+    facts = sealed_between(facts, between.sender, between.receiver)
     return ReferralRecord(
         id=header.referral,
         side=Side.REFERRING.value,

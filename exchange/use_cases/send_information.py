@@ -14,6 +14,8 @@ from exchange.use_cases.cases import Case, again, audit, read_case
 from exchange.use_cases.change_referral import change_referral
 from exchange.use_cases.clearance import check_confirmed
 from exchange.use_cases.errors import ConflictError
+from exchange.use_cases.facts import Facts, seal_facts
+from exchange.use_cases.gate_again import sealed_now
 from exchange.use_cases.idempotency import Idempotency, Keep, Stored, once
 from exchange.use_cases.node import Node
 from exchange.use_cases.outgoing import agency_key, put_out
@@ -84,19 +86,26 @@ async def _tell(
     keep: Keep,
 ) -> ForwardAnswer:
     number = next_number(case.record, node.clock())
+    before = sealed_now(node, case.facts, case.record.peer)
     told = await tell_later(node, case, kind, content, numbers=number, in_reply_to=in_reply_to)
-    return await node.database.write(lambda conn: _store(node, conn, acting, case, told, kind, keep))
+    return await node.database.write(lambda conn: _store(node, conn, acting, case, before, told, kind, keep))
 
 
 def _store(
-    node: Node, conn: Connection, acting: Acting, case: Case, told: Told, kind: Kind, keep: Keep
+    node: Node, conn: Connection, acting: Acting, case: Case, before: Facts, told: Told, kind: Kind, keep: Keep
 ) -> ForwardAnswer:
     guard_consent(conn, told.consent.id, told.consent.version)
     for sealed in told.sealed:
         put_out(node, conn, sealed)
     highest = max(sealed.header.number or 0 for sealed in told.sealed)
+    # The roster may be another than when it was sealed.
+    facts = seal_facts(node, case.record.id, sealed_now(node, before, case.record.peer))
     record = change_referral(
-        node, conn, case.record, what=kind.value, adjust=lambda read: read._replace(number=max(read.number, highest))
+        node,
+        conn,
+        case.record,
+        what=kind.value,
+        adjust=lambda read: read._replace(number=max(read.number, highest), sealed_facts=facts),
     )
     audit(conn, node, acting, f"sent-{kind}", [record.id])
     answer = ForwardAnswer(referral=referral_view(record), fields=field_decisions(told.cleared.reasons))

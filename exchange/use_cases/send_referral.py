@@ -30,7 +30,7 @@ from exchange.use_cases.clearance import Judged, Parties, judge, parties
 from exchange.use_cases.consent_records import opened
 from exchange.use_cases.errors import ForbiddenError, TooLargeError
 from exchange.use_cases.facts import Facts, seal_facts
-from exchange.use_cases.gate_again import told_of
+from exchange.use_cases.gate_again import sealed_between, told_of
 from exchange.use_cases.idempotency import Idempotency, Keep, Stored, once
 from exchange.use_cases.node import Node
 from exchange.use_cases.outgoing import agency_key, current_peer_epoch, signers
@@ -181,6 +181,7 @@ def _record(
         held_fields=tuple(sorted(disclosure.fields)) if disclosure is not None else (),
         told_first=told_of(between.receiver),
     )
+    facts = sealed_between(facts, between.sender, between.receiver)
     hold = "held" if held is not None else "awaiting-disclosure" if disclosure is not None else "none"
     return ReferralRecord(
         id=making.referral,

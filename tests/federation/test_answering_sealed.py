@@ -31,6 +31,7 @@ from exchange.feedback import Answer, answer
 from exchange.limits import DAY_MS, LIMITS, MINUTE_MS
 from exchange.messages import seal_stop_message
 from exchange.referral.answers import Decision, DecisionContent, Progress, ProgressContent
+from exchange.roster import Status
 from exchange.schemas.federation import WireEnvelope
 from exchange.schemas.inbox import DecisionRequest, ProgressRequest, RecallAnswerRequest
 from exchange.schemas.referrals import ReferralView
@@ -186,6 +187,61 @@ async def test_progress_below_her_level_stays_at_home_and_the_node_lets_no_other
     assert over.stays_here is None
     await bed.together.travel()
     assert (await bed.helpline.client.referrals.read(story.id)).state == "completed"
+
+
+async def _stands(bed: Bed, agency: str, status: Status) -> None:
+    at = {agency: status}
+    await bed.together.new_roster(member=lambda one: one.model_copy(update={"status": at.get(one.agency, one.status)}))
+    # The agency's own software has it too.
+    bed.office = Office.of(bed.together[SHELTER])
+
+
+async def _barred_acceptance(bed: Bed) -> BlindStory:
+    """It was said while the referring agency was suspended, which it is no longer."""
+    story = await bed.story()
+    await _stands(bed, HELPLINE.agency, Status.SUSPENDED)
+    await bed.vault.decide(story.id, DecisionRequest(decision="accepted"))
+    await bed.together.travel()
+    assert (await bed.office.client.referrals.read(story.id)).flags.undeliverable
+    await _stands(bed, HELPLINE.agency, Status.ACTIVE)
+    return story
+
+
+async def _events(bed: Bed, story: BlindStory) -> list[dict[str, Any]]:
+    found = await rows(bed.office.node, EVENT, (EVENT.c.referral == story.id) & (EVENT.c.name == "accepted"))
+    return [{name: value for name, value in row.items() if name != "digest"} for row in found]
+
+
+async def test_a_word_that_was_barred_goes_when_it_is_said_again(bed: Bed) -> None:
+    """As at a node with keys: the same event, sealed anew, also where the time to answer is over."""
+    story = await _barred_acceptance(bed)
+    before = await _events(bed, story)
+    bed.together.clock.pass_by(hours=2)
+    await bed.vault.decide(story.id, DecisionRequest(decision="accepted"))
+    assert await _events(bed, story) == before
+    await bed.together.travel()
+    assert (await bed.helpline.client.referrals.read(story.id)).state == "accepted"
+    assert (await bed.helpline.client.referrals.read(story.id)).flags.disclosed
+    assert not (await bed.office.client.referrals.read(story.id)).flags.undeliverable
+    posted = len(await rows(bed.office.node, OUTBOX, OUTBOX.c.referral == story.id))
+    await bed.vault.decide(story.id, DecisionRequest(decision="accepted"))
+    assert len(await rows(bed.office.node, OUTBOX, OUTBOX.c.referral == story.id)) == posted
+
+
+async def test_an_acceptance_that_was_barred_goes_along_with_what_is_said_next(bed: Bed) -> None:
+    story = await _barred_acceptance(bed)
+    await bed.vault.report_progress(story.id, ProgressRequest(state="scheduled"))
+    await bed.together.travel()
+    view = await bed.helpline.client.referrals.read(story.id)
+    assert (view.state, view.flags.disclosed) == ("scheduled", True)
+
+
+async def test_what_is_made_long_ago_is_taken_only_as_an_event_that_nobody_has_heard(bed: Bed) -> None:
+    story = await bed.story()
+    wire = await bed.answers(story, "accepted")
+    bed.together.clock.pass_by(seconds=660)
+    await bed.office.client.referrals.read(story.id)  # with a token of now
+    assert await bed.refuses(wire) == "too-old"
 
 
 async def test_a_recall_in_service_is_answered(bed: Bed) -> None:

@@ -124,6 +124,19 @@ async def test_nor_does_what_she_needs(two: Federation, change: Callable[[Member
     assert "offer-barred" in await story.changes()
 
 
+async def test_nor_does_a_group_of_which_less_may_go_now(two: Federation) -> None:
+    """Which fields are inside is sealed: her consent lets one of them over the border, and most are of that group."""
+    named = {"fields": ["needs"], "agencies": [SHELTER.agency], "purposes": ["provide-safe-accommodation"]}
+    lines = [{**named, "groups": [], "feedback": "outcome"}, *ANY_SHELTER["provisions"]]
+    two.leave(SHELTER)
+    story = await begin(two, consent={"provisions": lines}, content={"needs": ["tonight"], "language": "id"})
+    await two.new_roster(member=changed(SHELTER, country="SG"))
+    two.come_back(SHELTER)
+    await story.later(hours=0.1)
+    assert story.kinds_posted() == []
+    assert "offer-barred" in await story.changes()
+
+
 async def test_where_she_has_named_the_agency_it_goes_over_the_border_that_is_new(two: Federation) -> None:
     story = await released_and_waiting(two)
     await two.new_roster(member=changed(SHELTER, country="SG"))

@@ -9,6 +9,7 @@ from support.federation import Federation
 from support.people import consent_request, referral_request
 from support.stories import begin, now_of, refusal, rows, safe_contact
 
+from contracts.vocabulary import Group
 from exchange.demo.federation import HELPLINE, SHELTER, AgencyPlan
 from exchange.roster import Status, roster_bytes
 from exchange.storage.tables import REFERRAL
@@ -43,6 +44,17 @@ async def test_who_is_not_listed_itself_is_told_whom_to_ask(two: Federation) -> 
     await story.says_no("stop-service")
     assert (await story.asks.referrals.read(story.id)).state.value == "withdrawn"
     assert (await story.outgoing())["withdrawal"] == ["queued"]
+
+
+async def test_she_allows_less_where_her_agency_is_not_listed(two: Federation) -> None:
+    """What waits would leave when it is listed again."""
+    two.leave(SHELTER)
+    story = await begin(two)
+    await not_listed(two, HELPLINE)
+    (line,) = (await story.asks.consents.read(story.consent)).record.provisions
+    await story.asks.consents.narrow(story.consent, (line.model_copy(update={"groups": frozenset({Group.NEED})}),))
+    assert "offer-barred" in await story.changes()
+    assert (await story.flags()).undeliverable
 
 
 async def test_nothing_is_made_for_an_agency_without_a_contract_or_that_nobody_knows(two: Federation) -> None:

@@ -311,6 +311,20 @@ async def test_what_was_heard_is_not_sealed_again_because_a_word_before_it_was_b
     await story.both_say("in-service")
 
 
+async def test_so_it_does_where_both_were_barred_and_the_last_is_said_again(two: Federation) -> None:
+    """It was barred after both were said: the acceptance itself cannot be said again any more."""
+    story = await begin(two)
+    offer = await story.offer()
+    await _stand(two, Status.SUSPENDED)
+    await story.helps.inbox.decide(offer, DecisionRequest(decision="accepted"))
+    await story.helps.inbox.report_progress(offer, ProgressRequest(state="scheduled"))
+    await two.travel()
+    await _stand(two, Status.ACTIVE)
+    await story.reports("scheduled")
+    await story.both_say("scheduled")
+    assert (await story.outgoing())["disclosure"] == ["delivered"]
+
+
 async def test_one_that_had_arrived_says_nothing_new_when_it_is_said_again(two: Federation) -> None:
     """Its receipt was lost, and then it was barred."""
     story = await begin(two)

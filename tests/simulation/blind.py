@@ -147,11 +147,12 @@ class BlindOffice:
         try:
             found = await vault.open(item)
         except RefusedItemError as error:
-            if self._week_goes_on(item.id) and not self._other_key_now(item, error.code):
+            there = self._week_goes_on(item.id) and not self._other_key_now(item, error.code)
+            if there and not self._other_office_now(item, error.code):
                 self._fails(item, f"is refused at step {error.step} as `{error.code}`")
             self.trace(f"{self.agency} refuses {item.kind}: its week is over, or its sender's key was replaced")
         except DoubtfulItemError as error:
-            if settled and self._may_be_known(item):
+            if settled and self._may_be_known(item) and not self._other_office_now(item, error.code):
                 self._fails(item, f"stays in doubt at step {error.step} as `{error.code}`")
             self.trace(f"{self.agency} doubts {item.kind}: {error.code}")
         except VaultError as error:
@@ -179,9 +180,19 @@ class BlindOffice:
     def _other_key_now(self, item: InboxItem, code: str) -> bool:
         """Whether the sender has another agency key now than the one that signed, or another node key than at first."""
         members = self.software.machine.newest().roster.members
+        if item.sender not in members:
+            return True
         if code == "release-invalid":
             return members[item.sender].node_key != Keys.of(item.sender).node.public
         return self._envelope(item.id).header["signing_key"] != key_id(members[item.sender].agency_key)
+
+    def _other_office_now(self, item: InboxItem, code: str) -> bool:
+        """Whether one of the two has become another office: the software opens by the roster of today, and nothing that
+        the contract would not let go between what they are now.
+        """
+        members, cast = self.software.machine.newest().roster.members, self.oracle.cast
+        others = [one for one in (self.agency, item.sender) if members[one].kind != cast.agency(one).kind]
+        return code in {"no-rule", "over-shared", "respond-by-too-late"} and bool(others)
 
     def _may_be_known(self, item: InboxItem) -> bool:
         return self.software.store.case(item.referral) is not None

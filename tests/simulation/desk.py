@@ -24,6 +24,7 @@ from exchange.use_cases.answer_recall import answer_recall
 from exchange.use_cases.attest_erasure import attest_erasure
 from exchange.use_cases.decide_referral import decide_referral
 from exchange.use_cases.declare_error import declare_error_of_item
+from exchange.use_cases.follow_referrals import read_referral
 from exchange.use_cases.node import Node
 from exchange.use_cases.open_items import open_items
 from exchange.use_cases.poll_inbox import acknowledge_item, lease_item, list_inbox
@@ -32,6 +33,7 @@ from exchange.use_cases.report_progress import report_progress
 _STOPPED: Final = {"entered-in-error": "stopped"}
 _BEGINS: Final = frozenset({"scheduled", "not-reached", "not-arrived", "in-service"})
 """What may be said first of a service."""
+_SAID_AGAIN: Final = _BEGINS | {"completed", "failed", "accepted", "declined", "waitlisted", "redirected"}
 _REASONS: Final = ("no-capacity", "not-eligible", "duplicate", "conflict-of-interest")
 
 
@@ -81,6 +83,20 @@ class Desk:
         answer = await self.office.ask(case.receiver, what, work, promise() if promise is not None else None)
         if answer is not None and event is not None:
             case.remember(case.receiver, event)
+            if event in _SAID_AGAIN and not what.endswith(" again"):
+                case.last_word = event
+                case.last = functools.partial(self._asks, case, f"{what} again", event, work, None)
+
+    async def says_again(self, case: Case) -> None:
+        """A worker is told that something has not arrived, and says the last word again: what was barred goes then."""
+        view = await self.office.ask(case.receiver, "looks", lambda node: read_referral(node, case.id, None))
+        if view is None or not view.flags.undeliverable or case.last is None:
+            return
+        before, tick = len(case.said[case.receiver]), self.office.oracle.tick
+        self.office.oracle.undelivered.said_again(case.sender, case.id, {case.last_word, "accepted"})
+        await case.last()
+        if len(case.said[case.receiver]) > before:
+            case.again = tick
 
     async def decides(self, case: Case, decision: str) -> None:
         """A worker's word on an offer."""

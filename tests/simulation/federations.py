@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import random
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime
 from hashlib import sha256
 from types import MappingProxyType
@@ -91,23 +91,51 @@ def stage_for(field: str, kind: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """What a woman should hear of an agency first."""
+
+    reports_to: tuple[str, ...] = ()
+    freedom_of_movement: str = "She may leave."
+    requires_documents: bool = False
+
+    def covers(self, now: Told) -> bool:
+        """Whether who has heard this knows to whom it reports now, and of the papers that it asks for."""
+        return set(now.reports_to) <= set(self.reports_to) and self.requires_documents >= now.requires_documents
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """As roster and consent have it."""
+        return {**asdict(self), "reports_to": list(self.reports_to)}
+
+
+TOLD: Final = (
+    Told(),
+    Told(reports_to=("the police",)),
+    Told(requires_documents=True),
+    Told(freedom_of_movement="She may not leave at night."),
+)
+
+
+@dataclass(frozen=True, slots=True)
 class Agency:
-    """A member as the roster describes it."""
+    """A member as a roster describes it."""
 
     id: str
     kind: str
     country: str
     represents: str | None
-
-    @property
-    def service(self) -> str:
-        """The one service that it offers."""
-        return _OFFERED[self.kind]
+    service: str
+    """The one service that it offers, whatever becomes of it."""
+    told: Told = TOLD[0]
 
     @property
     def foreign_to(self) -> frozenset[str]:
         """The countries that data sent to it reaches."""
         return frozenset({self.country, self.represents or self.country})
+
+
+Changed = tuple[Agency, ...]
+"""Members that are not any more what they were."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -140,9 +168,9 @@ class Cast:
     outsider: str | None
     """An agency that has not signed the second contract."""
 
-    def agency(self, agency_id: str) -> Agency:
-        """The agency of this id."""
-        return next(agency for agency in self.agencies if agency.id == agency_id)
+    def agency(self, agency_id: str, changed: Changed = ()) -> Agency:
+        """The agency of this id, by a roster in which these have changed."""
+        return next(agency for agency in (*changed, *self.agencies) if agency.id == agency_id)
 
     def may_refer(self, sender: str, receiver: str) -> bool:
         """Whether the first contract has a rule for somebody who consents."""
@@ -171,7 +199,7 @@ def _agency(name: str, place: int, chance: random.Random) -> Agency:
     kinds = ["helpline", "shelter", "health", "legal-aid", "embassy", "labour-office", "police", "social-welfare"]
     kind = ("helpline", "shelter")[place] if place < 2 else chance.choice(kinds[1:])
     country = chance.choice(["MY"] * 6 + ["SG"])
-    return Agency(name, kind, country, "ID" if kind == "embassy" else None)
+    return Agency(name, kind, country, "ID" if kind == "embassy" else None, _OFFERED[kind])
 
 
 def _agreement(name: str, agencies: tuple[Agency, ...], chance: random.Random, *, most: tuple[int, ...]) -> Agreement:
@@ -179,6 +207,7 @@ def _agreement(name: str, agencies: tuple[Agency, ...], chance: random.Random, *
     rules = [_rule(f"rule-{place}", *way, chance) for place, way in enumerate(ways) if chance.random() < 0.97]
     if not rules:
         rules = [_rule("rule-0", *ways[0], chance)]
+    rules += _rules_of_others(name, agencies)
     if most:
         rules = [rule | _few_at_once(chance, most) for rule in rules]
     data = {
@@ -213,6 +242,18 @@ def _agreement(name: str, agencies: tuple[Agency, ...], chance: random.Random, *
 def file_of(data: dict[str, Any]) -> bytes:
     """The contract as the file that its members would sign."""
     return json.dumps(data, indent=1).encode()
+
+
+def _rules_of_others(name: str, agencies: tuple[Agency, ...]) -> list[dict[str, Any]]:
+    """A member that has become another kind of office goes on with its service: there may be rules for that too."""
+    chance = random.Random(f"others {name}")
+    kinds = sorted({one.kind for one in agencies})
+    ways = [(one, other, of) for one in kinds for other in kinds for of in kinds if other != of]
+    return [
+        _rule(f"other-{place}", one, other, chance) | {"service_types": [_OFFERED[of]]}
+        for place, (one, other, of) in enumerate(ways)
+        if chance.random() < 0.5
+    ]
 
 
 def _rule(name: str, sender: str, receiver: str, chance: random.Random) -> dict[str, Any]:
@@ -254,9 +295,37 @@ def _few_at_once(chance: random.Random, most: tuple[int, ...]) -> dict[str, Any]
     }
 
 
+@dataclass(frozen=True, slots=True)
+class Others:
+    """What is different in a roster besides standing, keys and contracts."""
+
+    changed: Changed = ()
+    unlisted: str | None = None
+    """A member that is not listed for a while."""
+    exchanged: tuple[str, ...] = ()
+    """Two that have exchanged their addresses."""
+
+    def address(self, agency: str) -> str:
+        """Whose first address an agency has now."""
+        return next((one for one in self.exchanged if one != agency), agency) if agency in self.exchanged else agency
+
+    def become(self, agency: Agency) -> Others:
+        """One more is not what it was."""
+        return replace(self, changed=(*(one for one in self.changed if one.id != agency.id), agency))
+
+
+NO_OTHERS: Final = Others()
+
+
 @functools.lru_cache(maxsize=4096)
 def world_of(
-    cast: Cast, count: int, version: int, suspended: str | None, second: bool, replaced: Replaced = ()
+    cast: Cast,
+    count: int,
+    version: int,
+    suspended: str | None,
+    second: bool,
+    replaced: Replaced = (),
+    others: Others = NO_OTHERS,
 ) -> World:
     """The federation of the first `count` agencies as one roster has it.
 
@@ -267,12 +336,17 @@ def world_of(
         suspended: one that is suspended in it.
         second: whether the second contract is in force, beside the first and before it.
         replaced: whose keys were replaced.
+        others: what else is different in it.
     """
-    members = tuple(_member(agency, suspended, _of(replaced, agency.id)) for agency in cast.agencies[:count])
+    members = tuple(
+        _member(cast.agency(agency.id, others.changed), suspended, _of(replaced, agency.id), others.address(agency.id))
+        for agency in cast.agencies[:count]
+        if agency.id != others.unlisted
+    )
     rekeyed = tuple(one for one in replaced if one[1] == "agency")
-    adoptions = [_adoption_of(cast.number, 0, count, date(2026, 1, 1), rekeyed)]
+    adoptions = [_adoption_of(cast.number, 0, count, date(2026, 1, 1), rekeyed, others.unlisted)]
     if second:
-        adoptions.append(_adoption_of(cast.number, 1, count, date(2026, 6, 1), rekeyed))
+        adoptions.append(_adoption_of(cast.number, 1, count, date(2026, 6, 1), rekeyed, others.unlisted))
     data = roster_bytes(version=version, synthetic=True, members=members, contracts=tuple(adoptions))
     contracts = {one.contract.digest: one.contract for one in cast.agreements}
     return World(_parsed(data), MappingProxyType(contracts))
@@ -284,9 +358,9 @@ def _parsed(data: bytes) -> RosterSnapshot:
 
 
 @functools.cache
-def _member(agency: Agency, suspended: str | None, replaced: Replaced) -> Member:
+def _member(agency: Agency, suspended: str | None, replaced: Replaced, address: str) -> Member:
     if suspended is not None:
-        member = _member(agency, None, replaced)
+        member = _member(agency, None, replaced, address)
         return member.model_copy(update={"status": Status.SUSPENDED}) if agency.id == suspended else member
     keys = Keys.of(agency.id, replaced)
     return Member.model_validate(
@@ -297,12 +371,12 @@ def _member(agency: Agency, suspended: str | None, replaced: Replaced) -> Member
             "country": agency.country,
             "represents": agency.represents,
             "service_types": [agency.service],
-            "node_url": f"https://{agency.id}.example",
+            "node_url": f"https://{address}.example",
             "agency_key": keys.agency.public,
             "node_key": keys.node.public,
             "duty_contact": "+00 000 0000 (synthetic)",
             "breach_contact": "breach@example.org (synthetic)",
-            "told_first": {"reports_to": [], "freedom_of_movement": "She may leave.", "requires_documents": False},
+            "told_first": agency.told.data,
             "synthetic": True,
         }
     )
@@ -313,10 +387,13 @@ def _of(replaced: Replaced, agency: str) -> Replaced:
 
 
 @functools.cache
-def _adoption_of(cast_number: int, place: int, count: int, begins: date, replaced: Replaced) -> Adoption:
+def _adoption_of(
+    cast_number: int, place: int, count: int, begins: date, replaced: Replaced, unlisted: str | None
+) -> Adoption:
     cast = cast_of(cast_number)
     digest = cast.agreements[place].contract.digest
-    names = [agency.id for agency in cast.agencies[:count] if place == 0 or agency.id != cast.outsider]
+    without_these = {unlisted} if place == 0 else {unlisted, cast.outsider}
+    names = [agency.id for agency in cast.agencies[:count] if agency.id not in without_these]
     adherence = {}
     for name in names:
         adopted = Adherence(agency=name, contract=digest, adopted_at=BEGIN)

@@ -103,8 +103,8 @@ class History:
         temper = temper.in_a_crowd() if crowds else temper
         self.oracle = Oracle(self.cast, ground.private_half)
         self.words = Words(self.oracle)
-        self.officers = Officers(self.cast, self.chance, self.trace)
-        listener = Listener(self.oracle, self.words, self.loop, self.officers.standing)
+        self.officers = Officers(self.cast, self.chance, self.trace, seed)
+        listener = Listener(self.oracle, self.words, self.loop, self.officers)
         blind = blind_among(list(ground.machines)[:count], seed)
         self.machines = ground.begin(self.cast, count, seed, listener.watch(), blind)
         self.officers.machines = self.machines
@@ -118,7 +118,7 @@ class History:
             for name in blind
         }
         self.oracle.blind = frozenset(blind)
-        self.office = Office(self.chance, self.cast, self.oracle, self.machines, self.trace, self.blind)
+        self.office = Office(self.chance, self.cast, self.oracle, self.machines, self.trace, self.officers, self.blind)
         self.desk = Desk(self.office, self.chance, self.words)
         self.people = People(temper, self.desk, self.cast, self.names, self.chance)
         self.crowd = Crowd(seed, self.people, self._days()) if crowds else None
@@ -140,6 +140,10 @@ class History:
         self._good_days()
         for _ in range(self.chance.randint(8, 24)):
             self._check_failures()
+            self.officers.change()
+            self.network.addresses = self.officers.addresses
+            if self.officers.looks_again() and self.office.cases:
+                self._step([functools.partial(self.desk.says_again, self.office.cases[0])])
             self._anything()
         self._last_words()
         self._end_well()
@@ -226,6 +230,7 @@ class History:
         """Start these, and let everything run that can."""
         tasks = [self.loop.create_task(_as_coroutine(way)) for way in ways]
         begins = self.oracle.step_begins = self.oracle.tick
+        self._note_rosters()
         self.loop.settle()
         self._after(begins)
         for task in tasks:
@@ -236,9 +241,15 @@ class History:
                 raise error
         self._check_failures()
 
+    def _note_rosters(self) -> None:
+        """What every machine goes by from here on."""
+        for name, machine in self.machines.items():
+            self.oracle.goes_by(name, self.officers.standing(machine).others.changed)
+
     def _after(self, begins: int) -> None:
         """A step is over: what the clocks said during it, and who died in it."""
         ends = self.oracle.passes()
+        self._note_rosters()
         for name, machine in self.machines.items():
             self.oracle.clocks[name].append((begins, ends, machine.now()))
             self.oracle.undelivered.standings[name].append((begins, self.officers.standing(machine)))
@@ -449,6 +460,9 @@ class History:
         self._all_awake()
         for call in [one.call for one in self.office.pending if not one.done]:
             self._step([call])
+        self._deliver_all()
+        for case in self.office.cases:
+            self._step([functools.partial(self.desk.says_again, case)])
         self._deliver_all()
         self._opens_everything()
         self._round(clocks=True)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 from simulation.machines import Machine
 from simulation.network import Letter, Question, Watch
+from simulation.officers import Officers
 from simulation.one_thread import OneThread
 from simulation.oracle import Oracle, ViolationError
-from simulation.undelivered import Standing
 from simulation.words import Words
 
 from exchange.schemas.federation import BatchAnswer, ConsentStatusAnswer
@@ -26,11 +25,11 @@ _UNCHANGED: Final = """
 class Listener:
     """Hears what leaves, what is answered, and what of it is heard."""
 
-    def __init__(self, oracle: Oracle, words: Words, loop: OneThread, standing: Callable[[Machine], Standing]) -> None:
+    def __init__(self, oracle: Oracle, words: Words, loop: OneThread, officers: Officers) -> None:
         self.oracle = oracle
         self.words = words
         self.loop = loop
-        self.standing = standing
+        self.officers = officers
 
     def watch(self) -> Watch:
         """What the network calls."""
@@ -39,14 +38,16 @@ class Listener:
     def _leaves(self, sender: Machine, receiver: Machine, body: bytes) -> None:
         # Not raised here: a courier goes on with its other peers, whatever one of them answers.
         try:
-            self.oracle.leaves(sender.agency, receiver.agency, body, self.standing(sender).at)
+            self.oracle.leaves(
+                sender.agency, receiver.agency, body, self.officers.standing(sender), self.officers.exchanged_with
+            )
         except ViolationError as error:
             self.loop.failures.append(error)
 
     def _answered(self, letter: Letter) -> None:
         receiver, answer = letter.receiver, letter.answer
         if isinstance(answer, BatchAnswer):
-            self.oracle.answered(receiver.agency, letter.body, answer, self.standing(receiver))
+            self.oracle.answered(receiver.agency, letter.body, answer, self.officers.standing(receiver))
         elif isinstance(letter, Question) and answer is not None:
             unchanged = frozenset(row[0] for row in receiver.main.rows(_UNCHANGED))
             self.words.states(
@@ -54,11 +55,13 @@ class Listener:
                 letter.sender.agency,
                 letter.receipts,
                 answer,
-                self.standing(receiver),
+                self.officers.standing(receiver),
                 unchanged=unchanged,
             )
 
     def _heard(self, question: Question, meant: str) -> None:
         asker, answer = question.sender, question.answer
         if isinstance(answer, ConsentStatusAnswer):
-            self.words.heard(asker.agency, asker.process, (meant, question.receipts), answer, self.standing(asker))
+            self.words.heard(
+                asker.agency, asker.process, (meant, question.receipts), answer, self.officers.standing(asker)
+            )

@@ -61,12 +61,11 @@ class Liveness:
     def _check_releases(self, agency: str, machine: Machine) -> None:
         rows = machine.main.rows(_REFERRALS)
         for referral, peer, contract, state, hold, _ in rows:
-            rule = self._rule(agency, peer, contract)
             if hold == "held" and state == "accepted":
                 raise ViolationError("waits", f"a disclosure is held at {agency} although {peer} has accepted")
             if hold == "unserved":
                 names = sum(self._may_count(machine, row) for row in rows if row[1] == peer and row[0] != referral)
-                if names < rule["max_unserved_accepts"]:
+                if names < self._most(agency, peer, contract):
                     raise ViolationError("waits", f"a release waits at {agency}, and {peer} has only {names} names")
 
     def _may_count(self, machine: Machine, row: tuple[str, str, str, str, str, int | None]) -> bool:
@@ -81,13 +80,16 @@ class Liveness:
         """Whether no version of her consent under any contract lets progress be told."""
         cast, versions = self._office.cast, self._office.oracle.consents[case.sender, case.consent.id]
         return all(
-            told_back(agreement, cast.agency(case.sender), cast.agency(case.receiver), version.allowed) == LEVELS[0]
+            told_back(agreement, cast.agency(case.sender, one), cast.agency(case.receiver, one), version.allowed)
+            == LEVELS[0]
+            for _, one in self._office.oracle.rosters[case.sender]
             for agreement in cast.agreements
             for version in versions
         )
 
-    def _rule(self, sender: str, receiver: str, contract: str) -> dict[str, int]:
-        cast = self._office.cast
-        rule = cast.agreement(contract).rule(cast.agency(sender), cast.agency(receiver))
-        assert rule is not None
-        return rule
+    def _most(self, sender: str, receiver: str, contract: str) -> int:
+        """How many names it may have, by the roster at the sender; where it has no rule for them, none."""
+        office = self._office
+        one, other = (office.officers.listed(agency, sender) for agency in (sender, receiver))
+        rule = office.cast.agreement(contract).rule(one, other)
+        return rule["max_unserved_accepts"] if rule is not None else 0

@@ -14,6 +14,7 @@ from unittest.mock import Mock, patch
 
 from simulation.history import play
 from simulation.playground import Playground
+from simulation.roster_mutants import ROSTER_DEFECTS
 from simulation.waiting_mutants import DEFECTS
 from sqlalchemy import update
 
@@ -238,5 +239,5 @@ MUTANTS: Final = (
     Mutant("elsewhere: an attestation destroys before it asks", _on(answering_elsewhere, "attest", _attests_first)),
     Mutant("elsewhere: how it ended is told at every level", _on(answering_elsewhere, "answer", _everything)),
     Mutant("elsewhere: destroying keeps the keys", _on(AgencyVault, "destroy_ended", _destroys_nothing)),
-    *(Mutant(name, defect) for name, defect in DEFECTS),
+    *(Mutant(name, defect) for name, defect in (*DEFECTS, *ROSTER_DEFECTS)),
 )  # fmt: skip

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from simulation.federations import NO_OTHERS
 from simulation.machines import Machine, Process
 from simulation.one_thread import OneThread
 
@@ -128,9 +129,12 @@ class Network:
     meant: dict[int, str] = field(default_factory=dict)
     """By question: whom its asker meant."""
     sent: int = 0
+    addresses: Callable[[str], str] = NO_OTHERS.address
+    """Who is at an address now; two that have exchanged theirs are at each other's."""
 
     def begin_anew(self, machines: dict[str, Machine], watch: Watch) -> None:
-        """Nothing is under way, and nothing ever was."""
+        """Nothing is under way, nothing ever was, and everybody is at the first address."""
+        self.addresses = NO_OTHERS.address
         self.machines, self.watch, self.sent = machines, watch, 0
         for kept in (self.cut, self.under_way, self.old, self.said, self.meant):
             kept.clear()
@@ -178,9 +182,13 @@ class Network:
         task.add_done_callback(lambda done: self._cancelled(done, letter))
 
     def _lets_in(self, receiver: Machine, letter: Letter) -> bool:
-        """Nobody gets a token by another key than the one that the roster there lists."""
-        member = receiver.node.world().roster.members.get(letter.sender.agency)
-        return member is not None and member.node_key == letter.key
+        """Nobody gets a token by another key than the one that the roster there lists.
+
+        Nor does anything come of what reaches a node that its own roster does not list: it answers with an error.
+        """
+        members = receiver.node.world().roster.members
+        member = members.get(letter.sender.agency)
+        return member is not None and member.node_key == letter.key and receiver.agency in members
 
     def come_back(self, letter: Letter) -> None:
         """The answer reaches whoever waits for it."""
@@ -232,29 +240,32 @@ class Way:
         body = ConsentStatusRequest(receipts=tuple(receipts)).model_dump_json().encode()
         try:
             async with asyncio.timeout(CONSENT_STATUS_S):
-                answer: ConsentStatusAnswer = await self._send(Question, receiver, body)
+                answer: ConsentStatusAnswer = await self._send(Question, receiver, body, peer.agency)
         except TimeoutError:
             raise PeerUnreachableError("timeout") from None
         return answer
 
     def _other(self, peer: Member) -> Machine:
-        receiver = self._network.machines.get(peer.agency)
+        """Who is at the address that the roster here says."""
+        address = peer.node_url.removeprefix("https://").removesuffix(".example")
+        receiver = self._network.machines.get(self._network.addresses(address))
         if receiver is None or not self._process.alive:
             raise PeerUnreachableError("no-connection")
         return receiver
 
-    async def _send(self, what: type[Letter], receiver: Machine, body: bytes) -> Any:
+    async def _send(self, what: type[Letter], receiver: Machine, body: bytes, meant: str = "") -> Any:
         network = self._network
         network.sent += 1
-        network.meant[network.sent] = receiver.agency
+        network.meant[network.sent] = meant or receiver.agency
         waiting: asyncio.Future[Any] = network.loop.create_future()
         key = self._process.node.node_key.public
         network.under_way.append(what(network.sent, self._machine, receiver, body, waiting, key))
         return await waiting
 
     async def node_card(self, peer: Member) -> NodeCard:
-        receiver = self._network.machines.get(peer.agency)
-        if receiver is None or not self._network.reachable(self._machine, receiver):
+        receiver = self._other(peer)
+        listed = receiver.world is not None and receiver.agency in receiver.world.roster.members
+        if not (listed and self._network.reachable(self._machine, receiver)):
             raise PeerUnreachableError("no-connection")
         return await node_card(receiver.node, revocations=True)
 

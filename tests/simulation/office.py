@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from simulation import wishes
 from simulation.federations import Cast
 from simulation.machines import Machine
+from simulation.officers import Officers
 from simulation.oracle import HandIn, Oracle, Try, Version, ViolationError
 from simulation.permit import Allowed
 from simulation.reached import Reached
@@ -81,6 +82,12 @@ class Case:
     since: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
     """By agency and event: tick and clock before it was first asked for."""
 
+    last: Callable[[], Awaitable[None]] | None = None
+    """Says the receiver's last word again."""
+    last_word: str = ""
+    again: int | None = None
+    """The tick since which the receiver's last word, and an acceptance, have been said again, as it was told to."""
+
     def remember(self, agency: str, what: str) -> None:
         """The node has answered that this is done."""
         self.said.setdefault(agency, []).append(what)
@@ -111,6 +118,7 @@ class Office:
     oracle: Oracle
     machines: dict[str, Machine]
     trace: Callable[[str], None]
+    officers: Officers
     blind: Mapping[str, BlindOffice]
     """The workers whose agency's node holds no key: they seal and open with the agency's own software."""
     consents: list[Consent] = field(default_factory=list)
@@ -219,8 +227,11 @@ class Office:
 
     async def records_consent(self, agency: str, others: list[str]) -> None:
         """A woman says yes."""
-        wish = wishes.consent(self.chance, [self.cast.agency(other) for other in others], self.at(agency))
-        told = frozenset(entry["agency"] for entry in wish["told_first"])
+        known = [self.officers.listed(other, agency) for other in others]
+        also = self.officers.also_told(others)
+        wish = wishes.consent(self.chance, known, self.at(agency), also)
+        named = {entry["agency"] for entry in wish["told_first"]}
+        told = {one.id: one.told for one in known if one.id in named}
 
         def answered(view: Any) -> None:
             consent = Consent(view.id, agency, view.version)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from simulation import opened
-from simulation.federations import FIELDS, Cast
+from simulation.federations import FIELDS, Agency, Cast, Changed
 from simulation.opened import ANSWERS, FORWARDS, Opened
 from simulation.permit import LEVELS, ROUTING, Allowed, permitted, told_back
 from simulation.undelivered import Standing, Undelivered
@@ -97,6 +97,8 @@ class Oracle:
     """By receiver and referral: what it has signed for, in order."""
     stopped: dict[tuple[str, str], dict[str, int]] = field(default_factory=lambda: defaultdict(dict))
     """By agency and referral: her no and other stops, as soon as the agency's node has acknowledged them."""
+    rosters: dict[str, list[tuple[int, Changed]]] = field(default_factory=lambda: defaultdict(lambda: [(0, ())]))
+    """By agency: since which tick it goes by a roster in which these are not what they were."""
     deaths: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     """By agency: the ticks at which its process was found dead."""
     confirmed: dict[str, int] = field(default_factory=dict)
@@ -118,12 +120,20 @@ class Oracle:
 
     # What left.
 
-    def leaves(self, sender: str, receiver: str, body: bytes, at: int) -> None:
-        """A batch leaves its sender, whose clock says this."""
+    def leaves(
+        self, sender: str, receiver: str, body: bytes, standing: Standing, exchanged_with: Callable[[str], set[str]]
+    ) -> None:
+        """A batch leaves its sender, whose clock and roster say this.
+
+        Who has a roster of before may post to whoever has exchanged addresses with whom it means.
+        """
         now = self.passes()
-        self.leaving = (self.step_begins, now, at)
+        self.leaving = (self.step_begins, now, standing.at)
+        self.goes_by(sender, standing.others.changed)
         for envelope in opened.batch(body):
-            if envelope.header["from"] != sender or envelope.header["to"] != receiver:
+            # Who has the roster of before knows the old address: whoever is there now says that it is not for it.
+            meant = envelope.header["to"]
+            if envelope.header["from"] != sender or receiver not in {meant, *exchanged_with(meant)}:
                 raise ViolationError("leaked", "an envelope is on its way to somebody else than it is for")
             self._check_not_stopped(sender, envelope, now)
             known = self.seen.get(envelope.id)
@@ -175,23 +185,37 @@ class Oracle:
         kinds = {"offer", "disclosure"} if one.kind == "offer" else {one.kind}
         return envelope.kind in kinds
 
+    def goes_by(self, agency: str, changed: Changed) -> None:
+        """From now on a machine has a roster in which these are not what they were."""
+        if self.rosters[agency][-1][1] != changed:
+            self.rosters[agency].append((self.tick, changed))
+
+    def _pairs(self, one: HandIn, begins: int, ends: int) -> list[tuple[Agency, Agency]]:
+        """Sender and receiver, by every roster that counted at the sender between two ticks."""
+        known = self.rosters[one.sender]
+        before = [changed for since, changed in known if since <= begins][-1:]
+        later = [changed for since, changed in known if begins < since <= ends]
+        return [(self.cast.agency(one.sender, each), self.cast.agency(one.receiver, each)) for each in before + later]
+
     def _covered(self, one: HandIn, envelope: Opened, fields: frozenset[str], content: dict[str, Any]) -> bool:
         agreement = self.cast.agreement(envelope.header["contract"])
-        sender, receiver = self.cast.agency(one.sender), self.cast.agency(one.receiver)
         stage = envelope.header["stage"]
         if not all(_same(content[name], one.fields.get(name)) for name in fields):
             return False
-        for allowed, at in self._consents(one, envelope):
-            if fields <= permitted(agreement, sender, receiver, allowed, stage=stage, at=at):
-                return True
-        return False
+        return any(
+            fields <= permitted(agreement, *pair, allowed, stage=stage, at=at)
+            for allowed, at, pairs in self._consents(one, envelope)
+            for pair in pairs
+        )
 
     def _still_covered(self, one: HandIn, envelope: Opened, fields: frozenset[str]) -> bool:
         """Whether a version that may count while it leaves allows what is inside, however long its time is over."""
         agreement, stage = self.cast.agreement(envelope.header["contract"]), envelope.header["stage"]
-        sender, receiver = self.cast.agency(one.sender), self.cast.agency(one.receiver)
+        pair = self._pairs(one, self.tick, self.tick)[-1]
+        if envelope.kind == "disclosure" and not self._told_so(one, pair[1]):
+            return False
         return any(
-            fields <= permitted(agreement, sender, receiver, allowed, stage=stage, at=allowed.given_at)
+            fields <= permitted(agreement, *pair, allowed, stage=stage, at=allowed.given_at)
             for allowed in (
                 version.allowed
                 for version in self.consents[one.sender, one.consent]
@@ -199,16 +223,21 @@ class Oracle:
             )
         )
 
-    def _consents(self, one: HandIn, envelope: Opened) -> Iterator[tuple[Allowed, int]]:
+    def _told_so(self, one: HandIn, receiver: Agency) -> bool:
+        """Whether she may have been told of the receiver what the roster says of it now, before it was sealed."""
+        return receiver.told in [pair[1].told for pair in self._asked_between(one)]
+
+    def _consents(self, one: HandIn, envelope: Opened) -> Iterator[tuple[Allowed, int, list[tuple[Agency, Agency]]]]:
         """Every version that counted when this was handed in; for a disclosure, when it was released."""
         spans = [(call.begins, call.ends, call.at) for call in one.tries]
         if envelope.release is not None:
             released = envelope.release["released_at"]
             spans = [span for span in [*self.clocks[one.sender], self.leaving] if span[2] == released]
         for begins, ends, at in spans:
+            pairs = self._pairs(one, begins, ends)
             for version in self.consents[one.sender, one.consent]:
                 if version.begins <= ends and begins <= version.ends:
-                    yield version.allowed, at
+                    yield version.allowed, at, pairs
 
     def _check_groups(self, envelope: Opened, content: dict[str, Any]) -> None:
         groups = sorted({"routing" if name in ROUTING else FIELDS[name].group for name in content})
@@ -233,10 +262,15 @@ class Oracle:
         if release["accepting"] not in accepted or release["disclosure"] != envelope.digest:
             raise ViolationError("leaked", "a disclosure is released without an acceptance")
         agreement = self.cast.agreement(header["contract"])
-        rule = agreement.rule(self.cast.agency(header["from"]), self.cast.agency(header["to"]))
-        asks = rule is not None and rule["release"] == "confirm" and not any(one.emergency for one in mine)
+        rules = [agreement.rule(*pair) for one in mine for pair in self._asked_between(one)]
+        by_itself = any(rule is not None and rule["release"] != "confirm" for rule in rules)
+        asks = not by_itself and not any(one.emergency for one in mine)
         if asks and envelope.referral not in self.confirmed:
             raise ViolationError("leaked", "a disclosure is released although no worker confirmed it")
+
+    def _asked_between(self, one: HandIn) -> list[tuple[Agency, Agency]]:
+        """Sender and receiver, as they may have been when it was handed in."""
+        return [pair for call in one.tries for pair in self._pairs(one, call.begins, call.ends)]
 
     def _check_answer(self, envelope: Opened) -> None:
         header = envelope.header
@@ -276,9 +310,9 @@ class Oracle:
 
     def _level(self, one: HandIn, contract: str) -> int:
         agreement = self.cast.agreement(contract)
-        sender, receiver = self.cast.agency(one.sender), self.cast.agency(one.receiver)
         versions = self.consents[one.sender, one.consent]
-        levels = [LEVELS.index(told_back(agreement, sender, receiver, version.allowed)) for version in versions]
+        pairs = self._asked_between(one)
+        levels = [LEVELS.index(told_back(agreement, *pair, version.allowed)) for version in versions for pair in pairs]
         return max(levels, default=0)
 
     # What was answered.
@@ -289,7 +323,9 @@ class Oracle:
         for envelope, given in zip(opened.batch(body), answer.answers, strict=True):
             if given.result == "refused":
                 code = given.problem.code if given.problem is not None else ""
-                if not self.undelivered.refusal(receiver, envelope, code, standing):
+                if not self.undelivered.refusal(
+                    receiver, envelope, code, standing, lambda envelope=envelope: self._fields(envelope)
+                ):
                     raise ViolationError("lost", f"{receiver} refused {envelope.kind} as `{code}`")
             if given.result != "accepted":
                 continue
@@ -305,6 +341,11 @@ class Oracle:
             stop = _STOPPED_BY.get(envelope.kind) or envelope.header.get("event")
             if envelope.kind in {"withdrawal", *_STOPPED_BY}:
                 self.stops(receiver, envelope.referral, str(stop), now)
+
+    def _fields(self, envelope: Opened) -> frozenset[str]:
+        """What a forward says about her."""
+        body = opened.inside(envelope, self.private_half(envelope.header["to"], envelope.header["epoch_key"]))
+        return frozenset(body["content"]) - ROUTING
 
     def stops(self, agency: str, referral: str, name: str, since: int) -> None:
         """An agency's node has acknowledged her no, or another end."""

@@ -1,15 +1,17 @@
 """What may be inside an envelope, worked out from what was agreed, allowed and asked: nothing of the gate is used.
 
 Rules: a field goes only if the rule of the contract lists it for this stage, no `never` stands against it, she allows
-it to this agency for this purpose at this moment, and it was asked for. Routing fields say nothing about her.
+it to this agency for this purpose at this moment, and it was asked for. Where she was told of the agency, it reports to
+nobody else now, and asks for no papers of which she does not know. Routing fields say nothing about her.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from simulation.federations import AUTHORITIES, FIELDS, Agency, Agreement, stage_for
+from simulation.federations import AUTHORITIES, FIELDS, Agency, Agreement, Told, stage_for
 
 ROUTING: Final = frozenset(
     {
@@ -27,7 +29,8 @@ class Allowed:
     provisions: tuple[dict[str, Any], ...]
     given_at: int
     expires_at: int
-    told_first: frozenset[str]
+    told_first: Mapping[str, Told]
+    """By agency: what she was told of it."""
     ended: bool = False
 
     def live(self, at: int) -> bool:
@@ -45,6 +48,8 @@ def permitted(
     lines = [line for line in allowed.provisions if _covers(line, sender, receiver)]
     if receiver.kind in AUTHORITIES and receiver.id not in allowed.told_first:
         lines = []
+    if receiver.id in allowed.told_first and not allowed.told_first[receiver.id].covers(receiver.told):
+        return frozenset()
     if receiver.foreign_to - {sender.country}:
         if rule["cross_border"] == "forbidden":
             return frozenset()

@@ -147,6 +147,8 @@ class Reckoning:
 
     def _may_be_missing(self, case: Case, word: str) -> bool:
         since = case.since.get((case.receiver, word))
+        if since is not None and case.again is not None and word in {case.last_word, "accepted"}:
+            since = max(since[0], case.again), since[1]
         return since is not None and self.oracle.undelivered.may_be_missing(
             case.receiver, case.sender, case.id, word, since
         )

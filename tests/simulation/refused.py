@@ -49,6 +49,8 @@ class _Seen:
     received: tuple[str, ...]
     """The receiving side's words, oldest first."""
     owed: bool
+    listed: bool
+    """Whether the roster here lists this agency and the other."""
 
     @property
     def state(self) -> str:
@@ -90,6 +92,8 @@ class Promise:
 
     def broken_by(self, code: str) -> bool:
         """Whether this refusal is not right."""
+        if code in _UNLISTED and self.act in _SEALED and not (self.before.listed and self._look().listed):
+            return False
         right = _RIGHT[self.act].get(code)
         if right is None:
             return not (self.blind and self.act in _SEALED and code in _ELSEWHERE)
@@ -106,7 +110,14 @@ class Promise:
             next(iter(rows(_ITEM, self.item)), None) if self.item is not None else None,
             tuple(name for (name,) in received),
             owed=self.referral is not None and bool(rows(_OWED, self.referral)),
+            listed=self._is_listed(),
         )
+
+    def _is_listed(self) -> bool:
+        world = self.machine.world
+        peers = self.machine.main.rows("SELECT peer FROM referral WHERE id = ?", self.referral or "")
+        assert world is not None
+        return {self.machine.agency, *(peer for (peer,) in peers)} <= world.roster.members.keys()
 
 
 def _has_moved(before: _Seen, after: _Seen) -> bool:
@@ -213,4 +224,6 @@ _RIGHT: Final[Mapping[str, Mapping[str, Right]]] = {
     },
     "progress": {"state-forbids": _not_promised, **_ANSWERED},
 }
+_UNLISTED: Final = frozenset({"receiver-not-active", "sender-not-active", "not-found", "unknown-agency", "not-listed"})
+"""Nothing can be sealed for whom the roster does not list, or by whom."""
 _SEALED: Final = frozenset({"decision", "first decision", "progress", "attestation"})

@@ -135,6 +135,9 @@ class Software:
             SoftwareDiedError: it died before it could say.
             ConflictError, GoneError: node or vault refuses, with the code.
         """
+        if self.agency not in self.world.roster.members:
+            # Its folder does not open: who is not listed is nobody in the federation.
+            raise ConflictError("sender-not-active", "The roster here does not list this agency.")
         line = Line(node, self.watch(), self._fresh_key)
         try:
             vault = AgencyVault(self._identity(), cast("AgencyClient", line))

@@ -4,11 +4,13 @@ Rules:
 
 * A stop is never refused, and an answer to a referral that its sender made is never unknown there.
 * Forwards and answers may be refused by their own end of time, by standing, by a contract that is not in force at the
-  receiver, and by a referral that has ended there.
+  receiver, and by a referral that has ended there. A forward also where, by the receiver's roster, the two are those
+  between whom the contract does not let it go; anything by a node that has the receiver's old address.
 * What was said and never arrived was refused in one of these ways, barred while one of the two was suspended or since
-  the agency's own key was replaced, or too old; an offer also where she allowed less, her consent ran out, or the file
-  of its contract was gone, before it left. Its maker has to be told in each case; whether it is, is the reckoning's
-  question.
+  the agency's own key was replaced, or too old; an offer also where she allowed less, her consent ran out, the file of
+  its contract was gone, or one of the two was another kind of office or elsewhere, before it left. Its maker has to be
+  told in each case; whether it is, is the reckoning's question. What a worker has said again because of it, and the
+  node has taken, arrives like anything that is said then.
 
 A step that died before it was answered may have been done: what was begun counts where it excuses something.
 """
@@ -16,11 +18,11 @@ A step that died before it was answered may have been done: what was begun count
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from simulation.federations import Cast
+from simulation.federations import NO_OTHERS, Agency, Cast, Others
 from simulation.machines import Replaced
 from simulation.opened import ANSWERS, FORWARDS, Opened
 
@@ -46,6 +48,7 @@ class Standing:
     replaced: Replaced = ()
     lacks: bool = False
     """Whether the second contract's file is not there: what waits under it is destroyed, and told."""
+    others: Others = NO_OTHERS
 
 
 @dataclass(slots=True)
@@ -69,8 +72,12 @@ class Undelivered:
         elif envelope.kind not in FORWARDS | ANSWERS:
             self.begun[envelope.header["to"], envelope.referral].add("stopped")
 
-    def refusal(self, receiver: str, envelope: Opened, code: str, now: Standing) -> bool:
+    def refusal(
+        self, receiver: str, envelope: Opened, code: str, now: Standing, fields: Callable[[], frozenset[str]]
+    ) -> bool:
         """Remember that an envelope was refused; returns whether it may be."""
+        if code == "wrong-recipient":
+            return receiver != envelope.header["to"]  # it stays in the queue, whatever it is, and has to arrive
         if code == "release-invalid":
             # Signed by the node key of before: it goes again with a signature of today, and has to arrive.
             return (envelope.header["from"], "node") in now.replaced
@@ -91,6 +98,8 @@ class Undelivered:
                 return self._not_in_force(envelope, now)
             case "withdrawn" | "not-legal":
                 return self._over(receiver, envelope, now)
+            case "no-rule" | "over-shared" | "respond-by-too-late" if envelope.kind in FORWARDS:
+                return self._not_permitted(envelope, code, now, fields())
         return False
 
     def _not_in_force(self, envelope: Opened, now: Standing) -> bool:
@@ -99,6 +108,19 @@ class Undelivered:
         signed = self.cast.outsider not in {header["from"], header["to"]}
         return header["contract"] != first and not (now.second and signed)
 
+    def _not_permitted(self, envelope: Opened, code: str, now: Standing, fields: frozenset[str]) -> bool:
+        """Whether the two are, by the roster here, between whom this may not go; its sender had another one."""
+        header = envelope.header
+        sender, receiver = (self.cast.agency(header[name], now.others.changed) for name in ("from", "to"))
+        rule = self.cast.agreement(header["contract"]).rule(sender, receiver)
+        if rule is None or "consent" not in rule["bases"]:
+            return code == "no-rule"
+        if code == "respond-by-too-late":
+            hours = int(rule["respond_within"][header["priority"]].removesuffix("h"))
+            return bool(header["respond_by"] > header["created"] + hours * 3_600_000)
+        listed = rule["offer"] if header["stage"] == "offer" else rule["disclosure"] + rule["named"]
+        return code == "over-shared" and not fields <= set(listed)
+
     def _over(self, receiver: str, envelope: Opened, now: Standing) -> bool:
         begun = self.begun[receiver, envelope.referral]
         expired_at = self.answer_by.get(envelope.referral, now.at) + _DAY
@@ -106,6 +128,10 @@ class Undelivered:
             # An answer that crosses an ordinary end is recorded, for as long as the referral is kept after it.
             return "stopped" in begun or now.at > expired_at + _KEPT_AT_LEAST
         return now.at > expired_at or bool(begun & (_ENDS | {"stopped"}))
+
+    def said_again(self, hearer: str, referral: str, words: set[str]) -> None:
+        """A worker says again what did not arrive: that it was refused before excuses nothing any more."""
+        self.refused -= {(hearer, referral, word) for word in words}
 
     def may_be_missing(self, speaker: str, hearer: str, referral: str, name: str, since: tuple[int, int]) -> bool:
         """Whether what was said at this (tick, clock) may never have arrived."""
@@ -120,10 +146,15 @@ class Undelivered:
             return True
         if name == "offer" and any(one.lacks for one in before + later):
             return True
+        if name == "offer" and len({self._pair(speaker, hearer, one) for one in before + later}) > 1:
+            return True  # they are not any more what they were: what waited may have been destroyed
         return self._barred(later, {speaker, hearer}) or any(one.at >= clock + lives - _JUMP for one in later)
 
+    def _pair(self, one: str, other: str, now: Standing) -> tuple[Agency, Agency]:
+        return self.cast.agency(one, now.others.changed), self.cast.agency(other, now.others.changed)
+
     def _barred(self, standings: Iterable[Standing], pair: set[str]) -> bool:
-        return any(one.suspended in pair for one in standings)
+        return any(one.suspended in pair or one.others.unlisted in pair for one in standings)
 
     def _offer_lives(self, speaker: str, hearer: str) -> int:
         """At the least, under either contract and with any priority."""

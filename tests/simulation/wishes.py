@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -10,7 +11,6 @@ from simulation.federations import AUTHORITIES, FIELDS, NEED_OF, Agency
 
 GROUPS: Final = sorted({row.group for row in FIELDS.values()})
 _USUAL: Final = ("needs", "age_band", "language", "safety_flags", "preferred_name", "arrival_words", "safe_contact")
-_TOLD: Final = {"reports_to": [], "freedom_of_movement": "She may leave.", "requires_documents": False}
 _HOUR: Final = 3_600_000
 
 
@@ -19,10 +19,10 @@ def moment(at: int) -> str:
     return datetime.fromtimestamp(at / 1000, UTC).isoformat()
 
 
-def consent(chance: random.Random, others: list[Agency], at: int) -> dict[str, Any]:
-    """What a woman allows."""
+def consent(chance: random.Random, others: list[Agency], at: int, also: Collection[str] = ()) -> dict[str, Any]:
+    """What a woman allows; `also`: of whom she is told, too."""
     lines = [_line(chance, others) for _ in range(chance.choice([1, 1, 2]))]
-    told = sorted({agency.id for agency in others if agency.kind in AUTHORITIES})
+    told = {agency.id: agency.told for agency in others if agency.kind in AUTHORITIES or agency.id in also}
     wish: dict[str, Any] = {
         "basis": "consent",
         "age_band": "25-49",
@@ -32,7 +32,7 @@ def consent(chance: random.Random, others: list[Agency], at: int) -> dict[str, A
         "statement_id": "adult-consent",
         "limits_explained_at": moment(at - 600_000),
         "given_at": moment(at - 300_000),
-        "told_first": [{"agency": agency} | _TOLD for agency in told],
+        "told_first": [{"agency": agency} | told[agency].data for agency in sorted(told)],
     }
     if chance.random() < 0.15:
         wish["expires_at"] = moment(at + chance.choice([2, 30, 80]) * _HOUR)

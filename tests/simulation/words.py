@@ -3,7 +3,7 @@
 Rules:
 
 * A node says `live` of no receipt whose referral was ended there by her no or as an error, nor of a consent past its
-  date; and `not-live` of none behind which nothing has changed.
+  date; and `not-live` of none behind which nothing has changed, neither of hers nor of the two agencies.
 * A word counts where it came in time, from the node that cut the receipt, to its recipient, about what was asked,
   signed by the node key that the asker's roster lists, and stated within two minutes of that moment. Whatever else came
   back is as if nothing had.
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from simulation import opened
@@ -58,8 +58,14 @@ class Words:
             mine = [each for each in self._behind(one.receipt) if (each.header["from"], each.header["to"]) == (by, to)]
             if one.status == "live":
                 self._check_live(by, mine, at)
-            elif one.receipt in unchanged:
+            elif one.receipt in unchanged and self._are_what_they_were(by, to, now):
                 self._check_ended(mine, at)
+
+    def _are_what_they_were(self, by: str, to: str, now: Standing) -> bool:
+        """Where one is another office or elsewhere, her consent may not cover it any more, and has ended for it."""
+        cast = self.oracle.cast
+        pairs = [(cast.agency(one), cast.agency(one, now.others.changed)) for one in (by, to)]
+        return all(replace(was, told=one.told) == one for was, one in pairs)
 
     def _behind(self, receipt: str) -> Iterable[Opened]:
         found = (one for one in self.oracle.seen.values() if one.kind in FORWARDS)

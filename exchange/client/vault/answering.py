@@ -9,6 +9,9 @@ Rules:
   where the node refuses it, to what stood there when it was stored; not where another program has said something since.
 * Numbers and what was seen come from the node's record of the referral, and are checked by it again. Where another has
   used the number meanwhile the record is read, and the word judged and sealed, again (`overtaken`).
+* A word that came to nothing on its way (the node says `undeliverable`) and is said again is the same event, sealed
+  anew with the number and the time of the first: the node lets it go instead. So it does with an acceptance before the
+  next word, since no name is released without it. A question for information is another question, and is asked as one.
 * Which referral it is and with whom says the agency's own store: a record of another is answered with nothing.
 """
 
@@ -16,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
+from typing import Final
 
 from pydantic import ValidationError
 
@@ -23,11 +27,12 @@ from exchange.client.agency_client import AgencyClient
 from exchange.client.errors import ProblemError
 from exchange.client.retries import may_be_stored
 from exchange.client.vault.agency_keys import Identity
-from exchange.client.vault.cases import VaultCase
+from exchange.client.vault.cases import VaultCase, Word
 from exchange.client.vault.errors import VaultError
 from exchange.client.vault.overtaken import unless_overtaken
 from exchange.client.vault.referring import case_of, next_number, posting, record_of, signers, wire
 from exchange.client.vault.weekly_keys import peer_epoch
+from exchange.envelope.kinds import Kind
 from exchange.feedback import Answer, Kept, answer, answer_recall
 from exchange.limits import LIMITS
 from exchange.messages import AnswerTerms, SealedMessage, seal_answer, seal_stop_message
@@ -45,6 +50,9 @@ from exchange.schemas.inbox import DecisionRequest, ProgressRequest, RecallAnswe
 from exchange.schemas.referrals import ReferralView
 from exchange.schemas.sealing import EnvelopesRequest
 from exchange.stops import Erased, erasure_receipt
+
+_NOT_ON_RECORD: Final = frozenset({"too-old", "number-not-higher"})
+"""Said of an event sealed anew: the first time it never reached the node, or something has been said since."""
 
 
 async def decide(identity: Identity, client: AgencyClient, referral: str, request: DecisionRequest) -> ReferralView:
@@ -97,6 +105,7 @@ async def _reported(
 ) -> ReferralAct:
     case = case_of(identity, referral, Side.RECEIVING)
     view = record_of(await client.referrals.read(referral), referral, case.peer)
+    await _acceptance_goes_along(identity, client, case, view)
     word = answer(content, level=case.feedback, sharing_stopped=view.flags.sharing_stopped)
     if isinstance(word, Kept):
         # The node's own record: it is not sealed, goes nowhere, and says the state alone.
@@ -165,10 +174,21 @@ class SealedAnswer:
 
 
 async def sealed_answer(
-    identity: Identity, client: AgencyClient, case: VaultCase, view: ReferralView, word: Answer
+    identity: Identity,
+    client: AgencyClient,
+    case: VaultCase,
+    view: ReferralView,
+    word: Answer,
+    first: Word | None = None,
 ) -> SealedAnswer:
-    """Seal what the feedback rule let through."""
+    """Seal what the feedback rule let through; as the event that was said `first`, if it was."""
     epoch, at = await peer_epoch(identity, client, case.peer), identity.clock()
+    number = next_number(view, at)
+    if first is not None:
+        number, at = first.number, first.at
+        # After her no the node takes how it ended only from who has seen that.
+        seen = view.seen if view.flags.sharing_stopped else first.seen
+        view = view.model_copy(update={"seen": seen})
     sealed = seal_answer(
         word,
         AnswerTerms(case.contract, case.purpose),
@@ -177,7 +197,7 @@ async def sealed_answer(
             view,
             at,
             expires=at + LIMITS.answer_expires_ms,
-            number=next_number(view, at),
+            number=number,
             in_reply_to=case.offer,
         ),
         signers(identity),
@@ -190,15 +210,47 @@ async def sealed_answer(
 async def _say(
     identity: Identity, client: AgencyClient, case: VaultCase, view: ReferralView, word: Answer
 ) -> ReferralView:
-    sealed = (await sealed_answer(identity, client, case, view, word)).message
+    first = case.unheard(word.event, at=identity.clock()) if view.flags.undeliverable else None
+    if first is not None and word.kind is not Kind.INFORMATION_REQUEST:
+        try:
+            return await _hand_in(identity, client, case, view, word, first)
+        except ProblemError as refused:
+            if refused.problem.code not in _NOT_ON_RECORD:
+                raise
+    return await _hand_in(identity, client, case, view, word)
+
+
+async def _acceptance_goes_along(identity: Identity, client: AgencyClient, case: VaultCase, view: ReferralView) -> None:
+    first = case.unheard(EventName.ACCEPTED, at=identity.clock()) if view.flags.undeliverable else None
+    word = answer(
+        DecisionContent(decision=Decision.ACCEPTED), level=case.feedback, sharing_stopped=view.flags.sharing_stopped
+    )
+    if first is None or isinstance(word, Kept):
+        return
+    try:
+        await _hand_in(identity, client, case, view, word, first)
+    except ProblemError as refused:
+        if refused.problem.code not in _NOT_ON_RECORD:
+            raise
+
+
+async def _hand_in(
+    identity: Identity,
+    client: AgencyClient,
+    case: VaultCase,
+    view: ReferralView,
+    word: Answer,
+    first: Word | None = None,
+) -> ReferralView:
+    sealed = (await sealed_answer(identity, client, case, view, word, first)).message
     accepting = sealed.digest if word.event is EventName.ACCEPTED else None
-    sent = sealed.header.id
-    before = case.served
+    header, sent, before = sealed.header, sealed.header.id, case
+    its = Word(number=header.number or 0, seen=header.seen, at=header.created)
 
     def said(known: VaultCase) -> VaultCase:
         nonlocal before
-        before = known.served
-        return known.with_sent(sent, accepting=accepting).with_said(word.event)
+        before = known
+        return known.with_sent(sent, accepting=accepting).with_said(word.event, its)
 
     identity.store.change_case(view.id, said)
     try:

@@ -18,6 +18,14 @@ _NEVER_HANDED_IN_MS: Final = DAY_MS
 _SERVED = frozenset({EventName.IN_SERVICE, EventName.COMPLETED, EventName.FAILED})
 
 
+class Word(SealedModel):
+    """One answer, as its header said it: sealed anew it is the same event."""
+
+    number: int
+    seen: int
+    at: int
+
+
 class VaultCase(SealedModel):
     """One referral. Codes, ids and digests; nothing about her but the code under which a receiver knows her."""
 
@@ -48,6 +56,8 @@ class VaultCase(SealedModel):
     """Its offer said that it is a drill; nothing that follows it says so again."""
     served: State | None = None
     """What it said last of a service that had begun: what an answer to a recall repeats."""
+    words: dict[EventName, Word] = Field(default_factory=dict)
+    """Of each event that it has answered with the newest word."""
 
     def memory(self) -> ReferralMemory:
         """What the verification may look at. State and retention are the node's to check, and were checked there."""
@@ -93,14 +103,29 @@ class VaultCase(SealedModel):
         """Whether the node is known to have had it."""
         return self.handed_in or self.side is Side.RECEIVING or bool(self.opened)
 
-    def with_said(self, event: EventName) -> VaultCase:
-        """The case after this software said how it goes."""
-        return self.model_copy(update={"served": State(event.value)}) if event in _SERVED else self
+    def with_said(self, event: EventName, word: Word | None = None) -> VaultCase:
+        """The case after this software said how it goes; `word`: in an envelope of its own."""
+        served = State(event.value) if event in _SERVED else self.served
+        words = self.words if word is None else {**self.words, event: word}
+        return self.model_copy(update={"served": served, "words": words})
 
-    def with_unsaid(self, event: EventName, envelope: str, before: State | None) -> VaultCase:
+    def with_unsaid(self, event: EventName, envelope: str, before: VaultCase) -> VaultCase:
         """The case after the node has refused that word, in this envelope, unless something was said since.
 
         The same word in another envelope counts: another program may have been heard where this one was not.
         """
-        said_last = event in _SERVED and self.sent[-1:] == (envelope,) and self.served is State(event.value)
-        return self.model_copy(update={"served": before}) if said_last else self
+        if self.sent[-1:] != (envelope,):
+            return self
+        words = {name: word for name, word in self.words.items() if name is not event}
+        if event in before.words:
+            words[event] = before.words[event]
+        said_last = event in _SERVED and self.served is State(event.value)
+        return self.model_copy(update={"words": words, "served": before.served if said_last else self.served})
+
+    def unheard(self, event: EventName, *, at: int) -> Word | None:
+        """The newest word of this kind, if it may be said again: the last of all, or the acceptance, in its time."""
+        word = self.words.get(event)
+        if word is None or at >= word.at + LIMITS.answer_expires_ms:
+            return None
+        last = all(word.number >= other.number for other in self.words.values())
+        return word if last or event is EventName.ACCEPTED else None
