@@ -64,6 +64,12 @@ class StorageBusyError(StorageUnavailableError):
     code = "storage-busy"
 
 
+class StorageServedError(StorageUnavailableError):
+    """Another node serves this SQLite database."""
+
+    code = "storage-served"
+
+
 class StorageClosedError(StorageUnavailableError):
     """This node is shutting down and takes no further work."""
 
