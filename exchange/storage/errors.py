@@ -154,7 +154,7 @@ _FORBIDDEN: Final = (
 )
 NOT_OPENED: Final = (
     "The database file cannot be opened: let the node's user read and write it, its folder, and what lies beside it "
-    "(-wal, -shm)."
+    "(-wal, -shm, -wake, -served)."
 )
 
 _SQLITE: Final[dict[int, tuple[type[StorageUnavailableError], str]]] = {
