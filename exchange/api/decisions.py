@@ -40,7 +40,7 @@ AttestationBody = Annotated[Parsed[ErasureAttestationRequest], Depends(JsonBody(
     Operation(
         ReferralAct,
         "The decision is on its way.",
-        problems=(*A_WORD, "decision-invalid", "respond-by-passed", "key-lost"),
+        problems=(*A_WORD, "decision-invalid", "respond-by-passed", "key-lost", "sender-not-active"),
     )
 )
 async def decide_on_offer(call: InboxDecider, item_id: ItemId, body: DecisionBody) -> Response:

@@ -9,17 +9,12 @@ Rules:
 
 from __future__ import annotations
 
-from typing import Final
-
 from exchange.envelope.errors import SealedRowError
 from exchange.envelope.keys import Dek, ReferralKey
 from exchange.envelope.rewrap import unwrap_again
 from exchange.storage.inbox import ArrivedRecord, load_arrived
 from exchange.use_cases.node import Node
 from exchange.use_cases.refusals import key_lost
-
-PROMISES: Final = frozenset({"accepted", "waitlisted"})
-"""Decisions after which somebody counts on this agency."""
 
 
 def data_key(row: ArrivedRecord, key: ReferralKey | None) -> Dek | None:

@@ -30,7 +30,7 @@ from exchange.storage.referrals import (
     save_referral,
 )
 from exchange.use_cases.acting import Acting
-from exchange.use_cases.answering import repeated
+from exchange.use_cases.answering import refuse_promise_if_left, repeated
 from exchange.use_cases.branches import taken_over
 from exchange.use_cases.cases import Case, audit, new_event, read_case
 from exchange.use_cases.change_referral import change_referral
@@ -63,6 +63,7 @@ async def store_sealed_answer(node: Node, acting: Acting, sealed: AgencySealed, 
     name = EventName(header.event or "")
     if header.kind not in _NEVER_REPEATED and repeated(case, name):
         return await _again(node, case, sealed, keep)
+    refuse_promise_if_left(node, name)
     if header.kind is Kind.RECALL_ANSWER and case.state(node.clock()) is not State.RECALL_REQUESTED:
         raise ConflictError("no-recall", "Nobody asked for this referral back, or it was answered already.")
     stopped = case.record.sharing_stopped_at is not None
