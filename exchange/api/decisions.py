@@ -37,7 +37,11 @@ AttestationBody = Annotated[Parsed[ErasureAttestationRequest], Depends(JsonBody(
 
 @router.post("/v1/inbox/{item_id}/decision")
 @operation(
-    Operation(ReferralAct, "The decision is on its way.", problems=(*A_WORD, "decision-invalid", "respond-by-passed"))
+    Operation(
+        ReferralAct,
+        "The decision is on its way.",
+        problems=(*A_WORD, "decision-invalid", "respond-by-passed", "key-lost", "sender-not-active"),
+    )
 )
 async def decide_on_offer(call: InboxDecider, item_id: ItemId, body: DecisionBody) -> Response:
     """Decide on an offer.

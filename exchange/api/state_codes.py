@@ -230,6 +230,14 @@ STATE: Final = (
         "Do not contact her. Ask the referring agency.",
     ),
     Entry(
+        "key-lost",
+        409,
+        _PEER,
+        "It cannot be opened here any more",
+        "The node has lost the key of what arrived, as after a lost disk. Telephone the referring agency: it sends "
+        "anew what is still open. An offer may still be declined.",
+    ),
+    Entry(
         "replayed",
         409,
         _SENDER,

@@ -131,7 +131,7 @@ def _tell_who_is_called_alike(settings: Settings, members: Mapping[str, Member])
 
 @app.command()
 def show(home: HomeOption = None) -> None:
-    """Who is a member, with which keys, and which contracts are in force."""
+    """Who is a member, with which keys, whom to telephone there, and which contracts are in force."""
     with refusals_told():
         settings = load_settings(home=home)
     roster = _read(settings)
@@ -144,12 +144,15 @@ def show(home: HomeOption = None) -> None:
             member.status.value,
             member.node_url,
             key_id(member.agency_key)[:16],
-            member.duty_contact,
         )
         for member in roster.members.values()
     ]
-    columns = ("agency", "kind", "country", "status", "node", "agency key", "duty contact")
+    columns = ("agency", "kind", "country", "status", "node", "agency key")
     OUT.print(table(f"Roster, version {roster.version}{made_up}", columns, rows))
+    # Not in the table: a narrow screen breaks a number there.
+    say("Telephone:")
+    for member in roster.members.values():
+        say(f"  {member.agency}: duty {member.duty_contact}; breach {member.breach_contact}")
     for adoption in roster.contracts:
         say(f"Contract {adoption.digest[:16]}… from {adoption.from_} until {adoption.until}, adopted by:")
         for agency in sorted(adoption.members):

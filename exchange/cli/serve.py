@@ -3,6 +3,8 @@
 Rules:
 
 * A node that is insecure does not start: every reason is printed, with who must do what.
+* A SQLite database that another `exchange serve` works with is refused. The children hold that lock with this process:
+  after kill -9 nobody else starts before the last of them has ended.
 * The socket is bound once, here, and handed on: API processes share it.
 * The passphrase goes to the children through a pipe, never on a command line and never into their environment. The
   pipe stays open: when it closes the parent is gone, and a child stops by itself.
@@ -23,7 +25,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Annotated, Final
 
@@ -58,6 +60,8 @@ class Supervisor:
     """The settings of the node, as variables."""
     typed_passphrase: str = field(default="", repr=False)
     """What was typed, where the settings name no passphrase."""
+    holds: Sequence[int] = ()
+    """Descriptors that live as long as one of the processes (`exchange.storage.served`)."""
     output: IO[bytes] | None = None
     """Where the children write; this process's own output unless given."""
     children: list[Child] = field(default_factory=list)
@@ -118,7 +122,7 @@ class Supervisor:
             stdin=subprocess.PIPE,
             stdout=self.output,
             stderr=self.output,
-            pass_fds=() if listener is None else (listener,),
+            pass_fds=(*self.holds, *(() if listener is None else (listener,))),
             env=dict(self.environment),
             # A Ctrl-C at the terminal reaches the supervisor only, which then stops the children in order.
             start_new_session=True,
@@ -162,13 +166,35 @@ def serve(
     if not holds_agency_key(settings):
         say("Keys elsewhere: this node holds no agency key and can read nothing. The agency's own software does.")
     variables = {"EXCHANGE_HOME": str(settings.home), "EXCHANGE_WORKERS": str(settings.workers)}
-    supervisor = Supervisor(settings.host, settings.port, settings.workers, os.environ | variables, typed)
-    try:
-        supervisor.start()
-    except OSError as refused:
-        fail(f"{why_not_bound(settings, refused)} Nothing was started.", code=SET_UP_WRONG)
-    say(f"Serving {settings.public_url} on {settings.host}:{settings.port}, stop with Ctrl-C or SIGTERM.")
-    raise typer.Exit(watch(supervisor))
+    with databases_held(settings) as held:
+        supervisor = Supervisor(settings.host, settings.port, settings.workers, os.environ | variables, typed, held)
+        try:
+            supervisor.start()
+        except OSError as refused:
+            fail(f"{why_not_bound(settings, refused)} Nothing was started.", code=SET_UP_WRONG)
+        say(f"Serving {settings.public_url} on {settings.host}:{settings.port}, stop with Ctrl-C or SIGTERM.")
+        raise typer.Exit(watch(supervisor))
+
+
+@contextlib.contextmanager
+def databases_held(settings: Settings) -> Iterator[Sequence[int]]:
+    """What keeps others from serving the same SQLite databases; ends here where another one does already."""
+    from exchange.storage.errors import StorageServedError, StorageUnavailableError
+    from exchange.storage.served import held
+
+    urls = (settings.database_url.get_secret_value(), settings.key_database_url.get_secret_value())
+    with contextlib.ExitStack() as stack:
+        try:
+            descriptors = stack.enter_context(held(*urls))
+        except StorageServedError:
+            # Not SET_UP_WRONG: after kill -9 the processes of before need some seconds to end.
+            fail(
+                "The operator must stop the `exchange serve` that works with this node's databases already, on this or "
+                "another port: on SQLite one node is served once. Nothing was started."
+            )
+        except StorageUnavailableError as refused:
+            fail(f"The operator must look at the folder of the databases: {refused}", code=SET_UP_WRONG)
+        yield descriptors
 
 
 def why_not_bound(settings: Settings, refused: OSError) -> str:

@@ -27,7 +27,8 @@ class NoAnswerError(Exception):
     """There was no answer that can be used. Whatever was asked may or may not have arrived.
 
     Attributes:
-        code: `no-connection`, `bad-answer`, or `too-late` (nothing was asked); never a text of the other side's.
+        code: `no-connection`, `certificate-refused`, `bad-answer`, or `too-late` (nothing was asked); never a text of
+            the other side's.
     """
 
     def __init__(self, code: str) -> None:

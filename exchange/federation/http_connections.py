@@ -178,8 +178,10 @@ class HTTPConnections:
     async def _connect(self, address: Address) -> Connection:
         try:
             return await self._connected(address)
-        except (ssl.SSLError, ConnectionResetError) as error:
-            if not address.short or isinstance(error, ssl.SSLCertVerificationError):
+        except ssl.SSLCertVerificationError:
+            raise NoAnswerError("certificate-refused") from None
+        except (ssl.SSLError, ConnectionResetError):
+            if not address.short:
                 raise NoAnswerError("no-connection") from None
         except TimeoutError:
             raise

@@ -45,14 +45,17 @@ _UNAUTHORIZED: Final = 401
 _OK: Final = 200
 _NOT_MODIFIED: Final = 304
 _BUSY: Final = frozenset({429, 503})
+_PROXY_ALONE: Final = frozenset({502, 504})
+_FAILS: Final = 500
 
 
 class PeerUnreachableError(Exception):
     """The peer gave no usable answer. Whatever was sent may or may not have arrived, and is sent again.
 
     Attributes:
-        code: `no-connection`, `timeout`, `bad-answer`, `busy`, `refused-us`, `clocks-differ` (it refused us, and says
-            another time than ours) or `too-late` (nothing was sent); never a text of the peer's.
+        code: `no-connection`, `certificate-refused`, `timeout`, `bad-answer`, `busy`, `no-node-behind-proxy`,
+            `peer-failed`, `refused-us`, `clocks-differ` (it refused us, and says another time than ours) or `too-late`
+            (nothing was sent); never a text of the peer's.
         retry_after_s: what the peer asked for, if it did.
     """
 
@@ -245,6 +248,10 @@ class HTTPTransport:
             raise PeerUnreachableError(error.code) from None
         if answer.status in _BUSY:
             raise PeerUnreachableError("busy", _seconds(answer.headers.get("retry-after")))
+        if answer.status in _PROXY_ALONE:
+            raise PeerUnreachableError("no-node-behind-proxy")
+        if answer.status >= _FAILS:
+            raise PeerUnreachableError("peer-failed")
         if answer.headers.get("content-encoding", "identity") != "identity":
             raise PeerUnreachableError("bad-answer")
         if answer.status == _OK and _media_type(answer) != _JSON:

@@ -124,7 +124,7 @@ class SqliteFile:
             # Never opened when it is there already: closing any descriptor of a file drops all locks that SQLite holds
             # on it in this process, and then two connections throw each other's log away.
             with suppress(FileExistsError):
-                _create(path)
+                create_file(path)
             self._seen = self._look()
         except OSError as error:
             raise StorageUnavailableError(NOT_OPENED) from error
@@ -218,7 +218,12 @@ class SqliteFile:
         return identity
 
 
-def _create(path: Path) -> None:
+def create_file(path: Path) -> None:
+    """An empty file beside others of a node, for their owner alone.
+
+    Raises:
+        OSError: it is there already, or cannot be made.
+    """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         if os.geteuid() == 0:

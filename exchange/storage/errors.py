@@ -64,6 +64,12 @@ class StorageBusyError(StorageUnavailableError):
     code = "storage-busy"
 
 
+class StorageServedError(StorageUnavailableError):
+    """Another node serves this SQLite database."""
+
+    code = "storage-served"
+
+
 class StorageClosedError(StorageUnavailableError):
     """This node is shutting down and takes no further work."""
 
@@ -148,7 +154,7 @@ _FORBIDDEN: Final = (
 )
 NOT_OPENED: Final = (
     "The database file cannot be opened: let the node's user read and write it, its folder, and what lies beside it "
-    "(-wal, -shm)."
+    "(-wal, -shm, -wake, -served)."
 )
 
 _SQLITE: Final[dict[int, tuple[type[StorageUnavailableError], str]]] = {

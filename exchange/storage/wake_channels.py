@@ -21,6 +21,7 @@ import psycopg
 from sqlalchemy import URL, Connection, text
 
 from exchange.storage.engine import ends_when_gone
+from exchange.storage.errors import NOT_OPENED, StorageUnavailableError
 
 SignalName = Literal["outbox", "inbox", "changes"]
 SIGNALS: Final[tuple[SignalName, ...]] = get_args(SignalName)
@@ -52,12 +53,19 @@ class PipeChannel:
     """Named pipes beside a SQLite file, readable and writable for the owner of the node alone."""
 
     def __init__(self, database: Path) -> None:
+        """Look whether this user may listen.
+
+        Raises:
+            StorageUnavailableError: another one made the folder.
+        """
         self._folder = database.with_name(database.name + "-wake")
         self._pipes: dict[str, int] = {}
+        if self._folder.exists() and not os.access(self._folder, os.R_OK | os.W_OK | os.X_OK):
+            raise StorageUnavailableError(NOT_OPENED)
 
     def listen(self, wake: Wakeful, name: SignalName) -> None:
         """Creates this process's pipe for the signal and reads it whenever something arrives."""
-        self._folder.mkdir(mode=0o700, exist_ok=True)
+        self._make_folder()
         own = f"{os.getpid()}-{secrets.token_hex(4)}.{name}"
         unopened = self._folder / f".{own}"
         os.mkfifo(unopened, 0o600)
@@ -72,6 +80,14 @@ class PipeChannel:
                 wake([name])
 
         asyncio.get_running_loop().add_reader(descriptor, receive)
+
+    def _make_folder(self) -> None:
+        with contextlib.suppress(FileExistsError):
+            self._folder.mkdir(mode=0o700)
+            if os.geteuid() == 0:
+                # Served once by root, and then by its own user, who could not listen.
+                above = self._folder.parent.stat()
+                os.chown(self._folder, above.st_uid, above.st_gid)
 
     def announce(self, connection: Connection, names: Iterable[str]) -> None:
         """Nothing: SQLite has no signals of its own."""

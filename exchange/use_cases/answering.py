@@ -11,7 +11,7 @@ her no, a recall or an error nothing goes again (`use_cases.unheard`).
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from contracts.vocabulary import Purpose
 from exchange.envelope.epochs import EpochStatement
@@ -19,6 +19,7 @@ from exchange.feedback import Answer, Kept, answer
 from exchange.messages import AnswerTerms, Posting, SealedMessage, seal_answer
 from exchange.referral.answers import Decision, DecisionContent
 from exchange.referral.lifecycle import EventName
+from exchange.roster import Status
 from exchange.schemas.inbox import ReferralAct
 from exchange.schemas.problems import ProblemField
 from exchange.storage.database import Connection
@@ -33,6 +34,9 @@ from exchange.use_cases.node import Node
 from exchange.use_cases.outgoing import agency_key, current_peer_epoch, put_out, signers
 from exchange.use_cases.unheard import heard_again, unheard
 from exchange.use_cases.views import referral_view
+
+PROMISES: Final = frozenset({EventName.ACCEPTED, EventName.WAITLISTED})
+"""Decisions after which somebody counts on this agency."""
 
 
 async def say(
@@ -138,6 +142,20 @@ async def _sealed(node: Node, case: Case, word: Answer, event: EventRecord) -> S
         raise ForbiddenError("receiver-not-active", "The roster does not list the referring agency. Telephone it.")
     epoch = await current_peer_epoch(node, peer)
     return seal_word(node, case.record, word, event, epoch, offer=case.facts.offer, purpose=case.facts.purpose)
+
+
+def refuse_promise_if_left(node: Node, name: EventName) -> None:
+    """Nothing, unless this agency has left the federation and somebody would count on what it says.
+
+    Raises:
+        ForbiddenError: `sender-not-active`: no other node takes its answers any more.
+    """
+    own = node.world().roster.members.get(node.agency)
+    if name in PROMISES and own is not None and own.status is Status.LEFT:
+        raise ForbiddenError(
+            "sender-not-active",
+            "Your agency has left the federation: its answers are not taken any more. Telephone the referring agency.",
+        )
 
 
 def seal_word(

@@ -16,10 +16,11 @@ from exchange.referral.lifecycle import EventName, Side
 from exchange.schemas.inbox import DecisionRequest, ReferralAct
 from exchange.schemas.problems import ProblemField
 from exchange.use_cases.acting import Acting
-from exchange.use_cases.answering import misplaced, repeated, say, say_again
+from exchange.use_cases.answering import PROMISES, misplaced, refuse_promise_if_left, repeated, say, say_again
 from exchange.use_cases.cases import again, read_case, referral_of_item
 from exchange.use_cases.errors import InvalidError
 from exchange.use_cases.node import Node
+from exchange.use_cases.readable import refuse_unreadable
 
 _BELONGS: Final[Mapping[str, str]] = {
     "reason": "declined",
@@ -35,7 +36,9 @@ async def decide_referral(node: Node, acting: Acting, item: str, request: Decisi
     Raises:
         NotFoundError, GoneError: there is no such offer here.
         InvalidError: a reason, service or field is missing or misplaced.
-        ConflictError: another decision stands, the state forbids it, or the time to answer has passed.
+        ForbiddenError: it would be a promise, and this agency has left the federation.
+        ConflictError: another decision stands, the state forbids it, the time to answer has passed, or it would be a
+            promise about an offer that nobody here can open (`key-lost`).
     """
     content = _content(request)
     name = EventName(request.decision)
@@ -47,6 +50,9 @@ async def decide_referral(node: Node, acting: Acting, item: str, request: Decisi
         word = answer(content, level=case.facts.feedback, sharing_stopped=case.record.sharing_stopped_at is not None)
         if repeated(case, name, detail):
             return await say_again(node, acting, case, word)
+        refuse_promise_if_left(node, name)
+        if name in PROMISES:
+            await refuse_unreadable(node, case.facts.offer)
         # The reason as it was given stays in this agency's own record; what travels may say `other`.
         return await say(node, acting, case, word, name, detail=detail)
 

@@ -4,8 +4,9 @@ Her consent comes first (`exchange.use_cases.consent_freshness`): an old word ab
 not be opened any more is withheld with the reason.
 
 Content is opened with the referral's own key from the key store. A referral that was destroyed, or blocked because she
-said `erase`, opens no more. A node without keys hands out the sealed envelope only, and that under the same conditions:
-its agency's software fetches it for every open.
+said `erase`, opens no more; nor does what came before the key store was lost (`exchange.use_cases.readable`). A node
+without keys hands out the sealed envelope only, and that under the same conditions: its agency's software fetches it
+for every open.
 
 Whether she may be contacted says her newest plan alone. Where that one must not be opened, or is gone, there is no
 advice: an older plan is what she has replaced.
@@ -23,7 +24,6 @@ from exchange.envelope.format import Envelope
 from exchange.envelope.keys import ReferralKey
 from exchange.envelope.kinds import Kind, KindClass
 from exchange.envelope.open import decrypt_committed
-from exchange.envelope.rewrap import unwrap_again
 from exchange.envelope.statements import ReleaseStatement, parse_statement
 from exchange.envelope.wire import to_base64url
 from exchange.messages import ForwardBody
@@ -38,13 +38,14 @@ from exchange.storage.database import Connection
 from exchange.storage.inbox import ArrivedRecord, Standing, items_of, load_arrived, mark_opened, standings
 from exchange.storage.referrals import ReferralRecord, load_referral, load_referrals
 from exchange.use_cases.acting import Acting
-from exchange.use_cases.cases import audit, referral_of_item
+from exchange.use_cases.cases import audit, find_item, referral_of_item
 from exchange.use_cases.consent_freshness import fresh_words, has_ended
-from exchange.use_cases.errors import ConflictError
+from exchange.use_cases.errors import ConflictError, UseCaseError
 from exchange.use_cases.headers import class_here, header_bytes, header_members, members_of
 from exchange.use_cases.node import Node
 from exchange.use_cases.poll_inbox import item_with
-from exchange.use_cases.refusals import consent_says_no, destroyed, keys_elsewhere, not_found
+from exchange.use_cases.readable import data_key
+from exchange.use_cases.refusals import consent_says_no, destroyed, key_lost, keys_elsewhere, not_found
 
 _PLANS = frozenset({Kind.DISCLOSURE.value, Kind.UPDATE.value, Kind.INFORMATION.value})
 _NO_CONTACT = frozenset({State.WITHDRAWN.value, State.RECALLED.value, State.ENTERED_IN_ERROR.value})
@@ -56,15 +57,20 @@ async def open_item(node: Node, acting: Acting, item: str) -> OpenedItem:
 
     Raises:
         NotFoundError, GoneError: there is none, or its content is destroyed or blocked.
-        ConflictError: `keys-elsewhere`, `consent-not-fresh`, `consent-ended`.
+        ConflictError: `keys-elsewhere`, `consent-not-fresh`, `consent-ended`, `key-lost`.
     """
     opened = await open_items(node, acting, (item,))
     if opened.items:
         return opened.items[0]
     if opened.withheld:
         raise consent_says_no(opened.withheld[0].code)
-    await referral_of_item(node, item, acting.unit)
-    raise destroyed()
+    raise await _why_missing(node, item, acting.unit)
+
+
+async def _why_missing(node: Node, item: str, unit: str | None) -> UseCaseError:
+    """Why an item that no consent withholds is not shown."""
+    _, row, referral = await node.database.read(lambda conn: find_item(conn, item, unit))
+    return key_lost() if may_be_shown(row, referral) else destroyed()
 
 
 async def open_items(node: Node, acting: Acting, ids: Sequence[str]) -> OpenedItems:
@@ -167,10 +173,10 @@ def _opened(
 
 def _content(row: ArrivedRecord, header: bytes, commitment: str | None, key: ReferralKey | None) -> bytes | None:
     """The verified bytes inside; nothing where the key or the body is gone."""
-    if key is None or row.rewrapped_key is None or row.ciphertext is None:
+    dek = data_key(row, key)
+    if dek is None:
         return None
-    dek = unwrap_again(row.rewrapped_key, referral_key=key, referral=row.referral, envelope=row.id)
-    return decrypt_committed(Envelope(header, b"", row.ciphertext, row.signature or b""), dek, commitment)
+    return decrypt_committed(Envelope(header, b"", row.ciphertext or b"", row.signature or b""), dek, commitment)
 
 
 async def sealed_envelope(node: Node, acting: Acting, item: str) -> WireEnvelope:
@@ -261,7 +267,7 @@ async def _newest_plan(node: Node, acting: Acting, item: str) -> tuple[SafeConta
         if candidate in withheld:
             raise consent_says_no(withheld[candidate])
         if candidate not in shown:
-            raise destroyed()
+            raise await _why_missing(node, candidate, acting.unit)
         content = shown[candidate].content
         if content is not None and content.safe_contact is not None:
             return content.safe_contact, shown[candidate].item.exercise

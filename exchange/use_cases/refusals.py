@@ -53,6 +53,15 @@ def destroyed() -> GoneError:
     )
 
 
+def key_lost() -> ConflictError:
+    """It was not destroyed, and nobody here can open it."""
+    return ConflictError(
+        "key-lost",
+        "This node cannot open what arrived: its key is lost, as after a lost disk. Telephone the referring agency: it "
+        "sends anew what is still open. You can say no to this one; do not act on it.",
+    )
+
+
 def not_listed() -> ForbiddenError:
     """The roster does not list this agency any more: nothing that needs its entry can be done."""
     return ForbiddenError("sender-not-active", "The roster does not list your agency. Ask whoever runs the federation.")

@@ -33,7 +33,7 @@ from exchange.storage.referrals import (
     save_referral,
 )
 from exchange.use_cases.acting import Acting
-from exchange.use_cases.answering import Anew, goes_again, may_go_again, repeated
+from exchange.use_cases.answering import Anew, goes_again, may_go_again, refuse_promise_if_left, repeated
 from exchange.use_cases.branches import taken_over
 from exchange.use_cases.cases import Case, audit, new_event, read_case
 from exchange.use_cases.change_referral import change_referral
@@ -69,6 +69,7 @@ async def store_sealed_answer(node: Node, acting: Acting, sealed: AgencySealed, 
     unheard = known is not None and await may_go_again(node, case, known)
     if not unheard and (known is not None or (header.kind not in _NEVER_REPEATED and repeated(case, name))):
         return await _again(node, case, sealed, keep)
+    refuse_promise_if_left(node, name)
     _check_may_travel(node, case, header, name)
     if known is not None:
         return await _sealed_anew(node, acting, case, known, sealed, keep)

@@ -12,7 +12,7 @@ from sqlalchemy import delete, update
 from support.federation import Federation, federation
 from support.networks import OverTransport
 from support.people import consent_request, referral_request
-from support.stories import Story, begin, refusal
+from support.stories import Story, begin, now_of, refusal, safe_contact
 
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.envelope.ids import TAIL_BYTES, timed_id
@@ -21,11 +21,12 @@ from exchange.federation.transport import HTTPTransport
 from exchange.limits import DAY_MS, HOUR_MS
 from exchange.roster import Member
 from exchange.schemas.federation import ConsentStatusAnswer, ConsentStatusRequest, ResyncRequest
+from exchange.schemas.inbox import DecisionRequest
 from exchange.startup import open_node
 from exchange.storage.database import Connection
 from exchange.storage.epochs import own_epochs
 from exchange.storage.lost_data import losses
-from exchange.storage.tables import CHANGE, CONSENT, EPOCH_PRIVATE, EVENT, INBOX, OUTBOX, REFERRAL
+from exchange.storage.tables import CHANGE, CONSENT, EPOCH_PRIVATE, EVENT, INBOX, OUTBOX, REFERRAL, REFERRAL_KEY
 from exchange.use_cases.consent_status import consent_status
 from exchange.use_cases.describe_node import node_card, readiness
 from exchange.use_cases.own_epochs import publish_own_epochs
@@ -194,3 +195,41 @@ async def _lose(story: Story) -> None:
         conn.execute(CONSENT.delete().where(CONSENT.c.id == story.consent))
 
     await story.sender.node.database.write(commit)
+
+
+async def _lose_keys(story: Story) -> None:
+    """The receiver's key store is a new one, beside its main database from a backup."""
+    store = story.receiver.node.key_store.database
+    await store.write(lambda conn: conn.execute(delete(REFERRAL_KEY)).rowcount)
+
+
+@pytest.mark.parametrize("decision", ["accepted", "waitlisted"])
+async def test_what_cannot_be_opened_any_more_is_not_accepted(pair: Federation, decision: str) -> None:
+    """Nobody knew for whom, and she was told that her name would come."""
+    story = await begin(pair)
+    offer = await story.offer()
+    await _lose_keys(story)
+    refused = [
+        await refusal(story.helps.inbox.open(offer)),
+        await refusal(story.helps.inbox.decide(offer, DecisionRequest(decision=decision))),  # type: ignore[arg-type]
+    ]
+    assert [(one.code, one.who) for one in refused] == [("key-lost", "peer")] * 2
+    assert all("Telephone" in one.detail for one in refused)
+    assert (await story.asks.referrals.read(story.id)).state == "received"
+    act = await story.helps.inbox.decide(offer, DecisionRequest(decision="declined", reason="other"))
+    assert act.referral.state == "declined"
+
+
+async def test_a_plan_that_comes_after_the_keys_were_lost_is_the_one_that_counts(pair: Federation) -> None:
+    """It brought a new key, and what came before could not be opened with that: there was no advice at all."""
+    story = await begin(pair)
+    await story.decides("accepted")
+    lost = (await story.item("disclosure")).id
+    await _lose_keys(story)
+    assert (await refusal(story.helps.inbox.contact_advice(lost))).code == "key-lost"
+    await story.asks.referrals.update_safe_contact(story.id, safe_contact(now_of(pair)))
+    await story.travel()
+    assert (await refusal(story.helps.inbox.open(lost))).code == "key-lost"
+    assert (await story.helps.inbox.contact_advice(lost)).may_contact
+    opened = await story.helps.inbox.open_many([lost, (await story.item("update")).id])
+    assert (len(opened.items), opened.missing) == (1, (lost,))

@@ -12,13 +12,14 @@ from datetime import timedelta
 import httpx2
 import pytest
 from support.federation import Federation
+from support.networks import OverTransport
 from support.stories import Story, begin, now_of, rows, travelled
 
 from exchange.demo.federation import EMBASSY, HELPLINE, SHELTER
 from exchange.envelope.format import SignedBy, digest_of, parse_header, signed_input
 from exchange.envelope.keys import verify
 from exchange.envelope.wire import from_base64url, read_again
-from exchange.federation.transport import PeerUnreachableError
+from exchange.federation.transport import HTTPTransport, PeerUnreachableError
 from exchange.limits import LIMITS
 from exchange.roster import Status
 from exchange.schemas.federation import ItemAnswer, ResyncRequest
@@ -172,6 +173,19 @@ async def test_a_batch_has_one_to_fifty_envelopes(two: Federation, count: int) -
     with pytest.raises(PeerUnreachableError):
         await story.post(*[wire] * count)
     assert not await story.rows(INBOX, at=story.receiver)
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(502, "no-node-behind-proxy"), (504, "no-node-behind-proxy"), (500, "peer-failed"), (403, "refused-us")],
+)
+async def test_the_log_says_whom_to_ask_why_a_peer_takes_nothing(two: Federation, status: int, code: str) -> None:
+    """A proxy that is there alone refused nobody: whoever is on call there, and not the roster, is to be looked for."""
+    node = two[HELPLINE].node
+    answers = OverTransport(httpx2.MockTransport(lambda _request: httpx2.Response(status)))
+    transport = HTTPTransport(node.agency, node.node_key, node.limits, node.clock, network=answers)
+    with pytest.raises(PeerUnreachableError, match=f"^{code}$"):
+        await transport.greet(two[SHELTER].member)
 
 
 async def test_a_receipt_for_another_envelope_delivers_nothing(two: Federation) -> None:

@@ -77,6 +77,20 @@ async def test_who_answers_one_that_is_not_listed_is_told_to_telephone(two: Fede
     assert "decision" not in await story.outgoing(at=story.receiver)
 
 
+async def test_who_has_left_promises_nothing_any_more(two: Federation) -> None:
+    """Nobody takes its answers. It was told that its yes is on its way, and that her name would come."""
+    story = await begin(two)
+    await story.offer()
+    await two.new_roster(
+        member=lambda one: one.model_copy(update={"status": Status.LEFT}) if one.agency == SHELTER.agency else one
+    )
+    for decision in ("accepted", "waitlisted"):
+        problem = await refusal(story.decides(decision))
+        assert (problem.status, problem.code) == (403, "sender-not-active")
+        assert "Telephone" in problem.detail
+    assert "decision" not in await story.outgoing(at=story.receiver)
+
+
 async def test_who_has_a_new_plan_for_one_that_is_suspended_is_told_to_telephone(two: Federation) -> None:
     """It has her, and the plan of before: another receiver helps nobody."""
     story = await begin(two)

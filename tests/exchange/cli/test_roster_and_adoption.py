@@ -95,6 +95,9 @@ def test_two_agencies_become_a_federation(homes: tuple[Path, Path], contract: Pa
     shown = run(homes[0], "roster", "show").output
     assert "SYNTHETIC" in shown
     assert f"{SHELTER.agency}: signed" in shown
+    # Who has to telephone in a hurry reads it whole, on whatever screen.
+    member = roster.members[SHELTER.agency]
+    assert f"{SHELTER.agency}: duty {member.duty_contact}; breach {member.breach_contact}\n" in shown
 
 
 def test_a_node_without_the_agency_key_puts_the_contract_in_place_and_says_where_to_sign(

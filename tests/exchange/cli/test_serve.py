@@ -68,11 +68,14 @@ def shelter(tmp_path_factory: pytest.TempPathFactory) -> MadeNode:
     return made
 
 
-def test_told_to_stop_it_stops_its_children(shelter: MadeNode, tmp_path: Path) -> None:
+def test_served_once_and_told_to_stop_it_stops_its_children(shelter: MadeNode, tmp_path: Path) -> None:
     process = started(shelter, tmp_path / "log")
     assert "running and ready" in CliRunner().invoke(app, ["doctor", "--home", str(shelter.home)]).output
     children = children_of(process.pid)
     assert len(children) == 2
+    second = CliRunner().invoke(app, ["serve", "--home", str(shelter.home)])
+    # 1: after kill -9 the processes of before end by themselves, and systemd has to try again.
+    assert (second.exit_code, "stop the `exchange serve`" in second.output) == (1, True), second.output
     with ThreadPoolExecutor() as poller:
         waits = poller.submit(asyncio.run, a_long_poll(shelter))
         api = next(child for child in children if "courier" not in child.cmdline())

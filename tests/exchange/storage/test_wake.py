@@ -20,6 +20,7 @@ from support.postgres import running_server
 
 from exchange.storage import wake_channels
 from exchange.storage.database import Database
+from exchange.storage.errors import StorageUnavailableError
 from exchange.storage.transaction import signal
 
 
@@ -55,6 +56,27 @@ async def test_a_signal_between_look_and_wait_is_not_missed(empty_database_url: 
         await database.write(partial(write_and_signal, name="changes"))
         assert await database.wake.wait("changes", 0.0, since=mark)
         assert not await database.wake.wait("changes", 0.01)
+
+
+async def test_what_root_serves_once_its_owner_can_serve_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where root made the folder of the signals, the node's user found a stack trace."""
+    given: list[tuple[Path, int, int]] = []
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "chown", lambda path, user, group: given.append((Path(path), user, group)))
+    channel = wake_channels.PipeChannel(tmp_path / "node.db")
+    channel.listen(lambda _names: None, "inbox")
+    channel.listen(lambda _names: None, "outbox")
+    await channel.close()
+    assert given == [(tmp_path / "node.db-wake", os.getuid(), os.getgid())]
+
+
+def test_a_folder_of_another_user_is_said_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "node.db-wake").mkdir()
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(StorageUnavailableError, match="-wake"):
+        Database.open(f"sqlite:///{tmp_path / 'node.db'}")
 
 
 async def test_another_process_wakes_us(empty_database_url: str) -> None:
