@@ -12,7 +12,7 @@ from exchange.client.vault.cases import VaultCase
 from exchange.disclosure import Allowed
 from exchange.disclosure_groups import groups_allowed
 from exchange.envelope.kinds import Kind
-from exchange.use_cases import answering, deliver, gate_again, leaving, sealed_answer
+from exchange.use_cases import answering, deliver, gate_again, leaving, sealed_answer, unheard
 
 Defect = Callable[[], AbstractContextManager[Any]]
 
@@ -60,7 +60,8 @@ ROSTER_DEFECTS: Final[tuple[tuple[str, Defect], ...]] = (
         _on(gate_again, "disclosure_again", _whatever_she_was_told)),
     ("what another node answers is final", _on(deliver, "_is_final", _final)),
     ("what was barred does not go when it is said again", _on(answering, "may_go_again", _never_again)),
-    ("what was barred goes after her no", _on(answering, "_STOPPED", frozenset())),
+    ("what was barred goes after her no",
+        lambda: patch.multiple(unheard, _ENDED=frozenset(), _ENDS_ALL=frozenset())),
     ("elsewhere: what was barred does not go when it is said again", _on(sealed_answer, "may_go_again", _never_again)),
     ("elsewhere: the software does not remember what it said", _on(VaultCase, "unheard", _remembers_no_word)),
 )  # fmt: skip
