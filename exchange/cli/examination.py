@@ -41,8 +41,8 @@ from exchange.settings import (
 #: Variables of the command line that are not the node's.
 _NO_SETTINGS: Final = frozenset({CONFIG_VARIABLE, AGENCY_PASSPHRASE, ACTOR_VARIABLE})
 _READ, _WRITE, _SEARCH = 4, 2, 1
-#: Databases, what SQLite puts beside them, and the folder in which processes wake each other.
-_WRITTEN: Final = frozenset({".db", ".db-wal", ".db-shm", ".db-wake"})
+#: Databases, what SQLite puts beside them, the folder in which processes wake each other, and the lock of who serves.
+_WRITTEN: Final = frozenset({".db", ".db-wal", ".db-shm", ".db-wake", ".db-served"})
 _OTHER_KEY: Final = (
     "If you have renewed it (`exchange keys renew`), put the new key file in its place. Otherwise tell the office that "
     "keeps the roster at once."

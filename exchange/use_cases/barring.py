@@ -7,9 +7,10 @@ Rules:
 * A disclosure that was put on its way may have arrived although no receipt came: it is not sent again, and the release
   stays on record. Of one that never left the release is taken back.
 * When she allows less, every forward under her consent that waits is looked at in the same transaction. It stays if all
-  that may have been inside by the earlier version may still go by the new one. What is inside is sealed to its
-  receiver, also where this node made it: its groups are all that can be judged. Nor does it stay where nothing can be
-  judged now, because the receiver is suspended or the contract has ended: it would leave when that is over.
+  that may have been inside by the earlier version may still go by the new one, between the two as they are and as they
+  were when something was sealed. What is inside is sealed to its receiver, also where this node made it: its groups are
+  all that can be judged. Nor does it stay where nothing can be judged now, because the receiver is suspended or the
+  contract has ended: it would leave when that is over.
 * When her consent ends earlier than before, nothing leaves, and nothing is held, whose receipt says the later end.
 * What else is held for an acceptance is judged when it is released, and not here.
 """
@@ -30,6 +31,7 @@ from exchange.storage.outbox import OutgoingRecord, delete_waiting, give_up, hel
 from exchange.storage.referrals import ReferralRecord, lock_referrals_of_consent
 from exchange.use_cases.change_referral import change_by_id
 from exchange.use_cases.facts import Facts, open_facts
+from exchange.use_cases.gate_again import as_they_were
 from exchange.use_cases.headers import class_here, outgoing_header
 from exchange.use_cases.node import Node
 from exchange.use_cases.sealed_forwards import question_about
@@ -111,4 +113,8 @@ def _may_say_more(
     now = replace(then, consent=after)
     if any(isinstance(groups_allowed(question), Refused) for question in (then, now)):
         return True
-    return not may_be_inside(then) <= may_be_inside(now)
+    # What was sealed when the two were something else may hold what only that let go.
+    return any(
+        not may_be_inside(question) <= may_be_inside(replace(question, consent=after))
+        for question in (then, *as_they_were(facts, then))
+    )

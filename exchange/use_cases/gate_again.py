@@ -69,6 +69,15 @@ def sealed_now(node: Node, facts: Facts, peer: str) -> Facts:
     return facts if sender is None or receiver is None else sealed_between(facts, sender, receiver)
 
 
+def as_they_were(facts: Facts, now: GroupsQuestion) -> list[GroupsQuestion]:
+    """The question between the two as they were, where they were something else, whenever something was sealed."""
+    return [
+        replace(now, sender=_as_it_was(now.sender, sender), receiver=_as_it_was(now.receiver, receiver))
+        for sender, receiver in facts.between
+        if (sender, receiver) != (_party(now.sender), _party(now.receiver))
+    ]
+
+
 def _as_it_was(member: Member, party: Party) -> Member:
     return member.model_copy(update=party.model_dump())
 
@@ -77,12 +86,7 @@ def _forward_again(facts: Facts, now: GroupsQuestion) -> bool:
     if not isinstance(groups_allowed(now), Allowed):
         return False
     may_go = may_be_inside(now)
-    then = (
-        replace(now, sender=_as_it_was(now.sender, sender), receiver=_as_it_was(now.receiver, receiver))
-        for sender, receiver in facts.between
-        if (sender, receiver) != (_party(now.sender), _party(now.receiver))
-    )
-    return all(may_be_inside(question) <= may_go for question in then)
+    return all(may_be_inside(question) <= may_go for question in as_they_were(facts, now))
 
 
 def disclosure_again(

@@ -125,8 +125,9 @@ async def _put_on_record(
 
     def commit(conn: Connection) -> tuple[list[OpenedItem], frozenset[str]]:
         now = standings(conn, {one.item.referral for one in opened})
-        ended = ended_among(conn, [one.item.id for one in opened])
-        still = [one for one in opened if _still(found[one.item.id][1], now[one.item.referral])]
+        still = [one for one in opened if may_be_shown(found[one.item.id][1], now[one.item.referral])]
+        over = {one.item.id for one in still if has_ended(found[one.item.id][1], now[one.item.referral])}
+        ended = ended_among(conn, [one.item.id for one in opened]) | over
         left = [one for one in still if one.item.id not in ended]
         shown = [one.item.id for one in left]
         mark_opened(conn, shown, at)
@@ -134,10 +135,6 @@ async def _put_on_record(
         return left, ended
 
     return await node.database.write(commit)
-
-
-def _still(row: ArrivedRecord, referral: Standing) -> bool:
-    return may_be_shown(row, referral) and not has_ended(row, referral)
 
 
 def may_be_shown(row: ArrivedRecord, referral: ReferralRecord | Standing) -> bool:

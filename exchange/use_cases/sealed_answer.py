@@ -70,7 +70,7 @@ async def store_sealed_answer(node: Node, acting: Acting, sealed: AgencySealed, 
     if not unheard and (known is not None or (header.kind not in _NEVER_REPEATED and repeated(case, name))):
         return await _again(node, case, sealed, keep)
     refuse_promise_if_left(node, name)
-    _check_may_travel(node, case, header, name)
+    _check_may_travel(node, case, header, name, said_before=known is not None)
     if known is not None:
         return await _sealed_anew(node, acting, case, known, sealed, keep)
     event = new_event(node, case, name, number=header.number, digest=sealed.message.digest)
@@ -94,8 +94,9 @@ def _on_record(case: Case, header: Header) -> EventRecord | None:
     return next((one for one in case.own() if (one.name, one.number, one.at) == said and header.seen >= one.seen), None)
 
 
-def _check_may_travel(node: Node, case: Case, header: Header, name: EventName) -> None:
-    if header.kind is Kind.RECALL_ANSWER and case.state(node.clock()) is not State.RECALL_REQUESTED:
+def _check_may_travel(node: Node, case: Case, header: Header, name: EventName, *, said_before: bool) -> None:
+    asked = said_before or case.state(node.clock()) is State.RECALL_REQUESTED
+    if header.kind is Kind.RECALL_ANSWER and not asked:
         raise ConflictError("no-recall", "Nobody asked for this referral back, or it was answered already.")
     stopped = case.record.sharing_stopped_at is not None
     if not event_may_travel(header.kind, name, case.facts.feedback, sharing_stopped=stopped):

@@ -13,9 +13,8 @@ from exchange.storage.database import Connection
 from exchange.storage.outbox import came_to_nothing
 from exchange.storage.referrals import ReferralRecord, events_of
 
-_ENDED: Final = frozenset({State.WITHDRAWN, State.RECALLED, State.ENTERED_IN_ERROR})
-_ENDS_ALL: Final = frozenset({EventName.STOP_SERVICE, EventName.ERASE})
-"""Also of a service that was over before, and is called so for ever."""
+_ENDS_ALL: Final = frozenset({EventName.STOP_SERVICE, EventName.ERASE, EventName.ENTERED_IN_ERROR})
+"""Also of a service that was over before, and is called so for ever, and where this side has agreed to a recall."""
 
 
 def unheard(conn: Connection, record: ReferralRecord) -> frozenset[str]:
@@ -23,7 +22,7 @@ def unheard(conn: Connection, record: ReferralRecord) -> frozenset[str]:
     events = events_of(conn, [record.id])[record.id]
     mine = [event for event in events if event.side == record.side]
     agreed = record.side == Side.RECEIVING and any(event.name == EventName.RECALLED for event in mine)
-    if (record.state in _ENDED and not agreed) or any(event.name in _ENDS_ALL for event in events):
+    if (record.state == State.RECALLED and not agreed) or any(event.name in _ENDS_ALL for event in events):
         return frozenset()
     return came_to_nothing(conn, record.id, [event.digest for event in mine if event.digest is not None])
 

@@ -236,6 +236,21 @@ async def test_an_acceptance_that_was_barred_goes_along_with_what_is_said_next(b
     assert (view.state, view.flags.disclosed) == ("scheduled", True)
 
 
+async def test_an_agreement_to_a_recall_that_was_barred_goes_when_it_is_said_again(bed: Bed) -> None:
+    story = await bed.story()
+    await bed.vault.decide(story.id, DecisionRequest(decision="accepted"))
+    await bed.together.travel()
+    await bed.vault.report_progress(story.id, ProgressRequest(state="in-service"))
+    await bed.helpline.client.referrals.recall(story.id)
+    await bed.together.travel()
+    for standing in (Status.SUSPENDED, Status.ACTIVE):
+        await _stands(bed, HELPLINE.agency, standing)
+        await bed.vault.answer_recall(story.id, RecallAnswerRequest(agreed=True))
+        await bed.together.travel()
+    assert (await bed.helpline.client.referrals.read(story.id)).state == "recalled"
+    assert not (await bed.office.client.referrals.read(story.id)).flags.undeliverable
+
+
 async def test_what_is_made_long_ago_is_taken_only_as_an_event_that_nobody_has_heard(bed: Bed) -> None:
     story = await bed.story()
     wire = await bed.answers(story, "accepted")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +14,7 @@ from support.people import consent_request, referral_request
 from support.replacing import replace
 from support.stories import Story, begin, content, her_content, now_of, released_and_waiting, rows
 
+from consent.record import Provision
 from contracts.vocabulary import AgencyKind
 from exchange.demo.federation import HELPLINE, SHELTER, AgencyPlan
 from exchange.envelope.header import parse_header
@@ -131,6 +133,21 @@ async def test_nor_does_a_group_of_which_less_may_go_now(two: Federation) -> Non
     two.leave(SHELTER)
     story = await begin(two, consent={"provisions": lines}, content={"needs": ["tonight"], "language": "id"})
     await two.new_roster(member=changed(SHELTER, country="SG"))
+    two.come_back(SHELTER)
+    await story.later(hours=0.1)
+    assert story.kinds_posted() == []
+    assert "offer-barred" in await story.changes()
+
+
+async def test_nor_where_she_takes_back_what_only_the_roster_of_before_let_go(two: Federation) -> None:
+    """Asked under the roster of now alone, her word of before and her word of now would let the same go."""
+    named = {"fields": ["needs"], "agencies": [SHELTER.agency], "purposes": ["provide-safe-accommodation"]}
+    kept, (taken,) = {**named, "groups": [], "feedback": "outcome"}, ANY_SHELTER["provisions"]
+    two.leave(SHELTER)
+    story = await begin(two, consent={"provisions": [kept, taken]}, content={"needs": ["tonight"], "language": "id"})
+    await two.new_roster(member=changed(SHELTER, country="SG"))
+    less = [Provision.model_validate_json(json.dumps(line)) for line in (kept, {**taken, "groups": ["safety"]})]
+    await story.asks.consents.narrow(story.consent, tuple(less))
     two.come_back(SHELTER)
     await story.later(hours=0.1)
     assert story.kinds_posted() == []

@@ -252,6 +252,23 @@ async def test_an_agreement_to_a_recall_that_was_barred_arrives_when_it_is_said_
     assert not (await story.views())[1].flags.undeliverable
 
 
+async def test_nor_does_that_agreement_after_an_error(two: Federation) -> None:
+    story = await begin(two)
+    await story.decides("accepted")
+    await story.reports("in-service")
+    await story.asks.referrals.recall(story.id)
+    await two.travel()
+    recall, agreed = (await story.item("recall")).id, RecallAnswerRequest(agreed=True)
+    await _stand(two, Status.SUSPENDED)
+    await story.helps.inbox.answer_recall(recall, agreed)
+    await two.travel()
+    await _stand(two, Status.ACTIVE)
+    await story.asks.referrals.enter_in_error(story.id)
+    await two.travel()
+    await story.helps.inbox.answer_recall(recall, agreed)
+    assert (await story.outgoing(at=story.receiver))["recall-answer"] == ["deleted"]
+
+
 async def test_nor_does_progress(two: Federation) -> None:
     story = await begin(two)
     await story.decides("accepted")

@@ -60,8 +60,7 @@ ROSTER_DEFECTS: Final[tuple[tuple[str, Defect], ...]] = (
         _on(gate_again, "disclosure_again", _whatever_she_was_told)),
     ("what another node answers is final", _on(deliver, "_is_final", _final)),
     ("what was barred does not go when it is said again", _on(answering, "may_go_again", _never_again)),
-    ("what was barred goes after her no",
-        lambda: patch.multiple(unheard, _ENDED=frozenset(), _ENDS_ALL=frozenset())),
+    ("what was barred goes after her no", _on(unheard, "_ENDS_ALL", frozenset())),
     ("elsewhere: what was barred does not go when it is said again", _on(sealed_answer, "may_go_again", _never_again)),
     ("elsewhere: the software does not remember what it said", _on(VaultCase, "unheard", _remembers_no_word)),
 )  # fmt: skip

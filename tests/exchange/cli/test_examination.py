@@ -235,8 +235,11 @@ def test_what_root_left_in_the_home_is_found_by_root_too(made: Made, name: str) 
     assert f"chown --reference={made.home} {made.home / name}" in said.what_to_do
 
 
-def test_a_database_that_may_not_be_written_is_found(made: Made) -> None:
-    (made.home / "node.db").chmod(0o400)
+@pytest.mark.parametrize("name", ["node.db", "node.db-served"])
+def test_a_database_that_may_not_be_written_is_found(made: Made, name: str) -> None:
+    """Nor what lies beside it, without which the node does not start."""
+    (made.home / name).touch()
+    (made.home / name).chmod(0o400)
     (said,) = bad(made.findings())
     assert (said.subject, "chmod u+rwX" in said.what_to_do) == ("files", True)
 
