@@ -80,7 +80,7 @@ async def say_again(node: Node, acting: Acting, case: Case, word: Answer | Kept)
     Raises:
         ForbiddenError, UnavailableError, StaleReferralError: as `say`.
     """
-    last = case.own()[-1]
+    last = case.words()[-1]
     first = await _acceptance_anew(node, case) if last.name != EventName.ACCEPTED else None
     latest = await _sealed_anew(node, case, word, last) if isinstance(word, Answer) else None
     going = [anew for anew in (first, latest) if anew is not None]
@@ -186,8 +186,8 @@ def seal_word(
 
 def repeated(case: Case, name: EventName, detail: str | None = None) -> bool:
     """Whether this side's latest word is the same again, with the same reason, outcome or question if there is one."""
-    own = case.own()
-    return bool(own) and own[-1].name == name and detail in (None, case.facts.own_word)
+    words = case.words()
+    return bool(words) and words[-1].name == name and detail in (None, case.facts.own_word)
 
 
 def misplaced(member: str, word: str) -> ProblemField:

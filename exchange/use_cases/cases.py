@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from exchange.referral.errors import TransitionError
+from exchange.referral.events import STOPS
 from exchange.referral.lifecycle import EventName, Side, State, check_new
 from exchange.storage.access import AuditEntry, add_audits
 from exchange.storage.consents import StaleConsentError
@@ -36,6 +37,10 @@ class Case:
         """This side's own events, oldest first."""
         mine = [event for event in self.events if event.side == self.record.side]
         return sorted(mine, key=lambda event: event.number)
+
+    def words(self) -> list[EventRecord]:
+        """What this side has said of the referral, oldest first. Her no uses up a number too, and is hers."""
+        return [event for event in self.own() if event.name not in STOPS]
 
     def state(self, at: int) -> State:
         """The state from everything this side knows."""

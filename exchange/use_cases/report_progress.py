@@ -44,7 +44,7 @@ async def report_progress(node: Node, acting: Acting, item: str, request: Progre
         stays_here = word.code if isinstance(word, Kept) else None
         if repeated(case, name, detail):
             # Said before she stopped sharing, it has been told.
-            told = case.own()[-1].shared
+            told = case.words()[-1].shared
             act = await say_again(node, acting, case, word)
             return act.model_copy(update={"stays_here": None if told else stays_here})
         act = await say(node, acting, case, word, name, detail=detail)

@@ -281,6 +281,19 @@ async def test_nor_does_progress(two: Federation) -> None:
     await story.both_say("withdrawn")
 
 
+async def test_that_it_is_over_goes_again_after_she_has_stopped_sharing_here(two: Federation) -> None:
+    """Her no is not this agency's word, though it is said at its node: behind it nothing could be said again."""
+    story = await begin(two)
+    await story.decides("accepted")
+    await _stand(two, Status.SUSPENDED)
+    await story.reports("failed")
+    assert (await story.views())[1].flags.undeliverable
+    await _stand(two, Status.ACTIVE)
+    await story.says_no("stop-sharing", by=story.receiver)
+    await story.reports("failed")
+    await story.both_say("failed")
+
+
 async def test_said_again_by_several_at_once_it_goes_once(on_both: Federation) -> None:
     story = await barred(on_both, "accepted")
     offer, again = await story.offer(), DecisionRequest(decision="accepted")
