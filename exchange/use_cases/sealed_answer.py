@@ -95,7 +95,9 @@ def _on_record(case: Case, header: Header) -> EventRecord | None:
 
 
 def _check_may_travel(node: Node, case: Case, header: Header, name: EventName, *, said_before: bool) -> None:
-    asked = said_before or case.state(node.clock()) is State.RECALL_REQUESTED
+    # That this agency agrees is said to a recall alone. What else an answer to one says may have been progress.
+    agreed = said_before and name is EventName.RECALLED
+    asked = agreed or case.state(node.clock()) is State.RECALL_REQUESTED
     if header.kind is Kind.RECALL_ANSWER and not asked:
         raise ConflictError("no-recall", "Nobody asked for this referral back, or it was answered already.")
     stopped = case.record.sharing_stopped_at is not None

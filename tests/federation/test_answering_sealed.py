@@ -251,6 +251,27 @@ async def test_an_agreement_to_a_recall_that_was_barred_goes_when_it_is_said_aga
     assert not (await bed.office.client.referrals.read(story.id)).flags.undeliverable
 
 
+async def test_what_was_barred_does_not_go_as_the_answer_to_a_recall_that_nobody_asked_for(bed: Bed) -> None:
+    """That always travels: so what she has stopped since would."""
+    story = await bed.story()
+    await bed.vault.decide(story.id, DecisionRequest(decision="accepted"))
+    await bed.together.travel()
+    await _stands(bed, HELPLINE.agency, Status.SUSPENDED)
+    await bed.vault.report_progress(story.id, ProgressRequest(state="in-service"))
+    await bed.together.travel()
+    await _stands(bed, HELPLINE.agency, Status.ACTIVE)
+    case, view = bed.identity.store.case(story.id), await bed.office.client.referrals.read(story.id)
+    assert case is not None
+    said = answer(ProgressContent(state=Progress.IN_SERVICE), level=case.feedback, sharing_stopped=False)
+    assert isinstance(said, Answer)
+    first = case.words[said.event]
+    wire = (await sealed_answer(bed.identity, bed.office.client, case, view, said, first)).wire
+    assert await bed.refuses(resealed(wire, bed.identity, kind=Kind.RECALL_ANSWER)) == "no-recall"
+    await bed.vault.report_progress(story.id, ProgressRequest(state="in-service"))
+    await bed.together.travel()
+    assert (await bed.helpline.client.referrals.read(story.id)).state == "in-service"
+
+
 async def test_what_is_made_long_ago_is_taken_only_as_an_event_that_nobody_has_heard(bed: Bed) -> None:
     story = await bed.story()
     wire = await bed.answers(story, "accepted")
