@@ -69,7 +69,8 @@ async def store_sealed_answer(node: Node, acting: Acting, sealed: AgencySealed, 
     unheard = known is not None and await may_go_again(node, case, known)
     if not unheard and (known is not None or (header.kind not in _NEVER_REPEATED and repeated(case, name))):
         return await _again(node, case, sealed, keep)
-    refuse_promise_if_left(node, name)
+    if known is None:
+        refuse_promise_if_left(node, name)
     _check_may_travel(node, case, header, name, said_before=known is not None)
     if known is not None:
         return await _sealed_anew(node, acting, case, known, sealed, keep)

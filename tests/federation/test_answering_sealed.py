@@ -236,6 +236,17 @@ async def test_an_acceptance_that_was_barred_goes_along_with_what_is_said_next(b
     assert (view.state, view.flags.disclosed) == ("scheduled", True)
 
 
+async def test_nor_does_one_keep_who_has_left_from_ending_what_it_does(bed: Bed) -> None:
+    """It was promised while that counted; as at a node with keys only a new promise is refused."""
+    story = await _barred_acceptance(bed)
+    await _stands(bed, SHELTER.agency, Status.LEFT)
+    for state in ("in-service", "completed"):
+        await bed.vault.report_progress(story.id, ProgressRequest.model_validate({"state": state}))
+    await _stands(bed, SHELTER.agency, Status.ACTIVE)
+    names = [row["name"] for row in await rows(bed.office.node, EVENT, EVENT.c.referral == story.id)]
+    assert "completed" in names
+
+
 async def test_an_agreement_to_a_recall_that_was_barred_goes_when_it_is_said_again(bed: Bed) -> None:
     story = await bed.story()
     await bed.vault.decide(story.id, DecisionRequest(decision="accepted"))
