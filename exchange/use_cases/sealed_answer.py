@@ -69,7 +69,8 @@ async def store_sealed_answer(node: Node, acting: Acting, sealed: AgencySealed, 
     unheard = known is not None and await may_go_again(node, case, known)
     if not unheard and (known is not None or (header.kind not in _NEVER_REPEATED and repeated(case, name))):
         return await _again(node, case, sealed, keep)
-    refuse_promise_if_left(node, name)
+    if known is None:
+        refuse_promise_if_left(node, name)
     _check_may_travel(node, case, header, name, said_before=known is not None)
     if known is not None:
         return await _sealed_anew(node, acting, case, known, sealed, keep)
@@ -95,7 +96,9 @@ def _on_record(case: Case, header: Header) -> EventRecord | None:
 
 
 def _check_may_travel(node: Node, case: Case, header: Header, name: EventName, *, said_before: bool) -> None:
-    asked = said_before or case.state(node.clock()) is State.RECALL_REQUESTED
+    # That this agency agrees is said to a recall alone. What else an answer to one says may have been progress.
+    agreed = said_before and name is EventName.RECALLED
+    asked = agreed or case.state(node.clock()) is State.RECALL_REQUESTED
     if header.kind is Kind.RECALL_ANSWER and not asked:
         raise ConflictError("no-recall", "Nobody asked for this referral back, or it was answered already.")
     stopped = case.record.sharing_stopped_at is not None

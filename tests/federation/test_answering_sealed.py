@@ -236,6 +236,17 @@ async def test_an_acceptance_that_was_barred_goes_along_with_what_is_said_next(b
     assert (view.state, view.flags.disclosed) == ("scheduled", True)
 
 
+async def test_nor_does_one_keep_who_has_left_from_ending_what_it_does(bed: Bed) -> None:
+    """It was promised while that counted; as at a node with keys only a new promise is refused."""
+    story = await _barred_acceptance(bed)
+    await _stands(bed, SHELTER.agency, Status.LEFT)
+    for state in ("in-service", "completed"):
+        await bed.vault.report_progress(story.id, ProgressRequest.model_validate({"state": state}))
+    await _stands(bed, SHELTER.agency, Status.ACTIVE)
+    names = [row["name"] for row in await rows(bed.office.node, EVENT, EVENT.c.referral == story.id)]
+    assert "completed" in names
+
+
 async def test_an_agreement_to_a_recall_that_was_barred_goes_when_it_is_said_again(bed: Bed) -> None:
     story = await bed.story()
     await bed.vault.decide(story.id, DecisionRequest(decision="accepted"))
@@ -249,6 +260,27 @@ async def test_an_agreement_to_a_recall_that_was_barred_goes_when_it_is_said_aga
         await bed.together.travel()
     assert (await bed.helpline.client.referrals.read(story.id)).state == "recalled"
     assert not (await bed.office.client.referrals.read(story.id)).flags.undeliverable
+
+
+async def test_what_was_barred_does_not_go_as_the_answer_to_a_recall_that_nobody_asked_for(bed: Bed) -> None:
+    """That always travels: so what she has stopped since would."""
+    story = await bed.story()
+    await bed.vault.decide(story.id, DecisionRequest(decision="accepted"))
+    await bed.together.travel()
+    await _stands(bed, HELPLINE.agency, Status.SUSPENDED)
+    await bed.vault.report_progress(story.id, ProgressRequest(state="in-service"))
+    await bed.together.travel()
+    await _stands(bed, HELPLINE.agency, Status.ACTIVE)
+    case, view = bed.identity.store.case(story.id), await bed.office.client.referrals.read(story.id)
+    assert case is not None
+    said = answer(ProgressContent(state=Progress.IN_SERVICE), level=case.feedback, sharing_stopped=False)
+    assert isinstance(said, Answer)
+    first = case.words[said.event]
+    wire = (await sealed_answer(bed.identity, bed.office.client, case, view, said, first)).wire
+    assert await bed.refuses(resealed(wire, bed.identity, kind=Kind.RECALL_ANSWER)) == "no-recall"
+    await bed.vault.report_progress(story.id, ProgressRequest(state="in-service"))
+    await bed.together.travel()
+    assert (await bed.helpline.client.referrals.read(story.id)).state == "in-service"
 
 
 async def test_what_is_made_long_ago_is_taken_only_as_an_event_that_nobody_has_heard(bed: Bed) -> None:
