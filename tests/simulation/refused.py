@@ -27,8 +27,9 @@ _OVER: Final = frozenset(
     {"declined", "redirected", "expired", "completed", "failed", "withdrawn", "recalled", "entered-in-error"}
 )
 _HELD: Final = frozenset({"held", "confirm", "unserved", "release-due"})
-_ELSEWHERE: Final = frozenset({"roster-differs", "unknown-referral"})
-"""The agency's own software has another roster than its node, or has not opened the offer."""
+_ELSEWHERE: Final = frozenset({"roster-differs", "sender-not-active", "unknown-referral"})
+"""The agency's own software has another roster than its node, perhaps one that does not list it, or has not opened the
+offer."""
 _REFERRAL: Final = """
     SELECT state, hold, destroyed_at, respond_by, number, closed_at, sharing_stopped_at FROM referral WHERE id = ?
 """
