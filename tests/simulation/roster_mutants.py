@@ -8,11 +8,9 @@ from typing import Any, Final
 from unittest.mock import patch
 
 from exchange import disclosure
-from exchange.client.vault.cases import VaultCase
 from exchange.disclosure import Allowed
 from exchange.disclosure_groups import groups_allowed
-from exchange.envelope.kinds import Kind
-from exchange.use_cases import answering, deliver, gate_again, leaving, sealed_answer, unheard
+from exchange.use_cases import answering, gate_again, leaving, unheard
 
 Defect = Callable[[], AbstractContextManager[Any]]
 
@@ -33,34 +31,14 @@ def _told_anyhow(*_arguments: Any) -> None:
     return None
 
 
-_again = gate_again.disclosure_again
-
-
-def _whatever_she_was_told(node: Any, facts: Any, *rest: Any) -> Any:
-    return _again(node, facts.model_copy(update={"told_first": None}), *rest)
-
-
 async def _never_again(*_arguments: Any) -> bool:
     return False
-
-
-def _final(item: Any, _given: Any) -> bool:
-    return item.kind not in {kind.value for kind in Kind if kind.value in deliver.STOPS}
-
-
-def _remembers_no_word(*_arguments: Any, **_options: Any) -> None:
-    return None
 
 
 ROSTER_DEFECTS: Final[tuple[tuple[str, Defect], ...]] = (
     ("what leaves under another roster meets no gate", _on(leaving, "allowed_again", _all_of_them)),
     ("under another roster groups are enough", _on(gate_again, "_forward_again", _by_groups)),
     ("what a receiver is now is not held against what she was told", _on(disclosure, "told_refuses", _told_anyhow)),
-    ("her name goes to a receiver that is not what she was told",
-        _on(gate_again, "disclosure_again", _whatever_she_was_told)),
-    ("what another node answers is final", _on(deliver, "_is_final", _final)),
     ("what was barred does not go when it is said again", _on(answering, "may_go_again", _never_again)),
     ("what was barred goes after her no", _on(unheard, "_ENDS_ALL", frozenset())),
-    ("elsewhere: what was barred does not go when it is said again", _on(sealed_answer, "may_go_again", _never_again)),
-    ("elsewhere: the software does not remember what it said", _on(VaultCase, "unheard", _remembers_no_word)),
 )  # fmt: skip
