@@ -16,6 +16,7 @@ from sqlalchemy import (
     insert,
     literal_column,
     null,
+    or_,
     select,
     text,
     update,
@@ -214,6 +215,13 @@ def came_to_nothing(conn: Connection, referral: str, digests: Iterable[str]) -> 
     """Those of these envelopes of a referral that were destroyed before they were signed for, or refused for good."""
     query = select(OUTBOX.c.digest).where(OUTBOX.c.referral == referral, OUTBOX.c.digest.in_(list(digests)))
     return frozenset(conn.execute(query.where(OUTBOX.c.status.in_(["deleted", "refused"]))).scalars())
+
+
+def never_arrived(conn: Connection, referral: str, digests: Iterable[str]) -> frozenset[str]:
+    """Those of these envelopes that were refused for good, or destroyed before they were put on their way."""
+    query = select(OUTBOX.c.digest).where(OUTBOX.c.referral == referral, OUTBOX.c.digest.in_(list(digests)))
+    destroyed = and_(OUTBOX.c.status == "deleted", OUTBOX.c.attempted_at.is_(None))
+    return frozenset(conn.execute(query.where(or_(OUTBOX.c.status == "refused", destroyed))).scalars())
 
 
 def held_of(conn: Connection, referral: str) -> OutgoingRecord | None:

@@ -4,7 +4,8 @@ Rules:
 
 * Only what certainly never left is touched. What was put on its way may have arrived, and goes again as it is, byte for
   byte. The answer to a recall always travels.
-* What tells how the service goes stays at home: on record here, and no part of what both nodes know.
+* What tells how the service goes stays at home: on record here, and no part of what both nodes know. So does what was
+  destroyed before it left, or refused: nobody has heard it, and now nobody may.
 * That the service is over is still told, and not how. An envelope that may say how is deleted, and the same event is
   sealed anew without outcome or reason. Number, `seen` and time stay, so that both nodes compute the same state and the
   referral closes. The id is a fresh one: a courier that has read the old envelope already finds that it is gone.
@@ -25,7 +26,7 @@ from exchange.feedback import Answer, answer, over, tells_how
 from exchange.referral.answers import Progress, ProgressContent
 from exchange.referral.lifecycle import EventName
 from exchange.storage.database import Connection
-from exchange.storage.outbox import hold_back
+from exchange.storage.outbox import hold_back, never_arrived
 from exchange.storage.referrals import EventRecord, ReferralRecord, add_event, events_of, keep_at_home, remove_events
 from exchange.use_cases.answering import seal_word
 from exchange.use_cases.facts import open_facts
@@ -50,8 +51,11 @@ def say_less(node: Node, conn: Connection, record: ReferralRecord) -> None:
     told = {event.digest: event for event in events if event.side == record.side and event.digest is not None}
     for kind, names in _HOW_IT_GOES.items():
         digests = [digest for digest, event in told.items() if event.name in names]
-        if digests and (unsent := hold_back(conn, record.id, kind.value, digests)):
-            keep_at_home(conn, record.id, [held.digest for held in unsent])
+        if not digests:
+            continue
+        unsent = {held.digest for held in hold_back(conn, record.id, kind.value, digests)}
+        if unheard := unsent | never_arrived(conn, record.id, digests):
+            keep_at_home(conn, record.id, unheard)
     endings = [event for event in told.values() if event.name in _OVER]
     if endings:
         _say_only_that_it_is_over(node, conn, record, endings)

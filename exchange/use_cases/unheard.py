@@ -20,7 +20,7 @@ _ENDS_ALL: Final = frozenset({EventName.STOP_SERVICE, EventName.ERASE, EventName
 def unheard(conn: Connection, record: ReferralRecord) -> frozenset[str]:
     """The digests of the envelopes that carried such events."""
     events = events_of(conn, [record.id])[record.id]
-    mine = [event for event in events if event.side == record.side]
+    mine = [event for event in events if event.side == record.side and event.shared]
     agreed = record.side == Side.RECEIVING and any(event.name == EventName.RECALLED for event in mine)
     if (record.state == State.RECALLED and not agreed) or any(event.name in _ENDS_ALL for event in events):
         return frozenset()

@@ -281,6 +281,21 @@ async def test_nor_does_progress(two: Federation) -> None:
     await story.both_say("withdrawn")
 
 
+async def test_what_was_barred_stays_at_home_once_she_has_stopped_sharing(two: Federation) -> None:
+    """Nobody has heard it, and now nobody may: it is no part of what both nodes know."""
+    story = await begin(two)
+    await story.decides("accepted")
+    await _stand(two, Status.SUSPENDED)
+    await story.reports("in-service")
+    await _stand(two, Status.ACTIVE)
+    await story.says_no("stop-sharing")
+    told = ProgressRequest(state="in-service")
+    act = await story.helps.inbox.report_progress(await story.offer(), told)
+    assert (act.repeated, act.stays_here) == (True, "sharing-stopped")
+    await story.travel()
+    await story.both_say("accepted")
+
+
 async def test_that_it_is_over_goes_again_after_she_has_stopped_sharing_here(two: Federation) -> None:
     """Her no is not this agency's word, though it is said at its node: behind it nothing could be said again."""
     story = await begin(two)

@@ -145,9 +145,15 @@ class Reckoning:
         view = machine.loop.finish(read_referral(machine.node, case.id, None))
         return view.flags.undeliverable
 
+    def _is_on_record(self, case: Case, word: str) -> bool:
+        query = "SELECT 1 FROM event WHERE referral = ? AND side = 'receiving' AND name = ?"
+        return bool(self.machines[case.receiver].main.rows(query, case.id, word))
+
     def _may_be_missing(self, case: Case, word: str) -> bool:
         since = case.since.get((case.receiver, word))
-        if since is not None and case.again is not None and word in {case.last_word, "accepted"}:
+        # What was taken back, as the agency's key was replaced, is not said again by whoever says what came after it.
+        said_again = word in {case.last_word, "accepted"} and self._is_on_record(case, word)
+        if since is not None and case.again is not None and said_again:
             since = max(since[0], case.again), since[1]
         return since is not None and self.oracle.undelivered.may_be_missing(
             case.receiver, case.sender, case.id, word, since

@@ -62,6 +62,8 @@ class Undelivered:
     """By agency: (tick, what held there)."""
     refused: set[tuple[str, str, str]] = field(default_factory=set)
     """(receiver, referral, event or kind) that was refused as it may be."""
+    sealed: dict[tuple[str, int], set[str]] = field(default_factory=lambda: defaultdict(set))
+    """By referral and number: the envelopes of one event. What is said again may have arrived, and ended it all."""
     answer_by: dict[str, int] = field(default_factory=dict)
     """By referral: until when its offer said that it waits."""
 
@@ -69,6 +71,8 @@ class Undelivered:
         """An envelope is on its way: from now on it may have arrived."""
         if envelope.kind == "offer":
             self.answer_by[envelope.referral] = envelope.header["respond_by"]
+        elif envelope.kind in ANSWERS:
+            self.sealed[envelope.referral, envelope.header["number"]].add(envelope.header["id"])
         elif envelope.kind not in FORWARDS | ANSWERS:
             self.begun[envelope.header["to"], envelope.referral].add("stopped")
 
@@ -122,6 +126,8 @@ class Undelivered:
         return code == "over-shared" and not fields <= set(listed)
 
     def _over(self, receiver: str, envelope: Opened, now: Standing) -> bool:
+        if envelope.kind in ANSWERS and len(self.sealed[envelope.referral, envelope.header["number"]]) > 1:
+            return True
         begun = self.begun[receiver, envelope.referral]
         expired_at = self.answer_by.get(envelope.referral, now.at) + _DAY
         if envelope.kind in ANSWERS or envelope.kind == "offer":
