@@ -17,7 +17,7 @@ from exchange.schemas.inbox import DecisionRequest, ReferralAct
 from exchange.schemas.problems import ProblemField
 from exchange.use_cases.acting import Acting
 from exchange.use_cases.answering import PROMISES, misplaced, refuse_promise_if_left, repeated, say, say_again
-from exchange.use_cases.cases import again, read_case, referral_of_item
+from exchange.use_cases.cases import again, new_event, read_case, referral_of_item
 from exchange.use_cases.errors import InvalidError
 from exchange.use_cases.node import Node
 from exchange.use_cases.readable import refuse_unreadable
@@ -52,6 +52,8 @@ async def decide_referral(node: Node, acting: Acting, item: str, request: Decisi
             return await say_again(node, acting, case, word)
         refuse_promise_if_left(node, name)
         if name in PROMISES:
+            # Of what is over the key is gone as it should be: nobody has to send it anew.
+            new_event(node, case, name)
             await refuse_unreadable(node, case.facts.offer)
         # The reason as it was given stays in this agency's own record; what travels may say `other`.
         return await say(node, acting, case, word, name, detail=detail)

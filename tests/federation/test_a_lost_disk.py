@@ -220,6 +220,16 @@ async def test_what_cannot_be_opened_any_more_is_not_accepted(pair: Federation, 
     assert act.referral.state == "declined"
 
 
+async def test_what_is_over_is_said_to_be_over_and_not_lost(pair: Federation) -> None:
+    """Its key is gone as it should be, and nobody sends it anew."""
+    story = await begin(pair)
+    offer = await story.offer()
+    await story.says_no("stop-service")
+    await _lose_keys(story)
+    refused = await refusal(story.helps.inbox.decide(offer, DecisionRequest(decision="accepted")))
+    assert refused.code == "state-forbids"
+
+
 async def test_a_plan_that_comes_after_the_keys_were_lost_is_the_one_that_counts(pair: Federation) -> None:
     """It brought a new key, and what came before could not be opened with that: there was no advice at all."""
     story = await begin(pair)
