@@ -210,28 +210,33 @@ async def sealed_answer(
 async def _say(
     identity: Identity, client: AgencyClient, case: VaultCase, view: ReferralView, word: Answer
 ) -> ReferralView:
-    first = case.unheard(word.event, at=identity.clock()) if view.flags.undeliverable else None
-    if first is not None and word.kind is not Kind.INFORMATION_REQUEST:
-        try:
-            return await _hand_in(identity, client, case, view, word, first)
-        except ProblemError as refused:
-            if refused.problem.code not in _NOT_ON_RECORD:
-                raise
-    return await _hand_in(identity, client, case, view, word)
+    again = None
+    if word.kind is not Kind.INFORMATION_REQUEST:
+        again = await _said_anew(identity, client, case, view, word)
+    return again or await _hand_in(identity, client, case, view, word)
 
 
 async def _acceptance_goes_along(identity: Identity, client: AgencyClient, case: VaultCase, view: ReferralView) -> None:
-    first = case.unheard(EventName.ACCEPTED, at=identity.clock()) if view.flags.undeliverable else None
     word = answer(
         DecisionContent(decision=Decision.ACCEPTED), level=case.feedback, sharing_stopped=view.flags.sharing_stopped
     )
-    if first is None or isinstance(word, Kept):
-        return
+    if isinstance(word, Answer):
+        await _said_anew(identity, client, case, view, word)
+
+
+async def _said_anew(
+    identity: Identity, client: AgencyClient, case: VaultCase, view: ReferralView, word: Answer
+) -> ReferralView | None:
+    """A word that came to nothing, as the event that it was; nothing where it did not, or is not on record there."""
+    first = case.unheard(word.event, at=identity.clock()) if view.flags.undeliverable else None
+    if first is None:
+        return None
     try:
-        await _hand_in(identity, client, case, view, word, first)
+        return await _hand_in(identity, client, case, view, word, first)
     except ProblemError as refused:
         if refused.problem.code not in _NOT_ON_RECORD:
             raise
+    return None
 
 
 async def _hand_in(
