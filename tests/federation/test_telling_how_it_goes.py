@@ -386,6 +386,32 @@ async def test_one_that_had_arrived_says_nothing_new_when_it_is_said_again(two: 
     await story.both_say("completed")
 
 
+@pytest.mark.parametrize(
+    ("decision", "more"),
+    [("declined", {"reason": "no-capacity"}), ("redirected", {"suggested_service": "legal-aid"})],
+)
+async def test_nor_does_a_no_that_had_arrived(two: Federation, decision: str, more: dict[str, Any]) -> None:
+    """It has ended the referral there, and is no news: who said it is not told that it was refused."""
+    story = await begin(two)
+    await story.decides(decision, **more)
+    shelter = two[SHELTER].node
+    await shelter.database.write(lambda conn: _as_if_no_receipt_had_come(conn, "decision"))
+    await _stand(two, Status.SUSPENDED)
+    await two.travel()
+    await _stand(two, Status.ACTIVE)
+    assert (await story.views())[1].flags.undeliverable
+    before = await story.record()
+    await story.decides(decision, **more)
+    await story.both_say(decision)
+    assert (await story.outgoing(at=two[SHELTER]))["decision"] == ["deleted", "delivered"]
+    assert not (await story.views())[1].flags.undeliverable
+    after = await story.record()
+    assert {name: after[name] for name in ("state", "closed_at", "destroy_at")} == {
+        name: before[name] for name in ("state", "closed_at", "destroy_at")
+    }
+    assert len([row for row in await story.rows(EVENT) if row["name"] == decision]) == 1
+
+
 async def test_an_answer_to_an_offer_that_was_taken_back_after_it_had_arrived_counts(two: Federation) -> None:
     """The receipt was lost, then the offer was barred here: its row is gone, and what answers it is no stranger."""
     story = await begin(two)

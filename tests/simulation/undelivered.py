@@ -63,7 +63,7 @@ class Undelivered:
     refused: set[tuple[str, str, str]] = field(default_factory=set)
     """(receiver, referral, event or kind) that was refused as it may be."""
     sealed: dict[tuple[str, int], set[str]] = field(default_factory=lambda: defaultdict(set))
-    """By referral and number: the envelopes of one event. What is said again may have arrived, and ended it all."""
+    """By referral and number: the envelopes of one event. What had arrived may have ended it all, and be destroyed."""
     answer_by: dict[str, int] = field(default_factory=dict)
     """By referral: until when its offer said that it waits."""
 
@@ -126,7 +126,8 @@ class Undelivered:
         return code == "over-shared" and not fields <= set(listed)
 
     def _over(self, receiver: str, envelope: Opened, now: Standing) -> bool:
-        if envelope.kind in ANSWERS and len(self.sealed[envelope.referral, envelope.header["number"]]) > 1:
+        again = envelope.kind in ANSWERS and len(self.sealed[envelope.referral, envelope.header["number"]]) > 1
+        if again and now.at > envelope.header["created"] + _KEPT_AT_LEAST - _JUMP:
             return True
         begun = self.begun[receiver, envelope.referral]
         expired_at = self.answer_by.get(envelope.referral, now.at) + _DAY
