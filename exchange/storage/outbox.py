@@ -224,6 +224,12 @@ def never_arrived(conn: Connection, referral: str, digests: Iterable[str]) -> fr
     return frozenset(conn.execute(query.where(or_(OUTBOX.c.status == "refused", destroyed))).scalars())
 
 
+def may_have_arrived(conn: Connection, referral: str, digest: str) -> int | None:
+    """Since when an envelope that was destroyed may have arrived; of kinds that `mark_attempted` is told of."""
+    query = select(OUTBOX.c.attempted_at).where(OUTBOX.c.referral == referral, OUTBOX.c.digest == digest)
+    return conn.execute(query.where(OUTBOX.c.status == "deleted")).scalar_one_or_none()
+
+
 def held_of(conn: Connection, referral: str) -> OutgoingRecord | None:
     """The disclosure that waits for this referral's acceptance."""
     row = _HELD_OF.row(conn, {"the_referral": referral})

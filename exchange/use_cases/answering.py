@@ -24,6 +24,7 @@ from exchange.roster import Status
 from exchange.schemas.inbox import ReferralAct
 from exchange.schemas.problems import ProblemField
 from exchange.storage.database import Connection
+from exchange.storage.outbox import mark_attempted, may_have_arrived
 from exchange.storage.referrals import EventRecord, ReferralRecord, add_event, hold_referrals, remove_events
 from exchange.use_cases.acting import Acting
 from exchange.use_cases.branches import taken_over
@@ -36,6 +37,7 @@ from exchange.use_cases.outgoing import agency_key, current_peer_epoch, put_out,
 from exchange.use_cases.unheard import heard_again, unheard
 from exchange.use_cases.views import referral_view
 
+_OVER: Final = frozenset({EventName.COMPLETED, EventName.FAILED})
 PROMISES: Final = frozenset({EventName.ACCEPTED, EventName.WAITLISTED})
 """Decisions after which somebody counts on this agency."""
 
@@ -131,9 +133,14 @@ async def may_go_again(node: Node, case: Case, event: EventRecord) -> bool:
 def goes_again(node: Node, conn: Connection, record: ReferralRecord, anew: Anew) -> ReferralRecord:
     """Queue it, as the envelope of the event that is on record."""
     hold_referrals(conn, [record.id])
-    remove_events(conn, record.id, [anew.event.digest or ""])
+    before = anew.event.digest or ""
+    remove_events(conn, record.id, [before])
     add_event(conn, anew.event._replace(digest=anew.sealed.digest))
     put_out(node, conn, anew.sealed)
+    since = may_have_arrived(conn, record.id, before)
+    if since is not None and anew.event.name not in _OVER:
+        # Her no must not take back what the other one may know. Of an ending it takes back only how.
+        mark_attempted(conn, [anew.sealed.header.id], since)
     return heard_again(conn, record)
 
 

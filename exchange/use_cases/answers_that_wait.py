@@ -3,7 +3,8 @@
 Rules:
 
 * Only what certainly never left is touched. What was put on its way may have arrived, and goes again as it is, byte for
-  byte. The answer to a recall always travels.
+  byte; so does how it goes, where it is sealed anew because an envelope that may have arrived was destroyed
+  (`answering.goes_again`). The answer to a recall always travels.
 * What tells how the service goes stays at home: on record here, and no part of what both nodes know. So does what was
   destroyed before it left, or refused: nobody has heard it, and now nobody may.
 * That the service is over is still told, and not how. An envelope that may say how is deleted, and the same event is

@@ -9,6 +9,7 @@ from typing import Any, Final
 import pytest
 from sqlalchemy import Connection, update
 from support.federation import Federation
+from support.other_contract import evaluate_with
 from support.stories import Story, begin, content, refusal, said_inside, travelled
 
 from consent.record import Provision
@@ -296,6 +297,49 @@ async def test_what_was_barred_stays_at_home_once_she_has_stopped_sharing(two: F
     await story.both_say("accepted")
 
 
+async def test_what_had_arrived_and_is_said_again_is_not_held_back_by_her_no(two: Federation) -> None:
+    """She is in the service by what the other node has heard: taken back here, the two would differ."""
+    story = await begin(two)
+    await story.decides("accepted")
+    await story.reports("in-service")
+    await _barred_without_receipt(two, "progress")
+    await story.helps.inbox.report_progress(await story.offer(), ProgressRequest(state="in-service"))
+    await story.says_no("stop-sharing", by=story.receiver)
+    await story.both_say("in-service")
+    assert not (await story.views())[1].flags.undeliverable
+
+
+async def test_what_was_refused_and_is_said_again_is_held_back_by_her_no(two: Federation) -> None:
+    """It certainly has not been heard."""
+    story = await begin(two)
+    await story.decides("accepted")
+    refused = update(OUTBOX).where(OUTBOX.c.kind == "progress").values(status="refused", attempted_at=1)
+    await story.helps.inbox.report_progress(await story.offer(), ProgressRequest(state="in-service"))
+    for one in (refused, update(REFERRAL).values(undeliverable=True)):
+        await two[SHELTER].node.database.write(lambda conn, one=one: conn.execute(one).rowcount)
+    await story.helps.inbox.report_progress(await story.offer(), ProgressRequest(state="in-service"))
+    await story.says_no("stop-sharing", by=story.receiver)
+    await story.both_say("accepted")
+    assert "progress" not in story.kinds_posted()
+
+
+async def test_how_it_ended_is_held_back_although_it_may_have_arrived(two: Federation) -> None:
+    """That it is over is the same event without it: nothing is told after her no that needs not be."""
+    for one in two.nodes.values():
+        evaluate_with(one.node, b"feedback: status", b"feedback: outcome")
+    story = await begin(two)
+    await story.decides("accepted")
+    await story.reports("in-service", "completed", outcome="moved-on")
+    came_to_nothing = [update(OUTBOX).values(status="deleted"), update(REFERRAL).values(undeliverable=True)]
+    await two[SHELTER].node.database.write(lambda conn: [conn.execute(one).rowcount for one in came_to_nothing])
+    told = ProgressRequest(state="completed", outcome="moved-on")
+    await story.helps.inbox.report_progress(await story.offer(), told)
+    await story.says_no("stop-sharing", by=story.receiver)
+    await story.both_say("completed")
+    assert len(await story.items("progress", at=story.sender)) == 3
+    assert (await story.opened("progress", at=story.sender)).answer == {"state": "completed"}
+
+
 async def test_that_it_is_over_goes_again_after_she_has_stopped_sharing_here(two: Federation) -> None:
     """Her no is not this agency's word, though it is said at its node: behind it nothing could be said again."""
     story = await begin(two)
@@ -374,11 +418,7 @@ async def test_one_that_had_arrived_says_nothing_new_when_it_is_said_again(two: 
     """Its receipt was lost, and then it was barred."""
     story = await begin(two)
     await story.decides("accepted")
-    shelter = two[SHELTER].node
-    await shelter.database.write(lambda conn: _as_if_no_receipt_had_come(conn, "decision"))
-    await _stand(two, Status.SUSPENDED)
-    await two.travel()
-    await _stand(two, Status.ACTIVE)
+    await _barred_without_receipt(two, "decision")
     await story.decides("accepted")
     await story.both_say("accepted")
     assert [status for kind in (await story.outgoing(at=two[SHELTER])).values() for status in kind][-1] == "delivered"
@@ -394,11 +434,7 @@ async def test_nor_does_a_no_that_had_arrived(two: Federation, decision: str, mo
     """It has ended the referral there, and is no news: who said it is not told that it was refused."""
     story = await begin(two)
     await story.decides(decision, **more)
-    shelter = two[SHELTER].node
-    await shelter.database.write(lambda conn: _as_if_no_receipt_had_come(conn, "decision"))
-    await _stand(two, Status.SUSPENDED)
-    await two.travel()
-    await _stand(two, Status.ACTIVE)
+    await _barred_without_receipt(two, "decision")
     assert (await story.views())[1].flags.undeliverable
     before = await story.record()
     await story.decides(decision, **more)
@@ -445,6 +481,14 @@ async def test_what_was_asked_for_arrives_although_the_question_was_barred_after
     await two.travel()
     assert await story.outgoing() == {"offer": ["delivered"], "disclosure": ["held"], "information": ["delivered"]}
     assert (await story.item("information")).status == "new"
+
+
+async def _barred_without_receipt(two: Federation, kind: str) -> None:
+    """It has arrived, its receipt was lost, and it was barred before it could go again."""
+    await two[SHELTER].node.database.write(lambda conn: _as_if_no_receipt_had_come(conn, kind))
+    await _stand(two, Status.SUSPENDED)
+    await two.travel()
+    await _stand(two, Status.ACTIVE)
 
 
 async def _stand(two: Federation, status: Status) -> None:
