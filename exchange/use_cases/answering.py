@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 
 from contracts.vocabulary import Purpose
 from exchange.envelope.epochs import EpochStatement
+from exchange.envelope.kinds import Kind
 from exchange.feedback import Answer, Kept, answer
 from exchange.messages import AnswerTerms, Posting, SealedMessage, seal_answer
 from exchange.referral.answers import Decision, DecisionContent
@@ -24,7 +25,7 @@ from exchange.roster import Status
 from exchange.schemas.inbox import ReferralAct
 from exchange.schemas.problems import ProblemField
 from exchange.storage.database import Connection
-from exchange.storage.outbox import mark_attempted, may_have_arrived
+from exchange.storage.outbox import is_of_kind, mark_attempted, may_have_arrived
 from exchange.storage.referrals import EventRecord, ReferralRecord, add_event, hold_referrals, remove_events
 from exchange.use_cases.acting import Acting
 from exchange.use_cases.branches import taken_over
@@ -128,6 +129,12 @@ async def may_go_again(node: Node, case: Case, event: EventRecord) -> bool:
     if not record.undeliverable or node.clock() >= event.at + node.limits.answer_expires_ms:
         return False
     return event.digest in await node.database.read(lambda conn: unheard(conn, record))
+
+
+async def answers_a_recall(node: Node, case: Case, event: EventRecord) -> bool:
+    """Whether an own event was said as the answer to a recall: that it goes on, or is over, may be progress as well."""
+    record, digest = case.record, event.digest or ""
+    return await node.database.read(lambda conn: is_of_kind(conn, record.id, Kind.RECALL_ANSWER.value, digest))
 
 
 def goes_again(node: Node, conn: Connection, record: ReferralRecord, anew: Anew) -> ReferralRecord:

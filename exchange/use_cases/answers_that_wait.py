@@ -55,7 +55,7 @@ def say_less(node: Node, conn: Connection, record: ReferralRecord) -> None:
         if not digests:
             continue
         unsent = {held.digest for held in hold_back(conn, record.id, kind.value, digests)}
-        if unheard := unsent | never_arrived(conn, record.id, digests):
+        if unheard := unsent | never_arrived(conn, record.id, kind.value, digests):
             keep_at_home(conn, record.id, unheard)
     endings = [event for event in told.values() if event.name in _OVER]
     if endings:

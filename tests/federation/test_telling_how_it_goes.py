@@ -14,7 +14,7 @@ from support.stories import Story, begin, content, refusal, said_inside, travell
 
 from consent.record import Provision
 from contracts.vocabulary import WithdrawalForm
-from exchange.demo.federation import HELPLINE, SHELTER
+from exchange.demo.federation import HELPLINE, SHELTER, AgencyPlan
 from exchange.roster import Status
 from exchange.schemas.inbox import DecisionRequest, ProgressRequest, RecallAnswerRequest
 from exchange.storage.due import due_for
@@ -239,12 +239,7 @@ async def test_after_her_no_nothing_goes_again(two: Federation, ends: str, decis
 
 async def test_an_agreement_to_a_recall_that_was_barred_arrives_when_it_is_said_again(two: Federation) -> None:
     """Otherwise the referring agency would wait for its answer, and here the referral would have ended, for ever."""
-    story = await begin(two)
-    await story.decides("accepted")
-    await story.reports("in-service")
-    await story.asks.referrals.recall(story.id)
-    await two.travel()
-    recall = (await story.item("recall")).id
+    story, recall = await _asked_for_it_back_while_she_is_served(two)
     for standing in (Status.SUSPENDED, Status.ACTIVE):
         await _stand(two, standing)
         await story.helps.inbox.answer_recall(recall, RecallAnswerRequest(agreed=True))
@@ -253,13 +248,51 @@ async def test_an_agreement_to_a_recall_that_was_barred_arrives_when_it_is_said_
     assert not (await story.views())[1].flags.undeliverable
 
 
-async def test_nor_does_that_agreement_after_an_error(two: Federation) -> None:
+async def _asked_for_it_back_while_she_is_served(two: Federation) -> tuple[Story, str]:
     story = await begin(two)
     await story.decides("accepted")
     await story.reports("in-service")
     await story.asks.referrals.recall(story.id)
     await two.travel()
-    recall, agreed = (await story.item("recall")).id, RecallAnswerRequest(agreed=True)
+    return story, (await story.item("recall")).id
+
+
+@pytest.mark.parametrize("stops", [None, HELPLINE, SHELTER], ids=["she shares", "stopped there", "stopped here"])
+async def test_that_it_goes_on_after_a_recall_goes_again_too(two: Federation, stops: AgencyPlan | None) -> None:
+    """The referring agency waits for it, and an answer to a recall always travels."""
+    story, recall = await _asked_for_it_back_while_she_is_served(two)
+    goes_on = RecallAnswerRequest(agreed=False)
+    await _stand(two, Status.SUSPENDED)
+    await story.helps.inbox.answer_recall(recall, goes_on)
+    await two.travel()
+    await _stand(two, Status.ACTIVE)
+    assert (await story.views())[0].state == "recall-requested"
+    if stops is not None:
+        await story.says_no("stop-sharing", by=two[stops])
+    for _ in range(2):
+        act = await story.helps.inbox.answer_recall(recall, goes_on)
+        assert act.repeated
+        await two.travel()
+    await story.both_say("in-service")
+    assert not (await story.views())[1].flags.undeliverable
+    assert (await story.outgoing(at=story.receiver))["recall-answer"] == ["deleted", "delivered"]
+
+
+async def test_what_was_said_before_a_recall_is_no_answer_to_it(two: Federation) -> None:
+    """It would travel whatever she has stopped since."""
+    story = await begin(two)
+    await story.decides("accepted")
+    await _stand(two, Status.SUSPENDED)
+    await story.reports("in-service")
+    await _stand(two, Status.ACTIVE)
+    for agreed in (True, False):
+        answer = story.helps.inbox.answer_recall(await story.offer(), RecallAnswerRequest(agreed=agreed))
+        assert (await refusal(answer)).code == "no-recall"
+
+
+async def test_nor_does_that_agreement_after_an_error(two: Federation) -> None:
+    story, recall = await _asked_for_it_back_while_she_is_served(two)
+    agreed = RecallAnswerRequest(agreed=True)
     await _stand(two, Status.SUSPENDED)
     await story.helps.inbox.answer_recall(recall, agreed)
     await two.travel()
