@@ -20,6 +20,7 @@ from exchange.envelope.kinds import Kind
 from exchange.feedback import Answer, Kept, answer
 from exchange.messages import AnswerTerms, Posting, SealedMessage, seal_answer
 from exchange.referral.answers import Decision, DecisionContent
+from exchange.referral.events import PROMISES
 from exchange.referral.lifecycle import EventName
 from exchange.roster import Status
 from exchange.schemas.inbox import ReferralAct
@@ -39,8 +40,6 @@ from exchange.use_cases.unheard import heard_again, unheard
 from exchange.use_cases.views import referral_view
 
 _OVER: Final = frozenset({EventName.COMPLETED, EventName.FAILED})
-PROMISES: Final = frozenset({EventName.ACCEPTED, EventName.WAITLISTED})
-"""Decisions after which somebody counts on this agency."""
 
 
 async def say(
@@ -82,11 +81,14 @@ async def say_again(node: Node, acting: Acting, case: Case, word: Answer | Kept)
     Then it goes once more, and the acceptance before it.
 
     Raises:
-        ForbiddenError, UnavailableError, StaleReferralError: as `say`.
+        ForbiddenError: it would be a promise that nobody has heard, and this agency has left the federation.
+        UnavailableError, StaleReferralError: as `say`.
     """
     last = case.words()[-1]
     first = await _acceptance_anew(node, case) if last.name != EventName.ACCEPTED else None
     latest = await _sealed_anew(node, case, word, last) if isinstance(word, Answer) else None
+    if latest is not None:
+        refuse_promise_if_left(node, EventName(last.name))
     going = [anew for anew in (first, latest) if anew is not None]
     if not going:
         return ReferralAct(referral=referral_view(case.record), repeated=True)

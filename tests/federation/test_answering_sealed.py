@@ -236,6 +236,19 @@ async def test_an_acceptance_that_was_barred_goes_along_with_what_is_said_next(b
     assert (view.state, view.flags.disclosed) == ("scheduled", True)
 
 
+async def test_who_has_left_does_not_promise_again_what_nobody_heard(bed: Bed) -> None:
+    story = await _barred_acceptance(bed)
+    await _stands(bed, SHELTER.agency, Status.LEFT)
+    try:
+        with pytest.raises(VaultError) as refused:
+            await bed.vault.decide(story.id, DecisionRequest(decision="accepted"))
+    finally:
+        await _stands(bed, SHELTER.agency, Status.ACTIVE)
+    assert refused.value.code == "sender-not-active"
+    outgoing = await rows(bed.office.node, OUTBOX, OUTBOX.c.referral == story.id)
+    assert [row["status"] for row in outgoing] == ["deleted"]
+
+
 async def test_nor_does_one_keep_who_has_left_from_ending_what_it_does(bed: Bed) -> None:
     """It was promised while that counted; as at a node with keys only a new promise is refused."""
     story = await _barred_acceptance(bed)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import httpx2
 import pytest
@@ -17,11 +18,16 @@ from support.stories import begin, now_of, refusal, rows, safe_contact
 from contracts.vocabulary import Feedback, Group
 from exchange.demo.federation import HELPLINE, SHELTER, AgencyPlan
 from exchange.federation.transport import PeerUnreachableError
-from exchange.roster import RosterSnapshot, Status, roster_bytes
-from exchange.schemas.inbox import OpeningRequest
+from exchange.roster import Member, RosterSnapshot, Status, roster_bytes
+from exchange.schemas.inbox import DecisionRequest, OpeningRequest
 from exchange.schemas.problems import Problem
 from exchange.schemas.sealing import EpochsRequest
 from exchange.storage.tables import INBOX, OUTBOX, REFERRAL
+
+
+def changed(plan: AgencyPlan, **changes: Any) -> Callable[[Member], Member]:
+    """This member's entry, with something else in it."""
+    return lambda member: member.model_copy(update=changes) if member.agency == plan.agency else member
 
 
 async def not_listed(two: Federation, gone: AgencyPlan, *, known_to: Iterable[AgencyPlan] | None = None) -> None:
@@ -113,6 +119,30 @@ async def test_who_has_left_promises_nothing_any_more(two: Federation) -> None:
         assert (problem.status, problem.code) == (403, "sender-not-active")
         assert "Telephone" in problem.detail
     assert "decision" not in await story.outgoing(at=story.receiver)
+
+
+async def test_nor_does_it_promise_again_what_nobody_heard(two: Federation) -> None:
+    """Its yes was destroyed before it arrived, and then it left: said again nobody takes it either."""
+    story = await begin(two)
+    await story.offer()
+    for plan, status in ((HELPLINE, Status.SUSPENDED), (HELPLINE, Status.ACTIVE), (SHELTER, Status.LEFT)):
+        await two.new_roster(member=changed(plan, status=status))
+        if status is Status.SUSPENDED:
+            await story.decides("accepted")
+    problem = await refusal(story.decides("accepted"))
+    assert (problem.status, problem.code) == (403, "sender-not-active")
+    assert await story.outgoing(at=story.receiver) == {"decision": ["deleted"]}
+    # What it does is its own record, as before.
+    await story.reports("in-service")
+    assert (await story.views())[1].state == "in-service"
+
+
+async def test_what_was_heard_of_who_has_left_since_is_a_repeat(two: Federation) -> None:
+    story = await begin(two)
+    await story.decides("accepted")
+    await two.new_roster(member=changed(SHELTER, status=Status.LEFT))
+    again = DecisionRequest(decision="accepted")
+    assert (await story.helps.inbox.decide(await story.offer(), again)).repeated
 
 
 async def test_who_has_a_new_plan_for_one_that_is_suspended_is_told_to_telephone(two: Federation) -> None:
