@@ -167,7 +167,8 @@ class Courier:
                 retry_after_ms = error.retry_after_s * SECOND_MS if error.retry_after_s is not None else None
                 get_logger().info("peer-not-reached", peer=lease.agency, code=error.code)
             except UnknownMemberError:
-                get_logger().warning("peer-not-in-roster", peer=lease.agency)
+                listed = lease.agency in self._node.world().roster.members
+                get_logger().warning("not-a-member" if listed else "peer-not-in-roster", peer=lease.agency)
             except asyncio.CancelledError:
                 await give_back(self._node, lease, line, reached=False, retry_after_ms=None)
                 raise

@@ -13,6 +13,7 @@ import pytest
 from support.blind import referred
 from support.federation import CARD_PATH, Federation, federation
 from support.people import consent_request, referral_request
+from support.refusals import watched
 from support.stories import begin, now_of, refusal, rows, safe_contact
 
 from contracts.vocabulary import Feedback, Group
@@ -71,7 +72,10 @@ async def test_who_is_not_listed_itself_is_told_whom_to_ask(two: Federation) -> 
     assert (problem.status, problem.code, problem.who.value) == (403, "sender-not-active", "node")
     problem = await refusal(story.asks.consents.receipt(story.consent))
     assert (problem.status, problem.code, problem.who.value) == (403, "sender-not-active", "node")
-    await story.says_no("stop-service")
+    with watched(two[HELPLINE]) as node:
+        await story.says_no("stop-service")
+    assert '"event":"not-a-member"' in node.log.getvalue()
+    assert "peer-not-in-roster" not in node.log.getvalue()
     assert (await story.asks.referrals.read(story.id)).state.value == "withdrawn"
     assert (await story.outgoing())["withdrawal"] == ["queued"]
 
