@@ -120,6 +120,8 @@ class ReferralMemory(NamedTuple):
     sharing_stopped: bool
     feedback: Feedback | None
     """How much may be told back; nothing where only the tombstone is left."""
+    heard: frozenset[int]
+    """Numbers of what the other side has said of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +265,8 @@ def _check_referral(
         raise VerificationError(9, "reply-unknown")
     if header.kind_class is KindClass.FORWARD:
         return _check_forward(item, memory, sender, around)
-    if memory.destroyed or (memory.closed and memory.state not in _ANSWERABLE_WHEN_CLOSED):
+    said_again = memory.state in _ENDED_BY_AN_ANSWER and header.number in memory.heard
+    if memory.destroyed or (memory.closed and memory.state not in _ANSWERABLE_WHEN_CLOSED and not said_again):
         raise VerificationError(9, "not-legal")
     return None
 
@@ -282,6 +285,8 @@ _ANSWERABLE_WHEN_CLOSED: Final = frozenset(
     {State.EXPIRED, State.RECALLED, State.RECALL_REQUESTED, State.COMPLETED, State.FAILED}
 )
 """An answer that crossed a recall or an expiry on its way is recorded; the merge decides what it means."""
+_ENDED_BY_AN_ANSWER: Final = frozenset({State.DECLINED, State.REDIRECTED})
+"""That answer may come once more, sealed anew: its receipt was lost. Another event under its number is refused."""
 
 
 def _check_forward(

@@ -157,7 +157,7 @@ async def get_authorization_server_metadata(request: Request) -> Response:
 
 
 @router.get("/.well-known/referral-node")
-@operation(Operation(NodeCard, "The node card.", revalidated=True, problems=("starting",)))
+@operation(Operation(NodeCard, "The node card.", revalidated=True, problems=("starting", "not-a-member")))
 async def get_node_card(request: Request, revocations: Revocations = False) -> Response:
     """Read the node card.
 

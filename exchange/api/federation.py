@@ -44,6 +44,7 @@ ResyncBody = Annotated[Parsed[ResyncRequest], Depends(JsonBody(ResyncRequest))]
             "body-too-slow",
             "body-too-large",
             "not-a-batch",
+            "not-a-member",
         ),
         request_media={
             JSON: {
@@ -88,7 +89,9 @@ async def resync_after_loss(call: Peer, body: ResyncBody) -> Response:
 
 
 @router.post("/federation/v1/consent-status")
-@operation(Operation(ConsentStatusAnswer, "One answer a receipt, under one signed statement."))
+@operation(
+    Operation(ConsentStatusAnswer, "One answer a receipt, under one signed statement.", problems=("not-a-member",))
+)
 async def ask_consent_status(call: Peer, body: ConsentStatusBody) -> Response:
     """Ask whether consents are live.
 

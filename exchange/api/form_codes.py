@@ -137,6 +137,15 @@ FORM: Final = (
     ),
     Entry("starting", 503, _NODE, "The node is starting or stopping", "Send the request again.", 2),
     Entry(
+        "not-a-member",
+        503,
+        _NODE,
+        "The roster of this node does not list its agency",
+        "It has left the federation, or somebody has installed a roster without it. Whoever runs the node has to have "
+        "the agency listed, or to install the roster that lists it. Nothing was stored; send it again later.",
+        120,
+    ),
+    Entry(
         "storage-unavailable",
         503,
         _NODE,

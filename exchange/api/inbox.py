@@ -146,7 +146,11 @@ async def acknowledge_inbox_item(call: InboxTaker, item_id: ItemId, body: Acknow
 
 
 @router.put("/v1/inbox/{item_id}/opening")
-@operation(Operation(InboxItem, "The wrapped key is dropped.", problems=("digest-differs", "destroyed", *A_WRITE)))
+@operation(
+    Operation(
+        InboxItem, "The wrapped key is dropped.", problems=("digest-differs", "destroyed", "not-a-member", *A_WRITE)
+    )
+)
 async def record_opening_of_item(call: InboxOpener, item_id: ItemId, body: OpeningBody) -> Response:
     """Take over an item's key.
 

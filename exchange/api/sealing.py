@@ -103,6 +103,7 @@ async def hand_in_envelopes(
             "epoch-went-back",
             "epochs-differ",
             "epochs-too-many",
+            "not-a-member",
         ),
     )
 )
@@ -119,7 +120,7 @@ async def publish_epoch_statements(call: InboxOpener, body: EpochsBody) -> Respo
 
 
 @router.get("/v1/epochs")
-@operation(Operation(OwnEpochs, "The keys."))
+@operation(Operation(OwnEpochs, "The keys.", problems=("not-a-member",)))
 async def list_published_epochs(call: InboxReader) -> Response:
     """List the weekly keys.
 

@@ -5,6 +5,7 @@ Rules:
 * Every member is marked synthetic and every node runs as a demo or a sandbox: a production node refuses this roster and
   this contract.
 * The nodes are made and run by what `exchange init`, `contract adopt`, `roster add` and `serve` use.
+* Nobody else serves a node's SQLite databases meanwhile (`exchange.storage.served`).
 * Each process is stopped by its own id, also when a test or a story fails.
 * A node's processes write into `node.log` in its home.
 """
@@ -23,7 +24,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import IO, Final
+from typing import Final
 
 import httpx2
 
@@ -39,6 +40,8 @@ from exchange.client.vault.agency_keys import AGENCY_KEYS_NAME
 from exchange.envelope.key_file import FLOOR, open_keys, read_key_file
 from exchange.roster import Adoption, Member, ToldFirst, roster_bytes
 from exchange.settings import KEYS_NAME, Environment
+from exchange.storage.errors import StorageServedError
+from exchange.storage.served import held
 
 LOOPBACK: Final = "127.0.0.1"
 READY_WITHIN_S: Final = 90.0
@@ -136,6 +139,8 @@ class MadeNode:
     passphrase: str = field(repr=False)
     """Of the agency key's file, wherever that is."""
     variables: Mapping[str, str] = field(repr=False)
+    databases: tuple[str, str] = field(repr=False)
+    """The addresses of the main database and of the key store."""
     office: Path | None = None
     """The folder of the agency's own machine, where the node holds no agency key."""
 
@@ -148,7 +153,6 @@ class RunningNode:
     home: Path
     member: Member
     supervisor: Supervisor
-    log: IO[bytes]
     office: Path | None = None
     passphrase: str = field(default="", repr=False)
 
@@ -173,11 +177,6 @@ class RunningNode:
             VaultError: the node holds them.
         """
         return open_agency_folder(self.office or self.home, self.passphrase)
-
-    def stop(self) -> None:
-        """Stop its processes, in order."""
-        self.supervisor.stop()
-        self.log.close()
 
 
 @dataclass(slots=True)
@@ -217,15 +216,13 @@ def running_federation(
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     federation = RunningFederation(folder)
-    with ExitStack() as running:
+    with ExitStack() as nodes:
         made, federation.contract_digest = make_nodes(
             folder, plans, environment, new_database, variables or {}, keys_elsewhere=keys_elsewhere
         )
         for one in made:
-            node = _start(one)
-            running.callback(node.stop)
-            federation.nodes[one.plan.agency] = node
-        running.callback(_tell_to_stop, federation)
+            federation.nodes[one.plan.agency] = nodes.enter_context(running(one))
+        nodes.callback(_tell_to_stop, federation)
         asyncio.run(_wait_until_ready(federation))
         yield federation
 
@@ -284,7 +281,8 @@ def _found(
         cost=FLOOR,
     )
     own = dict(variables) | {name: url for name, url in databases.items() if url is not None}
-    return MadeNode(plan, home, made.member, port, agency_passphrase if elsewhere else passphrase, own, office)
+    files = (urls[0] or f"sqlite:///{home / 'node.db'}", urls[1] or f"sqlite:///{home / 'keys.db'}")
+    return MadeNode(plan, home, made.member, port, agency_passphrase if elsewhere else passphrase, own, files, office)
 
 
 def _link(made: Sequence[MadeNode]) -> str:
@@ -311,14 +309,26 @@ def _link(made: Sequence[MadeNode]) -> str:
     return contract.digest
 
 
-def _start(made: MadeNode) -> RunningNode:
-    log = (made.home / "node.log").open("ab")
+@contextmanager
+def running(made: MadeNode) -> Iterator[RunningNode]:
+    """The processes of a node, which nobody else serves meanwhile; stopped at the end.
+
+    Raises:
+        FederationError: another process serves it.
+    """
     # Settings of the surrounding shell belong to another node.
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("EXCHANGE_")}
     variables = {**inherited, **made.variables, "EXCHANGE_HOME": str(made.home)}
-    supervisor = Supervisor(LOOPBACK, made.port, 1, variables, output=log)
-    supervisor.start()
-    return RunningNode(made.plan, made.home, made.member, supervisor, log, made.office, made.passphrase)
+    with ExitStack() as stack:
+        try:
+            holds = stack.enter_context(held(*made.databases))
+        except StorageServedError as error:
+            raise FederationError(f"{made.plan.agency}: {error}") from None
+        log = stack.enter_context((made.home / "node.log").open("ab"))
+        supervisor = Supervisor(LOOPBACK, made.port, 1, variables, holds=holds, output=log)
+        supervisor.start()
+        stack.callback(supervisor.stop)
+        yield RunningNode(made.plan, made.home, made.member, supervisor, made.office, made.passphrase)
 
 
 async def _wait_until_ready(federation: RunningFederation) -> None:

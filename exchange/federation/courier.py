@@ -167,7 +167,8 @@ class Courier:
                 retry_after_ms = error.retry_after_s * SECOND_MS if error.retry_after_s is not None else None
                 get_logger().info("peer-not-reached", peer=lease.agency, code=error.code)
             except UnknownMemberError:
-                get_logger().warning("peer-not-in-roster", peer=lease.agency)
+                listed = lease.agency in self._node.world().roster.members
+                get_logger().warning("not-a-member" if listed else "peer-not-in-roster", peer=lease.agency)
             except asyncio.CancelledError:
                 await give_back(self._node, lease, line, reached=False, retry_after_ms=None)
                 raise
@@ -205,7 +206,8 @@ class Courier:
         """What went, and its answer; nothing where nothing is left.
 
         What does not go at once is looked at again when the line is there: she may have said no meanwhile. A process
-        that was stopped with a batch in hand would otherwise send it when it goes on, hours after her no.
+        that was stopped with a batch in hand would otherwise send it when it goes on, hours after her no. So is what
+        was looked at under another roster, or other contracts, than those of the moment at which it is posted.
 
         Raises:
             PeerUnreachableError: there was no answer; or `too-late`, however often it was looked at.
@@ -224,6 +226,8 @@ class Courier:
 
     async def _post_now(self, peer: Member, line: Line, batch: Batch) -> BatchAnswer:
         """One batch; the line learns from it."""
+        if batch.world is not self._node.world():
+            raise PeerUnreachableError("too-late")
         started = self._seconds()
         try:
             answer = await self._transport.post_envelopes(peer, batch.body, until=batch.until)

@@ -96,6 +96,8 @@ WITHDRAWALS: Final[Mapping[EventName, WithdrawalForm]] = MappingProxyType(
 )
 STOPS: Final = frozenset(WITHDRAWALS) | {EventName.ENTERED_IN_ERROR}
 DECISIONS: Final = frozenset({EventName.ACCEPTED, EventName.WAITLISTED, EventName.DECLINED, EventName.REDIRECTED})
+PROMISES: Final = frozenset({EventName.ACCEPTED, EventName.WAITLISTED})
+"""Decisions after which somebody counts on the receiver."""
 _UNATTENDED: Final = frozenset({EventName.SCHEDULED, EventName.NOT_REACHED, EventName.NOT_ARRIVED})
 PROGRESS: Final = _UNATTENDED | {EventName.IN_SERVICE, EventName.COMPLETED, EventName.FAILED}
 CHAIN: Final = DECISIONS | PROGRESS | {EventName.INFORMATION_REQUESTED}

@@ -217,11 +217,24 @@ def came_to_nothing(conn: Connection, referral: str, digests: Iterable[str]) -> 
     return frozenset(conn.execute(query.where(OUTBOX.c.status.in_(["deleted", "refused"]))).scalars())
 
 
-def never_arrived(conn: Connection, referral: str, digests: Iterable[str]) -> frozenset[str]:
-    """Those of these envelopes that were refused for good, or destroyed before they were put on their way."""
+def never_arrived(conn: Connection, referral: str, kind: str, digests: Iterable[str]) -> frozenset[str]:
+    """Those of these envelopes of a kind that were refused for good, or destroyed before they were put on their way."""
     query = select(OUTBOX.c.digest).where(OUTBOX.c.referral == referral, OUTBOX.c.digest.in_(list(digests)))
+    query = query.where(OUTBOX.c.kind == kind)
     destroyed = and_(OUTBOX.c.status == "deleted", OUTBOX.c.attempted_at.is_(None))
     return frozenset(conn.execute(query.where(or_(OUTBOX.c.status == "refused", destroyed))).scalars())
+
+
+def is_of_kind(conn: Connection, referral: str, kind: str, digest: str) -> bool:
+    """Whether this was made for a referral as an envelope of this kind, whatever became of it."""
+    query = select(OUTBOX.c.id).where(OUTBOX.c.referral == referral, OUTBOX.c.kind == kind, OUTBOX.c.digest == digest)
+    return conn.execute(query).first() is not None
+
+
+def may_have_arrived(conn: Connection, referral: str, digest: str) -> int | None:
+    """Since when an envelope that was destroyed may have arrived; of kinds that `mark_attempted` is told of."""
+    query = select(OUTBOX.c.attempted_at).where(OUTBOX.c.referral == referral, OUTBOX.c.digest == digest)
+    return conn.execute(query.where(OUTBOX.c.status == "deleted")).scalar_one_or_none()
 
 
 def held_of(conn: Connection, referral: str) -> OutgoingRecord | None:

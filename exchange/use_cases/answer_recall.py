@@ -7,8 +7,8 @@ from exchange.referral.answers import RecallAnswerContent
 from exchange.referral.lifecycle import EventName, Side, State
 from exchange.schemas.inbox import RecallAnswerRequest, ReferralAct
 from exchange.use_cases.acting import Acting
-from exchange.use_cases.answering import repeated, say, say_again
-from exchange.use_cases.cases import again, read_case, referral_of_item
+from exchange.use_cases.answering import answers_a_recall, repeated, say, say_again
+from exchange.use_cases.cases import Case, again, read_case, referral_of_item
 from exchange.use_cases.errors import ConflictError
 from exchange.use_cases.node import Node
 
@@ -26,8 +26,9 @@ async def answer_recall(node: Node, acting: Acting, item: str, request: RecallAn
 
     async def step() -> ReferralAct:
         case = await read_case(node, referral, Side.RECEIVING, acting.unit)
-        again_said = request.agreed and repeated(case, EventName.RECALLED)
-        if not again_said and case.state(node.clock()) is not State.RECALL_REQUESTED:
+        asked = case.state(node.clock()) is State.RECALL_REQUESTED
+        again_said = not asked and await _is_said_again(node, case, agreed=request.agreed)
+        if not again_said and not asked:
             raise ConflictError("no-recall", "Nobody asked for this referral back, or it was answered already.")
         # Said again, what was said of the service may have been taken back with its envelope: who agrees says as much.
         served = [State.IN_SERVICE, *(State(event.name) for event in case.own() if event.name in _SERVICE)]
@@ -37,3 +38,11 @@ async def answer_recall(node: Node, acting: Acting, item: str, request: RecallAn
         return await say(node, acting, case, word, word.event)
 
     return await again(step)
+
+
+async def _is_said_again(node: Node, case: Case, *, agreed: bool) -> bool:
+    """Whether this side's latest word is this answer."""
+    if agreed:
+        return repeated(case, EventName.RECALLED)
+    last = case.words()[-1:]
+    return bool(last) and last[0].name in _SERVICE and await answers_a_recall(node, case, last[0])

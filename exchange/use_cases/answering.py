@@ -5,8 +5,8 @@ step is judged by.
 
 A word whose envelope was destroyed before it arrived (its receiver was suspended for a while), or refused, goes again
 when a worker says it again; an acceptance also when she says how it goes, as no name is released without it. It is the
-same event, sealed anew with its own number, `seen` and time: if it has arrived after all, it says nothing new, and is
-refused as over where it has ended the referral. After her no, a recall or an error nothing goes again
+same event, sealed anew with its own number, `seen` and time: if it has arrived after all, it says nothing new, also
+where it has ended the referral. After her no, a recall or an error nothing goes again
 (`use_cases.unheard`).
 """
 
@@ -16,14 +16,17 @@ from typing import Final, NamedTuple
 
 from contracts.vocabulary import Purpose
 from exchange.envelope.epochs import EpochStatement
+from exchange.envelope.kinds import Kind
 from exchange.feedback import Answer, Kept, answer
 from exchange.messages import AnswerTerms, Posting, SealedMessage, seal_answer
 from exchange.referral.answers import Decision, DecisionContent
+from exchange.referral.events import PROMISES
 from exchange.referral.lifecycle import EventName
 from exchange.roster import Status
 from exchange.schemas.inbox import ReferralAct
 from exchange.schemas.problems import ProblemField
 from exchange.storage.database import Connection
+from exchange.storage.outbox import is_of_kind, mark_attempted, may_have_arrived
 from exchange.storage.referrals import EventRecord, ReferralRecord, add_event, hold_referrals, remove_events
 from exchange.use_cases.acting import Acting
 from exchange.use_cases.branches import taken_over
@@ -36,8 +39,7 @@ from exchange.use_cases.outgoing import agency_key, current_peer_epoch, put_out,
 from exchange.use_cases.unheard import heard_again, unheard
 from exchange.use_cases.views import referral_view
 
-PROMISES: Final = frozenset({EventName.ACCEPTED, EventName.WAITLISTED})
-"""Decisions after which somebody counts on this agency."""
+_OVER: Final = frozenset({EventName.COMPLETED, EventName.FAILED})
 
 
 async def say(
@@ -79,11 +81,14 @@ async def say_again(node: Node, acting: Acting, case: Case, word: Answer | Kept)
     Then it goes once more, and the acceptance before it.
 
     Raises:
-        ForbiddenError, UnavailableError, StaleReferralError: as `say`.
+        ForbiddenError: it would be a promise that nobody has heard, and this agency has left the federation.
+        UnavailableError, StaleReferralError: as `say`.
     """
     last = case.words()[-1]
     first = await _acceptance_anew(node, case) if last.name != EventName.ACCEPTED else None
     latest = await _sealed_anew(node, case, word, last) if isinstance(word, Answer) else None
+    if latest is not None:
+        refuse_promise_if_left(node, EventName(last.name))
     going = [anew for anew in (first, latest) if anew is not None]
     if not going:
         return ReferralAct(referral=referral_view(case.record), repeated=True)
@@ -128,12 +133,23 @@ async def may_go_again(node: Node, case: Case, event: EventRecord) -> bool:
     return event.digest in await node.database.read(lambda conn: unheard(conn, record))
 
 
+async def answers_a_recall(node: Node, case: Case, event: EventRecord) -> bool:
+    """Whether an own event was said as the answer to a recall: that it goes on, or is over, may be progress as well."""
+    record, digest = case.record, event.digest or ""
+    return await node.database.read(lambda conn: is_of_kind(conn, record.id, Kind.RECALL_ANSWER.value, digest))
+
+
 def goes_again(node: Node, conn: Connection, record: ReferralRecord, anew: Anew) -> ReferralRecord:
     """Queue it, as the envelope of the event that is on record."""
     hold_referrals(conn, [record.id])
-    remove_events(conn, record.id, [anew.event.digest or ""])
+    before = anew.event.digest or ""
+    remove_events(conn, record.id, [before])
     add_event(conn, anew.event._replace(digest=anew.sealed.digest))
     put_out(node, conn, anew.sealed)
+    since = may_have_arrived(conn, record.id, before)
+    if since is not None and anew.event.name not in _OVER:
+        # Her no must not take back what the other one may know. Of an ending it takes back only how.
+        mark_attempted(conn, [anew.sealed.header.id], since)
     return heard_again(conn, record)
 
 

@@ -3,7 +3,8 @@
 Rules:
 
 * Only what certainly never left is touched. What was put on its way may have arrived, and goes again as it is, byte for
-  byte. The answer to a recall always travels.
+  byte; so does how it goes, where it is sealed anew because an envelope that may have arrived was destroyed
+  (`answering.goes_again`). The answer to a recall always travels.
 * What tells how the service goes stays at home: on record here, and no part of what both nodes know. So does what was
   destroyed before it left, or refused: nobody has heard it, and now nobody may.
 * That the service is over is still told, and not how. An envelope that may say how is deleted, and the same event is
@@ -54,7 +55,7 @@ def say_less(node: Node, conn: Connection, record: ReferralRecord) -> None:
         if not digests:
             continue
         unsent = {held.digest for held in hold_back(conn, record.id, kind.value, digests)}
-        if unheard := unsent | never_arrived(conn, record.id, digests):
+        if unheard := unsent | never_arrived(conn, record.id, kind.value, digests):
             keep_at_home(conn, record.id, unheard)
     endings = [event for event in told.values() if event.name in _OVER]
     if endings:

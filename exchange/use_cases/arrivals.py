@@ -89,6 +89,7 @@ class BatchMemory:
             ),
             sharing_stopped=record.sharing_stopped_at is not None,
             feedback=facts.feedback if facts is not None else None,
+            heard=frozenset(event.number for event in known.events if event.side != own),
         )
 
 

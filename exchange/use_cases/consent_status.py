@@ -43,13 +43,17 @@ _EVERYTHING: Final = frozenset(Field)
 
 
 async def consent_status(node: Node, peer: str, request: ConsentStatusRequest) -> ConsentStatusAnswer:
-    """Answer for each receipt, with one signed statement."""
+    """Answer for each receipt, with one signed statement.
+
+    Raises:
+        UnavailableError: `not-a-member`.
+    """
     async with node.answering[peer]:
         return await _answer(node, peer, request)
 
 
 async def _answer(node: Node, peer: str, request: ConsentStatusRequest) -> ConsentStatusAnswer:
-    receiver = node.world().roster.member(peer)
+    sender, receiver = node.member, node.world().roster.member(peer)
 
     def read(conn: Connection) -> tuple[dict[str, CutFor], dict[str, StoredConsent | None], list[Loss]]:
         found = receipts_of(conn, peer, request.receipts)
@@ -59,7 +63,7 @@ async def _answer(node: Node, peer: str, request: ConsentStatusRequest) -> Conse
     found, rows, lost = await node.database.read(read)
     live = set()
     async for receipt, cut in node.precedence.large().of(found.items()):
-        if _is_live(node, receiver, cut, rows.get(cut.consent_id or "")):
+        if _is_live(node, sender, receiver, cut, rows.get(cut.consent_id or "")):
             live.add(receipt)
     answers = [
         ReceiptStatus(receipt=receipt, status="live" if receipt in live else _no(receipt, found, lost))
@@ -82,7 +86,7 @@ def digest_of(answers: Iterable[ReceiptStatus]) -> str:
     return hashlib.sha256(canonical(members)).hexdigest()
 
 
-def _is_live(node: Node, receiver: Member, cut: CutFor, row: StoredConsent | None) -> bool:
+def _is_live(node: Node, sender: Member, receiver: Member, cut: CutFor, row: StoredConsent | None) -> bool:
     if cut.gone or cut.state in _ENDED or cut.sealed_facts is None or row is None:
         return False
     if cut.sharing_stopped:
@@ -92,7 +96,7 @@ def _is_live(node: Node, receiver: Member, cut: CutFor, row: StoredConsent | Non
         agency=receiver.agency,
         kind=receiver.kind,
         country=receiver.country,
-        sender_country=node.member.country,
+        sender_country=sender.country,
         represents=receiver.represents,
         purpose=facts.purpose,
         fields=_EVERYTHING,

@@ -12,11 +12,12 @@ from pydantic import ValidationError
 
 from exchange.feedback import answer
 from exchange.referral.answers import Decision, DecisionContent, InformationRequestContent
+from exchange.referral.events import PROMISES
 from exchange.referral.lifecycle import EventName, Side
 from exchange.schemas.inbox import DecisionRequest, ReferralAct
 from exchange.schemas.problems import ProblemField
 from exchange.use_cases.acting import Acting
-from exchange.use_cases.answering import PROMISES, misplaced, refuse_promise_if_left, repeated, say, say_again
+from exchange.use_cases.answering import misplaced, refuse_promise_if_left, repeated, say, say_again
 from exchange.use_cases.cases import again, new_event, read_case, referral_of_item
 from exchange.use_cases.errors import InvalidError
 from exchange.use_cases.node import Node

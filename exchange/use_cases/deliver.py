@@ -11,7 +11,8 @@ Rules:
   handed in while the lease is given back.
 * When an envelope leaves it is looked at once more whether it may (`use_cases.leaving`): days may have passed since the
   gate. What may not go is destroyed here, and told. Stops go to everybody. If the process stands still after that look,
-  or the line takes its time, it is looked at anew before anything leaves (`Batch.until`).
+  or the line takes its time, or roster or contracts are others by then, it is looked at anew before anything leaves
+  (`Batch.until`, `Batch.world`).
 * While a peer puts us off (429 or 503 with Retry-After) her stops still go, alone and in requests small enough for the
   reserve that a receiver keeps. Once it puts off these too, they wait as long as it says.
 * A peer that refuses a disclosure may have read it: the record goes on saying that she was disclosed to it.
@@ -57,7 +58,7 @@ from exchange.use_cases.change_referral import change_by_id, change_each
 from exchange.use_cases.clock_jumps import clock_jumped
 from exchange.use_cases.leaving import headers_leaving
 from exchange.use_cases.line import LOOK_HOLDS_S, Line
-from exchange.use_cases.node import Node
+from exchange.use_cases.node import Node, World
 from exchange.use_cases.peer_cards import read_card_of_whom_a_key_is_lost
 from exchange.use_cases.signed_before import signed_anew
 from exchange.use_cases.unheard import heard_again
@@ -85,6 +86,8 @@ class Batch:
     body: bytes
     looked_at: float
     """When it was begun to look whether all of it may leave, by a clock that nobody sets (`elapsed_s`)."""
+    world: World
+    """By which roster and contracts it was looked at. Under others it does not leave without another look."""
 
     @property
     def until(self) -> float:
@@ -147,7 +150,8 @@ async def load_next(node: Node, lease: PeerLease, line: Line, after: int) -> Bat
     )
     if not rows:
         return None
-    headers = await headers_leaving(node, lease.agency, [item for _, item in rows])
+    world = node.world()
+    headers = await headers_leaving(node, world, lease.agency, [item for _, item in rows])
     if barred := [item for _, item in rows if item.id not in headers]:
         if await clock_jumped(node):
             return None  # it is destroyed, and told, when the time is confirmed; nothing reaches a peer before
@@ -156,7 +160,7 @@ async def load_next(node: Node, lease: PeerLease, line: Line, after: int) -> Bat
     if not items:
         return await load_next(node, lease, line, rows[-1][0])
     wires = [_wire(item, headers[item.id]) for item in items]
-    return Batch(items, rows[-1][0], b'{"envelopes":[' + b",".join(wires) + b"]}", looked_at)
+    return Batch(items, rows[-1][0], b'{"envelopes":[' + b",".join(wires) + b"]}", looked_at, world)
 
 
 def _bar(node: Node, conn: Connection, barred: Sequence[OutgoingRecord]) -> None:

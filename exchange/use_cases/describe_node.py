@@ -42,8 +42,12 @@ async def node_card(node: Node, *, revocations: bool = False) -> NodeCard:
     statements for one week the last is on it, which is the one that counts: a key store that was lost again and again
     made more of them than a card has room for.
     Revocations are on it for who asks for them: a node that does not know them yet refuses a card that has them.
+
+    Raises:
+        UnavailableError: `not-a-member`.
     """
-    world, me = node.world(), node.member
+    world = node.world()
+    me = node.member_in(world)
     epochs, revoked = await node.database.read(lambda conn: (own_epochs(conn), epoch_revocations(conn, node.agency)))
     at = node.clock()
     living = [row for row, _ in signed(EpochStatement, epochs, me.agency_key) if row.not_after > at]

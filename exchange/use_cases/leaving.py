@@ -66,13 +66,13 @@ class Leaving:
         return None if of_today or class_here(item) is not KindClass.FORWARD else parse_header(header)
 
 
-async def headers_leaving(node: Node, agency: str, items: Iterable[OutgoingRecord]) -> dict[str, bytes]:
-    """Of what waits for one peer, the header of each envelope that may leave now, by the envelope's id.
+async def headers_leaving(node: Node, world: World, agency: str, items: Iterable[OutgoingRecord]) -> dict[str, bytes]:
+    """Of what waits for one peer, the header of each envelope that may leave as the world is now, by the envelope's id.
 
     Raises:
         UnknownMemberError: the roster does not list this agency, or the other.
     """
-    world, at = node.world(), node.clock()
+    at = node.clock()
     me, peer = world.roster.member(node.agency), world.roster.member(agency)
     in_force = world.roster.contract_in_force(me.agency, agency, as_datetime(at))
     leaving = Leaving(node, world, me, peer, in_force, at)

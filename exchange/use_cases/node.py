@@ -27,11 +27,14 @@ from exchange.storage.access import StoredClient
 from exchange.storage.database import Database
 from exchange.storage.key_store import KeyStore
 from exchange.telemetry.measurements import Measurements
+from exchange.use_cases.errors import UnavailableError
 from exchange.use_cases.precedence import Precedence
 from exchange.use_cases.turns import Turns
 
 HAND_IN_TURNS: Final = 16
 """With more the courier waits longer for its first envelope, with less it is woken for too little."""
+LISTED_AGAIN_S: Final = 120
+"""Another roster is made by people. Who works with the node is told at once, and a peer asks by its own schedule."""
 HAND_IN_STEPS: Final = 5
 """As often as `send_referral` goes on `together`, and once more."""
 
@@ -126,8 +129,28 @@ class Node:
 
     @property
     def member(self) -> Member:
-        """This agency's own entry in the roster."""
-        return self.world().roster.member(self.agency)
+        """This agency's own entry in the roster.
+
+        Raises:
+            UnavailableError: `not-a-member`.
+        """
+        return self.member_in(self.world())
+
+    def member_in(self, world: World) -> Member:
+        """The same in the roster of this world.
+
+        Raises:
+            UnavailableError: `not-a-member`: it has left, or somebody has installed a roster without it.
+        """
+        found = world.roster.members.get(self.agency)
+        if found is None:
+            raise UnavailableError(
+                "not-a-member",
+                "The roster of this node does not list its agency. Whoever runs the node has to see to that. Nothing "
+                "was stored; send it again later.",
+                retry_after=LISTED_AGAIN_S,
+            )
+        return found
 
     def now(self) -> datetime:
         """The clock as an aware UTC time."""

@@ -89,7 +89,7 @@ async def receive_envelopes(node: Node, peer: str, body: bytes) -> BatchAnswer:
 
     Raises:
         TooLargeError, InvalidError: the body is not a batch; nothing of it was looked at.
-        UnavailableError: the same referrals changed again and again; send the batch again.
+        UnavailableError: the same referrals changed again and again, or `not-a-member`; send the batch again.
     """
     values = _envelopes(node, body)
     async with node.receiving[peer]:
@@ -146,7 +146,7 @@ def _circumstances(node: Node, peer: str) -> Circumstances:
     world, at = node.world(), node.clock()
     now = node.now()
     return Circumstances(
-        me=world.roster.member(node.agency),
+        me=node.member_in(world),
         peer=peer,
         roster=world.roster,
         contract_of=world.contracts.get,

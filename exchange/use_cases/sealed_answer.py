@@ -33,7 +33,14 @@ from exchange.storage.referrals import (
     save_referral,
 )
 from exchange.use_cases.acting import Acting
-from exchange.use_cases.answering import Anew, goes_again, may_go_again, refuse_promise_if_left, repeated
+from exchange.use_cases.answering import (
+    Anew,
+    answers_a_recall,
+    goes_again,
+    may_go_again,
+    refuse_promise_if_left,
+    repeated,
+)
 from exchange.use_cases.branches import taken_over
 from exchange.use_cases.cases import Case, audit, new_event, read_case
 from exchange.use_cases.change_referral import change_referral
@@ -71,7 +78,8 @@ async def store_sealed_answer(node: Node, acting: Acting, sealed: AgencySealed, 
         return await _again(node, case, sealed, keep)
     if known is None:
         refuse_promise_if_left(node, name)
-    _check_may_travel(node, case, header, name, said_before=known is not None)
+    answers = known is not None and await answers_a_recall(node, case, known)
+    _check_may_travel(node, case, header, name, answers=answers)
     if known is not None:
         return await _sealed_anew(node, acting, case, known, sealed, keep)
     event = new_event(node, case, name, number=header.number, digest=sealed.message.digest)
@@ -95,10 +103,9 @@ def _on_record(case: Case, header: Header) -> EventRecord | None:
     return next((one for one in case.own() if (one.name, one.number, one.at) == said and header.seen >= one.seen), None)
 
 
-def _check_may_travel(node: Node, case: Case, header: Header, name: EventName, *, said_before: bool) -> None:
-    # That this agency agrees is said to a recall alone. What else an answer to one says may have been progress.
-    agreed = said_before and name is EventName.RECALLED
-    asked = agreed or case.state(node.clock()) is State.RECALL_REQUESTED
+def _check_may_travel(node: Node, case: Case, header: Header, name: EventName, *, answers: bool) -> None:
+    """`answers`: it was said as the answer to a recall before."""
+    asked = answers or case.state(node.clock()) is State.RECALL_REQUESTED
     if header.kind is Kind.RECALL_ANSWER and not asked:
         raise ConflictError("no-recall", "Nobody asked for this referral back, or it was answered already.")
     stopped = case.record.sharing_stopped_at is not None

@@ -44,6 +44,8 @@ Step = Callable[[Connection], None]
 
 def signed_anew(node: Node, item: OutgoingRecord, given: ItemAnswer) -> Step | None:
     """What has to be done with an envelope that was answered so because of its key; nothing for any other."""
+    if node.agency not in node.world().roster.members:
+        return None  # nobody knows which keys are today's
     if given.result == "later":
         return _instead(node, item)
     if given.result == "refused" and given.problem is not None and given.problem.code == "release-invalid":

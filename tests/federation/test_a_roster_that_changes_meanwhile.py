@@ -6,18 +6,22 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from sqlalchemy import update
 from support.federation import Federation
 from support.replaced_keys import another_node_key, listed, started_with
 from support.rosters import without
-from support.stories import Story, begin
+from support.stories import Story, begin, released_and_waiting
 
+from contracts.vocabulary import AgencyKind
 from exchange.demo.federation import HELPLINE, SHELTER
+from exchange.federation import courier
 from exchange.federation.courier import Courier
 from exchange.federation.transport import PeerTransport
 from exchange.roster import Member
 from exchange.schemas.federation import BatchAnswer
 from exchange.storage.tables import PEER
+from exchange.use_cases.deliver import Batch
 
 
 class Meanwhile:
@@ -99,3 +103,45 @@ async def test_nothing_more_goes_to_who_is_not_listed_any_more_and_the_rest_wait
     assert [(await one.outgoing())["offer"] for one in (first, second)] == [["queued"], ["queued"]]
     await first.later(hours=1)
     assert [(await one.outgoing())["offer"] for one in (first, second)] == [["delivered"], ["delivered"]]
+
+
+async def test_what_was_looked_at_under_a_roster_of_before_does_not_leave(
+    two: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look and the post another roster comes: the receiver is another kind of office."""
+    story = await released_and_waiting(two)
+    looks, load = list[Batch | None](), courier.load_next
+
+    async def and_a_roster_comes(*args: Any) -> Batch | None:
+        looks.append(await load(*args))
+        if len(looks) == 1:
+            await two.new_roster(
+                member=lambda one: (
+                    one.model_copy(update={"kind": AgencyKind.POLICE}) if one.agency == SHELTER.agency else one
+                )
+            )
+        return looks[-1]
+
+    monkeypatch.setattr(courier, "load_next", and_a_roster_comes)
+    two.come_back(SHELTER)
+    await story.later(hours=0.1)
+    assert looks[0] is not None
+    assert "disclosure" not in story.kinds_posted()
+    assert "disclosure-barred" in await story.changes()
+    assert (await story.flags()).awaiting_disclosure
+
+
+async def test_what_still_may_goes_by_the_new_roster_at_once(two: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
+    story = await begin(two, travel=False)
+    looks, load = list[Batch | None](), courier.load_next
+
+    async def and_a_roster_comes(*args: Any) -> Batch | None:
+        looks.append(await load(*args))
+        if len(looks) == 1:
+            await two.new_roster()
+        return looks[-1]
+
+    monkeypatch.setattr(courier, "load_next", and_a_roster_comes)
+    await story.sender.courier.run_once()
+    assert [batch is not None for batch in looks] == [True, True, False]
+    assert (await story.outgoing())["offer"] == ["delivered"]

@@ -236,6 +236,19 @@ async def test_an_acceptance_that_was_barred_goes_along_with_what_is_said_next(b
     assert (view.state, view.flags.disclosed) == ("scheduled", True)
 
 
+async def test_who_has_left_does_not_promise_again_what_nobody_heard(bed: Bed) -> None:
+    story = await _barred_acceptance(bed)
+    await _stands(bed, SHELTER.agency, Status.LEFT)
+    try:
+        with pytest.raises(VaultError) as refused:
+            await bed.vault.decide(story.id, DecisionRequest(decision="accepted"))
+    finally:
+        await _stands(bed, SHELTER.agency, Status.ACTIVE)
+    assert refused.value.code == "sender-not-active"
+    outgoing = await rows(bed.office.node, OUTBOX, OUTBOX.c.referral == story.id)
+    assert [row["status"] for row in outgoing] == ["deleted"]
+
+
 async def test_nor_does_one_keep_who_has_left_from_ending_what_it_does(bed: Bed) -> None:
     """It was promised while that counted; as at a node with keys only a new promise is refused."""
     story = await _barred_acceptance(bed)
@@ -247,7 +260,11 @@ async def test_nor_does_one_keep_who_has_left_from_ending_what_it_does(bed: Bed)
     assert "completed" in names
 
 
-async def test_an_agreement_to_a_recall_that_was_barred_goes_when_it_is_said_again(bed: Bed) -> None:
+@pytest.mark.parametrize(("agreed", "state"), [(True, "recalled"), (False, "in-service")])
+@pytest.mark.parametrize("stops", [False, True], ids=["she shares", "she stopped sharing"])
+async def test_an_answer_to_a_recall_that_was_barred_goes_when_it_is_said_again(
+    bed: Bed, agreed: bool, state: str, stops: bool
+) -> None:
     story = await bed.story()
     await bed.vault.decide(story.id, DecisionRequest(decision="accepted"))
     await bed.together.travel()
@@ -256,9 +273,13 @@ async def test_an_agreement_to_a_recall_that_was_barred_goes_when_it_is_said_aga
     await bed.together.travel()
     for standing in (Status.SUSPENDED, Status.ACTIVE):
         await _stands(bed, HELPLINE.agency, standing)
-        await bed.vault.answer_recall(story.id, RecallAnswerRequest(agreed=True))
+        if stops and standing is Status.ACTIVE:
+            await bed.helpline.client.withdrawals.of_referral(story.id, WithdrawalForm.STOP_SHARING)
+            await bed.together.travel()
+        await bed.vault.answer_recall(story.id, RecallAnswerRequest(agreed=agreed))
         await bed.together.travel()
-    assert (await bed.helpline.client.referrals.read(story.id)).state == "recalled"
+    assert (await bed.helpline.client.referrals.read(story.id)).state == state
+    assert (await bed.office.client.referrals.read(story.id)).state == state
     assert not (await bed.office.client.referrals.read(story.id)).flags.undeliverable
 
 

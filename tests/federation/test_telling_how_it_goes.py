@@ -9,11 +9,12 @@ from typing import Any, Final
 import pytest
 from sqlalchemy import Connection, update
 from support.federation import Federation
+from support.other_contract import evaluate_with
 from support.stories import Story, begin, content, refusal, said_inside, travelled
 
 from consent.record import Provision
 from contracts.vocabulary import WithdrawalForm
-from exchange.demo.federation import HELPLINE, SHELTER
+from exchange.demo.federation import HELPLINE, SHELTER, AgencyPlan
 from exchange.roster import Status
 from exchange.schemas.inbox import DecisionRequest, ProgressRequest, RecallAnswerRequest
 from exchange.storage.due import due_for
@@ -238,12 +239,7 @@ async def test_after_her_no_nothing_goes_again(two: Federation, ends: str, decis
 
 async def test_an_agreement_to_a_recall_that_was_barred_arrives_when_it_is_said_again(two: Federation) -> None:
     """Otherwise the referring agency would wait for its answer, and here the referral would have ended, for ever."""
-    story = await begin(two)
-    await story.decides("accepted")
-    await story.reports("in-service")
-    await story.asks.referrals.recall(story.id)
-    await two.travel()
-    recall = (await story.item("recall")).id
+    story, recall = await _asked_for_it_back_while_she_is_served(two)
     for standing in (Status.SUSPENDED, Status.ACTIVE):
         await _stand(two, standing)
         await story.helps.inbox.answer_recall(recall, RecallAnswerRequest(agreed=True))
@@ -252,13 +248,51 @@ async def test_an_agreement_to_a_recall_that_was_barred_arrives_when_it_is_said_
     assert not (await story.views())[1].flags.undeliverable
 
 
-async def test_nor_does_that_agreement_after_an_error(two: Federation) -> None:
+async def _asked_for_it_back_while_she_is_served(two: Federation) -> tuple[Story, str]:
     story = await begin(two)
     await story.decides("accepted")
     await story.reports("in-service")
     await story.asks.referrals.recall(story.id)
     await two.travel()
-    recall, agreed = (await story.item("recall")).id, RecallAnswerRequest(agreed=True)
+    return story, (await story.item("recall")).id
+
+
+@pytest.mark.parametrize("stops", [None, HELPLINE, SHELTER], ids=["she shares", "stopped there", "stopped here"])
+async def test_that_it_goes_on_after_a_recall_goes_again_too(two: Federation, stops: AgencyPlan | None) -> None:
+    """The referring agency waits for it, and an answer to a recall always travels."""
+    story, recall = await _asked_for_it_back_while_she_is_served(two)
+    goes_on = RecallAnswerRequest(agreed=False)
+    await _stand(two, Status.SUSPENDED)
+    await story.helps.inbox.answer_recall(recall, goes_on)
+    await two.travel()
+    await _stand(two, Status.ACTIVE)
+    assert (await story.views())[0].state == "recall-requested"
+    if stops is not None:
+        await story.says_no("stop-sharing", by=two[stops])
+    for _ in range(2):
+        act = await story.helps.inbox.answer_recall(recall, goes_on)
+        assert act.repeated
+        await two.travel()
+    await story.both_say("in-service")
+    assert not (await story.views())[1].flags.undeliverable
+    assert (await story.outgoing(at=story.receiver))["recall-answer"] == ["deleted", "delivered"]
+
+
+async def test_what_was_said_before_a_recall_is_no_answer_to_it(two: Federation) -> None:
+    """It would travel whatever she has stopped since."""
+    story = await begin(two)
+    await story.decides("accepted")
+    await _stand(two, Status.SUSPENDED)
+    await story.reports("in-service")
+    await _stand(two, Status.ACTIVE)
+    for agreed in (True, False):
+        answer = story.helps.inbox.answer_recall(await story.offer(), RecallAnswerRequest(agreed=agreed))
+        assert (await refusal(answer)).code == "no-recall"
+
+
+async def test_nor_does_that_agreement_after_an_error(two: Federation) -> None:
+    story, recall = await _asked_for_it_back_while_she_is_served(two)
+    agreed = RecallAnswerRequest(agreed=True)
     await _stand(two, Status.SUSPENDED)
     await story.helps.inbox.answer_recall(recall, agreed)
     await two.travel()
@@ -294,6 +328,49 @@ async def test_what_was_barred_stays_at_home_once_she_has_stopped_sharing(two: F
     assert (act.repeated, act.stays_here) == (True, "sharing-stopped")
     await story.travel()
     await story.both_say("accepted")
+
+
+async def test_what_had_arrived_and_is_said_again_is_not_held_back_by_her_no(two: Federation) -> None:
+    """She is in the service by what the other node has heard: taken back here, the two would differ."""
+    story = await begin(two)
+    await story.decides("accepted")
+    await story.reports("in-service")
+    await _barred_without_receipt(two, "progress")
+    await story.helps.inbox.report_progress(await story.offer(), ProgressRequest(state="in-service"))
+    await story.says_no("stop-sharing", by=story.receiver)
+    await story.both_say("in-service")
+    assert not (await story.views())[1].flags.undeliverable
+
+
+async def test_what_was_refused_and_is_said_again_is_held_back_by_her_no(two: Federation) -> None:
+    """It certainly has not been heard."""
+    story = await begin(two)
+    await story.decides("accepted")
+    refused = update(OUTBOX).where(OUTBOX.c.kind == "progress").values(status="refused", attempted_at=1)
+    await story.helps.inbox.report_progress(await story.offer(), ProgressRequest(state="in-service"))
+    for one in (refused, update(REFERRAL).values(undeliverable=True)):
+        await two[SHELTER].node.database.write(lambda conn, one=one: conn.execute(one).rowcount)
+    await story.helps.inbox.report_progress(await story.offer(), ProgressRequest(state="in-service"))
+    await story.says_no("stop-sharing", by=story.receiver)
+    await story.both_say("accepted")
+    assert "progress" not in story.kinds_posted()
+
+
+async def test_how_it_ended_is_held_back_although_it_may_have_arrived(two: Federation) -> None:
+    """That it is over is the same event without it: nothing is told after her no that needs not be."""
+    for one in two.nodes.values():
+        evaluate_with(one.node, b"feedback: status", b"feedback: outcome")
+    story = await begin(two)
+    await story.decides("accepted")
+    await story.reports("in-service", "completed", outcome="moved-on")
+    came_to_nothing = [update(OUTBOX).values(status="deleted"), update(REFERRAL).values(undeliverable=True)]
+    await two[SHELTER].node.database.write(lambda conn: [conn.execute(one).rowcount for one in came_to_nothing])
+    told = ProgressRequest(state="completed", outcome="moved-on")
+    await story.helps.inbox.report_progress(await story.offer(), told)
+    await story.says_no("stop-sharing", by=story.receiver)
+    await story.both_say("completed")
+    assert len(await story.items("progress", at=story.sender)) == 3
+    assert (await story.opened("progress", at=story.sender)).answer == {"state": "completed"}
 
 
 async def test_that_it_is_over_goes_again_after_she_has_stopped_sharing_here(two: Federation) -> None:
@@ -374,16 +451,34 @@ async def test_one_that_had_arrived_says_nothing_new_when_it_is_said_again(two: 
     """Its receipt was lost, and then it was barred."""
     story = await begin(two)
     await story.decides("accepted")
-    shelter = two[SHELTER].node
-    await shelter.database.write(lambda conn: _as_if_no_receipt_had_come(conn, "decision"))
-    await _stand(two, Status.SUSPENDED)
-    await two.travel()
-    await _stand(two, Status.ACTIVE)
+    await _barred_without_receipt(two, "decision")
     await story.decides("accepted")
     await story.both_say("accepted")
     assert [status for kind in (await story.outgoing(at=two[SHELTER])).values() for status in kind][-1] == "delivered"
     await story.reports("in-service", "completed")
     await story.both_say("completed")
+
+
+@pytest.mark.parametrize(
+    ("decision", "more"),
+    [("declined", {"reason": "no-capacity"}), ("redirected", {"suggested_service": "legal-aid"})],
+)
+async def test_nor_does_a_no_that_had_arrived(two: Federation, decision: str, more: dict[str, Any]) -> None:
+    """It has ended the referral there, and is no news: who said it is not told that it was refused."""
+    story = await begin(two)
+    await story.decides(decision, **more)
+    await _barred_without_receipt(two, "decision")
+    assert (await story.views())[1].flags.undeliverable
+    before = await story.record()
+    await story.decides(decision, **more)
+    await story.both_say(decision)
+    assert (await story.outgoing(at=two[SHELTER]))["decision"] == ["deleted", "delivered"]
+    assert not (await story.views())[1].flags.undeliverable
+    after = await story.record()
+    assert {name: after[name] for name in ("state", "closed_at", "destroy_at")} == {
+        name: before[name] for name in ("state", "closed_at", "destroy_at")
+    }
+    assert len([row for row in await story.rows(EVENT) if row["name"] == decision]) == 1
 
 
 async def test_an_answer_to_an_offer_that_was_taken_back_after_it_had_arrived_counts(two: Federation) -> None:
@@ -419,6 +514,14 @@ async def test_what_was_asked_for_arrives_although_the_question_was_barred_after
     await two.travel()
     assert await story.outgoing() == {"offer": ["delivered"], "disclosure": ["held"], "information": ["delivered"]}
     assert (await story.item("information")).status == "new"
+
+
+async def _barred_without_receipt(two: Federation, kind: str) -> None:
+    """It has arrived, its receipt was lost, and it was barred before it could go again."""
+    await two[SHELTER].node.database.write(lambda conn: _as_if_no_receipt_had_come(conn, kind))
+    await _stand(two, Status.SUSPENDED)
+    await two.travel()
+    await _stand(two, Status.ACTIVE)
 
 
 async def _stand(two: Federation, status: Status) -> None:

@@ -37,6 +37,7 @@ RECEIVED = ReferralMemory(
     acceptances=frozenset({"bb" * 32}),
     sharing_stopped=False,
     feedback=Feedback.STATUS,
+    heard=frozenset(),
 )
 SENT = RECEIVED._replace(
     side=Side.REFERRING, sent=frozenset({"the-offer"}), received=frozenset({"a-question"}), acceptances=frozenset()
@@ -52,6 +53,7 @@ def judged(kind: Kind, memory: ReferralMemory | None, **changes: Any) -> Verific
         "purpose": PURPOSE.value,
         "stage": Stage.OFFER.value,
         "in_reply_to": "the-offer",
+        "number": 3,
     }
     item = cast("ParsedItem", SimpleNamespace(header=SimpleNamespace(**(members | changes))))
     nothing = cast("Any", None)
@@ -119,6 +121,23 @@ def test_an_answer_is_refused(changes: dict[str, Any], code: str) -> None:
 )
 def test_an_answer_that_crossed_an_end_on_its_way_is_let_in(state: State) -> None:
     assert judged(Kind.DECISION, SENT._replace(closed=True, state=state)) is None
+
+
+@pytest.mark.parametrize("state", [State.DECLINED, State.REDIRECTED])
+def test_what_has_ended_it_may_be_said_once_more_and_nothing_else(state: State) -> None:
+    ended = SENT._replace(closed=True, state=state, heard=frozenset({2, 3}))
+    assert judged(Kind.DECISION, ended) is None
+    for memory, number in ((ended, 4), (ended._replace(destroyed=True), 3)):
+        refusal = judged(Kind.DECISION, memory, number=number)
+        assert refusal is not None
+        assert (refusal.step, refusal.code) == (9, "not-legal")
+
+
+@pytest.mark.parametrize("state", [State.WITHDRAWN, State.ENTERED_IN_ERROR])
+def test_after_her_no_and_an_error_nothing_is_said_once_more(state: State) -> None:
+    refusal = judged(Kind.DECISION, SENT._replace(closed=True, state=state, heard=frozenset({3})))
+    assert refusal is not None
+    assert (refusal.step, refusal.code) == (9, "not-legal")
 
 
 @pytest.mark.parametrize(
@@ -213,6 +232,11 @@ def test_the_offer_is_remembered_although_its_row_is_gone() -> None:
 def test_her_stop_is_remembered_whatever_the_state() -> None:
     assert not remembered(FACTS).sharing_stopped
     assert remembered(FACTS, sharing_stopped_at=5).sharing_stopped
+
+
+def test_what_the_other_side_has_said_is_remembered_by_its_number() -> None:
+    theirs, mine = said(EventName.DECLINED, Side.REFERRING, number=7), said(EventName.DECLINED, number=8)
+    assert remembered(FACTS, theirs, mine).heard == {7}
 
 
 def test_of_an_unknown_referral_nothing_is_remembered() -> None:

@@ -34,6 +34,7 @@ _STOPPED: Final = {"entered-in-error": "stopped"}
 _BEGINS: Final = frozenset({"scheduled", "not-reached", "not-arrived", "in-service"})
 """What may be said first of a service."""
 _SAID_AGAIN: Final = _BEGINS | {"completed", "failed", "accepted", "declined", "waitlisted", "redirected"}
+_TO_A_RECALL: Final = "answers the recall"
 _REASONS: Final = ("no-capacity", "not-eligible", "duplicate", "conflict-of-interest")
 
 
@@ -81,11 +82,13 @@ class Desk:
         promise: Callable[[], Promise] | None,
     ) -> None:  # fmt: skip
         answer = await self.office.ask(case.receiver, what, work, promise() if promise is not None else None)
-        if answer is not None and event is not None:
+        if answer is None:
+            return
+        if event is not None:
             case.remember(case.receiver, event)
-            if event in _SAID_AGAIN and not what.endswith(" again"):
-                case.last_word = event
-                case.last = functools.partial(self._asks, case, f"{what} again", event, work, None)
+        if (event in _SAID_AGAIN or what == _TO_A_RECALL) and not what.endswith(" again"):
+            case.last_word = event or "recalled"
+            case.last = functools.partial(self._asks, case, f"{what} again", event, work, None)
 
     async def says_again(self, case: Case) -> None:
         """A worker is told that something has not arrived, and says the last word again: what was barred goes then."""
@@ -134,7 +137,7 @@ class Desk:
         """Whether the service stops."""
         request = RecallAnswerRequest(agreed=self.chance.random() < 0.5)
         await self._act(
-            case, "answers the recall", None,
+            case, _TO_A_RECALL, None,
             lambda node, item: answer_recall(node, ACTING, item, request),
             lambda vault: vault.answer_recall(case.id, request),
         )  # fmt: skip

@@ -182,13 +182,9 @@ class Network:
         task.add_done_callback(lambda done: self._cancelled(done, letter))
 
     def _lets_in(self, receiver: Machine, letter: Letter) -> bool:
-        """Nobody gets a token by another key than the one that the roster there lists.
-
-        Nor does anything come of what reaches a node that its own roster does not list: it answers with an error.
-        """
-        members = receiver.node.world().roster.members
-        member = members.get(letter.sender.agency)
-        return member is not None and member.node_key == letter.key and receiver.agency in members
+        """Nobody gets a token by another key than the one that the roster there lists."""
+        member = receiver.node.world().roster.members.get(letter.sender.agency)
+        return member is not None and member.node_key == letter.key
 
     def come_back(self, letter: Letter) -> None:
         """The answer reaches whoever waits for it."""
@@ -264,10 +260,12 @@ class Way:
 
     async def node_card(self, peer: Member) -> NodeCard:
         receiver = self._other(peer)
-        listed = receiver.world is not None and receiver.agency in receiver.world.roster.members
-        if not (listed and self._network.reachable(self._machine, receiver)):
+        if not self._network.reachable(self._machine, receiver):
             raise PeerUnreachableError("no-connection")
-        return await node_card(receiver.node, revocations=True)
+        try:
+            return await node_card(receiver.node, revocations=True)
+        except UseCaseError:
+            raise PeerUnreachableError("busy") from None
 
     async def greet(self, peer: Member) -> None:
         proof = f"proof-{self._network.sent} {self._machine.now()}".encode()

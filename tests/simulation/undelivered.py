@@ -62,8 +62,8 @@ class Undelivered:
     """By agency: (tick, what held there)."""
     refused: set[tuple[str, str, str]] = field(default_factory=set)
     """(receiver, referral, event or kind) that was refused as it may be."""
-    sealed: dict[tuple[str, int], set[str]] = field(default_factory=lambda: defaultdict(set))
-    """By referral and number: the envelopes of one event. What is said again may have arrived, and ended it all."""
+    sealed: dict[tuple[str, int], dict[str, int]] = field(default_factory=lambda: defaultdict(dict))
+    """By referral and number: the envelopes of one event, and what each has seen. One may have arrived and ended it."""
     answer_by: dict[str, int] = field(default_factory=dict)
     """By referral: until when its offer said that it waits."""
 
@@ -72,7 +72,7 @@ class Undelivered:
         if envelope.kind == "offer":
             self.answer_by[envelope.referral] = envelope.header["respond_by"]
         elif envelope.kind in ANSWERS:
-            self.sealed[envelope.referral, envelope.header["number"]].add(envelope.header["id"])
+            self.sealed[envelope.referral, envelope.header["number"]][envelope.header["id"]] = envelope.header["seen"]
         elif envelope.kind not in FORWARDS | ANSWERS:
             self.begun[envelope.header["to"], envelope.referral].add("stopped")
 
@@ -126,8 +126,11 @@ class Undelivered:
         return code == "over-shared" and not fields <= set(listed)
 
     def _over(self, receiver: str, envelope: Opened, now: Standing) -> bool:
-        if envelope.kind in ANSWERS and len(self.sealed[envelope.referral, envelope.header["number"]]) > 1:
+        sealed = self.sealed[envelope.referral, envelope.header["number"]] if envelope.kind in ANSWERS else {}
+        if len(sealed) > 1 and now.at > envelope.header["created"] + _KEPT_AT_LEAST - _JUMP:
             return True
+        if len(set(sealed.values())) > 1:
+            return True  # what has seen more, keys elsewhere, is another event under its number (`docs/simulation.md`)
         begun = self.begun[receiver, envelope.referral]
         expired_at = self.answer_by.get(envelope.referral, now.at) + _DAY
         if envelope.kind in ANSWERS or envelope.kind == "offer":

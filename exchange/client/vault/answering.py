@@ -44,7 +44,9 @@ from exchange.referral.answers import (
     ProgressContent,
     RecallAnswerContent,
 )
+from exchange.referral.events import PROMISES
 from exchange.referral.lifecycle import EventName, Side
+from exchange.roster import Status
 from exchange.schemas.federation import WireEnvelope
 from exchange.schemas.inbox import DecisionRequest, ProgressRequest, RecallAnswerRequest, ReferralAct
 from exchange.schemas.referrals import ReferralView
@@ -59,7 +61,8 @@ async def decide(identity: Identity, client: AgencyClient, referral: str, reques
     """The agency's word on an offer.
 
     Raises:
-        VaultError: `decision-invalid`; the referral or the sender's keys are not known here.
+        VaultError: `decision-invalid`; the referral or the sender's keys are not known here; `sender-not-active`: it
+            would be a promise that nobody has heard, and this agency has left the federation.
         ProblemError: the state forbids it.
     """
     content: DecisionContent | InformationRequestContent
@@ -79,9 +82,17 @@ async def decide(identity: Identity, client: AgencyClient, referral: str, reques
         word = answer(content, level=case.feedback, sharing_stopped=view.flags.sharing_stopped)
         if isinstance(word, Kept):
             raise VaultError(word.code, word.sentence)
+        _refuse_promise_if_left(identity, case, view, word)
         return await _say(identity, client, case, view, word)
 
     return await unless_overtaken(said)
+
+
+def _refuse_promise_if_left(identity: Identity, case: VaultCase, view: ReferralView, word: Answer) -> None:
+    """A new promise of who has left the node refuses; this one it would take for what goes along with the next word."""
+    left = identity.me.status is Status.LEFT and word.event in PROMISES
+    if left and view.flags.undeliverable and case.unheard(word.event, at=identity.clock()) is not None:
+        raise VaultError("sender-not-active", "Your agency has left the federation. Telephone the referring agency.")
 
 
 async def report(identity: Identity, client: AgencyClient, referral: str, request: ProgressRequest) -> ReferralAct:

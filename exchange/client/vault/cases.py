@@ -73,6 +73,7 @@ class VaultCase(SealedModel):
             acceptances=frozenset(self.acceptances),
             sharing_stopped=False,
             feedback=self.feedback,
+            heard=frozenset(),
         )
 
     def with_sent(self, envelope: str, *, accepting: str | None = None) -> VaultCase:

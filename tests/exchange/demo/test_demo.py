@@ -10,9 +10,14 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from exchange.cli.serve import Supervisor
+from exchange.demo.federation import SHELTER, FederationError, make_nodes, running
 from exchange.demo.narration import ClaimFailedError, Narrator, brief, sights_of
 from exchange.demo.performance import counted
 from exchange.schemas.referrals import FieldDecision
+from exchange.settings import Environment
+from exchange.storage.errors import StorageServedError
+from exchange.storage.served import held
 
 
 def decided(field: str, outcome: str, stage: str | None = None) -> FieldDecision:
@@ -43,6 +48,27 @@ def test_the_demo_holds(tmp_path: Path, flags: tuple[str, ...], last: str) -> No
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr
     assert done.stdout.splitlines()[-1] == last
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_it_serves_nobody_else_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its processes hold that too, as those of `exchange serve` do."""
+    started: list[Supervisor] = []
+
+    def start(supervisor: Supervisor) -> None:
+        started.append(supervisor)
+
+    monkeypatch.setattr(Supervisor, "start", start)
+    (made,), _ = make_nodes(tmp_path, (SHELTER,), Environment.DEMO)
+    databases = [f"sqlite:///{made.home / name}" for name in ("node.db", "keys.db")]
+    with running(made):
+        assert len(started[0].holds) == 2
+        for url in databases:
+            with pytest.raises(StorageServedError), held(url):
+                pass
+        with pytest.raises(FederationError, match=SHELTER.agency), running(made):
+            pass
+    with held(*databases):
+        pass
 
 
 def test_a_claim_that_does_not_hold_ends_it() -> None:
