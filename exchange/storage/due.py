@@ -55,6 +55,17 @@ _OLD_STOPS = select(OUTBOX.c.referral).where(
     _OLD_STOP,
     OUTBOX.c.kind.in_([literal_column(f"'{kind.value}'") for kind in TAKES_BACK]),
 )
+# Her no has to arrive however long the peer is away; it lies there for thirteen months at most.
+_STOP_WAITS = (
+    select(OUTBOX.c.seq)
+    .where(
+        OUTBOX.c.referral == REFERRAL.c.id,
+        text("outbox.status IN ('queued', 'held')"),
+        OUTBOX.c.kind.in_([literal_column(f"'{kind.value}'") for kind in TAKES_BACK]),
+    )
+    .correlate(REFERRAL)
+    .exists()
+)
 # Where something else is undeliverable already, the flag says nothing new. The receiving side has no list of changes.
 _STOP_UNTOLD = and_(
     text("referral.side = 'referring'"),
@@ -85,7 +96,7 @@ _DUE_FOR: Final[Mapping[str, Prepared]] = {
         STOP_UNDELIVERED: (REFERRAL.c.id.in_(_OLD_STOPS), or_(REFERRAL.c.undeliverable.is_(False), _STOP_UNTOLD)),
         "expired": (_OPEN_OFFER, REFERRAL.c.respond_by <= _AT - literal_column(str(DAY_MS))),
         "destroy": (REFERRAL.c.destroy_at <= _AT, REFERRAL.c.destroyed_at.is_(None)),
-        "forget": (REFERRAL.c.forget_at <= _AT,),
+        "forget": (REFERRAL.c.forget_at <= _AT, ~_STOP_WAITS),
         "release": (text("referral.hold = 'release-due'"),),
         # A name whose receiver may not tell that it serves has counted for long enough.
         "untold": (text("referral.unserved_until IS NOT NULL"), REFERRAL.c.unserved_until <= _AT),

@@ -10,7 +10,7 @@ Rules:
 * A name that was released counts against its receiver until the receiver serves (in-service, completed, failed) or the
   referral ends otherwise. A place or a call, or her not being there, is no service yet.
 * A referral that has ended is destroyed after the time its contract says: declined and recalled, expired, closed;
-  What remains is the tombstone, and it too ends.
+  What remains is the tombstone, and it too ends, unless a stop of this side's waits to leave.
 * `erase` blocks at once. Said by the recording agency it destroys at once; said by the other party it destroys after
   24 hours, so that a member that lies cannot wipe another's records unseen.
 """
@@ -131,7 +131,10 @@ def _closed(
     closed_at = record.closed_at or at
     sides = {event.side for event in events if event.name is EventName.ERASE}
     blocked_at = record.blocked_at or (at if sides else None)
-    # Without facts there is nothing left, or never was: the tombstone of a stop that came before its offer.
+    if record.destroyed_at is not None and record.forget_at is not None:
+        # A tombstone ends two years after what it stands for was destroyed, whatever is said of it meanwhile.
+        return record._replace(blocked_at=blocked_at)
+    # Without facts there never was anything: the tombstone of a stop that came before its offer.
     ends: int | None = closed_at
     if facts is not None and Side.REFERRING not in sides:
         ends = clocks.destroy_at(state, closed_at=closed_at, retention=facts.retention)

@@ -146,6 +146,35 @@ async def test_a_tombstone_is_forgotten_after_two_years(two: Federation) -> None
             assert await rows(node, table) == []
 
 
+async def test_what_is_said_of_a_tombstone_does_not_shorten_its_time(two: Federation) -> None:
+    story = await begin(two)
+    await _end(story, "completed")
+    await story.later(hours=24 * 90 + 1)
+    times = ("closed_at", "destroy_at", "destroyed_at", "forget_at")
+    before = [await story.record(at=node) for node in (story.sender, story.receiver)]
+    await story.says_no("erase")
+    for node, row in zip((story.sender, story.receiver), before, strict=True):
+        after = await story.record(at=node)
+        assert after["blocked_at"] is not None
+        assert [after[time] for time in times] == [row[time] for time in times]
+
+
+@pytest.mark.parametrize("form", ["stop-service", "erase"])
+async def test_a_tombstone_is_not_forgotten_while_her_no_waits(two: Federation, form: str) -> None:
+    story = await begin(two)
+    await _end(story, "declined")
+    await story.later(hours=24 * 730)
+    two.leave(SHELTER)
+    await story.says_no(form)
+    await story.later(hours=24 * 3)
+    assert (await story.outgoing())["withdrawal"] == ["queued"]
+    two.come_back(SHELTER)
+    await story.later(hours=12)
+    assert [item.event for item in await story.items("withdrawal")] == [form]
+    await story.later(hours=1)
+    assert await story.rows(REFERRAL) == []
+
+
 async def test_an_open_referral_is_not_destroyed_by_any_clock(two: Federation) -> None:
     story = await begin(two)
     await story.decides("accepted")

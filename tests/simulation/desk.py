@@ -11,6 +11,7 @@ from typing import Any, Final
 from simulation.office import ACTING, Case, Office
 from simulation.oracle import ViolationError
 from simulation.refused import Promise
+from simulation.undelivered import KEPT_AT_LEAST
 from simulation.words import Words
 
 from exchange.client.vault import AgencyVault
@@ -35,6 +36,7 @@ _BEGINS: Final = frozenset({"scheduled", "not-reached", "not-arrived", "in-servi
 """What may be said first of a service."""
 _SAID_AGAIN: Final = _BEGINS | {"completed", "failed", "accepted", "declined", "waitlisted", "redirected"}
 _TO_A_RECALL: Final = "answers the recall"
+_DESTROYED_IN_TIME: Final = "SELECT 1 FROM referral WHERE id = ? AND destroyed_at >= closed_at + ?"
 _REASONS: Final = ("no-capacity", "not-eligible", "duplicate", "conflict-of-interest")
 
 
@@ -96,10 +98,14 @@ class Desk:
         if view is None or not view.flags.undeliverable or case.last is None:
             return
         before, tick = len(case.said[case.receiver]), self.office.oracle.tick
-        self.office.oracle.undelivered.said_again(case.sender, case.id, {case.last_word, "accepted"})
+        undelivered = self.office.oracle.undelivered
+        excused = undelivered.said_again(case.sender, case.id, {case.last_word, "accepted"})
         await case.last()
         if len(case.said[case.receiver]) > before:
             case.again = tick
+        elif self.office.machines[case.receiver].main.rows(_DESTROYED_IN_TIME, case.id, KEPT_AT_LEAST):
+            # It was refused after its referral had been destroyed: nobody can say it again, and its maker is told.
+            undelivered.refused |= excused
 
     async def decides(self, case: Case, decision: str) -> None:
         """A worker's word on an offer."""

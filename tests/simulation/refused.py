@@ -188,6 +188,14 @@ def _not_promised(seen: _Seen) -> bool:
     return seen.over or seen.state != "accepted" or seen.received[-1:] != ("accepted",)
 
 
+def _said_to_be_over(seen: _Seen) -> bool:
+    """The receiver has said that its service is over: nothing follows, also while a recall waits for an answer.
+
+    It waits where the service had begun by a word that stayed at home, and the state is no end in itself then.
+    """
+    return not {"completed", "failed"}.isdisjoint(seen.received)
+
+
 def _silenced(seen: _Seen) -> bool:
     """She stopped sharing, and there is nothing to decide: the agency's own software says the former first."""
     return _decided(seen) and seen.referral is not None and seen.referral[6] is not None
@@ -223,7 +231,7 @@ _RIGHT: Final[Mapping[str, Mapping[str, Right]]] = {
         "respond-by-passed": _late,
         **_ANSWERED,
     },
-    "progress": {"state-forbids": _not_promised, **_ANSWERED},
+    "progress": {"state-forbids": _not_promised, "unreachable": _said_to_be_over, **_ANSWERED},
 }
 _UNLISTED: Final = frozenset({"receiver-not-active", "sender-not-active", "not-found", "unknown-agency", "not-listed"})
 """Nothing can be sealed for whom the roster does not list, or by whom."""

@@ -30,7 +30,7 @@ _DAY: Final = 86_400_000
 _SKEW: Final = 120_000
 _ANSWER_LIVES: Final = 14 * _DAY
 _RELEASE_LIVES: Final = 14 * _DAY
-_KEPT_AT_LEAST: Final = _DAY
+KEPT_AT_LEAST: Final = _DAY
 """The shortest retention of any contract (`federations.py`)."""
 _JUMP: Final = 600_000
 """Clocks of one machine jump by less."""
@@ -127,7 +127,7 @@ class Undelivered:
 
     def _over(self, receiver: str, envelope: Opened, now: Standing) -> bool:
         sealed = self.sealed[envelope.referral, envelope.header["number"]] if envelope.kind in ANSWERS else {}
-        if len(sealed) > 1 and now.at > envelope.header["created"] + _KEPT_AT_LEAST - _JUMP:
+        if len(sealed) > 1 and now.at > envelope.header["created"] + KEPT_AT_LEAST - _JUMP:
             return True
         if len(set(sealed.values())) > 1:
             return True  # what has seen more, keys elsewhere, is another event under its number (`docs/simulation.md`)
@@ -135,12 +135,17 @@ class Undelivered:
         expired_at = self.answer_by.get(envelope.referral, now.at) + _DAY
         if envelope.kind in ANSWERS or envelope.kind == "offer":
             # An answer that crosses an ordinary end is recorded, for as long as the referral is kept after it.
-            return "stopped" in begun or now.at > expired_at + _KEPT_AT_LEAST
+            return "stopped" in begun or now.at > expired_at + KEPT_AT_LEAST
         return now.at > expired_at or bool(begun & (_ENDS | {"stopped"}))
 
-    def said_again(self, hearer: str, referral: str, words: set[str]) -> None:
-        """A worker says again what did not arrive: that it was refused before excuses nothing any more."""
-        self.refused -= {(hearer, referral, word) for word in words}
+    def said_again(self, hearer: str, referral: str, words: set[str]) -> set[tuple[str, str, str]]:
+        """A worker says again what did not arrive: that it was refused before excuses nothing any more.
+
+        Returns what it has excused until now.
+        """
+        before = self.refused & {(hearer, referral, word) for word in words}
+        self.refused -= before
+        return before
 
     def may_be_missing(self, speaker: str, hearer: str, referral: str, name: str, since: tuple[int, int]) -> bool:
         """Whether what was said at this (tick, clock) may never have arrived."""

@@ -20,7 +20,6 @@ READ_OFTEN = {
     "answers that are overdue": due._DUE_FOR["overdue"],
     "offers without an answer": due._DUE_FOR["expired"],
     "offers without a receipt": due._DUE_FOR["undelivered"],
-    "tombstones that end": due._DUE_FOR["forget"],
     "envelopes that are too late": outbox._EXPIRED,
     "answers that end with a referral": access._WIPE_ANSWERS,
     "what came for one referral": inbox._PAGES[None, False, True],
@@ -53,12 +52,22 @@ async def test_no_clock_reads_a_whole_table(database: Database, name: str) -> No
     assert all("USING" in step and "INDEX" in step for step in await _plan(database, READ_OFTEN[name]))
 
 
-async def test_consents_that_end_are_looked_for_by_open_referral(database: Database) -> None:
+@pytest.mark.parametrize(
+    ("what", "indexes"),
+    [
+        pytest.param(
+            "consent-ends-soon",
+            ["INDEX ix_referral_open", "INDEX sqlite_autoindex_consent_1", "INDEX ix_change_referral"],
+            id="consents-that-end",
+        ),
+        pytest.param("forget", ["INDEX ix_referral_forget", "INDEX ix_outbox_referral"], id="tombstones-that-end"),
+    ],
+)
+async def test_what_asks_another_table_too_reads_these_indexes(
+    database: Database, what: str, indexes: list[str]
+) -> None:
     steps = [
-        step
-        for step in await _plan(database, due._DUE_FOR["consent-ends-soon"])
-        if not step.startswith("CORRELATED SCALAR SUBQUERY")
+        step for step in await _plan(database, due._DUE_FOR[what]) if not step.startswith("CORRELATED SCALAR SUBQUERY")
     ]
-    indexes = ["INDEX ix_referral_open", "INDEX sqlite_autoindex_consent_1", "INDEX ix_change_referral"]
     assert len(steps) == len(indexes)
     assert all(index in step for index, step in zip(indexes, steps, strict=True))
