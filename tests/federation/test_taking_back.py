@@ -239,6 +239,18 @@ async def test_what_is_released_and_has_not_left_ends_with_the_referral_and_was_
     assert "disclosure" not in story.kinds_posted()
 
 
+@pytest.mark.parametrize("what", WAITS)
+async def test_nothing_that_waits_leaves_after_her_no(two: Federation, what: str) -> None:
+    waits, kind, _, _ = WAITS[what]
+    story = await begin(two, travel=False)
+    await waits(two, story)
+    await _she_stops_sharing(story)
+    assert "queued" not in (await story.outgoing()).get(kind, [])
+    two.connect(SHELTER)
+    await story.travel()
+    assert kind not in story.kinds_posted()
+
+
 async def test_one_field_that_she_takes_back_bars_what_may_hold_it(two: Federation) -> None:
     """Another one of its group may still go; which of them is inside is not looked at."""
     names = fields_of(Group.NAME)
