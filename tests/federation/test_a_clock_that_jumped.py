@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from structlog.testing import CapturingLogger
 from support.federation import Federation, TestNode
 from support.stories import Story, begin, rows
 
@@ -91,6 +92,19 @@ async def test_nothing_is_lost_and_it_goes_on_when_the_clock_is_right(on_either:
     assert not await clock_jumped(story.sender.node)
     assert "disclosure" in story.kinds_posted()
     assert (await story.opened("disclosure")).content is not None
+
+
+async def test_the_log_says_once_that_it_has_jumped_and_once_that_it_is_right(
+    both: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, one = CapturingLogger(), both[HELPLINE]
+    monkeypatch.setattr(courier, "get_logger", lambda: log)
+    with jumped(one):
+        for _ in range(3):
+            await one.courier._look_at_clock()
+    for _ in range(3):
+        await one.courier._look_at_clock()
+    assert [call[:2] for call in log.calls] == [("warning", ("clock-jumped",)), ("info", ("clock-confirmed",))]
 
 
 async def test_what_is_queued_stays_queued_and_her_no_goes_when_the_clock_is_right(both: Federation) -> None:
