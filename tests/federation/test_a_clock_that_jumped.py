@@ -173,6 +173,18 @@ async def test_a_peer_that_is_greeted_before_a_jump_confirms_nothing_after_it(bo
         assert await clock_jumped(node)
 
 
+async def test_who_reaches_no_peer_confirms_nothing_to_itself(both: Federation) -> None:
+    one = both[HELPLINE]
+    both.leave(SHELTER)
+    both.clock.pass_by(hours=HOURS_OFF)
+    await one.courier._look_at_clock()
+    await one.courier._greet()
+    assert await clock_jumped(one.node)
+    both.come_back(SHELTER)
+    await one.courier._greet()
+    assert not await clock_jumped(one.node)
+
+
 @pytest.mark.parametrize("hours", [HOURS_OFF, 0.0], ids=["by a clock that jumped", "by one that is right"])
 async def test_peers_are_greeted_once_a_minute_until_one_answers(
     both: Federation, monkeypatch: pytest.MonkeyPatch, hours: float
