@@ -273,6 +273,18 @@ async def test_running_is_counted_once_for_all_processes(on_both: Federation, ra
     assert 0 < look.settled_at - before <= 63 * MINUTE_MS
 
 
+async def test_all_running_is_counted_however_often_the_clock_is_looked_at(both: Federation, ran: list[float]) -> None:
+    """Or what is due would never be destroyed by a node that is alone."""
+    watch = ClockWatch(both[HELPLINE].node, lambda: sum(ran))
+    before = (await watch.look()).settled_at
+    both.clock.pass_by(hours=HOURS_OFF)
+    for _ in range(90):
+        both.clock.pass_by(seconds=20)
+        ran.append(20)
+        look = await watch.look()
+    assert 29 * MINUTE_MS <= look.settled_at - before <= 32 * MINUTE_MS
+
+
 async def test_one_that_sleeps_again_and_again_is_believed_as_long_as_a_peer_answers(both: Federation) -> None:
     story = await begin(both)
     for _ in range(10):

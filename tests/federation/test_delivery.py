@@ -191,6 +191,31 @@ async def test_the_log_says_whom_to_ask_why_a_peer_takes_nothing(two: Federation
         await transport.greet(two[SHELTER].member)
 
 
+@pytest.mark.parametrize("taken", [True, False])
+async def test_a_peer_that_knows_a_token_no_more_is_asked_for_a_fresh_one_once(two: Federation, taken: bool) -> None:
+    """It was restarted. Her no does not wait until the old token has ended."""
+    node, shelter, heard = two[HELPLINE].node, two[SHELTER].member, list[str]()
+
+    def answers(request: httpx2.Request) -> httpx2.Response:
+        if request.url.path == "/oauth/token":
+            heard.append("asked")
+            token = {"access_token": f"token-{heard.count('asked')}", "token_type": "Bearer", "expires_in": 300}
+            return httpx2.Response(200, json=token)
+        heard.append(request.headers["authorization"].removeprefix("Bearer "))
+        known = taken and heard[-1] == "token-2"
+        return httpx2.Response(200 if known else 401, json={"answers": []})
+
+    network = OverTransport(httpx2.MockTransport(answers))
+    transport = HTTPTransport(node.agency, node.node_key, node.limits, node.clock, network=network)
+    posting = transport.post_envelopes(shelter, b"{}", until=math.inf)
+    if taken:
+        assert (await posting).answers == ()
+    else:
+        with pytest.raises(PeerUnreachableError, match="^refused-us$"):
+            await posting
+    assert heard == ["asked", "token-1", "asked", "token-2"]
+
+
 @pytest.mark.parametrize(
     ("error", "level", "said"),
     [
