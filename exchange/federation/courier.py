@@ -8,13 +8,14 @@ Rules:
   schedule of `limits.retry`, and at once when it gives a sign of life.
 * A peer that says that it is enough for now is not called before its time, but with her stops, alone, until it puts off
   these as well.
-* A node that was away greets its peers when it is back (started, or woken from sleep): what waits for it there, and
-  what waits here for them, goes at once and not when the schedule says.
+* A node that was away greets its peers when it is back (started, or woken from sleep), once a minute until one has
+  answered, as its line may come back later: what waits for it there, and what waits here for them, goes at once and
+  not when the schedule says.
 * A batch is filled by bytes, as many as the line has shown that it carries in time (`use_cases.line`).
 * A lease is kept for as long as a slow line works on it. Where each batch goes is the roster's to say at that moment.
 * It is woken by commits; it never relies on being woken.
 * By a clock that has jumped ahead nothing is sent before some peer has taken our word for the time: its token is the
-  confirmation (`use_cases.clock_jumps`). All members are greeted once a minute until one has.
+  confirmation (`use_cases.clock_jumps`). Until one has, all members are greeted as by a node that is back.
 * Whatever goes to a member, its card was asked for as if it were sealed now (`use_cases.peer_cards`): who watches the
   line does not tell her no by a question that is missing.
 """
@@ -77,6 +78,8 @@ class Courier:
         self._refreshed = 0
         self._awake = 0
         self._greeted = 0
+        self._unanswered = False
+        """Whether no peer has answered since this node is back."""
         self._watch = ClockWatch(node, seconds)
         self._look: ClockLook | None = None
         self._jumped = False
@@ -297,10 +300,11 @@ class Courier:
                 self._destroyed = now
             if abs(now - self._refreshed) >= REFRESH_PEERS_EVERY_MS and self._start_beside("refresh", self._refresh):
                 self._refreshed = now
-            asleep = abs(now - self._awake) >= ASLEEP_MS or (self._jumped and abs(now - self._greeted) >= ASLEEP_MS)
-            if asleep and self._start_beside("greet", self._greet):
-                self._greeted = now
+            self._unanswered |= abs(now - self._awake) >= ASLEEP_MS
             self._awake = now
+            greets = (self._unanswered or self._jumped) and abs(now - self._greeted) >= ASLEEP_MS
+            if greets and self._start_beside("greet", self._greet):
+                self._greeted = now
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(IDLE_MS / SECOND_MS):
                     await stop.wait()
@@ -327,6 +331,7 @@ class Courier:
     async def _greet(self) -> None:
         at = self._node.clock()
         if await greet_peers(self._node, self._transport):
+            self._unanswered = False
             await self._clock_is_right(at)
 
     async def _look_at_clock(self) -> None:

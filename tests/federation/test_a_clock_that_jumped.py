@@ -7,17 +7,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from structlog.testing import CapturingLogger
 from support.federation import Federation, TestNode
 from support.stories import Story, begin, rows
 
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.federation import courier
+from exchange.federation.courier import IDLE_MS
 from exchange.limits import DAY_MS, MINUTE_MS
 from exchange.schemas.inbox import DecisionRequest
 from exchange.storage.tables import OUTBOX, USED_JTI
 from exchange.use_cases.clock_jumps import ClockWatch, clock_jumped, confirm_clock
 from exchange.use_cases.describe_node import readiness
 from exchange.use_cases.maintain import destroy_ended, maintain
+from exchange.use_cases.node import Node
 
 AHEAD_MS = 40 * DAY_MS
 """By then everything is over that is open in these tests, every weekly key of the day, and the memory of tokens."""
@@ -93,6 +96,19 @@ async def test_nothing_is_lost_and_it_goes_on_when_the_clock_is_right(on_either:
     assert (await story.opened("disclosure")).content is not None
 
 
+async def test_the_log_says_once_that_it_has_jumped_and_once_that_it_is_right(
+    both: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, one = CapturingLogger(), both[HELPLINE]
+    monkeypatch.setattr(courier, "get_logger", lambda: log)
+    with jumped(one):
+        for _ in range(3):
+            await one.courier._look_at_clock()
+    for _ in range(3):
+        await one.courier._look_at_clock()
+    assert [call[:2] for call in log.calls] == [("warning", ("clock-jumped",)), ("info", ("clock-confirmed",))]
+
+
 async def test_what_is_queued_stays_queued_and_her_no_goes_when_the_clock_is_right(both: Federation) -> None:
     both.leave(SHELTER)
     story = await begin(both)
@@ -157,25 +173,53 @@ async def test_a_peer_that_is_greeted_before_a_jump_confirms_nothing_after_it(bo
         assert await clock_jumped(node)
 
 
-async def test_peers_are_greeted_until_one_answers(both: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
-    greeted, one = list[bool](), both[HELPLINE]
+async def test_who_reaches_no_peer_confirms_nothing_to_itself(both: Federation) -> None:
+    one = both[HELPLINE]
+    both.leave(SHELTER)
+    both.clock.pass_by(hours=HOURS_OFF)
+    await one.courier._look_at_clock()
+    await one.courier._greet()
+    assert await clock_jumped(one.node)
+    both.come_back(SHELTER)
+    await one.courier._greet()
+    assert not await clock_jumped(one.node)
+
+
+@pytest.mark.parametrize("hours", [HOURS_OFF, 0.0], ids=["by a clock that jumped", "by one that is right"])
+async def test_peers_are_greeted_once_a_minute_until_one_answers(
+    both: Federation, monkeypatch: pytest.MonkeyPatch, hours: float
+) -> None:
+    """A laptop wakes before its line is there: what waits for it elsewhere, her no too, does not wait for an hour."""
+    one, stop = both[HELPLINE], asyncio.Event()
+    both.clock.pass_by(hours=hours)
+    at, greeted, look = [start := both.clock()], list[int](), one.courier._look_at_clock
+    one.node.clock = lambda: at[0]
 
     async def greet(*_: object) -> bool:
-        greeted.append(len(greeted) > 1)
-        return greeted[-1]
+        greeted.append(at[0] - start)
+        return len(greeted) in {3, 4}
+
+    async def round_() -> None:
+        at[0] += IDLE_MS
+        if at[0] == start + 6 * MINUTE_MS:
+            at[0] += 2 * MINUTE_MS  # it sleeps
+        if at[0] >= start + 12 * MINUTE_MS:
+            stop.set()
+        await look()
+
+    async def nothing(_node: Node) -> None:
+        pass
 
     monkeypatch.setattr(courier, "greet_peers", greet)
-    monkeypatch.setattr(courier, "ASLEEP_MS", 20)
-    monkeypatch.setattr(courier, "IDLE_MS", 30)
-    both.clock.pass_by(hours=HOURS_OFF)
-    stop = asyncio.Event()
-    running = asyncio.create_task(one.courier.run(stop))
+    monkeypatch.setattr(courier, "maintain", nothing)
+    monkeypatch.setattr(courier, "destroy_ended", nothing)
+    monkeypatch.setattr(courier, "IDLE_MS", 1)
+    monkeypatch.setattr(one.courier, "_look_at_clock", round_)
     async with asyncio.timeout(20):
-        while not greeted or await clock_jumped(one.node):  # noqa: ASYNC110 - a row gives no signal
-            await asyncio.sleep(0.02)
-    stop.set()
-    await running
-    assert greeted[:3] == [False, False, True]
+        await one.courier.run(stop)
+    assert not await clock_jumped(one.node)
+    minutes = [round(passed / MINUTE_MS) for passed in greeted]
+    assert minutes == [0, 1, 2, 8]
 
 
 async def test_alone_it_destroys_after_three_days_of_running(both: Federation, ran: list[float]) -> None:
@@ -227,6 +271,18 @@ async def test_running_is_counted_once_for_all_processes(on_both: Federation, ra
         ran.append(30)
         look = await watches[number % 3].look()
     assert 0 < look.settled_at - before <= 63 * MINUTE_MS
+
+
+async def test_all_running_is_counted_however_often_the_clock_is_looked_at(both: Federation, ran: list[float]) -> None:
+    """Or what is due would never be destroyed by a node that is alone."""
+    watch = ClockWatch(both[HELPLINE].node, lambda: sum(ran))
+    before = (await watch.look()).settled_at
+    both.clock.pass_by(hours=HOURS_OFF)
+    for _ in range(90):
+        both.clock.pass_by(seconds=20)
+        ran.append(20)
+        look = await watch.look()
+    assert 29 * MINUTE_MS <= look.settled_at - before <= 32 * MINUTE_MS
 
 
 async def test_one_that_sleeps_again_and_again_is_believed_as_long_as_a_peer_answers(both: Federation) -> None:

@@ -363,3 +363,5 @@ async def test_a_suspended_member_is_told_her_no_and_not_asked(two: Federation) 
     await story.says_no(WithdrawalForm.STOP_SHARING)
     assert two.network.posted[-1][0] == two[SHELTER].port
     assert two.network.cards_asked == before
+    two.clock.pass_by(hours=24)
+    assert await looks(two) == 0

@@ -11,6 +11,7 @@ from datetime import timedelta
 
 import httpx2
 import pytest
+from structlog.testing import CapturingLogger
 from support.federation import Federation
 from support.networks import OverTransport
 from support.stories import Story, begin, now_of, rows, travelled
@@ -19,12 +20,14 @@ from exchange.demo.federation import EMBASSY, HELPLINE, SHELTER
 from exchange.envelope.format import SignedBy, digest_of, parse_header, signed_input
 from exchange.envelope.keys import verify
 from exchange.envelope.wire import from_base64url, read_again
+from exchange.federation import courier
 from exchange.federation.transport import HTTPTransport, PeerUnreachableError
 from exchange.limits import LIMITS
-from exchange.roster import Status
+from exchange.roster import Member, Status, UnknownMemberError
 from exchange.schemas.federation import ItemAnswer, ResyncRequest
 from exchange.schemas.inbox import DecisionRequest, RefusalRequest
 from exchange.storage.tables import AUDIT, EVENT, INBOX, PEER, REFERRAL
+from exchange.use_cases import deliver
 from exchange.use_cases.node import as_datetime
 from exchange.use_cases.release_disclosure import release_due
 from exchange.use_cases.resync import resync
@@ -188,7 +191,70 @@ async def test_the_log_says_whom_to_ask_why_a_peer_takes_nothing(two: Federation
         await transport.greet(two[SHELTER].member)
 
 
-async def test_a_receipt_for_another_envelope_delivers_nothing(two: Federation) -> None:
+@pytest.mark.parametrize("taken", [True, False])
+@pytest.mark.parametrize(
+    ("asks", "answer"),
+    [
+        (lambda way, peer: way.post_envelopes(peer, b"{}", until=math.inf), {"answers": []}),
+        (lambda way, peer: way.consent_status(peer, ["0" * 32]), {"receipts": [], "statement": "AA"}),
+    ],
+    ids=["a batch", "a question about consents"],
+)
+async def test_a_peer_that_knows_a_token_no_more_is_asked_for_a_fresh_one_once(
+    two: Federation, asks: Callable[[HTTPTransport, Member], Awaitable[object]], answer: dict[str, object], taken: bool
+) -> None:
+    """It was restarted. Neither her no nor she herself waits until the old token has ended."""
+    node, shelter, heard = two[HELPLINE].node, two[SHELTER].member, list[str]()
+
+    def answers(request: httpx2.Request) -> httpx2.Response:
+        if request.url.path == "/oauth/token":
+            heard.append("asked")
+            token = {"access_token": f"token-{heard.count('asked')}", "token_type": "Bearer", "expires_in": 300}
+            return httpx2.Response(200, json=token)
+        heard.append(request.headers["authorization"].removeprefix("Bearer "))
+        known = taken and heard[-1] == "token-2"
+        return httpx2.Response(200 if known else 401, json=answer)
+
+    network = OverTransport(httpx2.MockTransport(answers))
+    transport = HTTPTransport(node.agency, node.node_key, node.limits, node.clock, network=network)
+    if taken:
+        await asks(transport, shelter)
+    else:
+        with pytest.raises(PeerUnreachableError, match="refused-us"):
+            await asks(transport, shelter)
+    assert heard == ["asked", "token-1", "asked", "token-2"]
+
+
+@pytest.mark.parametrize(
+    ("error", "level", "said"),
+    [
+        (PeerUnreachableError("timeout"), "info", ("peer-not-reached", {"code": "timeout"})),
+        (UnknownMemberError(), "warning", ("peer-not-in-roster", {})),
+        (ValueError("Canary"), "error", ("courier-failed", {"error_type": "ValueError"})),
+    ],
+)
+async def test_the_log_names_the_peer_to_which_nothing_goes(
+    two: Federation, monkeypatch: pytest.MonkeyPatch, error: Exception, level: str, said: tuple[str, dict[str, str]]
+) -> None:
+    """And the courier goes on: whatever one peer does, it is there for the others."""
+    log, sender = CapturingLogger(), two[HELPLINE]
+    await begin(two, travel=False)
+
+    async def fails(*_: object, **_more: object) -> None:
+        raise error
+
+    monkeypatch.setattr(courier, "get_logger", lambda: log)
+    monkeypatch.setattr(sender.courier._transport, "post_envelopes", fails)
+    assert await sender.courier.run_once() == 1
+    event, values = said
+    assert log.calls == [(level, (event,), {"peer": SHELTER.agency} | values)]
+
+
+async def test_a_receipt_for_another_envelope_delivers_nothing(
+    two: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = CapturingLogger()
+    monkeypatch.setattr(deliver, "get_logger", lambda: log)
     first, second = await begin(two), await begin(two, travel=False)
     answered = json.loads(two.network.answered[0])
     app = two.network.apps[second.receiver.port]
@@ -203,6 +269,7 @@ async def test_a_receipt_for_another_envelope_delivers_nothing(two: Federation) 
     await second.travel()
     assert (await second.outgoing())["offer"] == ["queued"]
     assert not (await second.flags()).delivered
+    assert log.calls[0] == ("warning", ("receipt-refused",), {"peer": SHELTER.agency, "count": 1})
     two.network.apps[second.receiver.port] = app
     await second.later(hours=1)
     assert (await second.flags()).delivered

@@ -511,9 +511,8 @@ async def test_nothing_is_told_about_a_withdrawn_referral(two: Federation) -> No
     assert problem.code == "state-forbids"
 
 
-async def test_what_answers_a_question_that_was_given_up_comes_too_late(
-    pair: Federation,
-) -> None:
+@pytest.mark.parametrize("form", ["stop-service", "stop-sharing"])
+async def test_what_answers_a_question_that_was_given_up_comes_too_late(pair: Federation, form: str) -> None:
     two = pair
     story = await begin(two)
     await (await begin(two)).decides("accepted")  # the shelter has a token, and knows the helpline's card
@@ -525,7 +524,7 @@ async def test_what_answers_a_question_that_was_given_up_comes_too_late(
     two.network.answers_lost = False
     party = {"adults": 1, "dependants": [], "infant_or_pregnant": False}
     await story.asks.referrals.send_information(story.id, content(party=party))
-    await story.says_no("stop-service", by=story.receiver, travel=False)
+    await story.says_no(form, by=story.receiver, travel=False)
     await two[HELPLINE].courier.run_once()
     (information,) = [row for row in await story.outbox_rows() if row["kind"] == "information"]
     assert (information["status"], information["problem"]) == ("refused", "not-legal")

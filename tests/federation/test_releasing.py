@@ -17,6 +17,7 @@ from support.stories import (
     now_of,
     plan,
     refusal,
+    rows,
     safe_contact,
     said_inside,
     to_the_embassy,
@@ -33,7 +34,7 @@ from exchange.limits import HOUR_MS
 from exchange.referral import lifecycle
 from exchange.roster import Member, Status
 from exchange.schemas.inbox import DecisionRequest
-from exchange.storage.tables import EVENT, INBOX
+from exchange.storage.tables import AUDIT, EVENT, INBOX
 from exchange.use_cases.own_epochs import revoke_own_epochs
 from exchange.use_cases.release_disclosure import release_due
 
@@ -154,6 +155,12 @@ async def _disclosure_expires(story: Story) -> None:
     story.together.clock.pass_by(hours=24 + 24.1)
 
 
+async def _refused_releases(story: Story) -> list[tuple[str | None, str]]:
+    """Who tried it, and why not, as it stands on the record."""
+    refused = await rows(story.sender, AUDIT, AUDIT.c.action == "release-refused")
+    return [(row["actor"], row["detail"]) for row in refused]
+
+
 @pytest.mark.parametrize(
     ("happens", "code"),
     [
@@ -173,6 +180,7 @@ async def test_a_release_that_the_gate_no_longer_allows_deletes_what_was_held(
     assert not answer.released
     assert answer.code in code
     assert answer.referral.flags.awaiting_disclosure
+    assert await _refused_releases(story) == [("w-test", answer.code)]
     assert "disclosure" not in await story.outgoing()
     await story.travel()
     assert "disclosure" not in story.kinds_posted()
@@ -191,6 +199,7 @@ async def test_the_same_gate_stands_before_an_automatic_release(two: Federation)
     flags = await story.flags()
     assert (flags.disclosed, flags.awaiting_disclosure) == (False, True)
     assert story.kinds_posted() == ["offer", "decision"]
+    assert await _refused_releases(story) == [(None, "no-field-allowed")]
 
 
 async def test_a_withdrawn_consent_releases_nothing(four: Federation) -> None:

@@ -147,6 +147,7 @@ async def test_what_waits_for_a_suspended_member_is_judged_as_well(two: Federati
         await allows(story, _ALL - {Group.NEED})
     else:
         await story.asks.consents.renew(story.consent, now_of(two) + timedelta(days=100))
+    assert ("offer" in await story.outgoing()) is not back
     await two.new_roster(member=lambda one: one.model_copy(update={"status": Status.ACTIVE}))
     await story.travel()
     assert story.kinds_posted() == ([] if back else ["offer"])
@@ -154,13 +155,19 @@ async def test_what_waits_for_a_suspended_member_is_judged_as_well(two: Federati
 
 
 @pytest.mark.parametrize(
-    ("days", "stays"), [pytest.param(30, False, id="earlier"), pytest.param(200, True, id="later")]
+    ("days", "stays"),
+    [
+        pytest.param([30], False, id="earlier"),
+        pytest.param([200], True, id="later"),
+        pytest.param([200, 150], True, id="later, and then earlier than that"),
+    ],
 )
 async def test_what_waits_with_a_later_end_in_its_receipt_does_not_leave(
-    pair: Federation, days: int, stays: bool
+    pair: Federation, days: list[int], stays: bool
 ) -> None:
     story = await begin(pair, travel=False)
-    await story.asks.consents.renew(story.consent, now_of(pair) + timedelta(days=days))
+    for until in days:
+        await story.asks.consents.renew(story.consent, now_of(pair) + timedelta(days=until))
     waiting = {"offer": ["queued"], "disclosure": ["held"]}
     assert await story.outgoing() == (waiting if stays else {})
     flags = await story.flags()
@@ -168,6 +175,23 @@ async def test_what_waits_with_a_later_end_in_its_receipt_does_not_leave(
     assert ({"offer-barred", "disclosure-barred"} <= set(await story.changes())) is not stays
     await story.travel()
     assert story.kinds_posted() == (["offer"] if stays else [])
+
+
+async def test_a_consent_that_ends_earlier_asks_for_no_name_that_has_arrived(two: Federation) -> None:
+    story = await begin(two)
+    await story.decides("accepted")
+    await story.asks.consents.renew(story.consent, now_of(two) + timedelta(days=30))
+    flags = await story.flags()
+    assert (flags.disclosed, flags.awaiting_disclosure) == (True, False)
+
+
+async def test_she_allows_less_also_where_one_of_her_referrals_is_destroyed(two: Federation) -> None:
+    erased = await begin(two)
+    await erased.says_no("erase")
+    await erased.nothing_is_left(at=erased.sender)
+    story = await begin(two, travel=False, consent=erased.consent)
+    await allows(story, _ALL - {Group.NEED})
+    assert "offer" not in await story.outgoing()
 
 
 @pytest.mark.parametrize("less", [True, False], ids=["less", "earlier"])
@@ -213,6 +237,18 @@ async def test_what_is_released_and_has_not_left_ends_with_the_referral_and_was_
     assert not (await story.flags()).disclosed
     await story.travel()
     assert "disclosure" not in story.kinds_posted()
+
+
+@pytest.mark.parametrize("what", WAITS)
+async def test_nothing_that_waits_leaves_after_her_no(two: Federation, what: str) -> None:
+    waits, kind, _, _ = WAITS[what]
+    story = await begin(two, travel=False)
+    await waits(two, story)
+    await _she_stops_sharing(story)
+    assert "queued" not in (await story.outgoing()).get(kind, [])
+    two.connect(SHELTER)
+    await story.travel()
+    assert kind not in story.kinds_posted()
 
 
 async def test_one_field_that_she_takes_back_bars_what_may_hold_it(two: Federation) -> None:

@@ -17,9 +17,10 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from support.federation import Federation, TestNode
 from support.other_contract import evaluate_with
 from support.people import consent_request, referral_request
+from support.rosters import without
 from support.stories import Story, begin
 
-from contracts.vocabulary import Priority, WithdrawalForm
+from contracts.vocabulary import Priority, ServiceType, WithdrawalForm
 from exchange.cli.examination import Level, look_at_receivers
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.limits import DAY_MS
@@ -30,7 +31,7 @@ from exchange.storage.unserved import unserved_by_peer
 from exchange.telemetry.allowed import allowed
 from exchange.telemetry.measurements import Measurements
 from exchange.use_cases import places, release_disclosure
-from exchange.use_cases.facts import Facts
+from exchange.use_cases.facts import Facts, open_facts
 from exchange.use_cases.maintain import maintain
 from exchange.use_cases.node import Node
 from exchange.use_cases.release_disclosure import release_due
@@ -183,6 +184,25 @@ async def test_one_that_may_not_take_a_place_does_not_keep_it_from_those_behind(
     assert ((await lower.flags()).receiver_unserved, (await higher.flags()).disclosed) == (True, True)
 
 
+async def test_one_that_does_not_take_its_place_is_tried_once_a_round(
+    strict: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that has jumped nothing is released, and whatever else is due goes on."""
+    names = await accepted(strict, MOST)
+    (third,) = await accepted(strict, 1)
+
+    async def jumped(_node: Node) -> bool:
+        return True
+
+    with monkeypatch.context() as ahead:
+        ahead.setattr(release_disclosure, "clock_jumped", jumped)
+        async with asyncio.timeout(20):
+            await reports(names[0], "in-service")
+        assert (await third.flags()).receiver_unserved
+    await strict.travel(2)
+    assert (await third.flags()).disclosed
+
+
 async def test_a_place_given_to_one_that_is_served_already_goes_on_to_the_next(strict: Federation) -> None:
     """It was served before its release: her name takes no place, and nothing would ever free the one it was given."""
     names = await accepted(strict, MOST)
@@ -231,6 +251,20 @@ async def test_a_place_that_is_freed_while_it_is_counted_is_not_missed(
         await asyncio.wrap_future(delivery)
     await on_both.travel(2)
     assert (await third.flags()).disclosed
+
+
+async def test_where_no_rule_says_how_many_the_receiver_gets_no_name(two: Federation) -> None:
+    story, node = await begin(two), two[HELPLINE].node
+    record, world = await story.record(), node.world()
+    facts, contract = open_facts(node, story.id, record["sealed_facts"]), record["contract"]
+    wages = facts.model_copy(update={"service": ServiceType.WAGE_CLAIM})
+    assert places.most_unserved(node, SHELTER.agency, contract, facts) == 10
+    assert places.most_unserved(node, SHELTER.agency, contract, wages) == 0
+    assert places.most_unserved(node, SHELTER.agency, "0" * 64, facts) == 0
+    for agency in (SHELTER.agency, HELPLINE.agency):
+        unlisted = replace(world, roster=without(world.roster, agency))
+        node.world = lambda unlisted=unlisted: unlisted  # type: ignore[misc]
+        assert places.most_unserved(node, SHELTER.agency, contract, facts) == 0
 
 
 async def test_two_couriers_never_both_take_the_last_place(on_both: Federation) -> None:

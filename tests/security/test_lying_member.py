@@ -11,6 +11,7 @@ from typing import Any
 import httpx2
 import pytest
 from sqlalchemy import func, select
+from structlog.testing import CapturingLogger
 from support.federation import Federation, TestNode
 from support.lying_peer import LyingPeer
 from support.networks import OverTransport
@@ -26,6 +27,7 @@ from exchange.envelope.keys import key_id as key_id_of
 from exchange.envelope.kinds import Kind
 from exchange.envelope.statements import sign_statement
 from exchange.envelope.wire import from_base64url, read_again, to_base64url
+from exchange.federation import peers
 from exchange.federation.peers import fetch_peer_keys
 from exchange.federation.transport import HTTPTransport, PeerTransport, PeerUnreachableError
 from exchange.limits import WEEK_MS
@@ -125,10 +127,13 @@ async def test_the_largest_number_of_a_statement_is_remembered_on_each_database(
     assert await fetch_peer_keys(one.node, transport, other.member)
 
 
-async def test_a_card_with_too_many_statements_is_not_used(pair: Federation) -> None:
+async def test_a_card_with_too_many_statements_is_not_used(pair: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = CapturingLogger()
+    monkeypatch.setattr(peers, "get_logger", lambda: log)
     one, other = pair[HELPLINE], pair[SHELTER]
     many = [stated(other, seq=AHEAD + 1000 + place) for place in range(MOST_STATEMENTS)]
     assert not await fetch_peer_keys(one.node, CardOf(await card(other, *many)), other.member)
+    assert log.calls == [("warning", ("peer-card-refused",), {"peer": other.agency, "code": "too-large"})]
 
 
 async def test_a_stolen_agency_key_uses_up_no_numbers_of_the_next_and_seals_nothing(pair: Federation) -> None:

@@ -14,6 +14,7 @@ from support.bare_server import CLOSE, bare_server, certificate
 
 from exchange.elapsed import elapsed_s
 from exchange.federation import http_connections
+from exchange.federation.http_answers import Address, Connection
 from exchange.federation.http_connections import HTTPAnswer, HTTPConnections, NoAnswerError
 
 MOST = 1000
@@ -69,6 +70,14 @@ async def test_an_answer_may_come_byte_by_byte(connections: HTTPConnections) -> 
     async with server:
         found = await ask(connections, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
     assert (found.body, found.headers["content-type"]) == (b"{}", "application/json")
+
+
+async def test_a_long_answer_is_read_whole(connections: HTTPConnections) -> None:
+    """What is bounded apart are the headers, and whatever else is no body."""
+    body = b"a" * 300_000
+    async with bare_server([b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)]) as server:
+        answer = await connections.ask("GET", server.url, headers={}, body=b"", most_bytes=len(body))
+        assert answer.body == body
 
 
 @pytest.mark.parametrize(
@@ -157,6 +166,12 @@ async def test_nobody_listening_is_no_connection(connections: HTTPConnections) -
 async def test_a_name_that_nobody_has_is_no_connection(connections: HTTPConnections) -> None:
     with pytest.raises(NoAnswerError, match="no-connection"):
         await ask(connections, "http://nobody.invalid:1")
+
+
+async def test_what_ended_before_it_was_asked_is_no_connection() -> None:
+    connection = Connection(Address(secure=False, host="localhost", port=1, short=False))
+    with pytest.raises(NoAnswerError, match="no-connection"):
+        await asyncio.wait_for(connection.ask(b"GET / HTTP/1.1\r\n\r\n", MOST), 10)
 
 
 async def test_one_connection_serves_request_after_request(connections: HTTPConnections) -> None:
@@ -348,13 +363,12 @@ async def test_after_a_week_certificates_are_verified_again(tmp_path: Path, monk
     serving, authority = certificate(tmp_path, "localhost")
     connections = HTTPConnections(lambda: ssl.create_default_context(cafile=str(authority)))
     async with bare_server([LAST] * 4, tls=serving) as server:
-        await ask(connections, server.url)
-        await ask(connections, server.url)
-        seven_days_on = elapsed_s() + 7 * 86_400
+        now = [elapsed_s()]
+        monkeypatch.setattr(http_connections, "elapsed_s", lambda: now[0])
         # Resumed twice, it is as old as its first connection.
-        monkeypatch.setattr(http_connections, "elapsed_s", lambda: seven_days_on)
-        await ask(connections, server.url)
-        await ask(connections, server.url)
+        for days in (4, 3, 0, 0):
+            await ask(connections, server.url)
+            now[0] += days * 86_400
         assert server.resumed == [False, True, False, True]
     await connections.close()
 
