@@ -273,7 +273,9 @@ async def test_no_planted_word_is_found_anywhere_after_destruction(watched: Watc
         assert story.id.encode() in kept
         assert story.created.client_code.encode() not in kept
         assert not any(word.encode() in kept for word in ALL)
+        await node.node.database.carry_log()  # as the courier does
     assert finds(said(watched), ALL) == []
+    assert finds(at_rest(watched), (story.created.client_code,)) == [], "it stood in a column of its own, in the clear"
 
 
 async def test_the_search_finds_what_is_there(watched: Watched) -> None:
