@@ -56,11 +56,12 @@ class UsedJtiRow(SQLModel, table=True):
 
 
 class IdempotencyRow(SQLModel, table=True):
-    """The answer to one write, so that a repeat gets the same; the request is kept as a keyed digest only."""
+    """The answer to one write, so that a repeat gets the same; request and key are kept as keyed digests only."""
 
     __tablename__ = "idempotency"
     client_id: str = Field(primary_key=True)
     key: str = Field(primary_key=True)
+    """A keyed digest of the caller's own, which may be the number of a case."""
     request_digest: str
     status_code: int
     referral: str | None = None
