@@ -229,7 +229,7 @@ class OutboxRow(SQLModel, table=True):
     """When a disclosure was first put on the way: from then on it may have arrived, whatever the peer answered."""
     settled_at: int | None = Field(default=None, sa_type=BigInteger)
     problem: str | None = None
-    """The stable code of a refusal; never a text of the peer's."""
+    """The code of a refusal, of those that this version knows; never a text of the peer's."""
     consent_receipt: str | None = None
     """Of a forward: the random id of the receipt that was cut for its recipient."""
     sealed_header: bytes | None = Field(default=None, sa_type=LargeBinary)
