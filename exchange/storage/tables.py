@@ -1,8 +1,8 @@
 """Every table of a node. Rows are not domain objects and never request bodies: SQLModel tables do not validate.
 
-What may stand here in clear: ids, agency ids, the coarse sector, states, times, digests. Everything else is either
-sealed to its receiver, or sealed under the node's storage key (columns of type bytes named `sealed…`), bound to its
-table, column and row.
+What may stand here in clear: ids, also of workers and branches, agency ids, client codes, the coarse sector, states,
+times, digests, codes of this program. Everything else is either sealed to its receiver, or sealed under the node's
+storage key (columns of type bytes named `sealed…`), bound to its table, column and row.
 
 Times are integer Unix milliseconds. On PostgreSQL `xid` is the id of the inserting transaction, so that a cursor never
 skips a row whose transaction commits late (`exchange.storage.visibility`); on SQLite writers are serialised, sequence
