@@ -6,20 +6,19 @@ import os
 import stat
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.prompt import Prompt
 
 from contracts.vocabulary import AgencyKind, ServiceType
 from exchange.cli.console import ERR, SET_UP_WRONG, advise, fail, say
-from exchange.cli.passphrase import AGENCY_PASSPHRASE
+from exchange.cli.passphrase import AGENCY_PASSPHRASE, PASSPHRASE
 from exchange.settings import DEFAULT_HOME, SHORTEST_PASSPHRASE, Environment
 
 if TYPE_CHECKING:
     from exchange.cli.founding import Founded, NodePlan
 
-_PASSPHRASE_VARIABLE: Final = "EXCHANGE_PASSPHRASE"  # noqa: S105 - the name of a variable
 _ELSEWHERE_HELP = "New folder for the agency's own machine: the agency key goes there, and this node reads nothing."
 _URL_FILE_HELP = "File that holds the address of the {} database; SQLite in the home otherwise."
 
@@ -112,8 +111,7 @@ def init(
     )
     _make(
         plan,
-        secret_in(passphrase_file, _PASSPHRASE_VARIABLE)
-        or new_passphrase("this node's keys", "--passphrase-file", _PASSPHRASE_VARIABLE),
+        secret_in(passphrase_file, PASSPHRASE) or new_passphrase("this node's keys", "--passphrase-file", PASSPHRASE),
         _agency_passphrase(keys_elsewhere, agency_passphrase_file),
     )
 

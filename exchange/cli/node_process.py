@@ -2,7 +2,7 @@
 
 Rules:
 
-* The first line of standard input is the passphrase that was typed, or empty where the settings name one.
+* The first line of standard input is the passphrase as JSON, or empty where a file that the settings name holds it.
 * Standard input stays open as long as the parent lives. When it closes, this process stops as if told to.
 * SIGTERM ends it in order: no new work, running work finished, databases closed.
 * What keeps the node from starting is told by each process that meets it: another one may not have.
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import os
 import signal
 import socket
@@ -34,8 +35,8 @@ def main(arguments: list[str]) -> None:
     """Read the passphrase, watch the parent, and be an API process or the courier."""
     switch_off_core_files()
     gc.disable()  # what is loaded now is no garbage, and looking through it took a fifth of the start
-    typed = _first_line().decode()
-    settings = load_settings(passphrase=SecretStr(typed) if typed else None)
+    handed = _first_line()
+    settings = load_settings(passphrase=SecretStr(json.loads(handed)) if handed else None)
     threading.Thread(target=_stop_with_parent, name="parent", daemon=True).start()
     match arguments:
         case ["api", descriptor]:

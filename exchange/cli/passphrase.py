@@ -16,6 +16,7 @@ from exchange.envelope.key_file import KeySet, open_keys, read_key_file
 from exchange.envelope.keys import StorageKey
 from exchange.settings import KEYS_NAME, Settings, load_settings
 
+PASSPHRASE: Final = "EXCHANGE_PASSPHRASE"  # noqa: S105 - the name of a variable
 AGENCY_PASSPHRASE: Final = "EXCHANGE_AGENCY_PASSPHRASE"  # noqa: S105 - the name of a variable
 
 

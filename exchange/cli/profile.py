@@ -10,6 +10,7 @@ Rules:
 from __future__ import annotations
 
 import json
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -26,6 +27,7 @@ PROFILE_NAME: Final = "client.toml"
 ACTOR_VARIABLE: Final = "EXCHANGE_ACTOR"
 USER_FOLDER: Final = "~/.config/exchange"
 ACTOR_PATTERN: Final = r"^[A-Za-z0-9._-]{1,64}$"
+_OWNER_ONLY: Final = 0o600
 ACTOR_FORM: Final = "up to 64 letters, digits, dots, hyphens and underscores, such as w-0009; never a name"
 
 HomeOption = Annotated[
@@ -74,7 +76,9 @@ def write_profile(folder: Path, profile: Profile, *, name: str = PROFILE_NAME) -
     lines = [f"{key} = {json.dumps(value)}" for key, value in members.items()]
     path = folder / name
     try:
-        with path.open("x", encoding="utf-8") as file:
+        # Whoever could change the address would get what is sent.
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ONLY)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write("# How the command line reaches the node. The key lies beside it, in a file of its own.\n")
             file.write("\n".join(lines) + "\n")
     except FileExistsError:

@@ -11,6 +11,7 @@ Rules:
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -40,6 +41,7 @@ from exchange.settings import CARD_NAME, Settings, load_settings
 app = typer.Typer(no_args_is_help=True, help="This agency's card, and the roster of a small federation.")
 
 _NOTHING: Final[tuple[Adoption, ...]] = ()
+_FOR_ALL_TO_READ: Final = 0o644
 
 
 @app.command()
@@ -166,9 +168,14 @@ def key_ids(member: Member) -> str:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Put a file in its place in one step, so that no reader ever sees half of it."""
+    """Put a file in its place in one step, so that no reader ever sees half of it.
+
+    Whatever the umask, the node's user can read it, and nobody else write: who changes a roster says whom to believe.
+    """
     beside = path.with_name(f".{path.name}.new")
-    beside.write_bytes(data)
+    with beside.open("wb") as file:
+        os.fchmod(file.fileno(), _FOR_ALL_TO_READ)
+        file.write(data)
     beside.replace(path)
 
 

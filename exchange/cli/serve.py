@@ -6,8 +6,9 @@ Rules:
 * A SQLite database that another `exchange serve` works with is refused. The children hold that lock with this process:
   after kill -9 nobody else starts before the last of them has ended.
 * The socket is bound once, here, and handed on: API processes share it.
-* The passphrase goes to the children through a pipe, never on a command line and never into their environment. The
-  pipe stays open: when it closes the parent is gone, and a child stops by itself.
+* The passphrase goes to the children through a pipe, never on a command line and never into their environment, also
+  where it stands in that of this process. The pipe stays open: when it closes the parent is gone, and a child stops by
+  itself.
 * A child that ends by itself is never restarted silently. It is named, the others are stopped, and the exit code is 1:
   whoever started the node (systemd, compose) decides and has it on record.
 * SIGTERM and SIGINT stop the children by their process ids and wait for them; who does not end in time is killed, and
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import signal
 import socket
@@ -33,6 +35,7 @@ import typer
 from rich.prompt import Prompt
 
 from exchange.cli.console import REFUSED, SET_UP_WRONG, advise, fail, refusals_told, say
+from exchange.cli.passphrase import PASSPHRASE
 from exchange.cli.profile import HomeOption
 from exchange.settings import Settings, load_settings
 
@@ -58,8 +61,8 @@ class Supervisor:
     workers: int
     environment: Mapping[str, str]
     """The settings of the node, as variables."""
-    typed_passphrase: str = field(default="", repr=False)
-    """What was typed, where the settings name no passphrase."""
+    passphrase: str = field(default="", repr=False)
+    """What was typed or stands in a variable; nothing where the children find it in a file."""
     holds: Sequence[int] = ()
     """Descriptors that live as long as one of the processes (`exchange.storage.served`)."""
     output: IO[bytes] | None = None
@@ -131,7 +134,7 @@ class Supervisor:
         assert process.stdin is not None  # noqa: S101 - PIPE was asked for
         # A child that died at once is found and named by `ended`.
         with contextlib.suppress(BrokenPipeError):
-            process.stdin.write(self.typed_passphrase.encode() + b"\n")
+            process.stdin.write((json.dumps(self.passphrase) if self.passphrase else "").encode() + b"\n")
             process.stdin.flush()
 
 
@@ -165,9 +168,12 @@ def serve(
     refuse_if_insecure(settings)
     if not holds_agency_key(settings):
         say("Keys elsewhere: this node holds no agency key and can read nothing. The agency's own software does.")
-    variables = {"EXCHANGE_HOME": str(settings.home), "EXCHANGE_WORKERS": str(settings.workers)}
+    variables = {name: value for name, value in os.environ.items() if name.upper() != PASSPHRASE}
+    if len(variables) < len(os.environ) and settings.passphrase is not None:
+        typed = settings.passphrase.get_secret_value()
+    variables |= {"EXCHANGE_HOME": str(settings.home), "EXCHANGE_WORKERS": str(settings.workers)}
     with databases_held(settings) as held:
-        supervisor = Supervisor(settings.host, settings.port, settings.workers, os.environ | variables, typed, held)
+        supervisor = Supervisor(settings.host, settings.port, settings.workers, variables, typed, held)
         try:
             supervisor.start()
         except OSError as refused:

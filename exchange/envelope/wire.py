@@ -141,8 +141,3 @@ def is_digest(value: object) -> bool:
 def is_agency(value: object) -> bool:
     """Whether this is an agency id."""
     return type(value) is str and AGENCY_PATTERN.fullmatch(value) is not None
-
-
-def is_code(value: object) -> bool:
-    """Whether this looks like a stable problem code."""
-    return type(value) is str and CODE_PATTERN.fullmatch(value) is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from sqlalchemy import Connection, bindparam, insert, null, select, update
+from sqlalchemy import Connection, bindparam, insert, null, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from exchange.storage.prepared import Prepared
@@ -29,6 +29,7 @@ class StoredClient(NamedTuple):
 class StoredAnswer(NamedTuple):
     """The first answer to a write."""
 
+    key: str
     request_digest: str
     status_code: int
     referral: str | None
@@ -64,7 +65,8 @@ _FORGET_USED = tuple(Prepared(delete_expired(table)) for table in (USED_JTI, IDE
 _ANSWER_COLUMNS = [IDEMPOTENCY.c[name] for name in StoredAnswer._fields]
 _LOAD_ANSWER = Prepared(
     select(*_ANSWER_COLUMNS).where(
-        IDEMPOTENCY.c.client_id == bindparam("the_client"), IDEMPOTENCY.c.key == bindparam("the_key")
+        IDEMPOTENCY.c.client_id == bindparam("the_client"),
+        or_(IDEMPOTENCY.c.key == bindparam("the_key"), IDEMPOTENCY.c.key == bindparam("the_key_of_before")),
     )
 )
 _STORE_ANSWERS = Prepared(insert(IDEMPOTENCY), columns=KeptAnswer._fields)
@@ -121,9 +123,17 @@ def use_jti(conn: Connection, subject: str, jti: str, expires_at: int) -> bool:
     return conn.execute(insertion).first() is not None
 
 
-def load_answer(conn: Connection, client_id: str, key: str) -> StoredAnswer | None:
-    """What was answered under this idempotency key, or nothing."""
-    row = _LOAD_ANSWER.row(conn, {"the_client": client_id, "the_key": key})
+def load_answer(conn: Connection, client_id: str, key: str, key_of_before: str) -> StoredAnswer | None:
+    """What was answered under this idempotency key, or nothing.
+
+    Args:
+        conn: to the main database.
+        client_id: whose key it is.
+        key: its digest.
+        key_of_before: as it came, and as an earlier version has kept it, for a day.
+    """
+    given = {"the_client": client_id, "the_key": key, "the_key_of_before": key_of_before}
+    row = _LOAD_ANSWER.row(conn, given)
     return StoredAnswer(*row) if row else None
 
 

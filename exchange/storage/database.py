@@ -180,7 +180,7 @@ class Database:
         raise StorageBusyError("Other writers change the same rows; try again.")
 
     async def scrub(self, table: str) -> None:
-        """Removes from the database's files what was deleted from a table before.
+        """Removes from the database's files what was deleted from a table before. On SQLite all of it is written anew.
 
         Raises:
             StorageUnavailableError: it is not certain that the bytes are gone; call it again.
@@ -188,7 +188,7 @@ class Database:
         self._refuse_if_closed()
         try:
             if self._file is not None:
-                await asyncio.to_thread(self._file.empty_log)
+                await asyncio.to_thread(self._file.write_anew)
             elif self._readers is not None:
                 await in_thread(self._readers, rewrite_table, self._write_engine, table)
         except Exception as error:  # noqa: BLE001 - for_caller keeps the programming errors as they are

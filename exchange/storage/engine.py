@@ -47,6 +47,8 @@ READ_CONNECTIONS: Final = 4
 WRITE_CONNECTIONS: Final = 4
 
 _AGAIN_S: Final = 0.02
+_CUT_EVERY_S: Final = 600.0
+"""A log that was cut grows again, and whoever commits waits for that: not at every turn of the courier."""
 
 _SQLITE_PRAGMAS: Final = (
     "synchronous=FULL",
@@ -129,6 +131,7 @@ class SqliteFile:
         except OSError as error:
             raise StorageUnavailableError(NOT_OPENED) from error
         self._seen_at = -math.inf
+        self._cut_at = -math.inf
 
     @classmethod
     def at(cls, url: URL) -> SqliteFile:
@@ -184,21 +187,35 @@ class SqliteFile:
         return connection
 
     def carry_log(self) -> None:
-        """Carries what it can of the write-ahead log into the file, and holds nobody up."""
+        """Carries what it can of the write-ahead log into the file, and holds nobody up.
+
+        Now and then it is cut as well, unless somebody is in the way: what was deleted would lie in it until as much is
+        written again, and that takes a quiet node weeks.
+        """
         self.check(None)
         with closing(self.connect()) as connection:
             connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            now = time.monotonic()
+            if now - self._cut_at >= _CUT_EVERY_S:
+                connection.execute("PRAGMA busy_timeout=0")
+                if not connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+                    self._cut_at = now
 
-    def empty_log(self) -> None:
-        """Carries the write-ahead log into the file and cuts it to nothing.
+    def write_anew(self) -> None:
+        """Writes the file anew from what stands in its tables, and cuts the write-ahead log to nothing.
+
+        To overwrite what is deleted is not enough: where SQLite moves a row to another page, a copy stays in what is
+        unused of the first then, and is not overwritten when the row is deleted.
 
         Raises:
-            StorageBusyError: somebody read for so long that it could not be cut.
+            sqlite3.OperationalError: another process writes for so long, or there is no room.
+            StorageBusyError: somebody read for so long that the log could not be cut.
         """
         self.check(None)
         connection = self.connect()
         deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
         try:
+            connection.execute("VACUUM")
             # SQLite waits for readers by itself, but not for another process that cuts the log at this moment.
             while connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
                 if time.monotonic() >= deadline:

@@ -9,10 +9,10 @@ Rules:
   then, so that a sweep that has just found no row for it leaves it to the row that is about to come.
 * Keys are wrapped under the node's storage key, each bound to its row: a copy of this database alone opens nothing.
 * A key that another node wrapped is not this node's to destroy: no sweep takes it, wherever an address was mixed up.
-* `destroy` returns only when the bytes are gone from the files of the database, not merely from its tables: deleted
-  content is overwritten and the write-ahead log emptied (SQLite), the table rewritten (PostgreSQL, whose own log keeps
-  old pages until it is recycled; `docs/decisions/0006-two-databases.md`). If it raises, call it again.
-* What was deleted and could not be overwritten, in this process or in one that died, is overwritten by `finish`.
+* `destroy` returns only when the bytes are gone from the files of the database, not merely from its tables: the file is
+  written anew and the write-ahead log emptied (SQLite), or the table rewritten (PostgreSQL, whose own log keeps old
+  pages until it is recycled; `docs/decisions/0006-two-databases.md`). If it raises, call it again.
+* What was deleted and could not be removed so, in this process or in one that died, is removed by `finish`.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class KeyStore:
         """Takes the open key-store database and the key under which its values are wrapped."""
         self.database = database
         self._rows = SealedRows(key)
-        # A process before this one may have died between deleting and overwriting.
+        # A process before this one may have died in between, or been of a version that left copies on SQLite.
         self._unfinished = {REFERRAL_KEY.name, EPOCH_PRIVATE.name}
 
     async def put_many(self, keys: Mapping[str, ReferralKey], *, at: int) -> dict[str, ReferralKey]:
@@ -192,7 +192,7 @@ class KeyStore:
         return len(ended)
 
     async def finish(self) -> None:
-        """Overwrites what was deleted and is not overwritten yet; usually there is nothing to do.
+        """Removes from the files what was deleted and still lies there; usually there is nothing to do.
 
         Raises:
             StorageUnavailableError: it is not certain that the bytes are gone; call it again.

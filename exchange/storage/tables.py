@@ -1,8 +1,8 @@
 """Every table of a node. Rows are not domain objects and never request bodies: SQLModel tables do not validate.
 
-What may stand here in clear: ids, agency ids, the coarse sector, states, times, digests. Everything else is either
-sealed to its receiver, or sealed under the node's storage key (columns of type bytes named `sealed…`), bound to its
-table, column and row.
+What may stand here in clear: ids, also of workers and branches, agency ids, client codes, the coarse sector, states,
+times, digests, codes of this program. Everything else is either sealed to its receiver, or sealed under the node's
+storage key (columns of type bytes named `sealed…`), bound to its table, column and row.
 
 Times are integer Unix milliseconds. On PostgreSQL `xid` is the id of the inserting transaction, so that a cursor never
 skips a row whose transaction commits late (`exchange.storage.visibility`); on SQLite writers are serialised, sequence
@@ -56,11 +56,12 @@ class UsedJtiRow(SQLModel, table=True):
 
 
 class IdempotencyRow(SQLModel, table=True):
-    """The answer to one write, so that a repeat gets the same; the request is kept as a keyed digest only."""
+    """The answer to one write, so that a repeat gets the same; request and key are kept as keyed digests only."""
 
     __tablename__ = "idempotency"
     client_id: str = Field(primary_key=True)
     key: str = Field(primary_key=True)
+    """A keyed digest of the caller's own, which may be the number of a case."""
     request_digest: str
     status_code: int
     referral: str | None = None
@@ -228,7 +229,7 @@ class OutboxRow(SQLModel, table=True):
     """When a disclosure was first put on the way: from then on it may have arrived, whatever the peer answered."""
     settled_at: int | None = Field(default=None, sa_type=BigInteger)
     problem: str | None = None
-    """The stable code of a refusal; never a text of the peer's."""
+    """The code of a refusal, of those that this version knows; never a text of the peer's."""
     consent_receipt: str | None = None
     """Of a forward: the random id of the receipt that was cut for its recipient."""
     sealed_header: bytes | None = Field(default=None, sa_type=LargeBinary)

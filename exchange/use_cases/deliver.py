@@ -33,7 +33,7 @@ from exchange.envelope.errors import EnvelopeError
 from exchange.envelope.format import WIRE_BYTES
 from exchange.envelope.kinds import Kind, KindClass, class_of
 from exchange.envelope.statements import DeliveryReceipt, parse_statement
-from exchange.envelope.wire import base64url, from_base64url, is_code
+from exchange.envelope.wire import base64url, from_base64url
 from exchange.limits import LIMITS, SECOND_MS
 from exchange.roster import Member
 from exchange.schemas.federation import BatchAnswer, ItemAnswer
@@ -60,6 +60,7 @@ from exchange.use_cases.leaving import headers_leaving
 from exchange.use_cases.line import LOOK_HOLDS_S, Line
 from exchange.use_cases.node import Node, World
 from exchange.use_cases.peer_cards import read_card_of_whom_a_key_is_lost
+from exchange.use_cases.refused_by_peer import kept_code
 from exchange.use_cases.signed_before import signed_anew
 from exchange.use_cases.unheard import heard_again
 
@@ -298,9 +299,8 @@ def _settlement(item: OutgoingRecord, given: ItemAnswer, receipt: bytes | None) 
         return Settlement(item.id, "delivered", receipt=receipt, keep_body=item.kind in STOPS)
     if given.result != "refused" or not _is_final(item, given):
         return None
-    code = given.problem.code if given.problem is not None else ""
-    # Another text than a code is a peer's own words, and those are not kept.
-    return Settlement(item.id, "refused", problem=code if is_code(code) else "refused")
+    code = given.problem.code if given.problem is not None else None
+    return Settlement(item.id, "refused", problem=kept_code(code))
 
 
 def _is_final(item: OutgoingRecord, given: ItemAnswer) -> bool:

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from exchange.referral.lifecycle import EventName, Side
 from exchange.stops import Erased, erasure_receipt
 from exchange.storage.access import add_audit, wipe_answers
-from exchange.storage.consents import forget_client_code
+from exchange.storage.consents import forget_client_code, load_consent
 from exchange.storage.database import Connection
 from exchange.storage.inbox import wipe_items
 from exchange.storage.outbox import delete_queued, wipe_bodies
@@ -111,6 +111,10 @@ def attest_if_destroyed(node: Node, conn: Connection, record: ReferralRecord) ->
     done = {entry.party for entry in attestations_of(conn, record.id) if entry.done_at is not None}
     if record.destroyed_at is None or "own-node" in done:
         return record
+    consent = load_consent(conn, record.consent_id) if record.consent_id is not None else None
+    if consent is not None and record.side == Side.REFERRING:
+        # What ended by its retention has left it, for the next referral to this receiver.
+        forget_client_code(conn, consent.subject, record.peer)
     return save_referral(conn, _attested(node, conn, record))
 
 

@@ -1,4 +1,7 @@
-"""Same key and body: the same answer. Same key and another body: a conflict. The body itself is never kept.
+"""Same key and body: the same answer. Same key and another body: a conflict.
+
+Neither body nor key is kept, but digests under the storage key: a caller's key may be the number of a case, or worse of
+her telephone, which whoever has the database would find by trying all of them.
 
 The answer is stored in the transaction that stores the work, so that there is no moment in which one exists without
 the other. Of two requests with one key at the same time the first commit wins and the other reads its answer, also
@@ -53,7 +56,7 @@ class Keep:
         self._idem = idem
         self._made: tuple[BaseModel, bytes] | None = None
         self.digest: Final = node.storage_key.keyed_digest("idempotency", idem.body)
-        self.row: Final = f"{idem.client_id}/{idem.key}"
+        self.key: Final = node.storage_key.keyed_digest("idempotency-key", idem.key.encode())
 
     def __call__(self, conn: Connection, answer: BaseModel, referral: str | None) -> None:
         """Store the answer with the work; see `sealed` for the referral."""
@@ -69,9 +72,13 @@ class Keep:
         """
         node, body = self._node, written(answer)
         self._made = (answer, body)
-        sealed = node.seal_row(body, "idempotency", "sealed_answer", self.row)
+        sealed = node.seal_row(body, "idempotency", "sealed_answer", self.row(self.key))
         expires = node.clock() + node.limits.idempotency_ms
-        return KeptAnswer(self._idem.client_id, self._idem.key, self.digest, _CREATED, referral, sealed, expires)
+        return KeptAnswer(self._idem.client_id, self.key, self.digest, _CREATED, referral, sealed, expires)
+
+    def row(self, key: str) -> str:
+        """To which row an answer is sealed."""
+        return f"{self._idem.client_id}/{key}"
 
     def body(self, answer: BaseModel) -> bytes:
         """As the answer is sent. Work that finds itself done before answers without keeping anything."""
@@ -103,7 +110,7 @@ async def once(
 
     async def earlier() -> Stored[T] | None:
         def read(conn: Connection) -> StoredAnswer | None:
-            found = load_answer(conn, idem.client_id, idem.key)
+            found = load_answer(conn, idem.client_id, keep.key, idem.key)
             if found is None and beside is not None:
                 beside(conn)
             return found
@@ -123,7 +130,8 @@ async def once(
                 "This request was carried out before. Its referral has been destroyed since, and the answer with it. "
                 "Nothing was done this time.",
             )
-        answer = model.model_validate_json(node.open_row(found.sealed_answer, "idempotency", "sealed_answer", keep.row))
+        place = keep.row(found.key)
+        answer = model.model_validate_json(node.open_row(found.sealed_answer, "idempotency", "sealed_answer", place))
         return Stored(answer, written(answer), repeated=True)
 
     if (known := await earlier()) is not None:

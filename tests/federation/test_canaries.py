@@ -28,6 +28,7 @@ from support.federation_fixtures import federation_on
 from support.people import referral_request
 from support.stories import Story, begin, content, her_content, now_of, plan, refusal, rows, said_inside
 
+from contracts.vocabulary import Field, terms
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.demo.search import spellings
 from exchange.referral.contact_plan import SafeContact
@@ -273,7 +274,58 @@ async def test_no_planted_word_is_found_anywhere_after_destruction(watched: Watc
         assert story.id.encode() in kept
         assert story.created.client_code.encode() not in kept
         assert not any(word.encode() in kept for word in ALL)
+        await node.node.database.carry_log()  # as the courier does
     assert finds(said(watched), ALL) == []
+    assert finds(at_rest(watched), (story.created.client_code,)) == [], "it stood in a column of its own, in the clear"
+
+
+CODED: Final = frozenset(
+    word.value
+    for words in (
+        *(terms.ServiceType, terms.Purpose, terms.Priority, terms.Channel, terms.AgeBand, terms.Sex, terms.Gender),
+        *(terms.Accessibility, terms.SafetyFlag, terms.CareWindow, terms.Relationship, terms.Outcome),
+        *(terms.FailReason, terms.DeclineReason, terms.NotReferred, terms.Group, terms.Basis, Field),
+    )
+    for word in words
+) - {"none"}  # `referral.hold` says it too
+"""What is told about her in words of which everybody has the list."""
+TO_A_KEY: Final = frozenset({"ciphertext", "wrapped_key", "rewrapped_key", "signature", "part_digests"})
+
+
+async def unsealed(node: TestNode) -> dict[str, list[bytes]]:
+    """What a thief without any key reads, column by column."""
+    found: dict[str, list[bytes]] = {}
+    for name, table in METADATA.tables.items():
+        for row in await rows(node, table):
+            for column, value in row.items():
+                if value is not None and not column.startswith("sealed_") and column not in TO_A_KEY:
+                    found.setdefault(f"{name}.{column}", []).append(
+                        value if isinstance(value, bytes) else str(value).encode()
+                    )
+    return found
+
+
+async def test_no_coded_word_about_her_stands_in_the_clear(watched: Watched) -> None:
+    """Neither as a value nor, where JSON lies in a column as it was signed, inside one."""
+    story = await a_whole_life(watched)
+    refused = await begin(watched.together, consent=story.consent)
+    await refused.decides("declined", reason="policy-violation")
+    failed = await begin(watched.together, consent=story.consent)
+    await failed.decides("accepted")
+    await failed.reports("failed", fail_reason="eligibility-changed")
+    for node in (story.sender, story.receiver):
+        lying = await unsealed(node)
+        told = {
+            (column, word)
+            for column, values in lying.items()
+            for word in CODED
+            for value in values
+            if value == word.encode() or f'"{word}"'.encode() in value
+        }
+        assert told == set()
+        assert b"accommodation" in lying["referral.sector"], "a word that stands there is found"
+    kept = await kept_by(story.receiver)
+    assert b'"policy-violation"' in kept, "sealed, and there"
 
 
 async def test_the_search_finds_what_is_there(watched: Watched) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 
+from sqlalchemy import update
 from support.federation import Federation
 from support.people import consent_request, referral_request
 from support.stories import begin, content, now_of, refusal, rows, safe_contact
@@ -73,6 +75,35 @@ async def test_a_repeated_consent_and_a_repeated_no_are_one(two: Federation) -> 
         await story.asks.withdrawals.of_referral(story.id, WithdrawalForm.STOP_SERVICE, idempotency_key="one-no")
     await story.travel()
     assert story.kinds_posted().count("withdrawal") == 1
+
+
+async def test_a_key_that_can_be_guessed_is_not_found_in_the_database(two: Federation) -> None:
+    """A case number, or worse her telephone number: who has the file tries them all."""
+    key, helpline = "+00-555-0100-7301", two[HELPLINE].client()
+    await helpline.consents.record(consent_request(SHELTER.agency), idempotency_key=key)
+    (row,) = await rows(two[HELPLINE], IDEMPOTENCY)
+    guesses = {key, hashlib.sha256(key.encode()).hexdigest()}
+    assert guesses.isdisjoint(row.values())
+    files = b"".join(file.read_bytes() for file in two[HELPLINE].home.parent.rglob("*.db*") if file.is_file())
+    assert row["key"].encode() in files
+    assert not any(guess.encode() in files for guess in guesses)
+
+
+async def test_an_act_whose_key_an_earlier_version_kept_as_it_came_is_repeated_and_not_done_again(
+    two: Federation,
+) -> None:
+    node, helpline, request = two[HELPLINE].node, two[HELPLINE].client(), consent_request(SHELTER.agency)
+    first = await helpline.consents.record(request, idempotency_key="one-consent")
+    (row,) = await rows(two[HELPLINE], IDEMPOTENCY)
+    sealed = "idempotency", "sealed_answer"
+    inside = node.open_row(row["sealed_answer"], *sealed, f"{row['client_id']}/{row['key']}")
+    of_before = {
+        "key": "one-consent",
+        "sealed_answer": node.seal_row(inside, *sealed, f"{row['client_id']}/one-consent"),
+    }
+    await node.database.write(lambda conn: conn.execute(update(IDEMPOTENCY).values(of_before)) and None)
+    assert await helpline.consents.record(request, idempotency_key="one-consent") == first
+    assert len(await rows(two[HELPLINE], CONSENT)) == 1
 
 
 async def test_the_memory_of_an_act_ends_after_a_day(two: Federation) -> None:

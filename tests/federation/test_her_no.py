@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import update
 from support.federation import Federation
 from support.people import CANARIES, CANARY_NAME, referral_request
-from support.stories import Story, begin, content, now_of, refusal, safe_contact, said_inside, travelled
+from support.stories import Story, begin, content, now_of, refusal, rows, safe_contact, said_inside, travelled
 
 from contracts.vocabulary import WithdrawalForm
 from exchange.cli.examination import Level
@@ -30,7 +30,7 @@ from exchange.settings import Environment, load_settings
 from exchange.storage.errors import StorageBusyError
 from exchange.storage.peer_leases import PeerLease
 from exchange.storage.referrals import record_attestation
-from exchange.storage.tables import ATTESTATION, REFERRAL
+from exchange.storage.tables import ATTESTATION, CLIENT_CODE, REFERRAL
 from exchange.use_cases import deliver
 from exchange.use_cases.acting import Acting
 from exchange.use_cases.deliver import Batch, load_next
@@ -282,6 +282,21 @@ async def test_stop_service_ends_the_receivers_work(two: Federation) -> None:
     assert (await refusal(story.opened("disclosure"))).code == "consent-ended"
     await story.later(hours=24 * 91)
     await story.nothing_is_left(at=two[SHELTER])
+
+
+@pytest.mark.parametrize("said_at_the_receiver", [False, True])
+async def test_erase_said_when_only_the_tombstone_is_left_takes_her_code_along(
+    on_both: Federation, *, said_at_the_receiver: bool
+) -> None:
+    """Retention leaves it, so that the next referral names her alike; what she wants erased is gone, however late."""
+    story = await begin(on_both)
+    await story.decides("accepted")
+    await story.reports("in-service", "completed", outcome="service-provided")
+    await story.later(hours=24 * 91)
+    await story.nothing_is_left(at=story.sender)
+    assert [row["code"] for row in await rows(story.sender, CLIENT_CODE)] == [story.created.client_code]
+    await story.says_no("erase", by=story.receiver if said_at_the_receiver else story.sender)
+    assert await rows(story.sender, CLIENT_CODE) == []
 
 
 @pytest.mark.parametrize("form", ["stop-sharing", "stop-service", "erase"])

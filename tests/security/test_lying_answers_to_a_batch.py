@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -37,6 +39,7 @@ from exchange.storage.unserved import unserved_by_peer
 from exchange.use_cases.deliver import Batch, claim, load_next, renew
 from exchange.use_cases.line import AIM_S, Line
 from exchange.use_cases.node import Node
+from exchange.use_cases.refused_by_peer import CODES
 from exchange.use_cases.release_disclosure import release_due
 
 CANARY = "Canary-Bunga 0812"
@@ -180,6 +183,27 @@ async def released(pair: Federation) -> str:
     if (await helpline.referrals.read(referral)).flags.awaiting_confirmation:
         assert (await helpline.referrals.release(referral)).released
     return referral
+
+
+@pytest.mark.parametrize("code", ["bunga-sari-0812", "+not a code", ""])
+async def test_of_a_refusal_no_word_of_the_peers_is_kept_though_it_is_spelled_like_a_code(
+    pair: Federation, code: str
+) -> None:
+    await referred(pair)
+    await lying_courier(pair[HELPLINE], lambda _: refused(code)).run_once()
+    (offer,) = await rows(pair[HELPLINE], Kind.OFFER)
+    assert (offer.status, offer.problem) == ("refused", "refused")
+
+
+def test_every_code_with_which_a_node_refuses_is_known() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
+    section = page.split("\n## 15 ")[1].split("\n## 16 ")[0]
+    step = re.compile(r" \d+(, \d+)? ")  # the first column of one table, the second of the other
+    cells = [line.split("|")[1:3] for line in section.splitlines() if line.startswith("|")]
+    told = [other for one, another in cells for cell, other in ((one, another), (another, one)) if step.fullmatch(cell)]
+    of_contract = {"contract-expired", "never", "no-rule", "basis-not-allowed"}  # `contracts.decision.Deny`
+    codes = {code for cell in told for code in re.findall(r"`([a-z-]+)`", cell)} - {"later"}
+    assert codes | of_contract == CODES
 
 
 async def test_a_refused_stop_is_sent_again(pair: Federation) -> None:

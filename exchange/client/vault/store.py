@@ -10,9 +10,9 @@ Rules:
   and never give one receiver two codes for one survivor.
 * The first key of a referral stays. A destroyed referral never gets another: an envelope that comes back opens nothing.
 * A peer's number belongs to the agency key that signed it: who stole one uses up no numbers of the next.
-* Destroying overwrites the deleted bytes and empties the write-ahead log; what a call, or a process that died, has
-  deleted and not overwritten the next call overwrites. What the disk itself keeps of old blocks is the disk's: encrypt
-  it.
+* Destroying writes the file anew and empties the write-ahead log: SQLite overwrites a row that is deleted, and not the
+  copies that it has left in its pages. What a call, or a process that died, has deleted and left there the next call
+  removes. What the disk itself keeps of old blocks is the disk's: encrypt it.
 """
 
 from __future__ import annotations
@@ -326,6 +326,7 @@ class AgencyKeyStore:
 
     def _scrub(self) -> None:
         self._unfinished = True
+        self._connection.execute("VACUUM")
         busy = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
         if busy:
             raise VaultError("store-busy", "Another program uses the key store. Close it and destroy again.")

@@ -26,7 +26,7 @@ from exchange.client.vault.errors import VaultError
 
 _BUSY_S: Final = 5.0
 _AGAIN_S: Final = 0.01
-_PRAGMAS: Final = ("synchronous=FULL", "secure_delete=ON")
+_PRAGMAS: Final = ("synchronous=FULL", "secure_delete=ON", "temp_store=MEMORY")
 _OWNER_ONLY: Final = 0o600
 _BUSY: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 

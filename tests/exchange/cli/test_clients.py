@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,24 @@ def test_a_system_makes_its_own_key_and_only_the_public_half_is_printed(home: Pa
     public.write_text(said)
     run("add", "case-system", "--public-key", str(public), "--home", str(home))
     assert "case-system" in run("list", "--home", str(home)).output
+
+
+@pytest.fixture
+def open_mask() -> Iterator[None]:
+    """A shell that keeps nobody from anything."""
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("open_mask")
+def test_where_the_node_is_nobody_else_can_write_into_a_folder_that_was_there(home: Path, tmp_path: Path) -> None:
+    """Whoever changes the address in a profile gets what is sent, her name too."""
+    folder = tmp_path / "laptop"
+    folder.mkdir()
+    run("add", "night-laptop", "--folder", str(folder), "--home", str(home))
+    modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()}
+    assert modes == {"client.toml": 0o600, "client.jwk": 0o600}
 
 
 def test_a_key_is_never_overwritten(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -143,6 +145,20 @@ def test_a_damaged_card_is_not_printed(homes: tuple[Path, Path], text: str) -> N
     refused = run(homes[0], "roster", "card")
     assert refused.exit_code == 2
     assert "CANARY" not in refused.output
+
+
+@pytest.mark.parametrize("mask", [0, 0o077])
+def test_whatever_the_umask_the_nodes_user_reads_roster_and_contract_and_nobody_else_writes(
+    homes: tuple[Path, Path], contract: Path, mask: int
+) -> None:
+    before = os.umask(mask)
+    try:
+        statement = adopted(homes[0], contract)
+        assert run(homes[0], "roster", "add", str(homes[0] / "card.json"), str(statement)).exit_code == 0
+    finally:
+        os.umask(before)
+    files = [homes[0] / "roster.json", statement, *(homes[0] / "contracts").iterdir()]
+    assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o644}
 
 
 def test_every_change_is_a_new_version(homes: tuple[Path, Path]) -> None:

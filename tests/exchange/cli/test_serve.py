@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def gone(processes: list[psutil.Process]) -> bool:
     return not alive
 
 
-def started(node: MadeNode, log: Path) -> subprocess.Popen[bytes]:
+def started(node: MadeNode, log: Path, settings: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
     """`exchange serve` as an operator starts it; back when the node answers."""
     variables = {name: value for name, value in os.environ.items() if not name.startswith("EXCHANGE_")}
     with log.open("wb") as output:
@@ -50,7 +51,7 @@ def started(node: MadeNode, log: Path) -> subprocess.Popen[bytes]:
             [sys.executable, "-c", "from exchange.cli import main; main()", "serve", "--home", str(node.home)],
             stdout=output,
             stderr=output,
-            env=variables | {"PYTHONUNBUFFERED": "1"},
+            env=variables | {"PYTHONUNBUFFERED": "1"} | dict(settings or {}),
         )
 
     def answers() -> bool | None:
@@ -112,7 +113,7 @@ def test_children_do_not_outlive_a_supervisor_that_was_killed(shelter: MadeNode,
 def test_the_passphrase_is_on_no_command_line_and_in_no_environment(shelter: MadeNode) -> None:
     (secret_file,) = shelter.home.parent.glob(f".{SHELTER.agency}.passphrase")
     secret = secret_file.read_text()
-    supervisor = Supervisor("127.0.0.1", 0, 1, {"EXCHANGE_HOME": str(shelter.home)}, typed_passphrase=secret)
+    supervisor = Supervisor("127.0.0.1", 0, 1, {"EXCHANGE_HOME": str(shelter.home)}, passphrase=secret)
     supervisor.start()
     try:
         for child in supervisor.children:
@@ -122,6 +123,21 @@ def test_the_passphrase_is_on_no_command_line_and_in_no_environment(shelter: Mad
         assert secret not in repr(supervisor)
     finally:
         supervisor.stop()
+
+
+def test_a_passphrase_from_the_environment_is_in_that_of_no_child(shelter: MadeNode, tmp_path: Path) -> None:
+    """What stands in `/proc` of a process stands there for as long as it runs."""
+    (secret_file,) = shelter.home.parent.glob(f".{SHELTER.agency}.passphrase")
+    secret, config = secret_file.read_text(), tmp_path / "exchange.toml"
+    lines = (shelter.home / "exchange.toml").read_text().splitlines()
+    config.write_text("\n".join(line for line in lines if not line.startswith("passphrase_file")))
+    process = started(shelter, tmp_path / "log", {"EXCHANGE_CONFIG": str(config), "exchange_Passphrase": secret})
+    try:
+        told = [process.pid for process in children_of(process.pid) if secret in process.environ().values()]
+        assert told == []
+    finally:
+        process.terminate()
+        assert process.wait(PATIENCE_S) == 0
 
 
 def test_an_address_that_is_taken_starts_nothing() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import secrets
 import signal
 import sqlite3
@@ -234,6 +235,25 @@ def test_destroyed_is_gone_from_the_file_and_never_comes_back(store: AgencyKeySt
         assert refused.value.code == "destroyed"
 
 
+@pytest.mark.parametrize("seed", [0, 28, 74])
+def test_no_copy_of_a_destroyed_key_stays_in_a_page_from_which_it_was_moved(
+    store: AgencyKeyStore, path: Path, seed: int
+) -> None:
+    """SQLite moves rows as what is known of a referral grows; `secure_delete` overwrites only where one lay last."""
+    choice, living = random.Random(seed), [f"{n:032x}" for n in range(40)]  # noqa: S311 - the same each time
+    store._connection.execute("PRAGMA synchronous=OFF")
+    for referral in living:
+        store.take(referral[::-1], referral, lambda _: CASE, Taken(DEK, b"\x04" * 32, "d" * 64))
+    kept = dict(store._connection.execute("SELECT id, wrapped FROM referral").fetchall())
+    for _ in range(8):
+        for referral in choice.sample(living, 6):
+            store.change_case(referral, lambda case: case.with_sent(ITEM).with_sent(ITEM))
+        store.destroy(doomed := choice.sample(living, 2))
+        living = [referral for referral in living if referral not in doomed]
+        lying = _bytes(path)
+        assert {referral for referral in kept if kept[referral] in lying} == set(living)
+
+
 def test_weekly_keys_end(store: AgencyKeyStore, path: Path) -> None:
     key = EpochKey(b"\x07" * 32)
     store.put_epochs([OwnEpoch(key, b"a statement", 1, 2, 1, 100)])
@@ -326,6 +346,9 @@ def test_what_is_stored_is_on_the_disk_and_what_is_deleted_is_overwritten(store:
     said = {name: store._connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")}
     assert said == {"journal_mode": "wal", "synchronous": 2}  # FULL: a commit waits for the disk
     assert store._connection.execute("PRAGMA secure_delete").fetchone()[0] == 1
+    assert (
+        store._connection.execute("PRAGMA temp_store").fetchone()[0] == 2
+    )  # MEMORY: what is written anew is in no other file
 
 
 def test_a_key_store_is_not_opened_through_a_link(path: Path) -> None:

@@ -17,10 +17,10 @@ from exchange.envelope.header import Header, encode_header, parse_header
 from exchange.envelope.header_spelling import NUMBERS
 from exchange.envelope.kinds import HIDDEN_REFUSALS, SHAPES, Kind, KindClass, Shape, SignedBy
 from exchange.envelope.wire import (
+    CODE_PATTERN,
     MAX_INTEGER,
     from_base64url,
     is_agency,
-    is_code,
     is_digest,
     is_id,
     is_positive,
@@ -71,7 +71,7 @@ def value_right(member: str, value: object, shape: Shape) -> bool:
         if member in members:
             return is_right(value)
     if member == "event" and shape.events is None:
-        return is_code(value) and value not in HIDDEN_REFUSALS
+        return type(value) is str and CODE_PATTERN.fullmatch(value) is not None and value not in HIDDEN_REFUSALS
     stop = shape.kind_class is KindClass.STOP
     closed = {
         "suite": ["rx1"],

@@ -317,6 +317,26 @@ async def _called_damaged(database: Database) -> None:
         database.write_sync(partial(add, name="2"))
 
 
+@sqlite_only
+async def test_what_was_deleted_does_not_stay_in_the_log_of_a_node_that_writes_little(empty_database_url: str) -> None:
+    """Who only carries the log leaves in it what was written, until as much is written again."""
+    log = file_of(empty_database_url).with_name(f"{file_of(empty_database_url).name}-wal")
+    async with notes(empty_database_url) as database:
+        await database.write(partial(add, name="a word that was deleted"))
+        await database.write(lambda connection: connection.execute(text("DELETE FROM note")) and None)
+        assert b"a word that was deleted" in log.read_bytes()
+        with closing(sqlite3.connect(file_of(empty_database_url))) as reading:
+            reading.execute("BEGIN")
+            reading.execute("SELECT * FROM note").fetchall()
+            await database.carry_log()  # and waits for nobody
+            assert log.stat().st_size > 0
+        await database.carry_log()
+        assert b"a word that was deleted" not in log.read_bytes() + file_of(empty_database_url).read_bytes()
+        await database.write(partial(add, name="2"))
+        await database.carry_log()
+        assert log.stat().st_size > 0, "not at every turn: a log that has to grow makes commits slower"
+
+
 def restore(url: str) -> None:
     """As an operator would who does not stop the node first: another file, with the rows of this moment."""
     file = file_of(url)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import secrets
 import time
 from collections.abc import AsyncIterator, Collection, Iterator, Sequence
@@ -195,6 +196,26 @@ async def test_destroyed_bytes_are_in_no_table_file_of_a_postgresql_key_store(ke
         after = await store.database.write(table_files)
         assert not any(needle in content for content in after for needle in needles)
         assert await store.get_many(keys) == {name: kept for name, kept in keys.items() if name not in doomed}
+
+
+@pytest.mark.parametrize("database_kind", ["sqlite"])
+@pytest.mark.parametrize(("keys", "seed", "rounds"), [(150, 9, 2), (200, 2, 5), (300, 26, 6)])
+async def test_no_copy_of_a_destroyed_key_stays_in_a_page_from_which_it_was_moved(
+    key_store_url: str, keys: int, seed: int, rounds: int
+) -> None:
+    """SQLite moves rows together where many were deleted; `secure_delete` overwrites only where a row lay last."""
+    choice, living = random.Random(seed), [referral(n) for n in range(keys)]  # noqa: S311 - the same each time
+    async with key_store(key_store_url) as store:
+        await store.put_many({referral(n): key(n) for n in range(keys)}, at=NOW)
+        query = select(REFERRAL_KEY.c.referral, REFERRAL_KEY.c.wrapped)
+        kept = await store.database.read(lambda conn: {name: bytes(value) for name, value in conn.execute(query)})
+        for _ in range(rounds):
+            some = choice.sample(living, choice.choice([1, len(living) // 3, len(living) // 2]))
+            await store.destroy(some)
+            living = [name for name in living if name not in some]
+            gone = [kept[name] for name in kept.keys() - set(living)]
+            assert found_in_files(sqlite_files(key_store_url), gone) == set()
+        assert len(found_in_files(sqlite_files(key_store_url), [kept[name] for name in living])) == len(living)
 
 
 READS = ("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY", "SELECT 1 FROM pg_class LIMIT 1")
