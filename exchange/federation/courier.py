@@ -8,9 +8,9 @@ Rules:
   schedule of `limits.retry`, and at once when it gives a sign of life.
 * A peer that says that it is enough for now is not called before its time, but with her stops, alone, until it puts off
   these as well.
-* A node that was away greets its peers when it is back (started, or woken from sleep), once a minute until one has
-  answered, as its line may come back later: what waits for it there, and what waits here for them, goes at once and
-  not when the schedule says.
+* A node that was away (started, woken from sleep, or nothing answered when it asked for cards) greets its peers once a
+  minute until something answers: what waits for it there, and what waits here for them, goes at once when the line is
+  back, and not when the schedule says. Where a proxy says that there is no node, the line is there.
 * A batch is filled by bytes, as many as the line has shown that it carries in time (`use_cases.line`).
 * A lease is kept for as long as a slow line works on it. Where each batch goes is the roster's to say at that moment.
 * It is woken by commits; it never relies on being woken.
@@ -78,8 +78,8 @@ class Courier:
         self._refreshed = 0
         self._awake = 0
         self._greeted = 0
-        self._unanswered = False
-        """Whether no peer has answered since this node is back."""
+        self._away = False
+        """Whether nothing has answered since this node is back."""
         self._watch = ClockWatch(node, seconds)
         self._look: ClockLook | None = None
         self._jumped = False
@@ -300,9 +300,9 @@ class Courier:
                 self._destroyed = now
             if abs(now - self._refreshed) >= REFRESH_PEERS_EVERY_MS and self._start_beside("refresh", self._refresh):
                 self._refreshed = now
-            self._unanswered |= abs(now - self._awake) >= ASLEEP_MS
+            self._away |= abs(now - self._awake) >= ASLEEP_MS
             self._awake = now
-            greets = (self._unanswered or self._jumped) and abs(now - self._greeted) >= ASLEEP_MS
+            greets = (self._away or self._jumped) and abs(now - self._greeted) >= ASLEEP_MS
             if greets and self._start_beside("greet", self._greet):
                 self._greeted = now
             with contextlib.suppress(TimeoutError):
@@ -326,12 +326,14 @@ class Courier:
             await database.carry_log()
 
     async def _refresh(self) -> None:
-        await refresh_peers(self._node, self._transport)
+        asked = await refresh_peers(self._node, self._transport)
+        self._away |= asked is not None and not asked.answered
 
     async def _greet(self) -> None:
         at = self._node.clock()
-        if await greet_peers(self._node, self._transport):
-            self._unanswered = False
+        greeted = await greet_peers(self._node, self._transport)
+        self._away &= not greeted.answered
+        if greeted.heard:
             await self._clock_is_right(at)
 
     async def _look_at_clock(self) -> None:

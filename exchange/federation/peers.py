@@ -11,12 +11,14 @@ Rules:
 * A card carries no more statements and revocations than a member has reason to publish.
 * Five weeks are published ahead, so a peer that sleeps can still be written to: fetching is done long before it is
   needed, and more often, because a key may have been revoked (`use_cases.peer_cards` says when).
+* Whether anything has answered is told beside what it said: where nothing does, the line is not there.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 from exchange.envelope.epochs import (
     EpochRevocation,
@@ -51,8 +53,21 @@ _ASKED_AT_A_TIME: Final = 4
 """So many that are slow may be waited for at once; all at once would be too much for a thin line."""
 
 
+class Asked(NamedTuple):
+    """What came of asking one member, or all of them."""
+
+    heard: bool
+    """Whether one has said what it was asked for: its card, or that it takes this node's word for the time."""
+    answered: bool
+    """Whether anything has answered."""
+
+
 async def fetch_peer_keys(node: Node, transport: PeerTransport, peer: Member) -> bool:
     """Ask the peer for its card and remember what it says of epoch keys; returns whether that worked. Never raises."""
+    return (await _ask_for_card(node, transport, peer)).heard
+
+
+async def _ask_for_card(node: Node, transport: PeerTransport, peer: Member) -> Asked:
     at = node.clock()
     try:
         card = await transport.node_card(peer)
@@ -61,10 +76,10 @@ async def fetch_peer_keys(node: Node, transport: PeerTransport, peer: Member) ->
         check_not_older(known.standing(peer).highest_seq, [*statements, *revocations])
     except PeerUnreachableError as error:
         get_logger().info("peer-card-not-reached", peer=peer.agency, code=error.code)
-        return False
+        return Asked(heard=False, answered=not error.is_silence)
     except EnvelopeError as error:
         get_logger().warning("peer-card-refused", peer=peer.agency, code=error.code)
-        return False
+        return Asked(heard=False, answered=True)
     rows = [
         StoredEpoch(item.key_id, item.seq, item.not_before, item.not_after, raw)
         for item, raw in zip(statements, _raw(card), strict=True)
@@ -81,7 +96,7 @@ async def fetch_peer_keys(node: Node, transport: PeerTransport, peer: Member) ->
     node.card_read_at[peer.agency] = at
     # A week's key that was changed within its week counts from now on, not from the next start.
     node.epoch_memory.pop((peer.agency, peer.agency_key), None)
-    return True
+    return Asked(heard=True, answered=True)
 
 
 def verified_statements(card: NodeCard, peer: Member) -> list[EpochStatement]:
@@ -143,24 +158,28 @@ def _decoded(text: str) -> bytes:
     return from_base64url(text, member="statement", longest=LIMITS.statement_bytes)
 
 
-async def greet_peers(node: Node, transport: PeerTransport) -> bool:
-    """Tell every member that this node is there; what waits here for those that answer is due. Whether any has."""
+async def greet_peers(node: Node, transport: PeerTransport) -> Asked:
+    """Tell every member that this node is there; what waits here for those that hear it is due."""
 
-    async def greet(peer: Member) -> bool:
+    async def greet(peer: Member) -> Asked:
         try:
             await transport.greet(peer)
         except PeerUnreachableError as error:
             get_logger().info("peer-not-reached", peer=peer.agency, code=error.code)
-            return False
+            return Asked(heard=False, answered=not error.is_silence)
         await node.database.write(lambda conn: sign_of_life(conn, peer.agency, node.clock()))
-        return True
+        return Asked(heard=True, answered=True)
 
     members = node.world().roster.members.values()
-    return any(await asyncio.gather(*(greet(peer) for peer in members if peer.agency != node.agency)))
+    return _of_all(await asyncio.gather(*(greet(peer) for peer in members if peer.agency != node.agency)))
 
 
-async def refresh_peers(node: Node, transport: PeerTransport) -> None:
-    """Fetch the keys of every member that is due.
+def _of_all(each: Sequence[Asked]) -> Asked:
+    return Asked(any(one.heard for one in each), any(one.answered for one in each))
+
+
+async def refresh_peers(node: Node, transport: PeerTransport) -> Asked | None:
+    """Fetch the keys of every member that is due; nothing where none is.
 
     Of one for which something lies here the card is at most an hour old, or asked for at every call until it comes. Of
     the others it is half a day old, and asked for once an hour until it comes. A few are asked at a time: one that is
@@ -169,10 +188,11 @@ async def refresh_peers(node: Node, transport: PeerTransport) -> None:
     waited_for = await node.database.read(peers_waited_for)
     at_a_time = asyncio.Semaphore(_ASKED_AT_A_TIME)
 
-    async def ask(peer: Member) -> None:
+    async def ask(peer: Member) -> Asked:
         async with at_a_time:
-            await fetch_peer_keys(node, transport, peer)
+            came = await _ask_for_card(node, transport, peer)
             await note_asked(node, peer)
+            return came
 
     def due(peer: Member) -> bool:
         if peer.agency == node.agency or peer.status is not Status.ACTIVE:
@@ -181,4 +201,5 @@ async def refresh_peers(node: Node, transport: PeerTransport) -> None:
             return not read_within(node, peer, ASK_EVERY_MS)
         return not read_within(node, peer, ASK_QUIET_EVERY_MS) and not asked_within(node, peer, HOUR_MS)
 
-    await asyncio.gather(*(ask(peer) for peer in node.world().roster.members.values() if due(peer)))
+    asked = await asyncio.gather(*(ask(peer) for peer in node.world().roster.members.values() if due(peer)))
+    return _of_all(asked) if asked else None

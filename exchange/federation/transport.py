@@ -47,6 +47,8 @@ _NOT_MODIFIED: Final = 304
 _BUSY: Final = frozenset({429, 503})
 _PROXY_ALONE: Final = frozenset({502, 504})
 _FAILS: Final = 500
+# A network to which one has to sign in answers for everybody, with a certificate of its own.
+_SILENCE: Final = frozenset({"no-connection", "timeout", "certificate-refused"})
 
 
 class PeerUnreachableError(Exception):
@@ -63,6 +65,11 @@ class PeerUnreachableError(Exception):
         super().__init__(code)
         self.code = code
         self.retry_after_s = retry_after_s
+
+    @property
+    def is_silence(self) -> bool:
+        """Whether nothing of the peer's has answered, not even a proxy: the line may not be there."""
+        return self.code in _SILENCE
 
 
 class PeerTransport(Protocol):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import pytest
 from structlog.testing import CapturingLogger
@@ -14,6 +15,8 @@ from support.stories import Story, begin, rows
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.federation import courier
 from exchange.federation.courier import IDLE_MS
+from exchange.federation.peers import Asked, greet_peers, refresh_peers
+from exchange.federation.transport import PeerUnreachableError
 from exchange.limits import DAY_MS, MINUTE_MS
 from exchange.schemas.inbox import DecisionRequest
 from exchange.storage.tables import OUTBOX, USED_JTI
@@ -185,41 +188,101 @@ async def test_who_reaches_no_peer_confirms_nothing_to_itself(both: Federation) 
     assert not await clock_jumped(one.node)
 
 
+SILENT, PROXY, HEARD = Asked(heard=False, answered=False), Asked(heard=False, answered=True), Asked(True, True)
+
+
+@dataclass
+class Rounds:
+    """A courier runs, and what it asks of its peers is answered from lists, the last one again and again."""
+
+    one: TestNode
+    monkeypatch: pytest.MonkeyPatch
+    greetings: list[Asked]
+    cards: list[Asked | None] = field(default_factory=lambda: [None])
+
+    async def minutes(self, until: int, *, sleeps_at: int = -1) -> list[int]:
+        """At which minutes peers were greeted. Where it sleeps, it is for two."""
+        at, greeted, stop = [start := self.one.node.clock()], list[int](), asyncio.Event()
+        look = self.one.courier._look_at_clock
+        self.one.node.clock = lambda: at[0]
+
+        async def greet(*_: object) -> Asked:
+            greeted.append(round((at[0] - start) / MINUTE_MS))
+            return self.greetings.pop(0) if len(self.greetings) > 1 else self.greetings[0]
+
+        async def ask_for_cards(*_: object) -> Asked | None:
+            return self.cards.pop(0) if len(self.cards) > 1 else self.cards[0]
+
+        async def round_() -> None:
+            at[0] += IDLE_MS
+            if at[0] == start + sleeps_at * MINUTE_MS:
+                at[0] += 2 * MINUTE_MS
+            if at[0] >= start + until * MINUTE_MS:
+                stop.set()
+            await look()
+
+        async def nothing(_node: Node) -> None:
+            pass
+
+        for name, work in (("greet_peers", greet), ("refresh_peers", ask_for_cards)):
+            self.monkeypatch.setattr(courier, name, work)
+        for name in ("maintain", "destroy_ended"):
+            self.monkeypatch.setattr(courier, name, nothing)
+        self.monkeypatch.setattr(courier, "IDLE_MS", 1)
+        self.monkeypatch.setattr(self.one.courier, "_look_at_clock", round_)
+        async with asyncio.timeout(20):
+            await self.one.courier.run(stop)
+        return greeted
+
+
 @pytest.mark.parametrize("hours", [HOURS_OFF, 0.0], ids=["by a clock that jumped", "by one that is right"])
 async def test_peers_are_greeted_once_a_minute_until_one_answers(
     both: Federation, monkeypatch: pytest.MonkeyPatch, hours: float
 ) -> None:
     """A laptop wakes before its line is there: what waits for it elsewhere, her no too, does not wait for an hour."""
-    one, stop = both[HELPLINE], asyncio.Event()
     both.clock.pass_by(hours=hours)
-    at, greeted, look = [start := both.clock()], list[int](), one.courier._look_at_clock
-    one.node.clock = lambda: at[0]
+    rounds = Rounds(both[HELPLINE], monkeypatch, [SILENT, SILENT, HEARD])
+    assert await rounds.minutes(12, sleeps_at=6) == [0, 1, 2, 8]
+    assert not await clock_jumped(both[HELPLINE].node)
 
-    async def greet(*_: object) -> bool:
-        greeted.append(at[0] - start)
-        return len(greeted) in {3, 4}
 
-    async def round_() -> None:
-        at[0] += IDLE_MS
-        if at[0] == start + 6 * MINUTE_MS:
-            at[0] += 2 * MINUTE_MS  # it sleeps
-        if at[0] >= start + 12 * MINUTE_MS:
-            stop.set()
-        await look()
+async def test_where_a_proxy_says_that_there_is_no_node_the_line_is_there(
+    both: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a member whose node is down, all bytes of a greeting would pass each minute."""
+    assert await Rounds(both[HELPLINE], monkeypatch, [SILENT, PROXY]).minutes(6) == [0, 1]
 
-    async def nothing(_node: Node) -> None:
-        pass
 
-    monkeypatch.setattr(courier, "greet_peers", greet)
-    monkeypatch.setattr(courier, "maintain", nothing)
-    monkeypatch.setattr(courier, "destroy_ended", nothing)
-    monkeypatch.setattr(courier, "IDLE_MS", 1)
-    monkeypatch.setattr(one.courier, "_look_at_clock", round_)
-    async with asyncio.timeout(20):
-        await one.courier.run(stop)
-    assert not await clock_jumped(one.node)
-    minutes = [round(passed / MINUTE_MS) for passed in greeted]
-    assert minutes == [0, 1, 2, 8]
+async def test_a_node_whose_line_was_lost_for_long_greets_when_it_is_back(
+    both: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has run all the time, and asks for cards every ten minutes: first nothing is due, then nobody answers."""
+    greetings = [HEARD, SILENT, SILENT, PROXY]
+    rounds = Rounds(both[HELPLINE], monkeypatch, greetings, cards=[None, SILENT, PROXY])
+    assert await rounds.minutes(25) == [0, 10, 11, 12]
+
+
+async def test_silence_is_told_from_an_answer(both: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = both[HELPLINE]
+    assert await greet_peers(one.node, one.courier._transport) == HEARD
+    assert await refresh_peers(one.node, one.courier._transport) is None
+    both.clock.pass_by(hours=13)
+    for code, came in (
+        ("no-connection", SILENT), ("timeout", SILENT), ("certificate-refused", SILENT), ("busy", PROXY),
+        ("no-node-behind-proxy", PROXY), ("peer-failed", PROXY), ("bad-answer", PROXY), ("refused-us", PROXY),
+        ("clocks-differ", PROXY),
+    ):  # fmt: skip
+
+        async def fails(_peer: object, code: str = code) -> None:
+            raise PeerUnreachableError(code)
+
+        monkeypatch.setattr(one.courier._transport, "greet", fails)
+        monkeypatch.setattr(one.courier._transport, "node_card", fails)
+        assert await greet_peers(one.node, one.courier._transport) == came, code
+        assert await refresh_peers(one.node, one.courier._transport) == came, code
+        both.clock.pass_by(hours=1)
+    monkeypatch.undo()
+    assert await refresh_peers(one.node, one.courier._transport) == HEARD
 
 
 async def test_alone_it_destroys_after_three_days_of_running(both: Federation, ran: list[float]) -> None:

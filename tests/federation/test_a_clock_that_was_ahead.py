@@ -12,6 +12,7 @@ from support.stories import Story, begin, rows
 
 from exchange.demo.federation import SHELTER
 from exchange.federation import courier
+from exchange.federation.peers import Asked
 from exchange.federation.transport import PeerUnreachableError
 from exchange.limits import HOUR_MS
 from exchange.schemas.inbox import Lease
@@ -43,8 +44,9 @@ async def test_the_courier_keeps_its_clocks(two: Federation, work: str, monkeypa
     monkeypatch.setattr(node, "clock", lambda: two.clock() + ahead[0])
     monkeypatch.setattr(courier, "IDLE_MS", 10)
 
-    async def note(_node: Node, *_transport: object) -> None:
+    async def note(_node: Node, *_transport: object) -> Asked:
         done.set()
+        return Asked(heard=True, answered=True)
 
     monkeypatch.setattr(courier, work, note)
     stop = asyncio.Event()
