@@ -208,7 +208,8 @@ async def test_an_open_that_was_not_answered_shows_nothing_once_another_was_told
     assert [(one.id, one.code) for one in opened.withheld] == [(item, "consent-ended")]
 
 
-async def test_her_no_that_arrives_while_the_sender_is_asked_is_said_to_be_the_end(two: Federation) -> None:
+@pytest.mark.parametrize("by", ["open", "sealed"])
+async def test_her_no_that_arrives_while_the_sender_is_asked_is_said_to_be_the_end(two: Federation, by: str) -> None:
     """And not that a key is lost, about which somebody would telephone."""
     story = await disclosed(two)
     item = (await story.item("disclosure")).id
@@ -218,7 +219,7 @@ async def test_her_no_that_arrives_while_the_sender_is_asked_is_said_to_be_the_e
         await story.says_no("stop-service")
 
     story.receiver.node.ask_consent_status = says_no
-    assert (await refusal(story.helps.inbox.open(item))).code == "consent-ended"
+    assert (await refusal(getattr(story.helps.inbox, by)(item))).code == "consent-ended"
 
 
 async def test_a_word_by_a_key_that_was_replaced_while_it_was_on_its_way_counts_for_nothing(two: Federation) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from datetime import timedelta
 from typing import TypeVar
@@ -19,6 +19,7 @@ from contracts.vocabulary import WithdrawalForm
 from exchange.cli.examination import Level
 from exchange.cli.examining_databases import look_at_destruction
 from exchange.demo.federation import HELPLINE, SHELTER
+from exchange.envelope.keys import ReferralKey
 from exchange.federation import courier
 from exchange.federation.transport import HTTPTransport
 from exchange.limits import HOUR_MS
@@ -307,6 +308,8 @@ async def test_erase_at_the_recording_agency_destroys_everywhere_at_once(on_both
         assert (await refusal(story.helps.inbox.open(item))).code == "destroyed"
         assert (await refusal(story.helps.inbox.sealed(item))).code == "destroyed"
     assert (await refusal(story.helps.inbox.contact_advice(offer))).code in {"destroyed", "no-plan"}
+    # What she said is still there to be read.
+    assert (await story.opened("withdrawal")).item.event == "erase"
     assert await attested(story, at_sender=True) == {"own-node": True, "peer-node": True, "peer-agency": False}
     assert await attested(story, at_sender=False) == {"own-node": True, "own-agency": False, "peer-node": True}
     await story.helps.inbox.attest_erasure(offer)
@@ -368,6 +371,25 @@ async def test_erase_said_to_the_receiver_blocks_at_once_and_destroys_after_a_da
     # An attestation arrived there too; that is no stop of which somebody waits to hear.
     assert (await story.outgoing())["erasure-receipt"] == ["delivered"]
     assert "stop-delivered" not in await story.changes()
+
+
+async def test_erase_that_is_said_while_an_answer_is_opened_is_heard_before_it_is_shown(
+    two: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    story = await begin(two)
+    await story.decides("accepted")
+    decision = await story.item("decision", at=two[HELPLINE])
+    store = two[HELPLINE].node.key_store
+    real = store.get_many
+
+    async def erased_meanwhile(referrals: Iterable[str]) -> dict[str, ReferralKey]:
+        monkeypatch.undo()
+        keys = await real(referrals)
+        await story.says_no("erase", by=two[SHELTER])
+        return keys
+
+    monkeypatch.setattr(store, "get_many", erased_meanwhile)
+    assert (await refusal(story.asks.inbox.open(decision.id))).code == "destroyed"
 
 
 async def test_erase_said_to_the_receiver_long_after_the_end_can_still_be_contested_for_a_day(two: Federation) -> None:
