@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
@@ -12,6 +13,7 @@ from typing import TypeVar
 import pytest
 from sqlalchemy import update
 from support.federation import Federation
+from support.lying_peer import LyingPeer
 from support.people import CANARIES, CANARY_NAME, referral_request
 from support.stories import Story, begin, content, now_of, refusal, safe_contact, said_inside, travelled
 
@@ -20,6 +22,7 @@ from exchange.cli.examination import Level
 from exchange.cli.examining_databases import look_at_destruction
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.envelope.keys import ReferralKey
+from exchange.envelope.kinds import Kind
 from exchange.federation import courier
 from exchange.federation.transport import HTTPTransport
 from exchange.limits import HOUR_MS
@@ -515,6 +518,24 @@ async def test_her_no_waits_for_an_absent_peer_and_arrives_with_its_first_sign_o
     await story.reports("in-service")
     await story.both_say("withdrawn")
     await story.nothing_is_left(at=two[SHELTER])
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["something new", "something again"])
+async def test_what_a_peer_sends_with_a_token_of_before_is_a_sign_of_life_too(two: Federation, *, again: bool) -> None:
+    """Only its line was away for a moment; it does not prove anew who it is, and her no goes at once."""
+    story, courier = await begin(two), two[HELPLINE].courier
+    peer = await LyingPeer.of(two[SHELTER], two[HELPLINE])
+    sent = peer.stop(Kind.RECALL, referral=secrets.token_hex(16))
+    await (peer.deliver(sent) if again else peer.token())
+    two.leave(SHELTER)
+    await story.says_no("stop-service", travel=False)
+    await courier.run_once()
+    two.come_back(SHELTER)
+    await courier.run_once()
+    assert (await story.outgoing())["withdrawal"] == ["queued"]
+    assert [one.result for one in await peer.deliver(sent)] == ["accepted"]
+    await courier.run_once()
+    assert (await story.outgoing())["withdrawal"] == ["delivered"]
 
 
 async def test_her_no_may_be_said_twice_and_in_a_weaker_form_afterwards(two: Federation) -> None:

@@ -381,23 +381,6 @@ async def test_a_plan_that_came_as_information_is_the_newest_too(two: Federation
     assert (await story.helps.inbox.contact_advice(offer)).code == "nobody-initiates"
 
 
-@pytest.mark.parametrize("end", ["recalled", "entered-in-error", "withdrawn"])
-async def test_after_a_recall_an_error_or_her_no_nobody_is_advised_to_contact_her(two: Federation, end: str) -> None:
-    story = await begin(two, content=her_content(two, safe_contact=plan(now_of(two))))
-    await story.decides("accepted")
-    offer = await story.offer()
-    assert (await story.helps.inbox.contact_advice(offer)).may_contact
-    if end == "recalled":
-        await story.asks.referrals.recall(story.id)
-    elif end == "entered-in-error":
-        await story.asks.referrals.enter_in_error(story.id)
-    else:
-        await story.says_no("stop-service")
-    await story.travel()
-    await story.both_say(end)
-    assert (await refusal(story.helps.inbox.contact_advice(offer))).code == "no-plan"
-
-
 async def test_without_a_plan_nobody_is_advised_to_contact_her(two: Federation) -> None:
     story = await begin(two)
     assert (await refusal(story.helps.inbox.contact_advice(await story.offer()))).code == "no-plan"
