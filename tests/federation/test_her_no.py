@@ -282,6 +282,8 @@ async def test_stop_service_ends_the_receivers_work(two: Federation) -> None:
     await story.says_no("stop-service")
     await story.both_say("withdrawn")
     assert (await refusal(story.reports("completed"))).code == "state-forbids"
+    # Nobody is asked to destroy anything, nor to say so: that is another no.
+    assert await attested(story, at_sender=False) == {}
     # It lies here until its retention ends, and nobody reads it any more.
     assert (await refusal(story.opened("disclosure"))).code == "consent-ended"
     await story.later(hours=24 * 91)
@@ -352,6 +354,8 @@ async def test_a_stop_that_overtakes_its_offer_leaves_a_tombstone_that_refuses_i
     assert not await story.items("offer")
     record = await story.record(at=two[SHELTER])
     assert (record["sector"], record["sealed_facts"]) == ("other", None)
+    # The agency had nothing of her, and is not asked to say that it is gone.
+    assert "own-agency" not in await attested(story, at_sender=False)
 
 
 async def test_erase_said_to_the_receiver_blocks_at_once_and_destroys_after_a_day(two: Federation) -> None:
