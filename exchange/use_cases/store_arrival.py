@@ -60,12 +60,13 @@ from exchange.use_cases.change_referral import change_referral
 from exchange.use_cases.destroy import attest_if_destroyed
 from exchange.use_cases.facts import Facts, open_facts, seal_facts
 from exchange.use_cases.node import Node
-from exchange.use_cases.stopping import take_back
+from exchange.use_cases.stopping import FORWARDS, take_back
 from exchange.use_cases.transitions import as_event, as_events, settle_state
 from exchange.verification import CheckedItem, VerificationError, VerifiedMessage
 
 _PURPOSES, _PRIORITIES = by_word(Purpose), by_word(Priority)
 _ENDING: Final = frozenset({Kind.WITHDRAWAL, Kind.ENTERED_IN_ERROR})
+_OVER: Final = frozenset({State.WITHDRAWN.value, State.ENTERED_IN_ERROR.value})
 _REFUSALS: Final = frozenset(code.value for code in RefusalCode)
 _STOP_EVENTS: Final = {Kind.RECALL: EventName.RECALLED, Kind.ENTERED_IN_ERROR: EventName.ENTERED_IN_ERROR}
 
@@ -169,18 +170,24 @@ def _changed(node: Node, conn: Connection, arrival: Arrival) -> ReferralRecord:
     header, event = arrival.checked.item.header, arrival.event
     if header.kind in _ENDING and event is not None:
         record = take_back(node, conn, record, EventName(event.name))
-    reopens = header.kind is Kind.REFUSAL and _is_the_disclosure(conn, record, header.in_reply_to)
+    refused = header.in_reply_to if header.kind is Kind.REFUSAL else None
+    reopens = refused is not None and _is_the_disclosure(conn, record, refused)
+    late = refused is not None and record.state in _OVER and _is_forward(conn, record, refused)
     return change_referral(
         node,
         conn,
         record,
         what=_word(header) or header.kind.value,
         events=[event] if event is not None else [],
-        adjust=lambda read: _adjusted(arrival, _with_accepting(node, arrival, read), reopens=reopens),
+        adjust=lambda read: _adjusted(arrival, _with_accepting(node, arrival, read), reopens=reopens, late=late),
     )
 
 
-def _is_the_disclosure(conn: Connection, record: ReferralRecord, envelope: str | None) -> bool:
+def _is_forward(conn: Connection, record: ReferralRecord, envelope: str) -> bool:
+    return any(item.id == envelope for kind in FORWARDS for item in of_kind(conn, record.id, kind))
+
+
+def _is_the_disclosure(conn: Connection, record: ReferralRecord, envelope: str) -> bool:
     """Whether this is what was disclosed last: one that another has taken the place of stays here as well."""
     if record.hold != "released":
         return False
@@ -269,8 +276,12 @@ def _event(arrival: Arrival, own_side: str) -> EventRecord | None:
     return EventRecord(arrival.referral, other.value, number, name.value, header.seen, header.created, digest=digest)
 
 
-def _adjusted(arrival: Arrival, record: ReferralRecord, *, reopens: bool = False) -> ReferralRecord:
-    """The columns that follow from the kind; `reopens`: the disclosure is refused, and another one is asked for."""
+def _adjusted(arrival: Arrival, record: ReferralRecord, *, reopens: bool = False, late: bool = False) -> ReferralRecord:
+    """The columns that follow from the kind.
+
+    `reopens`: the disclosure is refused, and another one is asked for. `late`: a forward is refused, and she has said
+    no since; nobody has to hear of it any more, and what was said last is her no.
+    """
     header, at = arrival.checked.item.header, arrival.at
     number = arrival.checked.release.number if arrival.checked.release is not None else header.number or 0
     record = record._replace(seen=max(record.seen, number))
@@ -280,7 +291,8 @@ def _adjusted(arrival: Arrival, record: ReferralRecord, *, reopens: bool = False
         # Who answers has the offer, although its receipt never came.
         return record._replace(delivered_at=at, undeliverable=False)
     if header.kind is Kind.REFUSAL and record.side == Side.REFERRING:
-        return record._replace(undeliverable=True, hold="awaiting-disclosure" if reopens else record.hold)
+        hold = "awaiting-disclosure" if reopens else record.hold
+        return record._replace(undeliverable=record.undeliverable or not late, hold=hold)
     return record
 
 

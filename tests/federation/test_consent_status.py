@@ -124,6 +124,39 @@ async def test_after_a_known_end_nothing_opens_and_no_later_word_undoes_it(two: 
     assert asked(two) == 1
 
 
+async def test_a_known_end_is_said_to_be_the_end_however_old_the_last_word_is(two: Federation) -> None:
+    """Nobody is to wait for a fresh word, which will not come."""
+    story = await disclosed(two)
+    item = (await story.item("disclosure")).id
+    await story.says_no("stop-service", travel=False)
+    two.clock.pass_by(hours=2)
+    assert (await refusal(story.helps.inbox.open(item))).code == "consent-ended"
+    two.cut_off(HELPLINE)
+    two.clock.pass_by(hours=80)
+    assert (await refusal(story.helps.inbox.open(item))).code == "consent-ended"
+    assert (await refusal(story.helps.inbox.sealed(item))).code == "consent-ended"
+
+
+async def test_answers_and_her_no_open_however_late_and_nobody_is_asked_about_them(two: Federation) -> None:
+    """What was answered, and that she said no, hangs on no consent."""
+    story = await disclosed(two)
+    await story.says_no("stop-sharing")
+    two.clock.pass_by(hours=80)
+    assert (await story.opened("decision", at=story.sender)).answer == {"decision": "accepted"}
+    assert (await story.opened("withdrawal")).item.event == "stop-sharing"
+    assert asked(two) == 0
+
+
+async def test_what_was_entered_in_error_opens_no_more(two: Federation) -> None:
+    story = await disclosed(two)
+    item = (await story.item("disclosure")).id
+    await story.asks.referrals.enter_in_error(story.id)
+    await two.travel()
+    assert (await refusal(story.helps.inbox.open(item))).code == "consent-ended"
+    assert (await refusal(story.helps.inbox.sealed(item))).code == "consent-ended"
+    assert asked(two) == 0
+
+
 async def test_where_her_newest_plan_must_not_be_opened_nobody_is_advised_by_an_older_one(two: Federation) -> None:
     """She has told her agency that nobody may call any more, and then took back that she can be reached at all."""
     story = await begin(two, content=her_content(two, safe_contact=plan(now_of(two))))
@@ -175,7 +208,8 @@ async def test_an_open_that_was_not_answered_shows_nothing_once_another_was_told
     assert [(one.id, one.code) for one in opened.withheld] == [(item, "consent-ended")]
 
 
-async def test_her_no_that_arrives_while_the_sender_is_asked_is_said_to_be_the_end(two: Federation) -> None:
+@pytest.mark.parametrize("by", ["open", "sealed"])
+async def test_her_no_that_arrives_while_the_sender_is_asked_is_said_to_be_the_end(two: Federation, by: str) -> None:
     """And not that a key is lost, about which somebody would telephone."""
     story = await disclosed(two)
     item = (await story.item("disclosure")).id
@@ -185,7 +219,7 @@ async def test_her_no_that_arrives_while_the_sender_is_asked_is_said_to_be_the_e
         await story.says_no("stop-service")
 
     story.receiver.node.ask_consent_status = says_no
-    assert (await refusal(story.helps.inbox.open(item))).code == "consent-ended"
+    assert (await refusal(getattr(story.helps.inbox, by)(item))).code == "consent-ended"
 
 
 async def test_a_word_by_a_key_that_was_replaced_while_it_was_on_its_way_counts_for_nothing(two: Federation) -> None:

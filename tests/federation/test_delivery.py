@@ -13,12 +13,14 @@ import httpx2
 import pytest
 from structlog.testing import CapturingLogger
 from support.federation import Federation
+from support.lying_peer import LyingPeer
 from support.networks import OverTransport
 from support.stories import Story, begin, now_of, rows, travelled
 
 from exchange.demo.federation import EMBASSY, HELPLINE, SHELTER
 from exchange.envelope.format import SignedBy, digest_of, parse_header, signed_input
 from exchange.envelope.keys import verify
+from exchange.envelope.kinds import Kind
 from exchange.envelope.wire import from_base64url, read_again
 from exchange.federation import courier
 from exchange.federation.transport import HTTPTransport, PeerUnreachableError
@@ -145,6 +147,16 @@ async def test_a_forward_that_overtook_its_offer_is_taken_later(two: Federation)
     answer = (await story.post(await story.wire_of("disclosure"))).answers[0]
     assert answer.result in {"later", "refused"}
     assert not await story.rows(INBOX, at=story.receiver)
+
+
+async def test_what_replies_to_what_arrived_before_is_taken(two: Federation) -> None:
+    """A node of another make may say to which of its own words a changed plan belongs."""
+    peer = await LyingPeer.of(two[HELPLINE], two[SHELTER])
+    offer = peer.forward()
+    referral = read_again(offer.header)["referral"]
+    first = peer.forward(Kind.UPDATE, referral=referral, in_reply_to=read_again(offer.header)["id"])
+    second = peer.forward(Kind.UPDATE, referral=referral, in_reply_to=read_again(first.header)["id"])
+    assert [(await peer.deliver(one))[0].result for one in (offer, first, second)] == ["accepted"] * 3
 
 
 async def test_somebody_elses_referral_looks_like_none_at_all(four: Federation) -> None:

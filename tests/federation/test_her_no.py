@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from datetime import timedelta
 from typing import TypeVar
@@ -12,6 +13,7 @@ from typing import TypeVar
 import pytest
 from sqlalchemy import update
 from support.federation import Federation
+from support.lying_peer import LyingPeer
 from support.people import CANARIES, CANARY_NAME, referral_request
 from support.stories import Story, begin, content, now_of, refusal, rows, safe_contact, said_inside, travelled
 
@@ -19,6 +21,8 @@ from contracts.vocabulary import WithdrawalForm
 from exchange.cli.examination import Level
 from exchange.cli.examining_databases import look_at_destruction
 from exchange.demo.federation import HELPLINE, SHELTER
+from exchange.envelope.keys import ReferralKey
+from exchange.envelope.kinds import Kind
 from exchange.federation import courier
 from exchange.federation.transport import HTTPTransport
 from exchange.limits import HOUR_MS
@@ -278,6 +282,8 @@ async def test_stop_service_ends_the_receivers_work(two: Federation) -> None:
     await story.says_no("stop-service")
     await story.both_say("withdrawn")
     assert (await refusal(story.reports("completed"))).code == "state-forbids"
+    # Nobody is asked to destroy anything, nor to say so: that is another no.
+    assert await attested(story, at_sender=False) == {}
     # It lies here until its retention ends, and nobody reads it any more.
     assert (await refusal(story.opened("disclosure"))).code == "consent-ended"
     await story.later(hours=24 * 91)
@@ -322,6 +328,8 @@ async def test_erase_at_the_recording_agency_destroys_everywhere_at_once(on_both
         assert (await refusal(story.helps.inbox.open(item))).code == "destroyed"
         assert (await refusal(story.helps.inbox.sealed(item))).code == "destroyed"
     assert (await refusal(story.helps.inbox.contact_advice(offer))).code in {"destroyed", "no-plan"}
+    # What she said is still there to be read.
+    assert (await story.opened("withdrawal")).item.event == "erase"
     assert await attested(story, at_sender=True) == {"own-node": True, "peer-node": True, "peer-agency": False}
     assert await attested(story, at_sender=False) == {"own-node": True, "own-agency": False, "peer-node": True}
     await story.helps.inbox.attest_erasure(offer)
@@ -361,6 +369,8 @@ async def test_a_stop_that_overtakes_its_offer_leaves_a_tombstone_that_refuses_i
     assert not await story.items("offer")
     record = await story.record(at=two[SHELTER])
     assert (record["sector"], record["sealed_facts"]) == ("other", None)
+    # The agency had nothing of her, and is not asked to say that it is gone.
+    assert "own-agency" not in await attested(story, at_sender=False)
 
 
 async def test_erase_said_to_the_receiver_blocks_at_once_and_destroys_after_a_day(two: Federation) -> None:
@@ -383,6 +393,25 @@ async def test_erase_said_to_the_receiver_blocks_at_once_and_destroys_after_a_da
     # An attestation arrived there too; that is no stop of which somebody waits to hear.
     assert (await story.outgoing())["erasure-receipt"] == ["delivered"]
     assert "stop-delivered" not in await story.changes()
+
+
+async def test_erase_that_is_said_while_an_answer_is_opened_is_heard_before_it_is_shown(
+    two: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    story = await begin(two)
+    await story.decides("accepted")
+    decision = await story.item("decision", at=two[HELPLINE])
+    store = two[HELPLINE].node.key_store
+    real = store.get_many
+
+    async def erased_meanwhile(referrals: Iterable[str]) -> dict[str, ReferralKey]:
+        monkeypatch.undo()
+        keys = await real(referrals)
+        await story.says_no("erase", by=two[SHELTER])
+        return keys
+
+    monkeypatch.setattr(store, "get_many", erased_meanwhile)
+    assert (await refusal(story.asks.inbox.open(decision.id))).code == "destroyed"
 
 
 async def test_erase_said_to_the_receiver_long_after_the_end_can_still_be_contested_for_a_day(two: Federation) -> None:
@@ -508,6 +537,24 @@ async def test_her_no_waits_for_an_absent_peer_and_arrives_with_its_first_sign_o
     await story.reports("in-service")
     await story.both_say("withdrawn")
     await story.nothing_is_left(at=two[SHELTER])
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["something new", "something again"])
+async def test_what_a_peer_sends_with_a_token_of_before_is_a_sign_of_life_too(two: Federation, *, again: bool) -> None:
+    """Only its line was away for a moment; it does not prove anew who it is, and her no goes at once."""
+    story, courier = await begin(two), two[HELPLINE].courier
+    peer = await LyingPeer.of(two[SHELTER], two[HELPLINE])
+    sent = peer.stop(Kind.RECALL, referral=secrets.token_hex(16))
+    await (peer.deliver(sent) if again else peer.token())
+    two.leave(SHELTER)
+    await story.says_no("stop-service", travel=False)
+    await courier.run_once()
+    two.come_back(SHELTER)
+    await courier.run_once()
+    assert (await story.outgoing())["withdrawal"] == ["queued"]
+    assert [one.result for one in await peer.deliver(sent)] == ["accepted"]
+    await courier.run_once()
+    assert (await story.outgoing())["withdrawal"] == ["delivered"]
 
 
 async def test_her_no_may_be_said_twice_and_in_a_weaker_form_afterwards(two: Federation) -> None:

@@ -430,6 +430,27 @@ async def test_after_she_stopped_sharing_a_refused_disclosure_is_not_asked_for_a
         assert (flags.sharing_stopped, flags.awaiting_disclosure) == (True, False)
 
 
+@pytest.mark.parametrize("form", ["stop-service", "erase"])
+async def test_what_is_refused_after_her_no_has_arrived_does_not_say_that_her_no_has_not(
+    tmp_path: Path, form: str
+) -> None:
+    """The flag is about what was said last. Who read it would telephone, about a referral that is over."""
+    async with federation(tmp_path, (HELPLINE, SHELTER), blind=(SHELTER,)) as pair:
+        story = await begin(pair)
+        item = await unopened(story)
+        await story.helps.inbox.refuse(item.id, RefusalRequest.model_validate({"code": "cannot-open"}))
+        await story.says_no(form)
+        await story.later(hours=0.1)
+        assert len(await story.items("refusal", at=story.sender)) == 1
+        assert (await story.outgoing())["withdrawal"] == ["delivered"]
+        assert not (await story.flags()).undeliverable
+        # That her no itself is refused is said all the same.
+        no = await story.item("withdrawal")
+        await story.helps.inbox.refuse(no.id, RefusalRequest.model_validate({"code": "cannot-open"}))
+        await story.later(hours=0.1)
+        assert (await story.flags()).undeliverable
+
+
 async def test_a_release_by_a_newer_roster_than_the_one_here_is_only_in_doubt(tmp_path: Path) -> None:
     """It was sealed by an old roster, released by today's; the office has one between, which lists the old key."""
     new = another_node_key()

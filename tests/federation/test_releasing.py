@@ -376,6 +376,20 @@ async def test_a_changed_plan_reaches_the_agency_that_has_the_old_one(two: Feder
     assert (late.may_contact, late.code) == (False, "plan-unconfirmed")
 
 
+async def test_a_plan_that_came_as_information_is_the_newest_too(two: Federation) -> None:
+    """Nobody is to call by the one that she has replaced."""
+    story = await begin(two, content=her_content(two, safe_contact=plan(now_of(two))))
+    await story.decides("information-requested", fields=["safe_contact"])
+    await story.decides("accepted")
+    offer = await story.offer()
+    assert (await story.helps.inbox.contact_advice(offer)).may_contact
+    newest = plan(now_of(two), who_initiates="neither", channels=[], safe_times=[])
+    await story.asks.referrals.send_information(story.id, content(safe_contact=newest))
+    await story.travel()
+    assert story.kinds_posted()[-1] == "information"
+    assert (await story.helps.inbox.contact_advice(offer)).code == "nobody-initiates"
+
+
 async def test_without_a_plan_nobody_is_advised_to_contact_her(two: Federation) -> None:
     story = await begin(two)
     assert (await refusal(story.helps.inbox.contact_advice(await story.offer()))).code == "no-plan"

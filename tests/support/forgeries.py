@@ -186,15 +186,22 @@ def forge_update(scene: Scene, referral: str, **changes: Any) -> Envelope:
     return scene.liar.forward(Kind.UPDATE, referral=referral, **changes)
 
 
-def another_routing_inside(**members: str) -> Forge:
+def another_routing_inside(**members: str | int) -> Forge:
     """An offer whose content contradicts its signed header in these routing fields."""
-    content = {"language": "id", **members}
+    content: dict[str, Any] = {"language": "id", **members}
     return lambda scene: scene.liar.forward(content=content, groups=("need", "routing"))
 
 
 def of_age(basis: Basis, **age: str | bool) -> Forge:
     """An offer on this basis about somebody of this age."""
     return lambda scene: scene.liar.forward(basis=basis, content={"needs": ["tonight"], **age}, groups=("need",))
+
+
+def cared_for(scene: Scene) -> Envelope:
+    """Who she is, on an adult's own yes, of somebody of unknown age who has a caregiver."""
+    content = {"caregiver": {"relationship": "other", "informed": True}}
+    made = scene.liar.forward(Kind.DISCLOSURE, content, referral=scene.accepted, groups=("contact",))
+    return scene.liar.released(made, scene.accepting)
 
 
 def another_time_inside(by_ms: int) -> Forge:

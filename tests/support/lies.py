@@ -29,6 +29,7 @@ from support.forgeries import (
     ahead,
     another_routing_inside,
     another_time_inside,
+    cared_for,
     changed_ciphertext,
     ended_consent,
     ended_on_its_way,
@@ -283,6 +284,7 @@ CONTENT = [
     _lie(
         16, "its-receiver-as-sender-inside", "content-invalid", another_routing_inside(referring_agency=SHELTER.agency)
     ),
+    _lie(16, "another-vocabulary-inside", "content-invalid", another_routing_inside(vocabulary_version=99)),
     _lie(16, "another-service-inside", "content-invalid", another_routing_inside(service_type="legal-aid")),
     _lie(16, "another-priority-inside", "content-invalid", another_routing_inside(priority="emergency")),
     _lie(16, "less-time-inside", "content-invalid", another_time_inside(-1000)),
@@ -291,6 +293,7 @@ CONTENT = [
     _lie(16, "a-caregivers-yes-for-an-adult", "content-invalid", of_age(Basis.CAREGIVER, age_band="18-24")),
     _lie(16, "an-adults-yes-of-a-child", "content-invalid", of_age(Basis.CONSENT, age_band="12-14")),
     _lie(16, "an-adults-yes-of-a-minor", "content-invalid", of_age(Basis.SUPPORTED_DECISION, is_minor=True)),
+    _lie(16, "an-adults-yes-where-somebody-cares-for-her", "content-invalid", cared_for),
     _lie(17, "another-basis", "basis-differs", of_age(Basis.CAREGIVER_AND_ASSENT)),
     _lie(
         17,
@@ -344,4 +347,5 @@ def bodies(scene: Scene) -> dict[str, tuple[bytes, str]]:
         "endless-number": (b'{"envelopes":[' + b"9" * 5000 + b"]}", "not-a-batch"),
         "deep": (b'{"envelopes":' + b"[" * 100_000, "not-a-batch"),
         "list": (canonical([envelope]), "not-a-batch"),
+        "number-for-list": (canonical({"envelopes": 7}), "not-a-batch"),
     }
