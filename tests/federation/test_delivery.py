@@ -25,7 +25,7 @@ from exchange.envelope.wire import from_base64url, read_again
 from exchange.federation import courier
 from exchange.federation.transport import HTTPTransport, PeerUnreachableError
 from exchange.limits import LIMITS
-from exchange.roster import Member, Status, UnknownMemberError
+from exchange.roster import Member, Status
 from exchange.schemas.federation import ItemAnswer, ResyncRequest
 from exchange.schemas.inbox import DecisionRequest, RefusalRequest
 from exchange.storage.tables import AUDIT, EVENT, INBOX, PEER, REFERRAL
@@ -241,7 +241,6 @@ async def test_a_peer_that_knows_a_token_no_more_is_asked_for_a_fresh_one_once(
     ("error", "level", "said"),
     [
         (PeerUnreachableError("timeout"), "info", ("peer-not-reached", {"code": "timeout"})),
-        (UnknownMemberError(), "warning", ("peer-not-in-roster", {})),
         (ValueError("Canary"), "error", ("courier-failed", {"error_type": "ValueError"})),
     ],
 )

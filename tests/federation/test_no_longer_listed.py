@@ -80,6 +80,14 @@ async def test_who_is_not_listed_itself_is_told_whom_to_ask(two: Federation) -> 
     assert (await story.outgoing())["withdrawal"] == ["queued"]
 
 
+async def test_the_log_names_a_peer_that_the_roster_does_not_list(two: Federation) -> None:
+    story = await begin(two)
+    await not_listed(two, SHELTER)
+    with watched(two[HELPLINE]) as node:
+        await story.says_no("stop-service")
+    assert f'"event":"peer-not-in-roster","peer":"{SHELTER.agency}"' in node.log.getvalue()
+
+
 async def test_she_allows_less_where_her_agency_is_not_listed(two: Federation) -> None:
     """What waits would leave when it is listed again."""
     two.leave(SHELTER)
