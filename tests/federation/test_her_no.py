@@ -292,10 +292,10 @@ async def test_stop_service_ends_the_receivers_work(two: Federation) -> None:
 
 @pytest.mark.parametrize("said_at_the_receiver", [False, True])
 async def test_erase_said_when_only_the_tombstone_is_left_takes_her_code_along(
-    on_both: Federation, *, said_at_the_receiver: bool
+    pair: Federation, *, said_at_the_receiver: bool
 ) -> None:
     """Retention leaves it, so that the next referral names her alike; what she wants erased is gone, however late."""
-    story = await begin(on_both)
+    story = await begin(pair)
     await story.decides("accepted")
     await story.reports("in-service", "completed", outcome="service-provided")
     await story.later(hours=24 * 91)

@@ -29,10 +29,10 @@ from exchange.use_cases import poll_inbox
 OTHER = "night-laptop"
 
 
-async def test_pages_follow_each_other_without_gap_or_repetition(on_both: Federation) -> None:
-    first = await begin(on_both, travel=False)
-    stories = [first, *[await begin(on_both, consent=first.consent, travel=False) for _ in range(6)]]
-    await on_both.travel()
+async def test_pages_follow_each_other_without_gap_or_repetition(pair: Federation) -> None:
+    first = await begin(pair, travel=False)
+    stories = [first, *[await begin(pair, consent=first.consent, travel=False) for _ in range(6)]]
+    await pair.travel()
     seen: list[str] = []
     cursor = None
     while (page := await first.helps.inbox.list(cursor, limit=3)).items:
@@ -41,7 +41,7 @@ async def test_pages_follow_each_other_without_gap_or_repetition(on_both: Federa
         cursor = page.next_cursor
     assert seen == [story.id for story in stories]
     assert page.next_cursor == cursor
-    late = await begin(on_both, consent=first.consent)
+    late = await begin(pair, consent=first.consent)
     assert [item.referral for item in (await first.helps.inbox.list(cursor)).items] == [late.id]
 
 
@@ -61,9 +61,9 @@ async def test_what_came_for_one_referral_can_be_asked_for(pair: Federation) -> 
     assert [(item.referral, item.kind) for item in urgent.items] == [(other.id, "offer")]
 
 
-async def test_a_cursor_ahead_of_everything_is_refused_and_the_last_one_is_not(on_both: Federation) -> None:
+async def test_a_cursor_ahead_of_everything_is_refused_and_the_last_one_is_not(pair: Federation) -> None:
     """Who went on with one of another list, or of before a backup, would wait and believe that nothing comes."""
-    story = await begin(on_both)
+    story = await begin(pair)
     await story.decides("accepted")
     inbox, changes = await story.helps.inbox.list(), await story.asks.referrals.changes()
     assert inbox.next_cursor is not None
@@ -79,7 +79,7 @@ async def test_a_cursor_ahead_of_everything_is_refused_and_the_last_one_is_not(o
             conn.execute(table.delete())
 
     for agency in (SHELTER, HELPLINE):
-        await on_both[agency].node.database.write(forget)
+        await pair[agency].node.database.write(forget)
     assert (await story.helps.inbox.list(inbox.next_cursor)).items == ()
     assert (await story.asks.referrals.changes(changes.next_cursor)).items == ()
 
