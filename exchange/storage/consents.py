@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
+from consent.terms import ConsentState
 from exchange.storage.prepared import Prepared
 from exchange.storage.statements import insert_unless_there, where_listed
 from exchange.storage.tables import CLIENT_CODE, CONSENT
@@ -145,3 +146,9 @@ def read_client_code(conn: Connection, subject: str, receiver: str) -> str | Non
 def forget_client_code(conn: Connection, subject: str, receiver: str) -> None:
     """Erased: the next referral to this receiver gets another code."""
     conn.execute(CLIENT_CODE.delete().where(CLIENT_CODE.c.subject == subject, CLIENT_CODE.c.receiver == receiver))
+
+
+def forget_client_codes(conn: Connection, subject: str) -> None:
+    """All of hers, where she has taken back every consent: her referrals may have been forgotten long ago."""
+    others = select(CONSENT.c.id).where(CONSENT.c.subject == subject, CONSENT.c.state != ConsentState.WITHDRAWN.value)
+    conn.execute(CLIENT_CODE.delete().where(CLIENT_CODE.c.subject == subject, ~others.exists()))

@@ -24,7 +24,7 @@ from exchange.schemas.problems import ProblemField
 from exchange.schemas.referrals import WithdrawalAnswer, WithdrawalRequest
 from exchange.schemas.shapes import from_millis
 from exchange.stops import withdrawal
-from exchange.storage.consents import save_consent
+from exchange.storage.consents import forget_client_codes, save_consent
 from exchange.storage.database import Connection
 from exchange.storage.referrals import (
     ReferralRecord,
@@ -98,6 +98,8 @@ async def _withdraw(node: Node, acting: Acting, request: WithdrawalRequest, keep
         if consent is not None and ended is not None:
             save_consent(conn, stored(node, ended, unit), read_version=consent.version)
         records = [_stop(node, conn, referral, request.form) for referral in _concerned(conn, request, acting.unit)]
+        if ended is not None and request.form is WithdrawalForm.ERASE:
+            forget_client_codes(conn, ended.subject)
         ids = [record.id for record in records] or [request.consent or ""]
         audit(conn, node, acting, f"withdrawn-{request.form}", ids)
         answer = WithdrawalAnswer(

@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import update
 from support.federation import Federation
 from support.lying_peer import LyingPeer
-from support.people import CANARIES, CANARY_NAME, referral_request
+from support.people import CANARIES, CANARY_NAME, consent_request, referral_request
 from support.stories import Story, begin, content, now_of, refusal, rows, safe_contact, said_inside, travelled
 
 from contracts.vocabulary import WithdrawalForm
@@ -302,6 +302,21 @@ async def test_erase_said_when_only_the_tombstone_is_left_takes_her_code_along(
     await story.nothing_is_left(at=story.sender)
     assert [row["code"] for row in await rows(story.sender, CLIENT_CODE)] == [story.created.client_code]
     await story.says_no("erase", by=story.receiver if said_at_the_receiver else story.sender)
+    assert await rows(story.sender, CLIENT_CODE) == []
+
+
+async def test_what_she_erases_as_a_whole_takes_her_codes_along_also_where_the_tombstone_has_ended(
+    on_both: Federation,
+) -> None:
+    story = await begin(on_both)
+    await story.decides("declined", reason="no-capacity")
+    (code,) = await rows(story.sender, CLIENT_CODE)
+    beside = await story.asks.consents.record(consent_request(SHELTER.agency, subject=code["subject"]))
+    await story.later(hours=24 * 365 * 3)
+    assert await rows(story.sender, REFERRAL) == []
+    await story.asks.withdrawals.of_consent(story.consent, WithdrawalForm.ERASE)
+    assert await rows(story.sender, CLIENT_CODE) == [code], "another consent of hers stands"
+    await story.asks.withdrawals.of_consent(beside.id, WithdrawalForm.ERASE)
     assert await rows(story.sender, CLIENT_CODE) == []
 
 
