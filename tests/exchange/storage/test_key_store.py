@@ -20,8 +20,8 @@ from support.databases import MakeDatabase
 
 from exchange.envelope.errors import SealedRowError
 from exchange.envelope.keys import EpochKey, ReferralKey, RowKey
-from exchange.storage import key_store as key_store_module
 from exchange.storage import engine, rewriting
+from exchange.storage import key_store as key_store_module
 from exchange.storage.database import Database
 from exchange.storage.errors import StorageBusyError, StorageFullError, StorageUnavailableError
 from exchange.storage.key_store import (
