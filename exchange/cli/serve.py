@@ -158,7 +158,6 @@ def serve(
     """Run the node: API process(es) and courier, until stopped."""
     with refusals_told():
         settings = load_settings(home=home, workers=workers)
-    typed = ""
     if settings.passphrase is None:
         if not sys.stdin.isatty():
             fail("The operator must set EXCHANGE_PASSPHRASE_FILE: nobody is here to type it.", code=SET_UP_WRONG)
@@ -168,12 +167,13 @@ def serve(
     refuse_if_insecure(settings)
     if not holds_agency_key(settings):
         say("Keys elsewhere: this node holds no agency key and can read nothing. The agency's own software does.")
+    # Whoever gets a passphrase beside the file that holds one refuses to start: it would be given twice.
+    secret = settings.passphrase if settings.passphrase_file is None else None
+    passphrase = secret.get_secret_value() if secret is not None else ""
     variables = {name: value for name, value in os.environ.items() if name.upper() != PASSPHRASE}
-    if len(variables) < len(os.environ) and settings.passphrase is not None:
-        typed = settings.passphrase.get_secret_value()
     variables |= {"EXCHANGE_HOME": str(settings.home), "EXCHANGE_WORKERS": str(settings.workers)}
     with databases_held(settings) as held:
-        supervisor = Supervisor(settings.host, settings.port, settings.workers, variables, typed, held)
+        supervisor = Supervisor(settings.host, settings.port, settings.workers, variables, passphrase, held)
         try:
             supervisor.start()
         except OSError as refused:

@@ -8,9 +8,10 @@ Rules:
   schedule of `limits.retry`, and at once when it gives a sign of life.
 * A peer that says that it is enough for now is not called before its time, but with her stops, alone, until it puts off
   these as well.
-* A node that was away (started, woken from sleep, or nothing answered when it asked for cards) greets its peers once a
-  minute until something answers: what waits for it there, and what waits here for them, goes at once when the line is
-  back, and not when the schedule says. Where a proxy says that there is no node, the line is there.
+* A node that was away (started, woken from sleep, listed again by its own roster, or nothing answered when it asked for
+  cards) greets its peers once a minute until something answers: what waits for it there, and what waits here for them,
+  goes at once when the line is back, and not when the schedule says. Where a proxy says that there is no node, the line
+  is there.
 * A batch is filled by bytes, as many as the line has shown that it carries in time (`use_cases.line`).
 * A lease is kept for as long as a slow line works on it. Where each batch goes is the roster's to say at that moment.
 * It is woken by commits; it never relies on being woken.
@@ -80,6 +81,7 @@ class Courier:
         self._greeted = 0
         self._away = False
         """Whether nothing has answered since this node is back."""
+        self._is_member = False
         self._watch = ClockWatch(node, seconds)
         self._look: ClockLook | None = None
         self._jumped = False
@@ -310,6 +312,8 @@ class Courier:
                     await stop.wait()
 
     async def _maintain(self) -> None:
+        was_member, self._is_member = self._is_member, self._node.agency in self._node.world().roster.members
+        self._away |= self._is_member and not was_member
         await maintain(self._node)
 
     async def _release_due(self) -> None:

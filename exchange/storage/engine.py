@@ -164,10 +164,10 @@ class SqliteFile:
             raise StorageUnavailableError("The database file was replaced.")
         return self._seen
 
-    def check_room(self) -> None:
+    def check_room(self, needed: int = 0) -> None:
         """Refuses where the disk is as good as full: small transactions may still fit, and the next one does not."""
         found = os.statvfs(self.path.parent)
-        if found.f_bavail * found.f_frsize < ROOM_BYTES:
+        if found.f_bavail * found.f_frsize < needed + ROOM_BYTES:
             raise StorageFullError("The database has no space left.")
 
     def connect(self) -> sqlite3.Connection:
@@ -208,21 +208,17 @@ class SqliteFile:
         unused of the first then, and is not overwritten when the row is deleted.
 
         Raises:
-            sqlite3.OperationalError: another process writes for so long, or there is no room.
+            sqlite3.OperationalError: another process writes for so long.
+            StorageFullError: it does not fit on the disk twice.
             StorageBusyError: somebody read for so long that the log could not be cut.
         """
         self.check(None)
-        connection = self.connect()
-        deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
-        try:
+        with closing(self.connect()) as connection:
+            # It goes through the log: with a reader that never ends that would grow by all of it at each try.
+            _cut_log(connection)
+            self.check_room(self.path.stat().st_size)
             connection.execute("VACUUM")
-            # SQLite waits for readers by itself, but not for another process that cuts the log at this moment.
-            while connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
-                if time.monotonic() >= deadline:
-                    raise StorageBusyError("The write-ahead log is in use; deleted content may still be in it.")
-                time.sleep(_AGAIN_S)
-        finally:
-            connection.close()
+            _cut_log(connection)
 
     def _look(self) -> FileIdentity:
         found = os.stat(self._name)  # noqa: PTH116 - before every commit; a path takes as long again as the question
@@ -233,6 +229,15 @@ class SqliteFile:
             # SQLite takes it for a new file whose log another one holds, waits, and calls it busy.
             raise StorageDamagedError(DAMAGED)
         return identity
+
+
+def _cut_log(connection: sqlite3.Connection) -> None:
+    # SQLite waits for readers by itself, but not for another process that cuts the log at this moment.
+    deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    while connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+        if time.monotonic() >= deadline:
+            raise StorageBusyError("The write-ahead log is in use; deleted content may still be in it.")
+        time.sleep(_AGAIN_S)
 
 
 def create_file(path: Path) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 import pytest
 from structlog.testing import CapturingLogger
@@ -200,9 +201,13 @@ class Rounds:
     greetings: list[Asked]
     cards: list[Asked | None] = field(default_factory=lambda: [None])
 
-    async def minutes(self, until: int, *, sleeps_at: int = -1) -> list[int]:
-        """At which minutes peers were greeted. Where it sleeps, it is for two."""
+    async def minutes(self, until: int, *, sleeps_at: int = -1, unlisted: range = range(0)) -> list[int]:
+        """At which minutes peers were greeted. Where it sleeps, it is for two. `unlisted`: by its own roster."""
         at, greeted, stop = [start := self.one.node.clock()], list[int](), asyncio.Event()
+        listed = self.one.node.world()
+        others = {agency: one for agency, one in listed.roster.members.items() if agency != self.one.node.agency}
+        without = replace(listed, roster=replace(listed.roster, members=MappingProxyType(others)))
+        self.one.node.world = lambda: without if (at[0] - start) // MINUTE_MS in unlisted else listed
         look = self.one.courier._look_at_clock
         self.one.node.clock = lambda: at[0]
 
@@ -260,6 +265,12 @@ async def test_a_node_whose_line_was_lost_for_long_greets_when_it_is_back(
     greetings = [HEARD, SILENT, SILENT, PROXY]
     rounds = Rounds(both[HELPLINE], monkeypatch, greetings, cards=[None, SILENT, PROXY])
     assert await rounds.minutes(25) == [0, 10, 11, 12]
+
+
+async def test_a_node_that_its_roster_lists_again_greets(both: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing went meanwhile, and nothing was taken: her no does not wait for the schedule, on either side."""
+    rounds = Rounds(both[HELPLINE], monkeypatch, [HEARD, SILENT, HEARD])
+    assert await rounds.minutes(12, unlisted=range(2, 5)) == [0, 5, 6]
 
 
 async def test_silence_is_told_from_an_answer(both: Federation, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -326,11 +326,15 @@ class AgencyKeyStore:
 
     def _scrub(self) -> None:
         self._unfinished = True
+        # The file goes through the log: with a reader that never ends that would grow by all of it at each try.
+        self._cut_log()
         self._connection.execute("VACUUM")
-        busy = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-        if busy:
-            raise VaultError("store-busy", "Another program uses the key store. Close it and destroy again.")
+        self._cut_log()
         self._unfinished = False
+
+    def _cut_log(self) -> None:
+        if self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+            raise VaultError("store-busy", "Another program uses the key store. Close it and destroy again.")
 
 
 @contextmanager

@@ -18,6 +18,7 @@ import pytest
 from support.node_processes import _ready, until
 from typer.testing import CliRunner
 
+from exchange.cli import serve as serve_module
 from exchange.cli.application import app
 from exchange.cli.profile import open_client
 from exchange.cli.serve import Supervisor
@@ -123,6 +124,23 @@ def test_the_passphrase_is_on_no_command_line_and_in_no_environment(shelter: Mad
         assert secret not in repr(supervisor)
     finally:
         supervisor.stop()
+
+
+def test_a_variable_without_a_passphrase_beside_the_file_that_holds_it_is_none(
+    shelter: MadeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a compose file leaves one behind: the processes would refuse a passphrase that is given twice."""
+    handed: list[str] = []
+
+    def watched(supervisor: Supervisor) -> int:
+        handed.append(supervisor.passphrase)
+        return 0
+
+    monkeypatch.setenv("EXCHANGE_PASSPHRASE", "")
+    monkeypatch.setattr(Supervisor, "start", lambda _: None)
+    monkeypatch.setattr(serve_module, "watch", watched)
+    answer = CliRunner().invoke(app, ["serve", "--home", str(shelter.home)])
+    assert (answer.exit_code, handed) == (0, [""]), answer.output
 
 
 def test_a_passphrase_from_the_environment_is_in_that_of_no_child(shelter: MadeNode, tmp_path: Path) -> None:

@@ -288,6 +288,10 @@ def test_weekly_keys_that_could_not_be_overwritten_are_overwritten_the_next_time
                     store.destroy_ended_epochs(100)
                 assert busy.value.code == "store-busy"
             assert wrapped in _bytes(path)
+            log = path.with_name(f"{path.name}-wal").stat().st_size
+            with pytest.raises(VaultError):
+                store.destroy_ended_epochs(100)
+            assert path.with_name(f"{path.name}-wal").stat().st_size == log, "no more of the disk at each try"
             reading.execute("COMMIT")
             assert store.destroy_ended_epochs(100) == 0
             assert wrapped not in _bytes(path)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Collection, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,10 @@ from support.databases import MakeDatabase
 
 from exchange.envelope.errors import SealedRowError
 from exchange.envelope.keys import EpochKey, ReferralKey, RowKey
+from exchange.storage import engine, rewriting
 from exchange.storage import key_store as key_store_module
-from exchange.storage import rewriting
 from exchange.storage.database import Database
-from exchange.storage.errors import StorageBusyError, StorageUnavailableError
+from exchange.storage.errors import StorageBusyError, StorageFullError, StorageUnavailableError
 from exchange.storage.key_store import (
     ORPHANS_OLDER_THAN_MS,
     SWEEP_PAGE,
@@ -216,6 +217,33 @@ async def test_no_copy_of_a_destroyed_key_stays_in_a_page_from_which_it_was_move
             gone = [kept[name] for name in kept.keys() - set(living)]
             assert found_in_files(sqlite_files(key_store_url), gone) == set()
         assert len(found_in_files(sqlite_files(key_store_url), [kept[name] for name in living])) == len(living)
+
+
+@pytest.mark.parametrize("database_kind", ["sqlite"])
+@pytest.mark.parametrize("hindrance", ["a-reader", "a-full-disk"])
+async def test_a_destruction_that_is_tried_again_and_again_fills_no_disk(
+    key_store_url: str, monkeypatch: pytest.MonkeyPatch, hindrance: str
+) -> None:
+    """The courier tries every few seconds, and what is written anew goes through the log."""
+    monkeypatch.setattr(engine, "BUSY_TIMEOUT_MS", 50)
+    file = sqlite_files(key_store_url)[0]
+    log = file.with_name(f"{file.name}-wal")
+    async with key_store(key_store_url) as store:
+        await store.put_many({referral(n): key(n) for n in range(300)}, at=NOW)
+        needle = await store.database.read(partial(wrapped, name=referral(1)))
+        await store.finish()
+        with closing(sqlite3.connect(file)) as reading, monkeypatch.context() as patch:
+            if hindrance == "a-reader":
+                reading.execute("BEGIN")
+                reading.execute("SELECT * FROM referral_key").fetchall()
+            else:
+                patch.setattr(engine, "ROOM_BYTES", 2**62)
+            for _ in range(5):
+                with pytest.raises(StorageBusyError if hindrance == "a-reader" else StorageFullError):
+                    await store.destroy([referral(1)])
+            assert log.stat().st_size < file.stat().st_size
+        await store.finish()
+        assert found_in_files(sqlite_files(key_store_url), [needle]) == set()
 
 
 READS = ("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY", "SELECT 1 FROM pg_class LIMIT 1")
