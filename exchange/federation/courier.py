@@ -8,10 +8,10 @@ Rules:
   schedule of `limits.retry`, and at once when it gives a sign of life.
 * A peer that says that it is enough for now is not called before its time, but with her stops, alone, until it puts off
   these as well.
-* A node that was away (started, woken from sleep, listed again by its own roster, or nothing answered when it asked for
-  cards) greets its peers once a minute until something answers: what waits for it there, and what waits here for them,
-  goes at once when the line is back, and not when the schedule says. Where a proxy says that there is no node, the line
-  is there.
+* A node that was away (started, woken from sleep, listed again by its own roster, or no member has answered when it was
+  asked for its card) greets its peers once a minute until something answers: what waits for it there, and what waits
+  here for them, goes at once when the line is back, and not when the schedule says. Where a proxy says that there is no
+  node, the line is there.
 * A batch is filled by bytes, as many as the line has shown that it carries in time (`use_cases.line`).
 * A lease is kept for as long as a slow line works on it. Where each batch goes is the roster's to say at that moment.
 * It is woken by commits; it never relies on being woken.
@@ -81,6 +81,8 @@ class Courier:
         self._greeted = 0
         self._away = False
         """Whether nothing has answered since this node is back."""
+        self._silent = frozenset[str]()
+        """Members of whom nothing answered when they were asked for their card the last time."""
         self._is_member = False
         self._watch = ClockWatch(node, seconds)
         self._look: ClockLook | None = None
@@ -331,12 +333,18 @@ class Courier:
 
     async def _refresh(self) -> None:
         asked = await refresh_peers(self._node, self._transport)
-        self._away |= asked is not None and not asked.answered
+        silent = {agency for agency, came in asked.items() if not came.answered}
+        self._silent = (self._silent - asked.keys()) | silent
+        # That one member is away says nothing of the line: to greet all the others each time would fill a thin one.
+        members = self._node.world().roster.members.values()
+        others = {one.agency for one in members if one.status is Status.ACTIVE} - {self._node.agency}
+        self._away |= bool(silent) and others <= self._silent
 
     async def _greet(self) -> None:
         at = self._node.clock()
         greeted = await greet_peers(self._node, self._transport)
-        self._away &= not greeted.answered
+        if greeted.answered:
+            self._away, self._silent = False, frozenset()
         if greeted.heard:
             await self._clock_is_right(at)
 

@@ -17,7 +17,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from exchange.envelope.epochs import (
@@ -171,15 +171,12 @@ async def greet_peers(node: Node, transport: PeerTransport) -> Asked:
         return Asked(heard=True, answered=True)
 
     members = node.world().roster.members.values()
-    return _of_all(await asyncio.gather(*(greet(peer) for peer in members if peer.agency != node.agency)))
-
-
-def _of_all(each: Sequence[Asked]) -> Asked:
+    each = await asyncio.gather(*(greet(peer) for peer in members if peer.agency != node.agency))
     return Asked(any(one.heard for one in each), any(one.answered for one in each))
 
 
-async def refresh_peers(node: Node, transport: PeerTransport) -> Asked | None:
-    """Fetch the keys of every member that is due; nothing where none is.
+async def refresh_peers(node: Node, transport: PeerTransport) -> Mapping[str, Asked]:
+    """Fetch the keys of every member that is due; what came of asking each.
 
     Of one for which something lies here the card is at most an hour old, or asked for at every call until it comes. Of
     the others it is half a day old, and asked for once an hour until it comes. A few are asked at a time: one that is
@@ -188,11 +185,11 @@ async def refresh_peers(node: Node, transport: PeerTransport) -> Asked | None:
     waited_for = await node.database.read(peers_waited_for)
     at_a_time = asyncio.Semaphore(_ASKED_AT_A_TIME)
 
-    async def ask(peer: Member) -> Asked:
+    async def ask(peer: Member) -> tuple[str, Asked]:
         async with at_a_time:
             came = await _ask_for_card(node, transport, peer)
             await note_asked(node, peer)
-            return came
+            return peer.agency, came
 
     def due(peer: Member) -> bool:
         if peer.agency == node.agency or peer.status is not Status.ACTIVE:
@@ -201,5 +198,4 @@ async def refresh_peers(node: Node, transport: PeerTransport) -> Asked | None:
             return not read_within(node, peer, ASK_EVERY_MS)
         return not read_within(node, peer, ASK_QUIET_EVERY_MS) and not asked_within(node, peer, HOUR_MS)
 
-    asked = await asyncio.gather(*(ask(peer) for peer in node.world().roster.members.values() if due(peer)))
-    return _of_all(asked) if asked else None
+    return dict(await asyncio.gather(*(ask(peer) for peer in node.world().roster.members.values() if due(peer))))

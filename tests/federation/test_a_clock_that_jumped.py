@@ -13,7 +13,7 @@ from structlog.testing import CapturingLogger
 from support.federation import Federation, TestNode
 from support.stories import Story, begin, rows
 
-from exchange.demo.federation import HELPLINE, SHELTER
+from exchange.demo.federation import EMBASSY, HELPLINE, LABOUR_OFFICE, SHELTER
 from exchange.federation import courier
 from exchange.federation.courier import IDLE_MS
 from exchange.federation.peers import Asked, greet_peers, refresh_peers
@@ -199,7 +199,7 @@ class Rounds:
     one: TestNode
     monkeypatch: pytest.MonkeyPatch
     greetings: list[Asked]
-    cards: list[Asked | None] = field(default_factory=lambda: [None])
+    cards: list[dict[str, Asked]] = field(default_factory=lambda: [{}])
 
     async def minutes(self, until: int, *, sleeps_at: int = -1, unlisted: range = range(0)) -> list[int]:
         """At which minutes peers were greeted. Where it sleeps, it is for two. `unlisted`: by its own roster."""
@@ -215,7 +215,7 @@ class Rounds:
             greeted.append(round((at[0] - start) / MINUTE_MS))
             return self.greetings.pop(0) if len(self.greetings) > 1 else self.greetings[0]
 
-        async def ask_for_cards(*_: object) -> Asked | None:
+        async def ask_for_cards(*_: object) -> dict[str, Asked]:
             return self.cards.pop(0) if len(self.cards) > 1 else self.cards[0]
 
         async def round_() -> None:
@@ -263,8 +263,18 @@ async def test_a_node_whose_line_was_lost_for_long_greets_when_it_is_back(
 ) -> None:
     """It has run all the time, and asks for cards every ten minutes: first nothing is due, then nobody answers."""
     greetings = [HEARD, SILENT, SILENT, PROXY]
-    rounds = Rounds(both[HELPLINE], monkeypatch, greetings, cards=[None, SILENT, PROXY])
+    rounds = Rounds(both[HELPLINE], monkeypatch, greetings, cards=[{}, {SHELTER.agency: SILENT}, {}])
     assert await rounds.minutes(25) == [0, 10, 11, 12]
+
+
+async def test_that_one_member_is_away_says_nothing_of_the_line(
+    four: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its card is asked for every ten minutes where something waits for it; then all would be greeted as often."""
+    first, second, third = (plan.agency for plan in (SHELTER, EMBASSY, LABOUR_OFFICE))
+    cards = [{}, {first: SILENT}, {first: SILENT, second: SILENT}, {second: HEARD, third: SILENT}, {second: SILENT}]
+    rounds = Rounds(four[HELPLINE], monkeypatch, [HEARD], [*cards, {}])
+    assert await rounds.minutes(55) == [0, 40]
 
 
 async def test_a_node_that_its_roster_lists_again_greets(both: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -276,7 +286,7 @@ async def test_a_node_that_its_roster_lists_again_greets(both: Federation, monke
 async def test_silence_is_told_from_an_answer(both: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
     one = both[HELPLINE]
     assert await greet_peers(one.node, one.courier._transport) == HEARD
-    assert await refresh_peers(one.node, one.courier._transport) is None
+    assert await refresh_peers(one.node, one.courier._transport) == {}
     both.clock.pass_by(hours=13)
     for code, came in (
         ("no-connection", SILENT), ("timeout", SILENT), ("certificate-refused", SILENT), ("busy", PROXY),
@@ -290,10 +300,10 @@ async def test_silence_is_told_from_an_answer(both: Federation, monkeypatch: pyt
         monkeypatch.setattr(one.courier._transport, "greet", fails)
         monkeypatch.setattr(one.courier._transport, "node_card", fails)
         assert await greet_peers(one.node, one.courier._transport) == came, code
-        assert await refresh_peers(one.node, one.courier._transport) == came, code
+        assert await refresh_peers(one.node, one.courier._transport) == {SHELTER.agency: came}, code
         both.clock.pass_by(hours=1)
     monkeypatch.undo()
-    assert await refresh_peers(one.node, one.courier._transport) == HEARD
+    assert await refresh_peers(one.node, one.courier._transport) == {SHELTER.agency: HEARD}
 
 
 async def test_alone_it_destroys_after_three_days_of_running(both: Federation, ran: list[float]) -> None:
