@@ -8,7 +8,7 @@ committed, `after`: committed and nobody was told), a call of the courier, or a 
 to its end. Then both sides are compared (`support.lives`): what was answered 2xx is there, what was not was sent again
 under the same Idempotency-Key, everything lies once, with the same receipts, events and state.
 
-`make test` runs the rows that are marked, on SQLite, and some of them on PostgreSQL too; `make faults` runs all of them
+`make test` runs the rows that are marked, on SQLite; `make faults` runs all of them
 on both and prints the count.
 """
 
@@ -45,8 +45,6 @@ class Place:
     moments: tuple[str, ...] = MOMENTS
     usual: tuple[str, ...] = ()
     """The moments that `make test` runs on SQLite."""
-    usual_on_both: bool = False
-    """It runs them on PostgreSQL too: the first commit of a referral at each of the two nodes, and the last."""
     ends: str = "erased"
     priority: Priority = Priority.ROUTINE
     alone: bool = False
@@ -56,13 +54,13 @@ class Place:
 TABLE: Final = (
     # The helpline hands a referral in.
     Place("hand in", HELPLINE, "api", "POST /v1/referrals", REQUEST_MOMENTS),
-    Place("hand in", HELPLINE, "api", "hand_ins.store_hand_ins", usual=("during", "after"), usual_on_both=True),
+    Place("hand in", HELPLINE, "api", "hand_ins.store_hand_ins", usual=("during", "after")),
     # Its courier takes the offer to the embassy.
     Place("hand in", HELPLINE, "courier", "deliver.claim.<lambda>"),
     Place("hand in", HELPLINE, "courier", "HTTPTransport.post_envelopes", ("before", "after")),
     Place("hand in", EMBASSY, "api", "POST /federation/v1/envelopes", REQUEST_MOMENTS, ("half-answered",)),
     Place("hand in", EMBASSY, "api", "key_store.KeyStore.put_many.store", usual=("after",)),
-    Place("hand in", EMBASSY, "api", "receive_envelopes._commit.commit", usual=("after",), usual_on_both=True),
+    Place("hand in", EMBASSY, "api", "receive_envelopes._commit.commit", usual=("after",)),
     Place("hand in", HELPLINE, "courier", "deliver.settle.commit", usual=("during",)),
     # The embassy opens the offer and takes it over.
     Place("look", EMBASSY, "api", "open_items._put_on_record.commit", ("during", "after")),
@@ -93,7 +91,7 @@ TABLE: Final = (
     Place("say no", HELPLINE, "courier", "HTTPTransport.post_envelopes", ("before", "after")),
     Place("say no", EMBASSY, "api", "receive_envelopes._commit.commit"),
     Place("say no", HELPLINE, "courier", "deliver.settle.commit"),
-    Place("say no", EMBASSY, "courier", "key_store.KeyStore._destroy.<lambda>", usual=("after",), usual_on_both=True),
+    Place("say no", EMBASSY, "courier", "key_store.KeyStore._destroy.<lambda>", usual=("after",)),
     Place("say no", EMBASSY, "courier", "Database.scrub", ("before", "after")),
     Place("say no", EMBASSY, "courier", "destroy.destroy_referrals.commit"),
     Place("say no", EMBASSY, "courier", "HTTPTransport.post_envelopes", ("before", "after")),
@@ -126,7 +124,7 @@ def rows() -> Iterator[object]:
     """Every point, on either database, as a parameter of the test."""
     for kind, place in itertools.product(KINDS, TABLE):
         for moment in place.moments:
-            usual = moment in place.usual and (kind == "sqlite" or place.usual_on_both)
+            usual = moment in place.usual and kind == "sqlite"
             name = f"{kind}-{place.step}: {place.node} {place.role} {moment} {place.place}"
             yield pytest.param(kind, place, moment, id=name, marks=[] if usual else [pytest.mark.faults])
 

@@ -345,13 +345,13 @@ async def test_one_that_is_put_ahead_little_by_little_has_jumped_too(
     assert (await story.record(at=story.sender))["closed_at"] is None
 
 
-async def test_running_is_counted_once_for_all_processes(on_both: Federation, ran: list[float]) -> None:
-    node = (await _that_look(on_both, ran))[HELPLINE].node
+async def test_running_is_counted_once_for_all_processes(pair: Federation, ran: list[float]) -> None:
+    node = (await _that_look(pair, ran))[HELPLINE].node
     watches = [ClockWatch(node, lambda: sum(ran)) for _ in range(3)]
     before = (await watches[0].look()).settled_at
-    on_both.clock.pass_by(hours=HOURS_OFF)
+    pair.clock.pass_by(hours=HOURS_OFF)
     for number in range(66):
-        on_both.clock.pass_by(seconds=55)
+        pair.clock.pass_by(seconds=55)
         ran.append(55)
         look = await watches[number % 3].look()
     assert 0 < look.settled_at - before <= 63 * MINUTE_MS

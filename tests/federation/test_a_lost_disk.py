@@ -99,9 +99,9 @@ async def test_a_key_store_that_is_lost_again_and_again_makes_no_card_that_peers
 
 
 async def test_what_a_dump_brings_to_another_server_is_in_the_inbox_when_the_node_has_started(
-    on_both: Federation,
+    pair: Federation,
 ) -> None:
-    shelter, story = on_both[SHELTER], await begin(on_both)
+    shelter, story = pair[SHELTER], await begin(pair)
     if shelter.node.database.dialect == "postgresql":  # SQLite counts no transactions
         # So many the other server had counted.
         await shelter.node.database.write(lambda conn: conn.execute(update(INBOX).values(xid=10**12)).rowcount)
@@ -157,16 +157,16 @@ async def test_who_asks_remembers_what_was_lost_no_longer_than_it_keeps_from_ask
         assert set(asking.consent_lost) == set(asked[-1] if remembered else ())
 
 
-async def test_only_what_was_made_in_that_time_is_lost(on_both: Federation) -> None:
-    story = await begin(on_both)
-    node, at = story.sender.node, on_both.clock()
+async def test_only_what_was_made_in_that_time_is_lost(pair: Federation) -> None:
+    story = await begin(pair)
+    node, at = story.sender.node, pair.clock()
     await note_loss(node, at - DAY_MS)
     asked = [timed_id(when, os.urandom(TAIL_BYTES)) for when in (at - 2 * DAY_MS, at - HOUR_MS, at + HOUR_MS)]
     asked.append("4" * 32)
     answer = await consent_status(node, SHELTER.agency, ConsentStatusRequest(receipts=tuple(asked)))
     assert [one.status for one in answer.receipts] == ["not-live", "lost", "not-live", "not-live"]
     # Told again later, it is the same loss.
-    on_both.clock.pass_by(hours=2)
+    pair.clock.pass_by(hours=2)
     await note_loss(node, at - DAY_MS)
     assert await consent_status(node, SHELTER.agency, ConsentStatusRequest(receipts=tuple(asked[:3]))) is not None
     assert [loss.until <= at + HOUR_MS for loss in await node.database.read(losses)] == [True]

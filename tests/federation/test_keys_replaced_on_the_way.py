@@ -68,12 +68,12 @@ async def her_no_waits(two: Federation, form: str = "stop-service") -> Story:
     return story
 
 
-async def test_her_no_that_the_old_node_key_signed_arrives(on_both: Federation) -> None:
-    story, new = await her_no_waits(on_both), another_node_key()
+async def test_her_no_that_the_old_node_key_signed_arrives(pair: Federation) -> None:
+    story, new = await her_no_waits(pair), another_node_key()
     (before,) = await story.wires_of("withdrawal")
-    await listed(on_both, HELPLINE, node_key=new)
-    async with started_with(on_both, HELPLINE, node_key=new):
-        on_both.come_back(SHELTER)
+    await listed(pair, HELPLINE, node_key=new)
+    async with started_with(pair, HELPLINE, node_key=new):
+        pair.come_back(SHELTER)
         await story.later(hours=0.1)
         await story.both_say("withdrawn")
         assert (await story.outgoing())["withdrawal"] == ["delivered"]
@@ -160,22 +160,22 @@ async def test_a_decision_that_the_old_agency_key_signed_is_told_at_once(pair: F
         assert (await story.flags()).awaiting_disclosure
 
 
-async def test_what_another_courier_has_told_already_is_not_told_again(on_both: Federation) -> None:
+async def test_what_another_courier_has_told_already_is_not_told_again(pair: Federation) -> None:
     """Both have posted it, and one of them was slow: since then it was said again, and that is not undeliverable."""
-    story, new = await begin(on_both), another_agency_key()
-    on_both.leave(HELPLINE)
+    story, new = await begin(pair), another_agency_key()
+    pair.leave(HELPLINE)
     await story.decides("accepted")
-    await listed(on_both, SHELTER, agency_key=new)
-    async with started_with(on_both, SHELTER, agency_key=new):
+    await listed(pair, SHELTER, agency_key=new)
+    async with started_with(pair, SHELTER, agency_key=new):
         node, later = story.receiver.node, BatchAnswer(answers=(ItemAnswer(result="later", retry_after=1),))
-        on_both.clock.pass_by(hours=1)
+        pair.clock.pass_by(hours=1)
         lease = await claim(node, "test")
         assert lease is not None
         batch = await load_next(node, lease, Line(None, node.limits), 0)
         assert batch is not None
         await settle(node, lease, batch, later)
         assert (await story.record(at=story.receiver))["undeliverable"]
-        on_both.come_back(HELPLINE)
+        pair.come_back(HELPLINE)
         await story.decides("accepted")
         await story.later(hours=0.1)
         said = await story.record(at=story.receiver)

@@ -30,7 +30,7 @@ SCHEMAS = {name: schemathesis.openapi.from_dict(document(name)) for name in ("op
 OPERATIONS = [one for one in operations() if one.name != "issue_token"]
 WITH_BODY = [one for one in OPERATIONS if "requestBody" in one.described]
 CANARY = "Canary90210Maria"
-EXAMPLES = 8
+EXAMPLES = 6
 #: What says that a value does not fit its schema. Rules that no schema can say have codes and sentences of their own.
 MALFORMED = frozenset(
     {"missing", "unknown-member", "unknown-term", "wrong-form", "out-of-range", "invalid", "repeated", "another-branch"}

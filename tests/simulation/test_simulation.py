@@ -28,7 +28,7 @@ import sys
 from simulation.history import play
 from simulation.playground import Playground
 ground = Playground()
-print(*(play(ground, seed).digest for seed in reversed(range(1, 6))))
+print(*(play(ground, seed).digest for seed in reversed(range(2, 5))))
 ground.close()
 """
 
@@ -63,9 +63,9 @@ def _digests_backwards() -> list[str]:
 
 
 def test_a_seed_is_the_same_history_in_every_process_and_order(ground: Playground) -> None:
-    assert any(blind_among(list(AGENCIES), seed) for seed in range(1, 6))
-    forwards = [play(ground, seed).digest for seed in range(1, 6)]
-    assert len(set(forwards)) == len(forwards) == 5
+    assert any(blind_among(list(AGENCIES), seed) for seed in range(2, 5))
+    forwards = [play(ground, seed).digest for seed in range(2, 5)]
+    assert len(set(forwards)) == len(forwards) == 3
     assert forwards == _digests_backwards()[::-1]
 
 
