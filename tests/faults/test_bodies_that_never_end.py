@@ -133,6 +133,7 @@ def _mib(node: NodeProcesses) -> int:
     return pages * os.sysconf("SC_PAGE_SIZE") >> 20
 
 
+@pytest.mark.faults
 async def test_many_take_little_memory_and_are_counted(nodes: Mapping[AgencyPlan, NodeProcesses]) -> None:
     shelter = nodes[SHELTER]
     flooder, other = await Peer.of(nodes[HELPLINE], shelter), await Peer.of(nodes[EMBASSY], shelter)
