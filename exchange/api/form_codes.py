@@ -136,6 +136,7 @@ FORM: Final = (
         "whoever runs the node.",
     ),
     Entry("starting", 503, _NODE, "The node is starting or stopping", "Send the request again.", 2),
+    # Another roster is made by people: who works with the node is told at once, and a peer asks by its own schedule.
     Entry(
         "not-a-member",
         503,

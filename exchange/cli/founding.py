@@ -85,6 +85,12 @@ class NodePlan:
     actor: str | None = None
     """The worker that the first profile acts for unless told otherwise."""
 
+    @property
+    def databases(self) -> tuple[str, str]:
+        """The addresses of the main database and of the key store: SQLite in the home where none is named."""
+        main, keys = (f"sqlite:///{self.home / name}" for name in _DATABASES)
+        return self.database_url or main, self.key_database_url or keys
+
 
 @dataclass(frozen=True, slots=True)
 class Founded:
@@ -143,8 +149,8 @@ def _make(plan: NodePlan, keys: KeySet, member: Member, passphrases: tuple[str, 
         keys = KeySet(node=keys.node, storage=keys.storage)
     _write_keys(plan.home / KEYS_NAME, keys, passphrase, cost)
     assert keys.storage is not None  # noqa: S101 - made by the caller
-    database_url = plan.database_url or f"sqlite:///{plan.home / 'node.db'}"
-    _make_tables(plan.key_database_url or f"sqlite:///{plan.home / 'keys.db'}", History.KEYS)
+    database_url, key_database_url = plan.databases
+    _make_tables(key_database_url, History.KEYS)
     _make_tables(database_url, History.MAIN)
     note_marked(plan.home)
     profile = _first_client(

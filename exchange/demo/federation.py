@@ -266,23 +266,24 @@ def _found(
     port = _free_port()
     urls = (new_database(f"{plan.agency}-main"), new_database(f"{plan.agency}-keys")) if new_database else (None, None)
     databases = {"EXCHANGE_DATABASE_URL": urls[0], "EXCHANGE_KEY_DATABASE_URL": urls[1]}
+    planned = replace(
+        plan.node(home, port, environment),
+        database_url=urls[0],
+        key_database_url=urls[1],
+        secret_files={"passphrase_file": secret_file},
+        actor="w-demo",
+        agency_home=office,
+    )
     made = found(
-        replace(
-            plan.node(home, port, environment),
-            database_url=urls[0],
-            key_database_url=urls[1],
-            secret_files={"passphrase_file": secret_file},
-            actor="w-demo",
-            agency_home=office,
-        ),
+        planned,
         passphrase,
         agency_passphrase=agency_passphrase,
         # Invented keys, made in a moment: the cheapest derivation that a node accepts.
         cost=FLOOR,
     )
     own = dict(variables) | {name: url for name, url in databases.items() if url is not None}
-    files = (urls[0] or f"sqlite:///{home / 'node.db'}", urls[1] or f"sqlite:///{home / 'keys.db'}")
-    return MadeNode(plan, home, made.member, port, agency_passphrase if elsewhere else passphrase, own, files, office)
+    of_agency_key = agency_passphrase if elsewhere else passphrase
+    return MadeNode(plan, home, made.member, port, of_agency_key, own, planned.databases, office)
 
 
 def _link(made: Sequence[MadeNode]) -> str:

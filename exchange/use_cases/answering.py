@@ -6,8 +6,7 @@ step is judged by.
 A word whose envelope was destroyed before it arrived (its receiver was suspended for a while), or refused, goes again
 when a worker says it again; an acceptance also when she says how it goes, as no name is released without it. It is the
 same event, sealed anew with its own number, `seen` and time: if it has arrived after all, it says nothing new, also
-where it has ended the referral. After her no, a recall or an error nothing goes again
-(`use_cases.unheard`).
+where it has ended the referral. After her no, a recall or an error nothing goes again (`use_cases.unheard`).
 """
 
 from __future__ import annotations

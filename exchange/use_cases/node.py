@@ -33,8 +33,6 @@ from exchange.use_cases.turns import Turns
 
 HAND_IN_TURNS: Final = 16
 """With more the courier waits longer for its first envelope, with less it is woken for too little."""
-LISTED_AGAIN_S: Final = 120
-"""Another roster is made by people. Who works with the node is told at once, and a peer asks by its own schedule."""
 HAND_IN_STEPS: Final = 5
 """As often as `send_referral` goes on `together`, and once more."""
 
@@ -148,7 +146,6 @@ class Node:
                 "not-a-member",
                 "The roster of this node does not list its agency. Whoever runs the node has to see to that. Nothing "
                 "was stored; send it again later.",
-                retry_after=LISTED_AGAIN_S,
             )
         return found
 

@@ -9,7 +9,7 @@ Rules:
 * `automatic` releases at once; `confirm` asks a worker first, but never for an emergency.
 * A name that was released counts against its receiver until the receiver serves (in-service, completed, failed) or the
   referral ends otherwise. A place or a call, or her not being there, is no service yet.
-* A referral that has ended is destroyed after the time its contract says: declined and recalled, expired, closed;
+* A referral that has ended is destroyed after the time its contract says: declined and recalled, expired, closed.
   What remains is the tombstone, and it too ends, unless a stop of this side's waits to leave.
 * `erase` blocks at once. Said by the recording agency it destroys at once; said by the other party it destroys after
   24 hours, so that a member that lies cannot wipe another's records unseen.
