@@ -363,7 +363,8 @@ async def test_after_a_week_certificates_are_verified_again(tmp_path: Path, monk
     serving, authority = certificate(tmp_path, "localhost")
     connections = HTTPConnections(lambda: ssl.create_default_context(cafile=str(authority)))
     async with bare_server([LAST] * 4, tls=serving) as server:
-        now = [elapsed_s()]
+        # Whole seconds: a week later is a week later, to the bit.
+        now = [float(round(elapsed_s()))]
         monkeypatch.setattr(http_connections, "elapsed_s", lambda: now[0])
         # Resumed twice, it is as old as its first connection.
         for days in (4, 3, 0, 0):
