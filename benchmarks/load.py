@@ -130,7 +130,7 @@ class Load:
         """What asking for news and hearing that there are none takes, both ways."""
         lines = self._receiving
         before = lines.asked_bytes + lines.answered_bytes
-        await self.receiver_get(f"/v1/inbox?cursor={10**9}&wait=1")
+        await self.receiver_get(f"/v1/inbox?cursor={self._cursor}&wait=1")
         return lines.asked_bytes + lines.answered_bytes - before
 
     async def open_some(self, wait_s: int = 0) -> list[str]:

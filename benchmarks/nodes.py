@@ -117,8 +117,11 @@ class Node:
         # Ended and started again, not stopped in its tracks: it might hold the lock of the database.
         children = self.supervisor.children
         place = next(place for place, child in enumerate(children) if child.role == "courier")
-        children[place].process.terminate()
-        children[place].process.wait(GRACE_S)
+        ended = children[place].process
+        ended.terminate()
+        ended.wait(GRACE_S)
+        if ended.stdin is not None:
+            ended.stdin.close()
         try:
             yield
         finally:
