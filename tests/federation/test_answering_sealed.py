@@ -18,7 +18,7 @@ from support.stories import rows
 
 from contracts.vocabulary import Feedback, Field, WithdrawalForm
 from exchange.client import AgencyClient, ProblemError
-from exchange.client.vault import AgencyVault, Identity, VaultError
+from exchange.client.vault import AgencyVault, Identity, VaultError, opening
 from exchange.client.vault import answering as elsewhere
 from exchange.client.vault.answering import sealed_answer
 from exchange.client.vault.overtaken import ATTEMPTS
@@ -187,6 +187,22 @@ async def test_progress_below_her_level_stays_at_home_and_the_node_lets_no_other
     assert over.stays_here is None
     await bed.together.travel()
     assert (await bed.helpline.client.referrals.read(story.id)).state == "completed"
+
+
+async def test_progress_goes_also_where_the_software_died_before_it_told_how_much_may(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def dies(*_: object) -> None:
+        """The key is stored, and nothing more happens."""
+
+    with monkeypatch.context() as during:
+        during.setattr(opening, "_tell", dies)
+        story = await bed.story(feedback="status")
+    await bed.vault.decide(story.id, DecisionRequest(decision="accepted"))
+    act = await bed.vault.report_progress(story.id, ProgressRequest(state="in-service"))
+    assert (act.referral.state, act.stays_here) == ("in-service", None)
+    await bed.together.travel()
+    assert (await bed.helpline.client.referrals.read(story.id)).state == "in-service"
 
 
 async def _stands(bed: Bed, agency: str, status: Status) -> None:

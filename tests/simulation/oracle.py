@@ -283,14 +283,22 @@ class Oracle:
         stopped = since is not None and not self._was_leaving(header, since)
         level = max((self._level(one, header["contract"]) for one in self._offers(envelope.referral)), default=0)
         over = content["state"] in {"completed", "failed"}
-        # A node that cannot seal lets an ending leave as it was sealed before her no (`docs/blind-node.md`).
-        as_sealed = header["from"] in self.blind and since is not None and self._made_by(header, since)
+        as_sealed = since is not None and self._cannot_seal(header, since) and self._made_by(header, since)
         if set(content) - {"state"} and (level < LEVELS.index("outcome") or (stopped and not as_sealed)):
             raise ViolationError("leaked", "progress tells how it ended")
         # An envelope of the same event left before her no, and may have arrived: taken back, two states would differ.
         may_be_known = len(self.undelivered.sealed[envelope.referral, header["number"]]) > 1
         if not over and (level == 0 or (stopped and not may_be_known)):
             raise ViolationError("leaked", "progress tells more than the feedback level allows")
+
+    def _cannot_seal(self, header: dict[str, Any], since: int) -> bool:
+        """Whether what waited then leaves as it was sealed before her no (`exchange.use_cases.answers_that_wait`).
+
+        So it does at a node without its agency's keys, and where no key of the other agency may be known yet, because
+        the roster lists another agency key for it.
+        """
+        before = [one for seen, one in self.undelivered.standings[header["from"]] if seen <= since]
+        return header["from"] in self.blind or any((header["to"], "agency") in one.replaced for one in before)
 
     def _was_leaving(self, header: dict[str, Any], since: int) -> bool:
         """Whether what was said before her no, and leaves for the first time now, was already about to leave then.

@@ -12,6 +12,7 @@ Rules:
 * A word that came to nothing on its way (the node says `undeliverable`) and is said again is the same event, sealed
   anew with the number and the time of the first: the node lets it go instead. So it does with an acceptance before the
   next word, since no name is released without it. A question for information is another question, and is asked as one.
+* Progress that the node takes for too much is handed in once more after the node has been told how much may be.
 * Which referral it is and with whom says the agency's own store: a record of another is answered with nothing.
 """
 
@@ -48,7 +49,7 @@ from exchange.referral.events import PROMISES
 from exchange.referral.lifecycle import EventName, Side
 from exchange.roster import Status
 from exchange.schemas.federation import WireEnvelope
-from exchange.schemas.inbox import DecisionRequest, ProgressRequest, RecallAnswerRequest, ReferralAct
+from exchange.schemas.inbox import DecisionRequest, OpeningRequest, ProgressRequest, RecallAnswerRequest, ReferralAct
 from exchange.schemas.referrals import ReferralView
 from exchange.schemas.sealing import EnvelopesRequest
 from exchange.stops import Erased, erasure_receipt
@@ -108,7 +109,28 @@ async def report(identity: Identity, client: AgencyClient, referral: str, reques
         )
     except ValidationError:
         raise VaultError("progress-invalid", "This progress contradicts itself.") from None
+    try:
+        return await unless_overtaken(lambda: _reported(identity, client, referral, request, content))
+    except ProblemError as refused:
+        if refused.problem.code != "feedback-level" or not await _level_told(identity, client, referral):
+            raise
     return await unless_overtaken(lambda: _reported(identity, client, referral, request, content))
+
+
+async def _level_told(identity: Identity, client: AgencyClient, referral: str) -> bool:
+    """Tell the node the level that stood inside the offer; False where it takes no word about it any more.
+
+    The program that opened the offer may have died before it did, and until then the node lets the least of all pass.
+    """
+    case = case_of(identity, referral, Side.RECEIVING)
+    taken = identity.store.taken(case.offer)
+    if taken is None:
+        return False
+    try:
+        await client.inbox.take_over(case.offer, OpeningRequest(digest=taken.digest, feedback=case.feedback))
+    except ProblemError:
+        return False
+    return True
 
 
 async def _reported(
