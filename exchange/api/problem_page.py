@@ -21,6 +21,9 @@ one of the codes below; `status`, `title` and `who` are fixed for a code, unless
 A problem never repeats what was submitted: no value, no invented name, no part of an address. What a caller may not see
 looks the same as what does not exist. Codes are stable: a program may decide by them.
 
+The codes with which a node refuses one envelope of a batch stand in the protocol (section 15). The token endpoint
+answers as OAuth 2.0 does (RFC 6749, section 5.2).
+
 This page is generated from the code by `exchange openapi`.
 """
 

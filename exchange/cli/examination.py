@@ -21,6 +21,7 @@ from consent.errors import StatementInvalidError
 from consent.statements import StatementLibrary
 from contracts.loader import ContractInvalidError, load_contract
 from contracts.model import Contract, ContractStatus
+from exchange.cli.new_keys import NEW_PASSPHRASE
 from exchange.cli.passphrase import AGENCY_PASSPHRASE
 from exchange.cli.profile import ACTOR_VARIABLE
 from exchange.envelope.errors import KeyFileError
@@ -39,7 +40,7 @@ from exchange.settings import (
 )
 
 #: Variables of the command line that are not the node's.
-_NO_SETTINGS: Final = frozenset({CONFIG_VARIABLE, AGENCY_PASSPHRASE, ACTOR_VARIABLE})
+_NO_SETTINGS: Final = frozenset({CONFIG_VARIABLE, AGENCY_PASSPHRASE, NEW_PASSPHRASE, ACTOR_VARIABLE})
 _READ, _WRITE, _SEARCH = 4, 2, 1
 #: Databases, what SQLite puts beside them, the folder in which processes wake each other, and the lock of who serves.
 _WRITTEN: Final = frozenset({".db", ".db-wal", ".db-shm", ".db-wake", ".db-served"})

@@ -14,7 +14,7 @@ import secrets
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -31,7 +31,7 @@ from exchange.envelope.keys import KEY_BYTES, NONCE_BYTES, AgencyKey, NodeKey
 from exchange.roster import Member, RosterInvalidError, member_card, parse_member_card, parse_roster
 from exchange.settings import CARD_NAME, KEYS_NAME, SHORTEST_PASSPHRASE, Settings, load_settings
 
-_VARIABLE = "EXCHANGE_NEW_PASSPHRASE"
+NEW_PASSPHRASE: Final = "EXCHANGE_NEW_PASSPHRASE"  # noqa: S105 - the name of a variable
 
 
 def passphrase(
@@ -48,7 +48,7 @@ def passphrase(
         with refusals_told():
             settings = load_settings(home=home)
         path, keys = settings.home / KEYS_NAME, opened_keys(settings)
-    chosen = secret_in(file, _VARIABLE) or new_passphrase("these keys", "--new-passphrase-file", _VARIABLE)
+    chosen = secret_in(file, NEW_PASSPHRASE) or new_passphrase("these keys", "--new-passphrase-file", NEW_PASSPHRASE)
     if len(chosen) < SHORTEST_PASSPHRASE:
         fail(
             f"Choose a passphrase of at least {SHORTEST_PASSPHRASE} characters; nothing was changed.", code=SET_UP_WRONG

@@ -78,7 +78,7 @@ _DURABLE: Final = (
 _ENDS_WAITS: Final = "SELECT current_setting('lock_timeout') <> '0'"
 _POOLER: Final = (
     "What a connection asks for does not hold, as where a pooler stands before the server: give the node the server "
-    "itself (docs/running-a-node.md, Make a node)."
+    "itself (docs/running-a-node.md, Make it)."
 )
 STANDS_STILL_MS: Final = BUSY_TIMEOUT_MS // 2
 """A process that was stopped, or starves, in the middle of a transaction loses it: whoever waits for its locks, her no
