@@ -158,12 +158,14 @@ async def _forget(node: Node) -> None:
     async for page in pages_due(node, "forget", failures):
         for record in page:
 
-            def commit(conn: Connection, referral: str = record.id) -> None:
-                forget_items(conn, referral)
-                outbox.forget_envelopes(conn, referral)
-                referrals.forget_referral(conn, referral)
+            def commit(conn: Connection, found: ReferralRecord = record) -> None:
+                # Since it was read her no may have been said of it, here or there.
+                referrals.guard_versions(conn, {found.id: found.version})
+                forget_items(conn, found.id)
+                outbox.forget_envelopes(conn, found.id)
+                referrals.forget_referral(conn, found.id)
 
-            with failures.kept("forget"):
+            with failures.kept("forget"), contextlib.suppress(StaleReferralError):
                 await node.database.write(commit)
 
     def drop(conn: Connection) -> bool:

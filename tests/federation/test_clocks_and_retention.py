@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -19,6 +19,7 @@ from exchange.use_cases import maintain as maintaining
 from exchange.use_cases.destroy import destroy_due
 from exchange.use_cases.facts import open_facts
 from exchange.use_cases.maintain import maintain
+from exchange.use_cases.row_by_row import pages_due
 from exchange.use_cases.transitions import LONGEST_RETENTION_MS, settle_state
 
 
@@ -173,6 +174,34 @@ async def test_a_tombstone_is_not_forgotten_while_her_no_waits(two: Federation, 
     assert [item.event for item in await story.items("withdrawal")] == [form]
     await story.later(hours=1)
     assert await story.rows(REFERRAL) == []
+
+
+@pytest.mark.parametrize("here", [True, False], ids=["said here", "arrives"])
+async def test_nor_where_her_no_comes_while_it_is_being_forgotten(
+    two: Federation, monkeypatch: pytest.MonkeyPatch, here: bool
+) -> None:
+    story = await begin(two)
+    await _end(story, "declined")
+    await story.later(hours=24 * 730)
+    if here:
+        two.leave(SHELTER)
+    else:
+        await story.says_no("erase", travel=False)
+
+    async def and_then(*args: Any) -> AsyncIterator[list[ReferralRecord]]:
+        async for page in pages_due(*args):
+            await (story.says_no("erase", travel=False) if here else story.sender.courier.run_once())
+            yield page
+
+    node = story.sender if here else story.receiver
+    with monkeypatch.context() as during:
+        during.setattr(maintaining, "pages_due", and_then)
+        two.clock.pass_by(hours=48)
+        await maintaining._forget(node.node)
+    if here:
+        assert (await story.outgoing())["withdrawal"] == ["queued"]
+    else:
+        assert [item.event for item in await story.items("withdrawal")] == ["erase"]
 
 
 async def test_an_open_referral_is_not_destroyed_by_any_clock(two: Federation) -> None:
