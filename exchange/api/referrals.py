@@ -210,8 +210,8 @@ async def update_safe_contact_plan(
 ) -> Response:
     """Update the safe-contact plan.
 
-    How she may be reached has changed. After disclosure the new plan goes to the receiver. Before, nothing is sent: a
-    held disclosure has the old plan inside and is deleted (`awaiting_disclosure`); hand in a new one.
+    How she may be reached has changed. After disclosure the new plan goes to the receiver. Before, nothing is sent. A
+    held disclosure has an older plan inside and is deleted (`awaiting_disclosure`); hand in a new one.
     """
     idem = idempotency(request, call.acting, key, body)
     return created(await update_safe_contact(call.node, call.acting, referral_id, body.value, idem))

@@ -2,11 +2,18 @@
 
 Before the acceptance it is held like the first. After it, the worker's own call is the confirmation, and it goes at
 once, with its release statement. On the waiting list nothing is held: she is asked again when there is a place.
+
+A disclosure has its number from its release, and at the receiver the plan with the highest number counts. Therefore a
+plan that is told meanwhile takes what is held with it: released later, the older plan would count.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from contracts.vocabulary import Group
 from exchange.envelope.kinds import Kind
+from exchange.messages import SealedMessage
 from exchange.referral.lifecycle import Side, State
 from exchange.schemas.inbox import ReferralAct
 from exchange.schemas.referrals import DisclosureRequest, ForwardAnswer
@@ -39,9 +46,7 @@ async def replace_disclosure(node: Node, acting: Acting, referral: str, request:
 
     async def step() -> tuple[Case, Told]:
         case = await read_case(node, referral, Side.REFERRING, acting.unit)
-        # One that was released and never signed for may have arrived; she is asked, and it goes again.
-        if case.record.disclosed_at is not None and case.record.hold != "awaiting-disclosure":
-            raise _already_disclosed()
+        check_not_released(case)
         if case.state(node.clock()) is State.WAITLISTED:
             raise ConflictError("not-accepted", "She is on the waiting list. Confirm with her when she is accepted.")
         told = await tell_later(node, case, Kind.DISCLOSURE, request.content, numbers=None, in_reply_to=None)
@@ -69,8 +74,10 @@ async def drop_disclosure(node: Node, acting: Acting, referral: str) -> Referral
         if case.record.hold in HOLDING:
             record = await node.database.write(lambda conn: drop_held(node, conn, acting, case))
             return ReferralAct(referral=referral_view(record))
+        check_not_released(case)
         if case.record.disclosed_at is not None:
-            raise _already_disclosed()
+            sentence = "Nothing is held. One was disclosed before: send a new plan, or a fresh disclosure."
+            raise ConflictError("already-disclosed", sentence)
         return ReferralAct(referral=referral_view(case.record), repeated=True)
 
     return await again(step)
@@ -87,8 +94,24 @@ def drop_held(node: Node, conn: Connection, acting: Acting, case: Case) -> Refer
     return record
 
 
-def _already_disclosed() -> ConflictError:
-    return ConflictError("already-disclosed", "It was disclosed already. Send information or a new plan.")
+def drop_older(
+    node: Node, conn: Connection, acting: Acting, case: Case, telling: Iterable[SealedMessage]
+) -> ReferralRecord:
+    """Where this tells the receiver a plan, a disclosure that is held has an older one inside, and is deleted."""
+    plan = any(Group.CONTACT.value in sealed.header.groups for sealed in telling)
+    return drop_held(node, conn, acting, case) if plan and case.record.hold in HOLDING else case.record
+
+
+def check_not_released(case: Case) -> None:
+    """A fresh disclosure may take the place of what is held, and of what was released and has come to nothing.
+
+    One that was released and never signed for may have arrived; she is asked, and it goes again.
+
+    Raises:
+        ConflictError: `already-disclosed`.
+    """
+    if case.record.hold == "released":
+        raise ConflictError("already-disclosed", "It was disclosed already. Send information or a new plan.")
 
 
 def _hold(node: Node, conn: Connection, acting: Acting, case: Case, told: Told) -> None:

@@ -6,8 +6,9 @@ Rules:
 * The contract is the referral's own and still in force; the consent is the one it was made under, and is live.
 * Until the receiver has accepted, nothing of the disclosure stage goes, but what is held.
 * Information answers a question, and nothing else tells more: an update holds a changed plan, or when she can come. It
-  goes to a receiver that has the old plan; before that, and after what was held has gone, a fresh disclosure takes its
-  place. After an acceptance the worker's own call is the confirmation, and the fresh disclosure goes at once.
+  goes to a receiver that may have the old plan; before that, and after what was held has gone, a fresh disclosure takes
+  its place. After an acceptance the worker's own call is the confirmation, and the fresh disclosure goes at once.
+* What holds a plan takes the older one that is held with it, whatever kind it is (`replace_disclosure`).
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from exchange.use_cases.gate_again import sealed_now, told_of
 from exchange.use_cases.idempotency import Keep
 from exchange.use_cases.node import Node
 from exchange.use_cases.outgoing import put_out
+from exchange.use_cases.replace_disclosure import check_not_released, drop_older
 from exchange.use_cases.sealed_answer import check_belongs
 from exchange.use_cases.sealed_checks import AgencySealed
 from exchange.use_cases.sealed_forwards import fields_at_most, judge_sealed
@@ -77,8 +79,7 @@ async def _check_state(node: Node, case: Case, header: Header) -> None:
     if record.sharing_stopped_at is not None:
         raise ConflictError("sharing-stopped", "She stopped sharing. Nothing more is told.")
     if header.kind is Kind.DISCLOSURE:
-        if record.disclosed_at is not None and record.hold != "awaiting-disclosure":
-            raise ConflictError("already-disclosed", "It was disclosed already. Send information or a new plan.")
+        check_not_released(case)
         if state is State.WAITLISTED:
             raise ConflictError("not-accepted", "She is on the waiting list. Confirm with her when she is accepted.")
         return
@@ -122,13 +123,14 @@ def _queue(
 ) -> EnvelopesAnswer:
     header = sealed.header
     guard_consent(conn, consent.id, consent.version)
+    record = drop_older(node, conn, acting, case, [sealed.message])
     put_out(node, conn, sealed.message)
     number = header.number or 0
-    facts = seal_facts(node, case.record.id, sealed_now(node, case.facts, case.record.peer))
+    facts = seal_facts(node, record.id, sealed_now(node, case.facts, record.peer))
     record = change_referral(
         node,
         conn,
-        case.record,
+        record,
         what=header.kind.value,
         adjust=lambda read: read._replace(number=max(read.number, number), sealed_facts=facts),
     )

@@ -19,7 +19,7 @@ from exchange.use_cases.gate_again import sealed_now
 from exchange.use_cases.idempotency import Idempotency, Keep, Stored, once
 from exchange.use_cases.node import Node
 from exchange.use_cases.outgoing import agency_key, put_out
-from exchange.use_cases.replace_disclosure import drop_held
+from exchange.use_cases.replace_disclosure import drop_held, drop_older
 from exchange.use_cases.telling_later import Told, tell_later
 from exchange.use_cases.transitions import next_number
 from exchange.use_cases.views import field_decisions, referral_view
@@ -49,7 +49,7 @@ async def send_information(
 async def update_safe_contact(
     node: Node, acting: Acting, referral: str, request: SafeContactRequest, idem: Idempotency
 ) -> Stored[ForwardAnswer]:
-    """Her contact plan changed. A held disclosure with the old plan is deleted; a receiver that has it is told.
+    """Her contact plan changed. A held disclosure with an older plan is deleted; a receiver that may have one is told.
 
     Raises:
         NotFoundError, GoneError: there is no such referral of this agency.
@@ -95,15 +95,16 @@ def _store(
     node: Node, conn: Connection, acting: Acting, case: Case, before: Facts, told: Told, kind: Kind, keep: Keep
 ) -> ForwardAnswer:
     guard_consent(conn, told.consent.id, told.consent.version)
+    record = drop_older(node, conn, acting, case, told.sealed)
     for sealed in told.sealed:
         put_out(node, conn, sealed)
     highest = max(sealed.header.number or 0 for sealed in told.sealed)
     # The roster may be another than when it was sealed.
-    facts = seal_facts(node, case.record.id, sealed_now(node, before, case.record.peer))
+    facts = seal_facts(node, record.id, sealed_now(node, before, record.peer))
     record = change_referral(
         node,
         conn,
-        case.record,
+        record,
         what=kind.value,
         adjust=lambda read: read._replace(number=max(read.number, highest), sealed_facts=facts),
     )

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from sqlalchemy import update
 from support.blind import BlindStory, Office, referred
 from support.committed_openapi import document
 from support.federation import Federation, federation
@@ -38,6 +39,7 @@ from exchange.schemas.node import PeerKeys
 from exchange.schemas.referrals import ForwardAnswer, ReferralView
 from exchange.schemas.sealing import EnvelopesAnswer, EnvelopesRequest
 from exchange.schemas.shapes import from_millis, to_millis
+from exchange.storage.tables import REFERRAL
 from exchange.use_cases import release_disclosure, sealed_checks
 from exchange.use_cases.node import Node
 
@@ -547,6 +549,43 @@ async def test_a_plan_that_changed_before_the_release_takes_what_is_held_with_it
     opened = await desk.shelter.open(story.id, "disclosure")
     assert opened.content is not None
     assert opened.content.safe_contact == fresh.safe_contact
+
+
+@pytest.mark.parametrize("dropped", ["first", "by-the-node"])
+async def test_a_plan_that_is_told_takes_the_older_one_that_is_held_with_it(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, dropped: str
+) -> None:
+    """Released later it would have the higher number, and count: she would be called although she said no."""
+    vault, client, story, at = desk.office.own_vault, desk.office.client, await desk.story(), now_of(desk.together)
+    content = referral_request(SHELTER.agency, NOBODY).content
+    older = content.model_copy(update={"safe_contact": safe_contact(at)})
+    newest = safe_contact(at, who_initiates="neither", channels=[], safe_times=[])
+    await story.accepted()
+    # As what arrived and was refused by the receiver's software leaves it.
+    asked = update(REFERRAL).where(REFERRAL.c.id == story.id).values(hold="awaiting-disclosure")
+    await desk.office.node.node.database.write(lambda conn: conn.execute(asked).rowcount)
+
+    async def jumped(_: object) -> bool:
+        return True
+
+    with monkeypatch.context() as patched:
+        patched.setattr(release_disclosure, "clock_jumped", jumped)
+        # The second takes the place of the first, which was not let go.
+        for _ in range(2):
+            await vault.replace_disclosure(story.id, older)
+            assert (await client.referrals.read(story.id)).flags.awaiting_confirmation
+    if dropped == "first":
+        told = await vault.update_safe_contact(story.id, newest)
+    else:
+        plan = ReferralContent(safe_contact=newest)
+        told = await telling_later.tell_later(desk.identity, client, story.id, Kind.UPDATE, plan)
+    assert (told.referral.flags.awaiting_disclosure, told.referral.flags.awaiting_confirmation) == (True, False)
+    with pytest.raises(ProblemError) as nothing:
+        await client.referrals.release(story.id)
+    assert nothing.value.problem.code == "nothing-held"
+    await desk.together.travel()
+    offer = await desk.shelter.item(story.id, "offer")
+    assert (await desk.shelter.client.inbox.contact_advice(offer.id)).code == "nobody-initiates"
 
 
 async def test_who_she_is_is_no_information_before_the_release(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

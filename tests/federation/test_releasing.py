@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from support.federation import Federation
@@ -32,9 +33,11 @@ from exchange.envelope.statements import ReleaseStatement, parse_statement
 from exchange.envelope.wire import from_base64url
 from exchange.limits import HOUR_MS
 from exchange.referral import lifecycle
+from exchange.referral.content import ReferralContent
 from exchange.roster import Member, Status
 from exchange.schemas.inbox import DecisionRequest
 from exchange.storage.tables import AUDIT, EVENT, INBOX
+from exchange.use_cases import release_disclosure
 from exchange.use_cases.own_epochs import revoke_own_epochs
 from exchange.use_cases.release_disclosure import release_due
 
@@ -346,6 +349,103 @@ async def test_a_changed_plan_ends_the_hold_that_waits_for_a_worker(four: Federa
     assert (await refusal(story.asks.referrals.release(story.id))).code == "nothing-held"
     await story.travel()
     assert "disclosure" not in story.kinds_posted()
+
+
+NOBODY_CALLS = {"who_initiates": "neither", "channels": [], "safe_times": []}
+
+
+async def _held_after_a_release(two: Federation, monkeypatch: pytest.MonkeyPatch, **decides: Any) -> Story:
+    """One was released and never arrived, and the fresh one, by which she may be called, is held: nothing let it go."""
+    story = await begin(two)
+    for decision in filter(None, [decides, {"decision": "accepted"}]):
+        await story.helps.inbox.decide(await story.offer(), DecisionRequest.model_validate(decision))
+        await two[SHELTER].courier.run_once()
+    two.leave(SHELTER)
+    await story.travel()
+    await story.later(hours=24 * 15)
+    two.come_back(SHELTER)
+    await _not_let_go(story, monkeypatch, plan(now_of(two)))
+    assert (await story.flags()).disclosed
+    return story
+
+
+async def _not_let_go(story: Story, monkeypatch: pytest.MonkeyPatch, said: dict[str, Any]) -> None:
+    """A fresh disclosure, of which the second commit does not happen."""
+
+    async def jumped(_: object) -> bool:
+        return True
+
+    fresh = content(preferred_name="Canary-Baru", safe_contact=said)
+    with monkeypatch.context() as patched:
+        patched.setattr(release_disclosure, "clock_jumped", jumped)
+        answer = await story.asks.referrals.replace_disclosure(story.id, fresh)
+    assert answer.referral.flags.awaiting_confirmation
+    assert (await story.outgoing())["disclosure"][-1] == "held"
+
+
+async def _advice(story: Story) -> str:
+    """What the receiver is told about calling her, after two hours in which everything travelled."""
+    await story.later(hours=2)
+    return (await story.helps.inbox.contact_advice(await story.offer())).code
+
+
+@pytest.mark.parametrize("told", ["update", "information"])
+async def test_a_plan_that_is_told_takes_the_older_one_that_is_held_with_it(
+    two: Federation, monkeypatch: pytest.MonkeyPatch, told: str
+) -> None:
+    """Released later it would have the higher number, and count: she would be called although she said no."""
+    asked = {"decision": "information-requested", "fields": ["safe_contact"]} if told == "information" else {}
+    story = await _held_after_a_release(two, monkeypatch, **asked)
+    newest = safe_contact(now_of(two), **NOBODY_CALLS)
+    if told == "update":
+        answer = await story.asks.referrals.update_safe_contact(story.id, newest)
+    else:
+        answer = await story.asks.referrals.send_information(story.id, ReferralContent(safe_contact=newest))
+    assert (answer.referral.flags.awaiting_disclosure, answer.referral.flags.awaiting_confirmation) == (True, False)
+    assert (await story.outgoing())[told] == ["queued"]
+    assert "held" not in (await story.outgoing())["disclosure"]
+    assert (await story.changes())[-2:] == ["plan-changed", told]
+    assert (await refusal(story.asks.referrals.release(story.id))).code == "nothing-held"
+    assert await _advice(story) == "nobody-initiates"
+    fresh = content(preferred_name="Canary-Baru", safe_contact=plan(now_of(two), **NOBODY_CALLS))
+    await story.asks.referrals.replace_disclosure(story.id, fresh)
+    assert await _advice(story) == "nobody-initiates"
+    assert story.kinds_posted()[-2:] == [told, "disclosure"]
+
+
+async def test_information_without_a_plan_leaves_what_is_held(two: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = {"decision": "information-requested", "fields": ["party"]}
+    story = await _held_after_a_release(two, monkeypatch, **asked)
+    party = content(party={"adults": 1, "dependants": [], "infant_or_pregnant": False})
+    answer = await story.asks.referrals.send_information(story.id, party)
+    assert answer.referral.flags.awaiting_confirmation
+    assert (await story.outgoing())["disclosure"][-1] == "held"
+
+
+async def test_a_fresh_disclosure_that_was_not_let_go_can_be_replaced_by_another(
+    two: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is held and not disclosed: nobody is told that it was."""
+    story = await _held_after_a_release(two, monkeypatch)
+    await _not_let_go(story, monkeypatch, plan(now_of(two)))
+    again = content(preferred_name="Canary-Baru", safe_contact=plan(now_of(two), **NOBODY_CALLS))
+    answer = await story.asks.referrals.replace_disclosure(story.id, again)
+    assert not answer.referral.flags.awaiting_confirmation
+    assert (await story.outgoing())["disclosure"] == ["expired", "queued"]
+    assert await _advice(story) == "nobody-initiates"
+    assert (await refusal(story.asks.referrals.replace_disclosure(story.id, again))).code == "already-disclosed"
+
+
+async def test_who_drops_twice_is_not_told_that_what_was_held_was_disclosed(
+    two: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    story = await _held_after_a_release(two, monkeypatch)
+    assert (await story.asks.referrals.drop_disclosure(story.id)).referral.flags.awaiting_disclosure
+    problem = await refusal(story.asks.referrals.drop_disclosure(story.id))
+    assert (problem.code, problem.detail) == (
+        "already-disclosed",
+        "Nothing is held. One was disclosed before: send a new plan, or a fresh disclosure.",
+    )
 
 
 async def test_what_was_released_is_carried_for_longer_than_it_would_have_been_held(two: Federation) -> None:

@@ -118,7 +118,9 @@ def _posting(
 async def update_safe_contact(
     identity: Identity, client: AgencyClient, referral: str, plan: SafeContact
 ) -> ForwardAnswer:
-    """As at a node that holds the keys: what is held with the old plan is deleted, and a receiver that has it is told.
+    """As at a node with the keys: what is held with an older plan is deleted, and a receiver that may have one is told.
+
+    What is held is deleted first, whether the new plan can be told then or not; repeat it until it is.
 
     Raises:
         GateRefusedError, VaultError, ContentInvalidError, ContentTooLargeError, ProblemError: as in `seal`.
@@ -131,8 +133,12 @@ async def update_safe_contact(
     except ProblemError as error:
         if error.problem.code != "already-disclosed":
             raise
-        return await tell_later(identity, client, referral, Kind.UPDATE, content)
-    return ForwardAnswer(referral=record_of(dropped.referral, referral, case.peer), fields=())
+    else:
+        view = record_of(dropped.referral, referral, case.peer)
+        # What was held may have followed one that was released, and the receiver may have the plan in that.
+        if not view.flags.disclosed:
+            return ForwardAnswer(referral=view, fields=())
+    return await tell_later(identity, client, referral, Kind.UPDATE, content)
 
 
 async def _question(client: AgencyClient, referral: str) -> str:
