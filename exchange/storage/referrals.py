@@ -112,6 +112,7 @@ _ATTESTATION_COLUMNS = [ATTESTATION.c[name] for name in AttestationRecord._field
 _ROWS = select(*_COLUMNS)
 _LOAD = Prepared(where_listed(_ROWS, REFERRAL.c.id))
 _LOAD_IN_SIGHT = Prepared(where_listed(_ROWS.where(in_sight(bindparam("the_unit"))), REFERRAL.c.id))
+_OPEN = Prepared(where_listed(select(REFERRAL.c.id).where(REFERRAL.c.closed_at.is_(None)), REFERRAL.c.id))
 _PEERS = Prepared(where_listed(select(REFERRAL.c.id, REFERRAL.c.peer), REFERRAL.c.id))
 # Locked, and in one order everywhere: on PostgreSQL another process could change them after they were compared. The
 # dialect of SQLite, where writers are serialised, leaves FOR UPDATE out.
@@ -186,6 +187,11 @@ def load_referrals(conn: Connection, ids: Iterable[str], unit: str | None = None
     if unit is None:
         return _by_id(_LOAD.rows(conn, {"the_ids": wanted}))
     return _by_id(_LOAD_IN_SIGHT.rows(conn, {"the_ids": wanted, "the_unit": unit}))
+
+
+def open_among(conn: Connection, ids: Iterable[str]) -> frozenset[str]:
+    """Those of the referrals that exist and have not ended."""
+    return frozenset(referral for (referral,) in _OPEN.rows(conn, {"the_ids": list(ids)}))
 
 
 def peers_of(conn: Connection, ids: Iterable[str]) -> dict[str, str]:

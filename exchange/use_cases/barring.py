@@ -4,6 +4,7 @@ Rules:
 
 * It is destroyed here and told (`…-barred`, `undeliverable`, or `awaiting_disclosure`): a worker telephones, or hands
   in what may still go.
+* Of a referral that has ended otherwise than by the clock nobody has to hear that nothing more is told.
 * A disclosure that was put on its way may have arrived although no receipt came: it is not sent again, and the release
   stays on record. Of one that never left the release is taken back.
 * When she allows less, every forward under her consent that waits is looked at in the same transaction. It stays if all
@@ -25,6 +26,7 @@ from exchange.disclosure import Refused
 from exchange.disclosure_groups import groups_allowed, may_be_inside
 from exchange.envelope.header import Header, parse_header
 from exchange.envelope.kinds import Kind, KindClass
+from exchange.referral.lifecycle import State
 from exchange.schemas.shapes import to_millis
 from exchange.storage.database import Connection
 from exchange.storage.outbox import OutgoingRecord, delete_waiting, give_up, held_of, queued_of
@@ -35,7 +37,7 @@ from exchange.use_cases.gate_again import as_they_were
 from exchange.use_cases.headers import class_here, outgoing_header
 from exchange.use_cases.node import Node
 from exchange.use_cases.sealed_forwards import question_about
-from exchange.use_cases.stopping import take_back_release
+from exchange.use_cases.taking_back import FORWARDS, take_back_release
 
 
 def bar(node: Node, conn: Connection, items: Iterable[OutgoingRecord]) -> None:
@@ -50,8 +52,10 @@ def bar(node: Node, conn: Connection, items: Iterable[OutgoingRecord]) -> None:
             delete_waiting(conn, item.id)
 
         def adjust(record: ReferralRecord, kind: str = item.kind, never_told: bool = never_told) -> ReferralRecord:
+            disclosed_at = None if never_told else record.disclosed_at
+            if kind in FORWARDS and record.closed_at is not None and record.state != State.EXPIRED:
+                return record._replace(disclosed_at=disclosed_at)
             if kind == Kind.DISCLOSURE:
-                disclosed_at = None if never_told else record.disclosed_at
                 return record._replace(hold="awaiting-disclosure", disclosed_at=disclosed_at)
             return record._replace(undeliverable=True)
 

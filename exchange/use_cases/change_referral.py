@@ -1,7 +1,8 @@
 """The one way in which a referral changes: new events in, state, hold and clocks follow, the change list is told.
 
 Runs inside a transaction. A held disclosure whose hold ended is deleted here, in the same commit as the event that
-ended it: there is no moment in which she has said no and her name can still be released.
+ended it: there is no moment in which she has said no and her name can still be released. So is every forward that waits
+when the referral ends, by whatever and whomever: nothing more is told (`use_cases.leaving`).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from exchange.storage.referrals import (
 from exchange.storage.transaction import signal
 from exchange.use_cases.facts import Facts, open_facts
 from exchange.use_cases.node import Node
+from exchange.use_cases.taking_back import take_back_at_the_end
 from exchange.use_cases.transitions import HOLDING, settle_state
 
 Adjust = Callable[[ReferralRecord], ReferralRecord]
@@ -67,6 +69,7 @@ def change_referral(
     if adjust is not None:
         record = adjust(record)
     settled = _settled(node, conn, record, facts, events_of(conn, [record.id])[record.id], at)
+    settled = _taken_back(conn, before, settled)
     saved = save_referral(conn, settled)
     _drop_held(conn, before, settled)
     _tell_of_room(conn, before, settled)
@@ -101,7 +104,8 @@ def change_each(node: Node, conn: Connection, referrals: Iterable[str], *, what:
     at = node.clock()
     events = events_of(conn, records)
     changed = [
-        (record, _settled(node, conn, adjust(record), None, events[record.id], at)) for record in records.values()
+        (record, _taken_back(conn, record, _settled(node, conn, adjust(record), None, events[record.id], at)))
+        for record in records.values()
     ]
     for before, after in changed:
         _drop_held(conn, before, after)
@@ -127,6 +131,12 @@ def _settled(
         # Of all that happens to a referral this alone is the clock's doing, which may have jumped ahead.
         return settle_state(record, read, events, at=ends_by(conn, at))
     return settled
+
+
+def _taken_back(conn: Connection, before: ReferralRecord, after: ReferralRecord) -> ReferralRecord:
+    """At its end what its maker has not sent yet stays; what was released and never left was never disclosed."""
+    ends = before.closed_at is None and after.closed_at is not None
+    return take_back_at_the_end(conn, after) if ends and after.side == Side.REFERRING else after
 
 
 def _drop_held(conn: Connection, before: ReferralRecord, after: ReferralRecord) -> None:

@@ -34,8 +34,8 @@ from exchange.use_cases.facts import open_facts
 from exchange.use_cases.node import Node
 from exchange.use_cases.outgoing import make_stop, put_out_stop
 from exchange.use_cases.row_by_row import AT_ONCE, Failures, pages_due
-from exchange.use_cases.stopping import FORWARDS
 from exchange.use_cases.storage_lost import as_outage
+from exchange.use_cases.taking_back import FORWARDS
 
 
 async def destroy_due(node: Node) -> int:

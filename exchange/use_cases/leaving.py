@@ -3,6 +3,11 @@
 Rules:
 
 * Standing first: of what has none nothing is opened. Stops go to everybody.
+* Once a referral has ended only what is on a list leaves (`LEAVE_AFTER_THE_END`): stops, which carry nothing about her,
+  and the words from which both nodes compute the state. What tells more of her does not, however it ended: a receiver
+  that refuses it has its bytes, and the week's key. It is deleted in the commit that ends the referral
+  (`use_cases.change_referral`), so that a courier with it in hand finds it gone; here what lies there all the same is
+  found.
 * A disclosure leaves only if this node has released it, whatever its row says (`use_cases.released_here`).
 * A forward leaves only under a contract that is in force and that this node uses, and before its receipt ends.
 * Where the roster is another than the one it was sealed by, sender or receiver may be another kind of office, or in
@@ -14,16 +19,34 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from exchange.envelope.header import Header, parse_header
 from exchange.envelope.kinds import Kind, KindClass
 from exchange.roster import Member, standing_allows
 from exchange.storage.outbox import OutgoingRecord
+from exchange.storage.referrals import open_among
 from exchange.use_cases.gate_again import allowed_again
 from exchange.use_cases.headers import class_here, members_of, outgoing_header
 from exchange.use_cases.node import Node, World, as_datetime
 from exchange.use_cases.released_here import was_released
 from exchange.verification import groups_permitted
+
+LEAVE_AFTER_THE_END: Final = frozenset(
+    kind.value
+    for kind in (
+        Kind.RECALL,
+        Kind.WITHDRAWAL,
+        Kind.ERASURE_RECEIPT,
+        Kind.REFUSAL,
+        Kind.ENTERED_IN_ERROR,
+        Kind.DECISION,
+        Kind.PROGRESS,
+        Kind.INFORMATION_REQUEST,
+        Kind.RECALL_ANSWER,
+    )
+)
+"""A kind that is not named here stays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +58,8 @@ class Leaving:
     me: Member
     peer: Member
     in_force: Collection[str]
+    going_on: Collection[str]
+    """Of the referrals of what leaves before the end alone, those that have not ended."""
     at: int
 
     def header_of(self, item: OutgoingRecord) -> bytes | None:
@@ -47,6 +72,8 @@ class Leaving:
         return header if self._is_covered(item, header) else None
 
     def _is_covered(self, item: OutgoingRecord, header: bytes) -> bool:
+        if item.kind not in LEAVE_AFTER_THE_END and item.referral not in self.going_on:
+            return False
         if class_here(item) is not KindClass.FORWARD:
             return True
         members = members_of(header)
@@ -72,10 +99,12 @@ async def headers_leaving(node: Node, world: World, agency: str, items: Iterable
     Raises:
         UnknownMemberError: the roster does not list this agency, or the other.
     """
-    at = node.clock()
+    at, items = node.clock(), list(items)
+    ends = {item.referral for item in items if item.kind not in LEAVE_AFTER_THE_END}
+    going_on = await node.database.read(lambda conn: open_among(conn, ends)) if ends else frozenset[str]()
     me, peer = world.roster.member(node.agency), world.roster.member(agency)
     in_force = world.roster.contract_in_force(me.agency, agency, as_datetime(at))
-    leaving = Leaving(node, world, me, peer, in_force, at)
+    leaving = Leaving(node, world, me, peer, in_force, going_on, at)
     headers: dict[str, bytes] = {}
     before: dict[str, Header] = {}
     for item in items:

@@ -9,14 +9,14 @@ from exchange.referral.lifecycle import EventName
 from exchange.stops import Stop
 from exchange.storage.database import Connection
 from exchange.storage.outbox import delete_queued, give_up
-from exchange.storage.referrals import EventRecord, ReferralRecord, events_of, hold_referrals, remove_events
+from exchange.storage.referrals import EventRecord, ReferralRecord, hold_referrals, remove_events
 from exchange.use_cases.answers_that_wait import say_less
 from exchange.use_cases.change_referral import change_referral
 from exchange.use_cases.node import Node
 from exchange.use_cases.outgoing import make_stop, put_out_stop
+from exchange.use_cases.taking_back import FORWARDS, take_back_release
 
 ANSWERS: Final = frozenset(kind.value for kind in Kind if class_of(kind) is KindClass.ANSWER)
-FORWARDS: Final = frozenset(kind.value for kind in (Kind.OFFER, Kind.DISCLOSURE, Kind.INFORMATION, Kind.UPDATE))
 
 
 def take_back(node: Node, conn: Connection, record: ReferralRecord, name: EventName) -> ReferralRecord:
@@ -36,16 +36,6 @@ def take_back(node: Node, conn: Connection, record: ReferralRecord, name: EventN
     never_told = take_back_release(conn, record.id)
     remove_events(conn, record.id, delete_queued(conn, record.id, FORWARDS))
     return record._replace(disclosed_at=None) if never_told else record
-
-
-def take_back_release(conn: Connection, referral: str) -> bool:
-    """Delete a disclosure that waits; returns whether a release went with it, and none is on record any more.
-
-    One that was released before may have been read, whatever became of it: then she stays disclosed.
-    """
-    taken_back = remove_events(conn, referral, delete_queued(conn, referral, [Kind.DISCLOSURE.value]))
-    left = events_of(conn, [referral])[referral] if taken_back else []
-    return taken_back > 0 and all(event.name != EventName.DISCLOSED for event in left)
 
 
 def stop_referral(

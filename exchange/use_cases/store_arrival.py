@@ -60,7 +60,8 @@ from exchange.use_cases.change_referral import change_referral
 from exchange.use_cases.destroy import attest_if_destroyed
 from exchange.use_cases.facts import Facts, open_facts, seal_facts
 from exchange.use_cases.node import Node
-from exchange.use_cases.stopping import FORWARDS, take_back
+from exchange.use_cases.stopping import take_back
+from exchange.use_cases.taking_back import FORWARDS
 from exchange.use_cases.transitions import as_event, as_events, settle_state
 from exchange.verification import CheckedItem, VerificationError, VerifiedMessage
 

@@ -35,16 +35,19 @@ from exchange.storage.tables import OUTBOX
 from exchange.use_cases import (
     answers_that_wait,
     arrivals,
+    change_referral,
     consent_freshness,
     consent_status,
     deliver,
     destroy,
+    leaving,
     open_items,
     receive_envelopes,
     release_disclosure,
     signed_before,
     stopping,
     store_arrival,
+    taking_back,
     withdraw,
 )
 from exchange.use_cases.cases import Case
@@ -85,6 +88,29 @@ def _nothing(*_arguments: object, **_options: object) -> None:
 
 def _no_rows(*_arguments: object, **_options: object) -> list[str]:
     return []
+
+
+@contextmanager
+def _nothing_is_deleted() -> Iterator[None]:
+    with patch.object(stopping, "delete_queued", _no_rows), patch.object(taking_back, "delete_queued", _no_rows):
+        yield
+
+
+def _as_it_is(_conn: Any, record: Any) -> Any:
+    return record
+
+
+def _every(_conn: Any, referrals: Any) -> frozenset[str]:
+    return frozenset(referrals)
+
+
+@contextmanager
+def _the_end_is_not_looked_at() -> Iterator[None]:
+    with (
+        patch.object(change_referral, "take_back_at_the_end", _as_it_is),
+        patch.object(leaving, "open_among", _every),
+    ):
+        yield
 
 
 def _true(*_arguments: object, **_options: object) -> bool:
@@ -208,7 +234,8 @@ def _as_then(_node: object, repeat: Any) -> bytes:
 
 
 MUTANTS: Final = (
-    Mutant("her no leaves the queue as it is", _on(stopping, "delete_queued", _no_rows)),
+    Mutant("her no leaves the queue as it is", _nothing_is_deleted),
+    Mutant("the end of a referral leaves the queue as it is", _the_end_is_not_looked_at),
     Mutant("how it goes leaves although she has stopped sharing", _on(stopping, "say_less", _nothing)),
     Mutant("how it ended leaves although she has stopped sharing",
         _on(answers_that_wait, "_say_only_that_it_is_over", _nothing)),

@@ -24,6 +24,8 @@ _ENDS_SERVICE: Final = frozenset({"stop-service", "erase"})
 _ENDS_SHARING: Final = _ENDS_SERVICE | {"stop-sharing", "recalled", "entered-in-error"}
 _STOPPED_BY: Final = {"recall": "recalled", "entered-in-error": "entered-in-error"}
 _SERVED: Final = frozenset({"in-service", "completed"})
+_ENDS: Final = frozenset({"declined", "redirected", "completed", "failed"})
+"""What a receiver says and nothing of its own follows."""
 _STAYS_AT_HOME: Final = frozenset({"duplicate", "conflict-of-interest"})
 
 
@@ -97,6 +99,8 @@ class Oracle:
     """By receiver and referral: what it has signed for, in order."""
     stopped: dict[tuple[str, str], dict[str, int]] = field(default_factory=lambda: defaultdict(dict))
     """By agency and referral: her no and other stops, as soon as the agency's node has acknowledged them."""
+    ended: dict[tuple[str, str], int] = field(default_factory=dict)
+    """By agency and referral: since when its node has signed for an answer by which what it has made is over."""
     rosters: dict[str, list[tuple[int, Changed]]] = field(default_factory=lambda: defaultdict(lambda: [(0, ())]))
     """By agency: since which tick it goes by a roster in which these are not what they were."""
     deaths: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
@@ -136,6 +140,7 @@ class Oracle:
             if envelope.header["from"] != sender or receiver not in {meant, *exchanged_with(meant)}:
                 raise ViolationError("leaked", "an envelope is on its way to somebody else than it is for")
             self._check_not_stopped(sender, envelope, now)
+            self._check_not_ended(sender, envelope, now)
             known = self.seen.get(envelope.id)
             if known is not None:
                 if known.digest != envelope.digest:
@@ -156,6 +161,11 @@ class Oracle:
             forward = envelope.kind in FORWARDS
             if since < now and (forward or (name in _ENDS_SERVICE and envelope.kind in ANSWERS)):
                 raise ViolationError("leaked", f"{envelope.kind} leaves {sender} after `{name}` was acknowledged there")
+
+    def _check_not_ended(self, sender: str, envelope: Opened, now: int) -> None:
+        """A receiver that refuses it has its bytes, and the week's key, all the same."""
+        if envelope.kind in FORWARDS and self.ended.get((sender, envelope.referral), now) < now:
+            raise ViolationError("leaked", f"{envelope.kind} leaves {sender} after the referral's end was stored there")
 
     def _in_service(self, sender: str, referral: str) -> bool:
         return any(one.header.get("event") in _SERVED for one in self.arrived[sender, referral])
@@ -348,9 +358,24 @@ class Oracle:
                 raise ViolationError("doubled", f"a repeated {envelope.kind} was answered with another receipt")
             if envelope.id not in {one.id for one in self.arrived[receiver, envelope.referral]}:
                 self.arrived[receiver, envelope.referral].append(envelope)
+            if self._is_over(receiver, envelope.referral):
+                self.ended.setdefault((receiver, envelope.referral), now)
             stop = _STOPPED_BY.get(envelope.kind) or envelope.header.get("event")
             if envelope.kind in {"withdrawal", *_STOPPED_BY}:
                 self.stops(receiver, envelope.referral, str(stop), now)
+
+    def _is_over(self, agency: str, referral: str) -> bool:
+        """Whether what this agency has signed for says that a referral it made has ended.
+
+        One whose first decision is late goes on until it expires; one that was recalled, where the recall itself does
+        not end it, until the receiver agrees. Her no and other stops count by themselves (`stopped`).
+        """
+        answers = [one for one in self.arrived[agency, referral] if one.kind in ANSWERS]
+        if "recalled" in self.stopped.get((agency, referral), {}):
+            return any(one.header.get("event") == "recalled" for one in answers)
+        answer_by = self.undelivered.answer_by.get(referral, 0)
+        counts = any(one.kind in {"decision", "progress"} and one.header["created"] <= answer_by for one in answers)
+        return counts and any(one.header.get("event") in _ENDS for one in answers)
 
     def _fields(self, envelope: Opened) -> frozenset[str]:
         """What a forward says about her."""

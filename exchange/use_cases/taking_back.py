@@ -1,0 +1,44 @@
+"""Forwards that wait to leave and must not any more: they are deleted, and a release that never left is taken back.
+
+Rules:
+
+* Only what certainly never left is taken back. A disclosure that was put on its way may have arrived although no
+  receipt came: it is not sent again, and the release stays on record.
+* The number of a release that was taken back stays used.
+* Where the clock has ended it that is told (`undeliverable`): the receiver may have said yes in time, which then
+  counts, and somebody has to know that it lacks something. An offer ends at that moment by itself, and is told as such
+  (`maintain`). Whoever has ended it otherwise needs nothing more.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from exchange.envelope.kinds import Kind
+from exchange.referral.lifecycle import EventName, State
+from exchange.storage.database import Connection
+from exchange.storage.outbox import delete_queued
+from exchange.storage.referrals import ReferralRecord, events_of, hold_referrals, remove_events
+
+FORWARDS: Final = frozenset(kind.value for kind in (Kind.OFFER, Kind.DISCLOSURE, Kind.INFORMATION, Kind.UPDATE))
+
+
+def take_back_release(conn: Connection, referral: str) -> bool:
+    """Delete a disclosure that waits; returns whether a release went with it, and none is on record any more.
+
+    One that was released before may have been read, whatever became of it: then she stays disclosed.
+    """
+    taken_back = remove_events(conn, referral, delete_queued(conn, referral, [Kind.DISCLOSURE.value]))
+    left = events_of(conn, [referral])[referral] if taken_back else []
+    return taken_back > 0 and all(event.name != EventName.DISCLOSED for event in left)
+
+
+def take_back_at_the_end(conn: Connection, record: ReferralRecord) -> ReferralRecord:
+    """Delete every forward of a referral that has ended. Its offer stays on record, which may have left."""
+    hold_referrals(conn, [record.id])
+    never_told = take_back_release(conn, record.id)
+    by_the_clock = record.state == State.EXPIRED
+    waited = delete_queued(conn, record.id, FORWARDS - {Kind.OFFER.value} if by_the_clock else FORWARDS)
+    if by_the_clock and waited:
+        record = record._replace(undeliverable=True)
+    return record._replace(disclosed_at=None) if never_told else record
