@@ -18,6 +18,8 @@ Rules:
 * A peer that refuses a disclosure may have read it: the record goes on saying that she was disclosed to it.
 * What a peer does not take because this agency's key was replaced is signed anew, or destroyed and told
   (`use_cases.signed_before`).
+* What cannot be read here is passed over: it is neither sent nor destroyed, and the peer is not called for it alone. It
+  is looked at again with whatever is new, and after a while.
 * The bodies of delivered forwards and answers are destroyed here; stops keep theirs, they carry nothing about anyone.
 """
 
@@ -74,6 +76,8 @@ _LATER_AT_MOST_MS: Final = 3600 * SECOND_MS
 _RECEIPTS_AT_A_TIME: Final = 8
 """Checking one takes a twentieth of a millisecond."""
 _KEY_IS_LOST: Final = "cannot-unwrap"
+_UNREADABLE_AGAIN_MS: Final = 600 * SECOND_MS
+"""Somebody has to mend it first."""
 _UNUSABLE_AGAIN_MS: Final = 3 * SECOND_MS
 """A peer that answered too little, or signed for something else, is asked again after this long."""
 
@@ -152,8 +156,9 @@ async def load_next(node: Node, lease: PeerLease, line: Line, after: int) -> Bat
     if not rows:
         return None
     world = node.world()
-    headers = await headers_leaving(node, world, lease.agency, [item for _, item in rows])
-    if barred := [item for _, item in rows if item.id not in headers]:
+    headers, unreadable = await headers_leaving(node, world, lease.agency, [item for _, item in rows])
+    line.passed |= unreadable
+    if barred := [item for _, item in rows if item.id not in headers and item.id not in unreadable]:
         if await clock_jumped(node):
             return None  # it is destroyed, and told, when the time is confirmed; nothing reaches a peer before
         await node.database.write(lambda conn: _bar(node, conn, barred))
@@ -346,7 +351,9 @@ async def end_lease(node: Node, lease: PeerLease, last: Last) -> None:
 
 
 def _end_lease(conn: Connection, lease: PeerLease, last: Last, *, at: int, wait_ms: int) -> None:
-    if wait_ms and lease.only_stops_until is None and _new_waits(conn, lease, last.sent):
+    if not wait_ms and last.line.passed:
+        wait_ms = _UNREADABLE_AGAIN_MS
+    if wait_ms and lease.only_stops_until is None and _new_waits(conn, lease, {*last.sent, *last.line.passed}):
         wait_ms = 0
     _return_lease(conn, lease, last.line, at=at, wait_ms=wait_ms, reached=True, told=False)
 
