@@ -19,15 +19,15 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from contracts.vocabulary import Purpose
-from exchange.envelope.errors import SealedRowError
 from exchange.referral.lifecycle import EventName, Side, State
 from exchange.storage.database import Connection
 from exchange.storage.inbox import arrived_among, ids_of_others, recall_answers
 from exchange.storage.outbox import made_among
 from exchange.storage.referrals import EventRecord, ReferralRecord, events_of, load_referrals, peers_of
-from exchange.use_cases.facts import Facts, open_facts
+from exchange.use_cases.facts import Facts
 from exchange.use_cases.node import Node
-from exchange.use_cases.row_by_row import tell_unreadable
+from exchange.use_cases.readable import facts_of
+from exchange.use_cases.row_by_row import UNREADABLE, tell_unreadable
 from exchange.verification import ParsedItem, ReferralMemory
 
 _TIME_CHARACTERS: Final = 12
@@ -129,8 +129,8 @@ async def read_memory(node: Node, peer: str, items: Iterable[ParsedItem]) -> Bat
         known, unreadable = dict[str, Known](), set[str]()
         for referral, record in records.items():
             try:
-                facts = _facts(node, record)
-            except SealedRowError as error:
+                facts = facts_of(node, record, events[record.id])
+            except UNREADABLE as error:
                 tell_unreadable(node, "referral", record.id, error, peer=peer)
                 unreadable.add(referral)
             else:
@@ -149,7 +149,3 @@ def _alias(node: Node, peer: str, referral: str) -> str:
     """
     digest = node.storage_key.keyed_digest("referral-alias", f"{referral} {peer}".encode())
     return referral[:_TIME_CHARACTERS] + digest[: _ID_CHARACTERS - _TIME_CHARACTERS]
-
-
-def _facts(node: Node, record: ReferralRecord) -> Facts | None:
-    return open_facts(node, record.id, record.sealed_facts) if record.sealed_facts is not None else None

@@ -17,7 +17,6 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from exchange.envelope.errors import EnvelopeError
 from exchange.envelope.header import Header, parse_header
 from exchange.envelope.kinds import Kind, KindClass
 from exchange.roster import Member, standing_allows
@@ -26,7 +25,7 @@ from exchange.use_cases.gate_again import allowed_again
 from exchange.use_cases.headers import class_here, members_of, outgoing_header
 from exchange.use_cases.node import Node, World, as_datetime
 from exchange.use_cases.released_here import was_released
-from exchange.use_cases.row_by_row import tell_unreadable
+from exchange.use_cases.row_by_row import UNREADABLE, tell_unreadable
 from exchange.verification import groups_permitted
 
 
@@ -97,8 +96,7 @@ async def headers_leaving(node: Node, world: World, agency: str, items: Iterable
             if (header := leaving.header_of(item)) is None:
                 continue
             sealed_before = leaving.sealed_before(item, header)
-        except (EnvelopeError, LookupError, ValueError) as error:
-            # Damaged, or with a word that only a later version knows.
+        except UNREADABLE as error:
             tell_unreadable(node, "outbox", item.id, error, peer=agency)
             unreadable.add(item.id)
             continue

@@ -18,7 +18,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
 from contracts.vocabulary import Sector
-from exchange.envelope.errors import SealedRowError
 from exchange.limits import SECOND_MS
 from exchange.referral.lifecycle import State
 from exchange.schemas.inbox import InboxItem, InboxPage, Lease
@@ -35,7 +34,7 @@ from exchange.use_cases.errors import ConflictError, InvalidError
 from exchange.use_cases.headers import header_members
 from exchange.use_cases.looking import look_through
 from exchange.use_cases.node import Node
-from exchange.use_cases.row_by_row import tell_unreadable
+from exchange.use_cases.row_by_row import UNREADABLE, tell_unreadable
 
 _CURSOR: Final = ProblemField(path="query.cursor", code="bad-cursor", sentence="This is not a cursor of this list.")
 _NOT_NEW: Final[Mapping[str, str]] = {
@@ -128,11 +127,10 @@ def item_view(
 ) -> InboxItem:
     """An item without content; where its header cannot be read, without what stands there."""
     try:
-        header = header_members(node, item)
-    except SealedRowError as error:
+        return item_with(node, seq, item, referral, header_members(node, item))
+    except UNREADABLE as error:
         tell_unreadable(node, "inbox", item.id, error)
-        header = {}
-    return item_with(node, seq, item, referral, header)
+        return item_with(node, seq, item, referral, {})
 
 
 def item_with(

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
 
+from exchange.envelope.errors import EnvelopeError
 from exchange.storage.due import due_for
 from exchange.storage.referrals import ReferralRecord
 from exchange.telemetry.logs import get_logger
@@ -24,6 +25,8 @@ PAGE: Final = 200
 """How many rows that are due are read at once."""
 AT_ONCE: Final = 20
 """How many of them are changed in one transaction, with all that follows: on SQLite everybody waits for it."""
+UNREADABLE: Final = (EnvelopeError, KeyError, ValueError)
+"""What reading a row raises that is damaged, or holds a word that only a later version knows."""
 
 
 def tell_unreadable(node: Node, table: str, row: str, error: Exception, *, peer: str | None = None) -> None:

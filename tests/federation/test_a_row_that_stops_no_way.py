@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 from structlog.testing import CapturingLogger
-from support.federation import Federation, TestNode
+from support.federation import CARD_PATH, Federation, TestNode
 from support.stories import Story, begin, refusal, rows, travelled
 
 from exchange.demo.federation import HELPLINE, SHELTER, AgencyPlan
 from exchange.limits import HOUR_MS
 from exchange.schemas.inbox import DecisionRequest
-from exchange.storage.tables import INBOX, OUTBOX, REFERRAL
+from exchange.schemas.shapes import to_millis
+from exchange.storage.tables import EVENT, INBOX, OUTBOX, REFERRAL
 from exchange.use_cases import row_by_row
 from exchange.use_cases.deliver import next_wait_ms
 
@@ -49,7 +50,7 @@ async def waits_ms(together: Federation, plan: AgencyPlan = HELPLINE) -> int:
     return await next_wait_ms(together[plan].node, HOUR_MS)
 
 
-async def posted_of(story: Story) -> int:
+def posted_of(story: Story) -> int:
     return sum(one.header.referral == story.id for one in travelled(story.together))
 
 
@@ -68,7 +69,7 @@ async def test_what_lies_behind_it_in_the_outbox_goes(
     # It stays as it is, and nothing of it leaves.
     [after] = [row for row in await bad.outbox_rows() if row["status"] == "queued"]
     assert after == before
-    assert await posted_of(bad) == 0
+    assert posted_of(bad) == 0
     said = {"kind": "outbox", "error_type": "SealedRowError" if what is DAMAGED else "KeyError"}
     assert log.calls == [(*LOGGED, {"peer": SHELTER.agency, **said})]
 
@@ -86,12 +87,10 @@ async def test_it_alone_makes_nobody_due_and_what_is_new_goes_at_once(pair: Fede
     assert await sender.courier.run_once() == 1
     assert await sender.courier.run_once() == 0
     assert await waits_ms(pair) > 0
-    asked = len(pair.network.paths) - asked
-    assert asked <= 1  # its card, as before everything that goes
+    assert set(pair.network.paths[asked:]) <= {CARD_PATH}
     await good.says_no("stop-service", travel=False)
     assert await sender.courier.run_once() == 1
     assert (await good.outgoing())["withdrawal"] == ["delivered"]
-    # Mended, it goes as it always would.
     assert await waits_ms(pair) > 0
 
 
@@ -116,20 +115,62 @@ async def test_of_a_batch_only_what_is_about_that_referral_waits_at_the_receiver
     await pair.travel()
     assert (await bad.outgoing())["withdrawal"] == ["queued"]
     assert (await good.outgoing())["withdrawal"] == ["delivered"]
-    assert [item.referral for item in [one async for one in good.helps.inbox.pages()] if item.kind == "withdrawal"] == [
-        good.id
-    ]
+    assert len(await good.items("withdrawal")) == 1
+    assert await bad.items("withdrawal") == []
     assert 0 < await waits_ms(pair) <= 30_000
     said = {"peer": HELPLINE.agency, "kind": "referral", "error_type": "SealedRowError"}
     assert log.calls == [(*LOGGED, said)]
     # And what comes new goes at once.
-    third = await begin(pair, consent=None, travel=False)
+    third = await begin(pair, travel=False)
     await bad.sender.courier.run_once()
     assert (await third.flags()).delivered
     await change(receiver, REFERRAL, REFERRAL.c.id == bad.id, sealed_facts=lay["sealed_facts"])
     await bad.later(hours=1)
     assert (await bad.outgoing())["withdrawal"] == ["delivered"]
     await bad.both_say("withdrawn")
+
+
+@pytest.mark.parametrize("where", ["state", "event", "facts"])
+async def test_a_referral_of_a_later_version_holds_up_no_other(pair: Federation, where: str) -> None:
+    bad, good = await stories_of(pair, 2)
+    node = bad.receiver
+    if where == "event":
+        await change(node, EVENT, EVENT.c.referral == bad.id, name="of-a-later-version")
+    else:
+        facts = node.node.seal_row(b'{"of-a-later-version":1}', "referral", "sealed_facts", bad.id)
+        values = {"state": "of-a-later-version"} if where == "state" else {"sealed_facts": facts}
+        await change(node, REFERRAL, REFERRAL.c.id == bad.id, **values)
+    for story in (bad, good):
+        await story.says_no("stop-service", travel=False)
+    await pair[HELPLINE].courier.run_once()
+    assert (await bad.outgoing())["withdrawal"] == ["queued"]
+    assert (await good.outgoing())["withdrawal"] == ["delivered"]
+
+
+async def test_what_the_peer_has_signed_for_is_written_down_whatever_row_cannot_be_changed(
+    pair: Federation, log: CapturingLogger
+) -> None:
+    """It has expired, which asks what its contract says of it; and that lies in the row that cannot be read."""
+    bad, good = await stories_of(pair, 2, travel=False)
+    pair.leave(SHELTER)
+    await change(bad.sender, REFERRAL, REFERRAL.c.id == bad.id, sealed_facts=b"damaged", respond_by=1)
+    pair.come_back(SHELTER)
+    assert await bad.sender.courier.run_once() == 1
+    assert (await bad.outgoing())["offer"] == ["queued"]
+    assert (await good.outgoing())["offer"] == ["delivered"]
+    assert await waits_ms(pair) > 0
+    assert log.calls == [(*LOGGED, {"peer": SHELTER.agency, "kind": "referral", "error_type": "SealedRowError"})]
+
+
+async def test_what_may_not_leave_is_destroyed_whatever_other_row_cannot_be_read(pair: Federation) -> None:
+    bad, good = await stories_of(pair, 2, travel=False)
+    await change(bad.sender, REFERRAL, REFERRAL.c.id == bad.id, sealed_facts=b"damaged", respond_by=1)
+    await pair.new_roster(contracts=(), known_to=[HELPLINE])
+    assert await bad.sender.courier.run_once() == 1
+    assert (await bad.outgoing())["offer"] == ["queued"]
+    assert "offer" not in await good.outgoing()
+    assert (await good.flags()).undeliverable
+    assert await waits_ms(pair) > 0
 
 
 async def test_an_answer_waits_where_the_sender_cannot_read_its_referral(pair: Federation) -> None:
@@ -153,13 +194,16 @@ async def test_a_page_of_the_inbox_lists_it_without_what_its_header_says(
     assert [item.referral for item in page.items] == [bad.id, good.id]
     assert not page.unreadable
     shown, whole = page.items
-    assert (shown.id, shown.kind, shown.status, shown.received_at) == (lay["id"], "offer", "new", shown.received_at)
+    assert (shown.id, shown.kind, shown.status, shown.state) == (lay["id"], "offer", "new", "received")
+    assert (to_millis(shown.received_at), shown.cursor) == (lay["received_at"], str(lay["seq"]))
     assert (shown.priority, shown.purpose) == (None, None)
-    assert shown.model_copy(update={"priority": whole.priority, "purpose": whole.purpose}).respond_by is not None
-    assert whole.priority is not None
+    assert None not in {whole.priority, whole.purpose}
     assert not (await helps.inbox.list(page.next_cursor)).items
     assert (await refusal(helps.inbox.open(shown.id))).code == "sealed-row"
     assert (await helps.inbox.open(whole.id)).content is not None
+    opened = await helps.inbox.open_many([shown.id, whole.id])
+    assert [one.item.id for one in opened.items] == [whole.id]
+    assert opened.missing == (shown.id,)
     assert (await helps.inbox.acknowledge(shown.id)).status == "acknowledged"
     assert log.calls == [(*LOGGED, {"kind": "inbox", "error_type": "SealedRowError"})]
 
