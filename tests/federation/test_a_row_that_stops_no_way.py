@@ -16,7 +16,7 @@ from exchange.demo.federation import HELPLINE, SHELTER, AgencyPlan
 from exchange.limits import HOUR_MS
 from exchange.schemas.inbox import DecisionRequest
 from exchange.schemas.shapes import to_millis
-from exchange.storage.tables import EVENT, INBOX, OUTBOX, REFERRAL
+from exchange.storage.tables import EVENT, INBOX, OUTBOX, PEER, REFERRAL
 from exchange.use_cases import row_by_row
 from exchange.use_cases.deliver import next_wait_ms
 
@@ -215,3 +215,14 @@ async def test_state_and_changes_are_told_of_a_referral_that_cannot_be_read(pair
     assert [view.state.value for view in await bad.views()] == ["received", "received"]
     changes = (await bad.asks.referrals.changes()).items
     assert {change.referral.id for change in changes} == {bad.id, good.id}
+
+
+async def test_her_no_that_cannot_be_read_makes_nobody_due_who_has_put_us_off(pair: Federation) -> None:
+    """For stops he would be called at once: here there is none that could go."""
+    [story] = await stories_of(pair, 1)
+    await story.says_no("stop-service", travel=False)
+    await change(story.sender, OUTBOX, OUTBOX.c.kind == "withdrawal", **DAMAGED)
+    await change(story.sender, PEER, PEER.c.agency == SHELTER.agency, due_at=0, only_stops_until=pair.clock() + 20_000)
+    assert await story.sender.courier.run_once() == 1
+    assert 0 < await waits_ms(pair) <= 20_000
+    assert (await story.outgoing())["withdrawal"] == ["queued"]
