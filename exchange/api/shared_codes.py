@@ -18,7 +18,7 @@ SEALING: Final = ("keys-elsewhere", "unknown-agency", "content-invalid", "conten
 """It seals a content."""
 TELLING: Final = (*THE_GATE, *SEALING, *A_STEP, "contract-not-in-force", "sharing-stopped", "plan-unconfirmed")
 """It tells more of a referral that exists."""
-OPENING: Final = ("keys-elsewhere", "destroyed", "key-lost", "consent-not-fresh", "consent-ended")
+OPENING: Final = ("keys-elsewhere", "destroyed", "key-lost", "sealed-row", "consent-not-fresh", "consent-ended")
 """It shows what arrived."""
 A_CONSENT: Final = ("consent-invalid", "not-live", "step-not-possible", *A_WRITE)
 """It is a step in the life of a consent."""

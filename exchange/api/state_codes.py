@@ -238,6 +238,14 @@ STATE: Final = (
         "anew what is still open. An offer may still be declined.",
     ),
     Entry(
+        "sealed-row",
+        422,
+        _NODE,
+        "It cannot be read at this node",
+        "A row of the node's database is damaged, or of a later version. Nothing was changed, and all else goes on. "
+        "Whoever runs the node finds out by its log. Telephone the other agency about what cannot wait.",
+    ),
+    Entry(
         "replayed",
         409,
         _SENDER,

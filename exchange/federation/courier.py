@@ -259,7 +259,7 @@ class Courier:
             await self._clock_is_right(at)
         batch = await load_next(node, lease, line, 0)
         if batch is None:
-            await give_back(node, lease, line, reached=True, retry_after_ms=None)
+            await end_lease(node, lease, Last(line, None, ()))
             return
         answered: tuple[Batch, BatchAnswer] | None = None
         settling: asyncio.Task[int | None] | None = None

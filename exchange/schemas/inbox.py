@@ -51,6 +51,8 @@ class InboxItem(Strict):
     purpose: Purpose | None = None
     sector: Sector
     priority: Priority | None = None
+    """Of an offer. Absent too, as `purpose` is, where the node cannot read the item: it is destroyed, or damaged
+    (`sealed-row` when it is opened). A damaged offer may be an emergency: telephone its sender."""
     state: State
     """The state of the referral, as both nodes compute it."""
     status: Literal["new", "acknowledged", "destroyed"]

@@ -11,6 +11,7 @@ Rules:
   sealed anew without outcome or reason. Number, `seen` and time stay, so that both nodes compute the same state and the
   referral closes. The id is a fresh one: a courier that has read the old envelope already finds that it is gone.
 * So also where the referral's own data were destroyed meanwhile: what it answers stands in the header of what waited.
+  Where that cannot be read either, nothing is told, and her no counts all the same.
 * Sealing needs the agency's keys, and a key of the other agency. Where one is missing the envelope leaves as it was
   sealed: held back, the referral would close on neither node, and its data would be kept without an end.
 """
@@ -21,16 +22,17 @@ from collections.abc import Sequence
 from typing import Final
 
 from contracts.vocabulary import Feedback, Purpose
+from exchange.envelope.errors import SealedRowError
 from exchange.envelope.kinds import Kind
 from exchange.envelope.wire import read_again
 from exchange.feedback import Answer, answer, over, tells_how
 from exchange.referral.answers import Progress, ProgressContent
 from exchange.referral.lifecycle import EventName
 from exchange.storage.database import Connection
-from exchange.storage.outbox import hold_back, never_arrived
+from exchange.storage.outbox import HeldBack, hold_back, never_arrived
 from exchange.storage.referrals import EventRecord, ReferralRecord, add_event, events_of, keep_at_home, remove_events
 from exchange.use_cases.answering import seal_word
-from exchange.use_cases.facts import open_facts
+from exchange.use_cases.facts import Facts, open_facts
 from exchange.use_cases.headers import outgoing_header
 from exchange.use_cases.node import Node
 from exchange.use_cases.outgoing import latest_peer_epoch, put_out
@@ -67,7 +69,8 @@ def _say_only_that_it_is_over(
 ) -> None:
     if node.keyring is None:
         return
-    level = open_facts(node, record.id, record.sealed_facts).feedback if record.sealed_facts else Feedback.OUTCOME
+    facts = open_facts(node, record.id, record.sealed_facts) if record.sealed_facts else None
+    level = facts.feedback if facts is not None else Feedback.OUTCOME
     epoch = latest_peer_epoch(node, conn, record.peer) if tells_how(level) else None
     if epoch is None:
         return
@@ -76,9 +79,22 @@ def _say_only_that_it_is_over(
         if not isinstance(word, Answer):
             continue
         for held in hold_back(conn, record.id, word.kind.value, [event.digest or ""]):
-            header = read_again(outgoing_header(node, held))
-            offer, purpose = header["in_reply_to"], Purpose(header["purpose"])
+            if (answers := _what_it_answers(node, facts, held)) is None:
+                keep_at_home(conn, record.id, [held.digest])
+                continue
+            offer, purpose = answers
             sealed = seal_word(node, record, word, event, epoch, offer=offer, purpose=purpose)
             remove_events(conn, record.id, [held.digest])
             add_event(conn, event._replace(digest=sealed.digest))
             put_out(node, conn, sealed)
+
+
+def _what_it_answers(node: Node, facts: Facts | None, held: HeldBack) -> tuple[str, Purpose] | None:
+    """The offer and its purpose; nothing where neither the referral nor the header can say."""
+    if facts is not None:
+        return facts.offer, facts.purpose
+    try:
+        header = read_again(outgoing_header(node, held))
+    except SealedRowError:
+        return None
+    return header["in_reply_to"], Purpose(header["purpose"])

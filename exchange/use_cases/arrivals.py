@@ -6,6 +6,9 @@ database is written once, at the end; if a referral changed there meanwhile, the
 A referral with another member than the sender is no memory: it is read no further than an unknown one, so that neither
 the answer nor the time it takes says that it exists. A stop about it leaves what one about an unknown referral leaves,
 a tombstone between the two: here under an id of its own (`_alias`), beside the other member's referral.
+
+A referral whose row cannot be read is no memory either, and no unknown one: of it nothing can be judged, and the rest
+of the batch is.
 """
 
 from __future__ import annotations
@@ -21,8 +24,10 @@ from exchange.storage.database import Connection
 from exchange.storage.inbox import arrived_among, ids_of_others, recall_answers
 from exchange.storage.outbox import made_among
 from exchange.storage.referrals import EventRecord, ReferralRecord, events_of, load_referrals, peers_of
-from exchange.use_cases.facts import Facts, open_facts
+from exchange.use_cases.facts import Facts
 from exchange.use_cases.node import Node
+from exchange.use_cases.readable import facts_of
+from exchange.use_cases.row_by_row import UNREADABLE, tell_unreadable
 from exchange.verification import ParsedItem, ReferralMemory
 
 _TIME_CHARACTERS: Final = 12
@@ -57,6 +62,8 @@ class BatchMemory:
     """Envelope ids that another sender used."""
     foreign: frozenset[str] = frozenset()
     """Referrals that exist, with another member, and of which nothing lies here between the two."""
+    unreadable: frozenset[str] = frozenset()
+    """The sender's referrals whose rows are damaged or of a later version, by the id that the sender uses."""
 
     def id_here(self, referral: str) -> str:
         """Under which id the sender's referral of this id lies here, or will."""
@@ -119,12 +126,17 @@ async def read_memory(node: Node, peer: str, items: Iterable[ParsedItem]) -> Bat
                 sent[referral].add(envelope)
             for referral, envelope in arrived_among(conn, replied_to):
                 received[referral].add(envelope)
-        known = {
-            referral: Known(record, _facts(node, record), events[record.id], sent[record.id], received[record.id])
-            for referral, record in records.items()
-        }
+        known, unreadable = dict[str, Known](), set[str]()
+        for referral, record in records.items():
+            try:
+                facts = facts_of(node, record, events[record.id])
+            except UNREADABLE as error:
+                tell_unreadable(node, "referral", record.id, error, peer=peer)
+                unreadable.add(referral)
+            else:
+                known[referral] = Known(record, facts, events[record.id], sent[record.id], received[record.id])
         versions = {record.id: record.version for record in records.values()}
-        return BatchMemory(answers, aliases, known, versions, taken, foreign)
+        return BatchMemory(answers, aliases, known, versions, taken, foreign, frozenset(unreadable))
 
     return await node.database.read(read)
 
@@ -137,7 +149,3 @@ def _alias(node: Node, peer: str, referral: str) -> str:
     """
     digest = node.storage_key.keyed_digest("referral-alias", f"{referral} {peer}".encode())
     return referral[:_TIME_CHARACTERS] + digest[: _ID_CHARACTERS - _TIME_CHARACTERS]
-
-
-def _facts(node: Node, record: ReferralRecord) -> Facts | None:
-    return open_facts(node, record.id, record.sealed_facts) if record.sealed_facts is not None else None

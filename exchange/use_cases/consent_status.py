@@ -5,7 +5,8 @@ Rules:
 * Answered to the receipt's recipient only. An unknown receipt, another recipient's and one whose consent has ended are
   the same answer: `not-live`. So is one of what was taken back before it was signed for: it may have arrived, and this
   node no longer stands behind it. After a loss that its operator has told (`resync`) an unknown receipt of that time is
-  `lost` instead, whoever's it was: a known end is final, and would be wrong of all that was disclosed then.
+  `lost` instead, whoever's it was: a known end is final, and would be wrong of all that was disclosed then. So is one
+  whose referral or consent cannot be read here: it holds up no other.
 * Live: the consent holds now and still lets this receiver be told something for this purpose, and the referral was not
   ended by her no, entered in error or destroyed. After `stop-sharing` what was released stays with the receiver.
 * Of a live one nothing else is said. Until when it lives would be the consent's end, the same for every receiver of it:
@@ -37,6 +38,7 @@ from exchange.storage.lost_data import Loss, losses
 from exchange.use_cases.consent_records import hers
 from exchange.use_cases.facts import open_facts
 from exchange.use_cases.node import Node
+from exchange.use_cases.row_by_row import UNREADABLE, tell_unreadable
 
 _ENDED: Final = frozenset({State.WITHDRAWN.value, State.ENTERED_IN_ERROR.value})
 _EVERYTHING: Final = frozenset(Field)
@@ -61,12 +63,16 @@ async def _answer(node: Node, peer: str, request: ConsentStatusRequest) -> Conse
         return found, {consent: load_consent(conn, consent) for consent in ids}, losses(conn)
 
     found, rows, lost = await node.database.read(read)
-    live = set()
+    said: dict[str, Literal["live", "lost"]] = {}
     async for receipt, cut in node.precedence.large().of(found.items()):
-        if _is_live(node, sender, receiver, cut, rows.get(cut.consent_id or "")):
-            live.add(receipt)
+        try:
+            if _is_live(node, sender, receiver, cut, rows.get(cut.consent_id or "")):
+                said[receipt] = "live"
+        except UNREADABLE as error:
+            tell_unreadable(node, "referral", cut.referral, error, peer=peer)
+            said[receipt] = "lost"
     answers = [
-        ReceiptStatus(receipt=receipt, status="live" if receipt in live else _no(receipt, found, lost))
+        ReceiptStatus(receipt=receipt, status=said.get(receipt) or _no(receipt, found, lost))
         for receipt in request.receipts
     ]
     statement = ConsentStatus(agency=node.agency, recipient=peer, receipts=digest_of(answers), stated_at=node.clock())

@@ -18,13 +18,15 @@ Rules:
 * A peer that refuses a disclosure may have read it: the record goes on saying that she was disclosed to it.
 * What a peer does not take because this agency's key was replaced is signed anew, or destroyed and told
   (`use_cases.signed_before`).
+* What cannot be read here is passed over: it is neither sent nor destroyed, and the peer is not called for it alone. It
+  is looked at again with whatever is new, and after a while.
 * The bodies of delivered forwards and answers are destroyed here; stops keep theirs, they carry nothing about anyone.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -60,7 +62,9 @@ from exchange.use_cases.leaving import headers_leaving
 from exchange.use_cases.line import LOOK_HOLDS_S, Line
 from exchange.use_cases.node import Node, World
 from exchange.use_cases.peer_cards import read_card_of_whom_a_key_is_lost
+from exchange.use_cases.readable import unreadable_among
 from exchange.use_cases.refused_by_peer import kept_code
+from exchange.use_cases.row_by_row import UNREADABLE
 from exchange.use_cases.signed_before import signed_anew
 from exchange.use_cases.unheard import heard_again
 
@@ -74,6 +78,8 @@ _LATER_AT_MOST_MS: Final = 3600 * SECOND_MS
 _RECEIPTS_AT_A_TIME: Final = 8
 """Checking one takes a twentieth of a millisecond."""
 _KEY_IS_LOST: Final = "cannot-unwrap"
+_UNREADABLE_AGAIN_MS: Final = 60 * SECOND_MS
+"""Somebody has to mend it first."""
 _UNUSABLE_AGAIN_MS: Final = 3 * SECOND_MS
 """A peer that answered too little, or signed for something else, is asked again after this long."""
 
@@ -152,11 +158,14 @@ async def load_next(node: Node, lease: PeerLease, line: Line, after: int) -> Bat
     if not rows:
         return None
     world = node.world()
-    headers = await headers_leaving(node, world, lease.agency, [item for _, item in rows])
-    if barred := [item for _, item in rows if item.id not in headers]:
+    headers, unreadable = await headers_leaving(node, world, lease.agency, [item for _, item in rows])
+    line.passed |= unreadable
+    if barred := [item for _, item in rows if item.id not in headers and item.id not in unreadable]:
         if await clock_jumped(node):
             return None  # it is destroyed, and told, when the time is confirmed; nothing reaches a peer before
-        await node.database.write(lambda conn: _bar(node, conn, barred))
+        without = set[str]()
+        await _write(node, lease.agency, barred, lambda conn: _bar(node, conn, barred, without), without)
+        line.passed |= {item.id for item in barred if item.referral in without}
     items, looked_at = await _on_their_way(node, [item for _, item in rows if item.id in headers])
     if not items:
         return await load_next(node, lease, line, rows[-1][0])
@@ -164,8 +173,25 @@ async def load_next(node: Node, lease: PeerLease, line: Line, after: int) -> Bat
     return Batch(items, rows[-1][0], b'{"envelopes":[' + b",".join(wires) + b"]}", looked_at, world)
 
 
-def _bar(node: Node, conn: Connection, barred: Sequence[OutgoingRecord]) -> None:
+async def _write(
+    node: Node, peer: str, items: Sequence[OutgoingRecord], commit: Callable[[Connection], None], without: set[str]
+) -> None:
+    """Change the referrals of these envelopes for a peer; where one cannot be read, all others.
+
+    `commit` leaves out the referrals in `without`, which is empty at first: what cannot be read stays as it is.
+    """
+    try:
+        await node.database.write(commit)
+    except UNREADABLE:
+        without |= await unreadable_among(node, {item.referral for item in items}, peer)
+        if not without:
+            raise
+        await node.database.write(commit)
+
+
+def _bar(node: Node, conn: Connection, items: Iterable[OutgoingRecord], without: Collection[str]) -> None:
     """Of those that still wait: another courier may have delivered one, or her no deleted it, since they were read."""
+    barred = [item for item in items if item.referral not in without]
     hold_referrals(conn, {item.referral for item in barred})
     waiting = lock_queued(conn, [item.id for item in barred])
     bar(node, conn, [item for item in barred if item.id in waiting])
@@ -228,10 +254,13 @@ async def settle(
     ]
     retry_after_ms = _pause(node, batch, answered, receipts, at)
 
+    without = set[str]()
+
     def commit(conn: Connection) -> None:
-        hold_referrals(conn, {item.referral for item, _ in answered})
-        settled = settle_envelopes(conn, settlements, at)
-        items = [item for item, _ in answered if item.id in settled]
+        going = {item.id: item for item, _ in answered if item.referral not in without}
+        hold_referrals(conn, {item.referral for item in going.values()})
+        settled = settle_envelopes(conn, [one for one in settlements if one.id in going], at)
+        items = [item for item in going.values() if item.id in settled]
         arrived = [item for item in items if receipts[item.id] is not None]
         offers = [item.referral for item in arrived if item.kind == Kind.OFFER]
         change_each(node, conn, offers, what="delivered", adjust=lambda record: _reached(record, at))
@@ -240,19 +269,21 @@ async def settle(
         for item in items:
             if receipts[item.id] is None:
                 _refused(node, conn, item)
-        for step in anew.values():
-            step(conn)
+        for envelope, step in anew.items():
+            if envelope in going:
+                step(conn)
         if last is not None:
-            _end_lease(conn, lease, last, at=at, wait_ms=max(retry_after_ms or 0, last.retry_after_ms or 0))
+            wait_ms = max(retry_after_ms or 0, last.retry_after_ms or 0)
+            _end_lease(conn, lease, last, at=at, wait_ms=wait_ms or (_UNREADABLE_AGAIN_MS if without else 0))
 
-    await node.database.write(commit)
+    await _write(node, lease.agency, batch.items, commit, without)
     lost = any(given.problem is not None and given.problem.code == _KEY_IS_LOST for _, given in answered)
     if lost and peer is not None:
         await read_card_of_whom_a_key_is_lost(node, peer)
     for item, _ in answered:
-        if receipts[item.id] is not None:
+        if receipts[item.id] is not None and item.referral not in without:
             node.measurements.delivered(kind=item.kind, latency_ms=at - item.created_at)
-    return retry_after_ms
+    return retry_after_ms or (_UNREADABLE_AGAIN_MS if without else None)
 
 
 def _pause(
@@ -346,7 +377,9 @@ async def end_lease(node: Node, lease: PeerLease, last: Last) -> None:
 
 
 def _end_lease(conn: Connection, lease: PeerLease, last: Last, *, at: int, wait_ms: int) -> None:
-    if wait_ms and lease.only_stops_until is None and _new_waits(conn, lease, last.sent):
+    if not wait_ms and last.line.passed:
+        wait_ms = _UNREADABLE_AGAIN_MS
+    if wait_ms and lease.only_stops_until is None and _new_waits(conn, lease, {*last.sent, *last.line.passed}):
         wait_ms = 0
     _return_lease(conn, lease, last.line, at=at, wait_ms=wait_ms, reached=True, told=False)
 

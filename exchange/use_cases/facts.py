@@ -5,10 +5,11 @@ Field names, never values. The contents of a held disclosure are sealed to the r
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from contracts.model import Retention
 from contracts.vocabulary import AgencyKind, Feedback, Field, Group, Priority, Purpose, ReleaseMode, ServiceType
+from exchange.envelope.errors import SealedRowError
 from exchange.use_cases.node import Node
 
 
@@ -74,6 +75,11 @@ def open_facts(node: Node, referral: str, sealed: bytes) -> Facts:
     """The facts of a row.
 
     Raises:
-        SealedRowError: they belong to another row, or were changed.
+        SealedRowError: they belong to another row, were changed, or are of a later version.
     """
-    return Facts.model_validate_json(node.open_row(sealed, "referral", "sealed_facts", referral))
+    opened = node.open_row(sealed, "referral", "sealed_facts", referral)
+    try:
+        return Facts.model_validate_json(opened)
+    except ValidationError:
+        # Not as its cause either: it holds what was read.
+        raise SealedRowError from None

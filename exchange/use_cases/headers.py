@@ -7,10 +7,12 @@ from typing import Any, Final
 
 from pydantic_core import from_json
 
+from exchange.envelope.errors import SealedRowError
 from exchange.envelope.kinds import Kind, KindClass, class_of
 from exchange.storage.inbox import ArrivedRecord, ListedRecord
 from exchange.storage.outbox import HeldBack, OutgoingRecord
 from exchange.use_cases.node import Node
+from exchange.use_cases.row_by_row import tell_unreadable
 
 _CLASSES: Final[Mapping[str, KindClass]] = {kind.value: class_of(kind) for kind in Kind}
 
@@ -30,6 +32,16 @@ def header_bytes(node: Node, item: ArrivedRecord | ListedRecord) -> bytes | None
 def header_members(node: Node, item: ArrivedRecord | ListedRecord) -> dict[str, Any]:
     """The members of the header, which was parsed strictly when it came; none once it is destroyed."""
     return members_of(header_bytes(node, item))
+
+
+def has_readable_header(node: Node, item: ArrivedRecord) -> bool:
+    """Whether the header opens, or is destroyed; the log says where it does not."""
+    try:
+        header_bytes(node, item)
+    except SealedRowError as error:
+        tell_unreadable(node, "inbox", item.id, error)
+        return False
+    return True
 
 
 def members_of(header: bytes | None) -> dict[str, Any]:

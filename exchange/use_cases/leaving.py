@@ -13,13 +13,14 @@ Rules:
 * Where the roster is another than the one it was sealed by, sender or receiver may be another kind of office, or in
   another country: the contract has to permit every group inside to these two as they are now, as the receiver will ask
   (step 12), and the gate is asked again, with her consent (`use_cases.gate_again`).
+* What cannot be read (damaged, or of a later version) neither leaves nor is destroyed: it waits, and holds up no other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from exchange.envelope.header import Header, parse_header
 from exchange.envelope.kinds import Kind, KindClass
@@ -30,6 +31,7 @@ from exchange.use_cases.gate_again import allowed_again
 from exchange.use_cases.headers import class_here, members_of, outgoing_header
 from exchange.use_cases.node import Node, World, as_datetime
 from exchange.use_cases.released_here import was_released
+from exchange.use_cases.row_by_row import UNREADABLE, tell_unreadable
 from exchange.verification import groups_permitted
 
 LEAVE_AFTER_THE_END: Final = frozenset(
@@ -93,8 +95,17 @@ class Leaving:
         return None if of_today or class_here(item) is not KindClass.FORWARD else parse_header(header)
 
 
-async def headers_leaving(node: Node, world: World, agency: str, items: Iterable[OutgoingRecord]) -> dict[str, bytes]:
-    """Of what waits for one peer, the header of each envelope that may leave as the world is now, by the envelope's id.
+class Looked(NamedTuple):
+    """What waits for one peer, looked at. What is in neither may not leave any more."""
+
+    headers: dict[str, bytes]
+    """The header of each envelope that may leave as the world is now, by the envelope's id."""
+    unreadable: frozenset[str]
+    """Ids of envelopes of which that cannot be said."""
+
+
+async def headers_leaving(node: Node, world: World, agency: str, items: Iterable[OutgoingRecord]) -> Looked:
+    """Of what waits for one peer, what may leave as the world is now, and what cannot be read.
 
     Raises:
         UnknownMemberError: the roster does not list this agency, or the other.
@@ -107,13 +118,20 @@ async def headers_leaving(node: Node, world: World, agency: str, items: Iterable
     leaving = Leaving(node, world, me, peer, in_force, going_on, at)
     headers: dict[str, bytes] = {}
     before: dict[str, Header] = {}
+    unreadable = set[str]()
     for item in items:
-        if (header := leaving.header_of(item)) is None:
+        try:
+            if (header := leaving.header_of(item)) is None:
+                continue
+            sealed_before = leaving.sealed_before(item, header)
+        except UNREADABLE as error:
+            tell_unreadable(node, "outbox", item.id, error, peer=agency)
+            unreadable.add(item.id)
             continue
         headers[item.id] = header
-        if (sealed_before := leaving.sealed_before(item, header)) is not None:
+        if sealed_before is not None:
             before[item.id] = sealed_before
     if before:
         for envelope in before.keys() - await allowed_again(node, world, before):
             del headers[envelope]
-    return headers
+    return Looked(headers, frozenset(unreadable))

@@ -44,6 +44,8 @@ class Line:
         self.envelopes = limits.batch_envelopes
         self.used = False
         """Whether an answer has come over it since it was taken up."""
+        self.passed = set[str]()
+        """Envelopes that were passed over since then: they cannot be read here, and wait where they lie."""
 
     def answered(self, sent: int, took_s: float, envelopes: int) -> None:
         """A request of so many bytes, which held so many envelopes, was answered after so many seconds."""

@@ -41,7 +41,7 @@ from exchange.use_cases.acting import Acting
 from exchange.use_cases.cases import audit, find_item, referral_of_item
 from exchange.use_cases.consent_freshness import fresh_words, has_ended
 from exchange.use_cases.errors import ConflictError, UseCaseError
-from exchange.use_cases.headers import class_here, header_bytes, header_members, members_of
+from exchange.use_cases.headers import class_here, has_readable_header, header_bytes, header_members, members_of
 from exchange.use_cases.node import Node
 from exchange.use_cases.poll_inbox import item_with
 from exchange.use_cases.readable import data_key
@@ -58,6 +58,7 @@ async def open_item(node: Node, acting: Acting, item: str) -> OpenedItem:
     Raises:
         NotFoundError, GoneError: there is none, or its content is destroyed or blocked.
         ConflictError: `keys-elsewhere`, `consent-not-fresh`, `consent-ended`, `key-lost`.
+        SealedRowError: its header cannot be read here.
     """
     opened = await open_items(node, acting, (item,))
     if opened.items:
@@ -68,8 +69,13 @@ async def open_item(node: Node, acting: Acting, item: str) -> OpenedItem:
 
 
 async def _why_missing(node: Node, item: str, unit: str | None) -> UseCaseError:
-    """Why an item that no consent withholds is not shown."""
+    """Why an item that no consent withholds is not shown.
+
+    Raises:
+        SealedRowError: its header cannot be read here.
+    """
     _, row, referral = await node.database.read(lambda conn: find_item(conn, item, unit))
+    header_bytes(node, row)
     return key_lost() if may_be_shown(row, referral) else destroyed()
 
 
@@ -94,7 +100,10 @@ async def open_items(node: Node, acting: Acting, ids: Sequence[str]) -> OpenedIt
     visible = {
         item: (*found[item], referrals[found[item][1].referral])
         for item in wanted
-        if item in found and may_be_shown(found[item][1], referrals[found[item][1].referral])
+        if item in found
+        and may_be_shown(found[item][1], referrals[found[item][1].referral])
+        # One that cannot be read holds up no other.
+        and has_readable_header(node, found[item][1])
     }
     words = await fresh_words(node, ((row, referral) for _, row, referral in visible.values()))
     keys = await node.key_store.get_many(referrals)

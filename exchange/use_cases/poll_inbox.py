@@ -7,6 +7,8 @@ Rules:
 * Two pollers never both handle an item: it is leased, and a lease that was lost cannot acknowledge.
 * What an item is, is looked at after the attempt to take it: another process may be faster at any moment before.
 * A lease that ends later than any may was given by a clock that was ahead; it is over.
+* An item whose header cannot be read here is listed without what stands in it: it holds up none behind it, and whoever
+  opens it hears why it does not open.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from exchange.use_cases.errors import ConflictError, InvalidError
 from exchange.use_cases.headers import header_members
 from exchange.use_cases.looking import look_through
 from exchange.use_cases.node import Node
+from exchange.use_cases.row_by_row import UNREADABLE, tell_unreadable
 
 _CURSOR: Final = ProblemField(path="query.cursor", code="bad-cursor", sentence="This is not a cursor of this list.")
 _NOT_NEW: Final[Mapping[str, str]] = {
@@ -122,8 +125,12 @@ def bad_cursor() -> InvalidError:
 def item_view(
     node: Node, seq: int, item: ArrivedRecord | ListedRecord, referral: ReferralRecord | Standing | None
 ) -> InboxItem:
-    """An item without content."""
-    return item_with(node, seq, item, referral, header_members(node, item))
+    """An item without content; where its header cannot be read, without what stands there."""
+    try:
+        return item_with(node, seq, item, referral, header_members(node, item))
+    except UNREADABLE as error:
+        tell_unreadable(node, "inbox", item.id, error)
+        return item_with(node, seq, item, referral, {})
 
 
 def item_with(

@@ -5,16 +5,25 @@ Rules:
 * What was not destroyed and does not open is lost here, and is said to be: whoever waits for it would wait in vain.
 * After the key store was lost, what comes next for a referral brings a new key, which opens that and what comes later.
 * Nothing is promised about what nobody here can read. A no passes.
+* A referral of which a row is damaged, or has a word of a later version, is not changed: nothing can be said of it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
+
 from exchange.envelope.errors import SealedRowError
 from exchange.envelope.keys import Dek, ReferralKey
 from exchange.envelope.rewrap import unwrap_again
+from exchange.referral.lifecycle import State
+from exchange.storage.database import Connection
 from exchange.storage.inbox import ArrivedRecord, load_arrived
+from exchange.storage.referrals import EventRecord, ReferralRecord, events_of, load_referrals
+from exchange.use_cases.facts import Facts, open_facts
 from exchange.use_cases.node import Node
 from exchange.use_cases.refusals import key_lost
+from exchange.use_cases.row_by_row import UNREADABLE, tell_unreadable
+from exchange.use_cases.transitions import as_events
 
 
 def data_key(row: ArrivedRecord, key: ReferralKey | None) -> Dek | None:
@@ -25,6 +34,34 @@ def data_key(row: ArrivedRecord, key: ReferralKey | None) -> Dek | None:
         return unwrap_again(row.rewrapped_key, referral_key=key, referral=row.referral, envelope=row.id)
     except SealedRowError:
         return None
+
+
+def facts_of(node: Node, record: ReferralRecord, events: Iterable[EventRecord]) -> Facts | None:
+    """What is sealed in a referral's row, where whatever a change asks of it can be read; nothing of a tombstone.
+
+    Raises:
+        EnvelopeError, KeyError, ValueError: it cannot (`row_by_row.UNREADABLE`).
+    """
+    State(record.state)
+    as_events(events)
+    return open_facts(node, record.id, record.sealed_facts) if record.sealed_facts is not None else None
+
+
+async def unreadable_among(node: Node, referrals: Collection[str], peer: str) -> frozenset[str]:
+    """Those of these referrals with a peer that cannot be changed here, and the log says so."""
+
+    def read(conn: Connection) -> tuple[dict[str, ReferralRecord], dict[str, list[EventRecord]]]:
+        return load_referrals(conn, referrals), events_of(conn, referrals)
+
+    records, events = await node.database.read(read)
+    found = set[str]()
+    for record in records.values():
+        try:
+            facts_of(node, record, events[record.id])
+        except UNREADABLE as error:
+            tell_unreadable(node, "referral", record.id, error, peer=peer)
+            found.add(record.id)
+    return frozenset(found)
 
 
 async def refuse_unreadable(node: Node, offer: str) -> None:

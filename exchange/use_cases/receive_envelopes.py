@@ -8,7 +8,8 @@ Rules:
   happens the next instant, and what was not answered can be sent again.
 * Only `accepted` is remembered. `refused` is final, says which step and who must act, and never what was sent. `later`
   is for what this node does not know yet: it reads the roster again once first.
-* A bad item never fails its batch.
+* A bad item never fails its batch. Nor does a row that cannot be read here: what is about that referral is `later`, and
+  nothing of it is lost when the row is mended.
 * All items are checked, then all are opened, then all are signed for: one step's code stays in the processor's caches
   (`exchange.use_cases.turns`). Of two about one referral the second is judged by what the first has changed.
 * A large batch gives way to small ones (`exchange.use_cases.precedence`).
@@ -53,6 +54,7 @@ from exchange.verification import (
     VerifiedMessage,
     check_addresses,
     check_item,
+    later,
     open_item,
     parse_item,
 )
@@ -62,7 +64,8 @@ SMALL: Final = 6
 ATTEMPTS: Final = 4
 LATER_S: Final = 30
 PROBLEM_BASE: Final = "https://referral-exchange.example/problems#"
-_NO_ROSTER_HELPS: Final = frozenset({"from-the-future", "unknown-referral"})
+_UNREADABLE: Final = "sealed-row"
+_NO_ROSTER_HELPS: Final = frozenset({"from-the-future", "unknown-referral", _UNREADABLE})
 """What is taken later for another reason than a roster, or a contract, that is not here yet."""
 
 
@@ -223,6 +226,8 @@ def _checked(item: ParsedItem, memory: BatchMemory, around: Circumstances) -> Ch
         if digest != item.digest:
             raise VerificationError(8, "id-conflict")
         return _Repeat(item, answer)
+    if item.header.referral in memory.unreadable:
+        raise later(9, _UNREADABLE)
     return check_item(item, memory.of(item.header.referral), around)
 
 

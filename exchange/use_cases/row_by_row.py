@@ -5,6 +5,7 @@ Rules:
 * What a part raises is kept until all others had their turn, and raised then: nothing is hidden.
 * A database that is away is no row's fault: it ends the work at once, and is told as an outage.
 * Behind rows that fail the next ones are looked for in the same round: those that stay do not fill a page for ever.
+* What is passed over on the way between two nodes, or on a page, is told once for each row by each process.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
 
+from exchange.envelope.errors import EnvelopeError
 from exchange.storage.due import due_for
 from exchange.storage.referrals import ReferralRecord
+from exchange.telemetry.logs import get_logger
 from exchange.use_cases.node import Node
 from exchange.use_cases.storage_lost import as_outage
 
@@ -22,6 +25,20 @@ PAGE: Final = 200
 """How many rows that are due are read at once."""
 AT_ONCE: Final = 20
 """How many of them are changed in one transaction, with all that follows: on SQLite everybody waits for it."""
+UNREADABLE: Final = (EnvelopeError, KeyError, ValueError)
+"""What reading a row raises that is damaged, or holds a word that only a later version knows."""
+
+
+def tell_unreadable(node: Node, table: str, row: str, error: Exception, *, peer: str | None = None) -> None:
+    """The log says of a row that it is passed over: in which table, on the way to or from whom, and how it fails.
+
+    Once, and not at every look: who lists, or delivers, comes by every few seconds. Its id is not written.
+    """
+    if (table, row) in node.told_unreadable:
+        return
+    node.told_unreadable.add((table, row))
+    among = {} if peer is None else {"peer": peer}
+    get_logger().error("row-unreadable", **among, kind=table, error_type=type(error).__name__)
 
 
 class PartlyFailedError(Exception):

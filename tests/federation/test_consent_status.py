@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import Table, select, update
 from support.federation import Federation
 from support.people import consent_request, referral_request
 from support.stories import (
@@ -35,7 +35,7 @@ from exchange.schemas.consents import ConsentRequest
 from exchange.schemas.federation import ConsentStatusAnswer, ConsentStatusRequest, ReceiptStatus
 from exchange.schemas.referrals import ReferralRequest
 from exchange.schemas.shapes import to_millis
-from exchange.storage.tables import INBOX, OUTBOX, REFERRAL
+from exchange.storage.tables import CONSENT, INBOX, OUTBOX, REFERRAL
 from exchange.use_cases import consent_status
 from exchange.use_cases.acting import Acting
 from exchange.use_cases.consent_status import digest_of
@@ -109,6 +109,25 @@ async def test_an_unreachable_sender_is_waited_for_72_hours_and_asked_once_a_min
     two.come_back(HELPLINE)
     two.clock.pass_by(seconds=61)
     assert (await story.helps.inbox.open(item)).content is not None
+
+
+@pytest.mark.parametrize("table", [REFERRAL, CONSENT], ids=["her referral", "her consent"])
+async def test_a_row_that_the_sender_cannot_read_is_no_word_and_keeps_none_from_another(
+    pair: Federation, table: Table
+) -> None:
+    first = await begin(pair)
+    second = await begin(pair)
+    damaged = {"sealed_facts": b"damaged"} if table is REFERRAL else {"sealed_record": b"damaged"}
+    row = first.id if table is REFERRAL else first.consent
+    await first.writes(table.update().where(table.c.id == row).values(damaged))
+    pair.clock.pass_by(hours=71)
+    ids = [await story.offer() for story in (first, second)]
+    assert [one.item.id for one in (await first.helps.inbox.open_many(ids)).items] == ids
+    pair.clock.pass_by(hours=2)
+    later = await first.helps.inbox.open_many(ids)
+    assert [one.item.id for one in later.items] == ids[1:]
+    # It may be live: nobody can say that it is not.
+    assert [(one.id, one.code) for one in later.withheld] == [(ids[0], "consent-not-fresh")]
 
 
 async def test_after_a_known_end_nothing_opens_and_no_later_word_undoes_it(two: Federation) -> None:

@@ -108,6 +108,25 @@ async def test_nor_where_the_receiver_has_destroyed_what_it_knew_meanwhile(two: 
     assert before["id"] not in {one.header.id for one in travelled(two)}
 
 
+@pytest.mark.parametrize("destroyed", [False, True], ids=["what it answers is known", "it is not"])
+async def test_her_no_counts_where_what_waits_cannot_be_read(two: Federation, destroyed: bool) -> None:
+    story = await ended(two)
+    before = await waiting(story)
+    if destroyed:
+        await destroy_referrals(story.receiver.node, [story.id])
+    damaged = OUTBOX.update().where(OUTBOX.c.id == before["id"]).values(sealed_header=b"damaged")
+    await story.receiver.node.database.write(lambda conn: conn.execute(damaged).rowcount)
+    await story.says_no("stop-sharing", travel=False)
+    await story.travel()
+    assert (await story.outgoing())["withdrawal"] == ["delivered"]
+    assert (await story.receiver.client().referrals.read(story.id)).flags.sharing_stopped
+    told = [(await story.asks.inbox.open(item.id)).answer for item in await story.items("progress", at=story.sender)]
+    assert [answer for answer in told if answer is not None and answer["state"] == "completed"] == (
+        [] if destroyed else [{"state": "completed"}]
+    )
+    assert before["id"] not in {one.header.id for one in travelled(two)}
+
+
 async def test_without_her_no_how_it_ended_is_told(two: Federation) -> None:
     story = await ended(two)
     await story.travel()

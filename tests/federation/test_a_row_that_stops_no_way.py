@@ -1,0 +1,228 @@
+"""One row that cannot be read, damaged or of a newer version, is passed over on the way between two nodes.
+
+What is of it waits where it lies. Everything else goes: to the same peer, in the same batch, on the same page.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from structlog.testing import CapturingLogger
+from support.federation import CARD_PATH, Federation, TestNode
+from support.stories import Story, begin, refusal, rows, travelled
+
+from exchange.demo.federation import HELPLINE, SHELTER, AgencyPlan
+from exchange.limits import HOUR_MS
+from exchange.schemas.inbox import DecisionRequest
+from exchange.schemas.shapes import to_millis
+from exchange.storage.tables import EVENT, INBOX, OUTBOX, PEER, REFERRAL
+from exchange.use_cases import row_by_row
+from exchange.use_cases.deliver import next_wait_ms
+
+DAMAGED = {"sealed_header": b"damaged"}
+LATER_KIND = {"kind": "of-a-later-version"}
+LOGGED = ("error", ("row-unreadable",))
+
+
+@pytest.fixture
+def log(monkeypatch: pytest.MonkeyPatch) -> CapturingLogger:
+    """What is said of rows that cannot be read."""
+    said = CapturingLogger()
+    monkeypatch.setattr(row_by_row, "get_logger", lambda: said)
+    return said
+
+
+async def change(node: TestNode, table: Any, where: Any, **values: Any) -> None:
+    """Somebody writes this into the node's main database."""
+    await node.node.database.write(lambda conn: conn.execute(table.update().where(where).values(values)).rowcount)
+
+
+async def stories_of(together: Federation, count: int, *, travel: bool = True) -> list[Story]:
+    first = await begin(together, travel=False)
+    stories = [first, *[await begin(together, consent=first.consent, travel=False) for _ in range(count - 1)]]
+    if travel:
+        await together.travel()
+    return stories
+
+
+async def waits_ms(together: Federation, plan: AgencyPlan = HELPLINE) -> int:
+    return await next_wait_ms(together[plan].node, HOUR_MS)
+
+
+def posted_of(story: Story) -> int:
+    return sum(one.header.referral == story.id for one in travelled(story.together))
+
+
+@pytest.mark.parametrize("what", [DAMAGED, LATER_KIND], ids=["damaged", "of a later version"])
+async def test_what_lies_behind_it_in_the_outbox_goes(
+    pair: Federation, log: CapturingLogger, what: dict[str, Any]
+) -> None:
+    bad, good = await stories_of(pair, 2, travel=False)
+    sender = bad.sender
+    await change(sender, OUTBOX, (OUTBOX.c.referral == bad.id) & (OUTBOX.c.kind == "offer"), **what)
+    [before] = [row for row in await bad.outbox_rows() if row["status"] == "queued"]
+    await pair.travel()
+    assert (await good.flags()).delivered
+    await good.says_no("erase")
+    assert (await good.outgoing())["withdrawal"] == ["delivered"]
+    # It stays as it is, and nothing of it leaves.
+    [after] = [row for row in await bad.outbox_rows() if row["status"] == "queued"]
+    assert after == before
+    assert posted_of(bad) == 0
+    said = {"kind": "outbox", "error_type": "SealedRowError" if what is DAMAGED else "KeyError"}
+    assert log.calls == [(*LOGGED, {"peer": SHELTER.agency, **said})]
+
+
+async def test_it_alone_makes_nobody_due_and_what_is_new_goes_at_once(pair: Federation) -> None:
+    bad, good = await stories_of(pair, 2, travel=False)
+    sender = bad.sender
+    await change(sender, OUTBOX, OUTBOX.c.referral == bad.id, **DAMAGED)
+    await sender.courier.run_once()
+    assert await waits_ms(pair) > 0
+    assert (await good.flags()).delivered
+    # Where nothing else waits: the peer is not taken up again and again, nor asked for anything.
+    pair.clock.pass_by(hours=1)
+    asked = len(pair.network.paths)
+    assert await sender.courier.run_once() == 1
+    assert await sender.courier.run_once() == 0
+    assert await waits_ms(pair) > 0
+    assert set(pair.network.paths[asked:]) <= {CARD_PATH}
+    await good.says_no("stop-service", travel=False)
+    assert await sender.courier.run_once() == 1
+    assert (await good.outgoing())["withdrawal"] == ["delivered"]
+    assert await waits_ms(pair) > 0
+
+
+async def test_it_goes_when_it_can_be_read_again(pair: Federation) -> None:
+    [bad] = await stories_of(pair, 1, travel=False)
+    [row] = [row for row in await bad.outbox_rows() if row["status"] == "queued"]
+    await change(bad.sender, OUTBOX, OUTBOX.c.id == row["id"], **DAMAGED)
+    await pair.travel()
+    await change(bad.sender, OUTBOX, OUTBOX.c.id == row["id"], sealed_header=row["sealed_header"])
+    await bad.later(hours=1)
+    assert (await bad.flags()).delivered
+
+
+async def test_of_a_batch_only_what_is_about_that_referral_waits_at_the_receiver(
+    pair: Federation, log: CapturingLogger
+) -> None:
+    bad, good = await stories_of(pair, 2)
+    receiver, [lay] = bad.receiver, await bad.rows(REFERRAL, at=bad.receiver)
+    await change(receiver, REFERRAL, REFERRAL.c.id == bad.id, sealed_facts=b"damaged")
+    await bad.says_no("stop-service", travel=False)
+    await good.says_no("stop-service", travel=False)
+    await pair.travel()
+    assert (await bad.outgoing())["withdrawal"] == ["queued"]
+    assert (await good.outgoing())["withdrawal"] == ["delivered"]
+    assert len(await good.items("withdrawal")) == 1
+    assert await bad.items("withdrawal") == []
+    assert 0 < await waits_ms(pair) <= 30_000
+    said = {"peer": HELPLINE.agency, "kind": "referral", "error_type": "SealedRowError"}
+    assert log.calls == [(*LOGGED, said)]
+    # And what comes new goes at once.
+    third = await begin(pair, travel=False)
+    await bad.sender.courier.run_once()
+    assert (await third.flags()).delivered
+    await change(receiver, REFERRAL, REFERRAL.c.id == bad.id, sealed_facts=lay["sealed_facts"])
+    await bad.later(hours=1)
+    assert (await bad.outgoing())["withdrawal"] == ["delivered"]
+    await bad.both_say("withdrawn")
+
+
+@pytest.mark.parametrize("where", ["state", "event", "facts"])
+async def test_a_referral_of_a_later_version_holds_up_no_other(pair: Federation, where: str) -> None:
+    bad, good = await stories_of(pair, 2)
+    node = bad.receiver
+    if where == "event":
+        await change(node, EVENT, EVENT.c.referral == bad.id, name="of-a-later-version")
+    else:
+        facts = node.node.seal_row(b'{"of-a-later-version":1}', "referral", "sealed_facts", bad.id)
+        values = {"state": "of-a-later-version"} if where == "state" else {"sealed_facts": facts}
+        await change(node, REFERRAL, REFERRAL.c.id == bad.id, **values)
+    for story in (bad, good):
+        await story.says_no("stop-service", travel=False)
+    await pair[HELPLINE].courier.run_once()
+    assert (await bad.outgoing())["withdrawal"] == ["queued"]
+    assert (await good.outgoing())["withdrawal"] == ["delivered"]
+
+
+async def test_what_the_peer_has_signed_for_is_written_down_whatever_row_cannot_be_changed(
+    pair: Federation, log: CapturingLogger
+) -> None:
+    """It has expired, which asks what its contract says of it; and that lies in the row that cannot be read."""
+    bad, good = await stories_of(pair, 2, travel=False)
+    pair.leave(SHELTER)
+    await change(bad.sender, REFERRAL, REFERRAL.c.id == bad.id, sealed_facts=b"damaged", respond_by=1)
+    pair.come_back(SHELTER)
+    assert await bad.sender.courier.run_once() == 1
+    assert (await bad.outgoing())["offer"] == ["queued"]
+    assert (await good.outgoing())["offer"] == ["delivered"]
+    assert await waits_ms(pair) > 0
+    assert log.calls == [(*LOGGED, {"peer": SHELTER.agency, "kind": "referral", "error_type": "SealedRowError"})]
+
+
+async def test_what_may_not_leave_is_destroyed_whatever_other_row_cannot_be_read(pair: Federation) -> None:
+    bad, good = await stories_of(pair, 2, travel=False)
+    await change(bad.sender, REFERRAL, REFERRAL.c.id == bad.id, sealed_facts=b"damaged", respond_by=1)
+    await pair.new_roster(contracts=(), known_to=[HELPLINE])
+    assert await bad.sender.courier.run_once() == 1
+    assert (await bad.outgoing())["offer"] == ["queued"]
+    assert "offer" not in await good.outgoing()
+    assert (await good.flags()).undeliverable
+    assert await waits_ms(pair) > 0
+
+
+async def test_an_answer_waits_where_the_sender_cannot_read_its_referral(pair: Federation) -> None:
+    bad, good = await stories_of(pair, 2)
+    await change(bad.sender, REFERRAL, REFERRAL.c.id == bad.id, sealed_facts=b"damaged")
+    for story in (bad, good):
+        await story.helps.inbox.decide(await story.offer(), DecisionRequest(decision="accepted"))
+    await pair[SHELTER].courier.run_once()
+    assert (await bad.outgoing(at=bad.receiver))["decision"] == ["queued"]
+    assert (await good.outgoing(at=good.receiver))["decision"] == ["delivered"]
+
+
+async def test_a_page_of_the_inbox_lists_it_without_what_its_header_says(
+    pair: Federation, log: CapturingLogger
+) -> None:
+    bad, good = await stories_of(pair, 2)
+    helps = good.helps
+    [lay] = await rows(bad.receiver, INBOX, INBOX.c.referral == bad.id)
+    await change(bad.receiver, INBOX, INBOX.c.id == lay["id"], **DAMAGED)
+    page = await helps.inbox.list()
+    assert [item.referral for item in page.items] == [bad.id, good.id]
+    assert not page.unreadable
+    shown, whole = page.items
+    assert (shown.id, shown.kind, shown.status, shown.state) == (lay["id"], "offer", "new", "received")
+    assert (to_millis(shown.received_at), shown.cursor) == (lay["received_at"], str(lay["seq"]))
+    assert (shown.priority, shown.purpose) == (None, None)
+    assert None not in {whole.priority, whole.purpose}
+    assert not (await helps.inbox.list(page.next_cursor)).items
+    assert (await refusal(helps.inbox.open(shown.id))).code == "sealed-row"
+    assert (await helps.inbox.open(whole.id)).content is not None
+    opened = await helps.inbox.open_many([shown.id, whole.id])
+    assert [one.item.id for one in opened.items] == [whole.id]
+    assert opened.missing == (shown.id,)
+    assert (await helps.inbox.acknowledge(shown.id)).status == "acknowledged"
+    assert log.calls == [(*LOGGED, {"kind": "inbox", "error_type": "SealedRowError"})]
+
+
+async def test_state_and_changes_are_told_of_a_referral_that_cannot_be_read(pair: Federation) -> None:
+    bad, good = await stories_of(pair, 2)
+    for node in (bad.sender, bad.receiver):
+        await change(node, REFERRAL, REFERRAL.c.id == bad.id, sealed_facts=b"damaged")
+    assert [view.state.value for view in await bad.views()] == ["received", "received"]
+    changes = (await bad.asks.referrals.changes()).items
+    assert {change.referral.id for change in changes} == {bad.id, good.id}
+
+
+async def test_her_no_that_cannot_be_read_makes_nobody_due_who_has_put_us_off(pair: Federation) -> None:
+    """For stops he would be called at once: here there is none that could go."""
+    [story] = await stories_of(pair, 1)
+    await story.says_no("stop-service", travel=False)
+    await change(story.sender, OUTBOX, OUTBOX.c.kind == "withdrawal", **DAMAGED)
+    await change(story.sender, PEER, PEER.c.agency == SHELTER.agency, due_at=0, only_stops_until=pair.clock() + 20_000)
+    assert await story.sender.courier.run_once() == 1
+    assert 0 < await waits_ms(pair) <= 20_000
+    assert (await story.outgoing())["withdrawal"] == ["queued"]
