@@ -219,13 +219,20 @@ class Oracle:
         )
 
     def _still_covered(self, one: HandIn, envelope: Opened, fields: frozenset[str]) -> bool:
-        """Whether a version that may count while it leaves allows what is inside, however long its time is over."""
-        agreement, stage = self.cast.agreement(envelope.header["contract"]), envelope.header["stage"]
+        """Whether a version that may count while it leaves allows what is inside, however long its time is over.
+
+        What may be told before a yes may be told after it: who they are now may ask less of a field than it did then.
+        """
+        agreement = self.cast.agreement(envelope.header["contract"])
+        stages = dict.fromkeys(("offer", envelope.header["stage"]))
         pair = self._pairs(one, self.tick, self.tick)[-1]
         if envelope.kind == "disclosure" and not self._told_so(one, pair[1]):
             return False
         return any(
-            fields <= permitted(agreement, *pair, allowed, stage=stage, at=allowed.given_at)
+            fields
+            <= frozenset[str]().union(
+                *(permitted(agreement, *pair, allowed, stage=stage, at=allowed.given_at) for stage in stages)
+            )
             for allowed in (
                 version.allowed
                 for version in self.consents[one.sender, one.consent]

@@ -292,10 +292,15 @@ async def _hand_in(
 
     identity.store.change_case(view.id, said)
     try:
-        return (await client.sealing.hand_in(EnvelopesRequest(envelopes=(wire(sealed),)))).referral
+        answered = await client.sealing.hand_in(EnvelopesRequest(envelopes=(wire(sealed),)))
     except ProblemError as refused:
         if not may_be_stored(refused.problem.status):
             # Where her no has destroyed it meanwhile nothing is left to answer a recall with.
             with contextlib.suppress(VaultError):
                 identity.store.change_case(view.id, lambda known: known.with_unsaid(word.event, sent, before))
         raise
+    if not answered.envelopes:
+        # Said again it has to be the event on record, with the number and the time of then.
+        with contextlib.suppress(VaultError):
+            identity.store.change_case(view.id, lambda known: known.with_repeated(word.event, sent, before))
+    return answered.referral

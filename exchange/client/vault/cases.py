@@ -117,11 +117,21 @@ class VaultCase(SealedModel):
         """
         if self.sent[-1:] != (envelope,):
             return self
+        said_last = event in _SERVED and self.served is State(event.value)
+        served = before.served if said_last else self.served
+        return self.model_copy(update={"words": self._words_with(event, before), "served": served})
+
+    def with_repeated(self, event: EventName, envelope: str, before: VaultCase) -> VaultCase:
+        """The case after the node had that word on record already, and left this envelope: it counts as said before."""
+        if self.sent[-1:] != (envelope,):
+            return self
+        return self.model_copy(update={"words": self._words_with(event, before)})
+
+    def _words_with(self, event: EventName, before: VaultCase) -> dict[EventName, Word]:
         words = {name: word for name, word in self.words.items() if name is not event}
         if event in before.words:
             words[event] = before.words[event]
-        said_last = event in _SERVED and self.served is State(event.value)
-        return self.model_copy(update={"words": words, "served": before.served if said_last else self.served})
+        return words
 
     def unheard(self, event: EventName, *, at: int) -> Word | None:
         """The newest word of this kind, if it may be said again: the last of all, or the acceptance, in its time."""
