@@ -244,18 +244,6 @@ async def test_a_word_that_was_barred_goes_when_it_is_said_again(bed: Bed) -> No
     assert len(await rows(bed.office.node, OUTBOX, OUTBOX.c.referral == story.id)) == posted
 
 
-async def test_so_does_one_that_was_said_twice_before(bed: Bed) -> None:
-    story = await bed.story()
-    await _stands(bed, HELPLINE.agency, Status.SUSPENDED)
-    for _ in range(2):
-        await bed.vault.decide(story.id, DecisionRequest(decision="accepted"))
-    await bed.together.travel()
-    await _stands(bed, HELPLINE.agency, Status.ACTIVE)
-    await bed.vault.decide(story.id, DecisionRequest(decision="accepted"))
-    await bed.together.travel()
-    assert (await bed.helpline.client.referrals.read(story.id)).state == "accepted"
-
-
 async def test_an_acceptance_that_was_barred_goes_along_with_what_is_said_next(bed: Bed) -> None:
     story = await _barred_acceptance(bed)
     await bed.vault.report_progress(story.id, ProgressRequest(state="scheduled"))
@@ -812,3 +800,15 @@ async def test_a_word_is_sealed_again_a_few_times_and_no_more(bed: Bed, monkeypa
     with pytest.raises(ProblemError, match="number-not-higher"):
         await bed.vault.decide(story.id, DecisionRequest(decision="accepted"))
     assert len(numbers) == ATTEMPTS
+
+
+async def test_a_word_that_was_said_twice_and_barred_goes_when_it_is_said_again(bed: Bed) -> None:
+    story = await bed.story()
+    await _stands(bed, HELPLINE.agency, Status.SUSPENDED)
+    for _ in range(2):
+        await bed.vault.decide(story.id, DecisionRequest(decision="accepted"))
+    await bed.together.travel()
+    await _stands(bed, HELPLINE.agency, Status.ACTIVE)
+    await bed.vault.decide(story.id, DecisionRequest(decision="accepted"))
+    await bed.together.travel()
+    assert (await bed.helpline.client.referrals.read(story.id)).state == "accepted"
