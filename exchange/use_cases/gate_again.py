@@ -8,7 +8,8 @@ Rules:
   papers. Where the roster says something else of it now, her name does not go before she has been told that too.
 * Any other forward: of each group inside something may still go. Which fields are inside is not known here: all that
   may have been, as sender and receiver were when it was sealed, has to be what may still go.
-* Where referral or consent cannot be found, or read, the answer is no.
+* Where referral or consent cannot be found the answer is no. Where one is there and cannot be read there is none: it
+  does not go now, and is no reason to destroy anything.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
+from typing import NamedTuple
 
 from contracts.canonical_json import canonical
 from contracts.model import Contract
 from contracts.vocabulary import Stage
 from exchange.disclosure import Allowed, Refused, still_allowed
 from exchange.disclosure_groups import GroupsQuestion, groups_allowed, groups_still_allowed, may_be_inside
-from exchange.envelope.errors import SealedRowError
 from exchange.envelope.header import Header
 from exchange.envelope.kinds import Kind
 from exchange.roster import Member, ToldFirst
@@ -33,6 +34,7 @@ from exchange.storage.referrals import ReferralRecord, load_referrals
 from exchange.use_cases.consent_records import hers
 from exchange.use_cases.facts import Facts, Party, open_facts
 from exchange.use_cases.node import Node, World
+from exchange.use_cases.row_by_row import UNREADABLE, tell_unreadable
 from exchange.use_cases.sealed_forwards import question_about
 
 _TOLD_ANEW = Refused(
@@ -103,8 +105,17 @@ def disclosure_again(
     return groups_still_allowed(question, frozenset(facts.held_fields))
 
 
-async def allowed_again(node: Node, world: World, headers: Mapping[str, Header]) -> frozenset[str]:
-    """Those of these envelopes, by id, whose forward may still go as the world is now."""
+class AskedAgain(NamedTuple):
+    """Ids of forwards of which the gate was asked again. What is in neither may not go any more."""
+
+    allowed: frozenset[str]
+    """These may still go as the world is now."""
+    unreadable: frozenset[str]
+    """Of these that cannot be said: their referral or consent cannot be read here."""
+
+
+async def allowed_again(node: Node, world: World, headers: Mapping[str, Header]) -> AskedAgain:
+    """Which of these envelopes, by id, may still go; the log says of which referral it cannot be said."""
 
     def read(conn: Connection) -> tuple[dict[str, ReferralRecord], dict[str, StoredConsent | None]]:
         records = load_referrals(conn, {header.referral for header in headers.values()})
@@ -117,15 +128,20 @@ async def allowed_again(node: Node, world: World, headers: Mapping[str, Header])
         record, contract = records.get(header.referral), world.contracts.get(header.contract or "")
         if record is None or record.sealed_facts is None or contract is None:
             return False
-        try:
-            facts = open_facts(node, record.id, record.sealed_facts)
-            row = consents.get(record.consent_id or "")
-            sender, receiver = world.roster.member(header.sender), world.roster.member(header.recipient)
-            if header.kind is Kind.DISCLOSURE:
-                return isinstance(disclosure_again(node, facts, row, contract, sender, receiver), Allowed)
-            consent = hers(node, row, facts)
-            return _forward_again(facts, question_about(node, header, receiver, facts.service, contract, consent))
-        except SealedRowError:
-            return False
+        facts = open_facts(node, record.id, record.sealed_facts)
+        row = consents.get(record.consent_id or "")
+        sender, receiver = world.roster.member(header.sender), world.roster.member(header.recipient)
+        if header.kind is Kind.DISCLOSURE:
+            return isinstance(disclosure_again(node, facts, row, contract, sender, receiver), Allowed)
+        consent = hers(node, row, facts)
+        return _forward_again(facts, question_about(node, header, receiver, facts.service, contract, consent))
 
-    return frozenset(envelope for envelope, header in headers.items() if may_go(header))
+    allowed, unreadable = set[str](), set[str]()
+    for envelope, header in headers.items():
+        try:
+            if may_go(header):
+                allowed.add(envelope)
+        except UNREADABLE as error:
+            tell_unreadable(node, "referral", header.referral, error, peer=header.recipient)
+            unreadable.add(envelope)
+    return AskedAgain(frozenset(allowed), frozenset(unreadable))

@@ -14,6 +14,7 @@ Rules:
   another country: the contract has to permit every group inside to these two as they are now, as the receiver will ask
   (step 12), and the gate is asked again, with her consent (`use_cases.gate_again`).
 * What cannot be read (damaged, or of a later version) neither leaves nor is destroyed: it waits, and holds up no other.
+  So does a forward of which the gate has no answer, since her referral or consent cannot be read.
 """
 
 from __future__ import annotations
@@ -132,6 +133,8 @@ async def headers_leaving(node: Node, world: World, agency: str, items: Iterable
         if sealed_before is not None:
             before[item.id] = sealed_before
     if before:
-        for envelope in before.keys() - await allowed_again(node, world, before):
+        asked = await allowed_again(node, world, before)
+        unreadable |= asked.unreadable
+        for envelope in before.keys() - asked.allowed:
             del headers[envelope]
     return Looked(headers, frozenset(unreadable))

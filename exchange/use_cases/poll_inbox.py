@@ -9,10 +9,15 @@ Rules:
 * A lease that ends later than any may was given by a clock that was ahead; it is over.
 * An item whose header cannot be read here is listed without what stands in it: it holds up none behind it, and whoever
   opens it hears why it does not open.
+* One of which a row has a word of a later version is left out: there is no word for it in this version's list, and the
+  log says so. The cursor passes it, and a page that would be empty for it goes on behind it: an empty page is the end.
+  When it can be read again it is on the pages from the oldest item on.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
@@ -87,20 +92,40 @@ async def list_inbox(
         return [(seq, item, found.get(item.referral)) for seq, item in rows], end
 
     deadline = time.monotonic() + max(0.0, min(wait, node.limits.wait_longest_s))
+    most = limit
     while True:
         mark = node.database.wake.mark("inbox")
-        rows, passed = await look_through(node, look, after, limit)
+        rows, passed = await look_through(node, look, after, most)
+        items = _shown(node, rows)
+        left_out = len(rows) - len(items)
+        if order == "urgent" and len(rows) == most < limit + left_out:
+            # There is no next page: this one is filled with those behind.
+            most = limit + left_out
+            await asyncio.sleep(0)
+            continue
+        if order != "urgent" and left_out and not items:
+            after = rows[-1][0]
+            await asyncio.sleep(0)
+            continue
         if status is None:
             # What is not in this state may come to be.
             after = passed
         left = deadline - time.monotonic()
-        if rows or left <= 0 or node.database.wake.ending:
+        if items or left <= 0 or node.database.wake.ending:
             break
         # On PostgreSQL a late committer may hide a row for a moment without a further signal.
         await node.database.wake.wait("inbox", min(left, 1.0), since=mark)
-    items = tuple(item_view(node, seq, item, referral) for seq, item, referral in rows)
     next_cursor = None if order == "urgent" else str(rows[-1][0] if rows else after)
     return InboxPage(items=items, next_cursor=next_cursor)
+
+
+def _shown(node: Node, rows: Rows) -> tuple[InboxItem, ...]:
+    """The items of these rows, without those that are left out."""
+    items = []
+    for seq, item, referral in rows:
+        with contextlib.suppress(ValueError):  # the log has heard of it
+            items.append(item_view(node, seq, item, referral))
+    return tuple(items)
 
 
 def read_cursor(cursor: str | None) -> int:
@@ -125,7 +150,11 @@ def bad_cursor() -> InvalidError:
 def item_view(
     node: Node, seq: int, item: ArrivedRecord | ListedRecord, referral: ReferralRecord | Standing | None
 ) -> InboxItem:
-    """An item without content; where its header cannot be read, without what stands there."""
+    """An item without content; where its header cannot be read, without what stands there.
+
+    Raises:
+        ValueError: its rows have a word of a later version; the log says so.
+    """
     try:
         return item_with(node, seq, item, referral, header_members(node, item))
     except UNREADABLE as error:

@@ -5,6 +5,7 @@ What is of it waits where it lies. Everything else goes: to the same peer, in th
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -16,9 +17,10 @@ from exchange.demo.federation import HELPLINE, SHELTER, AgencyPlan
 from exchange.limits import HOUR_MS
 from exchange.schemas.inbox import DecisionRequest
 from exchange.schemas.shapes import to_millis
-from exchange.storage.tables import EVENT, INBOX, OUTBOX, PEER, REFERRAL
+from exchange.storage.tables import CONSENT, EVENT, INBOX, OUTBOX, PEER, REFERRAL
 from exchange.use_cases import row_by_row
 from exchange.use_cases.deliver import next_wait_ms
+from exchange.use_cases.poll_inbox import list_inbox
 
 DAMAGED = {"sealed_header": b"damaged"}
 LATER_KIND = {"kind": "of-a-later-version"}
@@ -173,6 +175,45 @@ async def test_what_may_not_leave_is_destroyed_whatever_other_row_cannot_be_read
     assert await waits_ms(pair) > 0
 
 
+@pytest.mark.parametrize(
+    ("table", "column", "later", "error"),
+    [
+        (CONSENT, "sealed_record", True, "ConsentUnreadableError"),
+        (CONSENT, "sealed_record", False, "SealedRowError"),
+        (REFERRAL, "sealed_facts", False, "SealedRowError"),
+    ],
+    ids=["consent of a later version", "consent damaged", "referral damaged"],
+)
+async def test_under_another_roster_a_forward_waits_where_its_consent_or_referral_cannot_be_read(
+    pair: Federation, log: CapturingLogger, table: Any, column: str, later: bool, error: str
+) -> None:
+    """The gate is asked again then, and has no answer: that is no reason to destroy it, nor to hold up her no."""
+    gone = await begin(pair)
+    bad, good = [await begin(pair, travel=False) for _ in range(2)]
+    sender, row = bad.sender, bad.consent if table is CONSENT else bad.id
+    [lay] = await rows(sender, table, table.c.id == row)
+    strange = b"damaged"
+    if later:
+        strange = sender.node.seal_row(b'{"of-a-later-version":1}', "consent", "sealed_record", row)
+    await change(sender, table, table.c.id == row, **{column: strange})
+    await gone.says_no("stop-service", travel=False)
+    await pair.new_roster()
+    before = await bad.outbox_rows()
+    assert await sender.courier.run_once() == 1
+    assert (await gone.outgoing())["withdrawal"] == ["delivered"]
+    assert (await good.flags()).delivered
+    assert (await bad.outgoing())["offer"] == ["queued"]
+    assert await bad.outbox_rows() == before
+    assert posted_of(bad) == 0
+    assert not (await bad.flags()).undeliverable
+    assert log.calls == [(*LOGGED, {"peer": SHELTER.agency, "kind": "referral", "error_type": error})]
+    # It makes nobody due, and goes when it can be read again.
+    assert await waits_ms(pair) > 0
+    await change(sender, table, table.c.id == row, **{column: lay[column]})
+    await bad.later(hours=1)
+    assert (await bad.flags()).delivered
+
+
 async def test_an_answer_waits_where_the_sender_cannot_read_its_referral(pair: Federation) -> None:
     bad, good = await stories_of(pair, 2)
     await change(bad.sender, REFERRAL, REFERRAL.c.id == bad.id, sealed_facts=b"damaged")
@@ -206,6 +247,78 @@ async def test_a_page_of_the_inbox_lists_it_without_what_its_header_says(
     assert opened.missing == (shown.id,)
     assert (await helps.inbox.acknowledge(shown.id)).status == "acknowledged"
     assert log.calls == [(*LOGGED, {"kind": "inbox", "error_type": "SealedRowError"})]
+
+
+LATER_WORDS = pytest.mark.parametrize(
+    ("table", "column"),
+    [(REFERRAL, "state"), (REFERRAL, "sector"), (INBOX, "kind")],
+    ids=["state", "sector", "kind"],
+)
+
+
+async def of_a_later_version(story: Story, table: Any, column: str) -> None:
+    of_it = table.c.id if table is REFERRAL else table.c.referral
+    await change(story.receiver, table, of_it == story.id, **{column: "of-a-later-version"})
+
+
+@LATER_WORDS
+async def test_a_page_leaves_out_what_has_a_word_of_a_later_version_and_passes_it(
+    pair: Federation, log: CapturingLogger, table: Any, column: str
+) -> None:
+    first, good, last = await stories_of(pair, 3)
+    lay = {one.referral: one.cursor for one in (await good.helps.inbox.list()).items}
+    for bad in (first, last):
+        await of_a_later_version(bad, table, column)
+    await good.says_no("stop-service")
+    inbox = good.helps.inbox
+    assert [(one.referral, one.kind) async for one in inbox.pages()] == [(good.id, "offer"), (good.id, "withdrawal")]
+    # What is left out is passed in front of an item, and behind the last one.
+    page = await inbox.list(limit=2)
+    assert [one.referral for one in page.items] == [good.id]
+    assert page.next_cursor == lay[good.id]
+    page = await inbox.list(page.next_cursor, limit=1)
+    assert [one.kind for one in page.items] == ["withdrawal"]
+    assert (await inbox.list(limit=3)).next_cursor == lay[last.id]
+    said = (*LOGGED, {"kind": "inbox", "error_type": "ValidationError"})
+    assert log.calls == [said, said]
+
+
+@LATER_WORDS
+async def test_a_page_on_which_nothing_can_be_told_is_the_end_of_the_list_and_no_cursor_stays(
+    pair: Federation, table: Any, column: str
+) -> None:
+    """An empty page ends the list for whoever reads it: there must be nothing behind it, and it is not read again."""
+    stories = await stories_of(pair, 3)
+    inbox = stories[0].helps.inbox
+    last = (await inbox.list()).items[-1].cursor
+    for bad in stories:
+        await of_a_later_version(bad, table, column)
+    for status in (None, "new"):
+        page = await inbox.list(status=status, limit=1)
+        assert (page.items, page.next_cursor) == ((), last)
+    new = await begin(pair, consent=stories[0].consent)
+    page = await inbox.list(page.next_cursor)
+    assert [one.referral for one in page.items] == [new.id]
+    assert [one.referral async for one in inbox.pages(status="new")] == [new.id]
+
+
+@LATER_WORDS
+async def test_nor_does_it_hide_what_has_to_be_answered_next(pair: Federation, table: Any, column: str) -> None:
+    bad, good, after = await stories_of(pair, 3)
+    await of_a_later_version(bad, table, column)
+    for limit, shown in ((1, [good.id]), (2, [good.id, after.id]), (3, [good.id, after.id])):
+        page = await list_inbox(bad.receiver.node, order="urgent", limit=limit)
+        assert [one.referral for one in page.items] == shown
+        assert page.next_cursor is None
+
+
+async def test_a_long_poll_waits_behind_what_it_leaves_out(pair: Federation) -> None:
+    """Else whoever polls would come again at once, and at once, for nothing."""
+    [bad] = await stories_of(pair, 1)
+    await of_a_later_version(bad, REFERRAL, "state")
+    poll = asyncio.create_task(bad.helps.inbox.list(wait_s=20))
+    new = await begin(pair, consent=bad.consent)
+    assert [one.referral for one in (await poll).items] == [new.id]
 
 
 async def test_state_and_changes_are_told_of_a_referral_that_cannot_be_read(pair: Federation) -> None:

@@ -111,13 +111,20 @@ async def test_an_unreachable_sender_is_waited_for_72_hours_and_asked_once_a_min
     assert (await story.helps.inbox.open(item)).content is not None
 
 
-@pytest.mark.parametrize("table", [REFERRAL, CONSENT], ids=["her referral", "her consent"])
+@pytest.mark.parametrize(
+    ("table", "newer"),
+    [(REFERRAL, False), (CONSENT, False), (CONSENT, True)],
+    ids=["her referral", "her consent", "her consent, of a later version"],
+)
 async def test_a_row_that_the_sender_cannot_read_is_no_word_and_keeps_none_from_another(
-    pair: Federation, table: Table
+    pair: Federation, table: Table, newer: bool
 ) -> None:
     first = await begin(pair)
     second = await begin(pair)
     damaged = {"sealed_facts": b"damaged"} if table is REFERRAL else {"sealed_record": b"damaged"}
+    if newer:
+        seal = first.sender.node.seal_row
+        damaged = {"sealed_record": seal(b'{"of-a-later-version":1}', "consent", "sealed_record", first.consent)}
     row = first.id if table is REFERRAL else first.consent
     await first.writes(table.update().where(table.c.id == row).values(damaged))
     pair.clock.pass_by(hours=71)

@@ -205,20 +205,20 @@ async def test_what_was_held_before_it_was_noted_what_she_was_told_is_released(t
 
 
 async def test_where_referral_facts_or_contract_cannot_be_found_or_read_nothing_goes(two: Federation) -> None:
-    """Whatever else waits for the same peer goes all the same: it is no, and no error."""
+    """Whatever else waits for the same peer goes all the same: it is no error. What cannot be read waits."""
     two.leave(SHELTER)
     story, node = await begin(two), two[HELPLINE].node
     (item,) = await node.database.write(lambda conn: queued_of(conn, story.id))
     header = parse_header(outgoing_header(node, item))
     strange = {"referral": replace(header, referral="f" * 32), "contract": replace(header, contract="a" * 64)}
-    assert await allowed_again(node, node.world(), strange | {"this": header}) == {"this"}
-    for facts in (None, b"\x01" * 80):
+    assert await allowed_again(node, node.world(), strange | {"this": header}) == ({"this"}, set())
+    for facts, unreadable in ((None, set()), (b"\x01" * 80, {"this"})):
 
         def damage(conn: Connection, facts: bytes | None = facts) -> None:
             conn.execute(update(REFERRAL).where(REFERRAL.c.id == story.id).values(sealed_facts=facts))
 
         await node.database.write(damage)
-        assert await allowed_again(node, node.world(), {"this": header}) == frozenset()
+        assert await allowed_again(node, node.world(), {"this": header}) == (set(), unreadable)
 
 
 async def test_nor_where_the_agencys_own_software_has_sealed_it(tmp_path: Path) -> None:

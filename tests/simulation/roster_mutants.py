@@ -11,6 +11,7 @@ from exchange import disclosure
 from exchange.disclosure import Allowed
 from exchange.disclosure_groups import groups_allowed
 from exchange.use_cases import answering, gate_again, leaving, unheard
+from exchange.use_cases.gate_again import AskedAgain
 
 Defect = Callable[[], AbstractContextManager[Any]]
 
@@ -19,8 +20,8 @@ def _on(place: Any, name: str, defect: Any) -> Defect:
     return lambda: patch.object(place, name, defect)
 
 
-async def _all_of_them(_node: Any, _world: Any, headers: Any) -> frozenset[str]:
-    return frozenset(headers)
+async def _all_of_them(_node: Any, _world: Any, headers: Any) -> AskedAgain:
+    return AskedAgain(frozenset(headers), frozenset())
 
 
 def _by_groups(_facts: Any, now: Any) -> bool:
