@@ -7,9 +7,9 @@ Rules:
 * The number of a release that was taken back stays used. Another disclosure may take its place: should the referral go
   on, it is asked for.
 * Two ends can be undone by what the receiver has said before it knew: the clock's, by a yes in time, and a recall, by a
-  service that had begun. Then somebody has to know that the receiver lacks something, and that is told (`undeliverable`)
-  when it is deleted; what a recall deletes in `stopping.take_back`. An offer ends with the clock by itself, and is told as
-  such (`maintain`). Of whatever ended otherwise nobody needs anything more.
+  service that had begun. Then somebody has to know that the receiver lacks something. Therefore that is told at once
+  (`undeliverable`): here of the clock, in `stopping.take_back` of a recall. An offer ends with the clock by itself, and
+  is told as such (`maintain`). Of whatever has ended otherwise nobody needs to hear more.
 """
 
 from __future__ import annotations

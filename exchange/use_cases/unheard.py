@@ -1,8 +1,8 @@
 """What this side has said of a referral and nobody has heard: its envelope was destroyed on its way, or refused.
 
 After her no, a recall or an error nothing of that has to be heard any more, nor may it: feedback is disclosure too. But
-that this side agrees to a recall of her whom it serves is the answer that the other one waits for. And a service that had
-begun undoes a recall: then the receiver lacks what the recall has destroyed, and goes on with an older plan.
+that this side agrees to a recall of her whom it serves is the answer that the other one waits for. And a service that
+had begun undoes a recall: then the receiver lacks what the recall has destroyed, and goes on with an older plan.
 """
 
 from __future__ import annotations
