@@ -217,6 +217,12 @@ def came_to_nothing(conn: Connection, referral: str, digests: Iterable[str]) -> 
     return frozenset(conn.execute(query.where(OUTBOX.c.status.in_(["deleted", "refused"]))).scalars())
 
 
+def was_given_up(conn: Connection, referral: str, kinds: Iterable[str]) -> bool:
+    """Whether something of these kinds was destroyed by `give_up` before it was signed for."""
+    query = select(OUTBOX.c.id).where(OUTBOX.c.referral == referral, OUTBOX.c.kind.in_(list(kinds)))
+    return conn.execute(query.where(OUTBOX.c.status == "deleted").limit(1)).first() is not None
+
+
 def never_arrived(conn: Connection, referral: str, kind: str, digests: Iterable[str]) -> frozenset[str]:
     """Those of these envelopes of a kind that were refused for good, or destroyed before they were put on their way."""
     query = select(OUTBOX.c.digest).where(OUTBOX.c.referral == referral, OUTBOX.c.digest.in_(list(digests)))

@@ -37,7 +37,7 @@ from exchange.use_cases.gate_again import as_they_were
 from exchange.use_cases.headers import class_here, outgoing_header
 from exchange.use_cases.node import Node
 from exchange.use_cases.sealed_forwards import question_about
-from exchange.use_cases.taking_back import FORWARDS, take_back_release
+from exchange.use_cases.taking_back import FORWARDS, never_disclosed, take_back_release
 
 
 def bar(node: Node, conn: Connection, items: Iterable[OutgoingRecord]) -> None:
@@ -52,11 +52,12 @@ def bar(node: Node, conn: Connection, items: Iterable[OutgoingRecord]) -> None:
             delete_waiting(conn, item.id)
 
         def adjust(record: ReferralRecord, kind: str = item.kind, never_told: bool = never_told) -> ReferralRecord:
-            disclosed_at = None if never_told else record.disclosed_at
+            if never_told:
+                return never_disclosed(record)
             if kind in FORWARDS and record.closed_at is not None and record.state != State.EXPIRED:
-                return record._replace(disclosed_at=disclosed_at)
+                return record
             if kind == Kind.DISCLOSURE:
-                return record._replace(hold="awaiting-disclosure", disclosed_at=disclosed_at)
+                return record._replace(hold="awaiting-disclosure")
             return record._replace(undeliverable=True)
 
         change_by_id(node, conn, item.referral, what=f"{item.kind}-barred", adjust=adjust)

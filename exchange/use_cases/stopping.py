@@ -14,7 +14,8 @@ from exchange.use_cases.answers_that_wait import say_less
 from exchange.use_cases.change_referral import change_referral
 from exchange.use_cases.node import Node
 from exchange.use_cases.outgoing import make_stop, put_out_stop
-from exchange.use_cases.taking_back import FORWARDS, take_back_release
+from exchange.use_cases.taking_back import FORWARDS, never_disclosed, take_back_release
+from exchange.use_cases.unheard import LATER, lacks_something
 
 ANSWERS: Final = frozenset(kind.value for kind in Kind if class_of(kind) is KindClass.ANSWER)
 
@@ -25,7 +26,8 @@ def take_back(node: Node, conn: Connection, record: ReferralRecord, name: EventN
     A disclosure that was put on its way may have arrived although no receipt came: it is not sent again, and the
     release stays on record. Where she ends the service no answer leaves any more either: feedback is disclosure too.
     Of a question the id stays: it may have arrived, and have been answered already. Where she only stops sharing, what
-    waits says less or stays at home (`answers_that_wait`).
+    waits says less or stays at home (`answers_that_wait`). What a recall destroys is told, because it can be undone
+    (`unheard`).
     """
     hold_referrals(conn, [record.id])
     if name is EventName.STOP_SHARING:
@@ -33,9 +35,12 @@ def take_back(node: Node, conn: Connection, record: ReferralRecord, name: EventN
     if name in {EventName.STOP_SERVICE, EventName.ERASE}:
         give_up(conn, record.id, [Kind.INFORMATION_REQUEST.value], node.clock())
         delete_queued(conn, record.id, ANSWERS)
+    if name is EventName.RECALLED:
+        give_up(conn, record.id, LATER, node.clock())
+        record = record._replace(undeliverable=record.undeliverable or lacks_something(conn, record))
     never_told = take_back_release(conn, record.id)
     remove_events(conn, record.id, delete_queued(conn, record.id, FORWARDS))
-    return record._replace(disclosed_at=None) if never_told else record
+    return never_disclosed(record) if never_told else record
 
 
 def stop_referral(

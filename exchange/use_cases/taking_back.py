@@ -4,10 +4,12 @@ Rules:
 
 * Only what certainly never left is taken back. A disclosure that was put on its way may have arrived although no
   receipt came: it is not sent again, and the release stays on record.
-* The number of a release that was taken back stays used.
-* Where the clock has ended it that is told (`undeliverable`): the receiver may have said yes in time, which then
-  counts, and somebody has to know that it lacks something. An offer ends at that moment by itself, and is told as such
-  (`maintain`). Whoever has ended it otherwise needs nothing more.
+* The number of a release that was taken back stays used. Another disclosure may take its place: should the referral go
+  on, it is asked for.
+* Two ends can be undone by what the receiver has said before it knew: the clock's, by a yes in time, and a recall, by a
+  service that had begun. Then somebody has to know that the receiver lacks something. Therefore that is told at once
+  (`undeliverable`): here of the clock, in `stopping.take_back` of a recall. An offer ends with the clock by itself, and
+  is told as such (`maintain`). Of whatever has ended otherwise nobody needs to hear more.
 """
 
 from __future__ import annotations
@@ -41,4 +43,9 @@ def take_back_at_the_end(conn: Connection, record: ReferralRecord) -> ReferralRe
     waited = delete_queued(conn, record.id, FORWARDS - {Kind.OFFER.value} if by_the_clock else FORWARDS)
     if by_the_clock and waited:
         record = record._replace(undeliverable=True)
-    return record._replace(disclosed_at=None) if never_told else record
+    return never_disclosed(record) if never_told else record
+
+
+def never_disclosed(record: ReferralRecord) -> ReferralRecord:
+    """After its release was taken back. The view asks for another one only of a referral that goes on."""
+    return record._replace(hold="awaiting-disclosure", disclosed_at=None)

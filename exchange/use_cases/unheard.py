@@ -1,20 +1,24 @@
 """What this side has said of a referral and nobody has heard: its envelope was destroyed on its way, or refused.
 
 After her no, a recall or an error nothing of that has to be heard any more, nor may it: feedback is disclosure too. But
-that this side agrees to a recall of her whom it serves is the answer that the other one waits for.
+that this side agrees to a recall of her whom it serves is the answer that the other one waits for. And a service that
+had begun undoes a recall: then the receiver lacks what the recall has destroyed, and goes on with an older plan.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
+from exchange.envelope.kinds import Kind
 from exchange.referral.lifecycle import EventName, Side, State
 from exchange.storage.database import Connection
-from exchange.storage.outbox import came_to_nothing
+from exchange.storage.outbox import came_to_nothing, was_given_up
 from exchange.storage.referrals import ReferralRecord, events_of
 
 _ENDS_ALL: Final = frozenset({EventName.STOP_SERVICE, EventName.ERASE, EventName.ENTERED_IN_ERROR})
 """Also of a service that was over before, and is called so for ever, and where this side has agreed to a recall."""
+LATER: Final = frozenset({Kind.INFORMATION.value, Kind.UPDATE.value})
+"""What an own recall gives up, so that this is on record, and does not merely delete."""
 
 
 def unheard(conn: Connection, record: ReferralRecord) -> frozenset[str]:
@@ -27,6 +31,13 @@ def unheard(conn: Connection, record: ReferralRecord) -> frozenset[str]:
     return came_to_nothing(conn, record.id, [event.digest for event in mine if event.digest is not None])
 
 
+def lacks_something(conn: Connection, record: ReferralRecord) -> bool:
+    """Whether a recall has destroyed what waited, and the receiver goes on without it, or may yet."""
+    ended = record.closed_at is not None and record.state != State.RECALLED
+    return not ended and record.sharing_stopped_at is None and was_given_up(conn, record.id, LATER)
+
+
 def heard_again(conn: Connection, record: ReferralRecord) -> ReferralRecord:
     """What was said last goes, or has arrived: nothing is undeliverable any more, unless something else is."""
-    return record._replace(undeliverable=record.undeliverable and bool(unheard(conn, record)))
+    missing = record.undeliverable and (bool(unheard(conn, record)) or lacks_something(conn, record))
+    return record._replace(undeliverable=missing)

@@ -16,7 +16,7 @@ from support.stories import Story, begin, content, now_of, refusal, safe_contact
 from contracts.vocabulary import Field, Group, fields_of
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.roster import Status
-from exchange.schemas.inbox import DecisionRequest
+from exchange.schemas.inbox import DecisionRequest, ProgressRequest, RecallAnswerRequest
 from exchange.use_cases import release_disclosure
 from exchange.use_cases.node import World
 from exchange.use_cases.release_disclosure import release_due
@@ -334,3 +334,70 @@ async def test_what_waits_does_not_leave_once_the_receiver_says_that_it_is_an_er
     await two[SHELTER].courier.run_once()
     await story.both_say("entered-in-error")
     assert "update" not in await story.outgoing()
+
+
+async def _crossing(two: Federation, story: Story) -> None:
+    """The receiver begins to serve her before it has heard of the recall, and goes on."""
+    await story.helps.inbox.report_progress(await story.offer(), ProgressRequest(state="in-service"))
+    await _recalls(story)
+    two.connect(SHELTER)
+    await story.later(hours=3)
+    await story.both_say("recall-requested")
+    await story.helps.inbox.answer_recall((await story.item("recall")).id, RecallAnswerRequest(agreed=False))
+    await story.travel()
+    await story.both_say("in-service")
+
+
+async def test_what_never_left_can_be_sent_when_the_receiver_goes_on_after_a_recall(pair: Federation) -> None:
+    story = await begin(pair)
+    await _releases(pair, story)
+    await _crossing(pair, story)
+    flags = await story.flags()
+    assert (flags.disclosed, flags.awaiting_disclosure) == (False, True)
+    assert (await refusal(story.asks.referrals.release(story.id))).code == "nothing-held"
+    await story.asks.referrals.update_safe_contact(story.id, safe_contact(now_of(pair)))
+    assert (await story.flags()).awaiting_disclosure, "it holds her plan, and is still asked for"
+    await story.asks.referrals.replace_disclosure(story.id, content(safe_contact={"who_initiates": "survivor"}))
+    await story.travel()
+    assert (await story.opened("disclosure")).content is not None
+    flags = await story.flags()
+    assert (flags.disclosed, flags.awaiting_disclosure) == (True, False)
+
+
+@pytest.mark.parametrize("ends", [_recalls, _declares_an_error, _she_stops_the_service])
+async def test_nobody_is_asked_for_what_never_left_of_a_referral_that_has_ended(
+    pair: Federation, ends: Callable[[Story], Awaitable[None]]
+) -> None:
+    story = await begin(pair)
+    await _releases(pair, story)
+    await ends(story)
+    for _ in range(2):
+        flags = await story.flags()
+        assert (flags.disclosed, flags.awaiting_disclosure, flags.undeliverable) == (False, False, False)
+        await story.travel()
+    another = story.asks.referrals.replace_disclosure(story.id, content(safe_contact={"who_initiates": "survivor"}))
+    assert (await refusal(another)).code == "state-forbids"
+
+
+async def test_a_plan_that_a_recall_took_back_is_told_also_after_the_receiver_goes_on(pair: Federation) -> None:
+    story = await begin(pair)
+    await _changes_the_plan(pair, story)
+    await _crossing(pair, story)
+    assert "update" not in story.kinds_posted()
+    assert (await story.flags()).undeliverable
+
+
+@pytest.mark.parametrize("what", ["information", "a changed plan"])
+async def test_what_a_recall_took_back_is_told_as_long_as_it_may_be_undone(pair: Federation, what: str) -> None:
+    """The delivery of the recall is no answer to it; her no is the end, and nothing more has to be heard."""
+    waits, _, _, _ = WAITS[what]
+    story = await begin(pair)
+    await waits(pair, story)
+    await _recalls(story)
+    assert (await story.flags()).undeliverable
+    pair.connect(SHELTER)
+    await story.later(hours=1)
+    assert "stop-delivered" in await story.changes()
+    assert (await story.flags()).undeliverable
+    await story.says_no("stop-service")
+    assert not (await story.flags()).undeliverable
