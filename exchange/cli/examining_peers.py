@@ -4,6 +4,7 @@ Rules:
 
 * Nothing is sent but a GET of public documents; no token and nothing about anybody.
 * The certificate at this agency's own address is looked at, too: whoever refuses it cannot tell this agency.
+* An answer is read for a few seconds in all, up to a cap, and never unpacked: a member that lies costs no more.
 * What a peer says about itself is compared with the roster, never believed. So is by which roster it goes.
 * The clock is compared with the peers' own: signatures and leases break when it is wrong by more than two minutes.
 """
@@ -14,6 +15,7 @@ import asyncio
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from typing import Final
@@ -25,6 +27,7 @@ from exchange.cli.examination import Federation, Finding, bad, ok, warn
 from exchange.envelope.errors import EnvelopeError
 from exchange.envelope.wire import to_base64url
 from exchange.federation.peers import verified_statements
+from exchange.federation.transport import MOST_ANSWER_BYTES
 from exchange.limits import DAY_MS, LIMITS, SECOND_MS
 from exchange.roster import Member, RosterSnapshot, Status
 from exchange.schemas.node import Health, NodeCard
@@ -53,6 +56,8 @@ _LACKS: Final[Mapping[str, str]] = {
 }
 """Words of `/health/ready`, and what to do."""
 PATIENCE_S: Final = 5.0
+"""For a whole answer: of one that comes byte by byte nobody knows when it ends."""
+_AWAY: Final = (httpx2.TransportError, TimeoutError)
 _OK: Final = 200
 _SERVER_FAILS: Final = 500
 _UNAVAILABLE: Final = 503
@@ -90,7 +95,9 @@ async def look_at_network(
         for member in federation.roster.members.values()
         if member.agency != federation.own.agency and member.status is Status.ACTIVE
     ]
-    async with httpx2.AsyncClient(timeout=PATIENCE_S, trust_env=False, transport=transport) as http:
+    # Nothing is asked for packed, nor unpacked: a small answer could become large before its size is seen.
+    identity = {"accept-encoding": "identity"}
+    async with httpx2.AsyncClient(headers=identity, timeout=PATIENCE_S, trust_env=False, transport=transport) as http:
         own = await _look_at_own_node(http, own_address, now_s)
         own += await _look_at_own_certificate(http, federation.own, now_s)
         asked = await asyncio.gather(*(_look_at_peer(http, peer, federation.roster, now_s) for peer in peers))
@@ -98,21 +105,54 @@ async def look_at_network(
     return [*findings, *_look_at_clock([answer.skew_s for answer in asked if answer.skew_s is not None])]
 
 
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: int
+    date: str | None
+    body: bytes
+    """Empty where it was packed, or larger than any answer between nodes."""
+    certificate_ends: float | None
+
+
+async def _get(http: httpx2.AsyncClient, url: str) -> _Answer:
+    """A whole answer.
+
+    Raises:
+        httpx2.TransportError, TimeoutError: there was none (`_AWAY`).
+    """
+    async with asyncio.timeout(PATIENCE_S), http.stream("GET", url) as answer:
+        # Before the body: with its end the connection may end.
+        ends, body = _certificate_ends(answer), await _body(answer)
+    return _Answer(answer.status_code, answer.headers.get("date"), body, ends)
+
+
+async def _body(answer: httpx2.Response) -> bytes:
+    if answer.headers.get("content-encoding", "identity") != "identity":
+        return b""
+    body = bytearray()
+    async with aclosing(answer.aiter_bytes()) as pieces:
+        async for piece in pieces:
+            body += piece
+            if len(body) > MOST_ANSWER_BYTES:
+                return b""
+    return bytes(body)
+
+
 async def _look_at_own_node(http: httpx2.AsyncClient, address: str, now_s: Callable[[], float]) -> list[Finding]:
     try:
-        answer = await http.get(address + READY_PATH)
-        card = await http.get(address + CARD_PATH)
-    except httpx2.TransportError:
+        answer = await _get(http, address + READY_PATH)
+        card = await _get(http, address + CARD_PATH)
+    except _AWAY:
         return [warn("node", "This node is not running.", "Start it: `exchange serve`.")]
-    if answer.status_code != _OK:
+    if answer.status != _OK:
         return list(_not_ready(answer, address))
     return [ok("node", "running and ready"), *_look_at_own_clock(answer), *_look_at_own_weeks(card, now_s())]
 
 
-def _look_at_own_clock(answer: httpx2.Response) -> Iterator[Finding]:
+def _look_at_own_clock(answer: _Answer) -> Iterator[Finding]:
     """Whether the node holds destruction back: its clock is further ahead than it has seen."""
     try:
-        jumped = Health.model_validate_json(answer.content).checks.get("clock") == "jumped"
+        jumped = Health.model_validate_json(answer.body).checks.get("clock") == "jumped"
     except ValidationError:
         return
     if jumped:
@@ -123,25 +163,25 @@ def _look_at_own_clock(answer: httpx2.Response) -> Iterator[Finding]:
         )
 
 
-def _not_ready(answer: httpx2.Response, address: str) -> Iterator[Finding]:
+def _not_ready(answer: _Answer, address: str) -> Iterator[Finding]:
     """What a node that is not ready lacks, by its own word."""
     try:
-        checks = Health.model_validate_json(answer.content).checks
+        checks = Health.model_validate_json(answer.body).checks
     except ValidationError:
         checks = {}
     lacking = {name: word for name, word in checks.items() if word != "ok"}
     for name, word in lacking.items():
         yield bad("node", f"This node runs and is not ready: {name} is {word}.", _LACKS.get(word, _LOOK))
-    if not lacking and answer.status_code != _UNAVAILABLE:
+    if not lacking and answer.status != _UNAVAILABLE:
         yield bad("node", f"Something else answers at {address}.", _NOT_THIS_NODE)
     elif not lacking:
         yield bad("node", "This node runs and is not ready.", _LOOK)
 
 
-def _look_at_own_weeks(answer: httpx2.Response, now_s: float) -> Iterator[Finding]:
+def _look_at_own_weeks(answer: _Answer, now_s: float) -> Iterator[Finding]:
     """Whether others can write to this agency, and for how long. Where the keys are elsewhere no node sees to it."""
     try:
-        epochs = NodeCard.model_validate_json(answer.content).epochs
+        epochs = NodeCard.model_validate_json(answer.body).epochs
     except ValidationError:
         yield warn("weekly keys", "could not be looked at.", "Something else answers at this node's address.")
         return
@@ -161,17 +201,16 @@ async def _look_at_own_certificate(http: httpx2.AsyncClient, own: Member, now_s:
         return []
     renew = "Renew it at the TLS proxy, and let the proxy read it again. If it is good, look at this machine's clock."
     try:
-        answer = await http.get(own.node_url + CARD_PATH)
-    except httpx2.TransportError as error:
+        answer = await _get(http, own.node_url + CARD_PATH)
+    except _AWAY as error:
         if (why := _refused_certificate(error)) is not None:
             refused = f"That of {own.node_url} is refused: {why}. Other nodes do not connect to it."
             return [bad("certificate", refused, renew)]
         look = "Look at the TLS proxy and the DNS. Some networks let nobody inside ask the address from outside."
         return [warn("certificate", f"{own.node_url} cannot be reached from this machine.", look)]
-    ends = _certificate_ends(answer)
-    if ends is None:
+    if answer.certificate_ends is None:
         return []
-    days = int((ends - now_s()) // _DAY_S)
+    days = int((answer.certificate_ends - now_s()) // _DAY_S)
     if days < _DAYS_ENOUGH:
         return [warn("certificate", f"That of {own.node_url} ends in {days} days.", renew)]
     return [ok("certificate", f"good for {days} days")]
@@ -198,17 +237,17 @@ async def _look_at_peer(
 ) -> _Asked:
     name = f"peer {peer.agency}"
     try:
-        answer = await http.get(peer.node_url + CARD_PATH)
-        card = NodeCard.model_validate_json(answer.content)
-    except httpx2.TransportError as error:
+        answer = await _get(http, peer.node_url + CARD_PATH)
+        card = NodeCard.model_validate_json(answer.body)
+    except _AWAY as error:
         why = _refused_certificate(error)
         if why is not None:
             what = f"Look at this machine's clock. If it is right, they have to renew it: {peer.duty_contact}."
             return _Asked((warn(name, f"shows a certificate that is refused: {why}.", what),))
         return _Asked((warn(name, "is not reachable.", _waits(peer)),))
     except ValidationError:
-        if answer.status_code >= _SERVER_FAILS:
-            return _Asked((warn(name, f"cannot answer now ({answer.status_code}).", _waits(peer)),))
+        if answer.status >= _SERVER_FAILS:
+            return _Asked((warn(name, f"cannot answer now ({answer.status}).", _waits(peer)),))
         return _Asked((bad(name, "answers with something that is no node card.", "Something else is at its address."),))
     asked = _look_at_keys(name, card, peer, now_s(), _skew(answer, now_s()))
     return replace(asked, findings=(*asked.findings, *_look_at_its_roster(name, card, peer, roster)))
@@ -254,10 +293,10 @@ def _waits(peer: Member) -> str:
     return f"Offers wait and are tried again. Telephone them if it lasts: {peer.duty_contact}."
 
 
-def _skew(answer: httpx2.Response, now_s: float) -> float | None:
+def _skew(answer: _Answer, now_s: float) -> float | None:
     try:
-        return now_s - parsedate_to_datetime(answer.headers["date"]).timestamp()
-    except (KeyError, ValueError):
+        return now_s - parsedate_to_datetime(answer.date).timestamp() if answer.date is not None else None
+    except (ValueError, OverflowError):
         return None
 
 

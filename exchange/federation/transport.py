@@ -36,7 +36,8 @@ _FORM: Final = "application/x-www-form-urlencoded"
 # Nothing is asked for packed, nor unpacked: a small answer could become large before its size is seen.
 _HEADERS: Final = {"user-agent": "referral-exchange", "accept": _JSON, "accept-encoding": "identity"}
 _REFRESH_BEFORE_MS: Final = 30_000
-_ANSWER_BYTES: Final = 2 * 1024 * 1024
+MOST_ANSWER_BYTES: Final = 2 * 1024 * 1024
+"""Of what another node answers."""
 CONSENT_STATUS_S: Final = 2.5
 """Somebody waits in front of a screen for it."""
 _LONGEST_PAUSE_S: Final = 3600
@@ -245,7 +246,7 @@ class HTTPTransport:
                     url,
                     headers={**_HEADERS, **(headers or {})},
                     body=body,
-                    most_bytes=_ANSWER_BYTES,
+                    most_bytes=MOST_ANSWER_BYTES,
                     public=public,
                     until=until,
                 )

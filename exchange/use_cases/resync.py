@@ -3,6 +3,9 @@
 The sender's own case system is the source: bodies of delivered forwards and answers are not kept here. A peer that asks
 again changes nothing, and writes nothing, until it has signed for stops that were queued for it: however often it asks,
 it can cost no more than what it takes.
+
+Stops are queued in a commit of their own, before anything else is looked at: no referral that cannot be read, or
+changed, holds up her no. Such a referral is left as it is and not counted; the others are marked.
 """
 
 from __future__ import annotations
@@ -18,26 +21,45 @@ from exchange.use_cases.cases import again
 from exchange.use_cases.change_referral import change_by_id
 from exchange.use_cases.deliver import STOPS
 from exchange.use_cases.node import Node
+from exchange.use_cases.readable import unreadable_among
+from exchange.use_cases.row_by_row import UNREADABLE
 
 
 async def resync(node: Node, peer: str, request: ResyncRequest) -> ResyncAnswer:
     """Queue every stop again, and mark the open referrals of which anything was delivered since then, each once."""
     since = to_millis(request.since)
+    stops = await node.database.write(lambda conn: _queue_stops(node, conn, peer, since))
+    without = frozenset[str]()
 
-    def commit(conn: Connection) -> ResyncAnswer:
-        concerned = to_send_again(conn, peer, since)
-        stops = requeue_stops(conn, peer, since, STOPS)
+    def mark(conn: Connection) -> int:
+        concerned = [referral for referral in to_send_again(conn, peer, since) if referral not in without]
         for referral in concerned:
             change_by_id(node, conn, referral, what="resend", adjust=lambda read: read._replace(resend=True))
-        if stops or concerned:
+        # One line for each question that changed anything.
+        if concerned and not stops:
             add_audit(conn, at=node.clock(), action="resync", subject_id=peer)
-            signal(conn, "outbox")
-        return ResyncAnswer(stops_queued=stops, referrals_marked=len(concerned))
+        return len(concerned)
 
-    async def step() -> ResyncAnswer:
-        return await node.database.write(commit)
+    async def step() -> int:
+        nonlocal without
+        try:
+            return await node.database.write(mark)
+        except UNREADABLE:
+            concerned = await node.database.read(lambda conn: to_send_again(conn, peer, since))
+            without = await unreadable_among(node, concerned, peer)
+            if not without:
+                raise
+            return await node.database.write(mark)
 
-    return await again(step)
+    return ResyncAnswer(stops_queued=stops, referrals_marked=await again(step))
+
+
+def _queue_stops(node: Node, conn: Connection, peer: str, since: int) -> int:
+    stops = requeue_stops(conn, peer, since, STOPS)
+    if stops:
+        add_audit(conn, at=node.clock(), action="resync", subject_id=peer)
+        signal(conn, "outbox")
+    return stops
 
 
 async def note_loss(node: Node, since: int) -> None:

@@ -15,12 +15,16 @@ from support.stories import Story, begin, refusal, rows, travelled
 
 from exchange.demo.federation import HELPLINE, SHELTER, AgencyPlan
 from exchange.limits import HOUR_MS
+from exchange.schemas.federation import ResyncRequest
 from exchange.schemas.inbox import DecisionRequest
 from exchange.schemas.shapes import to_millis
-from exchange.storage.tables import CONSENT, EVENT, INBOX, OUTBOX, PEER, REFERRAL
+from exchange.storage.tables import AUDIT, CONSENT, EVENT, INBOX, OUTBOX, PEER, REFERRAL
+from exchange.use_cases import resync as resync_module
 from exchange.use_cases import row_by_row
 from exchange.use_cases.deliver import next_wait_ms
+from exchange.use_cases.node import as_datetime
 from exchange.use_cases.poll_inbox import list_inbox
+from exchange.use_cases.resync import resync
 
 DAMAGED = {"sealed_header": b"damaged"}
 LATER_KIND = {"kind": "of-a-later-version"}
@@ -328,6 +332,50 @@ async def test_state_and_changes_are_told_of_a_referral_that_cannot_be_read(pair
     assert [view.state.value for view in await bad.views()] == ["received", "received"]
     changes = (await bad.asks.referrals.changes()).items
     assert {change.referral.id for change in changes} == {bad.id, good.id}
+
+
+@pytest.mark.parametrize("where", ["event", "facts"])
+async def test_what_a_peer_has_lost_comes_again_whatever_referral_of_it_cannot_be_read(
+    pair: Federation, log: CapturingLogger, where: str
+) -> None:
+    """Her no was not queued again, and each repeat of the peer's question ended so."""
+    bad, good, stopped = await stories_of(pair, 3)
+    await stopped.says_no("stop-service")
+    node = bad.sender
+    if where == "event":
+        await change(node, EVENT, EVENT.c.referral == bad.id, name="of-a-later-version")
+    else:
+        # It has expired: what follows is asked of its contract, and that lies in the facts.
+        await change(node, REFERRAL, REFERRAL.c.id == bad.id, sealed_facts=b"damaged", respond_by=1)
+    lost = ResyncRequest(since=as_datetime(pair.clock() - HOUR_MS))
+    answers = [await resync(node.node, SHELTER.agency, lost) for _ in range(3)]
+    assert [(answer.stops_queued, answer.referrals_marked) for answer in answers] == [(1, 1), (0, 0), (0, 0)]
+    assert (await good.flags()).resend
+    assert [row["resend"] for row in await bad.rows(REFERRAL)] == [False]
+    assert len(await rows(node, AUDIT, AUDIT.c.action == "resync")) == 1
+    assert [(entry[0], entry[2]["peer"], entry[2]["kind"]) for entry in log.calls] == [
+        ("error", SHELTER.agency, "referral")
+    ]
+    assert (await stopped.outgoing())["withdrawal"] == ["queued"]
+    await node.courier.run_once()
+    assert (await stopped.outgoing())["withdrawal"] == ["delivered"]
+
+
+async def test_her_no_comes_again_though_nothing_can_be_marked(
+    pair: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever ends it: what is queued by then stays queued, and the rest is asked for by the next question."""
+    good, stopped = await stories_of(pair, 2)
+    await stopped.says_no("stop-service")
+    lost = ResyncRequest(since=as_datetime(pair.clock() - HOUR_MS))
+    with monkeypatch.context() as broken:
+        broken.setattr(resync_module, "change_by_id", lambda *_args, **_values: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            await resync(good.sender.node, SHELTER.agency, lost)
+    assert (await stopped.outgoing())["withdrawal"] == ["queued"]
+    answer = await resync(good.sender.node, SHELTER.agency, lost)
+    assert (answer.stops_queued, answer.referrals_marked) == (0, 1)
+    assert (await good.flags()).resend
 
 
 async def test_her_no_that_cannot_be_read_makes_nobody_due_who_has_put_us_off(pair: Federation) -> None:

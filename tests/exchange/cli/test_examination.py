@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import gzip
 import json
 import os
 import sqlite3
 import ssl
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -16,9 +18,11 @@ from typing import Any
 
 import httpx2
 import pytest
+from support.bare_server import CLOSE, BareServer, bare_server
 from support.homes import copied_home
 
 from consent import statements
+from exchange.cli import examining_peers
 from exchange.cli.doctor import examine, tell
 from exchange.cli.examination import Federation, Finding, Level, look_at_contracts, read_federation
 from exchange.cli.examining_peers import look_at_network
@@ -29,6 +33,7 @@ from exchange.envelope.epochs import published_weeks, state_epoch
 from exchange.envelope.key_file import open_keys, read_key_file
 from exchange.envelope.keys import AgencyKey, EpochKey, StorageKey
 from exchange.envelope.wire import to_base64url
+from exchange.federation.transport import MOST_ANSWER_BYTES
 from exchange.oauth.scopes import CLIENT_SCOPES
 from exchange.roster import parse_roster, roster_bytes
 from exchange.schemas.node import EpochKeyView
@@ -429,6 +434,89 @@ def test_a_node_that_listens_on_ipv6_is_asked(made: Made) -> None:
     """Its address needs brackets: without them doctor ended with a traceback."""
     said = examine(made.settings(host="::1", port=1), made.passphrase, offline=False)
     assert "This node is not running." in [finding.sentence for finding in said]
+
+
+def _federation_with(made: Made, url: str) -> Federation:
+    """The federation whose other member is at this address."""
+    federation = made.federation()
+    peer = federation.roster.members[HELPLINE.agency].model_copy(update={"node_url": url})
+    members = {**federation.roster.members, HELPLINE.agency: peer}
+    return replace(federation, roster=replace(federation.roster, members=members))
+
+
+def _answer(body: bytes, *headers: str) -> bytes:
+    return "\r\n".join(["HTTP/1.1 200 OK", f"content-length: {len(body)}", *headers, "", ""]).encode() + body
+
+
+async def _told_of_peer(made: Made, answer: bytes) -> tuple[list[Finding], BareServer]:
+    async with bare_server([answer]) as server:
+        said = await look_at_network(_federation_with(made, server.url), "http://127.0.0.1:1", now_s=NOW.timestamp)
+    return said, server
+
+
+async def test_a_peer_is_asked_for_nothing_packed_and_a_card_of_any_allowed_size_is_read(made: Made) -> None:
+    body = json.dumps(card(made)).encode().ljust(MOST_ANSWER_BYTES)
+    said, server = await _told_of_peer(made, _answer(body))
+    assert [finding.level for finding in said if finding.subject == f"peer {HELPLINE.agency}"] == [Level.OK]
+    (asked,) = server.asked
+    assert b"accept-encoding: identity\r\n" in asked.lower()
+
+
+@pytest.mark.parametrize("how", ["packed", "large", "large without a length"])
+async def test_a_packed_or_oversized_card_is_none(made: Made, how: str) -> None:
+    """Unpacked it could fill the memory of this machine, on which the node runs."""
+    body = json.dumps(card(made)).encode()
+    large = body.ljust(MOST_ANSWER_BYTES + 1)
+    answers = {
+        "packed": _answer(gzip.compress(body), "content-encoding: gzip"),
+        "large": _answer(large),
+        "large without a length": b"HTTP/1.1 200 OK\r\n\r\n" + large + CLOSE,
+    }
+    said, _ = await _told_of_peer(made, answers[how])
+    (found,) = [finding for finding in said if finding.subject == f"peer {HELPLINE.agency}"]
+    assert (found.level, found.sentence) == (Level.BAD, "answers with something that is no node card.")
+
+
+@pytest.mark.parametrize("head", [b"", b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"])
+async def test_a_peer_whose_answer_trickles_is_away(made: Made, monkeypatch: pytest.MonkeyPatch, head: bytes) -> None:
+    """Each piece came in time, and the whole never."""
+    monkeypatch.setattr(examining_peers, "PATIENCE_S", 0.2)
+    piece = b"1\r\n \r\n" if head else b"HTTP/1.1 103 Early Hints\r\n\r\n"
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(head)
+            while not reader.at_eof():
+                writer.write(piece)
+                await writer.drain()
+                await asyncio.sleep(0.02)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server, asyncio.timeout(5):
+        federation = _federation_with(made, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        said = await look_at_network(federation, "http://127.0.0.1:1", now_s=NOW.timestamp)
+    (found,) = [finding for finding in said if finding.subject == f"peer {HELPLINE.agency}"]
+    assert (found.level, found.sentence) == (Level.WARN, "is not reachable.")
+
+
+@pytest.mark.parametrize(
+    "date",
+    [
+        pytest.param(f"Mon, 30 Nov 2026 10:00:00 +{'9' * 30}", id="an offset of many digits"),
+        pytest.param(f"Mon, 30 Nov {'9' * 30} 10:00:00 GMT", id="a year of many digits"),
+        pytest.param(f"Mon, 30 Nov 2026 10:00:00 +{'9' * 5000}", id="more digits than are converted"),
+        pytest.param("Mon, 01 Jan 0001 00:00:00 -0000", id="before all time"),
+        pytest.param("", id="nothing"),
+        pytest.param("now", id="no time"),
+    ],
+)
+async def test_a_peers_date_that_is_no_time_says_nothing_of_the_clock(made: Made, date: str) -> None:
+    said, _ = await _told_of_peer(made, _answer(json.dumps(card(made)).encode(), f"date: {date}"))
+    assert [finding.level for finding in said if finding.subject == f"peer {HELPLINE.agency}"] == [Level.OK]
+    (clock,) = [finding for finding in said if finding.subject == "clock"]
+    assert clock.level is not Level.OK
 
 
 @pytest.mark.parametrize(
