@@ -83,6 +83,9 @@ class Limits:
     """An epoch key is used for one week, Monday 00:00 UTC to Monday 00:00 UTC."""
     epochs_ahead: int = 5
     """Weeks published before they begin."""
+    epochs_ahead_read: int = 52
+    """A week that begins later than this many weeks from now is neither published nor kept of a peer: nobody has reason
+    to name it, and it would stay for ever. Far more than is published ahead: clocks may be wrong by months."""
     epoch_grace_ms: int = 21 * DAY_MS
     """The private half is destroyed this long after its week: 14 days to deliver and 7 days to release."""
     epoch_release_ms: int = 7 * DAY_MS

@@ -374,7 +374,7 @@ STATE: Final = (
         "from-the-future",
         422,
         _SENDER,
-        "The envelope or revocation is dated later than now",
+        "The envelope or revocation is dated later than now, or a weekly key is for a week more than a year ahead",
         "Set the clock of the machine that seals and signs, and seal or sign again.",
     ),
     Entry(

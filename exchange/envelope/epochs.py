@@ -4,6 +4,7 @@ Rules:
 
 * A week runs from Monday 00:00 UTC to the next. A statement that covers anything else is refused.
 * An agency publishes its current week and the five that follow. `seq` rises with every statement it ever makes.
+* A statement for a week that begins more than a year from now is not used.
 * A list of statements whose highest `seq` is below one already seen is old, and is not used: an attacker who replays
   yesterday's list must not revive a revoked key.
 * Of several statements for one week the highest `seq` counts. A revoked key is never sealed to; `compromised_since`
@@ -162,6 +163,11 @@ def check_epoch(statement: EpochStatement) -> None:
     if key_id(statement.public) != statement.key_id:
         raise KeyUnusableError
     check_can_be_sealed_to(statement.public)
+
+
+def is_far_ahead(statement: EpochStatement, at: int) -> bool:
+    """Whether the week begins so late that the statement is not used: who stole an agency key may name any year."""
+    return statement.not_before > at + LIMITS.epochs_ahead_read * LIMITS.epoch_ms
 
 
 def check_can_be_sealed_to(public: bytes) -> None:

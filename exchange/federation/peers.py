@@ -6,6 +6,9 @@ Rules:
   name a key that can be sealed to.
 * A list whose highest number is below one seen before is old, and nothing of it is used. Only what today's agency key
   has signed counts as seen: who stole the key before cannot use up the numbers of the key after.
+* What an earlier agency key has signed is deleted before what a card says is stored: it takes no place.
+* A statement for a week far ahead is passed over, and the rest of the card counts: the peer's clock may have jumped,
+  and what it published then stands on its card for long.
 * Every revocation must be signed by the same key and be about that agency's keys. It is remembered also where its key
   is not known: a statement that comes later revives nothing.
 * A card carries no more statements and revocations than a member has reason to publish.
@@ -25,6 +28,7 @@ from exchange.envelope.epochs import (
     EpochStatement,
     check_epoch,
     check_not_older,
+    is_far_ahead,
     revocation_ends,
 )
 from exchange.envelope.errors import EnvelopeError, TooLargeError
@@ -34,9 +38,10 @@ from exchange.federation.transport import PeerTransport, PeerUnreachableError
 from exchange.limits import HOUR_MS, LIMITS
 from exchange.roster import Member, Status
 from exchange.schemas.node import MOST_REVOCATIONS, MOST_STATEMENTS, NodeCard
+from exchange.storage.database import Connection
 from exchange.storage.epochs import StoredEpoch, StoredRevocation, remember_card
 from exchange.storage.outbox import peers_waited_for
-from exchange.storage.peer_leases import sign_of_life
+from exchange.storage.peer_leases import lock_peer, sign_of_life
 from exchange.telemetry.logs import get_logger
 from exchange.use_cases.node import Node
 from exchange.use_cases.peer_cards import (
@@ -47,7 +52,7 @@ from exchange.use_cases.peer_cards import (
     note_asked,
     read_within,
 )
-from exchange.use_cases.peer_epochs import read_peer_epochs
+from exchange.use_cases.peer_epochs import forget_outlived, read_peer_epochs
 
 _ASKED_AT_A_TIME: Final = 4
 """So many that are slow may be waited for at once; all at once would be too much for a thin line."""
@@ -83,6 +88,7 @@ async def _ask_for_card(node: Node, transport: PeerTransport, peer: Member) -> A
     rows = [
         StoredEpoch(item.key_id, item.seq, item.not_before, item.not_after, raw)
         for item, raw in zip(statements, _raw(card), strict=True)
+        if not is_far_ahead(item, at)
     ]
     # Whatever time it claims, it is kept no longer than one that was made now.
     ends = [revocation_ends(min(item.revoked_at, at)) for item in revocations]
@@ -90,9 +96,14 @@ async def _ask_for_card(node: Node, transport: PeerTransport, peer: Member) -> A
         StoredRevocation(item.key_id, item.seq, end, raw)
         for item, end, raw in zip(revocations, ends, _raw_revocations(card), strict=True)
     ]
-
     read = card_read(node, peer, at)
-    await node.database.write(lambda conn: remember_card(conn, peer.agency, rows, revoked, read))
+
+    def commit(conn: Connection) -> None:
+        lock_peer(conn, peer.agency)
+        forget_outlived(node, conn, peer.agency)
+        remember_card(conn, peer.agency, rows, revoked, read)
+
+    await node.database.write(commit)
     node.card_read_at[peer.agency] = at
     # A week's key that was changed within its week counts from now on, not from the next start.
     node.epoch_memory.pop((peer.agency, peer.agency_key), None)

@@ -94,6 +94,16 @@ _REVOKE = Prepared(
 _FORGET_REVOKED = Prepared(EPOCH_REVOCATION.delete().where(EPOCH_REVOCATION.c.forget_at <= bindparam("the_time")))
 _TOO_MANY_REVOCATIONS = Prepared(_beyond_the_newest(EPOCH_REVOCATION))
 _TOO_MANY_STATEMENTS = Prepared(_beyond_the_newest(PEER_EPOCH))
+_FORGET_STATEMENT = Prepared(
+    PEER_EPOCH.delete().where(
+        PEER_EPOCH.c.agency == bindparam("the_agency"), PEER_EPOCH.c.key_id == bindparam("the_key")
+    )
+)
+_FORGET_REVOCATION = Prepared(
+    EPOCH_REVOCATION.delete().where(
+        EPOCH_REVOCATION.c.agency == bindparam("the_agency"), EPOCH_REVOCATION.c.key_id == bindparam("the_key")
+    )
+)
 _WITHDRAW = Prepared(OWN_EPOCH.delete().where(OWN_EPOCH.c.key_id == bindparam("the_key")))
 
 
@@ -167,8 +177,18 @@ def forget_peer_epochs(conn: Connection, before: int) -> None:
     _FORGET_PEER.run(conn, {"the_time": before})
 
 
+def drop_peer_epochs(conn: Connection, agency: str, key_ids: Iterable[str]) -> None:
+    """Drop these statements of a peer."""
+    _FORGET_STATEMENT.run_each(conn, [{"the_agency": agency, "the_key": key_id} for key_id in key_ids])
+
+
+def drop_revocations(conn: Connection, agency: str, key_ids: Iterable[str]) -> None:
+    """Drop an agency's revocations of these keys."""
+    _FORGET_REVOCATION.run_each(conn, [{"the_agency": agency, "the_key": key_id} for key_id in key_ids])
+
+
 def withdraw_own_epochs(conn: Connection, key_ids: Iterable[str]) -> None:
-    """Drop statements of this agency whose keys were revoked."""
+    """Drop these statements of this agency."""
     _WITHDRAW.run_each(conn, [{"the_key": key_id} for key_id in key_ids])
 
 

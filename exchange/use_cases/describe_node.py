@@ -84,7 +84,7 @@ def epoch_view(row: StoredEpoch) -> EpochKeyView:
 
 
 async def peer_keys(node: Node, agency: str) -> PeerKeys:
-    """A peer's epoch keys, as this node knows and has verified them.
+    """A peer's epoch keys, as this node knows and has verified them under its agency key of today.
 
     Raises:
         NotFoundError: no such member.
@@ -97,6 +97,7 @@ async def peer_keys(node: Node, agency: str) -> PeerKeys:
         with contextlib.suppress(UnavailableError):
             await current_peer_epoch(node, peer)
     stored = await node.database.read(lambda conn: read_peer_epochs(conn, agency))
+    standing = signed(EpochStatement, stored.statements, peer.agency_key)
     revoked = {item.key_id for item in stored.standing(peer).revocations}
     at, world = node.clock(), node.world()
     contract = world.contract_between(node.agency, agency, node.now())
@@ -104,7 +105,7 @@ async def peer_keys(node: Node, agency: str) -> PeerKeys:
         agency=agency,
         agency_key=to_base64url(peer.agency_key),
         node_key=to_base64url(peer.node_key),
-        epochs=tuple(epoch_view(row) for row in stored.statements if row.not_after > at and row.key_id not in revoked),
+        epochs=tuple(epoch_view(row) for row, _ in standing if row.not_after > at and row.key_id not in revoked),
         roster_version=world.roster.version,
         roster_digest=world.roster.digest,
         contract=contract.digest if contract is not None else None,

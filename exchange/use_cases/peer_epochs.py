@@ -2,6 +2,8 @@
 
 What lies in the database was verified when it was fetched; the agency key may have changed since. A key that was
 changed takes along what it had signed, revocations too: who stole it can neither seal nor revoke in the new one's name.
+Nor does it lie in the new one's way: it is deleted before what the new one has signed is stored, of which so many are
+kept, the highest numbers.
 """
 
 from __future__ import annotations
@@ -16,7 +18,16 @@ from exchange.envelope.errors import EnvelopeError, EpochError
 from exchange.envelope.statements import Statement, parse_statement
 from exchange.roster import Member
 from exchange.storage.database import Connection
-from exchange.storage.epochs import StoredEpoch, StoredRevocation, epoch_revocations, peer_epochs
+from exchange.storage.epochs import (
+    StoredEpoch,
+    StoredRevocation,
+    drop_peer_epochs,
+    drop_revocations,
+    epoch_revocations,
+    peer_epochs,
+)
+from exchange.storage.used_roster import used_roster
+from exchange.use_cases.node import Node
 
 StatementT = TypeVar("StatementT", bound=Statement)
 RowT = TypeVar("RowT", StoredEpoch, StoredRevocation)
@@ -76,6 +87,31 @@ class PeerEpochs:
 def read_peer_epochs(conn: Connection, agency: str) -> StoredPeerEpochs:
     """What is stored of a peer's weekly keys."""
     return StoredPeerEpochs(tuple(peer_epochs(conn, agency)), tuple(epoch_revocations(conn, agency)))
+
+
+def outlived(
+    node: Node, conn: Connection, agency: str, kind: type[StatementT], rows: Iterable[RowT]
+) -> tuple[RowT, ...]:
+    """The rows that the agency key of today has not signed, which count for nothing and may go.
+
+    None where another process of this node has a newer roster: what its agency key has signed would be among them.
+    """
+    world = node.world()
+    used, member = used_roster(conn), world.roster.members.get(agency)
+    if member is None or (used is not None and used.version > world.roster.version):
+        return ()
+    rows = tuple(rows)
+    standing = {row.key_id for row, _ in signed(kind, rows, member.agency_key)}
+    return tuple(row for row in rows if row.key_id not in standing)
+
+
+def forget_outlived(node: Node, conn: Connection, agency: str) -> None:
+    """Delete what is stored of a peer and was not signed by its agency key of today, after `lock_peer`."""
+    stored = read_peer_epochs(conn, agency)
+    statements = outlived(node, conn, agency, EpochStatement, stored.statements)
+    drop_peer_epochs(conn, agency, [row.key_id for row in statements])
+    revocations = outlived(node, conn, agency, EpochRevocation, stored.revocations)
+    drop_revocations(conn, agency, [row.key_id for row in revocations])
 
 
 def signed(kind: type[StatementT], rows: Iterable[RowT], agency_key: bytes) -> Iterator[tuple[RowT, StatementT]]:

@@ -7,13 +7,15 @@ Rules:
 * A revocation is signed by the same key, about this agency, and of now. Revoked is every key that somebody may hold
   something for, that of last week too, and nothing else: what took one took them all. In the same transaction their
   statements go, and each of their weeks that is not over has a new one.
-* `seq` rises with every statement and revocation ever published here, those of one request in this order: revocations,
-  statements. Who learns of the new statements alone seals to the new keys. One that does not rise is refused, and with
-  it the whole request.
+* `seq` rises with every statement and revocation that one agency key ever published here, those of one request in this
+  order: revocations, statements. Who learns of the new statements alone seals to the new keys. One that does not rise
+  is refused, and with it the whole request.
 * No more stand at a time, those of ended weeks too, than peers read from one card and than one revocation can take.
   None is left off the card or dropped for a new one: somebody may have sealed to it. Revoking makes room.
 * The same statements and revocations again are no error and change nothing.
-* What an agency key that was replaced has signed is not published, as it is not on the card. Its numbers stay used.
+* No week is published that begins more than a year from now.
+* What an agency key that was replaced has signed is not published, as it is not on the card. It goes with the next
+  publication, and its numbers are free: who stole it would have used up those of the next.
 * A node that holds its agency's keys makes its own statements and takes none.
 """
 
@@ -21,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from exchange.envelope.epochs import EpochRevocation, EpochStatement, check_epoch, revocation_ends
+from exchange.envelope.epochs import EpochRevocation, EpochStatement, check_epoch, is_far_ahead, revocation_ends
 from exchange.envelope.errors import EpochError, KeyUnusableError, StatementError
 from exchange.envelope.statements import parse_statement
 from exchange.envelope.wire import from_base64url
@@ -33,6 +35,7 @@ from exchange.storage.database import Connection
 from exchange.storage.epochs import (
     StoredEpoch,
     StoredRevocation,
+    drop_revocations,
     epoch_revocations,
     lock_own_epochs,
     own_epochs,
@@ -45,7 +48,7 @@ from exchange.use_cases.cases import audit
 from exchange.use_cases.describe_node import epoch_view
 from exchange.use_cases.errors import ConflictError, InvalidError
 from exchange.use_cases.node import Node
-from exchange.use_cases.peer_epochs import signed
+from exchange.use_cases.peer_epochs import outlived, signed
 
 
 async def take_epochs(node: Node, acting: Acting, request: EpochsRequest) -> OwnEpochs:
@@ -72,7 +75,14 @@ async def take_epochs(node: Node, acting: Acting, request: EpochsRequest) -> Own
         rows, gone = own_epochs(conn), epoch_revocations(conn, node.agency)
         fresh = [row for row in offered if row not in rows]
         doomed = [row for row in revoked if row not in gone]
-        _check_new(rows, gone, doomed, fresh)
+        old_rows = outlived(node, conn, node.agency, EpochStatement, rows)
+        old_gone = outlived(node, conn, node.agency, EpochRevocation, gone)
+        given_out = [row.seq for row in rows if row not in old_rows] + [row.seq for row in gone if row not in old_gone]
+        _check_rising(given_out, [*doomed, *fresh])
+        _check_keys_new([*rows, *gone], fresh)
+        if doomed or fresh:
+            withdraw_own_epochs(conn, [row.key_id for row in old_rows])
+            drop_revocations(conn, node.agency, [row.key_id for row in old_gone])
         if doomed:
             _check_all_are_replaced(_standing(node, rows), doomed, fresh, node.clock())
             remember_revocations(conn, node.agency, doomed)
@@ -96,6 +106,8 @@ def _checked(node: Node, text: str) -> StoredEpoch:
         raise InvalidError("epoch-of-another", "This statement is about another agency.")
     if statement.not_after <= node.clock():
         raise InvalidError("epoch-over", "The week of this statement is over.")
+    if is_far_ahead(statement, node.clock()):
+        raise InvalidError("from-the-future", "The week of this statement is far ahead. Set the clock of your machine.")
     return StoredEpoch(statement.key_id, statement.seq, statement.not_before, statement.not_after, raw)
 
 
@@ -111,18 +123,16 @@ def _checked_revocation(node: Node, text: str) -> StoredRevocation:
     return StoredRevocation(said.key_id, said.seq, revocation_ends(said.revoked_at), raw)
 
 
-def _check_new(
-    rows: Sequence[StoredEpoch],
-    gone: Sequence[StoredRevocation],
-    doomed: Sequence[StoredRevocation],
-    fresh: Sequence[StoredEpoch],
-) -> None:
-    highest = max([0, *(row.seq for row in rows), *(row.seq for row in gone)])
-    for number in [*(row.seq for row in doomed), *(row.seq for row in fresh)]:
-        if number <= highest:
+def _check_rising(given_out: Iterable[int], new: Iterable[StoredEpoch | StoredRevocation]) -> None:
+    highest = max(given_out, default=0)
+    for row in new:
+        if row.seq <= highest:
             raise ConflictError("epoch-went-back", "Each statement has a higher `seq` than every one before it.")
-        highest = number
-    used = {row.key_id for row in rows} | {row.key_id for row in gone}
+        highest = row.seq
+
+
+def _check_keys_new(known: Iterable[StoredEpoch | StoredRevocation], fresh: Iterable[StoredEpoch]) -> None:
+    used = {row.key_id for row in known}
     for row in fresh:
         if row.key_id in used:
             raise ConflictError("epoch-went-back", "A key is published once: make a new one.")

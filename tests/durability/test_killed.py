@@ -178,7 +178,7 @@ ELSEWHERE: Final = {
     "visibility.settle_restored",  # tests/federation/test_a_lost_disk.py; at each start
     "engine.check_writable",  # `/health/ready` asks whether it could write, and changes nothing
     "deliver.renew.<lambda>",  # the lease of a batch that takes long; one that is not kept ends by itself
-    "peers._ask_for_card.<lambda>",  # asked for again
+    "peers._ask_for_card.commit",  # asked for again
     "peer_cards.note_asked.<lambda>",  # the same
     "receive_envelopes._commit.<lambda>",  # a sign of life
     "peers.greet_peers.greet.<lambda>",  # the same

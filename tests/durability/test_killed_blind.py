@@ -136,7 +136,7 @@ ELSEWHERE: Final = {
     # Left out there as well, with the reasons.
     "authenticate.remember_jti.commit",
     "engine.check_writable",
-    "peers._ask_for_card.<lambda>",
+    "peers._ask_for_card.commit",
     "peer_cards.note_asked.<lambda>",
     "receive_envelopes._commit.<lambda>",
     "record_consent.record_consent.work.commit",

@@ -20,13 +20,13 @@ from exchange.client import ProblemError
 from exchange.client.vault import AgencyVault, VaultError, open_agency_folder
 from exchange.client.vault.agency_keys import AGENCY_KEYS_NAME
 from exchange.demo.federation import HELPLINE, SHELTER
-from exchange.envelope.epochs import EpochRevocation, published_weeks, state_epoch, state_revocation
+from exchange.envelope.epochs import EpochRevocation, published_weeks, state_epoch, state_revocation, week_of
 from exchange.envelope.key_file import FLOOR, open_keys, read_key_file, seal_keys
 from exchange.envelope.keys import KEY_BYTES, NONCE_BYTES, AgencyKey, EpochKey
 from exchange.envelope.statements import parse_statement
 from exchange.envelope.wire import from_base64url, to_base64url
 from exchange.federation.peers import fetch_peer_keys
-from exchange.limits import HOUR_MS, MINUTE_MS, WEEK_MS
+from exchange.limits import HOUR_MS, LIMITS, MINUTE_MS, WEEK_MS
 from exchange.roster import Member
 from exchange.schemas.sealing import EpochsRequest, OwnEpochs
 from exchange.schemas.shapes import from_millis
@@ -36,6 +36,8 @@ from exchange.storage.tables import EPOCH_REVOCATION, OWN_EPOCH
 from exchange.use_cases.describe_node import node_card
 from exchange.use_cases.maintain import maintain
 from exchange.use_cases.outgoing import current_peer_epoch
+
+LARGEST_SEQ = 2**53 - 1
 
 
 @pytest.fixture
@@ -52,7 +54,8 @@ async def revokes(pair: Federation, *, hours_ago: float = 3, vault: AgencyVault 
 
 async def learns(pair: Federation) -> str:
     """The helpline asks for the shelter's card; the key that it seals to now."""
-    one, peer = pair[HELPLINE], pair[SHELTER].member
+    one = pair[HELPLINE]
+    peer = one.node.world().roster.member(SHELTER.agency)
     assert await fetch_peer_keys(one.node, one.courier._transport, peer)
     return (await current_peer_epoch(one.node, peer)).key_id
 
@@ -243,10 +246,9 @@ async def test_a_revocation_that_never_arrived_leaves_the_new_keys_to_be_publish
     assert old < set(await revokes(pair))
 
 
-async def test_after_the_agency_key_was_replaced_every_week_is_published_anew(pair: Federation) -> None:
-    """With the key store staying: what was sealed to the keys of the old one before still finds them."""
+async def replaces_the_agency_key(pair: Federation) -> AgencyVault:
+    """The roster lists a new agency key for the shelter, and its office has it; the key store stays."""
     shelter, new = pair[SHELTER], AgencyKey(secrets.token_bytes(KEY_BYTES))
-    old = {row.key_id for row in (await rows(shelter))[0]}
 
     def renewed(member: Member) -> Member:
         return member.model_copy(update={"agency_key": new.public}) if member.agency == SHELTER.agency else member
@@ -255,19 +257,57 @@ async def test_after_the_agency_key_was_replaced_every_week_is_published_anew(pa
     keys = replace(open_keys(read_key_file(file), PASSPHRASE.encode()), agency=new)
     salt, nonce = secrets.token_bytes(16), secrets.token_bytes(NONCE_BYTES)
     await pair.new_roster(member=renewed)
-    shelter.vaults.pop().close()
+    for vault in shelter.vaults:
+        vault.close()
+    shelter.vaults.clear()
     file.write_bytes(seal_keys(keys, PASSPHRASE.encode(), salt=salt, nonce=nonce, cost=FLOOR))
-    assert (await shelter.client().sealing.published()).epochs == ()
     identity = replace(open_agency_folder(shelter.agency_home, PASSPHRASE), clock=pair.clock)
     vault = AgencyVault(identity, shelter.client())
+    shelter.vaults.append(vault)
+    return vault
+
+
+async def test_after_the_agency_key_was_replaced_every_week_is_published_anew(pair: Federation) -> None:
+    """With the key store staying: what was sealed to the keys of the old one before still finds them."""
+    shelter = pair[SHELTER]
+    old = {row.key_id for row in (await rows(shelter))[0]}
+    vault = await replaces_the_agency_key(pair)
+    assert (await shelter.client().sealing.published()).epochs == ()
     published = await vault.publish_epochs()
     assert (len(published.epochs), published.weeks_ahead) == (6, 5)
     assert await vault.publish_epochs() == published
     fresh = {epoch.key_id for epoch in published.epochs}
     assert not fresh & old
-    assert all(identity.store.epoch_key(key_id) is not None for key_id in old)
+    assert all(vault._identity.store.epoch_key(key_id) is not None for key_id in old)
     assert set(await vault.revoke_epochs(compromised_since=from_millis(pair.clock() - HOUR_MS))) == fresh
-    vault.close()
+
+
+async def test_a_stolen_office_folder_uses_up_no_numbers_of_the_next_agency_key(pair: Federation) -> None:
+    """The thief revoked and published up to the highest number there is, for the last week that the node takes."""
+    shelter, forging = pair[SHELTER], Forging(pair)
+    listed, at = (await rows(shelter))[0], pair.clock()
+    first = LARGEST_SEQ - len(listed) - 10
+    revocations = [forging.revocation(row.key_id, first + place) for place, row in enumerate(listed)]
+    weeks = [*published_weeks(at)[:-1], published_weeks(at)[-1], week_of(at + LIMITS.epochs_ahead_read * WEEK_MS)]
+    statements = [
+        to_base64url(
+            state_epoch(
+                EpochKey(secrets.token_bytes(KEY_BYTES)), week, agency=shelter.agency, seq=seq, sign=forging.key.sign
+            ).to_bytes()
+        )
+        for seq, week in enumerate(weeks, start=LARGEST_SEQ - len(weeks) + 1)
+    ]
+    await shelter.client().sealing.publish(EpochsRequest(statements=tuple(statements), revocations=tuple(revocations)))
+    assert max(row.seq for row in (await rows(shelter))[0]) == LARGEST_SEQ
+    vault = await replaces_the_agency_key(pair)
+    published = await vault.publish_epochs()
+    assert (len(published.epochs), published.weeks_ahead) == (6, 5)
+    fresh = {epoch.key_id for epoch in published.epochs}
+    assert {row.key_id for row in (await rows(shelter))[0]} == fresh
+    assert set(await vault.revoke_epochs(compromised_since=from_millis(at - HOUR_MS))) == fresh
+    own, gone = await rows(shelter)
+    assert {row.key_id for row in gone} == fresh
+    assert await learns(pair) in {row.key_id for row in own}
 
 
 @dataclass

@@ -82,6 +82,13 @@ REFUSED: dict[str, tuple[Make, str]] = {
         lambda scene, seq: scene.statement(Week(_now(scene).not_before, _now(scene).not_after + WEEK), seq),
         "epoch-not-a-week",
     ),
+    "far-ahead": (
+        lambda scene, seq: scene.statement(
+            week_of(scene.together.clock() + (LIMITS.epochs_ahead_read + 1) * WEEK), seq
+        ),
+        "from-the-future",
+    ),
+    "in-a-year-that-no-calendar-has": (lambda scene, seq: scene.statement(week_of(2**52), seq), "from-the-future"),
     "a-number-that-was-used": (lambda scene, _seq: scene.statement(_now(scene), 1), "epoch-went-back"),
 }
 

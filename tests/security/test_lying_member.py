@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, select
 from structlog.testing import CapturingLogger
 from support.federation import Federation, TestNode
 from support.lying_peer import LyingPeer
@@ -20,9 +20,9 @@ from support.people import consent_request, referral_request
 from contracts.vocabulary import WithdrawalForm
 from exchange.client.errors import ProblemError
 from exchange.demo.federation import HELPLINE, SHELTER
-from exchange.envelope.epochs import EpochRevocation, EpochStatement, Week, state_epoch, week_of
+from exchange.envelope.epochs import EpochRevocation, EpochStatement, Week, state_epoch, state_revocation, week_of
 from exchange.envelope.format import Envelope
-from exchange.envelope.keys import EpochKey
+from exchange.envelope.keys import AgencyKey, EpochKey
 from exchange.envelope.keys import key_id as key_id_of
 from exchange.envelope.kinds import Kind
 from exchange.envelope.statements import sign_statement
@@ -30,19 +30,21 @@ from exchange.envelope.wire import from_base64url, read_again, to_base64url
 from exchange.federation import peers
 from exchange.federation.peers import fetch_peer_keys
 from exchange.federation.transport import HTTPTransport, PeerTransport, PeerUnreachableError
-from exchange.limits import WEEK_MS
+from exchange.limits import LIMITS, WEEK_MS
 from exchange.roster import Member
 from exchange.schemas.federation import BatchAnswer, ResyncRequest
 from exchange.schemas.inbox import DecisionRequest
 from exchange.schemas.node import MOST_REVOCATIONS, MOST_STATEMENTS, EpochKeyView, NodeCard
 from exchange.schemas.shapes import from_millis
 from exchange.storage import node_keyring
-from exchange.storage.epochs import epoch_revocations, peer_epochs
+from exchange.storage.epochs import KEPT, StoredEpoch, epoch_revocations, peer_epochs, remember_peer_epochs
 from exchange.storage.tables import AUDIT, CHANGE, INBOX, METADATA
+from exchange.storage.used_roster import UsedRoster, remember_roster
 from exchange.use_cases.describe_node import node_card, peer_keys
 from exchange.use_cases.errors import UnavailableError
 from exchange.use_cases.outgoing import current_peer_epoch
 from exchange.use_cases.own_epochs import revoke_own_epochs
+from exchange.use_cases.peer_epochs import read_peer_epochs
 from exchange.use_cases.resync import resync
 
 LARGEST_SEQ = 2**53 - 1
@@ -96,6 +98,20 @@ def stated(
         not_after=from_millis(week.not_after),
         statement=to_base64url(sign_statement(statement, keyring.agency_key.sign).to_bytes()),
     )
+
+
+def signed_for(one: TestNode, *, seq: int, week: Week) -> EpochKeyView:
+    """A statement for a week of any year, as a card shows it whose other members say what can be said."""
+    assert one.node.keyring is not None
+    signed = state_epoch(
+        key := EpochKey(secrets.token_bytes(32)),
+        week,
+        agency=one.agency,
+        seq=seq,
+        sign=one.node.keyring.agency_key.sign,
+    )
+    said = {"key_id": key.key_id, "key": to_base64url(key.public), "statement": to_base64url(signed.to_bytes())}
+    return stated(one, seq=seq).model_copy(update=said)
 
 
 def revoked(
@@ -153,6 +169,88 @@ async def test_a_stolen_agency_key_uses_up_no_numbers_of_the_next_and_seals_noth
     only = (await card(other)).model_copy(update={"epochs": (fresh,)})
     assert await fetch_peer_keys(one.node, CardOf(only), renewed)
     assert (await current_peer_epoch(one.node, renewed)).key_id == key.key_id
+
+
+@pytest.mark.parametrize("kind", ["statements", "revocations"])
+async def test_what_a_stolen_agency_key_has_signed_leaves_no_place_taken(pair: Federation, kind: str) -> None:
+    """Two cards full of the highest numbers there are, all within the time that a card may speak of."""
+    one, other = pair[HELPLINE], pair[SHELTER]
+    numbers = range(LARGEST_SEQ - KEPT, LARGEST_SEQ)
+    if kind == "statements":
+        for some in (numbers[:MOST_STATEMENTS], numbers[MOST_STATEMENTS:]):
+            full = (await card(other)).model_copy(update={"epochs": tuple(stated(other, seq=seq) for seq in some)})
+            assert await fetch_peer_keys(one.node, CardOf(full), other.member)
+    else:
+        many = tuple(revoked(other, secrets.token_hex(16), seq=seq) for seq in numbers)
+        assert await fetch_peer_keys(
+            one.node, CardOf((await card(other)).model_copy(update={"revocations": many})), other.member
+        )
+    new, at = AgencyKey(secrets.token_bytes(32)), one.node.clock()
+    await listed(pair, new)
+    key, old = EpochKey(secrets.token_bytes(32)), secrets.token_hex(16)
+    said = state_revocation(old, agency=other.agency, compromised_since=at, at=at, seq=6, sign=new.sign)
+    signed = state_epoch(key, week_of(at), agency=other.agency, seq=7, sign=new.sign)
+    view = stated(other, seq=7).model_copy(update={"statement": to_base64url(signed.to_bytes())})
+    honest = (await card(other)).model_copy(update={"epochs": (view,), "revocations": (to_base64url(said.to_bytes()),)})
+    peer = one.node.world().roster.member(other.agency)
+    assert await fetch_peer_keys(one.node, CardOf(honest), peer)
+    assert (await current_peer_epoch(one.node, peer)).key_id == key.key_id
+    stored = await one.node.database.read(lambda conn: read_peer_epochs(conn, other.agency))
+    assert [row.key_id for row in stored.statements] == [key.key_id]
+    assert [row.key_id for row in stored.revocations] == [old]
+
+
+async def test_a_process_that_is_behind_deletes_nothing_of_a_newer_agency_key(pair: Federation) -> None:
+    """Another process has a roster already that lists another key; this one reads a card under the old one."""
+    one, other = pair[HELPLINE], pair[SHELTER]
+    new, week = AgencyKey(secrets.token_bytes(32)), week_of(one.node.clock())
+    key = EpochKey(secrets.token_bytes(32))
+    raw = state_epoch(key, week, agency=other.agency, seq=AHEAD, sign=new.sign).to_bytes()
+    row = StoredEpoch(key.key_id, AHEAD, week.not_before, week.not_after, raw)
+    version = one.node.world().roster.version + 1
+
+    def elsewhere(conn: Connection) -> None:
+        remember_roster(conn, UsedRoster(version, "0" * 64))
+        remember_peer_epochs(conn, other.agency, [row])
+
+    await one.node.database.write(elsewhere)
+    assert await fetch_peer_keys(one.node, CardOf(await card(other)), other.member)
+    assert row in await one.node.database.read(lambda conn: peer_epochs(conn, other.agency))
+
+
+async def listed(pair: Federation, key: AgencyKey) -> None:
+    """The roster gives the shelter another agency key."""
+    await pair.new_roster(
+        member=lambda one: one.model_copy(update={"agency_key": key.public}) if one.agency == SHELTER.agency else one
+    )
+
+
+async def test_a_week_far_ahead_is_passed_over_and_the_rest_of_the_card_counts(pair: Federation) -> None:
+    """A year that no calendar has would fail whoever lists the keys, and what is far away is never forgotten."""
+    one, other = pair[HELPLINE], pair[SHELTER]
+    limit = one.node.clock() + LIMITS.epochs_ahead_read * WEEK_MS
+    last = stated(other, seq=AHEAD + 1, week=week_of(limit))
+    too_far = stated(other, seq=AHEAD + 2, week=week_of(limit + WEEK_MS))
+    no_year = signed_for(other, seq=AHEAD + 3, week=week_of(2**52))
+    served = CardOf(await card(other, last, too_far, no_year))
+    assert await fetch_peer_keys(one.node, served, other.member)
+    found = {row.key_id for row in await one.node.database.read(lambda conn: peer_epochs(conn, other.agency))}
+    assert last.key_id in found
+    assert not found & {too_far.key_id, no_year.key_id}
+    assert last.key_id in {view.key_id for view in (await peer_keys(one.node, other.agency)).epochs}
+
+
+async def test_a_peers_keys_are_listed_without_what_another_agency_key_has_signed(pair: Federation) -> None:
+    """What is stored already, of a year that no calendar has, fails nobody once the key was replaced."""
+    one, other = pair[HELPLINE], pair[SHELTER]
+    week = week_of(2**52)
+    view = signed_for(other, seq=AHEAD, week=week)
+    raw = from_base64url(view.statement, member="statement", longest=LIMITS.statement_bytes)
+    row = StoredEpoch(view.key_id, AHEAD, week.not_before, week.not_after, raw)
+    await one.node.database.write(lambda conn: remember_peer_epochs(conn, other.agency, [row]))
+    await listed(pair, AgencyKey(secrets.token_bytes(32)))
+    one.node.fetch_peer_keys = nobody
+    assert (await peer_keys(one.node, other.agency)).epochs == ()
 
 
 async def test_a_token_that_is_no_header_value_is_a_peer_that_did_not_answer(pair: Federation) -> None:

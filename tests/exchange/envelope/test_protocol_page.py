@@ -166,6 +166,7 @@ def test_the_constants_are_those_of_the_code() -> None:
         f"stops {lim.stop_expires_ms // DAY_MS} days",
         f"delivery of a released disclosure {lim.released_within_ms // DAY_MS} days",
         f"epoch 1 week, {lim.epochs_ahead} ahead, {lim.epoch_grace_ms // DAY_MS} days after",
+        f"{lim.epochs_ahead_read} weeks ahead read",
         f"{low}-{high}, at once on any inbound contact",
         f"lease {lim.lease_default_s} s ({lim.lease_shortest_s}-{lim.lease_longest_s})",
         f"dedupe ≥ {lim.dedupe_at_least_ms // DAY_MS} days",

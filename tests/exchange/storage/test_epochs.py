@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-from exchange.storage.database import Database
+from exchange.storage.database import Connection, Database
 from exchange.storage.epochs import (
     KEPT,
     StoredEpoch,
     StoredRevocation,
+    drop_peer_epochs,
+    drop_revocations,
     epoch_revocations,
     peer_epochs,
     remember_peer_epochs,
@@ -42,6 +44,30 @@ def test_of_more_statements_than_an_honest_card_shows_the_newest_are_kept(databa
     kept = database.read_sync(lambda conn: peer_epochs(conn, PEER))
     database.close_sync()
     assert [row.seq for row in kept] == list(range(KEPT + 1, 2 * KEPT + 1))
+
+
+def test_what_is_dropped_is_of_one_agency_and_these_keys(database_url: str) -> None:
+    database = Database.open(database_url)
+    statements = [StoredEpoch(f"{number:032x}", number, 1, 2, b"signed") for number in (1, 2, 3)]
+    revocations = [_revocation(number) for number in (1, 2, 3)]
+    gone = [row.key_id for row in revocations[:2]]
+
+    def work(conn: Connection) -> None:
+        for agency in (PEER, OTHER):
+            remember_peer_epochs(conn, agency, statements)
+            remember_revocations(conn, agency, revocations)
+        drop_peer_epochs(conn, PEER, gone)
+        drop_revocations(conn, PEER, gone)
+        drop_peer_epochs(conn, OTHER, [])
+        drop_revocations(conn, OTHER, [])
+
+    database.write_sync(work)
+    kept = {
+        agency: database.read_sync(lambda conn, who=agency: (peer_epochs(conn, who), epoch_revocations(conn, who)))
+        for agency in (PEER, OTHER)
+    }
+    database.close_sync()
+    assert kept == {PEER: (statements[2:], revocations[2:]), OTHER: (statements, revocations)}
 
 
 def test_of_two_about_one_key_the_one_that_was_learned_last_counts(database_url: str) -> None:
