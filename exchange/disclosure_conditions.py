@@ -48,7 +48,7 @@ def members_refuse(sender: Member, receiver: Member, service: ServiceType) -> Re
 
 def own_authorities_refuse(receiver: Member, avoid: AvoidOwnAuthorities | None) -> Refusal | None:
     """Step 3: an authority acts for the country it represents, or else for the one it sits in."""
-    if avoid is None or receiver.kind not in AUTHORITY_KINDS or acts_for(receiver) != avoid.country:
+    if avoid is None or authority_of(receiver) != avoid.country:
         return None
     return Refusal("own-authorities", "She does not want her own authorities to know, and this is one of them.")
 
@@ -106,6 +106,11 @@ def border_refuses(sender: Member, receiver: Member, rule: Rule, permit: Consent
 def acts_for(member: Member) -> str:
     """The country whose authority a member is, or in which it sits."""
     return member.represents if member.kind is AgencyKind.EMBASSY and member.represents else member.country
+
+
+def authority_of(member: Member) -> str | None:
+    """The country whose authority a member is; no country where it is no authority."""
+    return acts_for(member) if member.kind in AUTHORITY_KINDS else None
 
 
 def crosses_border(sender: Member, receiver: Member) -> bool:

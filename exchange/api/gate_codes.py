@@ -271,6 +271,14 @@ GATE: Final = (
         "Nothing further may be sent under it. Telephone the receiver, or refer her anew under the contract in force.",
     ),
     Entry(
+        "another-authority",
+        403,
+        _SENDER,
+        "The receiver acts for another country than when the referral was made",
+        "Whether she avoids the authorities of that country was asked then at most, and is not kept. Nothing more is "
+        "sent under this referral. Ask her, and refer her anew if she agrees.",
+    ),
+    Entry(
         "group-not-allowed",
         403,
         _SENDER,

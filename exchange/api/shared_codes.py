@@ -16,7 +16,9 @@ THE_GATE: Final = tuple(entry.code for entry in OF_A_REFERRAL)
 """It asks contract, consent and roster."""
 SEALING: Final = ("keys-elsewhere", "unknown-agency", "content-invalid", "content-too-large", "peer-keys-unknown")
 """It seals a content."""
-TELLING: Final = (*THE_GATE, *SEALING, *A_STEP, "contract-not-in-force", "sharing-stopped", "plan-unconfirmed")
+TELLING: Final = (
+    *THE_GATE, *SEALING, *A_STEP, "another-authority", "contract-not-in-force", "sharing-stopped", "plan-unconfirmed",
+)  # fmt: skip
 """It tells more of a referral that exists."""
 OPENING: Final = ("keys-elsewhere", "destroyed", "key-lost", "sealed-row", "consent-not-fresh", "consent-ended")
 """It shows what arrived."""

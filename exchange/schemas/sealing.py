@@ -40,6 +40,8 @@ class EnvelopesAnswer(Strict):
     """The envelopes are stored: they survive whatever happens to this node's process."""
 
     referral: ReferralView
+    """As it was when they were stored. A disclosure that comes after an acceptance is let go, or deleted, after that:
+    read the referral then."""
     envelopes: tuple[HandedIn, ...]
     """Every envelope, in the order sent. Empty where the same word was on record already and nothing was sent."""
     call_now: bool = False

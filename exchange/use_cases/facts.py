@@ -47,8 +47,8 @@ class Facts(BaseModel):
     """What she was told of the receiver before the disclosure was sealed (`gate_again.told_of`). Rows of before it was
     remembered have none."""
     between: tuple[tuple[Party, Party], ...] = ()
-    """What sender and receiver were whenever something was sealed that waits or waited (`gate_again.sealed_between`).
-    Rows of before it was remembered have none."""
+    """What sender and receiver were whenever something was sealed that waits or waited (`gate_again.sealed_between`),
+    first when the referral was made. Rows of before it was remembered have none."""
     accepting: str | None = None
     """Digest of the answer that accepted."""
     own_word: str | None = None

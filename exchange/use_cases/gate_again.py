@@ -6,6 +6,8 @@ Rules:
   the roster lists them now. Where the agency's own software has sealed it, by groups.
 * She said yes after she was told of the receiver: to whom it must report, whether she can leave, whether it asks for
   papers. Where the roster says something else of it now, her name does not go before she has been told that too.
+* Her wish to avoid her own authorities was held against the receiver as it was when the referral was made, and is not
+  kept. To an authority that acts for another country now than then nothing goes, and nothing more is told.
 * Any other forward: of each group inside something may still go. Which fields are inside is not known here: all that
   may have been, as sender and receiver were when it was sealed, has to be what may still go.
 * Where referral or consent cannot be found the answer is no. Where one is there and cannot be read there is none: it
@@ -24,6 +26,7 @@ from contracts.canonical_json import canonical
 from contracts.model import Contract
 from contracts.vocabulary import Stage
 from exchange.disclosure import Allowed, Refused, still_allowed
+from exchange.disclosure_conditions import authority_of
 from exchange.disclosure_groups import GroupsQuestion, groups_allowed, groups_still_allowed, may_be_inside
 from exchange.envelope.header import Header
 from exchange.envelope.kinds import Kind
@@ -40,6 +43,11 @@ from exchange.use_cases.sealed_forwards import question_about
 _TOLD_ANEW = Refused(
     "not-told-first",
     "The receiver is not what she was told: whom it reports to, whether she can leave, or its papers. Ask her again.",
+    (),
+)
+_ANOTHER_AUTHORITY = Refused(
+    "another-authority",
+    "This office acts for another country now than when the referral was made. Ask her, then refer her anew.",
     (),
 )
 
@@ -84,8 +92,15 @@ def _as_it_was(member: Member, party: Party) -> Member:
     return member.model_copy(update=party.model_dump())
 
 
+def authority_refuses(facts: Facts, receiver: Member) -> Refused | None:
+    """Where the receiver has become the authority of a country against which her wish was not held."""
+    now = authority_of(receiver)
+    made = [authority_of(_as_it_was(receiver, then)) for _, then in facts.between[:1]]
+    return _ANOTHER_AUTHORITY if now is not None and made and now not in made else None
+
+
 def _forward_again(facts: Facts, now: GroupsQuestion) -> bool:
-    if not isinstance(groups_allowed(now), Allowed):
+    if authority_refuses(facts, now.receiver) or not isinstance(groups_allowed(now), Allowed):
         return False
     may_go = may_be_inside(now)
     return all(may_be_inside(question) <= may_go for question in as_they_were(facts, now))
@@ -97,6 +112,8 @@ def disclosure_again(
     """May what is held, or was released, still go?"""
     if facts.told_first not in {None, told_of(receiver)}:
         return _TOLD_ANEW
+    if (refused := authority_refuses(facts, receiver)) is not None:
+        return refused
     consent, at = hers(node, row, facts), node.now()
     if not facts.held_groups:
         return still_allowed(sender, receiver, facts.service, facts.held_fields, contract, consent, at)

@@ -26,7 +26,7 @@ from exchange.use_cases.cases import Case, again, audit, read_case
 from exchange.use_cases.change_referral import change_referral
 from exchange.use_cases.errors import ConflictError
 from exchange.use_cases.facts import seal_facts
-from exchange.use_cases.gate_again import told_of
+from exchange.use_cases.gate_again import sealed_between, told_of
 from exchange.use_cases.node import Node
 from exchange.use_cases.outgoing import put_out
 from exchange.use_cases.release_disclosure import release_disclosure
@@ -134,6 +134,7 @@ def _held(node: Node, record: ReferralRecord, case: Case, told: Told) -> Referra
             "told_first": told_of(forward.receiver),
         }
     )
+    facts = sealed_between(facts, node.member, forward.receiver)
     # `confirm` and not `held`: an acceptance that is here already must not release it before this call says so.
     hold = "confirm" if case.accepted(node.clock()) else "held"
     return record._replace(hold=hold, sealed_facts=seal_facts(node, record.id, facts))

@@ -33,7 +33,7 @@ from exchange.use_cases.change_referral import change_referral
 from exchange.use_cases.consent_records import hers
 from exchange.use_cases.errors import ConflictError, ForbiddenError, InvalidError
 from exchange.use_cases.facts import seal_facts
-from exchange.use_cases.gate_again import sealed_now, told_of
+from exchange.use_cases.gate_again import authority_refuses, sealed_between, sealed_now, told_of
 from exchange.use_cases.idempotency import Keep
 from exchange.use_cases.node import Node
 from exchange.use_cases.outgoing import put_out
@@ -42,6 +42,7 @@ from exchange.use_cases.sealed_answer import check_belongs
 from exchange.use_cases.sealed_checks import AgencySealed
 from exchange.use_cases.sealed_forwards import fields_at_most, judge_sealed
 from exchange.use_cases.sealed_views import handed_in
+from exchange.use_cases.send_referral import refused
 from exchange.use_cases.telling_later import may_identify
 
 SERVED: Final = frozenset({Kind.INFORMATION, Kind.UPDATE, Kind.DISCLOSURE})
@@ -104,6 +105,8 @@ async def _judged(
     contract = world.contracts.get(record.contract)
     if contract is None or not world.in_force(record.contract, node.agency, record.peer, node.now()):
         raise ForbiddenError("contract-not-in-force", "The contract of this referral is no longer in force.")
+    if (another := authority_refuses(case.facts, sealed.receiver)) is not None:
+        raise refused(node, another, new=False)
     row = await node.database.read(lambda conn: load_consent(conn, record.consent_id or ""))
     consent = hers(node, row, case.facts)
     judge_sealed(node, sealed, contract, consent, consent_version)
@@ -157,6 +160,7 @@ def _hold(
     groups = tuple(Group(group) for group in sealed.header.groups)
     told = told_of(sealed.receiver)
     facts = case.facts.model_copy(update={"held_fields": fields, "held_groups": groups, "told_first": told})
+    facts = sealed_between(facts, node.member, sealed.receiver)
     # `confirm` and not `held`: an acceptance that is here already must not release it before this call says so.
     hold = "confirm" if case.accepted(node.clock()) else "held"
 

@@ -25,6 +25,7 @@ from exchange.use_cases.cases import Case
 from exchange.use_cases.clearance import check_confirmed, parties
 from exchange.use_cases.consent_records import hers
 from exchange.use_cases.errors import ConflictError, ForbiddenError, TooLargeError
+from exchange.use_cases.gate_again import authority_refuses
 from exchange.use_cases.node import Node, as_datetime
 from exchange.use_cases.outgoing import agency_key, current_peer_epoch, signers
 from exchange.use_cases.send_referral import refused
@@ -72,6 +73,8 @@ async def tell_later(
     else:
         contract = between.contract
     check_confirmed(node, content)
+    if (another := authority_refuses(case.facts, between.receiver)) is not None:
+        raise refused(node, another, new=False)
     row = await node.database.read(lambda conn: load_consent(conn, record.consent_id or ""))
     consent = hers(node, row, case.facts)
     request = DisclosureRequest(

@@ -400,6 +400,21 @@ async def test_a_fresh_disclosure_is_held_and_goes_at_once_after_the_acceptance(
     assert twice.value.problem.code == "already-disclosed"
 
 
+@pytest.mark.parametrize("goes", [True, False], ids=["released", "the-gate-said-no"])
+async def test_who_hands_in_after_the_acceptance_is_told_whether_it_went(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, goes: bool
+) -> None:
+    """Told to confirm it, she would be asked about what has gone, or is no longer there."""
+    story, content = await desk.story(), referral_request(SHELTER.agency, NOBODY).content
+    await desk.office.client.referrals.drop_disclosure(story.id)
+    await desk.shelter.decide(story.id, DecisionRequest(decision="accepted"))
+    await desk.together.travel()
+    if not goes:
+        monkeypatch.setattr(release_disclosure, "_refusal", lambda *_: ("disclosure-expired", "It is too old."))
+    flags = (await desk.office.own_vault.replace_disclosure(story.id, content)).referral.flags
+    assert (flags.disclosed, flags.awaiting_disclosure, flags.awaiting_confirmation) == (goes, not goes, False)
+
+
 @pytest.mark.parametrize(("version", "code"), [(None, "consent-missing"), (1, None), (2, "changed-meanwhile")])
 async def test_what_is_told_later_names_the_consent_that_was_looked_at(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, version: int | None, code: str | None

@@ -78,6 +78,9 @@ async def tell_later(
 
     for place, forward in enumerate(outcome.forwards):
         view = await unless_overtaken(partial(told, forward, place))
+    if kind is Kind.DISCLOSURE:
+        # After an acceptance the node lets it go, or deletes it, once it has made the answer that it repeats.
+        view = record_of(await client.referrals.read(referral), referral, case.peer)
     return ForwardAnswer(referral=view, fields=hand_in.field_decisions(outcome.reasons))
 
 
