@@ -276,6 +276,8 @@ def withdraw(
     for view in answer.referrals:
         say(_line("withdrawal", view))
         say(f"  Whether it has reached {view.peer}: exchange referrals show {view.id}", style="dim")
+    for left in answer.unreadable or ():
+        say(f"{left} cannot be read at this node and may not be stopped: telephone whoever has it.", style="red")
 
 
 def decisions_table(title: str, fields: Sequence[FieldDecision]) -> None:

@@ -307,5 +307,8 @@ class WithdrawalAnswer(Strict):
     form: WithdrawalForm
     referrals: tuple[ReferralView, ...]
     """Every referral that it reaches and that you may see: it reaches those of other branches too."""
+    unreadable: tuple[HexId, ...] | None = None
+    """Referrals under this consent of which a row cannot be read at this node, so that it cannot say that they are
+    stopped. Her consent has ended, and nothing more is told of them: telephone whoever has them."""
     destroyed_at: Timestamp | None = None
     """When this node destroyed, or will destroy, what it holds."""

@@ -10,8 +10,8 @@ Rules:
 * That the service is over is still told, and not how. An envelope that may say how is deleted, and the same event is
   sealed anew without outcome or reason. Number, `seen` and time stay, so that both nodes compute the same state and the
   referral closes. The id is a fresh one: a courier that has read the old envelope already finds that it is gone.
-* So also where the referral's own data were destroyed meanwhile: what it answers stands in the header of what waited.
-  Where that cannot be read either, nothing is told, and her no counts all the same.
+* So also where the referral's own data were destroyed meanwhile, or cannot be read: what it answers stands in the
+  header of what waited. Where that cannot be read either, nothing is told, and her no counts all the same.
 * Sealing needs the agency's keys, and a key of the other agency. Where one is missing the envelope leaves as it was
   sealed: held back, the referral would close on neither node, and its data would be kept without an end.
 """
@@ -22,7 +22,6 @@ from collections.abc import Sequence
 from typing import Final
 
 from contracts.vocabulary import Feedback, Purpose
-from exchange.envelope.errors import SealedRowError
 from exchange.envelope.kinds import Kind
 from exchange.envelope.wire import read_again
 from exchange.feedback import Answer, answer, over, tells_how
@@ -36,6 +35,7 @@ from exchange.use_cases.facts import Facts, open_facts
 from exchange.use_cases.headers import outgoing_header
 from exchange.use_cases.node import Node
 from exchange.use_cases.outgoing import latest_peer_epoch, put_out
+from exchange.use_cases.row_by_row import UNREADABLE
 
 _HOW_IT_GOES: Final = {
     Kind.PROGRESS: frozenset(state.value for state in Progress if not over(state)),
@@ -69,7 +69,7 @@ def _say_only_that_it_is_over(
 ) -> None:
     if node.keyring is None:
         return
-    facts = open_facts(node, record.id, record.sealed_facts) if record.sealed_facts else None
+    facts = _facts_left(node, record)
     level = facts.feedback if facts is not None else Feedback.OUTCOME
     epoch = latest_peer_epoch(node, conn, record.peer) if tells_how(level) else None
     if epoch is None:
@@ -89,12 +89,21 @@ def _say_only_that_it_is_over(
             put_out(node, conn, sealed)
 
 
+def _facts_left(node: Node, record: ReferralRecord) -> Facts | None:
+    if record.sealed_facts is None:
+        return None
+    try:
+        return open_facts(node, record.id, record.sealed_facts)
+    except UNREADABLE:
+        return None
+
+
 def _what_it_answers(node: Node, facts: Facts | None, held: HeldBack) -> tuple[str, Purpose] | None:
     """The offer and its purpose; nothing where neither the referral nor the header can say."""
     if facts is not None:
         return facts.offer, facts.purpose
     try:
         header = read_again(outgoing_header(node, held))
-    except SealedRowError:
+        return header["in_reply_to"], Purpose(header["purpose"])
+    except UNREADABLE:
         return None
-    return header["in_reply_to"], Purpose(header["purpose"])

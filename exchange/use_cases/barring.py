@@ -12,13 +12,16 @@ Rules:
   were when something was sealed. What is inside is sealed to its receiver, also where this node made it: its groups are
   all that can be judged. Nor does it stay where nothing can be judged now, because the receiver is suspended or the
   contract has ended: it would leave when that is over.
+* What of that cannot be read, damaged or of a later version, may say more than she allows: it does not stay either. It
+  refuses her nothing. Where the referral cannot be changed, its forwards are deleted, and it is left as it is.
 * When her consent ends earlier than before, nothing leaves, and nothing is held, whose receipt says the later end.
 * What else is held for an acceptance is judged when it is released, and not here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 from consent.record import ConsentRecord
@@ -29,13 +32,14 @@ from exchange.envelope.kinds import Kind, KindClass
 from exchange.referral.lifecycle import State
 from exchange.schemas.shapes import to_millis
 from exchange.storage.database import Connection
-from exchange.storage.outbox import OutgoingRecord, delete_waiting, give_up, held_of, queued_of
-from exchange.storage.referrals import ReferralRecord, lock_referrals_of_consent
+from exchange.storage.outbox import OutgoingRecord, delete_queued, delete_waiting, give_up, held_of, queued_of
+from exchange.storage.referrals import ReferralRecord, lock_referrals_of_consent, remove_events
 from exchange.use_cases.change_referral import change_by_id
 from exchange.use_cases.facts import Facts, open_facts
 from exchange.use_cases.gate_again import as_they_were
 from exchange.use_cases.headers import class_here, outgoing_header
 from exchange.use_cases.node import Node
+from exchange.use_cases.row_by_row import UNREADABLE, tell_unreadable
 from exchange.use_cases.sealed_forwards import question_about
 from exchange.use_cases.taking_back import FORWARDS, never_disclosed, take_back_release
 
@@ -68,9 +72,8 @@ def bar_what_she_took_back(node: Node, conn: Connection, before: ConsentRecord, 
     for record in lock_referrals_of_consent(conn, before.id):
         if record.sealed_facts is None:
             continue
-        facts = open_facts(node, record.id, record.sealed_facts)
-        waiting = [item for item in queued_of(conn, record.id) if class_here(item) is KindClass.FORWARD]
-        bar(node, conn, [item for item in waiting if _may_say_more(node, record, facts, item, before, after)])
+        with _left_if_unreadable(node, conn, record):
+            bar(node, conn, _of_which_more_may_be_said(node, conn, record, record.sealed_facts, before, after))
 
 
 def bar_what_says_a_later_end(node: Node, conn: Connection, before: ConsentRecord, after: ConsentRecord) -> None:
@@ -79,26 +82,63 @@ def bar_what_says_a_later_end(node: Node, conn: Connection, before: ConsentRecor
         return
     ends = to_millis(after.expires_at)
     for record in lock_referrals_of_consent(conn, before.id):
-        held = held_of(conn, record.id)
-        if held is not None and _says_a_later_end(node, held, ends):
-            change_by_id(
-                node,
-                conn,
-                record.id,
-                what="disclosure-barred",
-                adjust=lambda read: read._replace(hold="awaiting-disclosure"),
-            )
-        waiting = [item for item in queued_of(conn, record.id) if class_here(item) is KindClass.FORWARD]
-        bar(node, conn, [item for item in waiting if _says_a_later_end(node, item, ends)])
+        with _left_if_unreadable(node, conn, record):
+            held = held_of(conn, record.id)
+            if held is not None and _says_a_later_end(node, held, ends):
+                change_by_id(
+                    node,
+                    conn,
+                    record.id,
+                    what="disclosure-barred",
+                    adjust=lambda read: read._replace(hold="awaiting-disclosure"),
+                )
+            bar(node, conn, [item for item in _forwards(conn, record) if _says_a_later_end(node, item, ends)])
+
+
+@contextmanager
+def _left_if_unreadable(node: Node, conn: Connection, record: ReferralRecord) -> Iterator[None]:
+    """What she has said now holds whatever row of one referral cannot be read; then no forward of it stays."""
+    try:
+        # What was written before it failed must not stay.
+        with conn.begin_nested():
+            yield
+    except UNREADABLE as error:
+        tell_unreadable(node, "referral", record.id, error)
+        remove_events(conn, record.id, delete_queued(conn, record.id, FORWARDS))
+
+
+def _forwards(conn: Connection, record: ReferralRecord) -> list[OutgoingRecord]:
+    """A kind that only a later version knows may be a stop. It does not leave by this one."""
+    return [item for item in queued_of(conn, record.id) if item.kind in FORWARDS]
+
+
+def _of_which_more_may_be_said(
+    node: Node, conn: Connection, record: ReferralRecord, sealed: bytes, before: ConsentRecord, after: ConsentRecord
+) -> list[OutgoingRecord]:
+    waiting = _forwards(conn, record)
+    try:
+        facts = open_facts(node, record.id, sealed)
+    except UNREADABLE as error:
+        tell_unreadable(node, "referral", record.id, error)
+        return waiting
+    return [item for item in waiting if _may_say_more(node, record, facts, item, before, after)]
 
 
 def _says_a_later_end(node: Node, item: OutgoingRecord, ends: int) -> bool:
-    receipt = _header_of(node, item).receipt
+    header = _header_of(node, item)
+    if header is None:
+        return True
+    receipt = header.receipt
     return receipt is None or receipt.expires > ends
 
 
-def _header_of(node: Node, item: OutgoingRecord) -> Header:
-    return parse_header(outgoing_header(node, item))
+def _header_of(node: Node, item: OutgoingRecord) -> Header | None:
+    """Nothing where it cannot be read."""
+    try:
+        return parse_header(outgoing_header(node, item))
+    except UNREADABLE as error:
+        tell_unreadable(node, "outbox", item.id, error)
+        return None
 
 
 def _may_say_more(
@@ -112,9 +152,10 @@ def _may_say_more(
     """Whether it may hold something that the earlier version let go and the new one does not."""
     world = node.world()
     contract, receiver = world.contracts.get(record.contract), world.roster.members.get(record.peer)
-    if contract is None or receiver is None or node.agency not in world.roster.members:
+    header = _header_of(node, item)
+    if header is None or contract is None or receiver is None or node.agency not in world.roster.members:
         return True
-    then = question_about(node, _header_of(node, item), receiver, facts.service, contract, before)
+    then = question_about(node, header, receiver, facts.service, contract, before)
     now = replace(then, consent=after)
     if any(isinstance(groups_allowed(question), Refused) for question in (then, now)):
         return True

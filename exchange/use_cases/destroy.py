@@ -7,6 +7,7 @@ Rules:
   were kept for a repeated request go in the same commit; their keys stay to their end.
 * Where she asked for erasure the other party is told by a signed stop, once; also if nothing was left to destroy.
 * It may be repeated at any time and does nothing twice.
+* Whose client code ends with her erasure the referral says, or the consent where that cannot be read.
 * A referral of which what has to be read cannot be is neither destroyed nor attested, and holds up no other.
 """
 
@@ -33,7 +34,7 @@ from exchange.use_cases.deliver import STOPS
 from exchange.use_cases.facts import open_facts
 from exchange.use_cases.node import Node
 from exchange.use_cases.outgoing import make_stop, put_out_stop
-from exchange.use_cases.row_by_row import AT_ONCE, Failures, pages_due
+from exchange.use_cases.row_by_row import AT_ONCE, UNREADABLE, Failures, pages_due
 from exchange.use_cases.storage_lost import as_outage
 from exchange.use_cases.taking_back import FORWARDS
 
@@ -98,12 +99,22 @@ def _destroy(node: Node, conn: Connection, record: ReferralRecord) -> None:
     wipe_bodies(conn, record.id, but=STOPS)
     wipe_answers(conn, record.id)
     if erased and record.side == Side.REFERRING and record.sealed_facts is not None:
-        subject = open_facts(node, record.id, record.sealed_facts).subject
+        subject = _subject(node, conn, record, record.sealed_facts)
         if subject is not None:
             forget_client_code(conn, subject, record.peer)
     changed = record._replace(destroyed_at=at, destroy_at=record.destroy_at or at, sealed_facts=None, updated_at=at)
     save_referral(conn, _attested(node, conn, changed) if erased else changed)
     add_audit(conn, at=at, action="destroyed", subject_id=record.id)
+
+
+def _subject(node: Node, conn: Connection, record: ReferralRecord, sealed_facts: bytes) -> str | None:
+    try:
+        return open_facts(node, record.id, sealed_facts).subject
+    except UNREADABLE:
+        consent = load_consent(conn, record.consent_id) if record.consent_id is not None else None
+        if consent is None:
+            raise
+        return consent.subject
 
 
 def attest_if_destroyed(node: Node, conn: Connection, record: ReferralRecord) -> ReferralRecord:

@@ -11,6 +11,8 @@ Rules:
   referral ends otherwise. A place or a call, or her not being there, is no service yet.
 * A referral that has ended is destroyed after the time its contract says: declined and recalled, expired, closed.
   What remains is the tombstone, and it too ends, unless a stop of this side's waits to leave.
+* Her no counts also where what the contract says of it cannot be read. What it ends is then destroyed after the
+  shortest time that the protocol knows: 24 hours. What had ended before keeps its time.
 * `erase` blocks at once. Said by the recording agency it destroys at once; said by the other party it destroys after
   24 hours, so that a member that lies cannot wipe another's records unseen.
 """
@@ -34,9 +36,11 @@ from exchange.referral.lifecycle import (
     merge,
     sender_view,
     sharing_stopped,
+    withdrawal_form,
 )
 from exchange.storage.referrals import EventRecord, ReferralRecord
 from exchange.use_cases.facts import Facts
+from exchange.use_cases.row_by_row import UNREADABLE
 
 ReadFacts = Callable[[], Facts | None]
 """What the row says; nothing once a referral is a tombstone."""
@@ -104,7 +108,7 @@ def settle_state(
         if changed.unserved_until is not None and (state not in _NOT_SERVED or changed.disclosed_at is None):
             changed = changed._replace(unserved_until=None)
     if state in TERMINAL:
-        changed = _closed(changed, facts(), state, events, at)
+        changed = _closed(changed, facts, state, events, at)
     elif changed.closed_at is not None and changed.destroyed_at is None and changed.blocked_at is None:
         # A decision that was made in time arrived after its expiry had been computed: it counts, and nothing is lost.
         changed = changed._replace(closed_at=None, destroy_at=None, forget_at=None)
@@ -126,7 +130,7 @@ def _hold(record: ReferralRecord, read_facts: ReadFacts, state: State, events: I
 
 
 def _closed(
-    record: ReferralRecord, facts: Facts | None, state: State, events: Iterable[Event], at: int
+    record: ReferralRecord, read_facts: ReadFacts, state: State, events: Iterable[Event], at: int
 ) -> ReferralRecord:
     closed_at = record.closed_at or at
     sides = {event.side for event in events if event.name is EventName.ERASE}
@@ -134,13 +138,16 @@ def _closed(
     if record.destroyed_at is not None and record.forget_at is not None:
         # A tombstone ends two years after what it stands for was destroyed, whatever is said of it meanwhile.
         return record._replace(blocked_at=blocked_at)
-    # Without facts there never was anything: the tombstone of a stop that came before its offer.
     ends: int | None = closed_at
-    if facts is not None and Side.REFERRING not in sides:
-        ends = clocks.destroy_at(state, closed_at=closed_at, retention=facts.retention)
-        if blocked_at is not None:
-            # Counted from her word, not from the end of the service, which may be long past.
-            ends = blocked_at + LIMITS.code_withdrawal_contest_ms
+    if Side.REFERRING not in sides:
+        try:
+            facts = read_facts()
+        except UNREADABLE:
+            if withdrawal_form(events) is None:
+                raise
+            ends = _kept_unread(record, closed_at, blocked_at)
+        else:
+            ends = _kept_until(facts, state, closed_at, blocked_at)
     destroy_at = min(end for end in (ends, record.destroy_at, closed_at + LONGEST_RETENTION_MS) if end is not None)
     return record._replace(
         closed_at=closed_at,
@@ -148,3 +155,21 @@ def _closed(
         destroy_at=destroy_at,
         forget_at=clocks.forget_at(destroy_at),
     )
+
+
+def _kept_until(facts: Facts | None, state: State, closed_at: int, blocked_at: int | None) -> int | None:
+    """When its content has to be destroyed, where the recording agency has not said `erase`."""
+    if facts is None:
+        # There never was anything: the tombstone of a stop that came before its offer.
+        return closed_at
+    if blocked_at is not None:
+        # Counted from her word, not from the end of the service, which may be long past.
+        return blocked_at + LIMITS.code_withdrawal_contest_ms
+    return clocks.destroy_at(state, closed_at=closed_at, retention=facts.retention)
+
+
+def _kept_unread(record: ReferralRecord, closed_at: int, blocked_at: int | None) -> int:
+    """As `_kept_until`, where the facts cannot be read: what her no has ended is kept for no longer than 24 hours."""
+    if blocked_at is None and record.destroy_at is not None:
+        return record.destroy_at
+    return (blocked_at or closed_at) + LIMITS.code_withdrawal_contest_ms

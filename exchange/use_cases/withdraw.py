@@ -7,12 +7,16 @@ Rules:
 * Whoever changes one of her referrals at that moment waits for it, and not it for them.
 * It needs no contract, no consent, no key of the peer, no standing. It is delivered however long the peer is away.
 * Before a release `stop-sharing` ends the service too, and is sent as what it is: both nodes decide by that word.
+* A row that cannot be read, damaged or of a later version, refuses her nothing that can be done without it. What is
+  sealed in a referral a stop does not need. Of a consent each referral stands for itself: one that cannot be stopped is
+  left as it is, and named, and the consent ends all the same. A referral alone that cannot be stopped is refused.
 * `erase` at the recording agency destroys here at once; the receiver's node does so when it hears it, and says so,
   signed. The agencies' own copies are attested apart, by their systems.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from consent.errors import ConsentTransitionError
@@ -21,7 +25,7 @@ from consent.record import ConsentRecord
 from contracts.vocabulary import WithdrawalForm
 from exchange.referral.lifecycle import EventName, Side, word_of_no
 from exchange.schemas.problems import ProblemField
-from exchange.schemas.referrals import WithdrawalAnswer, WithdrawalRequest
+from exchange.schemas.referrals import ReferralView, WithdrawalAnswer, WithdrawalRequest
 from exchange.schemas.shapes import from_millis
 from exchange.stops import withdrawal
 from exchange.storage.consents import forget_client_codes, save_consent
@@ -44,7 +48,7 @@ from exchange.use_cases.errors import InvalidError
 from exchange.use_cases.idempotency import Idempotency, Keep, Stored, once
 from exchange.use_cases.node import Node
 from exchange.use_cases.refusals import impossible_step, not_found
-from exchange.use_cases.row_by_row import PartlyFailedError
+from exchange.use_cases.row_by_row import UNREADABLE, PartlyFailedError, tell_unreadable
 from exchange.use_cases.stopping import stop_referral, take_back
 from exchange.use_cases.storage_lost import as_outage
 from exchange.use_cases.transitions import as_events
@@ -97,14 +101,19 @@ async def _withdraw(node: Node, acting: Acting, request: WithdrawalRequest, keep
     def commit(conn: Connection) -> WithdrawalAnswer:
         if consent is not None and ended is not None:
             save_consent(conn, stored(node, ended, unit), read_version=consent.version)
-        records = [_stop(node, conn, referral, request.form) for referral in _concerned(conn, request, acting.unit)]
+        concerned = _concerned(conn, request, acting.unit)
+        stop = _stop_if_readable if ended is not None else _stop
+        stopped = [stop(node, conn, one.id, request.form) for one in concerned]
+        records = [record for record in stopped if record is not None]
+        views, unreadable = _views(conn, node, concerned, records, acting.unit)
         if ended is not None and request.form is WithdrawalForm.ERASE:
             forget_client_codes(conn, ended.subject)
         ids = [record.id for record in records] or [request.consent or ""]
         audit(conn, node, acting, f"withdrawn-{request.form}", ids)
         answer = WithdrawalAnswer(
             form=request.form,
-            referrals=tuple(whole_view(conn, record) for record in records if may_see(record, acting.unit)),
+            referrals=views,
+            unreadable=unreadable or None,
             destroyed_at=_destroyed_at(request.form, records),
         )
         keep(conn, answer, None)
@@ -113,14 +122,52 @@ async def _withdraw(node: Node, acting: Acting, request: WithdrawalRequest, keep
     return await node.database.write(commit)
 
 
-def _concerned(conn: Connection, request: WithdrawalRequest, unit: str | None) -> list[str]:
+def _concerned(conn: Connection, request: WithdrawalRequest, unit: str | None) -> list[ReferralRecord]:
     """In one order, and locked: where much is on its way something of it always changes, and she would wait."""
     if request.consent is not None:
-        return [record.id for record in lock_referrals_of_consent(conn, request.consent)]
+        return lock_referrals_of_consent(conn, request.consent)
     record = load_referral(conn, request.referral or "", unit)
     if record is None:
         raise not_found()
-    return [record.id]
+    return [record]
+
+
+def _stop_if_readable(node: Node, conn: Connection, referral: str, form: WithdrawalForm) -> ReferralRecord | None:
+    """As `_stop`; nothing where a row of it cannot be read. It is left as it was, and the log says so.
+
+    Nothing of it leaves all the same: its consent has ended.
+    """
+    try:
+        # What was written before it failed must not stay.
+        with conn.begin_nested():
+            return _stop(node, conn, referral, form)
+    except UNREADABLE as error:
+        tell_unreadable(node, "referral", referral, error)
+        return None
+
+
+def _views(
+    conn: Connection,
+    node: Node,
+    concerned: Iterable[ReferralRecord],
+    stopped: Iterable[ReferralRecord],
+    unit: str | None,
+) -> tuple[tuple[ReferralView, ...], tuple[str, ...]]:
+    """How those that were stopped look now, and the ids of all others: of each that may be seen one of the two."""
+    by_id = {record.id: record for record in stopped}
+    views, unreadable = list[ReferralView](), list[str]()
+    for one in concerned:
+        if not may_see(one, unit):
+            continue
+        if (record := by_id.get(one.id)) is None:
+            unreadable.append(one.id)
+            continue
+        try:
+            views.append(whole_view(conn, record))
+        except UNREADABLE as error:
+            tell_unreadable(node, "referral", one.id, error)
+            unreadable.append(one.id)
+    return tuple(views), tuple(unreadable)
 
 
 def _stop(node: Node, conn: Connection, referral: str, form: WithdrawalForm) -> ReferralRecord:

@@ -24,7 +24,7 @@ from exchange.referral.answers import Progress, ProgressContent
 from exchange.schemas.inbox import DecisionRequest, ProgressRequest
 from exchange.schemas.sealing import EnvelopesRequest
 from exchange.storage.outbox import OutgoingRecord
-from exchange.storage.tables import EVENT, OUTBOX, PEER_EPOCH
+from exchange.storage.tables import EVENT, OUTBOX, PEER_EPOCH, REFERRAL
 from exchange.use_cases import deliver
 from exchange.use_cases.destroy import destroy_referrals
 from exchange.use_cases.maintain import maintain
@@ -125,6 +125,18 @@ async def test_her_no_counts_where_what_waits_cannot_be_read(two: Federation, de
         [] if destroyed else [{"state": "completed"}]
     )
     assert before["id"] not in {one.header.id for one in travelled(two)}
+
+
+async def test_what_waits_says_less_where_the_referral_cannot_be_read(pair: Federation) -> None:
+    story = await ended(pair)
+    before = await waiting(story)
+    damaged = REFERRAL.update().where(REFERRAL.c.id == story.id).values(sealed_facts=b"damaged")
+    await story.receiver.node.database.write(lambda conn: conn.execute(damaged).rowcount)
+    await says_no_at_the_receiver(story)
+    await story.travel()
+    told = [(await story.asks.inbox.open(item.id)).answer for item in await story.items("progress", at=story.sender)]
+    assert {"state": "completed"} in told
+    assert before["id"] not in {one.header.id for one in travelled(pair)}
 
 
 async def test_without_her_no_how_it_ended_is_told(two: Federation) -> None:

@@ -481,7 +481,7 @@ async def test_a_packed_or_oversized_card_is_none(made: Made, how: str) -> None:
 async def test_a_peer_whose_answer_trickles_is_away(made: Made, monkeypatch: pytest.MonkeyPatch, head: bytes) -> None:
     """Each piece came in time, and the whole never."""
     monkeypatch.setattr(examining_peers, "PATIENCE_S", 0.2)
-    piece = b"1\r\n \r\n" if head else b"HTTP/1.1 103 Early Hints\r\n\r\n"
+    piece, ended = b"1\r\n \r\n" if head else b"HTTP/1.1 103 Early Hints\r\n\r\n", asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError):
@@ -492,11 +492,15 @@ async def test_a_peer_whose_answer_trickles_is_away(made: Made, monkeypatch: pyt
                 await writer.drain()
                 await asyncio.sleep(0.02)
         writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+        ended.set()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server, asyncio.timeout(5):
         federation = _federation_with(made, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
         said = await look_at_network(federation, "http://127.0.0.1:1", now_s=NOW.timestamp)
+        await ended.wait()
     (found,) = [finding for finding in said if finding.subject == f"peer {HELPLINE.agency}"]
     assert (found.level, found.sentence) == (Level.WARN, "is not reachable.")
 
