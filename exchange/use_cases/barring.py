@@ -39,7 +39,7 @@ from exchange.use_cases.facts import Facts, open_facts
 from exchange.use_cases.gate_again import as_they_were
 from exchange.use_cases.headers import class_here, outgoing_header
 from exchange.use_cases.node import Node
-from exchange.use_cases.row_by_row import UNREADABLE, tell_unreadable
+from exchange.use_cases.row_by_row import UNREADABLE, left_if_unreadable, tell_unreadable
 from exchange.use_cases.sealed_forwards import question_about
 from exchange.use_cases.taking_back import FORWARDS, never_disclosed, take_back_release
 
@@ -72,7 +72,7 @@ def bar_what_she_took_back(node: Node, conn: Connection, before: ConsentRecord, 
     for record in lock_referrals_of_consent(conn, before.id):
         if record.sealed_facts is None:
             continue
-        with _left_if_unreadable(node, conn, record):
+        with _no_forward_if_unreadable(node, conn, record):
             bar(node, conn, _of_which_more_may_be_said(node, conn, record, record.sealed_facts, before, after))
 
 
@@ -82,7 +82,7 @@ def bar_what_says_a_later_end(node: Node, conn: Connection, before: ConsentRecor
         return
     ends = to_millis(after.expires_at)
     for record in lock_referrals_of_consent(conn, before.id):
-        with _left_if_unreadable(node, conn, record):
+        with _no_forward_if_unreadable(node, conn, record):
             held = held_of(conn, record.id)
             if held is not None and _says_a_later_end(node, held, ends):
                 change_by_id(
@@ -96,14 +96,13 @@ def bar_what_says_a_later_end(node: Node, conn: Connection, before: ConsentRecor
 
 
 @contextmanager
-def _left_if_unreadable(node: Node, conn: Connection, record: ReferralRecord) -> Iterator[None]:
+def _no_forward_if_unreadable(node: Node, conn: Connection, record: ReferralRecord) -> Iterator[None]:
     """What she has said now holds whatever row of one referral cannot be read; then no forward of it stays."""
-    try:
-        # What was written before it failed must not stay.
-        with conn.begin_nested():
-            yield
-    except UNREADABLE as error:
-        tell_unreadable(node, "referral", record.id, error)
+    left = True
+    with left_if_unreadable(node, conn, record.id):
+        yield
+        left = False
+    if left:
         remove_events(conn, record.id, delete_queued(conn, record.id, FORWARDS))
 
 

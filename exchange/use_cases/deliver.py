@@ -26,7 +26,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -62,9 +62,8 @@ from exchange.use_cases.leaving import headers_leaving
 from exchange.use_cases.line import LOOK_HOLDS_S, Line
 from exchange.use_cases.node import Node, World
 from exchange.use_cases.peer_cards import read_card_of_whom_a_key_is_lost
-from exchange.use_cases.readable import unreadable_among
+from exchange.use_cases.readable import write_what_is_readable
 from exchange.use_cases.refused_by_peer import kept_code
-from exchange.use_cases.row_by_row import UNREADABLE
 from exchange.use_cases.signed_before import signed_anew
 from exchange.use_cases.unheard import heard_again
 
@@ -164,29 +163,16 @@ async def load_next(node: Node, lease: PeerLease, line: Line, after: int) -> Bat
         if await clock_jumped(node):
             return None  # it is destroyed, and told, when the time is confirmed; nothing reaches a peer before
         without = set[str]()
-        await _write(node, lease.agency, barred, lambda conn: _bar(node, conn, barred, without), without)
+        concerned = {item.referral for item in barred}
+        await write_what_is_readable(
+            node, lease.agency, lambda _: concerned, lambda conn: _bar(node, conn, barred, without), without
+        )
         line.passed |= {item.id for item in barred if item.referral in without}
     items, looked_at = await _on_their_way(node, [item for _, item in rows if item.id in headers])
     if not items:
         return await load_next(node, lease, line, rows[-1][0])
     wires = [_wire(item, headers[item.id]) for item in items]
     return Batch(items, rows[-1][0], b'{"envelopes":[' + b",".join(wires) + b"]}", looked_at, world)
-
-
-async def _write(
-    node: Node, peer: str, items: Sequence[OutgoingRecord], commit: Callable[[Connection], None], without: set[str]
-) -> None:
-    """Change the referrals of these envelopes for a peer; where one cannot be read, all others.
-
-    `commit` leaves out the referrals in `without`, which is empty at first: what cannot be read stays as it is.
-    """
-    try:
-        await node.database.write(commit)
-    except UNREADABLE:
-        without |= await unreadable_among(node, {item.referral for item in items}, peer)
-        if not without:
-            raise
-        await node.database.write(commit)
 
 
 def _bar(node: Node, conn: Connection, items: Iterable[OutgoingRecord], without: Collection[str]) -> None:
@@ -276,7 +262,8 @@ async def settle(
             wait_ms = max(retry_after_ms or 0, last.retry_after_ms or 0)
             _end_lease(conn, lease, last, at=at, wait_ms=wait_ms or (_UNREADABLE_AGAIN_MS if without else 0))
 
-    await _write(node, lease.agency, batch.items, commit, without)
+    concerned = {item.referral for item in batch.items}
+    await write_what_is_readable(node, lease.agency, lambda _: concerned, commit, without)
     lost = any(given.problem is not None and given.problem.code == _KEY_IS_LOST for _, given in answered)
     if lost and peer is not None:
         await read_card_of_whom_a_key_is_lost(node, peer)

@@ -10,7 +10,8 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
+from typing import TypeVar
 
 from exchange.envelope.errors import SealedRowError
 from exchange.envelope.keys import Dek, ReferralKey
@@ -24,6 +25,8 @@ from exchange.use_cases.node import Node
 from exchange.use_cases.refusals import key_lost
 from exchange.use_cases.row_by_row import UNREADABLE, tell_unreadable
 from exchange.use_cases.transitions import as_events
+
+T = TypeVar("T")
 
 
 def data_key(row: ArrivedRecord, key: ReferralKey | None) -> Dek | None:
@@ -47,10 +50,31 @@ def facts_of(node: Node, record: ReferralRecord, events: Iterable[EventRecord]) 
     return open_facts(node, record.id, record.sealed_facts) if record.sealed_facts is not None else None
 
 
-async def unreadable_among(node: Node, referrals: Collection[str], peer: str) -> frozenset[str]:
-    """Those of these referrals with a peer that cannot be changed here, and the log says so."""
+async def write_what_is_readable(
+    node: Node,
+    peer: str,
+    concerned: Callable[[Connection], Collection[str]],
+    commit: Callable[[Connection], T],
+    without: set[str],
+) -> T:
+    """Change these referrals with a peer; where one cannot be changed here, all others, and the log says so.
 
+    `commit` leaves out the referrals in `without`, which is empty at first: what cannot be read stays as it is.
+    """
+    try:
+        return await node.database.write(commit)
+    except UNREADABLE:
+        without |= await _unreadable_among(node, peer, concerned)
+        if not without:
+            raise
+        return await node.database.write(commit)
+
+
+async def _unreadable_among(
+    node: Node, peer: str, concerned: Callable[[Connection], Collection[str]]
+) -> frozenset[str]:
     def read(conn: Connection) -> tuple[dict[str, ReferralRecord], dict[str, list[EventRecord]]]:
+        referrals = concerned(conn)
         return load_referrals(conn, referrals), events_of(conn, referrals)
 
     records, events = await node.database.read(read)

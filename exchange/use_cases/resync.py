@@ -21,15 +21,14 @@ from exchange.use_cases.cases import again
 from exchange.use_cases.change_referral import change_by_id
 from exchange.use_cases.deliver import STOPS
 from exchange.use_cases.node import Node
-from exchange.use_cases.readable import unreadable_among
-from exchange.use_cases.row_by_row import UNREADABLE
+from exchange.use_cases.readable import write_what_is_readable
 
 
 async def resync(node: Node, peer: str, request: ResyncRequest) -> ResyncAnswer:
     """Queue every stop again, and mark the open referrals of which anything was delivered since then, each once."""
     since = to_millis(request.since)
     stops = await node.database.write(lambda conn: _queue_stops(node, conn, peer, since))
-    without = frozenset[str]()
+    without = set[str]()
 
     def mark(conn: Connection) -> int:
         concerned = [referral for referral in to_send_again(conn, peer, since) if referral not in without]
@@ -41,15 +40,7 @@ async def resync(node: Node, peer: str, request: ResyncRequest) -> ResyncAnswer:
         return len(concerned)
 
     async def step() -> int:
-        nonlocal without
-        try:
-            return await node.database.write(mark)
-        except UNREADABLE:
-            concerned = await node.database.read(lambda conn: to_send_again(conn, peer, since))
-            without = await unreadable_among(node, concerned, peer)
-            if not without:
-                raise
-            return await node.database.write(mark)
+        return await write_what_is_readable(node, peer, lambda conn: to_send_again(conn, peer, since), mark, without)
 
     return ResyncAnswer(stops_queued=stops, referrals_marked=await again(step))
 

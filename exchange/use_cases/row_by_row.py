@@ -16,6 +16,7 @@ from typing import Final
 
 from consent.errors import ConsentUnreadableError
 from exchange.envelope.errors import EnvelopeError
+from exchange.storage.database import Connection
 from exchange.storage.due import due_for
 from exchange.storage.referrals import ReferralRecord
 from exchange.telemetry.logs import get_logger
@@ -40,6 +41,17 @@ def tell_unreadable(node: Node, table: str, row: str, error: Exception, *, peer:
     node.told_unreadable.add((table, row))
     among = {} if peer is None else {"peer": peer}
     get_logger().error("row-unreadable", **among, kind=table, error_type=type(error).__name__)
+
+
+@contextmanager
+def left_if_unreadable(node: Node, conn: Connection, referral: str) -> Iterator[None]:
+    """What is done inside is undone where a row of this referral cannot be read, and the log says so."""
+    try:
+        # What was written before it failed must not stay.
+        with conn.begin_nested():
+            yield
+    except UNREADABLE as error:
+        tell_unreadable(node, "referral", referral, error)
 
 
 class PartlyFailedError(Exception):

@@ -48,7 +48,7 @@ from exchange.use_cases.errors import InvalidError
 from exchange.use_cases.idempotency import Idempotency, Keep, Stored, once
 from exchange.use_cases.node import Node
 from exchange.use_cases.refusals import impossible_step, not_found
-from exchange.use_cases.row_by_row import UNREADABLE, PartlyFailedError, tell_unreadable
+from exchange.use_cases.row_by_row import UNREADABLE, PartlyFailedError, left_if_unreadable, tell_unreadable
 from exchange.use_cases.stopping import stop_referral, take_back
 from exchange.use_cases.storage_lost import as_outage
 from exchange.use_cases.transitions import as_events
@@ -137,13 +137,9 @@ def _stop_if_readable(node: Node, conn: Connection, referral: str, form: Withdra
 
     Nothing of it leaves all the same: its consent has ended.
     """
-    try:
-        # What was written before it failed must not stay.
-        with conn.begin_nested():
-            return _stop(node, conn, referral, form)
-    except UNREADABLE as error:
-        tell_unreadable(node, "referral", referral, error)
-        return None
+    with left_if_unreadable(node, conn, referral):
+        return _stop(node, conn, referral, form)
+    return None
 
 
 def _views(
