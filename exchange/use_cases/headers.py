@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from pydantic_core import from_json
@@ -34,14 +34,15 @@ def header_members(node: Node, item: ArrivedRecord | ListedRecord) -> dict[str, 
     return members_of(header_bytes(node, item))
 
 
-def has_readable_header(node: Node, item: ArrivedRecord) -> bool:
-    """Whether the header opens, or is destroyed; the log says where it does not."""
-    try:
-        header_bytes(node, item)
-    except SealedRowError as error:
-        tell_unreadable(node, "inbox", item.id, error)
-        return False
-    return True
+def readable_headers(node: Node, items: Iterable[ArrivedRecord]) -> dict[str, bytes | None]:
+    """The headers of those items of which they open, or are destroyed; the log says where one does not."""
+    headers = dict[str, bytes | None]()
+    for item in items:
+        try:
+            headers[item.id] = header_bytes(node, item)
+        except SealedRowError as error:
+            tell_unreadable(node, "inbox", item.id, error)
+    return headers
 
 
 def members_of(header: bytes | None) -> dict[str, Any]:

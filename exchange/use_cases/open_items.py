@@ -41,7 +41,7 @@ from exchange.use_cases.acting import Acting
 from exchange.use_cases.cases import audit, find_item, referral_of_item
 from exchange.use_cases.consent_freshness import fresh_words, has_ended
 from exchange.use_cases.errors import ConflictError, UseCaseError
-from exchange.use_cases.headers import class_here, has_readable_header, header_bytes, header_members, members_of
+from exchange.use_cases.headers import class_here, header_bytes, header_members, members_of, readable_headers
 from exchange.use_cases.node import Node
 from exchange.use_cases.poll_inbox import item_with
 from exchange.use_cases.readable import data_key
@@ -97,20 +97,21 @@ async def open_items(node: Node, acting: Acting, ids: Sequence[str]) -> OpenedIt
         return {item: one for item, one in found.items() if one[1].referral in referrals}, referrals
 
     found, referrals = await node.database.read(read)
-    visible = {
+    there = {
         item: (*found[item], referrals[found[item][1].referral])
         for item in wanted
-        if item in found
-        and may_be_shown(found[item][1], referrals[found[item][1].referral])
-        # One that cannot be read holds up no other.
-        and has_readable_header(node, found[item][1])
+        if item in found and may_be_shown(found[item][1], referrals[found[item][1].referral])
     }
+    # One that cannot be read holds up no other.
+    headers = readable_headers(node, (row for _, row, _ in there.values()))
+    visible = {item: one for item, one in there.items() if item in headers}
     words = await fresh_words(node, ((row, referral) for _, row, referral in visible.values()))
     keys = await node.key_store.get_many(referrals)
     opened = []
     for item, (seq, row, referral) in visible.items():
         if item not in words.withheld:
-            one = _opened(node, seq, row, referral, keys.get(row.referral), words.live_at.get(item))
+            key, word = keys.get(row.referral), words.live_at.get(item)
+            one = _opened(node, seq, row, referral, headers[item], key, word)
             opened += [one] if one is not None else []
     left, ended = await _put_on_record(node, acting, opened, found) if opened else ([], frozenset())
     shown = {one.item.id for one in left}
@@ -154,9 +155,14 @@ def may_be_shown(row: ArrivedRecord, referral: ReferralRecord | Standing) -> boo
 
 
 def _opened(
-    node: Node, seq: int, row: ArrivedRecord, referral: Standing, key: ReferralKey | None, word: int | None
+    node: Node,
+    seq: int,
+    row: ArrivedRecord,
+    referral: Standing,
+    header: bytes | None,
+    key: ReferralKey | None,
+    word: int | None,
 ) -> OpenedItem | None:
-    header = header_bytes(node, row)
     members = members_of(header)
     item = item_with(node, seq, row, referral, members)
     kind_class = class_here(row)
