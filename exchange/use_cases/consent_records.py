@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from consent.errors import ConsentUnreadableError
 from consent.record import ConsentRecord, warns
+from exchange.envelope.errors import SealedRowError
 from exchange.schemas.consents import ConsentView
 from exchange.schemas.shapes import to_millis
 from exchange.storage.consents import StoredConsent, load_consent
@@ -26,10 +28,17 @@ def stored(node: Node, record: ConsentRecord, unit: str | None) -> StoredConsent
 
 
 def opened(node: Node, row: StoredConsent | None) -> ConsentRecord | None:
-    """The record of a row; nothing where there is none, which is a no."""
+    """The record of a row; nothing where there is none, which is a no.
+
+    Raises:
+        SealedRowError: it belongs to another row, was changed, or is of a later version.
+    """
     if row is None or row.sealed_record is None:
         return None
-    return ConsentRecord.from_sealed_bytes(node.open_row(row.sealed_record, "consent", "sealed_record", row.id))
+    try:
+        return ConsentRecord.from_sealed_bytes(node.open_row(row.sealed_record, "consent", "sealed_record", row.id))
+    except ConsentUnreadableError:
+        raise SealedRowError from None
 
 
 def hers(node: Node, row: StoredConsent | None, facts: Facts) -> ConsentRecord | None:
@@ -43,6 +52,7 @@ async def read_record(node: Node, consent_id: str, unit: str | None) -> tuple[Co
 
     Raises:
         NotFoundError: there is none, or this branch may not see it.
+        SealedRowError: as `opened`.
     """
     row = await node.database.read(lambda conn: load_consent(conn, consent_id, unit))
     record = opened(node, row)

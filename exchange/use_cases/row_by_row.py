@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
 
-from consent.errors import ConsentUnreadableError
 from exchange.envelope.errors import EnvelopeError
 from exchange.storage.database import Connection
 from exchange.storage.due import due_for
@@ -27,7 +26,7 @@ PAGE: Final = 200
 """How many rows that are due are read at once."""
 AT_ONCE: Final = 20
 """How many of them are changed in one transaction, with all that follows: on SQLite everybody waits for it."""
-UNREADABLE: Final = (EnvelopeError, ConsentUnreadableError, KeyError, ValueError)
+UNREADABLE: Final = (EnvelopeError, KeyError, ValueError)
 """What reading a row raises that is damaged, or holds a word that only a later version knows."""
 
 

@@ -13,6 +13,7 @@ from structlog.testing import CapturingLogger
 from support.federation import CARD_PATH, Federation, TestNode
 from support.stories import Story, begin, refusal, rows, travelled
 
+from contracts.vocabulary import WithdrawalForm
 from exchange.demo.federation import HELPLINE, SHELTER, AgencyPlan
 from exchange.limits import HOUR_MS
 from exchange.schemas.federation import ResyncRequest
@@ -180,16 +181,12 @@ async def test_what_may_not_leave_is_destroyed_whatever_other_row_cannot_be_read
 
 
 @pytest.mark.parametrize(
-    ("table", "column", "later", "error"),
-    [
-        (CONSENT, "sealed_record", True, "ConsentUnreadableError"),
-        (CONSENT, "sealed_record", False, "SealedRowError"),
-        (REFERRAL, "sealed_facts", False, "SealedRowError"),
-    ],
+    ("table", "column", "later"),
+    [(CONSENT, "sealed_record", True), (CONSENT, "sealed_record", False), (REFERRAL, "sealed_facts", False)],
     ids=["consent of a later version", "consent damaged", "referral damaged"],
 )
 async def test_under_another_roster_a_forward_waits_where_its_consent_or_referral_cannot_be_read(
-    pair: Federation, log: CapturingLogger, table: Any, column: str, later: bool, error: str
+    pair: Federation, log: CapturingLogger, table: Any, column: str, later: bool
 ) -> None:
     """The gate is asked again then, and has no answer: that is no reason to destroy it, nor to hold up her no."""
     gone = await begin(pair)
@@ -210,12 +207,29 @@ async def test_under_another_roster_a_forward_waits_where_its_consent_or_referra
     assert await bad.outbox_rows() == before
     assert posted_of(bad) == 0
     assert not (await bad.flags()).undeliverable
-    assert log.calls == [(*LOGGED, {"peer": SHELTER.agency, "kind": "referral", "error_type": error})]
+    assert log.calls == [(*LOGGED, {"peer": SHELTER.agency, "kind": "referral", "error_type": "SealedRowError"})]
     # It makes nobody due, and goes when it can be read again.
     assert await waits_ms(pair) > 0
     await change(sender, table, table.c.id == row, **{column: lay[column]})
     await bad.later(hours=1)
     assert (await bad.flags()).delivered
+
+
+@pytest.mark.parametrize("later", [True, False], ids=["of a later version", "damaged"])
+async def test_a_consent_that_cannot_be_read_is_told_as_what_it_is(pair: Federation, later: bool) -> None:
+    story = await begin(pair)
+    sender, consents, no = story.sender, story.asks.consents, story.asks.withdrawals
+    [lay] = await rows(sender, CONSENT, CONSENT.c.id == story.consent)
+    strange = sender.node.seal_row(b'{"of-a-later-version":1}', "consent", "sealed_record", story.consent)
+    await change(sender, CONSENT, CONSENT.c.id == story.consent, sealed_record=strange if later else b"damaged")
+    for asked in (consents.read(story.consent), no.of_consent(story.consent, WithdrawalForm.STOP_SERVICE)):
+        problem = await refusal(asked)
+        assert (problem.status, problem.code) == (422, "sealed-row")
+    # Each referral under it can still be stopped.
+    await story.says_no("stop-service")
+    await story.both_say("withdrawn")
+    await change(sender, CONSENT, CONSENT.c.id == story.consent, sealed_record=lay["sealed_record"])
+    assert (await consents.read(story.consent)).state == "given"
 
 
 async def test_an_answer_waits_where_the_sender_cannot_read_its_referral(pair: Federation) -> None:
