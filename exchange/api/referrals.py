@@ -151,16 +151,21 @@ async def release_held_disclosure(call: ReferralsWriter, referral_id: ReferralId
     Operation(
         ForwardAnswer,
         "What the gate decided.",
-        problems=(*TELLING, "already-disclosed", "not-accepted"),
+        problems=(*TELLING, "answer-destroyed", "already-disclosed", "not-accepted"),
     )
 )
-async def replace_held_disclosure(call: ReferralsWriter, referral_id: ReferralId, body: DisclosureBody) -> Response:
+async def replace_held_disclosure(
+    request: Request, call: ReferralsWriter, referral_id: ReferralId, key: IdempotencyKey, body: DisclosureBody
+) -> Response:
     """Replace the disclosure.
 
     When the hold ended (`awaiting_disclosure`): confirm the safe-contact plan with her again, then send the content
-    anew. It goes through the gate like the first one.
+    anew, under an Idempotency-Key of its own. It goes through the gate like the first one. Repeated under the same key
+    it seals nothing, and answers what the gate decided then and how the referral stands now: her plan may have changed
+    meanwhile, and what this says would be the older one.
     """
-    return render(await replace_disclosure(call.node, call.acting, referral_id, body.value))
+    idem = idempotency(request, call.acting, key, body)
+    return render(await replace_disclosure(call.node, call.acting, referral_id, body.value, idem))
 
 
 @router.delete("/v1/referrals/{referral_id}/disclosure")

@@ -97,10 +97,12 @@ class Referrals:
         call = Call("POST", f"{_path(referral)}/entered-in-error", harmless=True)
         return await self._session.ask(call, ReferralAct)
 
-    async def replace_disclosure(self, referral: str, content: ReferralContent) -> ForwardAnswer:
-        """A fresh disclosure, after the plan was confirmed with her again."""
+    async def replace_disclosure(
+        self, referral: str, content: ReferralContent, *, idempotency_key: str | None = None
+    ) -> ForwardAnswer:
+        """A fresh disclosure, after the plan was confirmed with her again. A repeat under the same key seals none."""
         call = Call("PUT", f"{_path(referral)}/disclosure", DisclosureRequest(content=content))
-        return await self._session.ask(call, ForwardAnswer)
+        return await self._session.ask(keyed(call, idempotency_key), ForwardAnswer)
 
     async def drop_disclosure(self, referral: str) -> ReferralAct:
         """Delete what is held: it is wrong by now, and a fresh one is asked for."""

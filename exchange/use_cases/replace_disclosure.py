@@ -4,12 +4,14 @@ Before the acceptance it is held like the first. After it, the worker's own call
 once, with its release statement. On the waiting list nothing is held: she is asked again when there is a place.
 
 A disclosure has its number from its release, and at the receiver the plan with the highest number counts. Therefore a
-plan that is told meanwhile takes what is held with it: released later, the older plan would count.
+plan that is told meanwhile takes what is held with it: released later, the older plan would count. And therefore a
+request that is repeated seals nothing again, however late it comes: what it says may be older than a plan told since.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from contracts.vocabulary import Group
 from exchange.envelope.kinds import Kind
@@ -20,13 +22,14 @@ from exchange.schemas.referrals import DisclosureRequest, ForwardAnswer
 from exchange.storage.consents import guard_consent
 from exchange.storage.database import Connection
 from exchange.storage.outbox import delete_held
-from exchange.storage.referrals import ReferralRecord, hold_referrals, load_referral
+from exchange.storage.referrals import ReferralRecord, hold_referrals
 from exchange.use_cases.acting import Acting
 from exchange.use_cases.cases import Case, again, audit, read_case
 from exchange.use_cases.change_referral import change_referral
 from exchange.use_cases.errors import ConflictError
 from exchange.use_cases.facts import seal_facts
 from exchange.use_cases.gate_again import sealed_between, told_of
+from exchange.use_cases.idempotency import Idempotency, Keep, once
 from exchange.use_cases.node import Node
 from exchange.use_cases.outgoing import put_out
 from exchange.use_cases.release_disclosure import release_disclosure
@@ -34,9 +37,14 @@ from exchange.use_cases.telling_later import Told, tell_later
 from exchange.use_cases.transitions import HOLDING
 from exchange.use_cases.views import field_decisions, referral_view
 
+_CALLED: Final = "confirm"
+"""Sealed after the acceptance: a worker has called her, and this call releases it."""
 
-async def replace_disclosure(node: Node, acting: Acting, referral: str, request: DisclosureRequest) -> ForwardAnswer:
-    """Seal a new disclosure in place of what was held.
+
+async def replace_disclosure(
+    node: Node, acting: Acting, referral: str, request: DisclosureRequest, idem: Idempotency
+) -> ForwardAnswer:
+    """Seal a new disclosure in place of what was held. A repeat answers what the gate said then, and how it stands now.
 
     Raises:
         NotFoundError, GoneError: there is no such referral of this agency.
@@ -44,21 +52,21 @@ async def replace_disclosure(node: Node, acting: Acting, referral: str, request:
         ForbiddenError, TooLargeError, UnavailableError: as in `send_referral`.
     """
 
-    async def step() -> tuple[Case, Told]:
+    async def step(keep: Keep) -> ForwardAnswer:
         case = await read_case(node, referral, Side.REFERRING, acting.unit)
         check_not_released(case)
         if case.state(node.clock()) is State.WAITLISTED:
             raise ConflictError("not-accepted", "She is on the waiting list. Confirm with her when she is accepted.")
         told = await tell_later(node, case, Kind.DISCLOSURE, request.content, numbers=None, in_reply_to=None)
-        await node.database.write(lambda conn: _hold(node, conn, acting, case, told))
-        return case, told
+        return await node.database.write(lambda conn: _hold(node, conn, acting, case, told, keep))
 
-    case, told = await again(step)
-    if case.accepted(node.clock()):
+    stored = await once(node, idem, ForwardAnswer, lambda keep: again(lambda: step(keep)))
+    case = await read_case(node, referral, Side.REFERRING, acting.unit)
+    # A repeat too: the process that sealed it may have ended before it released it.
+    if stored.answer.referral.flags.awaiting_confirmation and case.record.hold == _CALLED:
         released = await release_disclosure(node, acting, referral)
-        return ForwardAnswer(referral=released.referral, fields=field_decisions(told.cleared.reasons))
-    record = await node.database.read(lambda conn: load_referral(conn, referral))
-    return ForwardAnswer(referral=referral_view(record or case.record), fields=field_decisions(told.cleared.reasons))
+        return ForwardAnswer(referral=released.referral, fields=stored.answer.fields)
+    return ForwardAnswer(referral=referral_view(case.record), fields=stored.answer.fields)
 
 
 async def drop_disclosure(node: Node, acting: Acting, referral: str) -> ReferralAct:
@@ -114,16 +122,19 @@ def check_not_released(case: Case) -> None:
         raise ConflictError("already-disclosed", "It was disclosed already. Send information or a new plan.")
 
 
-def _hold(node: Node, conn: Connection, acting: Acting, case: Case, told: Told) -> None:
+def _hold(node: Node, conn: Connection, acting: Acting, case: Case, told: Told, keep: Keep) -> ForwardAnswer:
     guard_consent(conn, told.consent.id, told.consent.version)
     hold_referrals(conn, [case.record.id])
     delete_held(conn, case.record.id)
     (sealed,) = told.sealed
     put_out(node, conn, sealed, status="held")
-    change_referral(
+    record = change_referral(
         node, conn, case.record, what="disclosure-replaced", adjust=lambda read: _held(node, read, case, told)
     )
     audit(conn, node, acting, "disclosure-replaced", [case.record.id], sealed.digest)
+    answer = ForwardAnswer(referral=referral_view(record), fields=field_decisions(told.cleared.reasons))
+    keep(conn, answer, record.id)
+    return answer
 
 
 def _held(node: Node, record: ReferralRecord, case: Case, told: Told) -> ReferralRecord:
@@ -135,6 +146,6 @@ def _held(node: Node, record: ReferralRecord, case: Case, told: Told) -> Referra
         }
     )
     facts = sealed_between(facts, node.member, forward.receiver)
-    # `confirm` and not `held`: an acceptance that is here already must not release it before this call says so.
-    hold = "confirm" if case.accepted(node.clock()) else "held"
+    # Not `held`: an acceptance that is here already must not release it before this call says so.
+    hold = _CALLED if case.accepted(node.clock()) else "held"
     return record._replace(hold=hold, sealed_facts=seal_facts(node, record.id, facts))

@@ -36,8 +36,11 @@ from exchange.referral import lifecycle
 from exchange.referral.content import ReferralContent
 from exchange.roster import Member, Status
 from exchange.schemas.inbox import DecisionRequest
+from exchange.schemas.referrals import ReleaseAnswer
+from exchange.storage.errors import StorageUnavailableError
 from exchange.storage.tables import AUDIT, EVENT, INBOX
 from exchange.use_cases import release_disclosure
+from exchange.use_cases import replace_disclosure as replacing
 from exchange.use_cases.own_epochs import revoke_own_epochs
 from exchange.use_cases.release_disclosure import release_due
 
@@ -293,6 +296,56 @@ async def test_a_fresh_disclosure_replaces_the_held_one(two: Federation) -> None
     assert CANARY_NAME.encode() not in inside
     problem = await refusal(story.asks.referrals.replace_disclosure(story.id, fresh))
     assert problem.code == "already-disclosed"
+
+
+async def test_a_disclosure_that_is_repeated_late_takes_the_place_of_nothing(on_both: Federation) -> None:
+    """Its answer was lost, and she changed her plan before it was sent again: what it says is the older plan."""
+    story = await begin(on_both)
+    asks = story.asks.referrals
+    older = content(preferred_name="Canary-Baru", safe_contact=plan(now_of(on_both)))
+    first = await asks.replace_disclosure(story.id, older, idempotency_key="fresh-1")
+    await asks.update_safe_contact(story.id, safe_contact(now_of(on_both), **NOBODY_CALLS))
+    again = await asks.replace_disclosure(story.id, older, idempotency_key="fresh-1")
+    assert again.fields == first.fields
+    assert again.referral.flags.awaiting_disclosure
+    assert "disclosure" not in await story.outgoing()
+    await story.decides("accepted")
+    assert "disclosure" not in story.kinds_posted()
+    latest = content(preferred_name="Canary-Terbaru", safe_contact=plan(now_of(on_both), **NOBODY_CALLS))
+    await asks.replace_disclosure(story.id, latest, idempotency_key="fresh-2")
+    again = await asks.replace_disclosure(story.id, older, idempotency_key="fresh-1")
+    assert again.fields == first.fields
+    assert again.referral.flags.disclosed
+    await story.travel()
+    assert await _advice(story) == "nobody-initiates"
+    other = await refusal(asks.replace_disclosure(story.id, latest, idempotency_key="fresh-1"))
+    assert other.code == "idempotency-key-reused"
+
+
+async def test_a_repeat_lets_go_what_was_sealed_after_the_acceptance_and_not_let_go(
+    two: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process that sealed it ended before it released it; only the call that a worker made after her yes does."""
+    story = await begin(two)
+    asks = story.asks.referrals
+    fresh = content(preferred_name="Canary-Baru", safe_contact=plan(now_of(two), **NOBODY_CALLS))
+    early = await asks.replace_disclosure(story.id, fresh, idempotency_key="before")
+    assert not early.referral.flags.awaiting_confirmation
+    await asks.drop_disclosure(story.id)
+    await story.decides("accepted")
+
+    async def ends(*_: object) -> ReleaseAnswer:
+        raise StorageUnavailableError
+
+    with monkeypatch.context() as broken:
+        broken.setattr(replacing, "release_disclosure", ends)
+        assert (await refusal(asks.replace_disclosure(story.id, fresh, idempotency_key="after"))).status == 503
+    await asks.replace_disclosure(story.id, fresh, idempotency_key="before")
+    assert not (await story.flags()).disclosed
+    answer = await asks.replace_disclosure(story.id, fresh, idempotency_key="after")
+    assert answer.referral.flags.disclosed
+    await story.travel()
+    assert story.kinds_posted().count("disclosure") == 1
 
 
 async def test_a_release_that_did_not_arrive_in_time_is_asked_for_again(two: Federation) -> None:

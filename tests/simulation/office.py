@@ -26,17 +26,18 @@ from contracts.vocabulary import WithdrawalForm
 from exchange.schemas.consents import ConsentRequest, ProvisionsRequest, RenewalRequest
 from exchange.schemas.referrals import (
     DisclosureRequest,
+    ForwardAnswer,
     InformationRequest,
     ReferralRequest,
     SafeContactRequest,
     WithdrawalRequest,
 )
-from exchange.schemas.shapes import to_millis
+from exchange.schemas.shapes import to_millis, written
 from exchange.storage.errors import StorageUnavailableError
 from exchange.use_cases.acting import Acting
 from exchange.use_cases.declare_error import declare_error
 from exchange.use_cases.errors import GoneError, UseCaseError
-from exchange.use_cases.idempotency import Idempotency
+from exchange.use_cases.idempotency import Idempotency, Stored
 from exchange.use_cases.node import Node
 from exchange.use_cases.recall_referral import recall_referral
 from exchange.use_cases.record_consent import narrow_consent, record_consent, renew_consent
@@ -343,9 +344,10 @@ class Office:
             await self._tells_once(case, f"seals {kind}", hand_in, work)
         elif kind == "disclosure":
             fresh = DisclosureRequest.model_validate({"content": said})
-            await self._tells_once(
-                case, "discloses anew", hand_in, lambda node: replace_disclosure(node, ACTING, case.id, fresh)
-            )
+            await self.with_key(
+                case.sender, "discloses anew", said,
+                lambda node, idem: _discloses(node, case.id, fresh, idem), _no_news, hand_in,
+            )  # fmt: skip
         elif kind == "update":
             plan = SafeContactRequest.model_validate(said)
             await self.with_key(
@@ -446,6 +448,12 @@ class Office:
         for case in self.cases:
             if case.id == referral:
                 case.remember(agency, name)
+
+
+async def _discloses(node: Node, referral: str, fresh: DisclosureRequest, idem: Idempotency) -> Stored[ForwardAnswer]:
+    """A repeat is answered with what the gate said then; how the referral stands is told as it is now."""
+    answer = await replace_disclosure(node, ACTING, referral, fresh, idem)
+    return Stored(answer, b"".join(written(field) for field in answer.fields), repeated=False)
 
 
 def _no_news(_answer: Any) -> None:

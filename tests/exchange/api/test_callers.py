@@ -54,6 +54,7 @@ def test_exactly_these_calls_create_something() -> None:
         "/v1/withdrawals",
         "/v1/envelopes",
         "/v1/referrals",
+        "/v1/referrals/{referral_id}/disclosure",
         "/v1/referrals/{referral_id}/information",
         "/v1/referrals/{referral_id}/safe-contact",
     }

@@ -157,7 +157,7 @@ async def test_idempotency_key_is_required(api: Bench, call: Example) -> None:
     assert api.calls == []
 
 
-@pytest.mark.parametrize("call", CREATING, ids=name)
+@pytest.mark.parametrize("call", [call for call in CREATING if call.method == "POST"], ids=name)
 async def test_repeat_is_200_with_the_first_answer(api: Bench, call: Example) -> None:
     first = await send(api, call, token=good_token(api, call))
     api.repeated = True

@@ -47,6 +47,7 @@ KEYED: dict[str, Ask] = {
     "POST /v1/consents": lambda c: c.consents.record(CONSENT),
     "POST /v1/withdrawals": lambda c: c.withdrawals.of_referral(ID, WithdrawalForm.ERASE),
     "POST /v1/referrals": lambda c: c.referrals.send(REQUEST),
+    "PUT /v1/referrals/{}/disclosure": lambda c: c.referrals.replace_disclosure(ID, CONTENT),
     "POST /v1/referrals/{}/information": lambda c: c.referrals.send_information(ID, CONTENT),
     "POST /v1/referrals/{}/safe-contact": lambda c: c.referrals.update_safe_contact(ID, PLAN),
 }
@@ -62,7 +63,6 @@ OTHERS: dict[str, Ask] = {
     "POST /v1/referrals/{}/recall": lambda c: c.referrals.recall(ID),
     "POST /v1/referrals/{}/release": lambda c: c.referrals.release(ID),
     "DELETE /v1/referrals/{}/disclosure": lambda c: c.referrals.drop_disclosure(ID),
-    "PUT /v1/referrals/{}/disclosure": lambda c: c.referrals.replace_disclosure(ID, CONTENT),
     "POST /v1/referrals/{}/entered-in-error": lambda c: c.referrals.enter_in_error(ID),
     "GET /v1/inbox": lambda c: c.inbox.list("cursor", limit=5, wait_s=1, status="new", urgent_first=True),
     "POST /v1/inbox/open": lambda c: c.inbox.open_many([ID]),
