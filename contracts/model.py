@@ -48,9 +48,13 @@ class ContractStatus(Term):
 
 
 def _plain_date(value: Any) -> date:
-    if isinstance(value, str) and _DATE.fullmatch(value):
-        return date.fromisoformat(value)
-    raise ValueError("a date is written like 2027-06-30")
+    if not isinstance(value, str) or _DATE.fullmatch(value) is None:
+        raise ValueError("a date is written like 2027-06-30")
+    day = date.fromisoformat(value)
+    if day == date.max:
+        # A contract holds to the end of its last day, which is the first moment of the next.
+        raise ValueError("the calendar has no day after this one")
+    return day
 
 
 def _country(value: str) -> str:

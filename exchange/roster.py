@@ -48,7 +48,7 @@ from exchange.envelope.statements import Adherence, parse_statement
 from exchange.envelope.wire import from_base64url, parse_object, to_base64url
 from exchange.referral.canonical import problems_of
 from exchange.referral.errors import ContentProblem
-from exchange.referral.values import AS_WRITTEN, Codes, Day, LongName, ShortText, Yes
+from exchange.referral.values import AS_WRITTEN, Codes, Day, LongName, ShortText, Yes, once_each
 
 KEY_BYTES: Final = 32
 MAX_ROSTER_BYTES: Final = 4 * 1024 * 1024
@@ -160,7 +160,8 @@ class _AdoptionFile(_Listed):
     model_config = ConfigDict(validate_by_alias=True, validate_by_name=True, serialize_by_alias=True)
 
     digest: Sha256
-    members: Codes[AgencyId]
+    # As many as the roster itself may list: only its size has a limit.
+    members: Annotated[tuple[AgencyId, ...], AfterValidator(once_each)]
     from_: Day = Described(alias="from")
     until: Day
     adherence: tuple[dict[str, Any], ...] = ()

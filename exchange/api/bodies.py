@@ -3,7 +3,8 @@
 Rules, in this order:
 
 1. The size is capped while the body arrives (413), also by its declared length. Of one caller so much is on its way at
-   once (`exchange.api.room`), and each body has its time (`exchange.api.arriving`).
+   once (`exchange.api.room`), and each body has its time (`exchange.api.arriving`). Of a caller whose body took longer
+   than a second is asked again whether it may call: who was revoked meanwhile does nothing any more (401).
 2. The content type is `application/json`, in UTF-8, and nothing is compressed (415).
 3. The bytes are one JSON object without a repeated member, `null`, `NaN` or a byte order mark (400): what is absent has
    one spelling (`exchange.api.spelling`).
@@ -23,6 +24,7 @@ from exchange.api.callers import declared_size, one_header, sender
 from exchange.api.invalid import problem_fields
 from exchange.api.refused import RefusedRequestError, about_header
 from exchange.api.spelling import SEND, check_spelling
+from exchange.elapsed import elapsed_s
 from exchange.limits import KIB, LIMITS
 from exchange.schemas.problems import ProblemField
 from exchange.use_cases.acting import Acting
@@ -30,6 +32,8 @@ from exchange.use_cases.idempotency import Idempotency
 
 LARGEST_BODY = 256 * 1024
 """Of any request of the agency's own systems: four times the largest content, since JSON may escape it."""
+_LONG_S = 1.0
+"""A body may take so long without a second look at its caller: almost all do, and none of them costs a question."""
 IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,128}")
 _COMPRESSED = ProblemField(
     path="header.Content-Encoding", code="compressed", sentence="The body is compressed: nothing here reads that."
@@ -120,9 +124,12 @@ def _too_large(largest: int) -> RefusedRequestError:
 
 async def _senders_body(request: Request, largest: int) -> bytes:
     """The bytes of the body of a proven caller, within the room that it has."""
-    declared, known = declared_size(request), sender(request)
+    declared, known, began = declared_size(request), sender(request), elapsed_s()
     with known.room.taken(known.caller, largest if declared is None else min(declared, largest)):
-        return await _read(request, largest, declared)
+        raw = await _read(request, largest, declared)
+    if elapsed_s() - began > _LONG_S:
+        await known.stands()
+    return raw
 
 
 async def federation_body(request: Request) -> bytes:

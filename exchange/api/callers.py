@@ -6,7 +6,8 @@ Rules:
   (`exchange.api.public`), and a test holds every route against both.
 * The token is checked before anything else of a request is looked at, the body above all.
 * 401: no token, or no good one. 403: a good one, for something else. An object that the caller may not see is 404.
-* A call that waits for news asks again whether its caller is still one, before it tells any.
+* A call that waits for news asks again whether its caller is still one, before it tells any; and one whose body was
+  long in coming, before anything is done.
 * Every write and every open names a worker: `Actor`, a pseudonymous id, for the record only. `Unit` narrows to a
   branch; a client that is bound to a branch cannot choose another.
 * A client of the agency and the node of a peer are never taken for each other.
@@ -72,6 +73,8 @@ class Sender(NamedTuple):
 
     caller: str
     room: Room
+    stands: Callable[[], Awaitable[None]]
+    """For a body that was long in coming: raises what its caller would hear if it called now."""
 
 
 class Right:
@@ -106,7 +109,9 @@ class Right:
             raise lacking
         await within_rate(served, served.clients, caller.client_id, now)
         _once_each(request)
-        request.state.sender = Sender(caller.client_id, served.client_room)
+        request.state.sender = Sender(
+            caller.client_id, served.client_room, partial(_check_standing, served.node, caller)
+        )
         return caller
 
 
@@ -150,8 +155,13 @@ class PeerRight(Right):
         caller = served.verifier.verify(one_header(request, "authorization"), self.scope, now=now, standing=standing)
         if caller.agency is None:
             raise InsufficientScopeError("kind", scope=self.scope)
+
+        async def stands() -> None:
+            if not standing(caller):
+                raise InvalidTokenError("standing")
+
         await within_rate(served, served.peers, caller.client_id, now)
-        request.state.sender = Sender(caller.client_id, served.peer_room)
+        request.state.sender = Sender(caller.client_id, served.peer_room, stands)
         return PeerCall(served.node, caller.agency, partial(served.refusals.turn, caller.client_id))
 
 

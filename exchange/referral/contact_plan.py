@@ -115,7 +115,8 @@ def _plan_forbids(plan: SafeContact, at: datetime) -> str | None:
     if plan.who_initiates is Initiator.NEITHER:
         return "nobody-initiates"
     confirmed = plan.last_confirmed_at
-    if confirmed is None or not confirmed - _SKEW <= at < confirmed + FRESH_FOR:
+    # The difference of two moments always exists; a moment a little earlier may lie before the calendar begins.
+    if confirmed is None or not -_SKEW <= at - confirmed < FRESH_FOR:
         return "plan-unconfirmed"
     return None
 

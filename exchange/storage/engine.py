@@ -288,8 +288,7 @@ def sqlite_engine(file: SqliteFile, *, reading: bool) -> Engine:
 def postgres_engine(url: URL, *, reading: bool) -> Engine:
     """An engine whose pool tests a connection before use, so that it survives a restart of the server."""
     # A caller's own options stand last and win.
-    own = url.query.get("options", ())
-    options = " ".join([_POSTGRES_OPTIONS, *((own,) if isinstance(own, str) else own)])
+    options = f"{_POSTGRES_OPTIONS} {own_options(url)}"
     connect_args: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT_S, "options": options}
     url = ends_when_gone(url)
     engine = create_engine(
@@ -311,6 +310,12 @@ def postgres_engine(url: URL, *, reading: bool) -> Engine:
 def ends_when_gone(url: URL) -> URL:
     """A PostgreSQL address whose connections end when the server's machine is gone; what it says itself counts."""
     return url.update_query_dict({name: str(value) for name, value in _POSTGRES_ALIVE.items() if name not in url.query})
+
+
+def own_options(url: URL) -> str:
+    """What a PostgreSQL address asks of the server in `options`, as one text: it may stand there more than once."""
+    own = url.query.get("options", "")
+    return own if isinstance(own, str) else " ".join(own)
 
 
 def check_writable(connection: Connection) -> None:

@@ -15,12 +15,12 @@ import os
 import secrets
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Final, Literal, Protocol, get_args
+from typing import Any, Final, Literal, Protocol, get_args
 
 import psycopg
 from sqlalchemy import URL, Connection, text
 
-from exchange.storage.engine import ends_when_gone
+from exchange.storage.engine import CONNECT_TIMEOUT_S, ends_when_gone, own_options
 from exchange.storage.errors import NOT_OPENED, StorageUnavailableError
 
 SignalName = Literal["outbox", "inbox", "changes"]
@@ -142,7 +142,10 @@ class NotifyChannel:
 
     def __init__(self, url: URL) -> None:
         # It only listens: without that it would never hear that the server's machine is gone.
-        self._conninfo = ends_when_gone(url).set(drivername="postgresql").render_as_string(hide_password=False)
+        url = ends_when_gone(url)
+        # As the engines read the address: libpq reads some that were written by SQLAlchemy otherwise, or not at all.
+        _, said = url.get_dialect()().create_connect_args(url)
+        self._arguments: dict[str, Any] = {**said, "options": own_options(url), "connect_timeout": CONNECT_TIMEOUT_S}
         # Marks this process's own signals, which have woken everybody here already.
         self._own = secrets.token_hex(8)
         self._listener: asyncio.Task[None] | None = None
@@ -164,7 +167,7 @@ class NotifyChannel:
             await asyncio.sleep(_RECONNECT_AFTER_S)
 
     async def _listen_once(self, wake: Wakeful) -> None:
-        connection = await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True, connect_timeout=5)
+        connection = await psycopg.AsyncConnection.connect(autocommit=True, **self._arguments)
         async with connection:
             await connection.execute(f"LISTEN {self._CHANNEL}")
             self._interrupted = False

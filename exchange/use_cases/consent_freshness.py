@@ -12,8 +12,8 @@ Rules:
   when the asking is over: a machine may have slept meanwhile.
 * After a known end nothing opens any more (`consent-ended`), and no later word undoes that.
 * A consent that has run out by its own date ends new disclosures, not what was disclosed before: nobody is asked about
-  it, and it opens with the age of its last word. Her no would still come, as a stop. So it is where the sender's clock,
-  ahead of this one, has seen that end already: what it says is over after the receipt's end is no known end.
+  it, and it opens with the age of its last word. Her no would still come, as a stop. So where a sender counts that
+  end and, by a clock ahead of this one, has seen it: what it says is over after the receipt's end is no known end.
 """
 
 from __future__ import annotations
@@ -132,7 +132,8 @@ async def _ask(node: Node, peer: str, asked: Mapping[str, _Asked]) -> Words:
     node.consent_lost |= {one.receipt: at for one in answer.receipts if one.status == "lost"}
     live = [asked[one.receipt].item for one in answer.receipts if one.status == "live"]
     over = [asked[one.receipt] for one in answer.receipts if one.status == "not-live"]
-    # A consent ends no earlier than its receipt: said before that, by the same clock, it is another end than its own.
+    # That its date has passed is no `not-live` of a node like this one. Another may count it: past the receipt's end it
+    # may be that; said before, by the same clock, it is another end.
     ended = [one.item for one in over if statement.stated_at < one.expires]
     run_out = frozenset(one.item for one in over) - frozenset(ended)
     stated_at = min(statement.stated_at, at)

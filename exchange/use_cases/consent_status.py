@@ -2,13 +2,15 @@
 
 Rules:
 
-* Answered to the receipt's recipient only. An unknown receipt, another recipient's and one whose consent has ended are
-  the same answer: `not-live`. So is one of what was taken back before it was signed for: it may have arrived, and this
+* Answered to the receipt's recipient only. An unknown receipt, another's and one whose consent was ended are the same
+  answer: `not-live`. So is one of what was taken back before it was signed for: it may have arrived, and this
   node no longer stands behind it. After a loss that its operator has told (`resync`) an unknown receipt of that time is
   `lost` instead, whoever's it was: a known end is final, and would be wrong of all that was disclosed then. So is one
   whose referral or consent cannot be read here: it holds up no other.
-* Live: the consent holds now and still lets this receiver be told something for this purpose, and the referral was not
-  ended by her no, entered in error or destroyed. After `stop-sharing` what was released stays with the receiver.
+* Live: nobody has ended the consent, it still lets this receiver be told something for this purpose, and the referral
+  was not ended by her no, entered in error or destroyed. After `stop-sharing` what was released stays where it is.
+* That the consent's date has passed ends nothing that was told before, and `not-live` would: where a renewal ends
+  earlier than the receipt says, its receiver still asks. Nothing more is told: each gate looks at the date itself.
 * Of a live one nothing else is said. Until when it lives would be the consent's end, the same for every receiver of it:
   by that two of them could join what they hold of her.
 * One statement by the node key covers the whole answer, in the order asked, and says when it was made.
@@ -20,6 +22,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable
+from datetime import timedelta
 from typing import Final, Literal
 
 from consent.decision import ConsentDeny, ConsentQuestion, decide
@@ -96,7 +99,7 @@ def _is_live(node: Node, sender: Member, receiver: Member, cut: CutFor, row: Sto
     if cut.gone or cut.state in _ENDED or cut.sealed_facts is None or row is None:
         return False
     if cut.sharing_stopped:
-        return row.expires_at > node.clock()
+        return True
     facts = open_facts(node, cut.referral, cut.sealed_facts)
     question = ConsentQuestion(
         agency=receiver.agency,
@@ -107,4 +110,7 @@ def _is_live(node: Node, sender: Member, receiver: Member, cut: CutFor, row: Sto
         purpose=facts.purpose,
         fields=_EVERYTHING,
     )
-    return not isinstance(decide(hers(node, row, facts), question, node.now()), ConsentDeny)
+    record = hers(node, row, facts)
+    # Its end is exclusive: past its date it is asked what it allowed until then.
+    at = node.now() if record is None else min(node.now(), record.expires_at - timedelta.resolution)
+    return not isinstance(decide(record, question, at), ConsentDeny)

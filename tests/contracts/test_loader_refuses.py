@@ -66,6 +66,7 @@ TABLE = [
     pytest.param("2027-06-30", "2028-01-01", "2028-01-01", "review-after-end", id="reviewed too late"),
     pytest.param("2027-12-31", "2027-13-31", "2027-13-31", "bad-value", id="no such month"),
     pytest.param("2027-12-31", "20271231", "20271231", "bad-value", id="date in another spelling"),
+    pytest.param("2027-12-31", "9999-12-31", "9999-12-31", "bad-value", id="a day after which there is none"),
     pytest.param("review_on: 2027-06-30\n", "", "contract:", "no-review-date", id="no review date"),
     pytest.param("valid_until: 2027-12-31\n", "", "contract:", "no-end-date", id="no end date"),
     pytest.param(

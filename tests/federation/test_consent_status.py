@@ -553,9 +553,9 @@ async def test_a_word_is_as_old_as_what_the_sender_signed_however_late_it_arrive
     assert asked(two) == 1
 
 
-@pytest.mark.parametrize(("before_ms", "status"), [(1, "live"), (0, "not-live")])
-async def test_what_stays_with_its_receiver_is_live_to_the_end_of_her_consent(
-    two: Federation, before_ms: int, status: str
+@pytest.mark.parametrize("before_ms", [1, 0, -48 * HOUR_MS])
+async def test_what_stays_with_its_receiver_is_live_past_the_end_of_her_consent(
+    two: Federation, before_ms: int
 ) -> None:
     story, _, ends = await _ends_at_midnight(two)
     await story.says_no("stop-sharing")
@@ -563,12 +563,43 @@ async def test_what_stays_with_its_receiver_is_live_to_the_end_of_her_consent(
     request, node = ConsentStatusRequest(receipts=tuple(cut)), two[HELPLINE].node
     node.clock = lambda: ends - before_ms
     said = await consent_status.consent_status(node, SHELTER.agency, request)
-    assert {one.status for one in said.receipts} == {status}
+    assert {one.status for one in said.receipts} == {"live"}
+
+
+async def test_what_has_arrived_stays_where_a_renewal_ends_earlier_and_nothing_more_is_told(two: Federation) -> None:
+    """The receipt says the later end: till then the receiver asks, and would take it for her no."""
+    story = await disclosed(two)
+    item = (await story.item("disclosure")).id
+    await story.asks.consents.renew(story.consent, now_of(two) + timedelta(days=2))
+    two.clock.pass_by(hours=49)
+    assert (await story.helps.inbox.open(item)).content is not None
+    assert asked(two) == 1
+    assert not any(row["consent_ended_at"] for row in await story.rows(INBOX, at=story.receiver))
+    assert (await story.helps.inbox.contact_advice(item)).code == "she-initiates"
+    newest = safe_contact(now_of(two), who_initiates="neither", channels=[], safe_times=[])
+    told = await refusal(story.asks.referrals.update_safe_contact(story.id, newest))
+    asks = await refusal(story.asks.referrals.send(referral_request(SHELTER.agency, story.consent)))
+    assert (told.code, asks.code) == ("consent-expired", "consent-expired")
+    await story.says_no("stop-service", travel=False)
+    two.clock.pass_by(hours=2)
+    assert (await refusal(story.helps.inbox.open(item))).code == "consent-ended"
 
 
 async def test_what_is_said_at_the_very_end_is_no_known_end(two: Federation) -> None:
     story, item, ends = await _ends_at_midnight(two)
     story.sender.node.clock = lambda: ends
+    assert (await story.helps.inbox.open(item)).content is not None
+    assert asked(two) == 1
+    assert not any(row["consent_ended_at"] for row in await story.rows(INBOX, at=story.receiver))
+
+
+async def test_an_end_that_is_said_at_the_receipts_end_is_no_known_end(
+    two: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a node says it that counts the end of the consent."""
+    story, item, ends = await _ends_at_midnight(two)
+    story.sender.node.clock = lambda: ends
+    monkeypatch.setattr(consent_status, "_is_live", lambda *_: False)
     assert (await story.helps.inbox.open(item)).content is not None
     assert asked(two) == 1
     assert not any(row["consent_ended_at"] for row in await story.rows(INBOX, at=story.receiver))

@@ -35,7 +35,11 @@ class Allowed:
 
     def live(self, at: int) -> bool:
         """Whether it allows anything at this time."""
-        return not self.ended and self.given_at <= at < self.expires_at
+        return self.begun(at) and at < self.expires_at
+
+    def begun(self, at: int) -> bool:
+        """Whether she has said it by this time, and nobody has ended it; its date may have passed."""
+        return not self.ended and self.given_at <= at
 
 
 def permitted(

@@ -2,8 +2,9 @@
 
 Rules:
 
-* A node says `live` of no receipt whose referral was ended there by her no or as an error, nor of a consent past its
-  date; and `not-live` of none behind which nothing has changed, neither of hers nor of the two agencies.
+* A node says `live` of no receipt whose referral was ended there by her no or as an error; and `not-live` of none
+  behind which nothing has changed, neither of hers nor of the two agencies. A consent past its date counts as it did
+  before: the date ends new disclosures, and `not-live` would close for ever what has arrived.
 * A word counts where it came in time, from the node that cut the receipt, to its recipient, about what was asked,
   signed by the node key that the asker's roster lists, and stated within two minutes of that moment. Whatever else came
   back is as if nothing had.
@@ -57,7 +58,7 @@ class Words:
         for one in answer.receipts:
             mine = [each for each in self._behind(one.receipt) if (each.header["from"], each.header["to"]) == (by, to)]
             if one.status == "live":
-                self._check_live(by, mine, at)
+                self._check_live(by, mine)
             elif one.receipt in unchanged and self._are_what_they_were(by, to, now):
                 self._check_ended(mine, at)
 
@@ -71,20 +72,18 @@ class Words:
         found = (one for one in self.oracle.seen.values() if one.kind in FORWARDS)
         return (one for one in found if one.header["receipt"]["receipt_id"] == receipt)
 
-    def _check_live(self, by: str, mine: Sequence[Opened], at: int) -> None:
+    def _check_live(self, by: str, mine: Sequence[Opened]) -> None:
         if not mine:
             raise ViolationError("leaked", f"{by} says `live` of what it has not sent to whoever asks")
         for one in mine:
             stops = self.oracle.stopped.get((by, one.referral), {})
             if any(since <= self.oracle.step_begins for name, since in stops.items() if name in _ENDS_CONSENT):
                 raise ViolationError("leaked", f"{by} says `live` after she said no, or after an error")
-            if all(at >= version.allowed.expires_at for version in self._versions(one)):
-                raise ViolationError("leaked", f"{by} says `live` of a consent that has run out")
 
     def _check_ended(self, mine: Sequence[Opened], at: int) -> None:
         for one in mine:
-            if all(version.allowed.live(at) for version in self._versions(one)):
-                raise ViolationError("lost", "a consent that holds was said to have ended")
+            if all(version.allowed.begun(at) for version in self._versions(one)):
+                raise ViolationError("lost", "a consent that nobody ended was said to have ended")
 
     def _versions(self, envelope: Opened) -> list[Any]:
         header = envelope.header

@@ -15,6 +15,7 @@ import pytest
 from structlog.testing import CapturingLogger
 from support.contract_files import small
 
+from contracts.analysis import prove
 from contracts.loader import load_contract
 from exchange.federation import world_files
 from exchange.federation.world_files import WorldFiles, WorldPaths
@@ -258,6 +259,20 @@ def test_a_contract_that_is_half_written_takes_nothing_away(
     path.unlink()
     files.look_again()
     assert files.current().contracts == {}
+
+
+def test_a_contract_that_could_not_end_keeps_no_roster_from_being_followed(
+    paths: WorldPaths, log: CapturingLogger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With it comes a suspension as well."""
+    monkeypatch.setattr(world_files, "prove", prove)
+    files = WorldFiles(paths, drafts=True, day=Day())
+    (paths.contracts / "endless.yaml").write_bytes(small("2027-12-31", "9999-12-31"))
+    paths.roster.write_bytes(NEWER)
+    world = looked(files)
+    assert (world.roster.version, len(world.contracts)) == (2, 1)
+    assert said(log) == ["contract-invalid"]
+    assert WorldFiles(paths, drafts=True, day=Day()).current().roster.version == 2
 
 
 @pytest.mark.parametrize(("drafts", "holds", "used"), [(True, True, 1), (False, True, 0), (True, False, 0)])

@@ -71,6 +71,13 @@ def test_a_roster_survives_being_written_and_read() -> None:
     assert snapshot.contracts == (adoption(),)
 
 
+def test_any_number_of_members_may_adopt_one_contract() -> None:
+    """Who has left stays listed, and a roster that is not read takes its suspensions with it."""
+    many = tuple(member(f"house-{number}") for number in range(200))
+    listed = adoption(members=frozenset(one.agency for one in many), adherence={})
+    assert roster(listed, members=many).contracts == (listed,)
+
+
 def test_the_digest_is_over_the_exact_bytes() -> None:
     data = roster_bytes(version=7, synthetic=True, members=MEMBERS)
     assert parse_roster(data).digest != parse_roster(data + b"\n").digest
@@ -239,6 +246,8 @@ INVALID: list[Any] = [
     pytest.param(lambda f: f["contracts"][0].update(digest="AA" * 32), "$.contracts[0].digest",
                  "string-pattern-mismatch", id="digest-in-capitals"),
     pytest.param(lambda f: f["contracts"].append(f["contracts"][0]), "$", "contract-twice", id="contract-twice"),
+    pytest.param(lambda f: f["contracts"][0].update(members=["harbour-shelter"] * 2), "$.contracts[0].members",
+                 "named-twice", id="adopted-twice-by-one"),
     pytest.param(lambda f: f["contracts"][0].update(members=["nobody-here"]), "$", "unknown-adopter",
                  id="adopted-by-a-stranger"),
     pytest.param(lambda f: f["contracts"][0]["members"].append("nobody-here"), "$", "unknown-adopter",

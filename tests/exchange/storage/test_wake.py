@@ -184,6 +184,29 @@ async def test_after_a_restart_of_the_server_waiters_are_woken_and_signals_arriv
 
 
 @pytest.mark.parametrize("database_kind", ["postgresql"])
+@pytest.mark.parametrize(
+    ("password", "options"),
+    [
+        pytest.param(None, "-c statement_timeout=60000", id="space in an option"),
+        pytest.param(None, ("-c statement_timeout=60000", "-c work_mem=4MB"), id="options said twice"),
+        pytest.param("two words", (), id="space in the password"),
+    ],
+)
+async def test_every_address_that_the_engines_take_brings_signals(
+    empty_database_url: str, password: str | None, options: str | tuple[str, ...]
+) -> None:
+    """SQLAlchemy and libpq do not write the same address alike: who listened there tried again without end."""
+    asked = make_url(empty_database_url).update_query_dict({"options": options} if options else {})
+    address = (asked.set(password=password) if password else asked).render_as_string(hide_password=False)
+    async with notes(address) as here, notes(address) as there:
+        assert await there.wake.wait("inbox", 5.0), "it listens"
+        waiting = asyncio.create_task(there.wake.wait("outbox", 5.0))
+        await asyncio.sleep(0)
+        await here.write(partial(write_and_signal, name="outbox"))
+        assert await waiting
+
+
+@pytest.mark.parametrize("database_kind", ["postgresql"])
 async def test_a_notice_carries_names_only(empty_database_url: str) -> None:
     async with notes(empty_database_url) as database:
         with psycopg.connect(empty_database_url, autocommit=True) as listener:
