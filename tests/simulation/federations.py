@@ -133,6 +133,11 @@ class Agency:
         """The countries that data sent to it reaches."""
         return frozenset({self.country, self.represents or self.country})
 
+    @property
+    def authority_of(self) -> str | None:
+        """The country for which it acts; nothing where it is no authority."""
+        return (self.represents or self.country) if self.kind in AUTHORITIES else None
+
 
 Changed = tuple[Agency, ...]
 """Members that are not any more what they were."""

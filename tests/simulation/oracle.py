@@ -183,8 +183,18 @@ class Oracle:
         if not any(self._still_covered(one, envelope, fields) for one in mine):
             raise ViolationError("leaked", f"{envelope.kind} leaves after she took something back: {sorted(fields)}")
         self._check_groups(envelope, content)
+        self._check_not_avoided(envelope)
         if envelope.kind == "disclosure":
             self._check_released(envelope, mine)
+
+    def _check_not_avoided(self, envelope: Opened) -> None:
+        """She said whose authorities she avoids when she was referred, and it counts for as long as anything leaves."""
+        for one in self.hand_ins:
+            avoided = one.fields.get("avoid_own_authorities")
+            if (one.kind, one.referral) != ("offer", envelope.referral) or avoided is None:
+                continue
+            if all(pair[1].authority_of == avoided["country"] for pair in self._pairs(one, self.step_begins, self.tick)):
+                raise ViolationError("leaked", f"{envelope.kind} leaves for an authority that she avoids")
 
     def _may_be(self, one: HandIn, envelope: Opened) -> bool:
         header = envelope.header
@@ -209,11 +219,13 @@ class Oracle:
 
     def _covered(self, one: HandIn, envelope: Opened, fields: frozenset[str], content: dict[str, Any]) -> bool:
         agreement = self.cast.agreement(envelope.header["contract"])
-        stage = envelope.header["stage"]
         if not all(_same(content[name], one.fields.get(name)) for name in fields):
             return False
+        # What may be told before a yes may be told after it, where a release finds other parties than the seal did.
+        stages = dict.fromkeys(("offer", envelope.header["stage"]) if envelope.release else (envelope.header["stage"],))
         return any(
-            fields <= permitted(agreement, *pair, allowed, stage=stage, at=at)
+            fields
+            <= frozenset[str]().union(*(permitted(agreement, *pair, allowed, stage=stage, at=at) for stage in stages))
             for allowed, at, pairs in self._consents(one, envelope)
             for pair in pairs
         )

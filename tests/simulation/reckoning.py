@@ -23,6 +23,7 @@ _STOP_ARRIVES_AS: Final = {
     "entered-in-error": {("entered-in-error", None)},
 }
 _DECISIONS: Final = frozenset({"accepted", "declined", "waitlisted", "redirected", "information-requested"})
+_SERVED: Final = frozenset({"accepted", "scheduled", "in-service", "not-reached", "not-arrived"})
 _SEALED: Final = {
     "inbox": ("sealed_header", "rewrapped_key", "ciphertext", "signature", "part_digests", "release"),
     "outbox": ("sealed_header", "wrapped_key", "ciphertext", "signature", "release"),
@@ -53,6 +54,7 @@ class Reckoning:
             self._check_decisions(case)
             self._check_agreement(case)
             self._check_notice(case)
+            self._check_disclosed(case)
 
     def _inbox(self, agency: str) -> list[tuple[str, str, str, str | None]]:
         """(id, referral, kind, event) of everything in the inbox, as the node lists it."""
@@ -192,6 +194,18 @@ class Reckoning:
         if (missing or not covered) and view.flags.undeliverable:
             return
         raise ViolationError("lost", "an offer did not arrive, and its sender was not told")
+
+    def _check_disclosed(self, case: Case) -> None:
+        """Where she is served, who she is has arrived, or somebody at the sender is asked to act."""
+        machine = self.machines[case.sender]
+        view = machine.loop.finish(read_referral(machine.node, case.id, None))
+        flags, [(hold,)] = view.flags, machine.main.rows("SELECT hold FROM referral WHERE id = ?", case.id)
+        if str(view.state) not in _SERVED or flags.sharing_stopped or flags.destroyed or hold == "none":
+            return
+        arrived = self.oracle.arrived.get((case.receiver, case.id), [])
+        asked = flags.awaiting_disclosure or flags.awaiting_confirmation or flags.undeliverable
+        if not asked and not any(one.kind == "disclosure" for one in arrived):
+            raise ViolationError("waits", f"{case.receiver} waits for who she is, and {case.sender} is told nothing")
 
     def _less_than_before(self, case: Case) -> bool:
         """Whether she has taken something back: an offer that waited then, and may have held it, was destroyed."""

@@ -95,6 +95,9 @@ def content(chance: random.Random, service: str, person: int, at: int) -> dict[s
     said = {field: values[field] for field in sorted(wanted | {"needs"})}
     if chance.random() < 0.02:
         said["narrative"] = f"Story {person}"
+    # Whom she avoids follows from who she is, so that every other history is the one it was.
+    if (avoids := random.Random(f"avoids {person}")).random() < 0.5:
+        said["avoid_own_authorities"] = {"country": avoids.choice(["ID", "PH", "PH", "MY", "SG"])}
     return said
 
 
