@@ -175,7 +175,7 @@ async def _however_old(node: Any, rows: Any) -> consent_freshness.Words:
 _fresh_words = consent_freshness.fresh_words
 
 
-def _live_whatever_she_said(_node: Any, _receiver: Any, _cut: Any, row: Any) -> bool:
+def _live_whatever_she_said(_node: Any, _sender: Any, _receiver: Any, _cut: Any, row: Any) -> bool:
     return row is not None
 
 
