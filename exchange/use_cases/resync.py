@@ -10,6 +10,8 @@ changed, holds up her no. Such a referral is left as it is and not counted; the 
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from exchange.schemas.federation import ResyncAnswer, ResyncRequest
 from exchange.schemas.shapes import to_millis
 from exchange.storage.access import add_audit
@@ -21,28 +23,29 @@ from exchange.use_cases.cases import again
 from exchange.use_cases.change_referral import change_by_id
 from exchange.use_cases.deliver import STOPS
 from exchange.use_cases.node import Node
-from exchange.use_cases.readable import write_what_is_readable
+from exchange.use_cases.readable import TogetherOrApart
 
 
 async def resync(node: Node, peer: str, request: ResyncRequest) -> ResyncAnswer:
     """Queue every stop again, and mark the open referrals of which anything was delivered since then, each once."""
     since = to_millis(request.since)
     stops = await node.database.write(lambda conn: _queue_stops(node, conn, peer, since))
-    without = set[str]()
+    parts = TogetherOrApart(node, peer)
+
+    def change(conn: Connection, referrals: Collection[str]) -> None:
+        for referral in referrals:
+            change_by_id(node, conn, referral, what="resend", adjust=lambda read: read._replace(resend=True))
 
     def mark(conn: Connection) -> int:
-        concerned = [referral for referral in to_send_again(conn, peer, since) if referral not in without]
-        for referral in concerned:
-            change_by_id(node, conn, referral, what="resend", adjust=lambda read: read._replace(resend=True))
+        concerned = to_send_again(conn, peer, since)
+        parts.change(conn, concerned, change)
+        marked = len(concerned) - len(parts.left)
         # One line for each question that changed anything.
-        if concerned and not stops:
+        if marked and not stops:
             add_audit(conn, at=node.clock(), action="resync", subject_id=peer)
-        return len(concerned)
+        return marked
 
-    async def step() -> int:
-        return await write_what_is_readable(node, peer, lambda conn: to_send_again(conn, peer, since), mark, without)
-
-    return ResyncAnswer(stops_queued=stops, referrals_marked=await again(step))
+    return ResyncAnswer(stops_queued=stops, referrals_marked=await again(lambda: parts.write(mark)))
 
 
 def _queue_stops(node: Node, conn: Connection, peer: str, since: int) -> int:
