@@ -27,8 +27,12 @@ from exchange.use_cases.readable import TogetherOrApart
 
 
 async def resync(node: Node, peer: str, request: ResyncRequest) -> ResyncAnswer:
-    """Queue every stop again, and mark the open referrals of which anything was delivered since then, each once."""
-    since = to_millis(request.since)
+    """Queue every stop again, and mark the open referrals of which anything was delivered since then, each once.
+
+    The peer says the time by its clock, and what was delivered when is on record by this node's: what is sooner by the
+    skew counts too. What the peer has still is a repeat to it.
+    """
+    since = to_millis(request.since) - node.limits.skew_ms
     stops = await node.database.write(lambda conn: _queue_stops(node, conn, peer, since))
     parts = TogetherOrApart(node, peer)
 

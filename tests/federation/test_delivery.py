@@ -325,6 +325,22 @@ async def test_what_was_delivered_before_a_peer_lost_anything_does_not_go_again(
     assert (answer.stops_queued, answer.referrals_marked) == (0, 0)
 
 
+@pytest.mark.parametrize("ahead_ms", [90_000, LIMITS.skew_ms + 1000])
+async def test_what_came_after_the_backup_by_the_clock_of_who_lost_it_goes_again(
+    two: Federation, ahead_ms: int
+) -> None:
+    """Each writes down by its own clock when something arrived: these may differ, as on the way between them."""
+    open_one, stopped = await begin(two), await begin(two)
+    await stopped.says_no("stop-service")
+    backup = as_datetime(two.clock() + ahead_ms)
+    answer = await resync(two[HELPLINE].node, SHELTER.agency, ResyncRequest(since=backup))
+    again = int(ahead_ms < LIMITS.skew_ms)
+    assert (answer.stops_queued, answer.referrals_marked) == (again, again)
+    assert (await open_one.flags()).resend is (again == 1)
+    await two.travel()
+    assert (await stopped.outgoing())["withdrawal"] == ["delivered"]
+
+
 async def test_a_refusal_by_the_agencys_own_software_is_sent_once(two: Federation) -> None:
     """However often it is said: the sender would take two for two, and a client repeats what was not answered."""
     story = await begin(two)
