@@ -2,7 +2,8 @@
 
 The sender's own case system is the source: bodies of delivered forwards and answers are not kept here. A peer that asks
 again changes nothing, and writes nothing, until it has signed for stops that were queued for it: however often it asks,
-it can cost no more than what it takes.
+it can cost no more than what it takes. What it had signed for stays on record until it signs again, and a stop that is
+over does not go again: its receiver would refuse it, and it would be told as not arrived.
 
 Stops are queued in a commit of their own, before anything else is looked at: no referral that cannot be read, or
 changed, holds up her no. Such a referral is left as it is and not counted; the others are marked.
@@ -53,7 +54,7 @@ async def resync(node: Node, peer: str, request: ResyncRequest) -> ResyncAnswer:
 
 
 def _queue_stops(node: Node, conn: Connection, peer: str, since: int) -> int:
-    stops = requeue_stops(conn, peer, since, STOPS)
+    stops = requeue_stops(conn, peer, since, STOPS, node.clock())
     if stops:
         add_audit(conn, at=node.clock(), action="resync", subject_id=peer)
         signal(conn, "outbox")
