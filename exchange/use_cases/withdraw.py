@@ -116,7 +116,7 @@ async def _withdraw(node: Node, acting: Acting, request: WithdrawalRequest, keep
             form=request.form,
             referrals=views,
             unreadable=unreadable or None,
-            destroyed_at=_destroyed_at(request.form, records),
+            destroyed_at=_destroyed_at(request.form, [record for record in records if may_see(record, acting.unit)]),
         )
         keep(conn, answer, None)
         return answer
