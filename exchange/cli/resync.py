@@ -16,7 +16,7 @@ from exchange.settings import Settings
 
 
 def resync(
-    since: Annotated[datetime, typer.Argument(help="When the last good backup was made, in UTC.")],
+    since: Annotated[datetime, typer.Argument(help="When the last good backup was begun, in UTC.")],
     home: HomeOption = None,
 ) -> None:
     """Tell every peer since when this node's data is lost: stops come again, and senders are asked to send again."""
@@ -25,7 +25,7 @@ def resync(
 
     lost_since = since.replace(tzinfo=UTC)
     if lost_since > datetime.now(UTC):
-        fail("SINCE must lie in the past: when the last good backup was made, in UTC. Nobody was told anything.")
+        fail("SINCE must lie in the past: when the last good backup was begun, in UTC. Nobody was told anything.")
     # On both clocks: of a local time that was typed as UTC some hours of stops would not come again.
     say(f"What is lost since {moment(lost_since)} comes again. If it was earlier, run this again with that time.")
     with refusals_told():

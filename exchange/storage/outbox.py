@@ -410,8 +410,11 @@ def queue_depth(conn: Connection) -> int:
     return conn.execute(select(func.count()).select_from(OUTBOX).where(IS_QUEUED)).scalar_one()
 
 
-def requeue_stops(conn: Connection, peer: str, since: int, stops: Iterable[str]) -> int:
-    """A peer lost its data: every stop that was delivered since goes again."""
+def requeue_stops(conn: Connection, peer: str, since: int, stops: Iterable[str], at: int) -> int:
+    """A peer lost its data: every stop that was delivered since, and is not over, goes again.
+
+    What the peer has signed for it stays until it signs again: it is the only proof that it had arrived.
+    """
     done = conn.execute(
         update(OUTBOX)
         .where(
@@ -419,8 +422,9 @@ def requeue_stops(conn: Connection, peer: str, since: int, stops: Iterable[str])
             _SENT_STOP,
             OUTBOX.c.kind.in_(list(stops)),
             OUTBOX.c.settled_at >= since,
+            OUTBOX.c.expires_at > at,
         )
-        .values(status="queued", settled_at=None, receipt=None)
+        .values(status="queued", settled_at=None)
     )
     return done.rowcount
 

@@ -72,7 +72,7 @@ def bar_what_she_took_back(node: Node, conn: Connection, before: ConsentRecord, 
     for record in lock_referrals_of_consent(conn, before.id):
         if record.sealed_facts is None:
             continue
-        with _no_forward_if_unreadable(node, conn, record):
+        with no_forward_if_unreadable(node, conn, record.id):
             bar(node, conn, _of_which_more_may_be_said(node, conn, record, record.sealed_facts, before, after))
 
 
@@ -82,7 +82,7 @@ def bar_what_says_a_later_end(node: Node, conn: Connection, before: ConsentRecor
         return
     ends = to_millis(after.expires_at)
     for record in lock_referrals_of_consent(conn, before.id):
-        with _no_forward_if_unreadable(node, conn, record):
+        with no_forward_if_unreadable(node, conn, record.id):
             held = held_of(conn, record.id)
             if held is not None and _says_a_later_end(node, held, ends):
                 change_by_id(
@@ -96,14 +96,17 @@ def bar_what_says_a_later_end(node: Node, conn: Connection, before: ConsentRecor
 
 
 @contextmanager
-def _no_forward_if_unreadable(node: Node, conn: Connection, record: ReferralRecord) -> Iterator[None]:
-    """What she has said now holds whatever row of one referral cannot be read; then no forward of it stays."""
+def no_forward_if_unreadable(node: Node, conn: Connection, referral: str) -> Iterator[None]:
+    """What she has said now holds whatever row of one referral cannot be read; then no forward of it stays.
+
+    What was done inside is undone, and the referral is left as it is. What certainly never left is no event of it.
+    """
     left = True
-    with left_if_unreadable(node, conn, record.id):
+    with left_if_unreadable(node, conn, referral):
         yield
         left = False
     if left:
-        remove_events(conn, record.id, delete_queued(conn, record.id, FORWARDS))
+        remove_events(conn, referral, delete_queued(conn, referral, FORWARDS))
 
 
 def _forwards(conn: Connection, record: ReferralRecord) -> list[OutgoingRecord]:

@@ -62,7 +62,7 @@ from exchange.use_cases.leaving import headers_leaving
 from exchange.use_cases.line import LOOK_HOLDS_S, Line
 from exchange.use_cases.node import Node, World
 from exchange.use_cases.peer_cards import read_card_of_whom_a_key_is_lost
-from exchange.use_cases.readable import write_what_is_readable
+from exchange.use_cases.readable import TogetherOrApart
 from exchange.use_cases.refused_by_peer import kept_code
 from exchange.use_cases.signed_before import signed_anew
 from exchange.use_cases.unheard import heard_again
@@ -162,12 +162,9 @@ async def load_next(node: Node, lease: PeerLease, line: Line, after: int) -> Bat
     if barred := [item for _, item in rows if item.id not in headers and item.id not in unreadable]:
         if await clock_jumped(node):
             return None  # it is destroyed, and told, when the time is confirmed; nothing reaches a peer before
-        without = set[str]()
-        concerned = {item.referral for item in barred}
-        await write_what_is_readable(
-            node, lease.agency, lambda _: concerned, lambda conn: _bar(node, conn, barred, without), without
-        )
-        line.passed |= {item.id for item in barred if item.referral in without}
+        parts, concerned = TogetherOrApart(node, lease.agency), {item.referral for item in barred}
+        await parts.write(lambda conn: parts.change(conn, concerned, lambda conn, some: _bar(node, conn, barred, some)))
+        line.passed |= {item.id for item in barred if item.referral in parts.left}
     items, looked_at = await _on_their_way(node, [item for _, item in rows if item.id in headers])
     if not items:
         return await load_next(node, lease, line, rows[-1][0])
@@ -175,10 +172,10 @@ async def load_next(node: Node, lease: PeerLease, line: Line, after: int) -> Bat
     return Batch(items, rows[-1][0], b'{"envelopes":[' + b",".join(wires) + b"]}", looked_at, world)
 
 
-def _bar(node: Node, conn: Connection, items: Iterable[OutgoingRecord], without: Collection[str]) -> None:
+def _bar(node: Node, conn: Connection, items: Iterable[OutgoingRecord], referrals: Collection[str]) -> None:
     """Of those that still wait: another courier may have delivered one, or her no deleted it, since they were read."""
-    barred = [item for item in items if item.referral not in without]
-    hold_referrals(conn, {item.referral for item in barred})
+    barred = [item for item in items if item.referral in referrals]
+    hold_referrals(conn, referrals)
     waiting = lock_queued(conn, [item.id for item in barred])
     bar(node, conn, [item for item in barred if item.id in waiting])
 
@@ -240,11 +237,11 @@ async def settle(
     ]
     retry_after_ms = _pause(node, batch, answered, receipts, at)
 
-    without = set[str]()
+    parts = TogetherOrApart(node, lease.agency)
 
-    def commit(conn: Connection) -> None:
-        going = {item.id: item for item, _ in answered if item.referral not in without}
-        hold_referrals(conn, {item.referral for item in going.values()})
+    def change(conn: Connection, referrals: Collection[str]) -> None:
+        going = {item.id: item for item, _ in answered if item.referral in referrals}
+        hold_referrals(conn, referrals)
         settled = settle_envelopes(conn, [one for one in settlements if one.id in going], at)
         items = [item for item in going.values() if item.id in settled]
         arrived = [item for item in items if receipts[item.id] is not None]
@@ -252,25 +249,25 @@ async def settle(
         change_each(node, conn, offers, what="delivered", adjust=lambda record: _reached(record, at))
         stopped = [item.referral for item in arrived if item.kind in TAKES_BACK]
         change_each(node, conn, stopped, what="stop-delivered", adjust=lambda record: heard_again(conn, record))
-        for item in items:
-            if receipts[item.id] is None:
-                _refused(node, conn, item)
+        _refused(node, conn, [item for item in items if receipts[item.id] is None])
         for envelope, step in anew.items():
             if envelope in going:
                 step(conn)
+
+    def commit(conn: Connection) -> None:
+        parts.change(conn, {item.referral for item, _ in answered}, change)
         if last is not None:
             wait_ms = max(retry_after_ms or 0, last.retry_after_ms or 0)
-            _end_lease(conn, lease, last, at=at, wait_ms=wait_ms or (_UNREADABLE_AGAIN_MS if without else 0))
+            _end_lease(conn, lease, last, at=at, wait_ms=wait_ms or (_UNREADABLE_AGAIN_MS if parts.left else 0))
 
-    concerned = {item.referral for item in batch.items}
-    await write_what_is_readable(node, lease.agency, lambda _: concerned, commit, without)
+    await parts.write(commit)
     lost = any(given.problem is not None and given.problem.code == _KEY_IS_LOST for _, given in answered)
     if lost and peer is not None:
         await read_card_of_whom_a_key_is_lost(node, peer)
     for item, _ in answered:
-        if receipts[item.id] is not None and item.referral not in without:
+        if receipts[item.id] is not None and item.referral not in parts.left:
             node.measurements.delivered(kind=item.kind, latency_ms=at - item.created_at)
-    return retry_after_ms or (_UNREADABLE_AGAIN_MS if without else None)
+    return retry_after_ms or (_UNREADABLE_AGAIN_MS if parts.left else None)
 
 
 def _pause(
@@ -331,13 +328,15 @@ def _reached(record: ReferralRecord, at: int) -> ReferralRecord:
     return record._replace(delivered_at=record.delivered_at or at, undeliverable=False)
 
 
-def _refused(node: Node, conn: Connection, item: OutgoingRecord) -> None:
-    def adjust(record: ReferralRecord) -> ReferralRecord:
-        if item.kind == Kind.DISCLOSURE:
-            return record._replace(hold="awaiting-disclosure")
-        return record._replace(undeliverable=True)
+def _refused(node: Node, conn: Connection, items: Iterable[OutgoingRecord]) -> None:
+    for item in items:
 
-    change_by_id(node, conn, item.referral, what=f"{item.kind}-refused", adjust=adjust)
+        def adjust(record: ReferralRecord, kind: str = item.kind) -> ReferralRecord:
+            if kind == Kind.DISCLOSURE:
+                return record._replace(hold="awaiting-disclosure")
+            return record._replace(undeliverable=True)
+
+        change_by_id(node, conn, item.referral, what=f"{item.kind}-refused", adjust=adjust)
 
 
 async def give_back(node: Node, lease: PeerLease, line: Line, *, reached: bool, retry_after_ms: int | None) -> None:

@@ -7,6 +7,8 @@ The answer is stored in the transaction that stores the work, so that there is n
 the other. Of two requests with one key at the same time the first commit wins and the other reads its answer, also
 where it was refused because of what the first one did, or of what came after it.
 
+A repeat is sent as it was kept, and not read: by a version that knows less of it her no is answered all the same.
+
 An answer about a referral is destroyed with it. Its key stays to the end of its day: a repeat is told so, and nothing
 is done a second time.
 """
@@ -17,8 +19,9 @@ import hmac
 from collections.abc import Awaitable, Callable
 from typing import Final, Generic, NamedTuple, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
+from exchange.envelope.errors import SealedRowError
 from exchange.schemas.shapes import written
 from exchange.storage.access import KeptAnswer, StoredAnswer, load_answer, store_answers
 from exchange.storage.database import Connection
@@ -41,10 +44,19 @@ class Idempotency(NamedTuple):
 class Stored(NamedTuple, Generic[T]):
     """An answer that is durable."""
 
-    answer: T
+    read: Callable[[], T]
     body: bytes
-    """As it is sent: the same bytes each time."""
+    """As it is sent: the same bytes each time, also those of a later version."""
     repeated: bool
+
+    @property
+    def answer(self) -> T:
+        """What the body says.
+
+        Raises:
+            SealedRowError: it is kept from a later version, and says what this one does not know.
+        """
+        return self.read()
 
 
 class Keep:
@@ -131,8 +143,8 @@ async def once(
                 "Nothing was done this time.",
             )
         place = keep.row(found.key)
-        answer = model.model_validate_json(node.open_row(found.sealed_answer, "idempotency", "sealed_answer", place))
-        return Stored(answer, written(answer), repeated=True)
+        body = node.open_row(found.sealed_answer, "idempotency", "sealed_answer", place)
+        return Stored(lambda: _parsed(model, body), body, repeated=True)
 
     if (known := await earlier()) is not None:
         return known
@@ -144,4 +156,12 @@ async def once(
         if (known := await earlier()) is None:
             raise
         return known
-    return Stored(answer, keep.body(answer), repeated=False)
+    return Stored(lambda: answer, keep.body(answer), repeated=False)
+
+
+def _parsed(model: type[T], body: bytes) -> T:
+    try:
+        return model.model_validate_json(body)
+    except ValidationError:
+        # Not as its cause either: it holds what was read.
+        raise SealedRowError from None

@@ -5,7 +5,8 @@ Rules:
 * What was not destroyed and does not open is lost here, and is said to be: whoever waits for it would wait in vain.
 * After the key store was lost, what comes next for a referral brings a new key, which opens that and what comes later.
 * Nothing is promised about what nobody here can read. A no passes.
-* A referral of which a row is damaged, or has a word of a later version, is not changed: nothing can be said of it.
+* A referral of which a row is damaged, or has a word of a later version, is not changed by what comes about it: nothing
+  can be said of it. What a peer has answered about it is written down as far as that can be done without the row.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from exchange.envelope.rewrap import unwrap_again
 from exchange.referral.lifecycle import State
 from exchange.storage.database import Connection
 from exchange.storage.inbox import ArrivedRecord, load_arrived
-from exchange.storage.referrals import EventRecord, ReferralRecord, events_of, load_referrals
+from exchange.storage.referrals import EventRecord, ReferralRecord, hold_referrals
 from exchange.use_cases.facts import Facts, open_facts
 from exchange.use_cases.node import Node
 from exchange.use_cases.refusals import key_lost
@@ -50,42 +51,46 @@ def facts_of(node: Node, record: ReferralRecord, events: Iterable[EventRecord]) 
     return open_facts(node, record.id, record.sealed_facts) if record.sealed_facts is not None else None
 
 
-async def write_what_is_readable(
-    node: Node,
-    peer: str,
-    concerned: Callable[[Connection], Collection[str]],
-    commit: Callable[[Connection], T],
-    without: set[str],
-) -> T:
-    """Change these referrals with a peer; where one cannot be changed here, all others, and the log says so.
+class TogetherOrApart:
+    """Referrals that change with a peer: all at once, as long as all can be changed here; else each for itself.
 
-    `commit` leaves out the referrals in `without`, which is empty at first: what cannot be read stays as it is.
+    Whether one can be changed is seen by changing it: what is damaged in it may not be asked for. What cannot be
+    changed stays as it was, and the log says so.
     """
-    try:
-        return await node.database.write(commit)
-    except UNREADABLE:
-        without |= await _unreadable_among(node, peer, concerned)
-        if not without:
-            raise
-        return await node.database.write(commit)
 
+    def __init__(self, node: Node, peer: str) -> None:
+        """For one change, with this peer."""
+        self._node, self._peer = node, peer
+        self._apart = False
+        self.left: frozenset[str] = frozenset()
+        """The referrals that could not be changed, by the last commit."""
 
-async def _unreadable_among(
-    node: Node, peer: str, concerned: Callable[[Connection], Collection[str]]
-) -> frozenset[str]:
-    def read(conn: Connection) -> tuple[dict[str, ReferralRecord], dict[str, list[EventRecord]]]:
-        referrals = concerned(conn)
-        return load_referrals(conn, referrals), events_of(conn, referrals)
-
-    records, events = await node.database.read(read)
-    found = set[str]()
-    for record in records.values():
+    async def write(self, commit: Callable[[Connection], T]) -> T:
+        """Write what `commit` does with `change`; a second time where a row of one of them cannot be read."""
         try:
-            facts_of(node, record, events[record.id])
-        except UNREADABLE as error:
-            tell_unreadable(node, "referral", record.id, error, peer=peer)
-            found.add(record.id)
-    return frozenset(found)
+            return await self._node.database.write(commit)
+        except UNREADABLE:
+            self._apart = True
+            return await self._node.database.write(commit)
+
+    def change(
+        self, conn: Connection, referrals: Collection[str], change: Callable[[Connection, Collection[str]], None]
+    ) -> None:
+        """Change these, within `write`; those in `left` are not changed."""
+        if not self._apart:
+            change(conn, referrals)
+            return
+        hold_referrals(conn, referrals)  # of all, before anything of one: everybody locks in this order
+        left = set[str]()
+        for referral in sorted(referrals):
+            try:
+                # What was written before it failed must not stay.
+                with conn.begin_nested():
+                    change(conn, [referral])
+            except UNREADABLE as error:
+                tell_unreadable(self._node, "referral", referral, error, peer=self._peer)
+                left.add(referral)
+        self.left = frozenset(left)
 
 
 async def refuse_unreadable(node: Node, offer: str) -> None:

@@ -2,13 +2,16 @@
 
 The sender's own case system is the source: bodies of delivered forwards and answers are not kept here. A peer that asks
 again changes nothing, and writes nothing, until it has signed for stops that were queued for it: however often it asks,
-it can cost no more than what it takes.
+it can cost no more than what it takes. What it had signed for stays on record until it signs again, and a stop that is
+over does not go again: its receiver would refuse it, and it would be told as not arrived.
 
 Stops are queued in a commit of their own, before anything else is looked at: no referral that cannot be read, or
 changed, holds up her no. Such a referral is left as it is and not counted; the others are marked.
 """
 
 from __future__ import annotations
+
+from collections.abc import Collection
 
 from exchange.schemas.federation import ResyncAnswer, ResyncRequest
 from exchange.schemas.shapes import to_millis
@@ -21,32 +24,37 @@ from exchange.use_cases.cases import again
 from exchange.use_cases.change_referral import change_by_id
 from exchange.use_cases.deliver import STOPS
 from exchange.use_cases.node import Node
-from exchange.use_cases.readable import write_what_is_readable
+from exchange.use_cases.readable import TogetherOrApart
 
 
 async def resync(node: Node, peer: str, request: ResyncRequest) -> ResyncAnswer:
-    """Queue every stop again, and mark the open referrals of which anything was delivered since then, each once."""
-    since = to_millis(request.since)
+    """Queue every stop again, and mark the open referrals of which anything was delivered since then, each once.
+
+    The peer says the time by its clock, and what was delivered when is on record by this node's: what is sooner by the
+    skew counts too. What the peer has still is a repeat to it.
+    """
+    since = to_millis(request.since) - node.limits.skew_ms
     stops = await node.database.write(lambda conn: _queue_stops(node, conn, peer, since))
-    without = set[str]()
+    parts = TogetherOrApart(node, peer)
+
+    def change(conn: Connection, referrals: Collection[str]) -> None:
+        for referral in referrals:
+            change_by_id(node, conn, referral, what="resend", adjust=lambda read: read._replace(resend=True))
 
     def mark(conn: Connection) -> int:
-        concerned = [referral for referral in to_send_again(conn, peer, since) if referral not in without]
-        for referral in concerned:
-            change_by_id(node, conn, referral, what="resend", adjust=lambda read: read._replace(resend=True))
+        concerned = to_send_again(conn, peer, since)
+        parts.change(conn, concerned, change)
+        marked = len(concerned) - len(parts.left)
         # One line for each question that changed anything.
-        if concerned and not stops:
+        if marked and not stops:
             add_audit(conn, at=node.clock(), action="resync", subject_id=peer)
-        return len(concerned)
+        return marked
 
-    async def step() -> int:
-        return await write_what_is_readable(node, peer, lambda conn: to_send_again(conn, peer, since), mark, without)
-
-    return ResyncAnswer(stops_queued=stops, referrals_marked=await again(step))
+    return ResyncAnswer(stops_queued=stops, referrals_marked=await again(lambda: parts.write(mark)))
 
 
 def _queue_stops(node: Node, conn: Connection, peer: str, since: int) -> int:
-    stops = requeue_stops(conn, peer, since, STOPS)
+    stops = requeue_stops(conn, peer, since, STOPS, node.clock())
     if stops:
         add_audit(conn, at=node.clock(), action="resync", subject_id=peer)
         signal(conn, "outbox")

@@ -9,7 +9,8 @@ Rules:
 * Before a release `stop-sharing` ends the service too, and is sent as what it is: both nodes decide by that word.
 * A row that cannot be read, damaged or of a later version, refuses her nothing that can be done without it. What is
   sealed in a referral a stop does not need. Of a consent each referral stands for itself: one that cannot be stopped is
-  left as it is, and named, and the consent ends all the same. A referral alone that cannot be stopped is refused.
+  left as it is, and named, no forward of it stays, and the consent ends all the same. A referral alone that cannot be
+  stopped is refused.
 * `erase` at the recording agency destroys here at once; the receiver's node does so when it hears it, and says so,
   signed. The agencies' own copies are attested apart, by their systems.
 """
@@ -40,6 +41,7 @@ from exchange.storage.referrals import (
     owe_attestation,
 )
 from exchange.use_cases.acting import Acting
+from exchange.use_cases.barring import no_forward_if_unreadable
 from exchange.use_cases.branches import may_see
 from exchange.use_cases.cases import again, audit
 from exchange.use_cases.consent_records import read_record, stored
@@ -48,7 +50,7 @@ from exchange.use_cases.errors import InvalidError
 from exchange.use_cases.idempotency import Idempotency, Keep, Stored, once
 from exchange.use_cases.node import Node
 from exchange.use_cases.refusals import impossible_step, not_found
-from exchange.use_cases.row_by_row import UNREADABLE, PartlyFailedError, left_if_unreadable, tell_unreadable
+from exchange.use_cases.row_by_row import UNREADABLE, PartlyFailedError, tell_unreadable
 from exchange.use_cases.stopping import stop_referral, take_back
 from exchange.use_cases.storage_lost import as_outage
 from exchange.use_cases.transitions import as_events
@@ -114,7 +116,7 @@ async def _withdraw(node: Node, acting: Acting, request: WithdrawalRequest, keep
             form=request.form,
             referrals=views,
             unreadable=unreadable or None,
-            destroyed_at=_destroyed_at(request.form, records),
+            destroyed_at=_destroyed_at(request.form, [record for record in records if may_see(record, acting.unit)]),
         )
         keep(conn, answer, None)
         return answer
@@ -135,9 +137,9 @@ def _concerned(conn: Connection, request: WithdrawalRequest, unit: str | None) -
 def _stop_if_readable(node: Node, conn: Connection, referral: str, form: WithdrawalForm) -> ReferralRecord | None:
     """As `_stop`; nothing where a row of it cannot be read. It is left as it was, and the log says so.
 
-    Nothing of it leaves all the same: its consent has ended.
+    Nothing of it leaves all the same: what waits or is held is deleted, as her consent is not asked when it leaves.
     """
-    with left_if_unreadable(node, conn, referral):
+    with no_forward_if_unreadable(node, conn, referral):
         return _stop(node, conn, referral, form)
     return None
 

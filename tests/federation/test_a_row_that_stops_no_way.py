@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from structlog.testing import CapturingLogger
 from support.federation import CARD_PATH, Federation, TestNode
+from support.replaced_keys import another_node_key, listed, started_with
 from support.stories import Story, begin, refusal, rows, travelled
 
 from contracts.vocabulary import WithdrawalForm
@@ -19,6 +20,7 @@ from exchange.limits import HOUR_MS
 from exchange.schemas.federation import ResyncRequest
 from exchange.schemas.inbox import DecisionRequest
 from exchange.schemas.shapes import to_millis
+from exchange.storage.referrals import EventRecord
 from exchange.storage.tables import AUDIT, CONSENT, EVENT, INBOX, OUTBOX, PEER, REFERRAL
 from exchange.use_cases import resync as resync_module
 from exchange.use_cases import row_by_row
@@ -167,6 +169,41 @@ async def test_what_the_peer_has_signed_for_is_written_down_whatever_row_cannot_
     assert (await good.outgoing())["offer"] == ["delivered"]
     assert await waits_ms(pair) > 0
     assert log.calls == [(*LOGGED, {"peer": SHELTER.agency, "kind": "referral", "error_type": "SealedRowError"})]
+
+
+async def her_no_beside_what_cannot_be_changed(pair: Federation) -> tuple[Story, Story]:
+    """Of the first an event cannot be read, and its offer waits; of the other the facts, which her no does not need."""
+    stopped = await begin(pair)
+    bad = await begin(pair, travel=False)
+    event = EventRecord(bad.id, "receiving", 1, "of-a-later-version", 0, 1)
+    await bad.writes(
+        EVENT.insert().values(event._asdict()),
+        REFERRAL.update().where(REFERRAL.c.id == stopped.id).values(sealed_facts=b"damaged"),
+    )
+    await stopped.says_no("stop-service", travel=False)
+    return bad, stopped
+
+
+async def test_her_no_that_has_arrived_is_told_whatever_other_row_cannot_be_read(
+    pair: Federation, log: CapturingLogger
+) -> None:
+    bad, stopped = await her_no_beside_what_cannot_be_changed(pair)
+    assert await bad.sender.courier.run_once() == 1
+    assert (await bad.outgoing())["offer"] == ["queued"]
+    assert (await stopped.outgoing())["withdrawal"] == ["delivered"]
+    assert "stop-delivered" in await stopped.changes()
+    assert await waits_ms(pair) > 0
+    assert log.calls == [(*LOGGED, {"peer": SHELTER.agency, "kind": "referral", "error_type": "KeyError"})]
+
+
+async def test_her_no_is_signed_anew_whatever_other_row_cannot_be_read(pair: Federation) -> None:
+    bad, stopped = await her_no_beside_what_cannot_be_changed(pair)
+    new = another_node_key()
+    await listed(pair, HELPLINE, node_key=new)
+    async with started_with(pair, HELPLINE, node_key=new):
+        await stopped.later(hours=1)
+        assert (await bad.outgoing())["offer"] == ["queued"]
+        assert (await stopped.outgoing())["withdrawal"] == ["delivered"]
 
 
 async def test_what_may_not_leave_is_destroyed_whatever_other_row_cannot_be_read(pair: Federation) -> None:

@@ -28,7 +28,7 @@ from exchange.limits import LIMITS
 from exchange.roster import Member, Status
 from exchange.schemas.federation import ItemAnswer, ResyncRequest
 from exchange.schemas.inbox import DecisionRequest, RefusalRequest
-from exchange.storage.tables import AUDIT, EVENT, INBOX, PEER, REFERRAL
+from exchange.storage.tables import AUDIT, EVENT, INBOX, OUTBOX, PEER, REFERRAL
 from exchange.use_cases import deliver
 from exchange.use_cases.node import as_datetime
 from exchange.use_cases.release_disclosure import release_due
@@ -323,6 +323,49 @@ async def test_what_was_delivered_before_a_peer_lost_anything_does_not_go_again(
     two.clock.pass_by(hours=1)
     answer = await resync(two[HELPLINE].node, SHELTER.agency, ResyncRequest(since=as_datetime(two.clock() - 1000)))
     assert (answer.stops_queued, answer.referrals_marked) == (0, 0)
+
+
+@pytest.mark.parametrize("ahead_ms", [90_000, LIMITS.skew_ms + 1000])
+async def test_what_came_after_the_backup_by_the_clock_of_who_lost_it_goes_again(
+    two: Federation, ahead_ms: int
+) -> None:
+    """Each writes down by its own clock when something arrived: these may differ, as on the way between them."""
+    open_one, stopped = await begin(two), await begin(two)
+    await stopped.says_no("stop-service")
+    backup = as_datetime(two.clock() + ahead_ms)
+    answer = await resync(two[HELPLINE].node, SHELTER.agency, ResyncRequest(since=backup))
+    again = int(ahead_ms < LIMITS.skew_ms)
+    assert (answer.stops_queued, answer.referrals_marked) == (again, again)
+    assert (await open_one.flags()).resend is (again == 1)
+    await two.travel()
+    assert (await stopped.outgoing())["withdrawal"] == ["delivered"]
+
+
+async def test_a_peer_that_says_it_lost_everything_takes_no_proof_and_makes_no_old_stop_late(two: Federation) -> None:
+    """Its signature lies here alone. And her no of 400 days ago, which nobody takes now, was told as not arrived."""
+    old, stopped = await begin(two), await begin(two)
+    for story in (old, stopped):
+        await story.says_no("stop-service")
+    await old.writes(OUTBOX.update().where(OUTBOX.c.referral == old.id).values(expires_at=two.clock() - 1))
+    before, [signed] = await old.outbox_rows(), await receipts_of(stopped)
+    two.leave(SHELTER)
+    answer = await resync(two[HELPLINE].node, SHELTER.agency, ResyncRequest(since=as_datetime(1)))
+    assert answer.stops_queued == 1
+    assert (await stopped.outgoing())["withdrawal"] == ["queued"]
+    assert signed is not None
+    assert await receipts_of(stopped) == [signed]
+    await two.travel()
+    assert await old.outbox_rows() == before
+    assert not (await old.flags()).undeliverable
+    assert "withdrawal-expired" not in await old.changes()
+    two.come_back(SHELTER)
+    await stopped.later(hours=1)
+    assert (await stopped.outgoing())["withdrawal"] == ["delivered"]
+
+
+async def receipts_of(story: Story) -> list[bytes | None]:
+    """What the receiver's node has signed for her no, as it lies at the sender's."""
+    return [row["receipt"] for row in await story.outbox_rows() if row["kind"] == "withdrawal"]
 
 
 async def test_a_refusal_by_the_agencys_own_software_is_sent_once(two: Federation) -> None:

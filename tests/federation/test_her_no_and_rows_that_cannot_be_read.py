@@ -7,14 +7,17 @@ from datetime import timedelta
 import pytest
 from structlog.testing import CapturingLogger
 from support.federation import Federation
-from support.stories import Story, begin, now_of, refusal, rows
+from support.stories import Story, begin, now_of, refusal, released_and_waiting, rows, safe_contact, travelled
 
 from contracts.vocabulary import Group, WithdrawalForm
 from exchange.demo.federation import SHELTER
 from exchange.limits import DAY_MS
 from exchange.schemas.inbox import DecisionRequest
+from exchange.storage.outbox import OutgoingRecord
+from exchange.storage.referrals import EventRecord
 from exchange.storage.tables import CONSENT, EVENT, OUTBOX, REFERRAL
-from exchange.use_cases import row_by_row
+from exchange.use_cases import deliver, row_by_row
+from exchange.use_cases.node import Node
 
 
 @pytest.fixture
@@ -30,7 +33,8 @@ async def damage(story: Story) -> None:
 
 
 async def of_a_later_version(story: Story) -> None:
-    await story.writes(EVENT.update().where(EVENT.c.referral == story.id).values(name="of-a-later-version"))
+    event = EventRecord(story.id, "receiving", 1, "of-a-later-version", 0, 1)
+    await story.writes(EVENT.insert().values(event._asdict()))
 
 
 async def under_one_consent(together: Federation, count: int = 2, *, travel: bool = True) -> list[Story]:
@@ -107,6 +111,46 @@ async def test_her_consent_ends_and_what_could_not_be_stopped_is_said(
     assert "withdrawal" not in await bad.outgoing()
     # Of it alone nothing else could be done: that is refused, and not answered.
     await refusal(bad.asks.withdrawals.of_referral(bad.id, WithdrawalForm.STOP_SERVICE))
+
+
+@pytest.mark.parametrize("waits", ["offer", "disclosure", "update"])
+async def test_nothing_leaves_of_what_could_not_be_stopped(pair: Federation, waits: str) -> None:
+    """It waited for the receiver's node, and left when that was back: her name, after her no."""
+    if waits == "disclosure":
+        bad = await released_and_waiting(pair)
+    else:
+        bad = await begin(pair, travel=False)
+    if waits == "update":
+        await bad.travel()
+        await bad.decides("accepted")
+        pair.leave(SHELTER)
+        await bad.asks.referrals.update_safe_contact(bad.id, safe_contact(now_of(pair)))
+    before = len(travelled(pair))
+    assert (await bad.outgoing())[waits] == ["queued"]
+    await of_a_later_version(bad)
+    answer = await bad.asks.withdrawals.of_consent(bad.consent, WithdrawalForm.ERASE)
+    assert answer.unreadable == (bad.id,)
+    # What is held for an acceptance goes with it.
+    assert not {"queued", "held"} & {status for found in (await bad.outgoing()).values() for status in found}
+    pair.come_back(SHELTER)
+    await bad.later(hours=1)
+    assert len(travelled(pair)) == before
+
+
+async def test_a_courier_that_has_it_in_hand_leaves_it_here(pair: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
+    bad = await released_and_waiting(pair)
+    await of_a_later_version(bad)
+    before, real = len(travelled(pair)), deliver._on_their_way
+
+    async def says_no_first(node: Node, items: list[OutgoingRecord]) -> tuple[list[OutgoingRecord], float]:
+        await bad.asks.withdrawals.of_consent(bad.consent, WithdrawalForm.STOP_SHARING)
+        return await real(node, items)
+
+    monkeypatch.setattr(deliver, "_on_their_way", says_no_first)
+    pair.come_back(SHELTER)
+    pair.clock.pass_by(hours=1)
+    assert await bad.sender.courier.run_once() == 1
+    assert len(travelled(pair)) == before
 
 
 @pytest.mark.parametrize("what", ["facts", "header", "facts, after its end"])

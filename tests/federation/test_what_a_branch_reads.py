@@ -103,6 +103,23 @@ async def test_a_branch_says_nothing_about_what_another_holds_and_is_told_nothin
     assert {change.referral.id for change in (await north.referrals.changes()).items} == {story.id}
 
 
+@pytest.mark.parametrize("of_its_own", [True, False])
+async def test_when_another_branchs_referral_is_destroyed_is_not_said(two: Federation, of_its_own: bool) -> None:
+    """Her no reaches it: the time alone told that there is one."""
+    client = two[HELPLINE].client()
+    north = client.acting_as("w-branch", "north")
+    consent = (await north.consents.record(consent_request(SHELTER.agency, now=now_of(two)))).id
+    made = [await north.referrals.send(referral_request(SHELTER.agency, consent, now=now_of(two))) for _ in range(2)]
+    others = [one.id for one in made][of_its_own:]
+    await two[HELPLINE].node.database.write(
+        lambda conn: conn.execute(update(REFERRAL).where(REFERRAL.c.id.in_(others)).values(unit="south")).rowcount
+    )
+    answer = await north.withdrawals.of_consent(consent, WithdrawalForm.ERASE)
+    assert len(answer.referrals) == of_its_own
+    assert (answer.destroyed_at is not None) is of_its_own
+    assert [row["state"] for row in await rows(two[HELPLINE], REFERRAL)] == ["withdrawn"] * 2
+
+
 async def test_what_is_open_under_a_consent_is_shown_to_whom_may_see_it(two: Federation) -> None:
     """Who does not know whether it was sent looks here, and learns nothing of another branch's consent."""
     client = two[HELPLINE].client()

@@ -453,7 +453,7 @@ class Office:
 async def _discloses(node: Node, referral: str, fresh: DisclosureRequest, idem: Idempotency) -> Stored[ForwardAnswer]:
     """A repeat is answered with what the gate said then; how the referral stands is told as it is now."""
     answer = await replace_disclosure(node, ACTING, referral, fresh, idem)
-    return Stored(answer, b"".join(written(field) for field in answer.fields), repeated=False)
+    return Stored(lambda: answer, b"".join(written(field) for field in answer.fields), repeated=False)
 
 
 def _no_news(_answer: Any) -> None:

@@ -159,7 +159,7 @@ def _answering(made: Bench, name: str, model: type[BaseModel], *, stored: bool) 
         if made.failure is not None:
             raise made.failure
         answer = model.model_validate(EXAMPLES[model])
-        return Stored(answer, written(answer), made.repeated) if stored else answer
+        return Stored(lambda: answer, written(answer), made.repeated) if stored else answer
 
     return use_case
 
