@@ -14,6 +14,7 @@ Rules:
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from exchange.envelope.kinds import Kind
@@ -30,7 +31,12 @@ def take_back_release(conn: Connection, referral: str) -> bool:
 
     One that was released before may have been read, whatever became of it: then she stays disclosed.
     """
-    taken_back = remove_events(conn, referral, delete_queued(conn, referral, [Kind.DISCLOSURE.value]))
+    return took_back(conn, referral, delete_queued(conn, referral, [Kind.DISCLOSURE.value]))
+
+
+def took_back(conn: Connection, referral: str, never_left: Iterable[str]) -> bool:
+    """The same of disclosures that do not wait any more, and certainly never left: by their digests."""
+    taken_back = remove_events(conn, referral, never_left)
     left = events_of(conn, [referral])[referral] if taken_back else []
     return taken_back > 0 and all(event.name != EventName.DISCLOSED for event in left)
 
