@@ -4,6 +4,7 @@ Rules:
 
 * The referral is one that this agency made; it has not ended, and she has not stopped sharing.
 * The contract is the referral's own and still in force; the consent is the one it was made under, and is live.
+* What only the sending software sets went with the offer: nothing of the group `routing` follows.
 * Until the receiver has accepted, nothing of the disclosure stage goes, but what is held.
 * Information answers a question, and nothing else tells more: an update holds a changed plan, or when she can come. It
   goes to a receiver that may have the old plan; before that, and after what was held has gone, a fresh disclosure takes
@@ -79,6 +80,8 @@ async def _check_state(node: Node, case: Case, header: Header) -> None:
         raise ConflictError("state-forbids", "This referral has ended. Nothing more is told.")
     if record.sharing_stopped_at is not None:
         raise ConflictError("sharing-stopped", "She stopped sharing. Nothing more is told.")
+    if Group.ROUTING.value in header.groups:
+        raise ForbiddenError("group-not-allowed", "Routing fields go with the offer, and with nothing later.")
     if header.kind is Kind.DISCLOSURE:
         check_not_released(case)
         if state is State.WAITLISTED:
