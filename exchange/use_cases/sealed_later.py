@@ -34,7 +34,7 @@ from exchange.use_cases.change_referral import change_referral
 from exchange.use_cases.consent_records import hers
 from exchange.use_cases.errors import ConflictError, ForbiddenError, InvalidError
 from exchange.use_cases.facts import seal_facts
-from exchange.use_cases.gate_again import authority_refuses, sealed_between, sealed_now, told_of
+from exchange.use_cases.gate_again import authority_refuses, information_refuses, sealed_between, sealed_now, told_of
 from exchange.use_cases.idempotency import Keep
 from exchange.use_cases.node import Node
 from exchange.use_cases.outgoing import put_out
@@ -110,6 +110,11 @@ async def _judged(
         raise ForbiddenError("contract-not-in-force", "The contract of this referral is no longer in force.")
     if (another := authority_refuses(case.facts, sealed.receiver)) is not None:
         raise refused(node, another, new=False)
+    header = sealed.header
+    if header.kind is Kind.INFORMATION:
+        groups = [Group(group) for group in header.groups]
+        if anew := information_refuses(case.facts, sealed.receiver, Stage(header.stage or ""), groups):
+            raise refused(node, anew, new=False)
     row = await node.database.read(lambda conn: load_consent(conn, record.consent_id or ""))
     consent = hers(node, row, case.facts)
     judge_sealed(node, sealed, contract, consent, consent_version)

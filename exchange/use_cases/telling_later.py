@@ -25,7 +25,7 @@ from exchange.use_cases.cases import Case
 from exchange.use_cases.clearance import check_confirmed, check_no_routing, parties
 from exchange.use_cases.consent_records import hers
 from exchange.use_cases.errors import ConflictError, ForbiddenError, TooLargeError
-from exchange.use_cases.gate_again import authority_refuses
+from exchange.use_cases.gate_again import authority_refuses, information_refuses
 from exchange.use_cases.node import Node, as_datetime
 from exchange.use_cases.outgoing import agency_key, current_peer_epoch, signers
 from exchange.use_cases.send_referral import refused
@@ -86,6 +86,9 @@ async def tell_later(
         raise refused(node, outcome, new=False)
     if consent is None:
         raise ForbiddenError("no-consent", "There is no consent record.")
+    for forward in outcome.forwards if kind is Kind.INFORMATION else ():
+        if anew := information_refuses(case.facts, between.receiver, forward.stage, forward.groups):
+            raise refused(node, anew, new=False)
     epoch = await current_peer_epoch(node, between.receiver)
     sealed = tuple(
         _seal(node, case, forward, outcome, epoch, content, None if numbers is None else numbers + place, in_reply_to)
