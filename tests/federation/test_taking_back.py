@@ -477,3 +477,41 @@ async def test_so_it_is_where_the_release_has_grown_too_old(pair: Federation, le
     assert ("update" in story.kinds_posted()) is left
     flags = await story.flags()
     assert (flags.disclosed, flags.awaiting_disclosure, flags.undeliverable) == (left, True, not left)
+
+
+async def _one_answer_of_two_arrives(two: Federation) -> Story:
+    """What she took back of the other one was destroyed, and told; the receiver serves her."""
+    story = await begin(two)
+    await story.decides("information-requested", fields=["party", "immediate_medical"])
+    two.cut_off(SHELTER)
+    for told in (_PARTY, {"immediate_medical": True}):
+        await story.asks.referrals.send_information(story.id, content(**told))
+    await allows(story, _ALL - {Group.HEALTH})
+    two.connect(SHELTER)
+    await story.later(hours=0.1)
+    await story.decides("accepted")
+    await story.reports("in-service")
+    assert story.kinds_posted().count("information") == 1
+    assert (await story.flags()).undeliverable
+    return story
+
+
+@pytest.mark.parametrize("ended", ["completed", "failed"])
+async def test_once_the_receiver_has_ended_it_nothing_is_undeliverable(pair: Federation, ended: str) -> None:
+    """Until then it lacks an answer, whatever else has arrived."""
+    story = await _one_answer_of_two_arrives(pair)
+    await story.reports(ended)
+    await story.both_say(ended)
+    assert not (await story.flags()).undeliverable
+
+
+async def test_but_her_no_that_waits(two: Federation) -> None:
+    story = await _one_answer_of_two_arrives(two)
+    await story.says_no("stop-sharing", travel=False)
+    await story.helps.inbox.report_progress(await story.offer(), ProgressRequest(state="completed"))
+    await two[SHELTER].courier.run_once()
+    await story.both_say("completed")
+    assert (await story.outgoing())["withdrawal"] == ["queued"]
+    assert (await story.flags()).undeliverable
+    await story.travel()
+    assert not (await story.flags()).undeliverable
