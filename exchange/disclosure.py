@@ -16,9 +16,10 @@ Rules, in this order. The first that fails refuses the whole request; then nothi
 
 Then every field is decided alone: it goes if the rule lists it, she allowed it, and neither the rule nor the vocabulary
 asks for more (a stage not reached; her naming both field and agency). What does not go is withheld and named, with the
-reason. Routing fields (`C1`) say nothing about her and always go with the offer. An offer never holds an identifying
-field, whatever a contract says. An offer in which nothing identifies her is valid: she may stay anonymous. So it is
-later: a field that contract and consent allow, and that is in none of the envelopes made now, is named as withheld.
+reason. Routing fields (`C1`) say nothing about her and always go with the offer, and with nothing later. An offer never
+holds an identifying field, whatever a contract says. An offer in which nothing identifies her is valid: she may stay
+anonymous. So it is later: a field that contract and consent allow, and that is in none of the envelopes made now, is
+named as withheld.
 
 A `Forward` is made here and nowhere else. The gate runs again, on field names, before anything held is released.
 What it does not do: it keeps nothing, it sends nothing, and it does not know whether a consent was spoken truly.
@@ -40,7 +41,6 @@ from contracts.model import Contract, Rule
 from contracts.verdict import Outcome
 from contracts.vocabulary import (
     FIELD_SPECS,
-    ROUTING_FIELDS,
     AgencyKind,
     Basis,
     BasisClass,
@@ -199,6 +199,7 @@ def clear_later(request: DisclosureRequest, kind: Kind, *, accepted: bool) -> Cl
     Until the receiver has accepted only fields of the offer stage go; routing fields went with the offer.
 
     Raises:
+        ContentInvalidError: `set-by-node`, the content has routing fields.
         ValueError: for another kind.
     """
     if kind not in _SENT_LATER:
@@ -206,11 +207,12 @@ def clear_later(request: DisclosureRequest, kind: Kind, *, accepted: bool) -> Cl
     allowed = _examine(request, later=True)
     if isinstance(allowed, Refused):
         return allowed
+    request.content.check_no_routing()
     stages = [stage for stage in (Stage.OFFER, Stage.DISCLOSURE) if accepted or stage is Stage.OFFER]
     if kind is Kind.DISCLOSURE:
         stages.remove(Stage.OFFER)
     made = (_forward(request, allowed, kind, stage) for stage in stages)
-    forwards = tuple(forward for forward in made if forward.fields - ROUTING_FIELDS)
+    forwards = tuple(forward for forward in made if forward.fields)
     if not forwards:
         sentence = "None of these fields may be told to this agency now. Nothing was sent."
         return Refused("nothing-allowed", sentence, _reasons_told(allowed, frozenset()))

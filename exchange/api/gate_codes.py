@@ -235,7 +235,8 @@ OF_A_REFERRAL: Final = (
         403,
         _SENDER,
         "She was not told first what this office must report",
-        "Tell her what it reports and to whom, whether she can leave, and what papers it asks for. Then ask her again.",
+        "Tell her what it reports and to whom, whether she can leave, and what papers it asks for. Then ask her again; "
+        "where something was disclosed to it before, refer her anew.",
     ),
     Entry(
         "border-not-named",

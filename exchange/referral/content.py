@@ -131,6 +131,17 @@ class ReferralContent(ProtectedFields, NeedFields, RoutingFields):
         if plan is not None and plan.last_confirmed_at is not None and plan.last_confirmed_at > at + _CLOCKS_DIFFER:
             raise ContentInvalidError([ContentProblem("$.safe_contact.last_confirmed_at", "in-the-future")])
 
+    def check_no_routing(self) -> None:
+        """Refuse what the sending node sets, and nobody else: no rule and no consent speaks of it.
+
+        Raises:
+            ContentInvalidError: `set-by-node`.
+        """
+        held = self.__dict__
+        own = sorted([field for name, field in _ROUTING if held[name] is not None])
+        if own:
+            raise ContentInvalidError(ContentProblem(f"$.{field.value}", "set-by-node") for field in own)
+
     def with_routing(self, routing: Routing) -> Self:
         """This content with the routing fields of the sending node.
 
@@ -139,10 +150,7 @@ class ReferralContent(ProtectedFields, NeedFields, RoutingFields):
                 `in-the-future` as in `check_confirmed`.
         """
         self.check_confirmed(routing.referred_at)
-        held = self.__dict__
-        own = sorted([field for name, field in _ROUTING if held[name] is not None])
-        if own:
-            raise ContentInvalidError(ContentProblem(f"$.{field.value}", "set-by-node") for field in own)
+        self.check_no_routing()
         members = routing._asdict() | {"exercise": routing.exercise or None, "vocabulary_version": VOCABULARY_VERSION}
         problems: tuple[ContentProblem, ...] = ()
         try:

@@ -163,7 +163,7 @@ _EXPIRE = Prepared(
         update(OUTBOX)
         .where(_NOT_GONE, OUTBOX.c.expires_at <= bindparam("the_time"))
         .values(status=literal_column("'expired'"), settled_at=bindparam("the_time"), **dict.fromkeys(_NO_BODY, null()))
-        .returning(OUTBOX.c.referral, OUTBOX.c.kind),
+        .returning(OUTBOX.c.referral, OUTBOX.c.kind, OUTBOX.c.digest, OUTBOX.c.attempted_at),
         OUTBOX.c.id,
     )
 )
@@ -390,9 +390,19 @@ def settle(conn: Connection, settlements: Iterable[Settlement], at: int) -> froz
     return queued
 
 
-def expire_queued(conn: Connection, at: int, envelopes: Iterable[str]) -> list[tuple[str, str]]:
-    """Those of these envelopes that did not leave in time, as (referral, kind); their bodies are destroyed."""
-    return [(row[0], row[1]) for row in _EXPIRE.rows(conn, {"the_time": at, "the_ids": list(envelopes)})]
+class Expired(NamedTuple):
+    """An envelope that did not leave in time."""
+
+    referral: str
+    kind: str
+    digest: str
+    attempted_at: int | None
+    """Since when it may have arrived all the same; of kinds that `mark_attempted` is told of."""
+
+
+def expire_queued(conn: Connection, at: int, envelopes: Iterable[str]) -> list[Expired]:
+    """Those of these envelopes that did not leave in time; their bodies are destroyed."""
+    return [Expired(*row) for row in _EXPIRE.rows(conn, {"the_time": at, "the_ids": list(envelopes)})]
 
 
 def expired_ids(conn: Connection, at: int, limit: int) -> list[str]:

@@ -6,7 +6,8 @@ Rules:
   in what may still go.
 * Of a referral that has ended otherwise than by the clock nobody has to hear that nothing more is told.
 * A disclosure that was put on its way may have arrived although no receipt came: it is not sent again, and the release
-  stays on record. Of one that never left the release is taken back.
+  stays on record. Of one that never left the release is taken back, and what tells more than the offer and waits behind
+  it goes with it: it would arrive without the release's conditions, and a newer plan would not be told after it.
 * When she allows less, every forward under her consent that waits is looked at in the same transaction. It stays if all
   that may have been inside by the earlier version may still go by the new one, between the two as they are and as they
   were when something was sealed. What is inside is sealed to its receiver, also where this node made it: its groups are
@@ -25,6 +26,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from consent.record import ConsentRecord
+from contracts.vocabulary import Stage
 from exchange.disclosure import Refused
 from exchange.disclosure_groups import groups_allowed, may_be_inside
 from exchange.envelope.header import Header, parse_header
@@ -42,6 +44,7 @@ from exchange.use_cases.node import Node
 from exchange.use_cases.row_by_row import UNREADABLE, left_if_unreadable, tell_unreadable
 from exchange.use_cases.sealed_forwards import question_about
 from exchange.use_cases.taking_back import FORWARDS, never_disclosed, take_back_release
+from exchange.use_cases.unheard import LATER
 
 
 def bar(node: Node, conn: Connection, items: Iterable[OutgoingRecord]) -> None:
@@ -52,8 +55,8 @@ def bar(node: Node, conn: Connection, items: Iterable[OutgoingRecord]) -> None:
             give_up(conn, item.referral, [item.kind], node.clock())
         elif item.kind == Kind.DISCLOSURE:
             never_told = take_back_release(conn, item.referral)
-        else:
-            delete_waiting(conn, item.id)
+        elif not delete_waiting(conn, item.id):
+            continue  # it went with the release that it followed
 
         def adjust(record: ReferralRecord, kind: str = item.kind, never_told: bool = never_told) -> ReferralRecord:
             if never_told:
@@ -65,6 +68,14 @@ def bar(node: Node, conn: Connection, items: Iterable[OutgoingRecord]) -> None:
             return record._replace(undeliverable=True)
 
         change_by_id(node, conn, item.referral, what=f"{item.kind}-barred", adjust=adjust)
+        if never_told:
+            bar_what_followed(node, conn, item.referral)
+
+
+def bar_what_followed(node: Node, conn: Connection, referral: str) -> None:
+    """The only release was taken back: what waits and tells more than an offer may does not leave either."""
+    waiting = [item for item in queued_of(conn, referral) if item.kind in LATER]
+    bar(node, conn, [item for item in waiting if _tells_more_than_an_offer(node, item)])
 
 
 def bar_what_she_took_back(node: Node, conn: Connection, before: ConsentRecord, after: ConsentRecord) -> None:
@@ -132,6 +143,11 @@ def _says_a_later_end(node: Node, item: OutgoingRecord, ends: int) -> bool:
         return True
     receipt = header.receipt
     return receipt is None or receipt.expires > ends
+
+
+def _tells_more_than_an_offer(node: Node, item: OutgoingRecord) -> bool:
+    header = _header_of(node, item)
+    return header is None or header.stage != Stage.OFFER
 
 
 def _header_of(node: Node, item: OutgoingRecord) -> Header | None:

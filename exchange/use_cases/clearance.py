@@ -13,7 +13,7 @@ from exchange.schemas.referrals import ReferralRequest
 from exchange.use_cases.errors import ForbiddenError, InvalidError
 from exchange.use_cases.node import Node, World
 
-__all__ = ["Judged", "Parties", "check_confirmed", "judge", "parties", "with_routing"]
+__all__ = ["Judged", "Parties", "check_confirmed", "check_no_routing", "judge", "parties", "with_routing"]
 
 
 def parties(node: Node, receiver: str) -> Parties:
@@ -75,6 +75,18 @@ def check_confirmed(node: Node, content: ReferralContent, *, member: str = "cont
         content.check_confirmed(node.now())
     except ContentInvalidError as error:
         raise _refused(error, member) from error
+
+
+def check_no_routing(content: ReferralContent) -> None:
+    """Refuse what the node sets itself, in what follows an offer.
+
+    Raises:
+        InvalidError: `content-invalid`, naming the fields.
+    """
+    try:
+        content.check_no_routing()
+    except ContentInvalidError as error:
+        raise _refused(error, "content.") from error
 
 
 def _refused(error: ContentInvalidError, member: str) -> InvalidError:

@@ -5,7 +5,8 @@ Rules:
 * A disclosure: every field inside may still go, by contract and consent as they are now, between the two agencies as
   the roster lists them now. Where the agency's own software has sealed it, by groups.
 * She said yes after she was told of the receiver: to whom it must report, whether she can leave, whether it asks for
-  papers. Where the roster says something else of it now, her name does not go before she has been told that too.
+  papers. Where the roster says something else of it now, her name does not go before she has been told that too, nor as
+  information. A changed plan goes, which may protect her.
 * Her wish to avoid her own authorities was held against the receiver as it was when the referral was made, and is not
   kept. To an authority that acts for another country now than then nothing goes, and nothing more is told.
 * Any other forward: of each group inside something may still go. Which fields are inside is not known here: all that
@@ -17,14 +18,14 @@ Rules:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
 from contracts.canonical_json import canonical
 from contracts.model import Contract
-from contracts.vocabulary import Stage
+from contracts.vocabulary import Group, Stage
 from exchange.disclosure import Allowed, Refused, still_allowed
 from exchange.disclosure_conditions import authority_of
 from exchange.disclosure_groups import GroupsQuestion, groups_allowed, groups_still_allowed, may_be_inside
@@ -43,6 +44,12 @@ from exchange.use_cases.sealed_forwards import question_about
 _TOLD_ANEW = Refused(
     "not-told-first",
     "The receiver is not what she was told: whom it reports to, whether she can leave, or its papers. Ask her again.",
+    (),
+)
+_REFER_ANEW = Refused(
+    "not-told-first",
+    "The receiver is not what she was told: whom it reports to, whether she can leave, or its papers. "
+    "Tell her, then refer her anew.",
     (),
 )
 _ANOTHER_AUTHORITY = Refused(
@@ -99,7 +106,15 @@ def authority_refuses(facts: Facts, receiver: Member) -> Refused | None:
     return _ANOTHER_AUTHORITY if now is not None and made and now not in made else None
 
 
-def _forward_again(facts: Facts, now: GroupsQuestion) -> bool:
+def information_refuses(facts: Facts, receiver: Member, stage: Stage, groups: Iterable[Group]) -> Refused | None:
+    """Where it says who she is, beyond how to reach her, and the receiver is not what she was told before."""
+    says_who = stage is not Stage.OFFER and any(group is not Group.CONTACT for group in groups)
+    return _REFER_ANEW if says_who and facts.told_first not in {None, told_of(receiver)} else None
+
+
+def _forward_again(facts: Facts, kind: Kind, now: GroupsQuestion) -> bool:
+    if kind is Kind.INFORMATION and information_refuses(facts, now.receiver, now.stage, now.groups):
+        return False
     if authority_refuses(facts, now.receiver) or not isinstance(groups_allowed(now), Allowed):
         return False
     may_go = may_be_inside(now)
@@ -151,7 +166,8 @@ async def allowed_again(node: Node, world: World, headers: Mapping[str, Header])
         if header.kind is Kind.DISCLOSURE:
             return isinstance(disclosure_again(node, facts, row, contract, sender, receiver), Allowed)
         consent = hers(node, row, facts)
-        return _forward_again(facts, question_about(node, header, receiver, facts.service, contract, consent))
+        question = question_about(node, header, receiver, facts.service, contract, consent)
+        return _forward_again(facts, header.kind, question)
 
     allowed, unreadable = set[str](), set[str]()
     for envelope, header in headers.items():

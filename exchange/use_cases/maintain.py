@@ -24,6 +24,7 @@ from exchange.storage.epochs import forget_own_epochs, forget_peer_epochs, forge
 from exchange.storage.inbox import forget_answers, forget_items
 from exchange.storage.referrals import ReferralRecord, StaleReferralError
 from exchange.storage.used_roster import UsedRoster, remember_roster, used_roster
+from exchange.use_cases.barring import bar_what_followed
 from exchange.use_cases.change_referral import change_by_id, change_referral
 from exchange.use_cases.clock_jumps import ending_time
 from exchange.use_cases.consents_that_end import tell_of_consents_that_end
@@ -33,6 +34,7 @@ from exchange.use_cases.own_epochs import publish_own_epochs
 from exchange.use_cases.release_disclosure import release_due
 from exchange.use_cases.row_by_row import AT_ONCE, Failures, pages_due
 from exchange.use_cases.storage_lost import as_outage
+from exchange.use_cases.taking_back import never_disclosed, took_back
 
 
 async def maintain(node: Node) -> None:
@@ -121,11 +123,11 @@ async def _expire_envelopes(node: Node) -> None:
 
     def commit(conn: Connection, envelopes: Sequence[str]) -> None:
         referrals.hold_referrals(conn, {referral for referral, _ in outbox.made_among(conn, envelopes)})
-        for referral, kind in outbox.expire_queued(conn, at, envelopes):
-            if kind == Kind.DISCLOSURE:
-                change_by_id(node, conn, referral, what="disclosure-expired", adjust=_awaiting)
+        for late in outbox.expire_queued(conn, at, envelopes):
+            if late.kind == Kind.DISCLOSURE:
+                _disclosure_expired(node, conn, late)
             else:
-                change_by_id(node, conn, referral, what=f"{kind}-expired", adjust=_undeliverable)
+                change_by_id(node, conn, late.referral, what=f"{late.kind}-expired", adjust=_undeliverable)
 
     while True:
         most = AT_ONCE + len(failed)
@@ -143,6 +145,15 @@ async def _expire_envelopes(node: Node) -> None:
                     await node.database.write(lambda conn, one=envelope: commit(conn, [one]))  # type: ignore[misc]
             failed.update(late)
     failures.raise_kept()
+
+
+def _disclosure_expired(node: Node, conn: Connection, late: outbox.Expired) -> None:
+    """Of one that was released and never left the release is taken back, and what waits behind it goes too."""
+    never_told = late.attempted_at is None and took_back(conn, late.referral, [late.digest])
+    adjust = never_disclosed if never_told else _awaiting
+    change_by_id(node, conn, late.referral, what="disclosure-expired", adjust=adjust)
+    if never_told:
+        bar_what_followed(node, conn, late.referral)
 
 
 def _awaiting(record: ReferralRecord) -> ReferralRecord:

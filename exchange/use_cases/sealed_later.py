@@ -4,6 +4,7 @@ Rules:
 
 * The referral is one that this agency made; it has not ended, and she has not stopped sharing.
 * The contract is the referral's own and still in force; the consent is the one it was made under, and is live.
+* What only the sending software sets went with the offer: nothing of the group `routing` follows.
 * Until the receiver has accepted, nothing of the disclosure stage goes, but what is held.
 * Information answers a question, and nothing else tells more: an update holds a changed plan, or when she can come. It
   goes to a receiver that may have the old plan; before that, and after what was held has gone, a fresh disclosure takes
@@ -33,7 +34,7 @@ from exchange.use_cases.change_referral import change_referral
 from exchange.use_cases.consent_records import hers
 from exchange.use_cases.errors import ConflictError, ForbiddenError, InvalidError
 from exchange.use_cases.facts import seal_facts
-from exchange.use_cases.gate_again import authority_refuses, sealed_between, sealed_now, told_of
+from exchange.use_cases.gate_again import authority_refuses, information_refuses, sealed_between, sealed_now, told_of
 from exchange.use_cases.idempotency import Keep
 from exchange.use_cases.node import Node
 from exchange.use_cases.outgoing import put_out
@@ -79,6 +80,8 @@ async def _check_state(node: Node, case: Case, header: Header) -> None:
         raise ConflictError("state-forbids", "This referral has ended. Nothing more is told.")
     if record.sharing_stopped_at is not None:
         raise ConflictError("sharing-stopped", "She stopped sharing. Nothing more is told.")
+    if Group.ROUTING.value in header.groups:
+        raise ForbiddenError("group-not-allowed", "Routing fields go with the offer, and with nothing later.")
     if header.kind is Kind.DISCLOSURE:
         check_not_released(case)
         if state is State.WAITLISTED:
@@ -107,6 +110,11 @@ async def _judged(
         raise ForbiddenError("contract-not-in-force", "The contract of this referral is no longer in force.")
     if (another := authority_refuses(case.facts, sealed.receiver)) is not None:
         raise refused(node, another, new=False)
+    header = sealed.header
+    if header.kind is Kind.INFORMATION:
+        groups = [Group(group) for group in header.groups]
+        if anew := information_refuses(case.facts, sealed.receiver, Stage(header.stage or ""), groups):
+            raise refused(node, anew, new=False)
     row = await node.database.read(lambda conn: load_consent(conn, record.consent_id or ""))
     consent = hers(node, row, case.facts)
     judge_sealed(node, sealed, contract, consent, consent_version)

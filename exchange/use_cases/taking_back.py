@@ -9,19 +9,23 @@ Rules:
 * Two ends can be undone by what the receiver has said before it knew: the clock's, by a yes in time, and a recall, by a
   service that had begun. Then somebody has to know that the receiver lacks something. Therefore that is told at once
   (`undeliverable`): here of the clock, in `stopping.take_back` of a recall. An offer ends with the clock by itself, and
-  is told as such (`maintain`). Of whatever has ended otherwise nobody needs to hear more.
+  is told as such (`maintain`). Of whatever has ended otherwise nobody needs to hear more: once the receiver has said
+  the end, only a stop that waits is undeliverable.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
-from exchange.envelope.kinds import Kind
+from exchange.envelope.kinds import Kind, KindClass, class_of
 from exchange.referral.lifecycle import EventName, State
 from exchange.storage.database import Connection
-from exchange.storage.outbox import delete_queued
+from exchange.storage.outbox import delete_queued, sent_of
 from exchange.storage.referrals import ReferralRecord, events_of, hold_referrals, remove_events
 
+_SAID_BY_THE_RECEIVER: Final = frozenset({State.DECLINED, State.REDIRECTED, State.COMPLETED, State.FAILED})
+_STOPS: Final = frozenset(kind.value for kind in Kind if class_of(kind) is KindClass.STOP)
 FORWARDS: Final = frozenset(kind.value for kind in (Kind.OFFER, Kind.DISCLOSURE, Kind.INFORMATION, Kind.UPDATE))
 
 
@@ -30,7 +34,12 @@ def take_back_release(conn: Connection, referral: str) -> bool:
 
     One that was released before may have been read, whatever became of it: then she stays disclosed.
     """
-    taken_back = remove_events(conn, referral, delete_queued(conn, referral, [Kind.DISCLOSURE.value]))
+    return took_back(conn, referral, delete_queued(conn, referral, [Kind.DISCLOSURE.value]))
+
+
+def took_back(conn: Connection, referral: str, never_left: Iterable[str]) -> bool:
+    """The same of disclosures that do not wait any more, and certainly never left: by their digests."""
+    taken_back = remove_events(conn, referral, never_left)
     left = events_of(conn, [referral])[referral] if taken_back else []
     return taken_back > 0 and all(event.name != EventName.DISCLOSED for event in left)
 
@@ -43,6 +52,9 @@ def take_back_at_the_end(conn: Connection, record: ReferralRecord) -> ReferralRe
     waited = delete_queued(conn, record.id, FORWARDS - {Kind.OFFER.value} if by_the_clock else FORWARDS)
     if by_the_clock and waited:
         record = record._replace(undeliverable=True)
+    if record.undeliverable and record.state in _SAID_BY_THE_RECEIVER:
+        stops = sent_of(conn, record.id, _STOPS)
+        record = record._replace(undeliverable=any(stop.status == "queued" for stop in stops))
     return never_disclosed(record) if never_told else record
 
 

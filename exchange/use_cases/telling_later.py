@@ -22,10 +22,10 @@ from exchange.referral.lifecycle import TERMINAL
 from exchange.schemas.problems import ProblemField
 from exchange.storage.consents import load_consent
 from exchange.use_cases.cases import Case
-from exchange.use_cases.clearance import check_confirmed, parties
+from exchange.use_cases.clearance import check_confirmed, check_no_routing, parties
 from exchange.use_cases.consent_records import hers
 from exchange.use_cases.errors import ConflictError, ForbiddenError, TooLargeError
-from exchange.use_cases.gate_again import authority_refuses
+from exchange.use_cases.gate_again import authority_refuses, information_refuses
 from exchange.use_cases.node import Node, as_datetime
 from exchange.use_cases.outgoing import agency_key, current_peer_epoch, signers
 from exchange.use_cases.send_referral import refused
@@ -55,7 +55,7 @@ async def tell_later(
 
     Raises:
         ForbiddenError: contract, consent or standing says no; nothing is stored.
-        InvalidError: `content-invalid`: her contact plan was confirmed later than now.
+        InvalidError: `content-invalid`: her contact plan was confirmed later than now, or a field is the node's to set.
         ConflictError: the referral has ended, sharing has stopped, or the keys are elsewhere.
         TooLargeError, UnavailableError: as in `send_referral`.
     """
@@ -73,6 +73,7 @@ async def tell_later(
     else:
         contract = between.contract
     check_confirmed(node, content)
+    check_no_routing(content)
     if (another := authority_refuses(case.facts, between.receiver)) is not None:
         raise refused(node, another, new=False)
     row = await node.database.read(lambda conn: load_consent(conn, record.consent_id or ""))
@@ -85,6 +86,9 @@ async def tell_later(
         raise refused(node, outcome, new=False)
     if consent is None:
         raise ForbiddenError("no-consent", "There is no consent record.")
+    for forward in outcome.forwards if kind is Kind.INFORMATION else ():
+        if anew := information_refuses(case.facts, between.receiver, forward.stage, forward.groups):
+            raise refused(node, anew, new=False)
     epoch = await current_peer_epoch(node, between.receiver)
     sealed = tuple(
         _seal(node, case, forward, outcome, epoch, content, None if numbers is None else numbers + place, in_reply_to)

@@ -212,6 +212,20 @@ async def test_information_with_a_name_only_is_refused_before_acceptance(two: Fe
     assert "information" not in await story.outgoing()
 
 
+async def test_what_only_the_node_writes_is_not_told_later(two: Federation) -> None:
+    """A drill, another code of hers, a text that no consent covers: as in a new referral."""
+    story = await begin(two)
+    await story.decides("information-requested", fields=["language"])
+    own = {"client_code": "AAAA-BBBB", "duty_contact": "Canary Contoh, room 4", "exercise": True, "priority": "routine"}
+    told = content(language="id", safe_contact={"who_initiates": "survivor"}, **own)
+    referrals = story.asks.referrals
+    for sent in (referrals.send_information(story.id, told), referrals.replace_disclosure(story.id, told)):
+        problem = await refusal(sent)
+        assert (problem.status, problem.code) == (422, "content-invalid")
+        assert [(one.path, one.code) for one in problem.fields] == [(f"content.{name}", "set-by-node") for name in own]
+    assert await story.outgoing() == {"offer": ["delivered"], "disclosure": ["held"]}
+
+
 async def test_a_question_does_not_stop_the_clock(two: Federation) -> None:
     story = await begin(two)
     await story.decides("information-requested", fields=["party"])

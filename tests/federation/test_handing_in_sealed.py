@@ -503,7 +503,12 @@ async def test_what_follows_an_offer_is_refused_by_its_header(desk: Desk, monkey
     await story.accepted()
     request = await _sealed_later(desk, story.id, Kind.INFORMATION, PARTY)
     answer = await desk.office.item(story.id, "decision")
-    for changes, code in (({"in_reply_to": answer.id}, "nothing-asked"), ({"kind": Kind.HOLD}, "kind-not-supported")):
+    with_routing = {"groups": tuple(sorted({*header_of(request.envelopes[0]).groups, "routing"}))}
+    for changes, code in (
+        ({"in_reply_to": answer.id}, "nothing-asked"),
+        ({"kind": Kind.HOLD}, "kind-not-supported"),
+        (with_routing, "group-not-allowed"),
+    ):
         changed = resealed(request.envelopes[0], desk.identity, **changes)
         assert await desk.refuses(request.model_copy(update={"envelopes": (changed,)})) == code
     world = node.world()
@@ -623,6 +628,16 @@ async def test_who_she_is_is_no_information_before_the_release(desk: Desk, monke
     with pytest.raises(ProblemError) as refused:
         await desk.office.vault.inform(story.id, name)
     assert refused.value.problem.code == "not-accepted"
+
+
+async def test_what_only_the_sending_software_sets_is_not_told_later(desk: Desk) -> None:
+    assert desk.office.vault is not None
+    story = await desk.story()
+    await _asked(desk, story)
+    told = ReferralContent.model_validate_json('{"party": {"adults": 1}, "exercise": true}')
+    with pytest.raises(ContentInvalidError) as refused:
+        await desk.office.vault.inform(story.id, told)
+    assert [(one.path, one.code) for one in refused.value.problems] == [("$.exercise", "set-by-node")]
 
 
 @pytest.mark.parametrize(("members", "code"), [('{"meeting_point": "Canary Bridge"}', "group-not-allowed"),

@@ -9,15 +9,17 @@ from typing import Any, Final
 
 import pytest
 from sqlalchemy import update
+from support.blind import referred
 from support.federation import Federation, federation
 from support.people import consent_request, referral_request
 from support.replacing import replace
-from support.stories import Story, begin, content, her_content, now_of, released_and_waiting, rows
+from support.stories import Story, begin, content, her_content, now_of, refusal, released_and_waiting, rows
 
 from consent.record import Provision
-from contracts.vocabulary import AgencyKind
+from contracts.vocabulary import AgencyKind, Field
 from exchange.demo.federation import HELPLINE, SHELTER, AgencyPlan
 from exchange.envelope.header import parse_header
+from exchange.referral.content import ReferralContent
 from exchange.roster import Member, ToldFirst
 from exchange.schemas.inbox import DecisionRequest
 from exchange.storage.database import Connection
@@ -189,6 +191,53 @@ async def test_nor_does_it_leave_for_one(two: Federation) -> None:
     await tells_her_and_sends_again(story)
 
 
+NAME: Final = content(preferred_name="Canary-Baru")
+PLAN: Final = content(safe_contact={"who_initiates": "neither"})
+PARTY: Final = content(party={"adults": 1})
+
+
+async def disclosed_and_asked(two: Federation) -> Story:
+    """Two words at the door have arrived, and the receiver had asked for a name."""
+    words = {"arrival_words": "quiet harbour", "safe_contact": {"who_initiates": "survivor"}}
+    story = await begin(two, content={"needs": ["tonight"], "age_band": "25-49", "language": "id", **words})
+    await story.decides("information-requested", fields=["preferred_name", "party"])
+    await story.decides("accepted")
+    assert (await story.outgoing())["disclosure"] == ["delivered"]
+    return story
+
+
+no_longer_open = changed(SHELTER, told_first=SHELTER.told_first.model_copy(update={"freedom_of_movement": "Locked."}))
+
+
+@pytest.mark.parametrize(("told", "goes"), [(NAME, False), (PLAN, True), (PARTY, True)], ids=["name", "plan", "party"])
+async def test_nor_does_it_leave_as_information(two: Federation, told: ReferralContent, goes: bool) -> None:
+    """Her words at the door were released under what she was told then."""
+    story = await disclosed_and_asked(two)
+    two.leave(SHELTER)
+    await story.asks.referrals.send_information(story.id, told)
+    await two.new_roster(member=no_longer_open)
+    two.come_back(SHELTER)
+    await story.later(hours=0.1)
+    assert ("information" in story.kinds_posted()) is goes
+    assert ("information-barred" in await story.changes()) is not goes
+    assert (await story.flags()).undeliverable is not goes
+
+
+async def test_nor_is_it_taken_as_information(two: Federation) -> None:
+    story = await disclosed_and_asked(two)
+    await two.new_roster(member=no_longer_open)
+    problem = await refusal(story.asks.referrals.send_information(story.id, NAME))
+    assert (problem.status, problem.code) == (403, "not-told-first")
+    assert "refer her anew" in problem.detail
+    assert "information" not in await story.outgoing()
+    for told in (PLAN, PARTY):
+        await story.asks.referrals.send_information(story.id, told)
+    assert PLAN.safe_contact is not None
+    await story.asks.referrals.update_safe_contact(story.id, PLAN.safe_contact)
+    await story.travel()
+    assert story.kinds_posted()[-3:] == ["information", "information", "update"]
+
+
 async def test_what_was_held_before_it_was_noted_what_she_was_told_is_released(two: Federation) -> None:
     """By a version of before, in which nothing was noted: she was told, and is not asked again."""
     story, node = await begin(two), two[HELPLINE].node
@@ -234,3 +283,17 @@ async def test_nor_where_the_agencys_own_software_has_sealed_it(tmp_path: Path) 
         await both.travel()
         assert (await asks.referrals.read(created.id)).flags.awaiting_disclosure
         assert [row["kind"] for row in await rows(helpline, OUTBOX)] == ["offer"]
+
+
+async def test_nor_as_information_that_the_agencys_own_software_has_sealed(tmp_path: Path) -> None:
+    async with federation(tmp_path, (HELPLINE, SHELTER), blind=(HELPLINE,)) as both:
+        story = await referred(both, both[HELPLINE], both[SHELTER])
+        question = DecisionRequest(decision="information-requested", fields=(Field.PREFERRED_NAME,))
+        await story.helps.decide(story.id, question)
+        await both.travel()
+        await story.accepted()
+        await both.new_roster(member=no_longer_open)
+        assert story.asks.vault is not None
+        problem = await refusal(story.asks.vault.inform(story.id, NAME))
+        assert (problem.status, problem.code) == (403, "not-told-first")
+        await story.asks.vault.inform(story.id, PLAN)

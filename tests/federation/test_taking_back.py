@@ -401,3 +401,117 @@ async def test_what_a_recall_took_back_is_told_as_long_as_it_may_be_undone(pair:
     assert (await story.flags()).undeliverable
     await story.says_no("stop-service")
     assert not (await story.flags()).undeliverable
+
+
+async def _may_call(two: Federation) -> Story:
+    """Her name is released and has not left, and behind it waits a plan by which the agency may call."""
+    story = await begin(two)
+    await _accepted(two, story)
+    await release_due(two[HELPLINE].node)
+    await story.asks.referrals.update_safe_contact(story.id, safe_contact(now_of(two)))
+    assert await story.outgoing() == {"offer": ["delivered"], "disclosure": ["queued"], "update": ["queued"]}
+    return story
+
+
+async def test_a_plan_that_waits_behind_a_release_goes_with_it(pair: Federation) -> None:
+    """It would arrive alone, and a newer one would not be told: nothing of her is on record any more."""
+    story = await _may_call(pair)
+    await allows(story, _ALL - {Group.NAME})
+    assert await story.outgoing() == {"offer": ["delivered"]}
+    assert (await story.changes())[-2:] == ["disclosure-barred", "update-barred"]
+    flags = await story.flags()
+    assert (flags.disclosed, flags.awaiting_disclosure, flags.undeliverable) == (False, True, True)
+    await story.travel()
+    assert story.kinds_posted() == ["offer", "decision"]
+    nobody = content(safe_contact={"who_initiates": "survivor"})
+    await story.asks.referrals.replace_disclosure(story.id, nobody)
+    await story.travel()
+    advice = await story.helps.inbox.contact_advice(await story.offer())
+    assert (advice.may_contact, advice.code) == (False, "she-initiates")
+
+
+async def test_so_does_what_it_tells_of_her_and_no_more(two: Federation) -> None:
+    """Of two answers one says who she is, which only a release lets go."""
+    story = await begin(two)
+    await story.decides("information-requested", fields=["party", "preferred_name"])
+    await _accepted(two, story)
+    await release_due(two[HELPLINE].node)
+    await story.asks.referrals.send_information(story.id, content(preferred_name="Canary-Baru", **_PARTY))
+    assert (await story.outgoing())["information"] == ["queued", "queued"]
+    await allows(story, _ALL - {Group.CONTACT})
+    await story.travel()
+    assert story.kinds_posted() == ["offer", "information-request", "decision", "information"]
+    opened = await story.opened("information")
+    assert opened.content is not None
+    assert opened.content.preferred_name is None
+    assert (await story.flags()).undeliverable
+
+
+async def test_so_it_is_where_another_roster_bars_the_release_on_its_way_out(two: Federation) -> None:
+    story = await _may_call(two)
+    changed = {"freedom_of_movement": "Nobody leaves alone."}
+    await two.new_roster(
+        member=lambda one: one.model_copy(update={"told_first": one.told_first.model_copy(update=changed)})
+    )
+    await story.travel()
+    assert story.kinds_posted() == ["offer", "decision"]
+    assert await story.outgoing() == {"offer": ["delivered"]}
+    assert (await story.changes()).count("update-barred") == 1
+    assert not (await story.flags()).disclosed
+
+
+@pytest.mark.parametrize("left", [False, True], ids=["never left", "may have arrived"])
+async def test_so_it_is_where_the_release_has_grown_too_old(pair: Federation, left: bool) -> None:
+    """The node was switched off. What may have arrived stays on record, and the plan that changes it is told."""
+    story = await begin(pair)
+    await _accepted(pair, story)
+    await release_due(pair[HELPLINE].node)
+    if left:
+        pair.network.answers_lost = True
+        await pair.travel(rounds=1)
+        pair.network.answers_lost = False
+    pair.clock.pass_by(hours=24 * 8)  # into another week of the receiver's keys
+    await story.asks.referrals.update_safe_contact(story.id, safe_contact(now_of(pair)))
+    await story.later(hours=24 * 6.1)
+    assert "disclosure-expired" in await story.changes()
+    assert ("update" in story.kinds_posted()) is left
+    flags = await story.flags()
+    assert (flags.disclosed, flags.awaiting_disclosure, flags.undeliverable) == (left, True, not left)
+
+
+async def _one_answer_of_two_arrives(two: Federation) -> Story:
+    """What she took back of the other one was destroyed, and told; the receiver serves her."""
+    story = await begin(two)
+    await story.decides("information-requested", fields=["party", "immediate_medical"])
+    two.cut_off(SHELTER)
+    for told in (_PARTY, {"immediate_medical": True}):
+        await story.asks.referrals.send_information(story.id, content(**told))
+    await allows(story, _ALL - {Group.HEALTH})
+    two.connect(SHELTER)
+    await story.later(hours=0.1)
+    await story.decides("accepted")
+    await story.reports("in-service")
+    assert story.kinds_posted().count("information") == 1
+    assert (await story.flags()).undeliverable
+    return story
+
+
+@pytest.mark.parametrize("ended", ["completed", "failed"])
+async def test_once_the_receiver_has_ended_it_nothing_is_undeliverable(pair: Federation, ended: str) -> None:
+    """Until then it lacks an answer, whatever else has arrived."""
+    story = await _one_answer_of_two_arrives(pair)
+    await story.reports(ended)
+    await story.both_say(ended)
+    assert not (await story.flags()).undeliverable
+
+
+async def test_but_her_no_that_waits(two: Federation) -> None:
+    story = await _one_answer_of_two_arrives(two)
+    await story.says_no("stop-sharing", travel=False)
+    await story.helps.inbox.report_progress(await story.offer(), ProgressRequest(state="completed"))
+    await two[SHELTER].courier.run_once()
+    await story.both_say("completed")
+    assert (await story.outgoing())["withdrawal"] == ["queued"]
+    assert (await story.flags()).undeliverable
+    await story.travel()
+    assert not (await story.flags()).undeliverable

@@ -44,6 +44,7 @@ from exchange.disclosure import (
 )
 from exchange.envelope.kinds import Kind
 from exchange.referral.content import Routing
+from exchange.referral.errors import ContentInvalidError
 
 
 def cleared(**changes: Any) -> Cleared:
@@ -279,13 +280,21 @@ def test_a_fresh_disclosure_is_one_forward() -> None:
         pytest.param({"content": content(Field.NEEDS)}, Kind.DISCLOSURE, True, id="nothing-to-disclose"),
         pytest.param({"content": content(Field.LEGAL_NAME)}, Kind.INFORMATION, True, id="not-listed"),
         pytest.param({"content": content()}, Kind.INFORMATION, True, id="empty"),
-        pytest.param({"content": content().with_routing(ROUTING)}, Kind.UPDATE, True, id="routing-alone"),
     ],
 )
 def test_nothing_left_to_tell_is_a_refusal(changes: dict[str, Any], kind: Kind, accepted: bool) -> None:
     result = clear_later(request(**changes), kind, accepted=accepted)
     assert isinstance(result, Refused)
     assert result.code == "nothing-allowed"
+
+
+@pytest.mark.parametrize("fields", [(), (Field.NEEDS, Field.PREFERRED_NAME)], ids=["alone", "beside-others"])
+@pytest.mark.parametrize("kind", [Kind.INFORMATION, Kind.UPDATE, Kind.DISCLOSURE])
+def test_routing_fields_do_not_follow_an_offer(kind: Kind, fields: tuple[Field, ...]) -> None:
+    """No rule and no consent speaks of them, and the sending node has written its own."""
+    with pytest.raises(ContentInvalidError) as caught:
+        clear_later(request(content=content(*fields, duty_contact="Example, room 4")), kind, accepted=True)
+    assert [(one.path, one.code) for one in caught.value.problems] == [("$.duty_contact", "set-by-node")]
 
 
 @pytest.mark.parametrize(
