@@ -22,7 +22,7 @@ from exchange.cli.adopt import sign_adherence
 from exchange.cli.asking import agency_folder, keys_are_here
 from exchange.cli.console import SET_UP_WRONG, advise, fail, refusals_told, say
 from exchange.cli.init import new_passphrase, secret_in
-from exchange.cli.passphrase import opened_agency_keys, opened_keys, settings_to_open
+from exchange.cli.passphrase import AGENCY_PASSPHRASE, opened_agency_keys, opened_keys, settings_to_open
 from exchange.cli.profile import HomeOption
 from exchange.cli.roster import key_ids
 from exchange.client.vault.agency_keys import AGENCY_KEYS_NAME
@@ -32,6 +32,12 @@ from exchange.roster import Member, RosterInvalidError, member_card, parse_membe
 from exchange.settings import CARD_NAME, KEYS_NAME, SHORTEST_PASSPHRASE, Settings, load_settings
 
 NEW_PASSPHRASE: Final = "EXCHANGE_NEW_PASSPHRASE"  # noqa: S105 - the name of a variable
+
+_WHERE_THE_NODES: Final = "Put it where the node reads it before the next start (EXCHANGE_PASSPHRASE_FILE)"
+_WHERE_THE_AGENCYS_OWN: Final = (
+    f"Type it at this machine from now on, or put it into {AGENCY_PASSPHRASE} of your own programs here, never on the "
+    "node: who has that server must not open these keys"
+)
 
 
 def passphrase(
@@ -43,11 +49,11 @@ def passphrase(
     """Close the key file with a new passphrase. The keys stay: the node may go on running."""
     if keys_are_here(home):
         path = (agency_folder(home) or Path()) / AGENCY_KEYS_NAME
-        keys = opened_agency_keys(path)
+        keys, where = opened_agency_keys(path), _WHERE_THE_AGENCYS_OWN
     else:
         with refusals_told():
             settings = load_settings(home=home)
-        path, keys = settings.home / KEYS_NAME, opened_keys(settings)
+        path, keys, where = settings.home / KEYS_NAME, opened_keys(settings), _WHERE_THE_NODES
     chosen = secret_in(file, NEW_PASSPHRASE) or new_passphrase("these keys", "--new-passphrase-file", NEW_PASSPHRASE)
     if len(chosen) < SHORTEST_PASSPHRASE:
         fail(
@@ -56,9 +62,9 @@ def passphrase(
     replace_key_file(path, _sealed(keys, chosen))
     say(f"{path} opens with the new passphrase only.", style="green")
     advise(
-        "Put it where the node reads it before the next start (EXCHANGE_PASSPHRASE_FILE), and keep a copy of the file "
-        "elsewhere, as before. Destroy older copies: they open with the old passphrase. If somebody else may have had "
-        "such a copy and the old passphrase, the keys are known, and this is not enough: exchange keys renew."
+        f"{where}, and keep a copy of the file elsewhere, as before. Destroy older copies: they open with the old "
+        "passphrase. If somebody else may have had such a copy and the old passphrase, the keys are known, and this is "
+        "not enough: exchange keys renew."
     )
 
 

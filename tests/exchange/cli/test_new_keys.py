@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,20 @@ OTHER = "another synthetic passphrase"
 
 
 @pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder of an agency's own machine, and its passphrase."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    (made, _), _ = make_nodes(folder, (SHELTER, HELPLINE), Environment.SANDBOX, keys_elsewhere=True)
+    assert made.office is not None
+    return made.office, made.passphrase
+
+
+@pytest.fixture
+def office(tmp_path: Path, elsewhere: tuple[Path, str]) -> Path:
+    return Path(shutil.copytree(elsewhere[0], tmp_path / "office"))
+
+
+@pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     (made, _), _ = make_nodes(tmp_path_factory.mktemp("template"), (SHELTER, HELPLINE), Environment.SANDBOX)
     return made.home, made.passphrase
@@ -30,14 +45,22 @@ def home(tmp_path: Path, template: tuple[Path, str]) -> Path:
     return copied_home(template[0], tmp_path / "node")
 
 
-def keys_of(folder: Path, passphrase: str) -> KeySet:
-    return open_keys(read_key_file(folder / "node.keys"), passphrase.encode())
+def keys_of(folder: Path, passphrase: str, name: str = "node.keys") -> KeySet:
+    return open_keys(read_key_file(folder / name), passphrase.encode())
 
 
 def run(home: Path, passphrase: str, *words: str, code: int = 0) -> Result:
     variables = {"COLUMNS": "400", "EXCHANGE_HOME": str(home), "EXCHANGE_PASSPHRASE": passphrase}
     config = home / "exchange.toml"
     config.write_text("".join(line for line in config.read_text().splitlines(True) if "passphrase" not in line))
+    done = CliRunner().invoke(app, words, env=variables)
+    assert isinstance(done.exception, SystemExit | None), done.exception
+    assert done.exit_code == code, done.output
+    return done
+
+
+def run_at(office: Path, passphrase: str, *words: str, code: int = 0) -> Result:
+    variables = {"COLUMNS": "400", "EXCHANGE_HOME": str(office), "EXCHANGE_AGENCY_PASSPHRASE": passphrase}
     done = CliRunner().invoke(app, words, env=variables)
     assert isinstance(done.exception, SystemExit | None), done.exception
     assert done.exit_code == code, done.output
@@ -57,6 +80,20 @@ def test_a_new_passphrase_opens_the_same_keys_and_the_old_one_none(
     with pytest.raises(KeyFileError):
         keys_of(home, template[1])
     assert (home / "node.keys").stat().st_mode & 0o077 == 0
+
+
+def test_the_passphrase_of_the_agencys_own_keys_is_not_to_lie_on_the_node(
+    office: Path, elsewhere: tuple[Path, str], tmp_path: Path
+) -> None:
+    before = keys_of(office, elsewhere[1], "agency.keys")
+    new = tmp_path / "new"
+    new.write_text(f"{OTHER}\n")
+    new.chmod(0o600)
+    said = run_at(office, elsewhere[1], "keys", "passphrase", "--new-passphrase-file", str(new)).output
+    assert keys_of(office, OTHER, "agency.keys") == before
+    assert "EXCHANGE_AGENCY_PASSPHRASE" in said
+    assert "never on the node" in said
+    assert "EXCHANGE_PASSPHRASE_FILE" not in said
 
 
 @pytest.mark.parametrize("text", ["too short", ""])
