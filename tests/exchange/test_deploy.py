@@ -19,3 +19,12 @@ def test_the_proxy_writes_down_neither_paths_nor_callers() -> None:
         ["}"],
     ]
     assert start < written.index(["{$NODE_NAME}", "{"])
+
+
+def test_the_service_goes_by_the_settings_of_its_home_as_root_does() -> None:
+    """Root's `exchange doctor --home` reads the file in the home: of another one it would say that all is well."""
+    lines = (DEPLOY / "exchange.service").read_text("utf-8").splitlines()
+    named = dict(line.removeprefix("Environment=").split("=", 1) for line in lines if line.startswith("Environment="))
+    assert named["EXCHANGE_HOME"] == "/var/lib/exchange"
+    assert "EXCHANGE_CONFIG" not in named
+    assert not any("exchange.toml /" in line for line in lines)
