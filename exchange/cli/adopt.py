@@ -18,7 +18,7 @@ from typing import Annotated, Final
 import typer
 
 from exchange.cli.console import SET_UP_WRONG, advise, fail, refusals_told, say
-from exchange.cli.passphrase import opened_agency_keys, opened_keys
+from exchange.cli.passphrase import agency_passphrase, opened_agency_keys, opened_keys
 from exchange.cli.profile import HomeOption
 from exchange.cli.roster import write_whole
 from exchange.oauth.compact import Sign
@@ -64,7 +64,7 @@ def _adopt_elsewhere(folder: Path, data: bytes) -> None:
     except (OSError, RosterInvalidError):
         fail(f"{folder / CARD_NAME} is missing or damaged.", code=SET_UP_WRONG)
     refuse_unless_adoptable(data, Environment.DEMO if synthetic else Environment.PRODUCTION)
-    keys = opened_agency_keys(folder / AGENCY_KEYS_NAME)
+    keys = opened_agency_keys(folder / AGENCY_KEYS_NAME, agency_passphrase())
     if keys.agency is None:
         fail("The key file lacks the agency key.", code=SET_UP_WRONG)
     _tell(sign_adherence(folder, folder / "contracts", data, keys.agency.sign, now=int(time.time() * 1000)))

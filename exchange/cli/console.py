@@ -20,6 +20,8 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from exchange.envelope.errors import EnvelopeError
+    from exchange.referral.errors import ReferralError
     from exchange.schemas.problems import Problem
 
 OUT: Final = Console(highlight=False)
@@ -68,8 +70,10 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
 
 @contextmanager
 def refusals_told() -> Iterator[None]:
-    """Everything that the node, the SDK or the settings refuse becomes a sentence and an exit code."""
+    """What the node, the SDK, the settings or whoever seals here refuse becomes a sentence and an exit code."""
     from exchange.client import ClientError, ClientSetupError, ProblemError
+    from exchange.envelope.errors import EnvelopeError
+    from exchange.referral.errors import ReferralError
     from exchange.settings import SettingsError
 
     try:
@@ -82,6 +86,8 @@ def refusals_told() -> Iterator[None]:
         fail(str(wrong))
     except SettingsError as wrong:
         fail(str(wrong), code=SET_UP_WRONG)
+    except (ReferralError, EnvelopeError) as refused:
+        _tell_unsealed(refused)
 
 
 def _tell_problem(problem: Problem) -> NoReturn:
@@ -90,4 +96,13 @@ def _tell_problem(problem: Problem) -> NoReturn:
     for field in problem.fields:
         ERR.print(Text(f"  {field.path}: {field.sentence}"))
     ERR.print(Text(f"Who has to act: {_WHO_ACTS[problem.who]}", style="dim"))
+    raise typer.Exit(REFUSED)
+
+
+def _tell_unsealed(refused: ReferralError | EnvelopeError) -> NoReturn:
+    from exchange.referral.errors import ContentInvalidError
+
+    ERR.print(Text(f"{refused} Nothing was sent.", style="bold red"), soft_wrap=True)
+    for problem in refused.problems if isinstance(refused, ContentInvalidError) else ():
+        ERR.print(Text(f"  {problem.path.removeprefix('$.')}: {problem.sentence}"), soft_wrap=True)
     raise typer.Exit(REFUSED)

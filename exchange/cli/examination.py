@@ -30,6 +30,7 @@ from exchange.insecurities import insecurities
 from exchange.roster import Member, RosterInvalidError, RosterSnapshot, Status, parse_member_card, parse_roster
 from exchange.settings import (
     CARD_NAME,
+    CONFIG_NAME,
     CONFIG_VARIABLE,
     ENVIRONMENT_PREFIX,
     KEYS_NAME,
@@ -159,7 +160,7 @@ def look_at_files(settings: Settings) -> Iterator[Finding]:
 
 def _needed(settings: Settings) -> Iterator[Path]:
     yield from settings.home.glob("*.db*")
-    yield from (settings.home / KEYS_NAME, settings.roster_path)
+    yield from (settings.home / CONFIG_NAME, settings.home / KEYS_NAME, settings.roster_path)
     for folder, names in ((settings.contracts_dir, "*.yaml"), (settings.home / STATEMENTS_NAME, "*.toml")):
         yield folder
         yield from folder.glob(names)

@@ -2,7 +2,8 @@
 
 Rules:
 
-* The home is a new or an empty folder, for its owner only (0700). Nothing that exists is overwritten.
+* The home is a new or an empty folder, for its owner only (0700). Nothing that exists is overwritten. What root makes
+  belongs to the owner of the folder.
 * The order leaves nothing half-made that would start: keys, databases, client, and the configuration last.
 * What cannot be made whole is taken back: the files of this run, and the folders that it made. What else lies there
   stays, and so do the tables of databases that lie elsewhere.
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import secrets
 import time
 from collections.abc import Mapping
@@ -168,7 +170,19 @@ def _make(plan: NodePlan, keys: KeySet, member: Member, passphrases: tuple[str, 
     (plan.home / CARD_NAME).write_bytes(card)
     config = plan.home / CONFIG_NAME
     config.write_text(_config(plan), encoding="utf-8")
+    for folder in {plan.home, owner}:
+        _give_to_its_owner(folder)
     return Founded(member, plan.home / CARD_NAME, config, profile)
+
+
+def _give_to_its_owner(folder: Path) -> None:
+    """Root makes it for the node's user, who could not read what is root's alone."""
+    if os.geteuid() == 0:
+        owner = folder.stat()
+        for name in (*_MADE, CONTRACTS_NAME):
+            with contextlib.suppress(FileNotFoundError):
+                # Not where a link of that user leads.
+                os.chown(folder / name, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
 def _make_tables(url: str, history: History) -> None:

@@ -1,7 +1,7 @@
 """`exchange keys …`: the agency's own keys.
 
-`revoke` and `passphrase` are run where the keys are: on the node's machine, or on the agency's own; `renew` on the
-node's. All others are for an agency whose keys are on its own machine; the folder is that of `init --keys-elsewhere`.
+`revoke`, `passphrase` and `renew` are run where the keys are: on the node's machine, or on the agency's own. All others
+are for an agency whose keys are on its own machine; the folder is that of `init --keys-elsewhere`.
 """
 
 from __future__ import annotations

@@ -37,11 +37,10 @@ def settings_to_open(home: Path | None) -> Settings:
     return load_settings(home=home, passphrase=SecretStr(passphrase_of(settings)))
 
 
-def opened_agency_keys(path: Path) -> KeySet:
-    """The agency's own keys, where no node holds them; the passphrase from `EXCHANGE_AGENCY_PASSPHRASE` or typed."""
+def opened_agency_keys(path: Path, passphrase: str) -> KeySet:
+    """The agency's own keys, where no node holds them; a wrong passphrase or an exposed file ends the program."""
     try:
-        data = read_key_file(path)
-        return open_keys(data, agency_passphrase().encode())
+        return open_keys(read_key_file(path), passphrase.encode())
     except FileNotFoundError:
         fail(f"{path} is not there: name the folder that `exchange init --keys-elsewhere` made.", code=SET_UP_WRONG)
     except KeyFileError as refused:

@@ -8,7 +8,7 @@ Rules:
 * Below the plain members everything is sealed with XChaCha20-Poly1305; the plain members are associated data.
 * A wrong passphrase and a damaged file look alike, on purpose, and give one sentence.
 * A file is written with mode 0600 beside its place, flushed, put in place in one step, and the folder is flushed. An
-  existing file is never overwritten but by `replace_key_file`.
+  existing file is never overwritten but by `replace_key_file`. What root writes belongs to the owner of the folder.
 * A file that the group or the world can read is refused, not repaired: its keys may be known already.
 * The passphrase is an argument. Asking for it is the command line's business.
 """
@@ -214,6 +214,10 @@ def _write_beside(path: Path, data: bytes) -> Path:
     try:
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(file.fileno(), _MODE)
+            if os.geteuid() == 0:
+                # Written by root for the node's user, who could not read it at the next start.
+                folder = path.parent.stat()
+                os.fchown(file.fileno(), folder.st_uid, folder.st_gid)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

@@ -10,8 +10,16 @@ project defines and of list positions.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Final
+
+_SENTENCES: Final[Mapping[str, str]] = {
+    "in-the-future": "She cannot have confirmed the plan later than now. Check the time zone: Z means UTC.",
+    "set-by-node": "The node sets this field itself. Leave it out.",
+    "need-of-another-service": "One of the needs does not belong to the requested service (`service_type`).",
+}
+_NOT_HERE: Final = "This value does not fit the others. Correct it, or leave it out."
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +28,11 @@ class ContentProblem:
 
     path: str
     code: str
+
+    @property
+    def sentence(self) -> str:
+        """What whoever wrote the content can do about it."""
+        return _SENTENCES.get(self.code, _NOT_HERE)
 
 
 class ReferralError(Exception):

@@ -94,16 +94,8 @@ def _refused(error: ContentInvalidError, member: str) -> InvalidError:
         ProblemField(
             path=f"{member}{problem.path.removeprefix('$.')}",
             code=problem.code,
-            sentence=_SENTENCES.get(problem.code, _NOT_HERE),
+            sentence=problem.sentence,
         )
         for problem in error.problems
     )
     return InvalidError("content-invalid", "Some fields of the content are not valid.", fields=fields)
-
-
-_SENTENCES = {
-    "in-the-future": "She cannot have confirmed the plan later than now. Check the time zone: Z means UTC.",
-    "set-by-node": "The node sets this field itself. Leave it out.",
-    "need-of-another-service": "One of the needs does not belong to the requested service (`service_type`).",
-}
-_NOT_HERE = "This value does not fit the others. Correct it, or leave it out."

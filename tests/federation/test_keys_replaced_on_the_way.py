@@ -8,11 +8,18 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 from support.federation import Federation, federation
-from support.replaced_keys import another_agency_key, another_node_key, listed, started_with, with_another_key
+from support.replaced_keys import (
+    another_agency_key,
+    another_node_key,
+    listed,
+    renewed_by_the_command,
+    started_with,
+    with_another_key,
+)
 from support.stories import Story, begin, content, released_and_waiting, rows, travelled
 
 from contracts.canonical_json import canonical
-from exchange.client.vault import DoubtfulItemError, RefusedItemError
+from exchange.client.vault import DoubtfulItemError, RefusedItemError, VaultError
 from exchange.client.vault.opening import open_sealed
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.envelope.format import parse_envelope
@@ -323,6 +330,27 @@ async def test_an_attestation_of_the_agencys_own_software_is_owed_again(tmp_path
         assert await owed(story) == set()
         found = await story.rows(ATTESTATION)
         assert "peer-agency" in {row["party"] for row in found if row["done_at"] is not None}
+
+
+async def test_an_office_goes_on_with_the_agency_key_that_the_command_made(tmp_path: Path) -> None:
+    """Its key store opens with the key file that took the place of the other, and so does what was sealed before."""
+    async with federation(tmp_path, (HELPLINE, SHELTER), blind=(SHELTER,)) as pair:
+        story, before = await begin(pair), pair[SHELTER].vault()
+        await renewed_by_the_command(pair, SHELTER, tmp_path / "next")
+        with pytest.raises(VaultError, match="not-a-member"):
+            await before.publish_epochs()
+        vault = pair[SHELTER].vault()
+        assert (await vault.publish_epochs()).weeks_ahead == 5
+        assert (await vault.open(await story.item("offer"))).content is not None
+        await vault.decide(story.id, DecisionRequest(decision="accepted"))
+        await story.later(hours=2)
+        # What is held for her is sealed to a key that the old one has signed.
+        assert (await story.flags()).awaiting_disclosure
+        await story.asks.referrals.replace_disclosure(story.id, content(preferred_name="Canary-Baru"))
+        await story.later(hours=0.1)
+        opened = await vault.open(await story.item("disclosure"))
+        assert opened.content is not None
+        assert opened.content.preferred_name == "Canary-Baru"
 
 
 async def unopened(story: Story) -> InboxItem:

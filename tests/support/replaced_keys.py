@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+import functools
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
+from unittest.mock import patch
 
 import httpx2
 from support.federation import Federation, Line, TestNode
 from support.founded import PASSPHRASE
 from support.networks import OverTransport
+from typer.testing import CliRunner
 
 from exchange.api.api import build_api
 from exchange.api.serving import attach
+from exchange.cli import new_keys
+from exchange.cli.application import app
 from exchange.client.vault import AgencyVault
 from exchange.client.vault.agency_keys import AGENCY_KEYS_NAME
 from exchange.demo.federation import AgencyPlan
 from exchange.envelope.key_file import FLOOR, open_keys, read_key_file, seal_keys
 from exchange.envelope.keys import KEY_BYTES, NONCE_BYTES, AgencyKey, NodeKey
+from exchange.envelope.statements import Adherence, parse_statement
 from exchange.federation.courier import Courier
 from exchange.federation.transport import HTTPTransport
-from exchange.roster import Member
-from exchange.settings import KEYS_NAME
+from exchange.roster import Member, parse_member_card
+from exchange.settings import CARD_NAME, KEYS_NAME
 from exchange.startup import open_node
 
 
@@ -81,6 +88,25 @@ def with_another_key(one: TestNode, agency_key: AgencyKey) -> AgencyVault:
     """The agency's own software with this key in its key file, where the keys are elsewhere."""
     _write_keys(one.agency_home / AGENCY_KEYS_NAME, agency_key=agency_key, node_key=None)
     return one.vault()
+
+
+async def renewed_by_the_command(pair: Federation, plan: AgencyPlan, folder: Path) -> None:
+    """`exchange keys renew` on the agency's own machine; the roster takes its card, and all is in its place."""
+    one = pair[plan]
+    variables = {"EXCHANGE_HOME": str(one.agency_home), "EXCHANGE_AGENCY_PASSPHRASE": PASSPHRASE}
+    with patch.object(new_keys, "seal_keys", functools.partial(seal_keys, cost=FLOOR)):
+        done = CliRunner().invoke(app, ("keys", "renew", str(folder), "--agency"), env=variables)
+    assert done.exit_code == 0, done.output
+    card = parse_member_card((folder / CARD_NAME).read_bytes().strip())
+    signed = [path.read_bytes().strip() for path in (folder / "adherence").iterdir()]
+    adherence = {parse_statement(Adherence, data).verify(card.agency_key).contract: data for data in signed}
+    contracts = [
+        replace(adoption, adherence=MappingProxyType({**adoption.adherence, card.agency: adherence[adoption.digest]}))
+        for adoption in one.node.world().roster.contracts
+    ]
+    await pair.new_roster(member=lambda member: card if member.agency == card.agency else member, contracts=contracts)
+    for name in (AGENCY_KEYS_NAME, CARD_NAME):
+        (folder / name).replace(one.agency_home / name)
 
 
 def _write_keys(file: Path, *, agency_key: AgencyKey | None, node_key: NodeKey | None) -> None:

@@ -227,13 +227,14 @@ def test_damage_that_nobody_has_met_yet_is_found(made: Made, name: str, table: s
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="Giving files to another user needs root.")
-@pytest.mark.parametrize("name", ["keys.db", "node.keys", "contracts"])
+@pytest.mark.parametrize("name", ["keys.db", "node.keys", "contracts", "exchange.toml"])
 def test_what_root_left_in_the_home_is_found_by_root_too(made: Made, name: str) -> None:
     """Root may use everything, so no other look of its own finds what the node's user cannot use."""
     for path in (made.home, *made.home.rglob("*")):
         os.chown(path, _NOBODY, _NOBODY)
     assert bad(made.findings()) == []
     os.chown(made.home / name, 0, 0)
+    (made.home / name).chmod(0o700)
     (said,) = bad(made.findings())
     assert said.subject == "files"
     assert f"{made.home / name} is not open" in said.sentence

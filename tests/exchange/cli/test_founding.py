@@ -59,6 +59,17 @@ def test_the_home_is_for_its_owner_only(home: Path) -> None:
         assert stat.S_IMODE((home / secret).stat().st_mode) == 0o600
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="Giving a folder to another user needs root.")
+def test_what_root_makes_in_the_folder_of_the_nodes_user_belongs_to_that_user(tmp_path: Path) -> None:
+    folder = tmp_path / "node"
+    folder.mkdir()
+    os.chown(folder, 65534, 65533)
+    found(a_plan(folder), PASSPHRASE, cost=FLOOR)
+    made = {path.name: (path.stat().st_uid, path.stat().st_gid) for path in folder.iterdir()}
+    assert made == dict.fromkeys(made, (65534, 65533))
+    assert made.keys() >= {"node.keys", "exchange.toml", "contracts", "client.jwk"}
+
+
 def test_the_key_file_opens_and_the_card_lists_its_public_halves(home: Path) -> None:
     keys = open_keys(read_key_file(home / "node.keys"), PASSPHRASE.encode())
     card = parse_member_card((home / "card.json").read_bytes().strip())

@@ -6,7 +6,7 @@ import json
 import re
 import signal
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,8 @@ from contracts.vocabulary import Feedback
 from exchange.cli.application import app
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.demo.people import melati
+
+NAME = "Melati Contoh"
 
 
 @pytest.fixture(scope="module")
@@ -159,6 +161,23 @@ def test_a_send_whose_answer_was_lost_is_repeated_under_the_key_that_is_named(
         her.referral(recorded).model_copy(update={"exercise": True}).model_dump_json(exclude_none=True, by_alias=True)
     )
     assert "idempotency-key-reused" in run(helpline, "send", "-", "--key", named[1], typed=other, code=1).output
+
+
+def test_what_cannot_be_sealed_is_told_with_its_field_and_no_stack_trace(both: TwoNodes) -> None:
+    """Where the node holds the keys it answers so; the clock of her worker's machine may be wrong here as there."""
+    helpline, her = both[HELPLINE], melati(datetime.now(UTC))
+    run(both[SHELTER], "keys", "publish")
+    consent = her.consent(datetime.now(UTC)).model_dump_json(exclude_none=True)
+    recorded = run(helpline, "consent", "record", "-", typed=consent).output.split()[1]
+    tomorrow = f"{datetime.now(UTC) + timedelta(days=1):%Y-%m-%dT%H:%M:%SZ}"
+    request = her.referral(recorded).model_dump(mode="json", exclude_none=True, by_alias=True)
+    request["content"]["safe_contact"]["last_confirmed_at"] = tomorrow
+    refused = run(helpline, "send", "-", typed=json.dumps(request), code=1)
+    assert isinstance(refused.exception, SystemExit)
+    for words in ("Nothing was sent.", "  safe_contact.last_confirmed_at: She cannot have confirmed the plan later"):
+        assert words in refused.stderr
+    assert tomorrow not in refused.output
+    assert NAME not in refused.output
 
 
 def test_ctrl_c_at_the_passphrase_ends_the_command(shelter: NodeProcesses, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -148,6 +149,19 @@ def test_replacing_is_a_call_of_its_own(tmp_path: Path) -> None:
     replace_key_file(path, sealed(KeySet(node=NODE)))
     assert path.read_bytes() == sealed(KeySet(node=NODE))
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="Giving a folder to another user needs root.")
+@pytest.mark.parametrize("write", [create_key_file, replace_key_file])
+def test_what_root_writes_belongs_to_the_owner_of_the_folder(
+    tmp_path: Path, write: Callable[[Path, bytes], None]
+) -> None:
+    """Root closes the file with a new passphrase, and the node runs as another user, who has to read it."""
+    os.chown(tmp_path, 65534, 65533)
+    path = tmp_path / "node.keys"
+    write(path, sealed())
+    status = path.stat()
+    assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (65534, 65533, 0o600)
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
