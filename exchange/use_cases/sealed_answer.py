@@ -82,7 +82,9 @@ async def store_sealed_answer(node: Node, acting: Acting, sealed: AgencySealed, 
     _check_may_travel(node, case, header, name, answers=answers)
     if known is not None:
         return await _sealed_anew(node, acting, case, known, sealed, keep)
-    event = new_event(node, case, name, number=header.number, digest=sealed.message.digest)
+    digest = sealed.message.digest
+    # By its date both nodes reckon: one that is after the time to answer counts nowhere.
+    event = new_event(node, case, name, number=header.number, digest=digest, dated=header.created)
     event = event._replace(seen=header.seen, at=header.created)
 
     def commit(conn: Connection) -> EnvelopesAnswer:

@@ -28,7 +28,7 @@ from exchange.demo.federation import HELPLINE, LABOUR_OFFICE, SHELTER
 from exchange.envelope.kinds import ERASED_BY_NODE, Kind, SignedBy
 from exchange.envelope.wire import MAX_INTEGER
 from exchange.feedback import Answer, answer
-from exchange.limits import DAY_MS, LIMITS, MINUTE_MS
+from exchange.limits import DAY_MS, LIMITS, MINUTE_MS, SECOND_MS
 from exchange.messages import seal_stop_message
 from exchange.referral.answers import Decision, DecisionContent, Progress, ProgressContent
 from exchange.roster import Status
@@ -36,6 +36,7 @@ from exchange.schemas.federation import WireEnvelope
 from exchange.schemas.inbox import DecisionRequest, ProgressRequest, RecallAnswerRequest
 from exchange.schemas.referrals import ReferralView
 from exchange.schemas.sealing import EnvelopesAnswer, EnvelopesRequest
+from exchange.schemas.shapes import to_millis
 from exchange.stops import Erased, erasure_receipt
 from exchange.storage.database import Connection
 from exchange.storage.referrals import load_referral, save_referral
@@ -812,3 +813,15 @@ async def test_a_word_that_was_said_twice_and_barred_goes_when_it_is_said_again(
     await bed.vault.decide(story.id, DecisionRequest(decision="accepted"))
     await bed.together.travel()
     assert (await bed.helpline.client.referrals.read(story.id)).state == "accepted"
+
+
+async def test_a_decision_that_is_dated_after_the_time_to_answer_is_refused(bed: Bed) -> None:
+    """By a clock that is ahead it would be taken in time here, and count on neither node: its date is what counts."""
+    story = await bed.story()
+    due = (await bed.office.client.referrals.read(story.id)).respond_by
+    fast = replace(bed.identity, clock=lambda: bed.identity.clock() + 90 * SECOND_MS)
+    bed.together.clock.offset += to_millis(due) - MINUTE_MS - bed.together.clock()
+    with pytest.raises(ProblemError, match="respond-by-passed"):
+        await AgencyVault(fast, bed.office.client).decide(story.id, DecisionRequest(decision="accepted"))
+    assert (await bed.office.client.referrals.read(story.id)).state == "received"
+    assert (await bed.vault.decide(story.id, DecisionRequest(decision="accepted"))).state == "accepted"
