@@ -16,7 +16,7 @@ from support.people import consent_request, referral_request
 from support.resealing import header_of, resealed
 from support.stories import rows
 
-from contracts.vocabulary import Feedback, Field, WithdrawalForm
+from contracts.vocabulary import Feedback, Field, Outcome, ServiceType, WithdrawalForm
 from exchange.client import AgencyClient, ProblemError
 from exchange.client.vault import AgencyVault, Identity, VaultError, opening
 from exchange.client.vault import answering as elsewhere
@@ -155,6 +155,47 @@ async def test_an_event_that_the_state_forbids_is_refused(bed: Bed) -> None:
     with pytest.raises(ProblemError) as other:
         await bed.vault.decide(story.id, DecisionRequest(decision="waitlisted"))
     assert other.value.problem.code == "state-forbids"
+
+
+SAID_OTHERWISE: dict[str, list[DecisionRequest | ProgressRequest]] = {
+    "decision": [
+        DecisionRequest(decision="redirected", suggested_service=ServiceType(service))
+        for service in ("legal-aid", "health-care")
+    ],
+    "progress": [
+        ProgressRequest(state="completed", outcome=Outcome(outcome))
+        for outcome in ("ended-by-survivor", "service-provided")
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", SAID_OTHERWISE)
+async def test_a_word_that_is_said_otherwise_is_refused_and_one_that_is_repeated_is_not(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """The node cannot read which it is. As at a node with keys; nobody is told that a correction is on its way."""
+    _lets_outcomes_travel(bed, monkeypatch)
+    story, vault = await bed.story(), bed.vault
+
+    async def says(word: DecisionRequest | ProgressRequest) -> bool:
+        if isinstance(word, DecisionRequest):
+            await vault.decide(story.id, word)
+            return False
+        return (await vault.report_progress(story.id, word)).repeated
+
+    if kind == "progress":
+        await vault.decide(story.id, DecisionRequest(decision="accepted"))
+        await vault.report_progress(story.id, ProgressRequest(state="in-service"))
+    first, other = SAID_OTHERWISE[kind]
+    assert not await says(first)
+    for _ in range(2):
+        with pytest.raises(VaultError) as refused:
+            await says(other)
+        assert refused.value.code == "state-forbids"
+        assert await says(first) is (kind == "progress")
+    await bed.together.travel()
+    told = (await bed.helpline.open(story.id, kind)).answer
+    assert told == first.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
 
 
 async def test_another_question_is_asked(bed: Bed) -> None:
@@ -825,3 +866,22 @@ async def test_a_decision_that_is_dated_after_the_time_to_answer_is_refused(bed:
         await AgencyVault(fast, bed.office.client).decide(story.id, DecisionRequest(decision="accepted"))
     assert (await bed.office.client.referrals.read(story.id)).state == "received"
     assert (await bed.vault.decide(story.id, DecisionRequest(decision="accepted"))).state == "accepted"
+
+
+async def test_a_word_that_was_barred_does_not_go_as_another(bed: Bed) -> None:
+    """It may have arrived all the same: then the other one would change nothing there, and nobody would know."""
+    story = await bed.story()
+    await _stands(bed, HELPLINE.agency, Status.SUSPENDED)
+    first = DecisionRequest(decision="redirected", suggested_service=ServiceType.LEGAL_AID)
+    other = first.model_copy(update={"suggested_service": ServiceType.HEALTH_CARE})
+    await bed.office.decide(story.id, first)
+    await bed.together.travel()
+    await _stands(bed, HELPLINE.agency, Status.ACTIVE)
+    with pytest.raises(VaultError, match="state-forbids"):
+        await bed.office.decide(story.id, other)
+    await bed.office.decide(story.id, first)
+    await bed.together.travel()
+    assert (await bed.helpline.open(story.id, "decision")).answer == {
+        "decision": "redirected",
+        "suggested_service": "legal-aid",
+    }

@@ -24,6 +24,12 @@ class Word(SealedModel):
     number: int
     seen: int
     at: int
+    said: str = ""
+    """Keyed digest of the content of a decision or of progress; nothing of the answer to a recall."""
+
+    def contradicts(self, other: Word) -> bool:
+        """Whether the two, of one event, are known to say something else."""
+        return bool(self.said) and bool(other.said) and self.said != other.said
 
 
 class VaultCase(SealedModel):
