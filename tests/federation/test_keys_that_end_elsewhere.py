@@ -251,6 +251,17 @@ async def test_a_referral_that_cannot_be_read_keeps_no_other_from_being_destroye
     assert list(store.living()) == [damaged.id]
 
 
+async def test_a_referral_that_cannot_be_read_keeps_no_other_from_being_sealed(blind: Federation) -> None:
+    """An emergency neither. Her code is that of the first that can be read."""
+    vault, request = await _asked(Office.of(blind[HELPLINE]))
+    _, of_another = await _asked(Office.of(blind[HELPLINE]))
+    damaged, kept = await vault.refer(of_another), await vault.refer(request)
+    store = vault._identity.store
+    store._connection.execute("UPDATE referral SET sealed_case = x'00' WHERE id = ?", (damaged.id,))
+    assert (await vault.refer(request)).client_code == kept.client_code
+    assert (await vault.refer(of_another)).client_code not in (damaged.client_code, kept.client_code)
+
+
 async def test_two_who_refer_her_at_once_name_her_by_one_code(blind: Federation) -> None:
     asks = Office.of(blind[HELPLINE])
     vault, request = await _asked(asks)
