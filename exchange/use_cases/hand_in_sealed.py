@@ -80,7 +80,7 @@ async def _store(
     if first.header.kind_class is KindClass.FORWARD:
         return await store_sealed_later(node, acting, first, request.consent_version, keep)
     if first.header.kind_class is KindClass.ANSWER:
-        return await store_sealed_answer(node, acting, first, keep)
+        return await store_sealed_answer(node, acting, first, bool(request.sharing_stopped), keep)
     return await store_sealed_attestation(node, acting, first, keep)
 
 

@@ -885,3 +885,65 @@ async def test_a_word_that_was_barred_does_not_go_as_another(bed: Bed) -> None:
         "decision": "redirected",
         "suggested_service": "legal-aid",
     }
+
+
+_COMPLETED = ProgressRequest(state="completed")
+
+
+async def _in_service(bed: Bed) -> BlindStory:
+    story = await bed.story()
+    await bed.vault.decide(story.id, DecisionRequest(decision="accepted"))
+    await bed.together.travel()
+    await bed.vault.report_progress(story.id, ProgressRequest(state="in-service"))
+    await bed.together.travel()
+    return story
+
+
+async def test_a_word_that_has_arrived_and_was_barred_is_the_same_event_when_it_is_said_again(bed: Bed) -> None:
+    """Whatever has been seen since: with another `seen` it is refused for good, and nothing ends on either node."""
+    story, network = await _in_service(bed), bed.together.network
+    await bed.vault.report_progress(story.id, _COMPLETED)
+    await bed.helpline.client.referrals.recall(story.id)
+    network.answers_lost = True
+    await bed.together[SHELTER].courier.run_once()
+    network.answers_lost = False
+    await _stands(bed, HELPLINE.agency, Status.SUSPENDED)
+    await bed.together.travel()
+    await _stands(bed, HELPLINE.agency, Status.ACTIVE)
+    await bed.helpline.client.withdrawals.of_referral(story.id, WithdrawalForm.STOP_SHARING)
+    await bed.together.travel()
+    views = [await one.client.referrals.read(story.id) for one in (bed.office, bed.helpline)]
+    assert [(view.state, view.flags.sharing_stopped) for view in views] == [("recall-requested", True)] * 2
+    assert views[0].flags.undeliverable
+    await bed.vault.report_progress(story.id, _COMPLETED)
+    await bed.together.travel()
+    assert not (await bed.office.client.referrals.read(story.id)).flags.undeliverable
+    await bed.vault.answer_recall(story.id, RecallAnswerRequest(agreed=True))
+    await bed.together.travel()
+    assert [(await one.client.referrals.read(story.id)).state for one in (bed.office, bed.helpline)] == ["recalled"] * 2
+
+
+@pytest.mark.parametrize("here", [True, False])
+async def test_how_it_ended_is_sealed_anew_only_by_who_knows_of_her_no(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch, here: bool
+) -> None:
+    """It keeps number and `seen`, which do not tell whether her no, said here or there, came before."""
+    story, client = await _in_service(bed), bed.office.client
+    await _stands(bed, HELPLINE.agency, Status.SUSPENDED)
+    await bed.vault.report_progress(story.id, _COMPLETED)
+    await bed.together.travel()
+    await _stands(bed, HELPLINE.agency, Status.ACTIVE)
+    case, view = bed.identity.store.case(story.id), await client.referrals.read(story.id)
+    word = answer(ProgressContent(state=Progress.COMPLETED), level=Feedback.OUTCOME, sharing_stopped=False)
+    assert case is not None
+    assert isinstance(word, Answer)
+    first = case.words[word.event]
+    wire = (await sealed_answer(bed.identity, bed.office.client, case, view, word, first)).wire
+    await (client if here else bed.helpline.client).withdrawals.of_referral(story.id, WithdrawalForm.STOP_SHARING)
+    await bed.together.travel()
+    monkeypatch.setattr(answering, "tells_how", lambda _level: True)
+    assert await bed.refuses(wire) == "feedback-level"
+    await bed.vault.report_progress(story.id, _COMPLETED)
+    await bed.together.travel()
+    assert (await bed.helpline.client.referrals.read(story.id)).state == "completed"
+    assert not (await client.referrals.read(story.id)).flags.undeliverable

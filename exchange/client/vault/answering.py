@@ -225,9 +225,7 @@ async def sealed_answer(
     number = next_number(view, at)
     if first is not None:
         number, at = first.number, first.at
-        # After her no the node takes how it ended only from who has seen that.
-        seen = view.seen if view.flags.sharing_stopped else first.seen
-        view = view.model_copy(update={"seen": seen})
+        view = view.model_copy(update={"seen": first.seen})
     sealed = seal_answer(
         word,
         AnswerTerms(case.contract, case.purpose),
@@ -298,8 +296,11 @@ async def _hand_in(
         return known.with_sent(sent, accepting=accepting).with_said(word.event, its)
 
     identity.store.change_case(view.id, said)
+    # Sealed anew its header cannot say that her no was seen; without it the node takes nothing of how it ended.
+    knew_her_no = True if first is not None and view.flags.sharing_stopped else None
+    ask = EnvelopesRequest(envelopes=(wire(sealed),), sharing_stopped=knew_her_no)
     try:
-        answered = await client.sealing.hand_in(EnvelopesRequest(envelopes=(wire(sealed),)))
+        answered = await client.sealing.hand_in(ask)
     except ProblemError as refused:
         if not may_be_stored(refused.problem.status):
             # Where her no has destroyed it meanwhile nothing is left to answer a recall with.
