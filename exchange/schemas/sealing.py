@@ -25,6 +25,9 @@ class EnvelopesRequest(Strict):
     disclosure_follows: bool | None = None
     """With an offer that comes alone: the gate lets name or contact go, and her plan has to be confirmed with her
     first. The referral is `awaiting_disclosure` from the beginning. Leave it out otherwise."""
+    sharing_stopped: bool | None = None
+    """With progress that is sealed anew, and keeps the `seen` of its first time: the software knew that she has stopped
+    sharing, and no more is inside than that it is over. Leave it out otherwise."""
 
 
 class HandedIn(Strict):

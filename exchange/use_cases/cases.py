@@ -106,13 +106,14 @@ def new_event(
     digest: str | None = None,
     shared: bool = True,
     number: int | None = None,
+    dated: int = 0,
 ) -> EventRecord:
-    """This side's next event, if it is legal and in time.
+    """This side's next event, if it is legal and in time: now, and at the moment it is dated where that is later.
 
     Raises:
         ConflictError: it is not; the code says why.
     """
-    at = node.clock()
+    at = max(node.clock(), dated)
     record = case.record
     event = EventRecord(
         record.id,

@@ -7,6 +7,8 @@ Rules:
 * An offer makes the referral and is queued; a disclosure is held until the acceptance; all else is queued.
 * Handed in again, the same bytes are answered as what they are: already here, however late, and also where a disclosure
   that came with an offer has gone since. Other bytes under one id are refused.
+* A disclosure that is stored after the acceptance is let go, as long as it is the one that is held; by a repeat too,
+  since the process that stored it may have ended before. One that was stored before it is not let go by its repeat.
 * A branch is not told that another has a referral: what it may not see is not here, whatever the bytes are.
 * No content reaches this node, and no refusal repeats anything of what was sent.
 """
@@ -16,13 +18,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 
+from exchange.envelope.header import Header
 from exchange.envelope.kinds import Kind, KindClass
 from exchange.messages import SealedMessage
+from exchange.referral.lifecycle import EventName
 from exchange.schemas.sealing import EnvelopesAnswer, EnvelopesRequest
 from exchange.storage.database import Connection
 from exchange.storage.errors import IntegrityError
-from exchange.storage.outbox import digests_out
-from exchange.storage.referrals import ReferralRecord, load_referral
+from exchange.storage.outbox import digests_out, held_of
+from exchange.storage.referrals import ReferralRecord, events_of, load_referral
 from exchange.use_cases.acting import Acting
 from exchange.use_cases.branches import may_see
 from exchange.use_cases.cases import again
@@ -49,24 +53,40 @@ async def hand_in_sealed(
         InvalidError, ForbiddenError, ConflictError: a rule refuses; nothing is stored.
         UnavailableError: the receiver's key is not known here yet.
     """
+    confirms = True
 
     async def work(keep: Keep) -> EnvelopesAnswer:
+        nonlocal confirms
         read = tuple([read_sealed(node, wire) for wire in request.envelopes])
         known = await _handed_in_before(node, acting, [one.message for one in read])
         if known is not None:
+            confirms = await _follows_acceptance(node, read[0].message.header)
             return known
         sealed = tuple([await check_sealed(node, one) for one in read])
-        answer = await again(lambda: _store(node, acting, request, sealed, keep))
-        if sealed[0].header.kind is Kind.DISCLOSURE and answer.referral.flags.awaiting_confirmation:
-            # After an acceptance this call is the worker's confirmation. What keeps it held is told by the referral.
-            with contextlib.suppress(ConflictError, GoneError):
-                await release_disclosure(node, acting, answer.referral.id)
-        return answer
+        return await again(lambda: _store(node, acting, request, sealed, keep))
 
     try:
-        return await once(node, idem, EnvelopesAnswer, work)
+        stored = await once(node, idem, EnvelopesAnswer, work)
     except IntegrityError as error:
         raise _id_taken() from error
+    if confirms and stored.answer.referral.flags.awaiting_confirmation:
+        await _let_go(node, acting, stored.answer)
+    return stored
+
+
+async def _let_go(node: Node, acting: Acting, answer: EnvelopesAnswer) -> None:
+    """Release what was handed in, if it is held still: after an acceptance this call is the worker's confirmation."""
+    held = await node.database.read(lambda conn: held_of(conn, answer.referral.id))
+    if held is not None and [held.id] == [one.id for one in answer.envelopes]:
+        # What keeps it held is told by the referral.
+        with contextlib.suppress(ConflictError, GoneError):
+            await release_disclosure(node, acting, answer.referral.id)
+
+
+async def _follows_acceptance(node: Node, header: Header) -> bool:
+    """Whether who sealed it had seen that the receiver accepted."""
+    events = await node.database.read(lambda conn: events_of(conn, [header.referral]))
+    return any(one.name == EventName.ACCEPTED and one.number <= header.seen for one in events[header.referral])
 
 
 async def _store(
@@ -80,7 +100,7 @@ async def _store(
     if first.header.kind_class is KindClass.FORWARD:
         return await store_sealed_later(node, acting, first, request.consent_version, keep)
     if first.header.kind_class is KindClass.ANSWER:
-        return await store_sealed_answer(node, acting, first, keep)
+        return await store_sealed_answer(node, acting, first, bool(request.sharing_stopped), keep)
     return await store_sealed_attestation(node, acting, first, keep)
 
 

@@ -10,7 +10,8 @@ Rules:
   How it ended this node cannot read: what was sealed before her no had been seen is sealed again, without.
 * The same word again is on record already: nothing is sent twice. Where its envelope came to nothing (its receiver was
   suspended for a while, or it was refused) the agency's software seals the event that is on record anew, with its own
-  number and time: that goes instead, as at a node with keys (`use_cases.answering`). `seen` may have grown.
+  number, `seen` and time: that goes instead, as at a node with keys (`use_cases.answering`). Its `seen` does not tell
+  whether her no was known when it was sealed: the software says so beside it.
 """
 
 from __future__ import annotations
@@ -57,8 +58,17 @@ _NEVER_REPEATED: Final = frozenset({Kind.RECALL_ANSWER, Kind.INFORMATION_REQUEST
 """What may say something else under the same name: which fields a question is about, this node cannot read."""
 
 
-async def store_sealed_answer(node: Node, acting: Acting, sealed: AgencySealed, keep: Keep) -> EnvelopesAnswer:
+async def store_sealed_answer(
+    node: Node, acting: Acting, sealed: AgencySealed, sharing_stopped: bool, keep: Keep
+) -> EnvelopesAnswer:
     """Store one answer.
+
+    Args:
+        node: whose agency has sealed it.
+        acting: who hands it in.
+        sealed: the answer.
+        sharing_stopped: the software's word, of what is sealed anew, that it knew of her no.
+        keep: stores the answer to the call.
 
     Raises:
         NotFoundError, GoneError: no such referral was received.
@@ -79,10 +89,13 @@ async def store_sealed_answer(node: Node, acting: Acting, sealed: AgencySealed, 
     if known is None:
         refuse_promise_if_left(node, name)
     answers = known is not None and await answers_a_recall(node, case, known)
-    _check_may_travel(node, case, header, name, answers=answers)
+    knew = sharing_stopped if known is not None else not _sealed_before_her_no(case, header)
+    _check_may_travel(node, case, header, name, answers=answers, knew_her_no=knew)
     if known is not None:
         return await _sealed_anew(node, acting, case, known, sealed, keep)
-    event = new_event(node, case, name, number=header.number, digest=sealed.message.digest)
+    digest = sealed.message.digest
+    # By its date both nodes reckon: one that is after the time to answer counts nowhere.
+    event = new_event(node, case, name, number=header.number, digest=digest, dated=header.created)
     event = event._replace(seen=header.seen, at=header.created)
 
     def commit(conn: Connection) -> EnvelopesAnswer:
@@ -99,19 +112,21 @@ async def store_sealed_answer(node: Node, acting: Acting, sealed: AgencySealed, 
 
 def _on_record(case: Case, header: Header) -> EventRecord | None:
     """This agency's event that the header is, if it was said before."""
-    said = (header.event, header.number, header.created)
-    return next((one for one in case.own() if (one.name, one.number, one.at) == said and header.seen >= one.seen), None)
+    said = (header.event, header.number, header.seen, header.created)
+    return next((one for one in case.own() if (one.name, one.number, one.seen, one.at) == said), None)
 
 
-def _check_may_travel(node: Node, case: Case, header: Header, name: EventName, *, answers: bool) -> None:
-    """`answers`: it was said as the answer to a recall before."""
+def _check_may_travel(
+    node: Node, case: Case, header: Header, name: EventName, *, answers: bool, knew_her_no: bool
+) -> None:
+    """`answers`: it was said as the answer to a recall before; `knew_her_no`: who sealed it, if she has said one."""
     asked = answers or case.state(node.clock()) is State.RECALL_REQUESTED
     if header.kind is Kind.RECALL_ANSWER and not asked:
         raise ConflictError("no-recall", "Nobody asked for this referral back, or it was answered already.")
     stopped = case.record.sharing_stopped_at is not None
     if not event_may_travel(header.kind, name, case.facts.feedback, sharing_stopped=stopped):
         raise ForbiddenError("feedback-level", "Her consent and the rule let less be told. Report it as progress here.")
-    if header.kind is Kind.PROGRESS and tells_how(case.facts.feedback) and _sealed_before_her_no(case, header):
+    if header.kind is Kind.PROGRESS and tells_how(case.facts.feedback) and stopped and not knew_her_no:
         raise ForbiddenError(
             "feedback-level", "She stopped sharing since it was sealed. Seal that it is over, not how."
         )
@@ -121,7 +136,7 @@ async def _sealed_anew(
     node: Node, acting: Acting, case: Case, known: EventRecord, sealed: AgencySealed, keep: Keep
 ) -> EnvelopesAnswer:
     """An event of which nobody else has heard goes in this envelope."""
-    anew = Anew(known._replace(seen=sealed.header.seen), sealed.message)
+    anew = Anew(known, sealed.message)
 
     def commit(conn: Connection) -> EnvelopesAnswer:
         mine = goes_again(node, conn, taken_over(case.record, acting.unit), anew)
@@ -135,7 +150,7 @@ async def _sealed_anew(
 
 
 def _sealed_before_her_no(case: Case, header: Header) -> bool:
-    """Whether who sealed it had not seen that she stopped sharing. Said here, her no uses up a number."""
+    """Whether who sealed a new word had not seen that she stopped sharing. Said here, her no uses up a number."""
     return any(
         event.name == EventName.STOP_SHARING and event.side != case.record.side and event.number > header.seen
         for event in case.events

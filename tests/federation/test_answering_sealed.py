@@ -16,7 +16,7 @@ from support.people import consent_request, referral_request
 from support.resealing import header_of, resealed
 from support.stories import rows
 
-from contracts.vocabulary import Feedback, Field, WithdrawalForm
+from contracts.vocabulary import Feedback, Field, Outcome, ServiceType, WithdrawalForm
 from exchange.client import AgencyClient, ProblemError
 from exchange.client.vault import AgencyVault, Identity, VaultError, opening
 from exchange.client.vault import answering as elsewhere
@@ -28,7 +28,7 @@ from exchange.demo.federation import HELPLINE, LABOUR_OFFICE, SHELTER
 from exchange.envelope.kinds import ERASED_BY_NODE, Kind, SignedBy
 from exchange.envelope.wire import MAX_INTEGER
 from exchange.feedback import Answer, answer
-from exchange.limits import DAY_MS, LIMITS, MINUTE_MS
+from exchange.limits import DAY_MS, LIMITS, MINUTE_MS, SECOND_MS
 from exchange.messages import seal_stop_message
 from exchange.referral.answers import Decision, DecisionContent, Progress, ProgressContent
 from exchange.roster import Status
@@ -36,6 +36,7 @@ from exchange.schemas.federation import WireEnvelope
 from exchange.schemas.inbox import DecisionRequest, ProgressRequest, RecallAnswerRequest
 from exchange.schemas.referrals import ReferralView
 from exchange.schemas.sealing import EnvelopesAnswer, EnvelopesRequest
+from exchange.schemas.shapes import to_millis
 from exchange.stops import Erased, erasure_receipt
 from exchange.storage.database import Connection
 from exchange.storage.referrals import load_referral, save_referral
@@ -154,6 +155,47 @@ async def test_an_event_that_the_state_forbids_is_refused(bed: Bed) -> None:
     with pytest.raises(ProblemError) as other:
         await bed.vault.decide(story.id, DecisionRequest(decision="waitlisted"))
     assert other.value.problem.code == "state-forbids"
+
+
+SAID_OTHERWISE: dict[str, list[DecisionRequest | ProgressRequest]] = {
+    "decision": [
+        DecisionRequest(decision="redirected", suggested_service=ServiceType(service))
+        for service in ("legal-aid", "health-care")
+    ],
+    "progress": [
+        ProgressRequest(state="completed", outcome=Outcome(outcome))
+        for outcome in ("ended-by-survivor", "service-provided")
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", SAID_OTHERWISE)
+async def test_a_word_that_is_said_otherwise_is_refused_and_one_that_is_repeated_is_not(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """The node cannot read which it is. As at a node with keys; nobody is told that a correction is on its way."""
+    _lets_outcomes_travel(bed, monkeypatch)
+    story, vault = await bed.story(), bed.vault
+
+    async def says(word: DecisionRequest | ProgressRequest) -> bool:
+        if isinstance(word, DecisionRequest):
+            await vault.decide(story.id, word)
+            return False
+        return (await vault.report_progress(story.id, word)).repeated
+
+    if kind == "progress":
+        await vault.decide(story.id, DecisionRequest(decision="accepted"))
+        await vault.report_progress(story.id, ProgressRequest(state="in-service"))
+    first, other = SAID_OTHERWISE[kind]
+    assert not await says(first)
+    for _ in range(2):
+        with pytest.raises(VaultError) as refused:
+            await says(other)
+        assert refused.value.code == "state-forbids"
+        assert await says(first) is (kind == "progress")
+    await bed.together.travel()
+    told = (await bed.helpline.open(story.id, kind)).answer
+    assert told == first.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
 
 
 async def test_another_question_is_asked(bed: Bed) -> None:
@@ -812,3 +854,96 @@ async def test_a_word_that_was_said_twice_and_barred_goes_when_it_is_said_again(
     await bed.vault.decide(story.id, DecisionRequest(decision="accepted"))
     await bed.together.travel()
     assert (await bed.helpline.client.referrals.read(story.id)).state == "accepted"
+
+
+async def test_a_decision_that_is_dated_after_the_time_to_answer_is_refused(bed: Bed) -> None:
+    """By a clock that is ahead it would be taken in time here, and count on neither node: its date is what counts."""
+    story = await bed.story()
+    due = (await bed.office.client.referrals.read(story.id)).respond_by
+    fast = replace(bed.identity, clock=lambda: bed.identity.clock() + 90 * SECOND_MS)
+    bed.together.clock.offset += to_millis(due) - MINUTE_MS - bed.together.clock()
+    with pytest.raises(ProblemError, match="respond-by-passed"):
+        await AgencyVault(fast, bed.office.client).decide(story.id, DecisionRequest(decision="accepted"))
+    assert (await bed.office.client.referrals.read(story.id)).state == "received"
+    assert (await bed.vault.decide(story.id, DecisionRequest(decision="accepted"))).state == "accepted"
+
+
+async def test_a_word_that_was_barred_does_not_go_as_another(bed: Bed) -> None:
+    """It may have arrived all the same: then the other one would change nothing there, and nobody would know."""
+    story = await bed.story()
+    await _stands(bed, HELPLINE.agency, Status.SUSPENDED)
+    first = DecisionRequest(decision="redirected", suggested_service=ServiceType.LEGAL_AID)
+    other = first.model_copy(update={"suggested_service": ServiceType.HEALTH_CARE})
+    await bed.office.decide(story.id, first)
+    await bed.together.travel()
+    await _stands(bed, HELPLINE.agency, Status.ACTIVE)
+    with pytest.raises(VaultError, match="state-forbids"):
+        await bed.office.decide(story.id, other)
+    await bed.office.decide(story.id, first)
+    await bed.together.travel()
+    assert (await bed.helpline.open(story.id, "decision")).answer == {
+        "decision": "redirected",
+        "suggested_service": "legal-aid",
+    }
+
+
+_COMPLETED = ProgressRequest(state="completed")
+
+
+async def _in_service(bed: Bed) -> BlindStory:
+    story = await bed.story()
+    await bed.vault.decide(story.id, DecisionRequest(decision="accepted"))
+    await bed.together.travel()
+    await bed.vault.report_progress(story.id, ProgressRequest(state="in-service"))
+    await bed.together.travel()
+    return story
+
+
+async def test_a_word_that_has_arrived_and_was_barred_is_the_same_event_when_it_is_said_again(bed: Bed) -> None:
+    """Whatever has been seen since: with another `seen` it is refused for good, and nothing ends on either node."""
+    story, network = await _in_service(bed), bed.together.network
+    await bed.vault.report_progress(story.id, _COMPLETED)
+    await bed.helpline.client.referrals.recall(story.id)
+    network.answers_lost = True
+    await bed.together[SHELTER].courier.run_once()
+    network.answers_lost = False
+    await _stands(bed, HELPLINE.agency, Status.SUSPENDED)
+    await bed.together.travel()
+    await _stands(bed, HELPLINE.agency, Status.ACTIVE)
+    await bed.helpline.client.withdrawals.of_referral(story.id, WithdrawalForm.STOP_SHARING)
+    await bed.together.travel()
+    views = [await one.client.referrals.read(story.id) for one in (bed.office, bed.helpline)]
+    assert [(view.state, view.flags.sharing_stopped) for view in views] == [("recall-requested", True)] * 2
+    assert views[0].flags.undeliverable
+    await bed.vault.report_progress(story.id, _COMPLETED)
+    await bed.together.travel()
+    assert not (await bed.office.client.referrals.read(story.id)).flags.undeliverable
+    await bed.vault.answer_recall(story.id, RecallAnswerRequest(agreed=True))
+    await bed.together.travel()
+    assert [(await one.client.referrals.read(story.id)).state for one in (bed.office, bed.helpline)] == ["recalled"] * 2
+
+
+@pytest.mark.parametrize("here", [True, False])
+async def test_how_it_ended_is_sealed_anew_only_by_who_knows_of_her_no(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch, here: bool
+) -> None:
+    """It keeps number and `seen`, which do not tell whether her no, said here or there, came before."""
+    story, client = await _in_service(bed), bed.office.client
+    await _stands(bed, HELPLINE.agency, Status.SUSPENDED)
+    await bed.vault.report_progress(story.id, _COMPLETED)
+    await bed.together.travel()
+    await _stands(bed, HELPLINE.agency, Status.ACTIVE)
+    case, view = bed.identity.store.case(story.id), await client.referrals.read(story.id)
+    word = answer(ProgressContent(state=Progress.COMPLETED), level=Feedback.OUTCOME, sharing_stopped=False)
+    assert case is not None
+    assert isinstance(word, Answer)
+    first = case.words[word.event]
+    wire = (await sealed_answer(bed.identity, bed.office.client, case, view, word, first)).wire
+    await (client if here else bed.helpline.client).withdrawals.of_referral(story.id, WithdrawalForm.STOP_SHARING)
+    await bed.together.travel()
+    monkeypatch.setattr(answering, "tells_how", lambda _level: True)
+    assert await bed.refuses(wire) == "feedback-level"
+    await bed.vault.report_progress(story.id, _COMPLETED)
+    await bed.together.travel()
+    assert (await bed.helpline.client.referrals.read(story.id)).state == "completed"
+    assert not (await client.referrals.read(story.id)).flags.undeliverable

@@ -23,7 +23,7 @@ from support.stories import now_of, safe_contact
 
 from contracts.loader import load_contract, shipped_contract
 from contracts.vocabulary import Field, Group, WithdrawalForm, fields_of
-from exchange.client import ProblemError
+from exchange.client import AgencyClient, ProblemError
 from exchange.client.vault import AgencyVault, GateRefusedError, Identity, VaultError, telling_later
 from exchange.client.vault.referring import SealedReferral
 from exchange.demo.federation import HELPLINE, LABOUR_OFFICE, SHELTER, AgencyPlan
@@ -40,7 +40,7 @@ from exchange.schemas.referrals import ForwardAnswer, ReferralView
 from exchange.schemas.sealing import EnvelopesAnswer, EnvelopesRequest
 from exchange.schemas.shapes import from_millis, to_millis
 from exchange.storage.tables import REFERRAL
-from exchange.use_cases import release_disclosure, sealed_checks
+from exchange.use_cases import hand_in_sealed, release_disclosure, sealed_checks
 from exchange.use_cases.node import Node
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -941,3 +941,82 @@ async def test_what_is_told_later_is_sealed_again_where_its_number_was_used(
     await desk.together.travel()
     arrived = [item async for item in desk.shelter.client.inbox.pages(referral=story.id) if item.kind == kind]
     assert len(arrived) == 2
+
+
+def _keyed(client: AgencyClient, monkeypatch: pytest.MonkeyPatch, key: str) -> list[EnvelopesRequest]:
+    """What is handed in from here on, under this key."""
+    hand_in, handed = client.sealing.hand_in, list[EnvelopesRequest]()
+
+    async def under(request: EnvelopesRequest) -> EnvelopesAnswer:
+        handed.append(request)
+        return await hand_in(request, idempotency_key=key)
+
+    monkeypatch.setattr(client.sealing, "hand_in", under)
+    return handed
+
+
+@pytest.mark.parametrize("key", ["fresh-same", "fresh-other"])
+async def test_a_repeat_lets_go_what_was_sealed_after_the_acceptance_and_not_let_go(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    """The process that stored it ended before. Nothing else takes it up: she would wait, and nobody would call her."""
+    story, client = await desk.story(), desk.office.client
+    await client.referrals.drop_disclosure(story.id)
+    await desk.shelter.decide(story.id, DecisionRequest(decision="accepted"))
+    await desk.together.travel()
+
+    async def ends(*_: object) -> None:
+        """Before it releases anything."""
+
+    with monkeypatch.context() as dying:
+        dying.setattr(hand_in_sealed, "release_disclosure", ends)
+        handed = _keyed(client, dying, f"{story.id}-fresh-same")
+        vault = AgencyVault(desk.identity, client)
+        await vault.replace_disclosure(story.id, referral_request(SHELTER.agency, NOBODY).content)
+    assert (await client.referrals.read(story.id)).flags.awaiting_confirmation
+    for _ in range(2):
+        await client.sealing.hand_in(handed[0], idempotency_key=f"{story.id}-{key}")
+        assert (await client.referrals.read(story.id)).flags.disclosed
+    await desk.together.travel()
+    assert (await desk.shelter.open(story.id, "disclosure")).content is not None
+
+
+@pytest.mark.parametrize("key", ["early-same", "early-other"])
+async def test_a_repeat_does_not_let_go_what_was_sealed_before_the_acceptance(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    """A worker has to confirm it with her by then, and this call is older than that."""
+    story, client = await desk.story(), desk.office.client
+    monkeypatch.setattr(release_disclosure, "goes_by_itself", lambda _facts: False)
+    with monkeypatch.context() as patched:
+        handed = _keyed(client, patched, f"{story.id}-early-same")
+        vault = AgencyVault(desk.identity, client)
+        await vault.replace_disclosure(story.id, referral_request(SHELTER.agency, NOBODY).content)
+    await desk.shelter.decide(story.id, DecisionRequest(decision="accepted"))
+    await desk.together.travel()
+    assert (await client.referrals.read(story.id)).flags.awaiting_confirmation
+    await client.sealing.hand_in(handed[0], idempotency_key=f"{story.id}-{key}")
+    assert (await client.referrals.read(story.id)).flags.awaiting_confirmation
+
+
+async def test_a_repeat_lets_go_nothing_but_what_it_has_handed_in(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another has taken its place, and waits for a worker of its own."""
+    story, client = await desk.story(), desk.office.client
+    content = referral_request(SHELTER.agency, NOBODY).content
+    await client.referrals.drop_disclosure(story.id)
+    await desk.shelter.decide(story.id, DecisionRequest(decision="accepted"))
+    await desk.together.travel()
+
+    async def ends(*_: object) -> None:
+        """Before it releases anything."""
+
+    vault, handed = AgencyVault(desk.identity, client), list[EnvelopesRequest]()
+    with monkeypatch.context() as dying:
+        dying.setattr(hand_in_sealed, "release_disclosure", ends)
+        for place in ("first", "second"):
+            with monkeypatch.context() as patched:
+                under = _keyed(client, patched, f"{story.id}-{place}")
+                await vault.replace_disclosure(story.id, content)
+            handed += under
+    await client.sealing.hand_in(handed[0], idempotency_key=f"{story.id}-first")
+    assert (await client.referrals.read(story.id)).flags.awaiting_confirmation

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.blind import Office, referred
@@ -15,6 +16,7 @@ from support.people import consent_request, referral_request
 from contracts.vocabulary import WithdrawalForm
 from exchange.client import NodeUnreachableError, ProblemError
 from exchange.client.vault import AgencyVault, VaultError, agency_keys
+from exchange.client.vault.acts import SealedReferral
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.limits import DAY_MS, LIMITS
 from exchange.schemas.inbox import DecisionRequest
@@ -56,6 +58,78 @@ async def test_what_was_never_handed_in_ends_once_the_node_takes_it_no_more(blin
     assert (late.value.problem.code, await vault.destroy_ended()) == ("too-old", ())
     blind.clock.pass_by(hours=1)
     assert await vault.destroy_ended() == (sealed.created.id,)
+
+
+async def _no_answer(vault: AgencyVault, sealed: SealedReferral, patch: pytest.MonkeyPatch, *, arrives: bool) -> None:
+    """It is handed in, and nobody hears whether it came."""
+    sealing = vault._client.sealing
+    hand_in = sealing.hand_in
+
+    async def lost(*asked: Any, **named: Any) -> None:
+        if arrives:
+            await hand_in(*asked, **named)
+        raise NodeUnreachableError
+
+    with patch.context() as during:
+        during.setattr(sealing, "hand_in", lost)
+        with pytest.raises(NodeUnreachableError):
+            await vault.hand_in(sealed)
+
+
+async def test_what_another_branch_may_have_handed_in_is_not_destroyed(
+    blind: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its program was not run again: the node has it, and shows it to no other branch."""
+    asks, helps = Office.of(blind[HELPLINE]), Office.of(blind[SHELTER])
+    north, south = [blind[HELPLINE].vault(asks.client.acting_as("w-test", unit=unit)) for unit in ("north", "south")]
+    consent = await north._client.consents.record(consent_request(SHELTER.agency))
+    sealed = await north.seal(referral_request(SHELTER.agency, consent.id, priority="routine"))
+    await _no_answer(north, sealed, monkeypatch, arrives=True)
+    await blind.travel()
+    blind.clock.pass_by(hours=25)
+    unseen: list[str] = []
+    assert await south.destroy_ended(not_shown=unseen.append) == ()
+    assert unseen == [sealed.created.id]
+    await helps.open(sealed.created.id, "offer")
+    await helps.decide(sealed.created.id, DecisionRequest(decision="accepted"))
+    await blind.travel()
+    (item,) = [item async for item in north._client.inbox.pages(referral=sealed.created.id)]
+    assert (await north.open(item)).answer == {"decision": "accepted"}
+
+
+async def test_what_may_have_been_handed_in_ends_once_the_node_has_said_that_it_never_came(
+    blind: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vault, request = await _asked(Office.of(blind[HELPLINE]))
+    sealed = await vault.seal(request)
+    await _no_answer(vault, sealed, monkeypatch, arrives=False)
+    blind.clock.pass_by(hours=25)
+    assert await vault.destroy_ended() == ()
+    with pytest.raises(ProblemError, match="too-old"):
+        await vault.hand_in(sealed)
+    assert await vault.destroy_ended() == (sealed.created.id,)
+
+
+async def test_a_refusal_of_what_may_be_there_does_not_mean_that_it_never_came(
+    blind: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Why it is refused may have come after it: the receiver has left the roster, say."""
+    vault, request = await _asked(Office.of(blind[HELPLINE]))
+    first, again = await vault.seal(request), await vault.seal(request)
+    await _no_answer(vault, again, monkeypatch, arrives=True)
+    with pytest.raises(ProblemError) as unknown:
+        await vault._client.referrals.read("f" * 32)
+    problem = unknown.value.problem.model_copy(update={"status": 422, "code": "unknown-agency"})
+
+    async def refuses(*_: Any, **__: Any) -> None:
+        raise ProblemError(problem)
+
+    monkeypatch.setattr(vault._client.sealing, "hand_in", refuses)
+    for sealed in (first, again):
+        with pytest.raises(ProblemError, match="unknown-agency"):
+            await vault.hand_in(sealed)
+    known = [vault._identity.store.case(sealed.created.id) for sealed in (first, again)]
+    assert [case.may_be_at_node() for case in known if case is not None] == [False, True]
 
 
 async def test_what_came_while_a_contract_was_in_force_is_opened_after_its_end(
@@ -175,6 +249,17 @@ async def test_a_referral_that_cannot_be_read_keeps_no_other_from_being_destroye
         await vault.destroy_ended()
     assert unreadable.value.code == "store-unreadable"
     assert list(store.living()) == [damaged.id]
+
+
+async def test_a_referral_that_cannot_be_read_keeps_no_other_from_being_sealed(blind: Federation) -> None:
+    """An emergency neither. Her code is that of the first that can be read."""
+    vault, request = await _asked(Office.of(blind[HELPLINE]))
+    _, of_another = await _asked(Office.of(blind[HELPLINE]))
+    damaged, kept = await vault.refer(of_another), await vault.refer(request)
+    store = vault._identity.store
+    store._connection.execute("UPDATE referral SET sealed_case = x'00' WHERE id = ?", (damaged.id,))
+    assert (await vault.refer(request)).client_code == kept.client_code
+    assert (await vault.refer(of_another)).client_code not in (damaged.client_code, kept.client_code)
 
 
 async def test_two_who_refer_her_at_once_name_her_by_one_code(blind: Federation) -> None:

@@ -12,6 +12,9 @@ Rules:
 * A word that came to nothing on its way (the node says `undeliverable`) and is said again is the same event, sealed
   anew with the number and the time of the first: the node lets it go instead. So it does with an acceptance before the
   next word, since no name is released without it. A question for information is another question, and is asked as one.
+* The node cannot read what a word says. That the same word with another reason, service or outcome is refused, as where
+  the node has the keys, is for this software to see to: a digest of what was said is kept. Once she has stopped sharing
+  no more than the word itself is told.
 * Progress that the node takes for too much is handed in once more after the node has been told how much may be.
 * Which referral it is and with whom says the agency's own store: a record of another is answered with nothing.
 """
@@ -52,6 +55,7 @@ from exchange.schemas.federation import WireEnvelope
 from exchange.schemas.inbox import DecisionRequest, OpeningRequest, ProgressRequest, RecallAnswerRequest, ReferralAct
 from exchange.schemas.referrals import ReferralView
 from exchange.schemas.sealing import EnvelopesRequest
+from exchange.schemas.shapes import written
 from exchange.stops import Erased, erasure_receipt
 
 _NOT_ON_RECORD: Final = frozenset({"too-old", "number-not-higher"})
@@ -62,8 +66,9 @@ async def decide(identity: Identity, client: AgencyClient, referral: str, reques
     """The agency's word on an offer.
 
     Raises:
-        VaultError: `decision-invalid`; the referral or the sender's keys are not known here; `sender-not-active`: it
-            would be a promise that nobody has heard, and this agency has left the federation.
+        VaultError: `decision-invalid`; the referral or the sender's keys are not known here; `state-forbids`: it was
+            said with another reason or service; `sender-not-active`: it would be a promise that nobody has heard, and
+            this agency has left the federation.
         ProblemError: the state forbids it.
     """
     content: DecisionContent | InformationRequestContent
@@ -84,7 +89,7 @@ async def decide(identity: Identity, client: AgencyClient, referral: str, reques
         if isinstance(word, Kept):
             raise VaultError(word.code, word.sentence)
         _refuse_promise_if_left(identity, case, view, word)
-        return await _say(identity, client, case, view, word)
+        return (await _say(identity, client, case, view, word)).referral
 
     return await unless_overtaken(said)
 
@@ -100,7 +105,8 @@ async def report(identity: Identity, client: AgencyClient, referral: str, reques
     """How the service goes, as far as it may be told; and whether the other agency hears of it at all.
 
     Raises:
-        VaultError: `progress-invalid`; the referral or the sender's keys are not known here.
+        VaultError: `progress-invalid`; the referral or the sender's keys are not known here; `state-forbids`: it was
+            said with another outcome or reason.
         ProblemError: the state forbids it.
     """
     try:
@@ -147,7 +153,7 @@ async def _reported(
         # Only what was said before she stopped sharing may have been told. That much is the node's word.
         told = act.repeated and act.stays_here is None and word.code == "sharing-stopped"
         return act.model_copy(update={"stays_here": None if told else word.code})
-    return ReferralAct(referral=await _say(identity, client, case, view, word))
+    return await _say(identity, client, case, view, word)
 
 
 async def answer_to_recall(
@@ -166,7 +172,7 @@ async def answer_to_recall(
         if case.served is None:
             raise VaultError("no-recall", "The service had not begun, so there is nothing to answer.")
         word = answer_recall(RecallAnswerContent(agreed=request.agreed), state=case.served)
-        return await _say(identity, client, case, view, word)
+        return (await _say(identity, client, case, view, word)).referral
 
     return await unless_overtaken(said)
 
@@ -219,9 +225,7 @@ async def sealed_answer(
     number = next_number(view, at)
     if first is not None:
         number, at = first.number, first.at
-        # After her no the node takes how it ended only from who has seen that.
-        seen = view.seen if view.flags.sharing_stopped else first.seen
-        view = view.model_copy(update={"seen": seen})
+        view = view.model_copy(update={"seen": first.seen})
     sealed = seal_answer(
         word,
         AnswerTerms(case.contract, case.purpose),
@@ -242,7 +246,7 @@ async def sealed_answer(
 
 async def _say(
     identity: Identity, client: AgencyClient, case: VaultCase, view: ReferralView, word: Answer
-) -> ReferralView:
+) -> ReferralAct:
     again = None
     if word.kind is not Kind.INFORMATION_REQUEST:
         again = await _said_anew(identity, client, case, view, word)
@@ -259,7 +263,7 @@ async def _acceptance_goes_along(identity: Identity, client: AgencyClient, case:
 
 async def _said_anew(
     identity: Identity, client: AgencyClient, case: VaultCase, view: ReferralView, word: Answer
-) -> ReferralView | None:
+) -> ReferralAct | None:
     """A word that came to nothing, as the event that it was; nothing where it did not, or is not on record there."""
     first = case.unheard(word.event, at=identity.clock()) if view.flags.undeliverable else None
     if first is None:
@@ -279,11 +283,12 @@ async def _hand_in(
     view: ReferralView,
     word: Answer,
     first: Word | None = None,
-) -> ReferralView:
+) -> ReferralAct:
     sealed = (await sealed_answer(identity, client, case, view, word, first)).message
     accepting = sealed.digest if word.event is EventName.ACCEPTED else None
     header, sent, before = sealed.header, sealed.header.id, case
-    its = Word(number=header.number or 0, seen=header.seen, at=header.created)
+    its = Word(number=header.number or 0, seen=header.seen, at=header.created, said=_digest(identity, word))
+    _refuse_another(view, first, its)
 
     def said(known: VaultCase) -> VaultCase:
         nonlocal before
@@ -291,8 +296,11 @@ async def _hand_in(
         return known.with_sent(sent, accepting=accepting).with_said(word.event, its)
 
     identity.store.change_case(view.id, said)
+    # Sealed anew its header cannot say that her no was seen; without it the node takes nothing of how it ended.
+    knew_her_no = True if first is not None and view.flags.sharing_stopped else None
+    ask = EnvelopesRequest(envelopes=(wire(sealed),), sharing_stopped=knew_her_no)
     try:
-        answered = await client.sealing.hand_in(EnvelopesRequest(envelopes=(wire(sealed),)))
+        answered = await client.sealing.hand_in(ask)
     except ProblemError as refused:
         if not may_be_stored(refused.problem.status):
             # Where her no has destroyed it meanwhile nothing is left to answer a recall with.
@@ -303,4 +311,24 @@ async def _hand_in(
         # Said again it has to be the event on record, with the number and the time of then.
         with contextlib.suppress(VaultError):
             identity.store.change_case(view.id, lambda known: known.with_repeated(word.event, sent, before))
-    return answered.referral
+        _refuse_another(view, before.words.get(word.event), its)
+    return ReferralAct(referral=answered.referral, repeated=not answered.envelopes)
+
+
+def _digest(identity: Identity, word: Answer) -> str:
+    """Of what is said; nothing of the answer to a recall, which may be the event that progress was before."""
+    return "" if word.kind is Kind.RECALL_ANSWER else identity.keyed_digest("word", written(word.content))
+
+
+def _refuse_another(view: ReferralView, on_record: Word | None, now: Word) -> None:
+    """The same word, with something else inside, does not go: the one on record stands on both sides.
+
+    Raises:
+        VaultError: `state-forbids`.
+    """
+    if on_record is not None and on_record.contradicts(now) and not view.flags.sharing_stopped:
+        raise VaultError(
+            "state-forbids",
+            "This was said before with another reason, service or outcome, and that stands. Nothing was sent. "
+            "Telephone the other agency.",
+        )

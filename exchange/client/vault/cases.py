@@ -24,6 +24,12 @@ class Word(SealedModel):
     number: int
     seen: int
     at: int
+    said: str = ""
+    """Keyed digest of the content of a decision or of progress; nothing of the answer to a recall."""
+
+    def contradicts(self, other: Word) -> bool:
+        """Whether the two, of one event, are known to say something else."""
+        return bool(self.said) and bool(other.said) and self.said != other.said
 
 
 class VaultCase(SealedModel):
@@ -52,6 +58,8 @@ class VaultCase(SealedModel):
     """When it was sealed here, or its offer was opened."""
     handed_in: bool = False
     """Of one that was sealed here: the node has said that it has it."""
+    in_doubt: bool = False
+    """Of one that was sealed here: it was sent to the node, which has not said since whether it has it."""
     exercise: Drill = None
     """Its offer said that it is a drill; nothing that follows it says so again."""
     served: State | None = None
@@ -87,22 +95,30 @@ class VaultCase(SealedModel):
         plans = self.plans if plan_number is None else {envelope: plan_number} | self.plans
         return self.model_copy(update={"opened": opened, "plans": plans})
 
+    def with_begun(self) -> VaultCase:
+        """The case before what was sealed is sent to the node."""
+        return self.model_copy(update={"in_doubt": not self.handed_in})
+
+    def with_refused(self) -> VaultCase:
+        """The case after the node has said that it does not take what was sealed, and has not taken it before."""
+        return self.model_copy(update={"in_doubt": False})
+
     def with_handed_in(self) -> VaultCase:
         """The case after the node has said that it has what was sealed."""
-        return self.model_copy(update={"handed_in": True})
+        return self.model_copy(update={"handed_in": True, "in_doubt": False})
 
     def forgotten_by(self, at: int) -> bool:
         """Whether a node that knows nothing of it can only have forgotten it, or will never have it.
 
-        What was sealed and not handed in the node takes no more soon after it was made (`hand_in_within_ms`). All else
-        it has had, also what has been answered: then it keeps a tombstone, and what is younger it does not show, to
-        another branch, or has lost.
+        What was sealed and not sent to it the node takes no more soon after it was made (`hand_in_within_ms`). All else
+        it has had or may have, also what has been answered: then it keeps a tombstone, and what is younger it does not
+        show, to another branch, or has lost.
         """
-        return at >= self.known_since + (LIMITS.tombstone_ms if self.was_at_node() else _NEVER_HANDED_IN_MS)
+        return at >= self.known_since + (LIMITS.tombstone_ms if self.may_be_at_node() else _NEVER_HANDED_IN_MS)
 
-    def was_at_node(self) -> bool:
-        """Whether the node is known to have had it."""
-        return self.handed_in or self.side is Side.RECEIVING or bool(self.opened)
+    def may_be_at_node(self) -> bool:
+        """Whether the node has had it, or nobody has heard that it has not."""
+        return self.handed_in or self.in_doubt or self.side is Side.RECEIVING or bool(self.opened)
 
     def with_said(self, event: EventName, word: Word | None = None) -> VaultCase:
         """The case after this software said how it goes; `word`: in an envelope of its own."""

@@ -6,8 +6,8 @@ Rules:
   may belong to another branch than the client acts for, or a backup from before it was restored.
 * So what the node does not know is destroyed only where it cannot come any more, or its tombstone must have ended
   (`VaultCase.forgotten_by`). No other answer destroys anything.
-* What it keeps because this client is not shown it, though the node has had it, is named: it may be another branch's,
-  and end only for a client of that branch or of the whole agency.
+* What it keeps because this client is not shown it, though the node has had it or may have, is named: it may be another
+  branch's, and end only for a client of that branch or of the whole agency.
 * A question that is not answered keeps no key of what is known to have ended: a thin line may break off every day.
 """
 
@@ -49,7 +49,7 @@ async def destroy_ended(
                 case = identity.store.case(referral) if not destroyed else None
                 if destroyed or (case is not None and _forgotten(identity, referral, case, destroyed)):
                     ended.append(referral)
-                elif destroyed is None and case is not None and case.was_at_node() and not_shown is not None:
+                elif destroyed is None and case is not None and case.may_be_at_node() and not_shown is not None:
                     not_shown(referral)
             except VaultError as error:
                 unreadable = error

@@ -16,6 +16,7 @@ Rules:
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import Final
 
 from consent.client_code import new_client_code
@@ -23,6 +24,7 @@ from contracts.vocabulary import purpose_for
 from exchange import hand_in
 from exchange.client.agency_client import AgencyClient
 from exchange.client.errors import ProblemError
+from exchange.client.retries import may_be_stored
 from exchange.client.vault.acts import KEPT_MS, Act, SealedReferral, sealed_before
 from exchange.client.vault.agency_keys import Identity
 from exchange.client.vault.cases import VaultCase
@@ -38,7 +40,8 @@ from exchange.schemas.referrals import ReferralCreated, ReferralPreview, Referra
 from exchange.schemas.sealing import EnvelopesRequest
 
 ATTEMPTS: Final = 3
-_TAKEN_NO_MORE: Final = frozenset({"too-old", "answer-destroyed", "id-conflict"})
+_NEVER_CAME: Final = "too-old"
+_TAKEN_NO_MORE: Final = frozenset({_NEVER_CAME, "answer-destroyed", "id-conflict"})
 """How a node refuses what never came and is too old now, and what it had and has destroyed."""
 _PREVIEW_CODE: Final = "0000-0000"
 
@@ -149,13 +152,28 @@ async def _seal_once(
 async def handed_in(
     identity: Identity, client: AgencyClient, sealed: SealedReferral, idempotency_key: str | None
 ) -> ReferralCreated:
-    """Hand in, and remember that the node has it.
+    """Hand in, and remember that the node has it; before, that it may have.
 
     Raises:
+        VaultError: `destroyed`.
         ProblemError: the node refuses it.
     """
-    await client.sealing.hand_in(sealed.hand_in, idempotency_key=idempotency_key)
-    remember_handed_in(identity, sealed.created.id)
+    referral, first = sealed.created.id, True
+
+    def begun(known: VaultCase) -> VaultCase:
+        nonlocal first
+        first = not known.may_be_at_node()
+        return known.with_begun()
+
+    identity.store.change_case(referral, begun)
+    try:
+        await client.sealing.hand_in(sealed.hand_in, idempotency_key=idempotency_key)
+    except ProblemError as refused:
+        # Who sends it again may be refused for what has changed since it was taken.
+        if refused.problem.code == _NEVER_CAME or (first and not may_be_stored(refused.problem.status)):
+            _remember(identity, referral, VaultCase.with_refused)
+        raise
+    remember_handed_in(identity, referral)
     return sealed.created
 
 
@@ -178,9 +196,13 @@ async def handed_in_again(
 
 def remember_handed_in(identity: Identity, referral: str) -> None:
     """The node has said that it has it. From now on it is not taken for one that never came."""
+    _remember(identity, referral, VaultCase.with_handed_in)
+
+
+def _remember(identity: Identity, referral: str, change: Callable[[VaultCase], VaultCase]) -> None:
     # Where her no has destroyed it already there is nothing left to remember it with.
     with contextlib.suppress(VaultError):
-        identity.store.change_case(referral, VaultCase.with_handed_in)
+        identity.store.change_case(referral, change)
 
 
 def record_of(view: ReferralView, referral: str, peer: str) -> ReferralView:

@@ -52,6 +52,7 @@ CREATE INDEX IF NOT EXISTS ix_act_referral ON act (referral);
 CREATE TABLE IF NOT EXISTS pinned (one INTEGER PRIMARY KEY CHECK (one = 1), version INTEGER NOT NULL,
     digest TEXT NOT NULL);
 """
+_UNREADABLE: Final = "store-unreadable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,9 +131,20 @@ class AgencyKeyStore:
                 yield referral, known
 
     def client_code(self, subject: str, receiver: str) -> str | None:
-        """The code under which this receiver knows this survivor, as long as a referral says it."""
-        for _, case in self.cases():
-            if (case.side, case.subject, case.peer) == (Side.REFERRING, subject, receiver) and case.client_code:
+        """The code under which this receiver knows this survivor, as long as a referral that can be read says it.
+
+        One that cannot be read must not stop the others: at worst the receiver knows her by a second code.
+        """
+        for referral in self.living():
+            try:
+                case = self.case(referral)
+            except VaultError as error:
+                if error.code != _UNREADABLE:
+                    raise
+                continue
+            if case is None or not case.client_code:
+                continue
+            if (case.side, case.subject, case.peer) == (Side.REFERRING, subject, receiver):
                 return case.client_code
         return None
 
@@ -350,7 +362,7 @@ def _unreadable_told() -> Iterator[None]:
 
 def _unreadable() -> VaultError:
     return VaultError(
-        "store-unreadable",
+        _UNREADABLE,
         "The key store does not open: it belongs to another agency.keys, was written by a later version, or is "
         "damaged. Put the two files together again that belong together.",
     )

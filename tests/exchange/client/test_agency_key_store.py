@@ -209,9 +209,11 @@ def test_what_a_node_does_not_know_is_forgotten_late_or_cannot_come() -> None:
     assert sealed.forgotten_by(1000 + DAY_MS)
     received = CASE.model_copy(update={"known_since": 1000})
     answered = sealed.with_opened("7" * 32, plan_number=None)
-    for had in (sealed.with_handed_in(), answered, received):
+    for had in (sealed.with_handed_in(), sealed.with_begun(), answered, received):
         assert not had.forgotten_by(tombstone - 1)
         assert had.forgotten_by(tombstone)
+    assert sealed.with_begun().with_refused() == sealed
+    assert sealed.with_handed_in().with_begun().with_refused() == sealed.with_handed_in()
 
 
 def test_destroyed_is_gone_from_the_file_and_never_comes_back(store: AgencyKeyStore, path: Path) -> None:
