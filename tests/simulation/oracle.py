@@ -193,7 +193,9 @@ class Oracle:
             avoided = one.fields.get("avoid_own_authorities")
             if (one.kind, one.referral) != ("offer", envelope.referral) or avoided is None:
                 continue
-            if all(pair[1].authority_of == avoided["country"] for pair in self._pairs(one, self.step_begins, self.tick)):
+            if all(
+                pair[1].authority_of == avoided["country"] for pair in self._pairs(one, self.step_begins, self.tick)
+            ):
                 raise ViolationError("leaked", f"{envelope.kind} leaves for an authority that she avoids")
 
     def _may_be(self, one: HandIn, envelope: Opened) -> bool:
