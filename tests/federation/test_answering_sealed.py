@@ -856,18 +856,6 @@ async def test_a_word_that_was_said_twice_and_barred_goes_when_it_is_said_again(
     assert (await bed.helpline.client.referrals.read(story.id)).state == "accepted"
 
 
-async def test_a_decision_that_is_dated_after_the_time_to_answer_is_refused(bed: Bed) -> None:
-    """By a clock that is ahead it would be taken in time here, and count on neither node: its date is what counts."""
-    story = await bed.story()
-    due = (await bed.office.client.referrals.read(story.id)).respond_by
-    fast = replace(bed.identity, clock=lambda: bed.identity.clock() + 90 * SECOND_MS)
-    bed.together.clock.offset += to_millis(due) - MINUTE_MS - bed.together.clock()
-    with pytest.raises(ProblemError, match="respond-by-passed"):
-        await AgencyVault(fast, bed.office.client).decide(story.id, DecisionRequest(decision="accepted"))
-    assert (await bed.office.client.referrals.read(story.id)).state == "received"
-    assert (await bed.vault.decide(story.id, DecisionRequest(decision="accepted"))).state == "accepted"
-
-
 async def test_a_word_that_was_barred_does_not_go_as_another(bed: Bed) -> None:
     """It may have arrived all the same: then the other one would change nothing there, and nobody would know."""
     story = await bed.story()
@@ -894,6 +882,8 @@ async def _in_service(bed: Bed) -> BlindStory:
     story = await bed.story()
     await bed.vault.decide(story.id, DecisionRequest(decision="accepted"))
     await bed.together.travel()
+    # By a worker: of what other stories here have accepted nobody is served.
+    assert (await bed.helpline.client.referrals.release(story.id)).released
     await bed.vault.report_progress(story.id, ProgressRequest(state="in-service"))
     await bed.together.travel()
     return story
@@ -947,3 +937,15 @@ async def test_how_it_ended_is_sealed_anew_only_by_who_knows_of_her_no(
     await bed.together.travel()
     assert (await bed.helpline.client.referrals.read(story.id)).state == "completed"
     assert not (await client.referrals.read(story.id)).flags.undeliverable
+
+
+async def test_a_decision_that_is_dated_after_the_time_to_answer_is_refused(bed: Bed) -> None:
+    """By a clock that is ahead it would be taken in time here, and count on neither node: its date is what counts."""
+    story = await bed.story()
+    due = (await bed.office.client.referrals.read(story.id)).respond_by
+    fast = replace(bed.identity, clock=lambda: bed.identity.clock() + 90 * SECOND_MS)
+    bed.together.clock.offset += to_millis(due) - MINUTE_MS - bed.together.clock()
+    with pytest.raises(ProblemError, match="respond-by-passed"):
+        await AgencyVault(fast, bed.office.client).decide(story.id, DecisionRequest(decision="accepted"))
+    assert (await bed.office.client.referrals.read(story.id)).state == "received"
+    assert (await bed.vault.decide(story.id, DecisionRequest(decision="accepted"))).state == "accepted"
