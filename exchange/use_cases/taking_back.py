@@ -10,6 +10,8 @@ Rules:
   service that had begun. Then somebody has to know that the receiver lacks something. Therefore that is told at once
   (`undeliverable`): here of the clock, in `stopping.take_back` of a recall. An offer ends with the clock by itself, and
   is told as such (`maintain`). Of whatever has ended otherwise nobody needs to hear more.
+* So it is with who she is: what a recall deletes is asked for again should the referral go on, also where it may have
+  arrived. Then she stays disclosed.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from typing import Final
 from exchange.envelope.kinds import Kind
 from exchange.referral.lifecycle import EventName, State
 from exchange.storage.database import Connection
-from exchange.storage.outbox import delete_queued
+from exchange.storage.outbox import delete_queued, sent_of
 from exchange.storage.referrals import ReferralRecord, events_of, hold_referrals, remove_events
 
 FORWARDS: Final = frozenset(kind.value for kind in (Kind.OFFER, Kind.DISCLOSURE, Kind.INFORMATION, Kind.UPDATE))
@@ -33,6 +35,11 @@ def take_back_release(conn: Connection, referral: str) -> bool:
     taken_back = remove_events(conn, referral, delete_queued(conn, referral, [Kind.DISCLOSURE.value]))
     left = events_of(conn, [referral])[referral] if taken_back else []
     return taken_back > 0 and all(event.name != EventName.DISCLOSED for event in left)
+
+
+def disclosure_waits(conn: Connection, referral: str) -> bool:
+    """Whether one is held, or was released and is not signed for: then it is deleted with what waits."""
+    return any(one.status in {"held", "queued"} for one in sent_of(conn, referral, [Kind.DISCLOSURE.value]))
 
 
 def take_back_at_the_end(conn: Connection, record: ReferralRecord) -> ReferralRecord:
