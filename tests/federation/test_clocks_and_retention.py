@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from sqlalchemy import Connection, func, select
 from support.federation import Federation
-from support.stories import Story, begin, refusal, rows
+from support.stories import Story, begin, content, refusal, rows
 
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.schemas.inbox import DecisionRequest
@@ -90,6 +90,32 @@ async def test_a_decision_made_in_time_counts_although_it_arrives_after_the_expi
     flags = await story.flags()
     assert not flags.disclosed
     assert "disclosure" not in story.kinds_posted()
+
+
+@pytest.mark.parametrize("decision", ["accepted", "waitlisted"])
+async def test_a_name_that_ended_with_the_time_to_answer_is_asked_for_after_a_yes_in_time(
+    pair: Federation, decision: Literal["accepted", "waitlisted"]
+) -> None:
+    """Nothing is held any more; the receiver waits for it, and nobody else could know."""
+    story = await begin(pair)
+    await story.offer()
+    pair.leave(HELPLINE)
+    await story.helps.inbox.decide(await story.offer(), DecisionRequest(decision=decision))
+    pair.clock.pass_by(hours=49)
+    await maintain(pair[HELPLINE].node)
+    pair.come_back(HELPLINE)
+    assert not (await story.flags()).awaiting_disclosure
+    assert "disclosure" not in await story.outgoing()
+    await story.later(hours=2)
+    await story.both_say(decision)
+    assert (await story.flags()).awaiting_disclosure
+    if decision == "waitlisted":
+        await story.decides("accepted")
+    await story.asks.referrals.replace_disclosure(story.id, content(safe_contact={"who_initiates": "survivor"}))
+    await story.travel()
+    assert (await story.opened("disclosure")).content is not None
+    flags = await story.flags()
+    assert (flags.disclosed, flags.awaiting_disclosure) == (True, False)
 
 
 @pytest.mark.parametrize(

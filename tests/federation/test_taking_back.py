@@ -390,6 +390,17 @@ async def test_a_name_that_may_have_left_is_asked_for_when_the_receiver_goes_on_
     assert (flags.disclosed, flags.awaiting_disclosure) == (True, False)
 
 
+async def test_what_was_held_is_asked_for_when_the_receiver_goes_on_after_a_recall(
+    pair: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transitions, "goes_by_itself", lambda _facts: False)
+    story = await begin(pair)
+    await _accepted(pair, story)
+    await _crossing(pair, story)
+    flags = await story.flags()
+    assert (flags.disclosed, flags.awaiting_confirmation, flags.awaiting_disclosure) == (False, False, True)
+
+
 async def test_what_is_held_is_asked_for_and_not_to_be_confirmed_after_a_recall_of_her_whom_it_serves(
     pair: Federation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
