@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any, Literal
 
 import pytest
@@ -12,6 +12,7 @@ from support.stories import Story, begin, content, refusal, rows
 
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.schemas.inbox import DecisionRequest
+from exchange.storage.key_store import KeyStore
 from exchange.storage.referrals import EventRecord, ReferralRecord
 from exchange.storage.tables import ATTESTATION, CHANGE, EVENT, INBOX, OUTBOX, REFERRAL
 from exchange.use_cases import destroy
@@ -278,6 +279,38 @@ def _settled(conn: Connection) -> int:
     expired = select(func.count()).select_from(OUTBOX).where(OUTBOX.c.status == "expired")
     destroyed = select(func.count()).select_from(REFERRAL).where(REFERRAL.c.destroyed_at.is_not(None))
     return int(conn.execute(expired).scalar_one() + conn.execute(destroyed).scalar_one())
+
+
+async def test_a_yes_in_time_that_comes_while_it_is_destroyed_is_not_lost(
+    pair: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until the keys are gone from the files it takes seconds. What came before them is lost, and nothing else."""
+    story = await begin(pair)
+    await story.decides("information-requested", fields=["party"])
+    question = (await story.item("information-request", at=story.sender)).id
+    pair.leave(HELPLINE)
+    await story.helps.inbox.decide(await story.offer(), DecisionRequest(decision="accepted"))
+    node, real = pair[HELPLINE].node, KeyStore.destroy
+    for hours in (49, 24 * 7.1):
+        pair.clock.pass_by(hours=hours)
+        await maintain(node)
+    pair.come_back(HELPLINE)
+
+    async def destroy(store: KeyStore, referrals: Iterable[str]) -> None:
+        await real(store, referrals)
+        await pair[SHELTER].courier.run_once()
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(KeyStore, "destroy", destroy)
+        await destroy_due(node)
+    await story.both_say("accepted")
+    flags = await story.flags()
+    assert (flags.destroyed, flags.awaiting_disclosure) == (False, True)
+    assert (await story.opened("decision", at=story.sender)).answer == {"decision": "accepted"}
+    assert (await refusal(story.asks.inbox.open(question))).code == "key-lost"
+    await story.asks.referrals.replace_disclosure(story.id, content(safe_contact={"who_initiates": "survivor"}))
+    await story.travel()
+    assert (await story.opened("disclosure")).content is not None
 
 
 async def test_nothing_is_kept_for_more_than_a_year_whatever_a_contract_said(two: Federation) -> None:
