@@ -12,12 +12,13 @@ from support.stories import Story, begin, content, refusal, rows
 
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.schemas.inbox import DecisionRequest
+from exchange.storage.errors import StorageBusyError
 from exchange.storage.key_store import KeyStore
 from exchange.storage.referrals import EventRecord, ReferralRecord
 from exchange.storage.tables import ATTESTATION, CHANGE, EVENT, INBOX, OUTBOX, REFERRAL
 from exchange.use_cases import destroy
 from exchange.use_cases import maintain as maintaining
-from exchange.use_cases.destroy import destroy_due
+from exchange.use_cases.destroy import destroy_due, destroy_referrals
 from exchange.use_cases.facts import open_facts
 from exchange.use_cases.maintain import maintain
 from exchange.use_cases.row_by_row import pages_due
@@ -311,6 +312,26 @@ async def test_a_yes_in_time_that_comes_while_it_is_destroyed_is_not_lost(
     await story.asks.referrals.replace_disclosure(story.id, content(safe_contact={"who_initiates": "survivor"}))
     await story.travel()
     assert (await story.opened("disclosure")).content is not None
+
+
+@pytest.mark.parametrize("over", [True, False])
+async def test_what_is_being_destroyed_is_said_to_be_destroyed_and_not_lost(
+    pair: Federation, monkeypatch: pytest.MonkeyPatch, over: bool
+) -> None:
+    """Its keys have gone first, and the rows wait until these are gone from the files: nobody sends it anew."""
+    story = await begin(pair)
+    await story.decides("declined", reason="no-capacity")
+    node, offer = story.receiver.node, await story.offer()
+
+    async def scrub(_table: str) -> None:
+        raise StorageBusyError("A transaction that can see deleted rows did not end in time.")
+
+    pair.clock.pass_by(hours=24.1 if over else 23.9)
+    monkeypatch.setattr(node.key_store.database, "scrub", scrub)
+    with pytest.raises(StorageBusyError):
+        await destroy_referrals(node, [story.id])
+    assert (await story.record(at=story.receiver))["destroyed_at"] is None
+    assert (await refusal(story.helps.inbox.open(offer))).code == ("destroyed" if over else "key-lost")
 
 
 async def test_nothing_is_kept_for_more_than_a_year_whatever_a_contract_said(two: Federation) -> None:
