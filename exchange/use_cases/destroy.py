@@ -3,6 +3,8 @@
 Rules:
 
 * Keys end before rows: a crash in between leaves ciphertext that nobody can open any more, and the step is repeated.
+* That takes seconds, and a word in time may undo the end meanwhile: then the rows stay, and the referral goes on. What
+  had arrived before cannot be opened any more (`key-lost`); what this agency knows of it is under another key.
 * What remains is the tombstone: ids, coarse sector, states, times, contract digest, digests of envelopes. Answers that
   were kept for a repeated request go in the same commit; their keys stay to their end.
 * Where she asked for erasure the other party is told by a signed stop, once; also if nothing was left to destroy.
@@ -56,7 +58,7 @@ async def destroy_due(node: Node) -> int:
 
 
 async def destroy_referrals(node: Node, referrals: Sequence[str]) -> None:
-    """Destroy these referrals, now and for ever.
+    """Destroy these referrals, now and for ever; of one whose time has not come, or no longer, only the keys end.
 
     Raises:
         PartlyFailedError: of some only the keys are destroyed; all others are.
@@ -66,7 +68,7 @@ async def destroy_referrals(node: Node, referrals: Sequence[str]) -> None:
         return
     await node.key_store.destroy(referrals)
     # In one order everywhere: two processes that destroy the same referrals never wait for each other in a circle.
-    failures, ordered = Failures(), sorted(referrals)
+    failures, ordered, go_on = Failures(), sorted(referrals), set[str]()
 
     for first in range(0, len(ordered), AT_ONCE):
         some = ordered[first : first + AT_ONCE]
@@ -74,7 +76,11 @@ async def destroy_referrals(node: Node, referrals: Sequence[str]) -> None:
         def commit(conn: Connection, which: Sequence[str] = some) -> None:
             for referral in which:
                 record = lock_referral(conn, referral)
-                if record is not None and record.destroyed_at is None:
+                if record is None or record.destroyed_at is not None:
+                    continue
+                if record.destroy_at is None or record.destroy_at > node.clock():
+                    go_on.add(referral)
+                else:
                     _destroy(node, conn, record)
 
         try:
@@ -86,7 +92,8 @@ async def destroy_referrals(node: Node, referrals: Sequence[str]) -> None:
                 with failures.kept("destroy"):
                     await node.database.write(lambda conn, one=referral: commit(conn, [one]))  # type: ignore[misc]
     # An envelope that was committed between the two steps brought a key of its own; its row is wiped like the others.
-    if late := await node.key_store.get_many(referrals):
+    # That of one which goes on is needed.
+    if late := await node.key_store.get_many(set(referrals) - go_on):
         await node.key_store.destroy(late)
     failures.raise_kept()
 
@@ -102,7 +109,7 @@ def _destroy(node: Node, conn: Connection, record: ReferralRecord) -> None:
         subject = _subject(node, conn, record, record.sealed_facts)
         if subject is not None:
             forget_client_code(conn, subject, record.peer)
-    changed = record._replace(destroyed_at=at, destroy_at=record.destroy_at or at, sealed_facts=None, updated_at=at)
+    changed = record._replace(destroyed_at=at, sealed_facts=None, updated_at=at)
     save_referral(conn, _attested(node, conn, changed) if erased else changed)
     add_audit(conn, at=at, action="destroyed", subject_id=record.id)
 

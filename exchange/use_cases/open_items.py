@@ -39,6 +39,7 @@ from exchange.storage.inbox import ArrivedRecord, Standing, items_of, load_arriv
 from exchange.storage.referrals import ReferralRecord, load_referral, load_referrals
 from exchange.use_cases.acting import Acting
 from exchange.use_cases.cases import audit, find_item, referral_of_item
+from exchange.use_cases.clock_jumps import ending_time
 from exchange.use_cases.consent_freshness import fresh_words, has_ended
 from exchange.use_cases.errors import ConflictError, UseCaseError
 from exchange.use_cases.headers import class_here, header_bytes, header_members, members_of, readable_headers
@@ -76,7 +77,9 @@ async def _why_missing(node: Node, item: str, unit: str | None) -> UseCaseError:
     """
     _, row, referral = await node.database.read(lambda conn: find_item(conn, item, unit))
     header_bytes(node, row)
-    return key_lost() if may_be_shown(row, referral) else destroyed()
+    # Its keys go first, and may take a while to go from the files: it is being destroyed, and nobody sends it anew.
+    over = referral.destroy_at is not None and referral.destroy_at <= await ending_time(node)
+    return destroyed() if over or not may_be_shown(row, referral) else key_lost()
 
 
 async def open_items(node: Node, acting: Acting, ids: Sequence[str]) -> OpenedItems:

@@ -14,7 +14,7 @@ from exchange.use_cases.answers_that_wait import say_less
 from exchange.use_cases.change_referral import change_referral
 from exchange.use_cases.node import Node
 from exchange.use_cases.outgoing import make_stop, put_out_stop
-from exchange.use_cases.taking_back import FORWARDS, never_disclosed, take_back_release
+from exchange.use_cases.taking_back import FORWARDS, disclosure_waits, never_disclosed, take_back_release
 from exchange.use_cases.unheard import LATER, lacks_something
 
 ANSWERS: Final = frozenset(kind.value for kind in Kind if class_of(kind) is KindClass.ANSWER)
@@ -38,6 +38,8 @@ def take_back(node: Node, conn: Connection, record: ReferralRecord, name: EventN
     if name is EventName.RECALLED:
         give_up(conn, record.id, LATER, node.clock())
         record = record._replace(undeliverable=record.undeliverable or lacks_something(conn, record))
+        if disclosure_waits(conn, record.id):
+            record = record._replace(hold="awaiting-disclosure")
     never_told = take_back_release(conn, record.id)
     remove_events(conn, record.id, delete_queued(conn, record.id, FORWARDS))
     return never_disclosed(record) if never_told else record

@@ -11,6 +11,8 @@ Rules:
   (`undeliverable`): here of the clock, in `stopping.take_back` of a recall. An offer ends with the clock by itself, and
   is told as such (`maintain`). Of whatever has ended otherwise nobody needs to hear more: once the receiver has said
   the end, only a stop that waits is undeliverable.
+* So it is with who she is: what a recall deletes is asked for again should the referral go on, also where it may have
+  arrived. Then she stays disclosed.
 """
 
 from __future__ import annotations
@@ -42,6 +44,11 @@ def took_back(conn: Connection, referral: str, never_left: Iterable[str]) -> boo
     taken_back = remove_events(conn, referral, never_left)
     left = events_of(conn, [referral])[referral] if taken_back else []
     return taken_back > 0 and all(event.name != EventName.DISCLOSED for event in left)
+
+
+def disclosure_waits(conn: Connection, referral: str) -> bool:
+    """Whether one is held, or was released and is not signed for: then it is deleted with what waits."""
+    return any(one.status in {"held", "queued"} for one in sent_of(conn, referral, [Kind.DISCLOSURE.value]))
 
 
 def take_back_at_the_end(conn: Connection, record: ReferralRecord) -> ReferralRecord:

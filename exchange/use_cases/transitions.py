@@ -5,7 +5,7 @@ Rules:
 * The state is a pure function of all events of both sides (`exchange.referral.lifecycle`) and nothing else.
 * A held disclosure is released by an acceptance only, and only by one that counts (`acceptance_counts`). Decline,
   redirection, recall, withdrawal, expiry and error delete it; `waitlisted` ends the hold and asks for a fresh
-  one later.
+  one later. So does an end that is undone: an expiry by a decision in time, a recall by a service that had begun.
 * `automatic` releases at once; `confirm` asks a worker first, but never for an emergency.
 * A name that was released counts against its receiver until the receiver serves (in-service, completed, failed) or the
   referral ends otherwise. A place or a call, or her not being there, is no service yet.
@@ -110,8 +110,10 @@ def settle_state(
     if state in TERMINAL:
         changed = _closed(changed, facts, state, events, at)
     elif changed.closed_at is not None and changed.destroyed_at is None and changed.blocked_at is None:
-        # A decision that was made in time arrived after its expiry had been computed: it counts, and nothing is lost.
-        changed = changed._replace(closed_at=None, destroy_at=None, forget_at=None)
+        # A decision that was made in time arrived after its expiry had been computed, or a service had begun before its
+        # recall was known. It counts, and what the end has deleted is asked for again.
+        hold = "awaiting-disclosure" if changed.hold == "deleted" else changed.hold
+        changed = changed._replace(closed_at=None, destroy_at=None, forget_at=None, hold=hold)
     return changed
 
 

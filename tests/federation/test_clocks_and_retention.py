@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Any, Literal
 
 import pytest
 from sqlalchemy import Connection, func, select
 from support.federation import Federation
-from support.stories import Story, begin, refusal, rows
+from support.stories import Story, begin, content, refusal, rows
 
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.schemas.inbox import DecisionRequest
+from exchange.storage.errors import StorageBusyError
+from exchange.storage.key_store import KeyStore
 from exchange.storage.referrals import EventRecord, ReferralRecord
 from exchange.storage.tables import ATTESTATION, CHANGE, EVENT, INBOX, OUTBOX, REFERRAL
 from exchange.use_cases import destroy
 from exchange.use_cases import maintain as maintaining
-from exchange.use_cases.destroy import destroy_due
+from exchange.use_cases.destroy import destroy_due, destroy_referrals
 from exchange.use_cases.facts import open_facts
 from exchange.use_cases.maintain import maintain
 from exchange.use_cases.row_by_row import pages_due
@@ -90,6 +92,32 @@ async def test_a_decision_made_in_time_counts_although_it_arrives_after_the_expi
     flags = await story.flags()
     assert not flags.disclosed
     assert "disclosure" not in story.kinds_posted()
+
+
+@pytest.mark.parametrize("decision", ["accepted", "waitlisted"])
+async def test_a_name_that_ended_with_the_time_to_answer_is_asked_for_after_a_yes_in_time(
+    pair: Federation, decision: Literal["accepted", "waitlisted"]
+) -> None:
+    """Nothing is held any more; the receiver waits for it, and nobody else could know."""
+    story = await begin(pair)
+    await story.offer()
+    pair.leave(HELPLINE)
+    await story.helps.inbox.decide(await story.offer(), DecisionRequest(decision=decision))
+    pair.clock.pass_by(hours=49)
+    await maintain(pair[HELPLINE].node)
+    pair.come_back(HELPLINE)
+    assert not (await story.flags()).awaiting_disclosure
+    assert "disclosure" not in await story.outgoing()
+    await story.later(hours=2)
+    await story.both_say(decision)
+    assert (await story.flags()).awaiting_disclosure
+    if decision == "waitlisted":
+        await story.decides("accepted")
+    await story.asks.referrals.replace_disclosure(story.id, content(safe_contact={"who_initiates": "survivor"}))
+    await story.travel()
+    assert (await story.opened("disclosure")).content is not None
+    flags = await story.flags()
+    assert (flags.disclosed, flags.awaiting_disclosure) == (True, False)
 
 
 @pytest.mark.parametrize(
@@ -252,6 +280,58 @@ def _settled(conn: Connection) -> int:
     expired = select(func.count()).select_from(OUTBOX).where(OUTBOX.c.status == "expired")
     destroyed = select(func.count()).select_from(REFERRAL).where(REFERRAL.c.destroyed_at.is_not(None))
     return int(conn.execute(expired).scalar_one() + conn.execute(destroyed).scalar_one())
+
+
+async def test_a_yes_in_time_that_comes_while_it_is_destroyed_is_not_lost(
+    pair: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until the keys are gone from the files it takes seconds. What came before them is lost, and nothing else."""
+    story = await begin(pair)
+    await story.decides("information-requested", fields=["party"])
+    question = (await story.item("information-request", at=story.sender)).id
+    pair.leave(HELPLINE)
+    await story.helps.inbox.decide(await story.offer(), DecisionRequest(decision="accepted"))
+    node, real = pair[HELPLINE].node, KeyStore.destroy
+    for hours in (49, 24 * 7.1):
+        pair.clock.pass_by(hours=hours)
+        await maintain(node)
+    pair.come_back(HELPLINE)
+
+    async def destroy(store: KeyStore, referrals: Iterable[str]) -> None:
+        await real(store, referrals)
+        await pair[SHELTER].courier.run_once()
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(KeyStore, "destroy", destroy)
+        await destroy_due(node)
+    await story.both_say("accepted")
+    flags = await story.flags()
+    assert (flags.destroyed, flags.awaiting_disclosure) == (False, True)
+    assert (await story.opened("decision", at=story.sender)).answer == {"decision": "accepted"}
+    assert (await refusal(story.asks.inbox.open(question))).code == "key-lost"
+    await story.asks.referrals.replace_disclosure(story.id, content(safe_contact={"who_initiates": "survivor"}))
+    await story.travel()
+    assert (await story.opened("disclosure")).content is not None
+
+
+@pytest.mark.parametrize("over", [True, False])
+async def test_what_is_being_destroyed_is_said_to_be_destroyed_and_not_lost(
+    pair: Federation, monkeypatch: pytest.MonkeyPatch, over: bool
+) -> None:
+    """Its keys have gone first, and the rows wait until these are gone from the files: nobody sends it anew."""
+    story = await begin(pair)
+    await story.decides("declined", reason="no-capacity")
+    node, offer = story.receiver.node, await story.offer()
+
+    async def scrub(_table: str) -> None:
+        raise StorageBusyError("A transaction that can see deleted rows did not end in time.")
+
+    pair.clock.pass_by(hours=24.1 if over else 23.9)
+    monkeypatch.setattr(node.key_store.database, "scrub", scrub)
+    with pytest.raises(StorageBusyError):
+        await destroy_referrals(node, [story.id])
+    assert (await story.record(at=story.receiver))["destroyed_at"] is None
+    assert (await refusal(story.helps.inbox.open(offer))).code == ("destroyed" if over else "key-lost")
 
 
 async def test_nothing_is_kept_for_more_than_a_year_whatever_a_contract_said(two: Federation) -> None:

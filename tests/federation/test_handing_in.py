@@ -149,6 +149,7 @@ async def test_every_answer_about_a_referral_ends_with_it_whatever_ends_it_and_n
     )
     first = [await call() for call in calls]
     assert [await call() for call in calls] == first
+    await story.is_over(at=story.sender)
     await destroy_referrals(story.sender.node, [story.id])
     await story.nothing_is_left(at=story.sender)
     assert [(await refusal(call())).code for call in calls] == ["answer-destroyed"] * 2

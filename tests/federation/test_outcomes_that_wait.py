@@ -97,6 +97,7 @@ async def test_nor_where_the_receiver_has_destroyed_what_it_knew_meanwhile(two: 
     """Its time was over before the answer could leave, as where a contract keeps what is closed for some days only."""
     story = await ended(two, state)
     before = await waiting(story, state)
+    await story.is_over(at=story.receiver)
     await destroy_referrals(story.receiver.node, [story.id])
     assert (await waiting(story, state))["id"] == before["id"]
     await story.says_no("stop-sharing", travel=False)
@@ -113,6 +114,7 @@ async def test_her_no_counts_where_what_waits_cannot_be_read(two: Federation, de
     story = await ended(two)
     before = await waiting(story)
     if destroyed:
+        await story.is_over(at=story.receiver)
         await destroy_referrals(story.receiver.node, [story.id])
     damaged = OUTBOX.update().where(OUTBOX.c.id == before["id"]).values(sealed_header=b"damaged")
     await story.receiver.node.database.write(lambda conn: conn.execute(damaged).rowcount)

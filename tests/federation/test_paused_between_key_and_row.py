@@ -53,6 +53,7 @@ async def test_a_key_that_comes_while_its_referral_is_destroyed_does_not_stay(
         late.clear()
 
     monkeypatch.setattr(KeyStore, "destroy", destroy)
+    await story.is_over(at=two[SHELTER])
     await destroy_referrals(node, [story.id])
     assert late == {}
     assert await node.key_store.get(story.id) is None

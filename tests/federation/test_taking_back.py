@@ -11,13 +11,13 @@ import pytest
 from support.federation import Federation
 from support.people import consent_request
 from support.rosters import without
-from support.stories import Story, begin, content, now_of, refusal, safe_contact
+from support.stories import ANOTHER_NAME, Story, begin, content, now_of, refusal, safe_contact
 
 from contracts.vocabulary import Field, Group, fields_of
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.roster import Status
 from exchange.schemas.inbox import DecisionRequest, ProgressRequest, RecallAnswerRequest
-from exchange.use_cases import release_disclosure
+from exchange.use_cases import release_disclosure, transitions
 from exchange.use_cases.node import World
 from exchange.use_cases.release_disclosure import release_due
 
@@ -362,6 +362,60 @@ async def test_what_never_left_can_be_sent_when_the_receiver_goes_on_after_a_rec
     assert (await story.opened("disclosure")).content is not None
     flags = await story.flags()
     assert (flags.disclosed, flags.awaiting_disclosure) == (True, False)
+
+
+@pytest.mark.parametrize("arrived", [True, False])
+async def test_a_name_that_may_have_left_is_asked_for_when_the_receiver_goes_on_after_a_recall(
+    pair: Federation, arrived: bool
+) -> None:
+    """Whether it arrived nobody here knows: its receipt was lost, or it was."""
+    story = await begin(pair)
+    await _accepted(pair, story)
+    if not arrived:
+        pair.cut_off(SHELTER)
+    pair.network.answers_lost = arrived
+    await pair.travel(rounds=1)
+    pair.network.answers_lost = False
+    assert [row["attempted_at"] is None for row in await story.outbox_rows() if row["kind"] == "disclosure"] == [False]
+    await _crossing(pair, story)
+    flags = await story.flags()
+    assert (flags.disclosed, flags.awaiting_disclosure) == (True, True)
+    fresh = content(preferred_name=ANOTHER_NAME, safe_contact={"who_initiates": "survivor"})
+    await story.asks.referrals.replace_disclosure(story.id, fresh)
+    await story.later(hours=2)
+    told = (await story.opened("disclosure")).content
+    assert told is not None
+    assert told.preferred_name == ANOTHER_NAME
+    flags = await story.flags()
+    assert (flags.disclosed, flags.awaiting_disclosure) == (True, False)
+
+
+async def test_what_was_held_is_asked_for_when_the_receiver_goes_on_after_a_recall(
+    pair: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transitions, "goes_by_itself", lambda _facts: False)
+    story = await begin(pair)
+    await _accepted(pair, story)
+    await _crossing(pair, story)
+    flags = await story.flags()
+    assert (flags.disclosed, flags.awaiting_confirmation, flags.awaiting_disclosure) == (False, False, True)
+
+
+async def test_what_is_held_is_asked_for_and_not_to_be_confirmed_after_a_recall_of_her_whom_it_serves(
+    pair: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The recall has deleted it, and the referral goes on until it is answered."""
+    monkeypatch.setattr(transitions, "goes_by_itself", lambda _facts: False)
+    story = await begin(pair)
+    await _accepted(pair, story)
+    await story.helps.inbox.report_progress(await story.offer(), ProgressRequest(state="in-service"))
+    await pair[SHELTER].courier.run_once()
+    assert (await story.flags()).awaiting_confirmation
+    await _recalls(story)
+    assert (await story.asks.referrals.read(story.id)).state == "recall-requested"
+    assert "disclosure" not in await story.outgoing()
+    flags = await story.flags()
+    assert (flags.awaiting_confirmation, flags.awaiting_disclosure) == (False, True)
 
 
 @pytest.mark.parametrize("ends", [_recalls, _declares_an_error, _she_stops_the_service])

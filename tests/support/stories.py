@@ -291,6 +291,11 @@ class Story:
         (row,) = await self.rows(REFERRAL, at=at)
         return row
 
+    async def is_over(self, *, at: TestNode) -> None:
+        """Its time is over there, and it has to be destroyed."""
+        over = REFERRAL.update().where(REFERRAL.c.id == self.id).values(destroy_at=1)
+        await at.node.database.write(lambda conn: conn.execute(over).rowcount)
+
     def kinds_posted(self) -> list[str]:
         """The kinds of everything that travelled for this referral, each envelope once, in order."""
         return [one.header.kind.value for one in travelled(self.together) if one.header.referral == self.id]
