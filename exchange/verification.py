@@ -111,8 +111,8 @@ class ReferralMemory(NamedTuple):
     destroyed: bool
     """Nothing of it is kept or shown any more."""
     purpose: Purpose | None
-    sent: frozenset[str]
-    """Ids of the envelopes that this node made for the referral."""
+    sent: frozenset[str] | None
+    """Ids of the envelopes that were made here for the referral; nothing where the agency's node alone knows them."""
     received: frozenset[str]
     """Ids of the envelopes that arrived for it before."""
     acceptances: frozenset[str]
@@ -260,7 +260,7 @@ def _check_referral(
     if memory.side is not expected:
         raise VerificationError(9, "not-legal")
     # Of a destroyed referral this node does not know any more what was said in it; below it is refused as ended.
-    known = memory.destroyed or header.in_reply_to in memory.sent | memory.received
+    known = memory.destroyed or memory.sent is None or header.in_reply_to in memory.sent | memory.received
     if header.in_reply_to is not None and not known:
         raise VerificationError(9, "reply-unknown")
     if header.kind_class is KindClass.FORWARD:

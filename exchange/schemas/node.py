@@ -46,7 +46,7 @@ class NodeCard(Strict):
     node_key: str
     """The public key that speaks for the node, base64url."""
     epochs: tuple[EpochKeyView, ...]
-    """The keys of this week and the weeks ahead."""
+    """The keys of this week and the weeks ahead, and the one with the highest `seq` though its week is over."""
     contracts: tuple[Digest, ...]
     """The contracts that this node has read, by digest."""
     roster_version: int
@@ -67,8 +67,8 @@ class PeerKeys(Strict):
     node_key: str
     """The public key that speaks for its node, base64url, from the roster."""
     epochs: tuple[EpochKeyView, ...]
-    """The verified keys of this week and the weeks ahead, but the revoked: each statement is its own proof, under the
-    agency key."""
+    """The verified keys of this week and the weeks ahead, but the revoked, and the one with the highest `seq` though
+    its week is over: each statement is its own proof, under the agency key."""
     roster_version: int
     """The version of the roster in which these keys stand."""
     roster_digest: Digest

@@ -69,6 +69,7 @@ class OwnEpochs(Strict):
     epochs: tuple[EpochKeyView, ...]
     """Oldest first."""
     ended: tuple[EpochKeyView, ...] = ()
-    """Those of a week that is over for which something may still be held, oldest first: a revocation takes them too."""
+    """Those of a week that is over for which something may still be held, and the one with the highest `seq`, oldest
+    first: a revocation takes them too."""
     weeks_ahead: int
     """How many whole weeks after this one are published. Below two, others may soon be unable to write here."""

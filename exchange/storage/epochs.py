@@ -68,7 +68,10 @@ _PEER = [PEER_EPOCH.c[name] for name in StoredEpoch._fields]
 _NAMES = StoredEpoch._fields
 _OWN_EPOCHS = Prepared(select(*_OWN).order_by(OWN_EPOCH.c.seq))
 _PUBLISH = Prepared(insert(OWN_EPOCH), columns=_NAMES)
-_FORGET_OWN = Prepared(OWN_EPOCH.delete().where(OWN_EPOCH.c.not_after <= bindparam("the_time")))
+_NEWEST_OWN = select(func.max(OWN_EPOCH.alias().c.seq)).scalar_subquery()
+_FORGET_OWN = Prepared(
+    OWN_EPOCH.delete().where(OWN_EPOCH.c.not_after <= bindparam("the_time"), OWN_EPOCH.c.seq < _NEWEST_OWN)
+)
 _PEER_EPOCHS = Prepared(select(*_PEER).where(PEER_EPOCH.c.agency == bindparam("the_agency")).order_by(PEER_EPOCH.c.seq))
 _CARD_READ_AT, _CARD_ASKED_AT = ("read_at", "read_mark"), ("asked_at", "asked_mark")
 _CARD_TIMES = Prepared(
@@ -157,7 +160,7 @@ def publish_epochs(conn: Connection, epochs: Iterable[StoredEpoch]) -> None:
 
 
 def forget_own_epochs(conn: Connection, before: int) -> None:
-    """Drop statements that ended before then."""
+    """Drop statements that ended before then, but always keep the newest: peers use no card with none as high."""
     _FORGET_OWN.run(conn, {"the_time": before})
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 
 from contracts.model import Contract
 from contracts.rendering import markdown
@@ -40,7 +40,8 @@ async def node_card(node: Node, *, revocations: bool = False) -> NodeCard:
 
     What another agency key than today's has signed is not on it: peers would refuse the whole card. Of several
     statements for one week the last is on it, which is the one that counts: a key store that was lost again and again
-    made more of them than a card has room for.
+    made more of them than a card has room for. The highest number stays on it though its week is over: where later
+    weeks were published first, by a clock that was ahead, peers would refuse a card without it.
     Revocations are on it for who asks for them: a node that does not know them yet refuses a card that has them.
 
     Raises:
@@ -50,8 +51,8 @@ async def node_card(node: Node, *, revocations: bool = False) -> NodeCard:
     me = node.member_in(world)
     epochs, revoked = await node.database.read(lambda conn: (own_epochs(conn), epoch_revocations(conn, node.agency)))
     at = node.clock()
-    living = [row for row, _ in signed(EpochStatement, epochs, me.agency_key) if row.not_after > at]
-    last = {row.not_before: row.seq for row in living}  # in the order of their numbers
+    shown = _shown([row for row, _ in signed(EpochStatement, epochs, me.agency_key)], at)
+    last = {row.not_before: row.seq for row in shown}  # in the order of their numbers
     gone = [row for row, _ in signed(EpochRevocation, revoked, me.agency_key) if row.forget_at > at]
     return NodeCard(
         agency=me.agency,
@@ -61,13 +62,18 @@ async def node_card(node: Node, *, revocations: bool = False) -> NodeCard:
         vocabularies=(VOCABULARY_VERSION,),
         agency_key=to_base64url(me.agency_key),
         node_key=to_base64url(node.node_key.public),
-        epochs=tuple(epoch_view(row) for row in living if row.seq == last[row.not_before]),
+        epochs=tuple(epoch_view(row) for row in shown if row.seq == last[row.not_before]),
         contracts=tuple(sorted(world.contracts)),
         roster_version=world.roster.version,
         roster_digest=world.roster.digest,
         synthetic=node.synthetic,
         revocations=tuple(to_base64url(row.statement) for row in gone[-MOST_REVOCATIONS:]) if revocations else None,
     )
+
+
+def _shown(rows: Sequence[StoredEpoch], at: int) -> list[StoredEpoch]:
+    """Those whose week is not over, and the last, which has the highest number: who has seen it takes nothing lower."""
+    return [*(row for row in rows[:-1] if row.not_after > at), *rows[-1:]]
 
 
 def epoch_view(row: StoredEpoch) -> EpochKeyView:
@@ -86,6 +92,8 @@ def epoch_view(row: StoredEpoch) -> EpochKeyView:
 async def peer_keys(node: Node, agency: str) -> PeerKeys:
     """A peer's epoch keys, as this node knows and has verified them under its agency key of today.
 
+    The highest number is among them though its week is over, and revoked or not: nothing is sealed to a week that is.
+
     Raises:
         NotFoundError: no such member.
     """
@@ -97,15 +105,15 @@ async def peer_keys(node: Node, agency: str) -> PeerKeys:
         with contextlib.suppress(UnavailableError):
             await current_peer_epoch(node, peer)
     stored = await node.database.read(lambda conn: read_peer_epochs(conn, agency))
-    standing = signed(EpochStatement, stored.statements, peer.agency_key)
     revoked = {item.key_id for item in stored.standing(peer).revocations}
     at, world = node.clock(), node.world()
+    shown = _shown([row for row, _ in signed(EpochStatement, stored.statements, peer.agency_key)], at)
     contract = world.contract_between(node.agency, agency, node.now())
     return PeerKeys(
         agency=agency,
         agency_key=to_base64url(peer.agency_key),
         node_key=to_base64url(peer.node_key),
-        epochs=tuple(epoch_view(row) for row, _ in standing if row.not_after > at and row.key_id not in revoked),
+        epochs=tuple(epoch_view(row) for row in shown if row.not_after <= at or row.key_id not in revoked),
         roster_version=world.roster.version,
         roster_digest=world.roster.digest,
         contract=contract.digest if contract is not None else None,

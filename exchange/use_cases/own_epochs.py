@@ -8,6 +8,8 @@ Rules:
   learns of the new statements alone seals to the new keys.
 * Of several processes one at a time gives out numbers: no week is published twice, and no key is left out by a
   revocation.
+* Published is by a clock that has jumped, too: a node that was off for six weeks can be written to before anybody has
+  confirmed the time. Weeks that were published too early do no harm, whatever their numbers (`node_card`).
 * The private halves of revoked keys stay until their time ends: what is on its way can still be opened.
 * Only what the agency key that the roster lists has signed counts as published: peers believe nothing else. Where the
   key held here is another one nothing is published.

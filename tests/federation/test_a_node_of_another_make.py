@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import secrets
+from pathlib import Path
 
-from support.federation import Federation, TestNode
+from support.blind import Office
+from support.federation import Federation, TestNode, federation
 from support.other_make import DAY, OtherMake, canonical, sha, signed_input, stated
 from support.people import CANARY_NAME, consent_request, referral_request
 
@@ -72,6 +74,37 @@ async def test_it_is_referred_to(two: Federation) -> None:
     assert await other.deliver(other.stop("erasure-receipt", referral, 3, "erased-by-node")) == "accepted"
     attested = {one.party: one.done_at for one in (await client.referrals.read(referral)).attestations}
     assert attested["peer-node"] is not None
+
+
+async def test_what_answers_a_stop_names_the_stop_and_is_opened_by_the_agencys_own_software(tmp_path: Path) -> None:
+    """Stops the node makes: its software knows only the ids of what it has sealed itself."""
+    async with federation(tmp_path, (HELPLINE, SHELTER), blind=(HELPLINE,)) as two:
+        other, here = await joined(two, SHELTER, HELPLINE), two[HELPLINE]
+        office = Office.of(here)
+        consent = await office.client.consents.record(consent_request(SHELTER.agency))
+        referral = (await office.refer(referral_request(SHELTER.agency, consent.id))).id
+        await work(here)
+        offer = other.arrived[0][0]
+        about = {"contract": offer["contract"], "purpose": PURPOSE, "in_reply_to": offer["id"]}
+        yes = await other.seal("decision", referral, {"decision": "accepted"}, event="accepted", number=1, **about)
+        assert await other.deliver(yes) == "accepted"
+        await work(here)
+        await office.client.withdrawals.of_referral(referral, WithdrawalForm.STOP_SHARING)
+        await office.client.referrals.recall(referral)
+        await work(here)
+        no, recall = (one[0] for one in other.arrived[-2:])
+        assert (no["event"], recall["kind"]) == ("stop-sharing", "recall")
+
+        served = await other.seal("progress", referral, {"state": "in-service"}, event="in-service", number=2, **about)
+        assert await other.deliver(served) == "accepted"
+        for number, kind, event, content, answers in (
+            (3, "recall-answer", "in-service", {"agreed": False}, recall),
+            (4, "progress", "completed", {"state": "completed"}, no),
+        ):
+            about |= {"in_reply_to": answers["id"], "number": number, "seen": recall["number"]}
+            assert await other.deliver(await other.seal(kind, referral, content, event=event, **about)) == "accepted"
+            assert (await office.open(referral, kind)).answer == content
+        assert (await office.client.referrals.read(referral)).state == "completed"
 
 
 async def test_it_refers(two: Federation) -> None:

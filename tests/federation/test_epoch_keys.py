@@ -17,7 +17,7 @@ from support.people import referral_request
 from support.stories import begin, now_of, travelled
 
 from exchange.demo.federation import HELPLINE, SHELTER
-from exchange.federation.peers import refresh_peers
+from exchange.federation.peers import fetch_peer_keys, refresh_peers
 from exchange.limits import DAY_MS, SECOND_MS, WEEK_MS
 from exchange.storage.database import Connection, Database
 from exchange.storage.epochs import StoredEpoch, own_epochs, peer_epochs, publish_epochs
@@ -72,6 +72,21 @@ async def test_a_week_is_published_again_every_week_and_fetched_before_it_is_nee
     mirrored = await two[HELPLINE].node.database.read(lambda conn: peer_epochs(conn, SHELTER.agency))
     assert max(row.not_after for row in mirrored) >= two.clock() + 5 * WEEK_MS
     assert [row.seq for row in mirrored] == sorted(row.seq for row in mirrored)
+
+
+async def test_a_clock_that_was_ahead_for_a_while_takes_no_week_from_the_card(two: Federation) -> None:
+    """By it the later weeks got their numbers first: when these begin, the highest is that of a week that is over."""
+    shelter, helpline = two[SHELTER].node, two[HELPLINE]
+    shelter_as_listed = helpline.node.world().roster.member(SHELTER.agency)
+    await publish_own_epochs(replace(shelter, clock=lambda: two.clock() + 8 * WEEK_MS))
+    heard = []
+    for weeks in (2, 6, 1):
+        two.clock.pass_by(hours=24 * 7 * weeks)
+        await publish_own_epochs(shelter)
+        heard.append(await fetch_peer_keys(helpline.node, helpline.courier._transport, shelter_as_listed))
+    assert heard == [True, True, True]
+    numbers = [row.seq for row in await shelter.database.read(own_epochs)]
+    assert numbers == sorted(set(numbers))
 
 
 async def test_two_processes_that_publish_at_once_publish_each_week_once(on_both: Federation) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,11 +23,14 @@ from exchange.envelope.epochs import EpochStatement, Week, state_epoch, week_of
 from exchange.envelope.keys import AgencyKey, EpochKey
 from exchange.envelope.statements import parse_statement, sign_statement
 from exchange.envelope.wire import from_base64url, to_base64url
+from exchange.federation.peers import fetch_peer_keys
 from exchange.limits import HOUR_MS, LIMITS
 from exchange.schemas.node import EpochKeyView, Health, PeerKeys
 from exchange.schemas.problems import Who
 from exchange.schemas.sealing import EpochsRequest
 from exchange.use_cases.describe_node import readiness
+from exchange.use_cases.maintain import maintain
+from exchange.use_cases.own_epochs import publish_own_epochs
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 WEEK = LIMITS.epoch_ms
@@ -339,6 +343,39 @@ async def test_by_a_clock_that_its_node_doubts_no_key_ends(
     await one.courier._greet()
     await vault.publish_epochs()
     assert len(before & {key for key, _, _, _ in store.epochs()}) < len(before)
+
+
+async def test_a_peers_keys_go_on_when_the_highest_number_is_of_a_week_that_is_over(tmp_path: Path) -> None:
+    """Its clock was ahead for a while, so that its later weeks have the lower numbers."""
+    async with federation(tmp_path, (HELPLINE, SHELTER), blind=(HELPLINE,)) as together:
+        office, shelter = Office.of(together[HELPLINE]), together[SHELTER].node
+        await publish_own_epochs(replace(shelter, clock=lambda: together.clock() + 8 * WEEK))
+        for weeks in (2, 6, 1):
+            together.clock.pass_by(hours=7 * 24 * weeks)
+            await publish_own_epochs(shelter)
+            await shelter_is_asked(together)
+            assert (await peer_epoch(office.identity, office.client, SHELTER.agency)).covers(together.clock())
+        together.clock.pass_by(hours=7 * 24 * 9)
+        with pytest.raises(VaultError) as refused:
+            await peer_epoch(office.identity, office.client, SHELTER.agency)
+        assert refused.value.code == "peer-keys-unknown"
+
+
+async def test_who_replaced_only_the_key_of_this_week_may_sleep(tmp_path: Path) -> None:
+    async with federation(tmp_path, (HELPLINE, SHELTER), blind=(HELPLINE,)) as together:
+        scene, asks = Scene(together, Office.of(together[HELPLINE])), together[SHELTER]
+        helpline = asks.node.world().roster.member(HELPLINE.agency)
+        this_week = scene.statement(_now(scene), await scene.highest() + 1)
+        await scene.office.client.sealing.publish(EpochsRequest(statements=(this_week,)))
+        for _ in range(4):
+            assert await fetch_peer_keys(asks.node, asks.courier._transport, helpline)
+            together.clock.pass_by(hours=7 * 24)
+            await maintain(scene.office.node.node)
+
+
+async def shelter_is_asked(together: Federation) -> None:
+    one = together[HELPLINE]
+    assert await fetch_peer_keys(one.node, one.courier._transport, one.node.world().roster.member(SHELTER.agency))
 
 
 async def _not_ready(_: object) -> Health:

@@ -206,6 +206,8 @@ def epochs() -> Iterator[Case]:
     yield case("this-week", [first, _epoch(OTHER_EPOCH, following, 5)], [], OK, chosen=EPOCH.key_id)
     yield case("highest-seq", [second, first], [], OK, chosen=OTHER_EPOCH.key_id)
     yield case("replaced-after-revocation", [first, second], [revoked], OK, chosen=OTHER_EPOCH.key_id)
+    before = _epoch(OTHER_EPOCH, Week(week.not_before - WEEK, week.not_before), 6)
+    yield case("highest-seq-of-a-week-that-is-over", [first, before], [], OK, known_seq=6, chosen=EPOCH.key_id)
     yield case("last-moment", [first], [], OK, at=week.not_after - 1, chosen=EPOCH.key_id)
     yield case("revoked", [first], [revoked], "no-epoch-key")
     yield case("week-over", [first], [], "no-epoch-key", at=week.not_after)

@@ -16,6 +16,8 @@ Rules:
 * Opened once, an item opens again from the key store, and only as exactly the envelope that was verified.
 * From whom an item is, about which referral, of what kind and how urgent, says its header, which is signed and under
   the digest. An item that the node lists as anything else is not shown, at the first open or at a later one.
+* Information answers a question that was sealed here. Anything else may answer a stop: these the node makes, and it
+  alone knows their ids. That what is answered belongs to the referral is left to it there; nothing here goes by it.
 * The numbers of the contact plans are kept here: which plan is the newest is no word of the node's.
 * Nor is whether it is a drill: that says the offer, and what is shown of it and of all that follows.
 """
@@ -143,6 +145,8 @@ def verify(identity: Identity, item: InboxItem, wire: WireEnvelope) -> VerifiedM
     if known is not None and known.peer != header.sender:
         raise VerificationError(9, "unknown-referral")
     memory = known.memory() if known is not None and not interrupted else None
+    if memory is not None and header.kind is not Kind.INFORMATION:
+        memory = memory._replace(sent=None)
     checked = check_item(parsed, memory, around)
     epoch_key = identity.store.epoch_key(header.epoch_key or "")
     if epoch_key is None:

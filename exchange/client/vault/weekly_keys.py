@@ -50,6 +50,7 @@ from exchange.envelope.wire import from_base64url, to_base64url
 from exchange.limits import LIMITS, SECOND_MS
 from exchange.schemas.node import EpochKeyView
 from exchange.schemas.sealing import EpochsRequest, OwnEpochs
+from exchange.schemas.shapes import to_millis
 
 _READY: Final = "ready"
 
@@ -176,7 +177,8 @@ async def peer_epoch(identity: Identity, client: AgencyClient, agency: str) -> E
         # The node may know statements of a key that was changed since: only those that are proven count.
         return current_epoch(statements, (), at=identity.clock())
     except EnvelopeError as error:
-        if not view.epochs:
+        # The highest number is named though its week is over.
+        if all(to_millis(epoch.not_after) <= identity.clock() for epoch in view.epochs):
             raise VaultError("peer-keys-unknown", "The receiver's keys are not known yet. Telephone it.") from error
         raise VaultError("peer-keys-refused", "The keys that the node names are not proven by the receiver.") from error
 

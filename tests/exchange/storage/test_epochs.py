@@ -12,7 +12,11 @@ from exchange.storage.epochs import (
     drop_peer_epochs,
     drop_revocations,
     epoch_revocations,
+    forget_own_epochs,
+    forget_peer_epochs,
+    own_epochs,
     peer_epochs,
+    publish_epochs,
     remember_peer_epochs,
     remember_revocations,
 )
@@ -44,6 +48,23 @@ def test_of_more_statements_than_an_honest_card_shows_the_newest_are_kept(databa
     kept = database.read_sync(lambda conn: peer_epochs(conn, PEER))
     database.close_sync()
     assert [row.seq for row in kept] == list(range(KEPT + 1, 2 * KEPT + 1))
+
+
+def test_the_highest_number_outlives_its_week(database_url: str) -> None:
+    """Who has seen it uses no list that has none as high."""
+    database = Database.open(database_url)
+    rows = [StoredEpoch(f"{seq:032x}", seq, end - 1, end, b"signed") for seq, end in ((1, 2), (2, 9), (3, 5), (4, 3))]
+
+    def work(conn: Connection) -> None:
+        publish_epochs(conn, rows)
+        remember_peer_epochs(conn, PEER, rows)
+        forget_own_epochs(conn, 5)
+        forget_peer_epochs(conn, 5)
+
+    database.write_sync(work)
+    own, peers = database.read_sync(own_epochs), database.read_sync(lambda conn: peer_epochs(conn, PEER))
+    database.close_sync()
+    assert [row.seq for row in own] == [row.seq for row in peers] == [2, 4]
 
 
 def test_what_is_dropped_is_of_one_agency_and_these_keys(database_url: str) -> None:
