@@ -49,6 +49,9 @@ HOUR: Final = 3600 * SECOND
 _WAITING: Final = """
     SELECT 1 FROM outbox WHERE status = 'queued' UNION SELECT 1 FROM referral WHERE hold = 'release-due' LIMIT 1
 """
+_UNSENT: Final = """
+    SELECT 1 FROM outbox WHERE referral = ? AND kind = 'disclosure' AND status = 'queued' AND attempted_at IS NULL
+"""
 _UNSERVED: Final = "SELECT 1 FROM referral WHERE hold = 'unserved' LIMIT 1"
 
 
@@ -98,6 +101,8 @@ class History:
         number, crowds = self.chance.randrange(CASTS), crowded(seed)
         self.cast = cast_of(CASTS + number % CROWDED if crowds else number)
         count = self.chance.choice([2, 2, 2, 2, 2, 2, 3, 3, 4])
+        self.plans = random.Random(f"plans {seed}")
+        """Whose plan changes at a bad moment follows from this alone."""
         self.weather = Weather.of(self.chance)
         temper = Temper.of(self.chance)
         temper = temper.in_a_crowd() if crowds else temper
@@ -140,6 +145,7 @@ class History:
         self._good_days()
         for _ in range(self.chance.randint(8, 24)):
             self._check_failures()
+            self._plan_and_less()
             self.officers.change()
             self.network.addresses = self.officers.addresses
             if self.officers.looks_again() and self.office.cases:
@@ -218,6 +224,14 @@ class History:
             self._letters()
         else:
             self._trouble()
+
+    def _plan_and_less(self) -> None:
+        """Her plan changes, and then she allows less, while what was released for her has not left."""
+        for case in self.office.cases:
+            waits = self.machines[case.sender].main.rows(_UNSENT, case.id)
+            if waits and self.office.alive(case.sender) and self.plans.random() < 0.5:
+                self._step([functools.partial(self.office.tells, case, "update")])
+                self._step([functools.partial(self.office.narrows, case.consent)])
 
     def _work(self) -> None:
         ways = self.people.ways()

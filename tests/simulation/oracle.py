@@ -186,6 +186,8 @@ class Oracle:
         self._check_not_avoided(envelope)
         if envelope.kind == "disclosure":
             self._check_released(envelope, mine)
+        elif header["stage"] == "disclosure":
+            self._check_follows_a_release(envelope)
 
     def _check_not_avoided(self, envelope: Opened) -> None:
         """She said whose authorities she avoids when she was referred, and it counts for as long as anything leaves."""
@@ -197,6 +199,12 @@ class Oracle:
                 pair[1].authority_of == avoided["country"] for pair in self._pairs(one, self.step_begins, self.tick)
             ):
                 raise ViolationError("leaked", f"{envelope.kind} leaves for an authority that she avoids")
+
+    def _check_follows_a_release(self, envelope: Opened) -> None:
+        """What tells more than an offer has no conditions of its own: a release has left before it."""
+        before = (one for one in self.seen.values() if one.referral == envelope.referral)
+        if not any(one.kind == "disclosure" for one in before):
+            raise ViolationError("leaked", f"{envelope.kind} leaves, and no release has")
 
     def _may_be(self, one: HandIn, envelope: Opened) -> bool:
         header = envelope.header
