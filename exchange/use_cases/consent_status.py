@@ -5,9 +5,9 @@ Rules:
 * Answered to the receipt's recipient only. An unknown receipt, another's and one whose consent was ended are the same
   answer: `not-live`. So is one of what was taken back before it was signed for: it may have arrived, and this
   node no longer stands behind it; but for a plan or information that a recall took back, which can be undone. After a
-  loss that its operator has told (`resync`) an unknown receipt of that time is `lost` instead, whoever's it was: a known
-  end is final, and would be wrong of all that was disclosed then. So is one whose referral or consent cannot be read
-  here: it holds up no other.
+  loss that its operator has told (`resync`) an unknown receipt of that time is `lost` instead, whoever's it was: a
+  known end is final, and would be wrong of all that was disclosed then. So is one whose referral or consent cannot be
+  read here: it holds up no other.
 * Live: nobody has ended the consent, it still lets this receiver be told something for this purpose, and the referral
   was not ended by her no, entered in error or destroyed. After `stop-sharing` what was released stays where it is.
 * That the consent's date has passed ends nothing that was told before, and `not-live` would: where a renewal ends
