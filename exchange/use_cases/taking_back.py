@@ -9,8 +9,7 @@ Rules:
 * Two ends can be undone by what the receiver has said before it knew: the clock's, by a yes in time, and a recall, by a
   service that had begun. Then somebody has to know that the receiver lacks something. Therefore that is told at once
   (`undeliverable`): here of the clock, in `stopping.take_back` of a recall. An offer ends with the clock by itself, and
-  is told as such (`maintain`). Of whatever has ended otherwise nobody needs to hear more: once the receiver has said
-  the end, only a stop that waits is undeliverable.
+  is told as such (`maintain`). Of whatever has ended otherwise nobody needs to hear more.
 * So it is with who she is: what a recall deletes is asked for again should the referral go on, also where it may have
   arrived. Then she stays disclosed.
 """
@@ -20,14 +19,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from exchange.envelope.kinds import Kind, KindClass, class_of
+from exchange.envelope.kinds import Kind
 from exchange.referral.lifecycle import EventName, State
 from exchange.storage.database import Connection
 from exchange.storage.outbox import delete_queued, sent_of
 from exchange.storage.referrals import ReferralRecord, events_of, hold_referrals, remove_events
 
-_SAID_BY_THE_RECEIVER: Final = frozenset({State.DECLINED, State.REDIRECTED, State.COMPLETED, State.FAILED})
-_STOPS: Final = frozenset(kind.value for kind in Kind if class_of(kind) is KindClass.STOP)
 FORWARDS: Final = frozenset(kind.value for kind in (Kind.OFFER, Kind.DISCLOSURE, Kind.INFORMATION, Kind.UPDATE))
 
 
@@ -59,9 +56,6 @@ def take_back_at_the_end(conn: Connection, record: ReferralRecord) -> ReferralRe
     waited = delete_queued(conn, record.id, FORWARDS - {Kind.OFFER.value} if by_the_clock else FORWARDS)
     if by_the_clock and waited:
         record = record._replace(undeliverable=True)
-    if record.undeliverable and record.state in _SAID_BY_THE_RECEIVER:
-        stops = sent_of(conn, record.id, _STOPS)
-        record = record._replace(undeliverable=any(stop.status == "queued" for stop in stops))
     return never_disclosed(record) if never_told else record
 
 
