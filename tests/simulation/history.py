@@ -181,8 +181,12 @@ class History:
         self.weather = rough
 
     def _last_words(self) -> None:
-        """How it goes was said and has not left, and she stops sharing: few histories come to that by themselves."""
+        """What few histories come to by themselves: her plan changes late; how it goes was said and has not left, and she
+        stops sharing.
+        """
         for case in self.office.cases:
+            if self.people.disclosed(case) and not self.people.over(case) and self.plans.random() < 0.4:
+                self._step([functools.partial(self.office.tells, case, "update")])
             if self.people.disclosed(case) and not self.people.over(case) and self.chance.random() < 0.5:
                 state = self.chance.choice(["in-service", "completed", "failed", "failed"])
                 self._step([functools.partial(self.desk.reports, case, state)])

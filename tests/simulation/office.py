@@ -209,6 +209,7 @@ class Office:
             if pending.answer is None:
                 pending.answer = said
                 answered(stored.answer)
+                _note_withheld(hand_in, stored.answer)
             elif said != pending.answer:
                 raise ViolationError("doubled", f"{what} was repeated with its key and answered otherwise")
 
@@ -364,8 +365,9 @@ class Office:
     async def _tells_once(self, case: Case, what: str, hand_in: HandIn, work: Callable[[Node], Awaitable[Any]]) -> None:
         attempt = Try(self.oracle.tick, self.at(case.sender))
         hand_in.tries.append(attempt)
-        await self.ask(case.sender, what, work)
+        answer = await self.ask(case.sender, what, work)
         attempt.ends = self.oracle.tick
+        _note_withheld(hand_in, answer)
 
     async def releases(self, case: Case) -> None:
         """A worker confirms the release."""
@@ -454,6 +456,12 @@ async def _discloses(node: Node, referral: str, fresh: DisclosureRequest, idem: 
     """A repeat is answered with what the gate said then; how the referral stands is told as it is now."""
     answer = await replace_disclosure(node, ACTING, referral, fresh, idem)
     return Stored(lambda: answer, b"".join(written(field) for field in answer.fields), repeated=False)
+
+
+def _note_withheld(hand_in: HandIn | None, answer: Any) -> None:
+    if hand_in is not None and answer is not None:
+        decided = getattr(answer, "fields", ())
+        hand_in.withheld = frozenset(one.field.value for one in decided if one.outcome != "allowed")
 
 
 def _no_news(_answer: Any) -> None:

@@ -75,6 +75,8 @@ class HandIn:
     emergency: bool = False
     referral: str | None = None
     tries: list[Try] = field(default_factory=list)
+    withheld: frozenset[str] | None = None
+    """What of it stays here, as the node has answered it; nothing where nobody was answered."""
 
 
 @dataclass(slots=True)
@@ -229,7 +231,7 @@ class Oracle:
 
     def _covered(self, one: HandIn, envelope: Opened, fields: frozenset[str], content: dict[str, Any]) -> bool:
         agreement = self.cast.agreement(envelope.header["contract"])
-        if not all(_same(content[name], one.fields.get(name)) for name in fields):
+        if not all(same(content[name], one.fields.get(name)) for name in fields):
             return False
         # What may be told before a yes may be told after it, where a release finds other parties than the seal did.
         stages = dict.fromkeys(("offer", envelope.header["stage"]) if envelope.release else (envelope.header["stage"],))
@@ -438,10 +440,10 @@ class Oracle:
         self.consents[agency, consent].remove(version)
 
 
-def _same(said: Any, asked: Any) -> bool:
+def same(said: Any, asked: Any) -> bool:
     """Whether a value is what was asked for; an object may have gained what stands for nothing said."""
     if isinstance(said, dict) and isinstance(asked, dict):
-        return all(_same(said.get(name), value) for name, value in asked.items() if name != "last_confirmed_at")
+        return all(same(said.get(name), value) for name, value in asked.items() if name != "last_confirmed_at")
     if isinstance(said, list) and isinstance(asked, list):
-        return len(said) == len(asked) and all(_same(one, other) for one, other in zip(said, asked, strict=True))
+        return len(said) == len(asked) and all(same(one, other) for one, other in zip(said, asked, strict=True))
     return bool(said == asked)

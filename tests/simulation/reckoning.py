@@ -6,9 +6,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
 
+from simulation import opened
 from simulation.machines import Machine
 from simulation.office import Case, Office
-from simulation.oracle import Oracle, ViolationError
+from simulation.opened import Opened
+from simulation.oracle import HandIn, Oracle, ViolationError, same
 
 from consent.receipt import receipt_ends
 from exchange.use_cases.follow_referrals import read_referral
@@ -23,6 +25,7 @@ _STOP_ARRIVES_AS: Final = {
     "entered-in-error": {("entered-in-error", None)},
 }
 _DECISIONS: Final = frozenset({"accepted", "declined", "waitlisted", "redirected", "information-requested"})
+_PLAN: Final = "safe_contact"
 _SERVED: Final = frozenset({"accepted", "scheduled", "in-service", "not-reached", "not-arrived"})
 _SEALED: Final = {
     "inbox": ("sealed_header", "rewrapped_key", "ciphertext", "signature", "part_digests", "release"),
@@ -55,6 +58,7 @@ class Reckoning:
             self._check_agreement(case)
             self._check_notice(case)
             self._check_disclosed(case)
+            self._check_plan(case)
 
     def _inbox(self, agency: str) -> list[tuple[str, str, str, str | None]]:
         """(id, referral, kind, event) of everything in the inbox, as the node lists it."""
@@ -207,6 +211,28 @@ class Reckoning:
         if not asked and not any(one.kind == "disclosure" for one in arrived):
             raise ViolationError("waits", f"{case.receiver} waits for who she is, and {case.sender} is told nothing")
 
+    def _check_plan(self, case: Case) -> None:
+        """The plan that was told last is the one by which the receiver calls her, or somebody is asked to act."""
+        told = [one for one in self.oracle.hand_ins if one.referral == case.id and _PLAN in one.fields]
+        came = [one for one in self.oracle.arrived.get((case.receiver, case.id), []) if _tells_a_plan(one)]
+        last = max(told, key=lambda one: one.tries[0].begins, default=None)
+        if (
+            not came
+            or last is None
+            or last.kind != "update"
+            or last.withheld is None
+            or _PLAN in last.withheld
+            or _at_once(told, last)
+        ):
+            return
+        machine = self.machines[case.sender]
+        view = machine.loop.finish(read_referral(machine.node, case.id, None))
+        if str(view.state) in _SERVED and not (view.flags.sharing_stopped or view.flags.undeliverable):
+            newest = max(came, key=lambda one: one.number)
+            key = self.oracle.private_half(case.receiver, newest.header["epoch_key"])
+            if not same(opened.inside(newest, key)["content"].get(_PLAN), last.fields[_PLAN]):
+                raise ViolationError("lost", f"{case.receiver} calls her by another plan than was told last")
+
     def _less_than_before(self, case: Case) -> bool:
         """Whether she has taken something back: an offer that waited then, and may have held it, was destroyed."""
         first, *later = self.oracle.consents[case.sender, case.consent.id]
@@ -236,3 +262,13 @@ class Reckoning:
                 query = f"SELECT 1 FROM {table} WHERE {name} = ? AND ({there}){but}"
                 if machine.main.rows(query, referral):
                     raise ViolationError("kept", f"{agency} keeps something of a destroyed referral in {table}")
+
+
+def _tells_a_plan(one: Opened) -> bool:
+    return one.header.get("stage") == "disclosure" and "contact" in one.header["groups"]
+
+
+def _at_once(told: list[HandIn], last: HandIn) -> bool:
+    """Whether another plan was told while the last one was: which of them counts nobody knows."""
+    begins = last.tries[0].begins
+    return any(call.ends >= begins for one in told if one is not last for call in one.tries)

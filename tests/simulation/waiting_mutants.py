@@ -15,6 +15,7 @@ from exchange.storage.referrals import StaleReferralError
 from exchange.use_cases import (
     answering,
     attest_erasure,
+    barring,
     destroy,
     recall_referral,
     record_consent,
@@ -94,6 +95,10 @@ def _none_owed(*_arguments: object) -> list[Any]:
     return []
 
 
+def _nothing(*_arguments: object) -> None:
+    pass
+
+
 def _unsaid(_node: Any, _conn: Any, record: Any) -> Any:
     return record
 
@@ -110,4 +115,5 @@ DEFECTS: Final[tuple[tuple[str, Defect], ...]] = (
     ("a place that comes free is given to nobody", _on(release_disclosure, "next_in_line", _to_nobody)),
     ("a name that nobody may tell of counts for ever", _on(release_disclosure, "_unserved_until", _for_ever)),
     ("a node destroys what she wanted erased and does not say so", _on(destroy, "_attested", _unsaid)),
+    ("what followed a release that is taken back leaves", _on(barring, "bar_what_followed", _nothing)),
 )
