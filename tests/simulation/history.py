@@ -181,8 +181,8 @@ class History:
         self.weather = rough
 
     def _last_words(self) -> None:
-        """What few histories come to by themselves: her plan changes late; how it goes was said and has not left, and she
-        stops sharing.
+        """Few histories come to these by themselves: her plan changes late; what was said has not left, and she stops
+        sharing.
         """
         for case in self.office.cases:
             if self.people.disclosed(case) and not self.people.over(case) and self.plans.random() < 0.4:

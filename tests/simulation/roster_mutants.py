@@ -32,10 +32,6 @@ def _told_anyhow(*_arguments: Any) -> None:
     return None
 
 
-def _whoever_it_is(*_arguments: Any) -> None:
-    return None
-
-
 async def _never_again(*_arguments: Any) -> bool:
     return False
 
@@ -44,7 +40,6 @@ ROSTER_DEFECTS: Final[tuple[tuple[str, Defect], ...]] = (
     ("what leaves under another roster meets no gate", _on(leaving, "allowed_again", _all_of_them)),
     ("under another roster groups are enough", _on(gate_again, "_forward_again", _by_groups)),
     ("what a receiver is now is not held against what she was told", _on(disclosure, "told_refuses", _told_anyhow)),
-    ("whom she avoids is forgotten after the hand-in", _on(gate_again, "authority_refuses", _whoever_it_is)),
     ("what was barred does not go when it is said again", _on(answering, "may_go_again", _never_again)),
     ("what was barred goes after her no", _on(unheard, "_ENDS_ALL", frozenset())),
 )  # fmt: skip
