@@ -48,8 +48,10 @@ async def list_inbox_items(request: Request, call: InboxReader, query: Inbox) ->
     `rel="next"`; after the last item comes an empty page, whose cursor is good for what comes later. Keep a cursor when
     everything before it is in your own system, not sooner: it is not listed behind it again. Without a cursor,
     `state=new` lists whatever was not acknowledged. With `wait` the call stays open until something arrives.
-    `order=urgent` gives new offers on a single page, the one that has to be answered first on top; disclosures,
-    answers and her no are not among them.
+    `order=urgent` gives new offers of referrals that have not ended, the one that has to be answered first on top, and
+    none whose time to answer has been over for a day; disclosures, answers and her no are not among them. It has a
+    cursor of its own, and none where nothing is behind the page. What arrives may belong on a page before: begin
+    without a cursor to hear of it.
     """
     page = await list_inbox(
         call.node,
@@ -70,6 +72,7 @@ async def list_inbox_items(request: Request, call: InboxReader, query: Inbox) ->
         wait=int(query.wait) or None,
         state=query.state,
         referral=query.referral,
+        order="urgent" if query.order == "urgent" else None,
     )
     return render(page, headers=link)
 

@@ -47,8 +47,8 @@ class InboxQuery(ChangesQuery):
     referral: str | None = Field(default=None, pattern=_ID, description="Only what came for this referral.")
     order: Literal["arrival", "urgent"] = Field(
         default="arrival",
-        description="`urgent`: new offers, the first to be answered on top, on a single page without a cursor. "
-        "`cursor` and `state` do not count then, and nothing but offers is listed.",
+        description="`urgent`: new offers of referrals that have not ended, the first to be answered on top. "
+        "`cursor` is one of this order then, `state` does not count, and nothing but offers is listed.",
     )
 
 

@@ -65,7 +65,8 @@ class Inbox:
             wait_s: how long to wait for the first, at most 25 seconds.
             status: only items with this one.
             referral: only what came for this one.
-            urgent_first: new offers and nothing else, her no neither; a single page, whatever cursor and status are.
+            urgent_first: new offers of referrals that have not ended and nothing else, her no neither, whatever status
+                is. Its cursor is its own; there is none where nothing is behind the page.
         """
         query = {
             "cursor": cursor,

@@ -6,7 +6,8 @@ Rules:
 * An agency publishes its current week and the five that follow. `seq` rises with every statement it ever makes.
 * A statement for a week that begins more than a year from now is not used.
 * A list of statements whose highest `seq` is below one already seen is old, and is not used: an attacker who replays
-  yesterday's list must not revive a revoked key.
+  yesterday's list must not revive a revoked key. Nor is one used that has a number twice, or gives a number that is
+  known to another statement: of the two none would be the newer.
 * Of several statements for one week the highest `seq` counts. A revoked key is never sealed to; `compromised_since`
   says from when on envelopes sealed to it must be taken as read by somebody else.
 * A revocation outlives the key it is about: it is kept and shown until the private half of the last week that was
@@ -189,6 +190,26 @@ def check_not_older(highest_known: int, fetched: Iterable[EpochStatement | Epoch
     if highest < highest_known:
         raise EpochError(EpochFault.WENT_BACK)
     return highest
+
+
+def check_numbered_once(
+    known: Iterable[EpochStatement | EpochRevocation], fetched: Iterable[EpochStatement | EpochRevocation]
+) -> None:
+    """Return only if no number of a fetched list stands on it twice, or is known for something else.
+
+    Args:
+        known: of this agency, from lists of before; what is on the fetched list again has to be the same.
+        fetched: the list.
+
+    Raises:
+        EpochError: `epoch-repeated`.
+    """
+    taken = {statement.seq: statement for statement in known}
+    here: set[int] = set()
+    for statement in fetched:
+        if statement.seq in here or taken.get(statement.seq, statement) != statement:
+            raise EpochError(EpochFault.REPEATED)
+        here.add(statement.seq)
 
 
 def current_epoch(

@@ -13,7 +13,8 @@
     ├── DecryptError            step 14   cannot-decrypt
     ├── PaddingError            step 15   bad-padding
     ├── KeyUnusableError        keys      key-unusable
-    ├── EpochError              keys      no-epoch-key, epoch-went-back, epoch-not-a-week
+    ├── EpochError              keys      no-epoch-key, epoch-went-back, epoch-repeated,
+    │                                     epoch-not-a-week
     ├── StatementError          -         statement-malformed, statement-signature
     ├── SealedRowError          at rest   sealed-row
     └── KeyFileError            at rest   key-file-exposed, key-file-malformed, key-file-weak, passphrase-wrong,
@@ -183,6 +184,7 @@ class EpochFault(StrEnum):
 
     NONE = "no-epoch-key"
     WENT_BACK = "epoch-went-back"
+    REPEATED = "epoch-repeated"
     NOT_A_WEEK = "epoch-not-a-week"
 
 
@@ -195,6 +197,7 @@ class EpochError(EnvelopeError):
     _SENTENCES: ClassVar[dict[EpochFault, str]] = {
         EpochFault.NONE: "The agency has published no key for this week, or has revoked it.",
         EpochFault.WENT_BACK: "The agency's list of keys is older than the one already known. It is not used.",
+        EpochFault.REPEATED: "The agency has given one number to two keys or revocations. Its list is not used.",
         EpochFault.NOT_A_WEEK: "A published key does not run from Monday to Monday, 00:00 UTC.",
     }
 

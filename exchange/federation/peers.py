@@ -6,6 +6,7 @@ Rules:
   name a key that can be sealed to.
 * A list whose highest number is below one seen before is old, and nothing of it is used. Only what today's agency key
   has signed counts as seen: who stole the key before cannot use up the numbers of the key after.
+* A list that has a number twice, or gives one that is known to another statement, is not used.
 * What an earlier agency key has signed is deleted before what a card says is stored: it takes no place.
 * A statement for a week far ahead is passed over, and the rest of the card counts: the peer's clock may have jumped,
   and what it published then stands on its card for long.
@@ -28,6 +29,7 @@ from exchange.envelope.epochs import (
     EpochStatement,
     check_epoch,
     check_not_older,
+    check_numbered_once,
     is_far_ahead,
     revocation_ends,
 )
@@ -77,8 +79,10 @@ async def _ask_for_card(node: Node, transport: PeerTransport, peer: Member) -> A
     try:
         card = await transport.node_card(peer)
         statements, revocations = verified_statements(card, peer), verified_revocations(card, peer)
-        known = await node.database.read(lambda conn: read_peer_epochs(conn, peer.agency))
-        check_not_older(known.standing(peer).highest_seq, [*statements, *revocations])
+        stored = await node.database.read(lambda conn: read_peer_epochs(conn, peer.agency))
+        known = stored.standing(peer)
+        check_not_older(known.highest_seq, [*statements, *revocations])
+        check_numbered_once([*known.statements, *known.revocations], [*statements, *revocations])
     except PeerUnreachableError as error:
         get_logger().info("peer-card-not-reached", peer=peer.agency, code=error.code)
         return Asked(heard=False, answered=not error.is_silence)

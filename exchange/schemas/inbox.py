@@ -33,7 +33,7 @@ class InboxItem(Strict):
 
     id: HexId
     cursor: str
-    """Its place in the list."""
+    """Its place in the list by arrival."""
     referral: HexId
     sender: AgencyId
     kind: Kind
@@ -66,7 +66,7 @@ class InboxItem(Strict):
 
 
 class InboxPage(Strict):
-    """Items after a cursor, oldest first; or, with `order=urgent`, new offers on a single page."""
+    """Items after a cursor, oldest first; or, with `order=urgent`, new offers, the first to be answered on top."""
 
     items: tuple[InboxItem, ...]
     """The items."""

@@ -51,16 +51,15 @@ KEPT: Final = 64
 
 
 def _beyond_the_newest(table: Table) -> Delete:
-    newer = table.alias()
-    last_kept = (
-        select(newer.c.seq)
-        .where(newer.c.agency == bindparam("the_agency"))
-        .order_by(newer.c.seq.desc())
-        .offset(literal_column(str(KEPT - 1)))
-        .limit(literal_column("1"))
-        .scalar_subquery()
+    # By their places in the list, not by the number of the last that is kept: whoever signs may repeat that one.
+    rows = table.alias()
+    beyond = (
+        select(rows.c.key_id)
+        .where(rows.c.agency == bindparam("the_agency"))
+        .order_by(rows.c.seq.desc(), rows.c.key_id.desc())
+        .offset(literal_column(str(KEPT)))
     )
-    return table.delete().where(table.c.agency == bindparam("the_agency"), table.c.seq < last_kept)
+    return table.delete().where(table.c.agency == bindparam("the_agency"), table.c.key_id.in_(beyond))
 
 
 _OWN = [OWN_EPOCH.c[name] for name in StoredEpoch._fields]

@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Integer, Select, bindparam, or_, select, text, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Integer,
+    Select,
+    bindparam,
+    or_,
+    select,
+    text,
+    tuple_,
+    update,
+)
 
 from exchange.storage.prepared import Prepared
 from exchange.storage.referrals import in_sight
@@ -115,8 +127,10 @@ def _page(status: str | None, *, branch: bool, one: bool, urgent: bool = False) 
         return select_in_sight(page, INBOX, *conditions)
     page = page.where(*conditions)
     if urgent:
-        page = page.where(INBOX.c.respond_by.is_not(None)).order_by(INBOX.c.respond_by, INBOX.c.seq)
-        page = page.limit(bindparam("most", type_=Integer()))
+        page = page if branch else page.join(REFERRAL, REFERRAL.c.id == INBOX.c.referral)
+        place = tuple_(bindparam("the_due", type_=BigInteger()), bindparam("after", type_=BigInteger()))
+        page = page.where(REFERRAL.c.closed_at.is_(None), tuple_(INBOX.c.respond_by, INBOX.c.seq) > place)
+        page = page.order_by(INBOX.c.respond_by, INBOX.c.seq).limit(bindparam("most", type_=Integer()))
         return Both(page, page)
     return select_listed(page, INBOX)
 
@@ -174,11 +188,21 @@ def is_no_cursor(conn: Connection, seq: int) -> bool:
 
 
 def list_urgent(
-    conn: Connection, *, limit: int, unit: str | None, referral: str | None = None
+    conn: Connection, *, behind: tuple[int, int], limit: int, unit: str | None, referral: str | None = None
 ) -> Sequence[tuple[int, ListedRecord]]:
-    """New items, the one that has to be answered first on top; a single page, no cursor."""
+    """New items of referrals that have not ended, the one that has to be answered first on top.
+
+    Args:
+        conn: the transaction.
+        behind: when the item has to be answered behind which the list goes on, and its sequence number.
+        limit: at most so many.
+        unit: narrow to what this branch may see.
+        referral: narrow to this one.
+    """
     page = _URGENT[unit is not None, referral is not None]
-    rows = page.rows(conn, {"most": limit, "the_unit": unit, "the_referral": referral})
+    due, after = behind
+    asked = {"the_due": due, "after": after, "most": limit, "the_unit": unit, "the_referral": referral}
+    rows = page.rows(conn, asked)
     return [(row[0], ListedRecord(*row[1:])) for row in rows]
 
 

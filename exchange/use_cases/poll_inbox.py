@@ -3,6 +3,9 @@
 Rules:
 
 * The cursor never skips an item whose transaction commits late. One that is ahead of every item is refused.
+* The most urgent first are offers that nobody has taken over, of referrals that have not ended, and whose time to
+  answer has not been over for a day. They have a cursor of their own, so that no member hides the others' behind many
+  of its own: it names when the last of a page has to be answered, and its number. The last page has none.
 * A long-poll answers as soon as something is there, and at its end, or when the node stops, with an empty page.
 * Two pollers never both handle an item: it is leased, and a lease that was lost cannot acknowledge.
 * What an item is, is looked at after the attempt to take it: another process may be faster at any moment before.
@@ -23,7 +26,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
 from contracts.vocabulary import Sector
-from exchange.limits import SECOND_MS
+from exchange.limits import LIMITS, SECOND_MS
 from exchange.referral.lifecycle import State
 from exchange.schemas.inbox import InboxItem, InboxPage, Lease
 from exchange.schemas.problems import ProblemField
@@ -68,24 +71,28 @@ async def list_inbox(
         limit: at most 100.
         wait: seconds to wait for the first item, at most 25.
         status: `new`, `acknowledged` or `destroyed`; nothing for all.
-        order: `urgent` is a single page without a cursor, the item that has to be answered first on top.
+        order: `urgent` lists new offers, the one that has to be answered first on top. Its cursor is its own, and
+            status does not count.
         unit: narrow to one branch: its own, and what nobody has taken over yet.
         referral: narrow to what came for one referral. One that may not be seen has nothing, as one that is not there.
 
     Raises:
         InvalidError: `bad-cursor`.
     """
-    after = read_cursor(cursor)
+    urgent = order == "urgent"
+    due, after = _read_urgent_cursor(cursor) if urgent else (0, read_cursor(cursor))
     limit = max(1, min(limit, node.limits.page_items))
-    sliced = unit is not None and referral is None and order != "urgent"
+    sliced = unit is not None and referral is None and not urgent
 
     def look(conn: Connection, at: int, most: int) -> tuple[Rows, int | None]:
         rows = (
-            inbox.list_urgent(conn, limit=most, unit=unit, referral=referral)
-            if order == "urgent"
+            inbox.list_urgent(
+                conn, behind=max((due, at), _first_to_answer(node)), limit=most, unit=unit, referral=referral
+            )
+            if urgent
             else inbox.list_arrived(conn, after=at, limit=most, status=status, unit=unit, referral=referral)
         )
-        if not rows and order != "urgent" and inbox.is_no_cursor(conn, at):
+        if not rows and inbox.is_no_cursor(conn, at):
             raise bad_cursor()
         found = inbox.standings(conn, {item.referral for _, item in rows}) if rows else {}
         end = inbox.end_of_look(conn, after=at, status=status) if sliced and len(rows) < most else None
@@ -95,15 +102,17 @@ async def list_inbox(
     most = limit
     while True:
         mark = node.database.wake.mark("inbox")
-        rows, passed = await look_through(node, look, after, most)
+        # One more than is listed of the most urgent says whether there is a next page.
+        rows, passed = await look_through(node, look, after, most + 1 if urgent else most)
+        goes_on, rows = len(rows) > most, rows[:most]
         items = _shown(node, rows)
         left_out = len(rows) - len(items)
-        if order == "urgent" and len(rows) == most < limit + left_out:
-            # There is no next page: this one is filled with those behind.
+        if goes_on and most < limit + left_out:
+            # What is left out hides nothing that has to be answered: the page is filled with those behind.
             most = limit + left_out
             await asyncio.sleep(0)
             continue
-        if order != "urgent" and left_out and not items:
+        if not urgent and left_out and not items:
             after = rows[-1][0]
             await asyncio.sleep(0)
             continue
@@ -115,8 +124,19 @@ async def list_inbox(
             break
         # On PostgreSQL a late committer may hide a row for a moment without a further signal.
         await node.database.wake.wait("inbox", min(left, 1.0), since=mark)
-    next_cursor = None if order == "urgent" else str(rows[-1][0] if rows else after)
-    return InboxPage(items=items, next_cursor=next_cursor)
+    if urgent:
+        return InboxPage(items=items, next_cursor=_urgent_cursor(rows) if goes_on else None)
+    return InboxPage(items=items, next_cursor=str(rows[-1][0] if rows else after))
+
+
+def _first_to_answer(node: Node) -> tuple[int, int]:
+    """The place behind which the most urgent begin: what had to be answered before has expired, or was answered."""
+    return node.clock() - LIMITS.offer_after_respond_by_ms + 1, 0
+
+
+def _urgent_cursor(rows: Rows) -> str:
+    seq, last, _ = rows[-1]
+    return f"{last.respond_by}-{seq}"
 
 
 def _shown(node: Node, rows: Rows) -> tuple[InboxItem, ...]:
@@ -139,6 +159,20 @@ def read_cursor(cursor: str | None) -> int:
     if not cursor.isascii() or not cursor.isdigit() or len(cursor) > 18:  # noqa: PLR2004  # fits 64 bits
         raise bad_cursor()
     return int(cursor)
+
+
+def _read_urgent_cursor(cursor: str | None) -> tuple[int, int]:
+    """When the offer has to be answered that a cursor of the most urgent names, and its sequence number.
+
+    Raises:
+        InvalidError: `bad-cursor`.
+    """
+    if cursor is None:
+        return 0, 0
+    due, dash, seq = cursor.partition("-")
+    if not dash:
+        raise bad_cursor()
+    return read_cursor(due), read_cursor(seq)
 
 
 def bad_cursor() -> InvalidError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -12,6 +13,7 @@ import httpx2
 import pytest
 from sqlalchemy import update
 from support.federation import Federation, TestNode
+from support.lying_peer import LyingPeer
 from support.people import consent_request, referral_request
 from support.stories import begin, refusal, rows
 
@@ -20,6 +22,7 @@ from exchange.cli.founding import add_client
 from exchange.cli.profile import Profile
 from exchange.client import AgencyClient, ClientKey
 from exchange.demo.federation import HELPLINE, SHELTER
+from exchange.limits import DAY_MS, HOUR_MS
 from exchange.storage import inbox
 from exchange.storage.access import revoke_client
 from exchange.storage.database import Connection
@@ -157,7 +160,7 @@ async def test_who_may_not_call_any_more_hears_nothing_of_what_comes_while_it_wa
             assert story.id not in answer.text
 
 
-async def test_the_most_urgent_offer_stands_on_top_of_a_single_page(two: Federation) -> None:
+async def test_the_most_urgent_offer_stands_on_top(two: Federation) -> None:
     routine = await begin(two, priority="routine")
     emergency = await begin(two, consent=routine.consent, priority="emergency")
     urgent = await begin(two, consent=routine.consent)
@@ -169,14 +172,86 @@ async def test_the_most_urgent_offer_stands_on_top_of_a_single_page(two: Federat
 async def test_the_most_urgent_page_has_offers_only(two: Federation) -> None:
     """As the document says: who polls it alone hears neither her no nor her name."""
     story = await begin(two)
-    await story.asks.withdrawals.of_referral(story.id, WithdrawalForm.STOP_SERVICE)
+    await story.decides("accepted")
+    await story.asks.withdrawals.of_referral(story.id, WithdrawalForm.STOP_SHARING)
     await two.travel()
     listed = [item.kind async for item in story.helps.inbox.pages(status="new", referral=story.id)]
-    assert listed == ["offer", "withdrawal"]
+    assert listed == ["offer", "disclosure", "withdrawal"]
     urgent = await story.helps.inbox.list(urgent_first=True, referral=story.id)
     assert [item.kind for item in urgent.items] == ["offer"]
     acknowledged = await story.helps.inbox.list(urgent_first=True, referral=story.id, status="acknowledged")
     assert acknowledged == urgent
+
+
+async def test_offers_behind_the_most_urgent_page_are_reached_with_its_cursor(on_both: Federation) -> None:
+    first = await begin(on_both, priority="routine")
+    more = [await begin(on_both, consent=first.consent, priority=name) for name in ("emergency", "urgent", "urgent")]
+    inbox, seen = first.helps.inbox, []
+    cursor: str | None = None
+    for _ in range(2):
+        page = await inbox.list(cursor, urgent_first=True, limit=2)
+        seen += [item.referral for item in page.items]
+        cursor = page.next_cursor or cursor
+    assert seen == [*(story.id for story in more), first.id]
+    assert page.next_cursor is None
+    # What was taken over meanwhile moves nothing.
+    await inbox.acknowledge(await more[0].offer())
+    page = await inbox.list(cursor, urgent_first=True)
+    assert [item.referral for item in page.items] == [more[2].id, first.id]
+    by_arrival = (await inbox.list()).next_cursor
+    for asking in (inbox.list(by_arrival, urgent_first=True), inbox.list(cursor)):
+        assert (await refusal(asking)).code == "bad-cursor"
+
+
+@pytest.mark.parametrize(
+    "cursor", ["-", "7", "7-", "-7", "7-7-7", "x-7", "7-x", "7.1", "9" * 19 + "-1", "1-" + "9" * 18]
+)
+async def test_what_is_no_cursor_of_the_most_urgent_is_refused(two: Federation, cursor: str) -> None:
+    problem = await refusal(two[SHELTER].client().inbox.list(cursor, urgent_first=True))
+    assert (problem.code, [field.path for field in problem.fields]) == ("bad-cursor", ["query.cursor"])
+
+
+async def test_the_link_to_the_next_page_of_the_most_urgent_keeps_the_order(two: Federation) -> None:
+    story = await begin(two)
+    await begin(two, consent=story.consent)
+    node = two[SHELTER]
+    headers = {"Authorization": f"Bearer {await node.client().access_token()}"}
+    async with httpx2.AsyncClient(transport=two.network) as http:
+        said = await http.get(
+            f"{node.member.node_url}/v1/inbox", params={"order": "urgent", "limit": 1}, headers=headers
+        )
+    assert said.headers["Link"] == f'</v1/inbox?cursor={said.json()["next_cursor"]}&limit=1&order=urgent>; rel="next"'
+
+
+async def test_no_member_hides_the_offers_of_others_behind_those_that_nobody_can_answer(pair: Federation) -> None:
+    liar = await LyingPeer.of(pair[HELPLINE], pair[SHELTER])
+    due = pair.clock() - 23 * HOUR_MS
+    old = {"created": due - 1000, "respond_by": due, "expires": due + DAY_MS}
+    answers = await liar.deliver(*(liar.forward(referral=secrets.token_hex(16), **old) for _ in range(3)))
+    assert [answer.result for answer in answers] == ["accepted"] * 3
+    story = await begin(pair)
+    page = await story.helps.inbox.list(urgent_first=True, limit=3)
+    assert story.id not in {item.referral for item in page.items}
+    page = await story.helps.inbox.list(page.next_cursor, urgent_first=True, limit=3)
+    assert [item.referral for item in page.items] == [story.id]
+    # A day after the time to answer nobody can, whether or not somebody has taken the item over.
+    pair.clock.pass_by(hours=1)
+    page = await story.helps.inbox.list(urgent_first=True, limit=3)
+    assert [item.referral for item in page.items] == [story.id]
+
+
+@pytest.mark.parametrize("unit", [None, "north"])
+async def test_the_most_urgent_page_has_no_offer_of_a_referral_that_has_ended(
+    two: Federation, unit: str | None
+) -> None:
+    story = await begin(two)
+    other = await begin(two, consent=story.consent)
+    await story.asks.withdrawals.of_referral(story.id, WithdrawalForm.STOP_SERVICE)
+    await two.travel()
+    inbox = story.helps.inbox if unit is None else branch(two[SHELTER], unit).inbox
+    assert "offer" in [item.kind async for item in inbox.pages(status="new", referral=story.id)]
+    assert [item.referral for item in (await inbox.list(urgent_first=True)).items] == [other.id]
+    assert (await inbox.list(urgent_first=True, referral=story.id)).items == ()
 
 
 async def test_of_two_pollers_one_gets_the_item(on_both: Federation) -> None:

@@ -220,6 +220,24 @@ async def test_a_peers_keys_are_believed_for_their_proof_alone(
     assert refused.value.code == code
 
 
+async def test_two_keys_with_one_number_are_not_sealed_to(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None is the newer, and whoever lists them would choose."""
+    client, keyring = scene.office.client, scene.together[SHELTER].node.keyring
+    assert keyring is not None
+    known = await client.federation.peer_keys(SHELTER.agency)
+    highest = max(epoch.seq for epoch in known.epochs)
+    said = scene.statement(_now(scene), highest, agency=SHELTER.agency, key=keyring.agency_key)
+    twice = known.epochs[0].model_copy(update={"statement": said})
+
+    async def says(_agency: str) -> PeerKeys:
+        return known.model_copy(update={"epochs": (*known.epochs, twice)})
+
+    monkeypatch.setattr(client.federation, "peer_keys", says)
+    with pytest.raises(VaultError) as refused:
+        await peer_epoch(scene.identity, client, SHELTER.agency)
+    assert refused.value.code == "peer-keys-refused"
+
+
 async def test_the_keys_of_another_member_are_not_the_receivers(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are proven, and of the roster: whoever runs the node could be that member, and read what was sealed."""
     client, me = scene.office.client, scene.identity.me

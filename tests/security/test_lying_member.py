@@ -152,6 +152,45 @@ async def test_a_card_with_too_many_statements_is_not_used(pair: Federation, mon
     assert log.calls == [("warning", ("peer-card-refused",), {"peer": other.agency, "code": "too-large"})]
 
 
+async def test_a_card_on_which_a_number_stands_twice_is_not_used(
+    pair: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two statements with one number none is the newer, and none is too many."""
+    log = CapturingLogger()
+    monkeypatch.setattr(peers, "get_logger", lambda: log)
+    one, other = pair[HELPLINE], pair[SHELTER]
+    before = await one.node.database.read(lambda conn: read_peer_epochs(conn, other.agency))
+    twice = await card(other, stated(other, seq=AHEAD), stated(other, seq=AHEAD))
+    also = {"revocations": (revoked(other, secrets.token_hex(16), seq=AHEAD),)}
+    for served in (twice, (await card(other, stated(other, seq=AHEAD))).model_copy(update=also)):
+        assert not await fetch_peer_keys(one.node, CardOf(served), other.member)
+    refused = ("warning", ("peer-card-refused",), {"peer": other.agency, "code": "epoch-repeated"})
+    assert log.calls == [refused, refused]
+    assert await one.node.database.read(lambda conn: read_peer_epochs(conn, other.agency)) == before
+
+
+async def test_a_number_that_is_known_is_given_to_no_other_key(pair: Federation) -> None:
+    one, other = pair[HELPLINE], pair[SHELTER]
+    said = stated(other, seq=AHEAD)
+    revocation = revoked(other, secrets.token_hex(16), seq=AHEAD + 1)
+    first = (await card(other, said)).model_copy(update={"revocations": (revocation,)})
+    # A card that is read again says the same.
+    for _ in range(2):
+        assert await fetch_peer_keys(one.node, CardOf(first), other.member)
+    highest = stated(other, seq=AHEAD + 2)
+    for changed in (
+        await card(other, stated(other, seq=AHEAD), highest),
+        await card(other, stated(other, seq=AHEAD + 1), highest),
+        (await card(other, said, highest)).model_copy(
+            update={"revocations": (revoked(other, secrets.token_hex(16), seq=AHEAD + 1),)}
+        ),
+    ):
+        assert not await fetch_peer_keys(one.node, CardOf(changed), other.member)
+    stored = await one.node.database.read(lambda conn: read_peer_epochs(conn, other.agency))
+    assert max(row.seq for row in stored.statements) == AHEAD
+    assert [row.seq for row in stored.revocations] == [AHEAD + 1]
+
+
 async def test_a_stolen_agency_key_uses_up_no_numbers_of_the_next_and_seals_nothing(pair: Federation) -> None:
     """The thief published the highest number there is; then the roster gave the agency another key."""
     one, other = pair[HELPLINE], pair[SHELTER]

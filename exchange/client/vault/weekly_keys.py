@@ -16,7 +16,7 @@ Rules:
 * The private halves of replaced and revoked keys stay until their time ends: what is on its way can still be opened. By
   a clock that its node doubts (`/health/ready`: `jumped`) no time ends: one machine often has both.
 * A peer's statements are verified under the agency key that the roster here lists, and `seq` never goes back under it:
-  who stole the key before cannot use up the numbers of the key after.
+  who stole the key before cannot use up the numbers of the key after. No number stands for two of them.
 * The node's proof shows that the peer's agency signed these keys, and by which roster the node acts. It does not show
   that there is no newer statement: a node that hides one makes its own agency seal to an older key of the same agency.
 """
@@ -37,6 +37,7 @@ from exchange.envelope.epochs import (
     Week,
     check_epoch,
     check_not_older,
+    check_numbered_once,
     current_epoch,
     private_half_ends,
     published_weeks,
@@ -173,6 +174,7 @@ async def peer_epoch(identity: Identity, client: AgencyClient, agency: str) -> E
         statements = _proven(identity, agency, view.epochs)
         agency_key = identity.member(agency).agency_key
         highest = check_not_older(identity.store.peer_seq(agency, agency_key), statements)
+        check_numbered_once((), statements)  # the store keeps the highest number alone
         identity.store.remember_peer_seq(agency, agency_key, highest)
         # The node may know statements of a key that was changed since: only those that are proven count.
         return current_epoch(statements, (), at=identity.clock())

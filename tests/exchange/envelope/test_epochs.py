@@ -9,11 +9,12 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from vectors.samples import AGENCY, CREATED, EPOCH
+from vectors.samples import AGENCY, CREATED, EPOCH, OTHER_EPOCH
 
 from exchange.envelope.epochs import (
     check_epoch,
     check_not_older,
+    check_numbered_once,
     current_epoch,
     latest_expiry_of_disclosure,
     private_half_ends,
@@ -101,6 +102,26 @@ def test_seq_never_goes_back() -> None:
         check_not_older(5, [statement])
     with pytest.raises(EpochError):
         check_not_older(1, [])
+
+
+def test_a_number_stands_for_one_thing() -> None:
+    week = week_of(CREATED)
+    first, second = (state_epoch(EPOCH, week, agency="shelter-two", seq=seq, sign=AGENCY.sign) for seq in (4, 5))
+    one, more = first.unverified, second.unverified
+    also = state_revocation(
+        EPOCH.key_id, agency="shelter-two", compromised_since=CREATED, at=CREATED, seq=6, sign=AGENCY.sign
+    ).unverified
+    check_numbered_once([one, also], [one, more, also])
+    check_numbered_once([also], [one])
+    for known, fetched in (
+        ([], [one, one]),
+        ([], [one, replace(also, seq=4)]),
+        ([replace(one, key_id=OTHER_EPOCH.key_id)], [one, more]),
+        ([one], [replace(also, seq=4)]),
+    ):
+        with pytest.raises(EpochError) as refused:
+            check_numbered_once(known, fetched)
+        assert refused.value.code == "epoch-repeated"
 
 
 @settings(max_examples=30, deadline=None)

@@ -107,6 +107,7 @@ def run_epoch(case: Case) -> None:
     for statement in stated:
         epochs.check_epoch(statement)
     epochs.check_not_older(case["known_seq"], [*stated, *revoked])
+    epochs.check_numbered_once((), [*stated, *revoked])
     assert epochs.current_epoch(stated, revoked, at=case["at"]).key_id == case["chosen"]
 
 

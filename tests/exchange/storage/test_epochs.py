@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from exchange.storage.database import Connection, Database
 from exchange.storage.epochs import (
@@ -48,6 +49,24 @@ def test_of_more_statements_than_an_honest_card_shows_the_newest_are_kept(databa
     kept = database.read_sync(lambda conn: peer_epochs(conn, PEER))
     database.close_sync()
     assert [row.seq for row in kept] == list(range(KEPT + 1, 2 * KEPT + 1))
+
+
+def test_no_more_are_kept_where_all_have_one_number(database_url: str) -> None:
+    """A member that numbers nothing anew fills no table here."""
+    database = Database.open(database_url)
+    for first in range(1, 3 * KEPT, KEPT):
+        numbers = range(first, first + KEPT)
+        statements = [StoredEpoch(f"{number:032x}", 7, 1, 2, b"signed") for number in numbers]
+        revocations = [_revocation(number, seq=7) for number in numbers]
+
+        def work(conn: Connection, statements: Any = statements, revocations: Any = revocations) -> None:
+            remember_peer_epochs(conn, PEER, statements)
+            remember_revocations(conn, PEER, revocations)
+
+        database.write_sync(work)
+    kept = database.read_sync(lambda conn: (peer_epochs(conn, PEER), epoch_revocations(conn, PEER)))
+    database.close_sync()
+    assert [len(rows) for rows in kept] == [KEPT, KEPT]
 
 
 def test_the_highest_number_outlives_its_week(database_url: str) -> None:

@@ -15,8 +15,10 @@ const A_MONDAY = 4 * 24 * 3600 * 1000;
  * @returns {Record<string, any>} the body of the key to use
  */
 export function chooseEpochKey(statements, revocations, knownSeq, at) {
-  const highest = Math.max(0, ...statements.map(({ seq }) => seq), ...revocations.map(({ seq }) => seq));
+  const numbers = [...statements, ...revocations].map(({ seq }) => seq);
+  const highest = Math.max(0, ...numbers);
   if (highest < knownSeq) throw new Refusal("epoch-went-back");
+  if (new Set(numbers).size < numbers.length) throw new Refusal("epoch-repeated");
   for (const { not_before: from, not_after: to } of statements) {
     if (to - from !== WEEK || (from - A_MONDAY) % WEEK !== 0) throw new Refusal("epoch-not-a-week");
   }
