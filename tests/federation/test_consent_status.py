@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from sqlalchemy import Table, select, update
 from support.federation import Federation
+from support.lying_peer import LyingPeer
 from support.people import consent_request, referral_request
 from support.stories import (
     Story,
@@ -433,14 +435,17 @@ LIES = (
 
 
 def _signed(story: Story, answers: Sequence[ReceiptStatus], *, key: Any = None, **changes: Any) -> str:
+    return _stated(story.together, answers, key or story.sender.node.node_key, **changes)
+
+
+def _stated(together: Federation, answers: Sequence[ReceiptStatus], key: NodeKey, **changes: Any) -> str:
     said = {
         "agency": HELPLINE.agency,
         "recipient": SHELTER.agency,
         "receipts": digest_of(answers),
-        "stated_at": story.together.clock(),
+        "stated_at": together.clock(),
     }
-    sign = (key or story.sender.node.node_key).sign
-    return to_base64url(sign_statement(ConsentStatus(**(said | changes)), sign).to_bytes())
+    return to_base64url(sign_statement(ConsentStatus(**(said | changes)), key.sign).to_bytes())
 
 
 async def test_a_forged_word_is_no_word(two: Federation) -> None:
@@ -501,6 +506,30 @@ async def test_a_natural_end_that_a_clock_ahead_has_seen_already_is_no_known_end
     two.clock.pass_by(seconds=120)
     assert (await story.helps.inbox.open(item)).content is not None
     assert asked(two) == 1
+
+
+@pytest.mark.parametrize(("status", "hours"), [("not-live", 2), ("live", 100)])
+async def test_what_is_said_of_a_receipt_is_said_of_all_that_came_under_it(
+    pair: Federation, status: Literal["live", "not-live"], hours: int
+) -> None:
+    """Nothing forbids one receipt for several envelopes, and only the last of them heard what was said."""
+    helpline, shelter = pair[HELPLINE].node, pair[SHELTER]
+    liar = await LyingPeer.of(pair[HELPLINE], shelter)
+    one_receipt = {"receipt_id": secrets.token_hex(16)}
+    answers = await liar.deliver(*(liar.forward(receipt=one_receipt) for _ in range(2)))
+    assert [answer.result for answer in answers] == ["accepted"] * 2
+
+    async def says(_peer: Member, ids: Sequence[str]) -> ConsentStatusAnswer:
+        said = [ReceiptStatus(receipt=receipt, status=status) for receipt in ids]
+        return ConsentStatusAnswer(receipts=tuple(said), statement=_stated(pair, said, helpline.node_key))
+
+    shelter.node.ask_consent_status = says
+    pair.clock.pass_by(hours=hours)
+    ids = [item.id for item in (await shelter.client().inbox.list()).items]
+    many = await shelter.client().inbox.open_many(ids)
+    opened, withheld = ([], [(item, "consent-ended") for item in ids]) if status == "not-live" else (ids, [])
+    assert [one.item.id for one in many.items] == opened
+    assert [(one.id, one.code) for one in many.withheld] == withheld
 
 
 async def test_her_no_shortly_before_the_natural_end_is_a_known_end(two: Federation) -> None:
