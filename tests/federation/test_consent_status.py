@@ -329,6 +329,25 @@ async def test_what_stays_with_its_receiver_is_said_to_nobody_else(four: Federat
         assert {one.status for one in said.receipts} == {status}
 
 
+@pytest.mark.parametrize("which", [0, 1])
+async def test_a_receipt_of_two_referrals_is_live_as_long_as_both_are(pair: Federation, which: int) -> None:
+    """An agency's own software may have cut one for both; which was asked about was a matter of the rows' order."""
+    stories = [await disclosed(pair) for _ in range(2)]
+    one_receipt = (await receipts(stories[0]))[0]
+    also = OUTBOX.c.referral == stories[1].id
+    await stories[1].writes(update(OUTBOX).where(also).values(consent_receipt=one_receipt))
+    request = ConsentStatusRequest(receipts=(one_receipt,))
+
+    async def said() -> str:
+        return (await consent_status.consent_status(pair[HELPLINE].node, SHELTER.agency, request)).receipts[0].status
+
+    assert await said() == "live"
+    await stories[which].writes(update(REFERRAL).where(REFERRAL.c.id == stories[which].id).values(sealed_facts=b"no"))
+    assert await said() == "lost"
+    await stories[1 - which].says_no("stop-service")
+    assert await said() == "not-live"
+
+
 async def test_two_receivers_of_one_consent_hear_nothing_that_joins_them(four: Federation) -> None:
     """What each is told of its own receipt, as it stands on the line: nothing is said to both but that it is live."""
     client, allowed = (
