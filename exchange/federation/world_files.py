@@ -10,6 +10,8 @@ Rules:
   older for ever.
 * A contract is used only if it is valid today, within the skew of two clocks, if every claim of its analysis holds,
   and, outside sandbox and demo, if it is no draft. What is not used does not exist: nothing may be sent under it.
+* What fails here in a way that nobody thought of is one file that is not used, and told, and keeps no other from being
+  followed: with a roster comes a suspension. It is tried again when something there changes; a roster at every look.
 * Nothing that depends on the date is remembered: a contract ends while the node runs, and one that had ended by a clock
   that was wrong is used as soon as that is right.
 * Files and the date are looked at again at most once a second, and whenever something unknown arrives.
@@ -29,7 +31,7 @@ from contracts.loader import ContractInvalidError, load_contract
 from contracts.model import Contract, ContractStatus
 from exchange.elapsed import elapsed_s
 from exchange.limits import LIMITS
-from exchange.roster import RosterInvalidError, RosterSnapshot, parse_roster
+from exchange.roster import RosterSnapshot, parse_roster
 from exchange.telemetry.logs import get_logger
 from exchange.use_cases.node import World
 
@@ -74,6 +76,8 @@ class WorldFiles:
         self._judged: dict[bytes, Contract | None] = {}
         self._no_contracts: set[bytes] = set()
         """Of what was judged, what does not parse."""
+        self._failed: set[bytes] = set()
+        """What could not be judged since something there was another."""
         self._last_read: dict[str, bytes] = {}
         """Of each contract that lies there what was last read whole."""
         self._unread = False
@@ -102,6 +106,7 @@ class WorldFiles:
             return
         if seen != self._seen:
             self._told.clear()
+            self._failed.clear()
         self._seen, self._unread = seen, False
         roster, contracts = self._roster(), self._contracts()
         if roster is not self._world.roster or contracts.keys() != self._world.contracts.keys():
@@ -134,7 +139,7 @@ class WorldFiles:
         try:
             data = self._paths.roster.read_bytes()
             roster = known if data == known.source else parse_roster(data)
-        except (RosterInvalidError, OSError):
+        except Exception:  # noqa: BLE001 - a defect in reading one must not end the reading of those after it
             self._unread = True  # one that is half written is whole in a moment
             self._tell("roster-unusable")
             return known
@@ -152,7 +157,7 @@ class WorldFiles:
         found = {path.name: data for path in self._contract_paths() if (data := self._read(path)) is not None}
         self._last_read = {name: self._whole(name, data) for name, data in found.items()}
         for data in self._last_read.values():
-            contract = self._judged[data]
+            contract = self._judged.get(data)
             if contract is not None and contract.valid_until < day:
                 self._tell("contract-unusable", "contract-expired")
             elif contract is not None:
@@ -172,12 +177,17 @@ class WorldFiles:
 
     def _whole(self, name: str, data: bytes) -> bytes:
         """What lies there; where that is no contract at all, what lay there before."""
-        if data not in self._judged:
+        if data not in self._judged and data not in self._failed:
             # Reading and proving takes half a second; the same bytes are judged once, whatever day it is.
-            self._judged[data] = self._judge(data)
-            if self._judged[data] is None and not _is_contract(data):
-                self._no_contracts.add(data)
-        return self._last_read.get(name, data) if data in self._no_contracts else data
+            try:
+                contract = self._judge(data)
+                if contract is None and not _is_contract(data):
+                    self._no_contracts.add(data)
+                self._judged[data] = contract
+            except Exception as error:  # noqa: BLE001 - told by its type; the roster is followed all the same
+                self._failed.add(data)
+                get_logger().error("contract-unusable", code="contract-failed", error_type=type(error).__name__)
+        return self._last_read.get(name, data) if data in self._no_contracts | self._failed else data
 
     def _tell(self, event: str, code: str | None = None) -> None:
         """Once, as long as everything there stays as it is."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -27,8 +28,11 @@ class CutFor:
     sealed_facts: bytes | None
 
 
-def receipts_of(conn: Connection, recipient: str, receipts: Iterable[str]) -> dict[str, CutFor]:
-    """Those of the receipts that were cut for this recipient; another's look like none."""
+def receipts_of(conn: Connection, recipient: str, receipts: Iterable[str]) -> dict[str, list[CutFor]]:
+    """Those of the receipts that were cut for this recipient; another's look like none.
+
+    Of each the referrals, once each: an agency's own software may have cut one for several.
+    """
     c = REFERRAL.c
     query = (
         select(
@@ -44,8 +48,9 @@ def receipts_of(conn: Connection, recipient: str, receipts: Iterable[str]) -> di
         .join(REFERRAL, c.id == OUTBOX.c.referral)
         .where(OUTBOX.c.consent_receipt.in_(list(receipts)), OUTBOX.c.peer == recipient)
     )
-    return {
-        row.consent_receipt: CutFor(
+    found: dict[str, dict[str, CutFor]] = defaultdict(dict)
+    for row in conn.execute(query):
+        found[row.consent_receipt][row.id] = CutFor(
             row.id,
             row.state,
             row.consent_id,
@@ -53,8 +58,7 @@ def receipts_of(conn: Connection, recipient: str, receipts: Iterable[str]) -> di
             row.blocked_at is not None or row.destroyed_at is not None,
             row.sealed_facts,
         )
-        for row in conn.execute(query)
-    }
+    return {receipt: list(cut.values()) for receipt, cut in found.items()}
 
 
 def ended_among(conn: Connection, items: Iterable[str]) -> frozenset[str]:

@@ -49,10 +49,15 @@ STOP_UNDELIVERED: Final = "stop-undelivered"
 _STOP_UNDELIVERED_MS: Final = PRIORITY_UNDELIVERED_AFTER_S[Priority.URGENT] * SECOND_MS
 # A stop lives longer than anything else by a year, and so the index on the ends of what waits finds it.
 _OLD_STOP = OUTBOX.c.expires_at <= _AT + literal_column(str(LIMITS.stop_expires_ms - _STOP_UNDELIVERED_MS))
+# A peer that has it go again and signs for it would else have it told, and told again, in each round.
+_WAITS_AGAIN_AS_LONG = or_(
+    OUTBOX.c.settled_at.is_(None), OUTBOX.c.settled_at <= _AT - literal_column(str(_STOP_UNDELIVERED_MS))
+)
 _OLD_STOPS = select(OUTBOX.c.referral).where(
     text("outbox.status IN ('queued', 'held')"),
     OUTBOX.c.expires_at > _AT + literal_column(str(30 * DAY_MS)),
     _OLD_STOP,
+    _WAITS_AGAIN_AS_LONG,
     OUTBOX.c.kind.in_([literal_column(f"'{kind.value}'") for kind in TAKES_BACK]),
 )
 # Her no has to arrive however long the peer is away; it lies there for thirteen months at most.

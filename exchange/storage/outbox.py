@@ -28,7 +28,7 @@ from exchange.storage.tables import OUTBOX, PEER, REFERRAL
 
 
 class OutgoingRecord(NamedTuple):
-    """An outbox row without its sequence number and settlement."""
+    """An outbox row without its sequence number and settlement, but for what was signed for it before."""
 
     id: str
     referral: str
@@ -45,6 +45,8 @@ class OutgoingRecord(NamedTuple):
     release: bytes | None = None
     consent_receipt: str | None = None
     release_mark: str | None = None
+    receipt: bytes | None = None
+    """Of a stop that goes again: it has arrived before."""
 
 
 class MarkedRelease(NamedTuple):
@@ -423,7 +425,8 @@ def queue_depth(conn: Connection) -> int:
 def requeue_stops(conn: Connection, peer: str, since: int, stops: Iterable[str], at: int) -> int:
     """A peer lost its data: every stop that was delivered since, and is not over, goes again.
 
-    What the peer has signed for it stays until it signs again: it is the only proof that it had arrived.
+    What the peer has signed for it stays until it signs again: it is the only proof that it had arrived. Since when it
+    waits again is written down, by which alone it may be told as not arrived.
     """
     done = conn.execute(
         update(OUTBOX)
@@ -434,7 +437,7 @@ def requeue_stops(conn: Connection, peer: str, since: int, stops: Iterable[str],
             OUTBOX.c.settled_at >= since,
             OUTBOX.c.expires_at > at,
         )
-        .values(status="queued", settled_at=None)
+        .values(status="queued", settled_at=at)
     )
     return done.rowcount
 

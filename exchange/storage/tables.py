@@ -228,6 +228,7 @@ class OutboxRow(SQLModel, table=True):
     attempted_at: int | None = Field(default=None, sa_type=BigInteger)
     """When a disclosure was first put on the way: from then on it may have arrived, whatever the peer answered."""
     settled_at: int | None = Field(default=None, sa_type=BigInteger)
+    """When its status became what it is; of a stop that goes again, since when it does."""
     problem: str | None = None
     """The code of a refusal, of those that this version knows; never a text of the peer's."""
     consent_receipt: str | None = None

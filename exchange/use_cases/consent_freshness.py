@@ -6,6 +6,7 @@ Rules:
   forward the moment its receipt was issued. So a first open asks nobody.
 * A word older than one hour is asked for anew, one request a peer for all that is opened, with a short deadline. A peer
   that did not answer is not asked again for a minute.
+* What is said of a receipt is said of all that came under it: a sender may send several envelopes under one.
 * Only a statement by the sender's node key of today counts, about exactly the receipts asked for, made just now. Today
   is when it is heard: a key that was replaced while it was on its way counts no more.
 * Unanswered, an item opens with the age of its word until 72 hours; then not (`consent-not-fresh`). Hours are counted
@@ -59,7 +60,7 @@ async def fresh_words(node: Node, rows: Iterable[tuple[ArrivedRecord, ReferralRe
     """The word on each of these items; asked for where it is old, and written down."""
     live_at: dict[str, int] = {}
     withheld: dict[str, WithheldCode] = {}
-    stale: dict[str, dict[str, _Asked]] = defaultdict(dict)
+    stale: dict[str, dict[str, list[_Asked]]] = defaultdict(lambda: defaultdict(list))
     run_out: set[str] = set()
     at = node.clock()
     for row, referral in rows:
@@ -72,7 +73,7 @@ async def fresh_words(node: Node, rows: Iterable[tuple[ArrivedRecord, ReferralRe
             if receipt.expires <= at:
                 run_out.add(row.id)
             else:
-                stale[row.sender][receipt.receipt_id] = _Asked(row.id, receipt.expires)
+                stale[row.sender][receipt.receipt_id].append(_Asked(row.id, receipt.expires))
     if stale:
         for said in await asyncio.gather(*(_ask(node, peer, asked) for peer, asked in stale.items())):
             live_at |= said.live_at
@@ -106,8 +107,8 @@ def _receipt(node: Node, row: ArrivedRecord) -> _Receipt | None:
     return _Receipt(members["receipt"]["receipt_id"], members["receipt"]["expires"]) if members else None
 
 
-async def _ask(node: Node, peer: str, asked: Mapping[str, _Asked]) -> Words:
-    """Ask one peer about these receipts; its words by item, nothing where it does not answer."""
+async def _ask(node: Node, peer: str, asked: Mapping[str, Sequence[_Asked]]) -> Words:
+    """Ask one peer about these receipts and what came under each; its words by item, none where it does not answer."""
     nothing, limits = Words({}, {}), node.limits
     at = node.clock()
     # What a clock that was ahead put off for longer is not put off.
@@ -130,8 +131,8 @@ async def _ask(node: Node, peer: str, asked: Mapping[str, _Asked]) -> Words:
         node.consent_asked_again[peer] = at + limits.consent_ask_again_ms
         return nothing
     node.consent_lost |= {one.receipt: at for one in answer.receipts if one.status == "lost"}
-    live = [asked[one.receipt].item for one in answer.receipts if one.status == "live"]
-    over = [asked[one.receipt] for one in answer.receipts if one.status == "not-live"]
+    live = [one.item for said in answer.receipts if said.status == "live" for one in asked[said.receipt]]
+    over = [one for said in answer.receipts if said.status == "not-live" for one in asked[said.receipt]]
     # That its date has passed is no `not-live` of a node like this one. Another may count it: past the receipt's end it
     # may be that; said before, by the same clock, it is another end.
     ended = [one.item for one in over if statement.stated_at < one.expires]

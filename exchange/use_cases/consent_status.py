@@ -10,6 +10,7 @@ Rules:
   read here: it holds up no other.
 * Live: nobody has ended the consent, it still lets this receiver be told something for this purpose, and the referral
   was not ended by her no, entered in error or destroyed. After `stop-sharing` what was released stays where it is.
+* A receipt that the agency's own software has cut for several referrals is live as long as all of them are.
 * That the consent's date has passed ends nothing that was told before, and `not-live` would: where a renewal ends
   earlier than the receipt says, its receiver still asks. Nothing more is told: each gate looks at the date itself.
 * Of a live one nothing else is said. Until when it lives would be the consent's end, the same for every receiver of it:
@@ -22,6 +23,7 @@ Rules:
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Collection, Iterable
 from datetime import timedelta
 from typing import Final, Literal
@@ -46,6 +48,8 @@ from exchange.use_cases.row_by_row import UNREADABLE, tell_unreadable
 
 _ENDED: Final = frozenset({State.WITHDRAWN.value, State.ENTERED_IN_ERROR.value})
 _EVERYTHING: Final = frozenset(Field)
+Status = Literal["live", "not-live", "lost"]
+_LEAST_FIRST: Final[tuple[Status, ...]] = ("not-live", "lost", "live")
 
 
 async def consent_status(node: Node, peer: str, request: ConsentStatusRequest) -> ConsentStatusAnswer:
@@ -61,22 +65,22 @@ async def consent_status(node: Node, peer: str, request: ConsentStatusRequest) -
 async def _answer(node: Node, peer: str, request: ConsentStatusRequest) -> ConsentStatusAnswer:
     sender, receiver = node.member, node.world().roster.member(peer)
 
-    def read(conn: Connection) -> tuple[dict[str, CutFor], dict[str, StoredConsent | None], list[Loss]]:
+    def read(conn: Connection) -> tuple[dict[str, list[CutFor]], dict[str, StoredConsent | None], list[Loss]]:
         found = receipts_of(conn, peer, request.receipts)
-        ids = {cut.consent_id for cut in found.values() if cut.consent_id is not None}
+        ids = {cut.consent_id for each in found.values() for cut in each if cut.consent_id is not None}
         return found, {consent: load_consent(conn, consent) for consent in ids}, losses(conn)
 
     found, rows, lost = await node.database.read(read)
-    said: dict[str, Literal["live", "lost"]] = {}
-    async for receipt, cut in node.precedence.large().of(found.items()):
+    said: dict[str, set[Status]] = defaultdict(set)
+    async for receipt, cut in node.precedence.large().of([(one, cut) for one, each in found.items() for cut in each]):
         try:
-            if _is_live(node, sender, receiver, cut, rows.get(cut.consent_id or "")):
-                said[receipt] = "live"
+            live = _is_live(node, sender, receiver, cut, rows.get(cut.consent_id or ""))
+            said[receipt].add("live" if live else "not-live")
         except UNREADABLE as error:
             tell_unreadable(node, "referral", cut.referral, error, peer=peer)
-            said[receipt] = "lost"
+            said[receipt].add("lost")
     answers = [
-        ReceiptStatus(receipt=receipt, status=said.get(receipt) or _no(receipt, found, lost))
+        ReceiptStatus(receipt=receipt, status=_least(said[receipt]) if receipt in found else _unknown(receipt, lost))
         for receipt in request.receipts
     ]
     statement = ConsentStatus(agency=node.agency, recipient=peer, receipts=digest_of(answers), stated_at=node.clock())
@@ -84,9 +88,14 @@ async def _answer(node: Node, peer: str, request: ConsentStatusRequest) -> Conse
     return ConsentStatusAnswer(receipts=tuple(answers), statement=to_base64url(signed))
 
 
-def _no(receipt: str, found: Collection[str], lost: Iterable[Loss]) -> Literal["not-live", "lost"]:
+def _least(said: Collection[Status]) -> Status:
+    """Of a receipt that was cut for several referrals: an end of one is an end, and no other is heard above it."""
+    return min(said, key=_LEAST_FIRST.index)
+
+
+def _unknown(receipt: str, lost: Iterable[Loss]) -> Status:
     """What is unknown and was made in a time that this node lost may be live: nobody here can say that it is not."""
-    at = made_at(receipt) if receipt not in found else None
+    at = made_at(receipt)
     return "lost" if at is not None and any(loss.since <= at <= loss.until for loss in lost) else "not-live"
 
 

@@ -53,7 +53,7 @@ from exchange.storage.outbox import (
 )
 from exchange.storage.outbox import settle as settle_envelopes
 from exchange.storage.peer_leases import Longest, PeerLease, claim_peer, lock_peer, next_due, renew_lease, settle_peer
-from exchange.storage.referrals import ReferralRecord, hold_referrals
+from exchange.storage.referrals import ReferralRecord, hold_referrals, load_referrals
 from exchange.telemetry.logs import get_logger
 from exchange.use_cases.barring import bar
 from exchange.use_cases.change_referral import change_by_id, change_each
@@ -247,7 +247,7 @@ async def settle(
         arrived = [item for item in items if receipts[item.id] is not None]
         offers = [item.referral for item in arrived if item.kind == Kind.OFFER]
         change_each(node, conn, offers, what="delivered", adjust=lambda record: _reached(record, at))
-        stopped = [item.referral for item in arrived if item.kind in TAKES_BACK]
+        stopped = _stopped(conn, [item for item in arrived if item.kind in TAKES_BACK])
         change_each(node, conn, stopped, what="stop-delivered", adjust=lambda record: heard_again(conn, record))
         _refused(node, conn, [item for item in items if receipts[item.id] is None])
         for envelope, step in anew.items():
@@ -326,6 +326,17 @@ def _is_final(item: OutgoingRecord, given: ItemAnswer) -> bool:
 
 def _reached(record: ReferralRecord, at: int) -> ReferralRecord:
     return record._replace(delivered_at=record.delivered_at or at, undeliverable=False)
+
+
+def _stopped(conn: Connection, stops: Sequence[OutgoingRecord]) -> set[str]:
+    """Referrals of which it is news that a stop has arrived.
+
+    Of one that had arrived before, and went again because its receiver asked for it, it is none, unless somebody is to
+    telephone no more: a peer that signs for it and asks again would make the change list longer each time.
+    """
+    again = load_referrals(conn, {stop.referral for stop in stops if stop.receipt is not None})
+    news = {referral for referral, record in again.items() if heard_again(conn, record) != record}
+    return news | {stop.referral for stop in stops if stop.receipt is None}
 
 
 def _refused(node: Node, conn: Connection, items: Iterable[OutgoingRecord]) -> None:

@@ -114,6 +114,8 @@ class Node:
     """When a peer that did not answer about consents may be asked again."""
     consent_lost: dict[str, int] = field(default_factory=dict)
     """When a peer said of a receipt that it has lost what it knew of it; it is not asked about it for an hour."""
+    stops_asked_again: dict[str, int] = field(default_factory=dict)
+    """When the audit list was last told that a peer has asked for its stops again (`resync`)."""
     told_unreadable: set[tuple[str, str]] = field(default_factory=set)
     """Rows that this process could not read, by table and id, of which the log has said so."""
     consent_ends_looked_at: int = 0

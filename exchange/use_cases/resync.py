@@ -2,8 +2,10 @@
 
 The sender's own case system is the source: bodies of delivered forwards and answers are not kept here. A peer that asks
 again changes nothing, and writes nothing, until it has signed for stops that were queued for it: however often it asks,
-it can cost no more than what it takes. What it had signed for stays on record until it signs again, and a stop that is
-over does not go again: its receiver would refuse it, and it would be told as not arrived.
+it can cost no more than what it takes. Nor does what it takes again and again make a list longer: that a stop has
+arrived once more is no change, and that it asked for stops stands in the audit list once a day. What it had signed for
+stays on record until it signs again, and a stop that is over does not go again: its receiver would refuse it, and it
+would be told as not arrived.
 
 Stops are queued in a commit of their own, before anything else is looked at: no referral that cannot be read, or
 changed, holds up her no. Such a referral is left as it is and not counted; the others are marked.
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from exchange.limits import DAY_MS
 from exchange.schemas.federation import ResyncAnswer, ResyncRequest
 from exchange.schemas.shapes import to_millis
 from exchange.storage.access import add_audit
@@ -34,7 +37,12 @@ async def resync(node: Node, peer: str, request: ResyncRequest) -> ResyncAnswer:
     skew counts too. What the peer has still is a repeat to it.
     """
     since = to_millis(request.since) - node.limits.skew_ms
-    stops = await node.database.write(lambda conn: _queue_stops(node, conn, peer, since))
+    at = node.clock()
+    # A peer signs for them and asks again as often as it likes; by a clock that was ahead nothing is left out.
+    noted = 0 <= at - node.stops_asked_again.get(peer, 0) < DAY_MS
+    stops = await node.database.write(lambda conn: _queue_stops(conn, peer, since, at, noted=noted))
+    if stops and not noted:
+        node.stops_asked_again[peer] = at
     parts = TogetherOrApart(node, peer)
 
     def change(conn: Connection, referrals: Collection[str]) -> None:
@@ -45,18 +53,19 @@ async def resync(node: Node, peer: str, request: ResyncRequest) -> ResyncAnswer:
         concerned = to_send_again(conn, peer, since)
         parts.change(conn, concerned, change)
         marked = len(concerned) - len(parts.left)
-        # One line for each question that changed anything.
-        if marked and not stops:
+        # One line for each question that marked anything; of stops alone, one a day.
+        if marked and (noted or not stops):
             add_audit(conn, at=node.clock(), action="resync", subject_id=peer)
         return marked
 
     return ResyncAnswer(stops_queued=stops, referrals_marked=await again(lambda: parts.write(mark)))
 
 
-def _queue_stops(node: Node, conn: Connection, peer: str, since: int) -> int:
-    stops = requeue_stops(conn, peer, since, STOPS, node.clock())
+def _queue_stops(conn: Connection, peer: str, since: int, at: int, *, noted: bool) -> int:
+    stops = requeue_stops(conn, peer, since, STOPS, at)
     if stops:
-        add_audit(conn, at=node.clock(), action="resync", subject_id=peer)
+        if not noted:
+            add_audit(conn, at=at, action="resync", subject_id=peer)
         signal(conn, "outbox")
     return stops
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from sqlalchemy import Table, select, update
 from support.federation import Federation
+from support.lying_peer import LyingPeer
 from support.people import consent_request, referral_request
 from support.stories import (
     Story,
@@ -327,6 +329,25 @@ async def test_what_stays_with_its_receiver_is_said_to_nobody_else(four: Federat
         assert {one.status for one in said.receipts} == {status}
 
 
+@pytest.mark.parametrize("which", [0, 1])
+async def test_a_receipt_of_two_referrals_is_live_as_long_as_both_are(pair: Federation, which: int) -> None:
+    """An agency's own software may have cut one for both; which was asked about was a matter of the rows' order."""
+    stories = [await disclosed(pair) for _ in range(2)]
+    one_receipt = (await receipts(stories[0]))[0]
+    also = OUTBOX.c.referral == stories[1].id
+    await stories[1].writes(update(OUTBOX).where(also).values(consent_receipt=one_receipt))
+    request = ConsentStatusRequest(receipts=(one_receipt,))
+
+    async def said() -> str:
+        return (await consent_status.consent_status(pair[HELPLINE].node, SHELTER.agency, request)).receipts[0].status
+
+    assert await said() == "live"
+    await stories[which].writes(update(REFERRAL).where(REFERRAL.c.id == stories[which].id).values(sealed_facts=b"no"))
+    assert await said() == "lost"
+    await stories[1 - which].says_no("stop-service")
+    assert await said() == "not-live"
+
+
 async def test_two_receivers_of_one_consent_hear_nothing_that_joins_them(four: Federation) -> None:
     """What each is told of its own receipt, as it stands on the line: nothing is said to both but that it is live."""
     client, allowed = (
@@ -433,14 +454,17 @@ LIES = (
 
 
 def _signed(story: Story, answers: Sequence[ReceiptStatus], *, key: Any = None, **changes: Any) -> str:
+    return _stated(story.together, answers, key or story.sender.node.node_key, **changes)
+
+
+def _stated(together: Federation, answers: Sequence[ReceiptStatus], key: NodeKey, **changes: Any) -> str:
     said = {
         "agency": HELPLINE.agency,
         "recipient": SHELTER.agency,
         "receipts": digest_of(answers),
-        "stated_at": story.together.clock(),
+        "stated_at": together.clock(),
     }
-    sign = (key or story.sender.node.node_key).sign
-    return to_base64url(sign_statement(ConsentStatus(**(said | changes)), sign).to_bytes())
+    return to_base64url(sign_statement(ConsentStatus(**(said | changes)), key.sign).to_bytes())
 
 
 async def test_a_forged_word_is_no_word(two: Federation) -> None:
@@ -501,6 +525,30 @@ async def test_a_natural_end_that_a_clock_ahead_has_seen_already_is_no_known_end
     two.clock.pass_by(seconds=120)
     assert (await story.helps.inbox.open(item)).content is not None
     assert asked(two) == 1
+
+
+@pytest.mark.parametrize(("status", "hours"), [("not-live", 2), ("live", 100)])
+async def test_what_is_said_of_a_receipt_is_said_of_all_that_came_under_it(
+    pair: Federation, status: Literal["live", "not-live"], hours: int
+) -> None:
+    """Nothing forbids one receipt for several envelopes, and only the last of them heard what was said."""
+    helpline, shelter = pair[HELPLINE].node, pair[SHELTER]
+    liar = await LyingPeer.of(pair[HELPLINE], shelter)
+    one_receipt = {"receipt_id": secrets.token_hex(16)}
+    answers = await liar.deliver(*(liar.forward(receipt=one_receipt) for _ in range(2)))
+    assert [answer.result for answer in answers] == ["accepted"] * 2
+
+    async def says(_peer: Member, ids: Sequence[str]) -> ConsentStatusAnswer:
+        said = [ReceiptStatus(receipt=receipt, status=status) for receipt in ids]
+        return ConsentStatusAnswer(receipts=tuple(said), statement=_stated(pair, said, helpline.node_key))
+
+    shelter.node.ask_consent_status = says
+    pair.clock.pass_by(hours=hours)
+    ids = [item.id for item in (await shelter.client().inbox.list()).items]
+    many = await shelter.client().inbox.open_many(ids)
+    opened, withheld = ([], [(item, "consent-ended") for item in ids]) if status == "not-live" else (ids, [])
+    assert [one.item.id for one in many.items] == opened
+    assert [(one.id, one.code) for one in many.withheld] == withheld
 
 
 async def test_her_no_shortly_before_the_natural_end_is_a_known_end(two: Federation) -> None:

@@ -30,6 +30,7 @@ from exchange.schemas.federation import ItemAnswer, ResyncRequest
 from exchange.schemas.inbox import DecisionRequest, RefusalRequest
 from exchange.storage.tables import AUDIT, EVENT, INBOX, OUTBOX, PEER, REFERRAL
 from exchange.use_cases import deliver
+from exchange.use_cases.maintain import maintain
 from exchange.use_cases.node import as_datetime
 from exchange.use_cases.release_disclosure import release_due
 from exchange.use_cases.resync import resync
@@ -314,6 +315,40 @@ async def test_a_peer_that_asks_for_everything_again_and_again_writes_nothing_mo
     # What it has signed for is queued again when it says that it is lost: no stop is ever held back.
     await two.travel()
     assert (await resync(node, SHELTER.agency, ResyncRequest(since=since))).stops_queued == 1
+
+
+async def test_a_peer_that_signs_for_a_stop_and_asks_for_it_again_makes_no_list_longer(pair: Federation) -> None:
+    """It may do so a hundred times a second; what it costs here is what it takes."""
+    since, node = as_datetime(pair.clock() - 1000), pair[HELPLINE].node
+    stopped = await begin(pair)
+    await stopped.says_no("stop-service")
+
+    async def asks_again() -> list[int]:
+        answer = await resync(node, SHELTER.agency, ResyncRequest(since=since))
+        assert answer.stops_queued == 1
+        await pair.travel()
+        assert (await stopped.outgoing())["withdrawal"] == ["delivered"]
+        lines = len(await rows(pair[HELPLINE], AUDIT, AUDIT.c.action == "resync"))
+        return [lines, (await stopped.changes()).count("stop-delivered")]
+
+    assert [await asks_again() for _ in range(3)] == [[1, 1]] * 3
+    pair.clock.pass_by(hours=24)
+    assert await asks_again() == [2, 1]
+    # Two hours are counted from when it went again, and that nobody has to telephone any more is news.
+    pair.leave(SHELTER)
+    await resync(node, SHELTER.agency, ResyncRequest(since=since))
+    for hours, told in ((0, 0), (2, 1)):
+        pair.clock.pass_by(hours=hours)
+        await maintain(node)
+        assert (await stopped.changes()).count("stop-undelivered") == told
+        assert (await stopped.flags()).undeliverable is bool(told)
+    pair.come_back(SHELTER)
+    await stopped.later(hours=1)
+    assert not (await stopped.flags()).undeliverable
+    assert await asks_again() == [2, 2]
+    # What is marked is told to the audit list each time.
+    await begin(pair)
+    assert await asks_again() == [3, 2]
 
 
 async def test_what_was_delivered_before_a_peer_lost_anything_does_not_go_again(two: Federation) -> None:

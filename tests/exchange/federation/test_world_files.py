@@ -17,6 +17,7 @@ from support.contract_files import small
 
 from contracts.analysis import prove
 from contracts.loader import load_contract
+from contracts.model import Contract
 from exchange.federation import world_files
 from exchange.federation.world_files import WorldFiles, WorldPaths
 from exchange.roster import roster_bytes
@@ -273,6 +274,45 @@ def test_a_contract_that_could_not_end_keeps_no_roster_from_being_followed(
     assert (world.roster.version, len(world.contracts)) == (2, 1)
     assert said(log) == ["contract-invalid"]
     assert WorldFiles(paths, drafts=True, day=Day()).current().roster.version == 2
+
+
+def test_what_cannot_be_judged_keeps_no_roster_from_being_followed_and_is_judged_again(
+    paths: WorldPaths, log: CapturingLogger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A defect here, or no memory left: each later roster, and a suspension with it, was left out, and nobody told."""
+    files, path, judged = WorldFiles(paths, drafts=True, day=Day()), paths.contracts / "small.yaml", list[str]()
+    known = files.current()
+
+    def failing(contract: Contract) -> list[Any]:
+        judged.append(contract.digest)
+        raise RecursionError
+
+    with monkeypatch.context() as now:
+        now.setattr(world_files, "prove", failing)
+        path.write_bytes(small() + b"# another\n")
+        paths.roster.write_bytes(NEWER)
+        world = looked(files)
+        assert (world.roster.version, world.contracts.keys()) == (2, known.contracts.keys())
+        assert (said(log), len(judged)) == (["contract-failed"], 1)  # it may take half a second
+        assert WorldFiles(paths, drafts=True, day=Day()).current().contracts == {}
+    path.chmod(0o600)
+    assert looked(files, 1).contracts.keys() == set(judged)
+
+
+def test_a_roster_on_which_something_fails_is_told_and_read_again(
+    paths: WorldPaths, log: CapturingLogger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = WorldFiles(paths, drafts=True, day=Day())
+    paths.roster.write_bytes(NEWER)
+
+    def failing(_: bytes) -> Any:
+        raise RecursionError
+
+    with monkeypatch.context() as now:
+        now.setattr(world_files, "parse_roster", failing)
+        assert looked(files).roster.version == 1
+    assert said(log) == ["roster-unusable"]
+    assert looked(files, 1).roster.version == 2
 
 
 @pytest.mark.parametrize(("drafts", "holds", "used"), [(True, True, 1), (False, True, 0), (True, False, 0)])
