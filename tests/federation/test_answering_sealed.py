@@ -17,7 +17,7 @@ from support.resealing import header_of, resealed
 from support.stories import rows
 
 from contracts.vocabulary import Feedback, Field, Outcome, ServiceType, WithdrawalForm
-from exchange.client import AgencyClient, ProblemError
+from exchange.client import AgencyClient, NodeUnreachableError, ProblemError
 from exchange.client.vault import AgencyVault, Identity, VaultError, opening
 from exchange.client.vault import answering as elsewhere
 from exchange.client.vault.answering import sealed_answer
@@ -873,6 +873,37 @@ async def test_a_word_that_was_barred_does_not_go_as_another(bed: Bed) -> None:
         "decision": "redirected",
         "suggested_service": "legal-aid",
     }
+
+
+async def test_a_word_that_never_came_does_not_stand_where_another_one_came_to_nothing(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the software noted before a hand-in that nobody answered is not what the node has on record."""
+    story = await bed.story()
+    await _stands(bed, HELPLINE.agency, Status.SUSPENDED)
+    await bed.vault.decide(story.id, DecisionRequest(decision="waitlisted"))
+    await bed.together.travel()
+    await _stands(bed, HELPLINE.agency, Status.ACTIVE)
+    client = bed.office.client
+    assert (await client.referrals.read(story.id)).flags.undeliverable
+
+    async def dead(*_: object, **__: object) -> EnvelopesAnswer:
+        raise NodeUnreachableError
+
+    first, other = (
+        DecisionRequest.model_validate({"decision": "declined", "reason": reason})
+        for reason in ("conflict-of-interest", "no-capacity")
+    )
+    with monkeypatch.context() as patched:
+        patched.setattr(client.sealing, "hand_in", dead)
+        with pytest.raises(NodeUnreachableError):
+            await bed.office.decide(story.id, first)
+    assert (await bed.office.decide(story.id, other)).state == "declined"
+    with pytest.raises(VaultError, match="state-forbids"):
+        await bed.office.decide(story.id, first)
+    await bed.together.travel()
+    told = (await bed.helpline.open(story.id, "decision")).answer
+    assert told == other.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
 
 
 _COMPLETED = ProgressRequest(state="completed")

@@ -23,8 +23,9 @@ from support.stories import now_of, safe_contact
 
 from contracts.loader import load_contract, shipped_contract
 from contracts.vocabulary import Field, Group, WithdrawalForm, fields_of
-from exchange.client import AgencyClient, ProblemError
+from exchange.client import AgencyClient, ProblemError, new_idempotency_key
 from exchange.client.vault import AgencyVault, GateRefusedError, Identity, VaultError, telling_later
+from exchange.client.vault.acts import Act, LaterRequest
 from exchange.client.vault.referring import SealedReferral
 from exchange.demo.federation import HELPLINE, LABOUR_OFFICE, SHELTER, AgencyPlan
 from exchange.envelope.epochs import EpochStatement
@@ -423,7 +424,7 @@ async def test_what_is_told_later_names_the_consent_that_was_looked_at(
     story, client, refused = await desk.story(), desk.office.client, []
     hand_in = client.sealing.hand_in
 
-    async def another_version(request: EnvelopesRequest) -> EnvelopesAnswer:
+    async def another_version(request: EnvelopesRequest, **_: Any) -> EnvelopesAnswer:
         assert request.consent_version == 1
         changed = request.model_copy(update={"consent_version": version})
         try:
@@ -442,20 +443,25 @@ class NotHandedInError(Exception):
     """What was sealed stays here."""
 
 
+async def _telling(desk: Desk, referral: str, kind: Kind, content: ReferralContent) -> ForwardAnswer:
+    """As the software tells it, whatever else it would do before."""
+    request = LaterRequest(referral=referral, kind=kind, content=content)
+    act = Act.of(request, new_idempotency_key(), desk.identity.keyed_digest)
+    return await telling_later.tell_later(desk.identity, desk.office.client, request, act)
+
+
 async def _sealed_later(desk: Desk, referral: str, kind: Kind, members: str) -> EnvelopesRequest:
     """What follows an offer, sealed and not handed in."""
     client, kept = desk.office.client, []
 
-    async def keeps(request: EnvelopesRequest) -> None:
+    async def keeps(request: EnvelopesRequest, **_: Any) -> None:
         kept.append(request)
         raise NotHandedInError
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(client.sealing, "hand_in", keeps)
         with pytest.raises(NotHandedInError):
-            await telling_later.tell_later(
-                desk.identity, client, referral, kind, ReferralContent.model_validate_json(members)
-            )
+            await _telling(desk, referral, kind, ReferralContent.model_validate_json(members))
     return kept[0]
 
 
@@ -597,8 +603,7 @@ async def test_a_plan_that_is_told_takes_the_older_one_that_is_held_with_it(
     if dropped == "first":
         told = await vault.update_safe_contact(story.id, newest)
     else:
-        plan = ReferralContent(safe_contact=newest)
-        told = await telling_later.tell_later(desk.identity, client, story.id, Kind.UPDATE, plan)
+        told = await _telling(desk, story.id, Kind.UPDATE, ReferralContent(safe_contact=newest))
     assert (told.referral.flags.awaiting_disclosure, told.referral.flags.awaiting_confirmation) == (True, False)
     with pytest.raises(ProblemError) as nothing:
         await client.referrals.release(story.id)
@@ -647,9 +652,7 @@ async def test_an_update_holds_no_more_than_a_plan_and_an_arrival(desk: Desk, me
     """As where the node seals: what else she tells answers a question, and nobody has asked one here."""
     story = await desk.story()
     await story.accepted()
-    tell = telling_later.tell_later(
-        desk.identity, desk.office.client, story.id, Kind.UPDATE, ReferralContent.model_validate_json(members)
-    )
+    tell = _telling(desk, story.id, Kind.UPDATE, ReferralContent.model_validate_json(members))
     if code is None:
         await tell
         return
@@ -692,7 +695,7 @@ async def test_what_is_told_later_is_about_the_referral_that_was_meant(
     async def says(_referral: str) -> ReferralView:
         return view
 
-    async def keeps(request: EnvelopesRequest) -> None:
+    async def keeps(request: EnvelopesRequest, **_: Any) -> None:
         sent.append(request)
         raise ConnectionError
 
@@ -736,7 +739,7 @@ async def test_nothing_more_is_sealed_under_a_contract_that_another_has_replaced
         contracts={**desk.identity.contracts, newer.digest: newer},
     )
 
-    async def keeps(request: EnvelopesRequest) -> None:
+    async def keeps(request: EnvelopesRequest, **_: Any) -> None:
         sent.append(request)
         raise ConnectionError
 
@@ -790,7 +793,7 @@ async def test_a_fresh_disclosure_ends_with_the_plan_inside(
     until = from_millis(now + hours * HOUR_MS)
     plan = content.safe_contact.model_copy(update={"valid_until": until})
 
-    async def dies(request: EnvelopesRequest) -> None:
+    async def dies(request: EnvelopesRequest, **_: Any) -> None:
         ends.extend(header_of(one).expires for one in request.envelopes)
         raise ConnectionError
 
@@ -810,7 +813,7 @@ async def test_a_fresh_disclosure_ends_with_her_consent(desk: Desk, monkeypatch:
         view = await read(asked)
         return view.model_copy(update={"record": view.record.model_copy(update={"expires_at": ends})})
 
-    async def dies(request: EnvelopesRequest) -> None:
+    async def dies(request: EnvelopesRequest, **_: Any) -> None:
         handed.extend(header_of(one) for one in request.envelopes)
         raise ConnectionError
 
@@ -826,7 +829,7 @@ async def test_a_fresh_disclosure_ends_with_her_consent(desk: Desk, monkeypatch:
 async def test_what_is_told_later_is_known_before_it_is_handed_in(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     story, client, handed = await desk.story(), desk.office.client, []
 
-    async def dies(request: EnvelopesRequest) -> None:
+    async def dies(request: EnvelopesRequest, **_: Any) -> None:
         handed.extend(header_of(one).id for one in request.envelopes)
         raise ConnectionError
 
@@ -862,7 +865,7 @@ async def test_what_is_told_later_does_not_outlive_her_consent(
     client, refused = desk.office.client, []
     hand_in, vault = client.sealing.hand_in, AgencyVault(desk.identity, client)
 
-    async def outlives(request: EnvelopesRequest) -> EnvelopesAnswer:
+    async def outlives(request: EnvelopesRequest, **_: Any) -> EnvelopesAnswer:
         receipt = header_of(request.envelopes[0]).receipt
         assert receipt is not None
         monkeypatch.setattr(client.sealing, "hand_in", hand_in)
@@ -893,7 +896,7 @@ async def test_a_number_of_what_is_told_later_is_used_once(desk: Desk, monkeypat
     await desk.together.travel()
     last = (await vault.inform(story.id, party)).referral.number
 
-    async def twice(request: EnvelopesRequest) -> EnvelopesAnswer:
+    async def twice(request: EnvelopesRequest, **_: Any) -> EnvelopesAnswer:
         monkeypatch.setattr(client.sealing, "hand_in", hand_in)
         again = resealed(request.envelopes[0], desk.identity, number=last)
         refused.append(await desk.refuses(request.model_copy(update={"envelopes": (again,)})))
@@ -926,7 +929,7 @@ async def test_what_is_told_later_is_sealed_again_where_its_number_was_used(
         assert plan is not None
         return await vault.update_safe_contact(story.id, plan)
 
-    async def another_first(request: EnvelopesRequest) -> EnvelopesAnswer:
+    async def another_first(request: EnvelopesRequest, **_: Any) -> EnvelopesAnswer:
         handed.append(header_of(request.envelopes[0]).number or 0)
         if len(handed) == 1:
             with monkeypatch.context() as patched:
@@ -947,7 +950,7 @@ def _keyed(client: AgencyClient, monkeypatch: pytest.MonkeyPatch, key: str) -> l
     """What is handed in from here on, under this key."""
     hand_in, handed = client.sealing.hand_in, list[EnvelopesRequest]()
 
-    async def under(request: EnvelopesRequest) -> EnvelopesAnswer:
+    async def under(request: EnvelopesRequest, **_: Any) -> EnvelopesAnswer:
         handed.append(request)
         return await hand_in(request, idempotency_key=key)
 

@@ -7,6 +7,8 @@ Rules:
 * The same key with the same request gives the same sealed bytes, for a day. With another request it is refused.
 * A caller's key may be the number of a case, or of her telephone. It goes no further than here: key store and node have
   a digest of it, under the storage key, against which nobody else can try all the numbers there are.
+* The same holds of what is told about a referral that exists: sealed anew, an older plan would take a newer one's
+  place.
 * After that day, once the referral is destroyed, or where the node takes it no more, the key still stands and gives
   nothing: whoever repeats the act then is told which referral it was, and looks first.
 """
@@ -17,10 +19,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from pydantic import BaseModel
+
 from exchange.client.vault.errors import VaultError
+from exchange.envelope.kinds import Kind
 from exchange.limits import DAY_MS
 from exchange.referral.canonical import SealedModel
-from exchange.schemas.referrals import ReferralCreated, ReferralRequest
+from exchange.referral.content import ReferralContent
+from exchange.schemas.referrals import FieldDecision, ReferralCreated
 from exchange.schemas.sealing import EnvelopesRequest
 from exchange.schemas.shapes import written
 
@@ -45,6 +51,28 @@ class SealedAct(SealedModel):
     created: ReferralCreated
 
 
+class LaterRequest(SealedModel):
+    """What a caller asks to be told about a referral that exists."""
+
+    referral: str
+    kind: Kind
+    content: ReferralContent
+
+
+class LaterAct(SealedModel):
+    """What was sealed for such an act, as the key store keeps it, sealed once more."""
+
+    request: str
+    """Digest of what the caller asked for."""
+    made: int
+    """How many envelopes the software had made for the referral, with these."""
+    begun: bool = False
+    """Nothing is sealed yet: what was held with an older plan is deleted first."""
+    hand_ins: tuple[EnvelopesRequest, ...] = ()
+    """In their order; none once the node has answered."""
+    fields: tuple[FieldDecision, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Act:
     """One act of a caller, under the caller's own key."""
@@ -53,8 +81,8 @@ class Act:
     request: str
 
     @classmethod
-    def of(cls, request: ReferralRequest, idempotency_key: str, digest: Callable[[str, bytes], str]) -> Act:
-        """A referral.
+    def of(cls, request: BaseModel, idempotency_key: str, digest: Callable[[str, bytes], str]) -> Act:
+        """A referral, or what is told about one.
 
         Args:
             request: what the caller asks for.
@@ -67,23 +95,40 @@ class Act:
         """What is kept."""
         return SealedAct(request=self.request, hand_in=referral.hand_in, created=referral.created)
 
-    def again(self, kept: SealedAct) -> SealedReferral:
-        """What was sealed for it before.
+    def again(self, kept: SealedAct | LaterAct) -> SealedReferral:
+        """The referral that was sealed for it before.
 
         Raises:
             VaultError: `idempotency-key-reused`.
         """
-        if kept.request != self.request:
-            raise VaultError(
-                "idempotency-key-reused", "This key came with another request. Use a new key for a new request."
-            )
+        if kept.request != self.request or not isinstance(kept, SealedAct):
+            raise _reused()
         return SealedReferral(kept.hand_in, kept.created)
+
+    def told_again(self, kept: SealedAct | LaterAct) -> LaterAct:
+        """What was sealed for it before, about a referral that exists.
+
+        Raises:
+            VaultError: `idempotency-key-reused`.
+        """
+        if kept.request != self.request or not isinstance(kept, LaterAct):
+            raise _reused()
+        return kept
+
+    def key_of(self, place: int) -> str:
+        """Under which one of several envelopes is handed in."""
+        return f"{self.key}.{place}"
+
+
+def _reused() -> VaultError:
+    return VaultError("idempotency-key-reused", "This key came with another request. Use a new key for a new request.")
 
 
 def sealed_before(referral: str) -> VaultError:
     """The act was carried out or has failed, and what was sealed for it is gone, or too old for the node."""
     return VaultError(
         "sealed-before",
-        f"Under this key referral {referral} was sealed before, and what was sealed is taken no longer. Read that "
-        "referral first; where the node does not know it, send it again under another key.",
+        f"Under this key referral {referral}, or something about it, was sealed before, and what was sealed is taken "
+        "no longer. Read that referral first; what the node does not have and is still true send again under another "
+        "key.",
     )

@@ -25,7 +25,7 @@ from exchange.client.agency_client import AgencyClient
 from exchange.client.errors import ClientError
 from exchange.client.session import new_idempotency_key
 from exchange.client.vault import answering, referring, telling_later
-from exchange.client.vault.acts import Act, SealedReferral
+from exchange.client.vault.acts import Act, LaterRequest, SealedReferral
 from exchange.client.vault.agency_keys import Identity
 from exchange.client.vault.contact import contact_advice
 from exchange.client.vault.ending import destroy_ended
@@ -125,17 +125,29 @@ class AgencyVault:
             ended.idempotency_key = key
             raise
 
-    async def inform(self, referral: str, content: ReferralContent) -> ForwardAnswer:
-        """The fields that the receiver asked for, as far as she agrees."""
-        return await telling_later.tell_later(self._now(), self._client, referral, Kind.INFORMATION, content)
+    async def inform(
+        self, referral: str, content: ReferralContent, *, idempotency_key: str | None = None
+    ) -> ForwardAnswer:
+        """The fields that the receiver asked for, as far as she agrees. A repeat under the same key seals none."""
+        request = LaterRequest(referral=referral, kind=Kind.INFORMATION, content=content)
+        return await self._tell(request, idempotency_key)
 
-    async def update_safe_contact(self, referral: str, plan: SafeContact) -> ForwardAnswer:
-        """Her plan changed. A receiver that has the old one is told; before, what is held is deleted."""
-        return await telling_later.update_safe_contact(self._now(), self._client, referral, plan)
+    async def update_safe_contact(
+        self, referral: str, plan: SafeContact, *, idempotency_key: str | None = None
+    ) -> ForwardAnswer:
+        """Her plan changed. A receiver that has the old one is told; before, what is held is deleted.
 
-    async def replace_disclosure(self, referral: str, content: ReferralContent) -> ForwardAnswer:
-        """A fresh disclosure, after the plan was confirmed with her again."""
-        return await telling_later.tell_later(self._now(), self._client, referral, Kind.DISCLOSURE, content)
+        A repeat under the same key seals and deletes nothing that has come since.
+        """
+        request = LaterRequest(referral=referral, kind=Kind.UPDATE, content=ReferralContent(safe_contact=plan))
+        return await self._tell(request, idempotency_key)
+
+    async def replace_disclosure(
+        self, referral: str, content: ReferralContent, *, idempotency_key: str | None = None
+    ) -> ForwardAnswer:
+        """A fresh disclosure, after the plan was confirmed with her again. A repeat under the same key seals none."""
+        request = LaterRequest(referral=referral, kind=Kind.DISCLOSURE, content=content)
+        return await self._tell(request, idempotency_key)
 
     async def open(self, item: InboxItem) -> OpenedItem:
         """Verify, open and take over an item; or open it again from the key store."""
@@ -173,6 +185,27 @@ class AgencyVault:
         """
         # Her no waits for no roster.
         return await destroy_ended(self._identity, self._client, not_shown)
+
+    async def _tell(self, request: LaterRequest, idempotency_key: str | None) -> ForwardAnswer:
+        """Under one key it is sealed once, for a day: repeated later it takes the place of nothing that is newer.
+
+        Raises:
+            VaultError: `sealed-before`, `idempotency-key-reused`.
+            GateRefusedError, VaultError, ContentInvalidError, ContentTooLargeError, ProblemError: as `seal` does.
+        """
+        key = new_idempotency_key() if idempotency_key is None else idempotency_key
+        try:
+            act = Act.of(request, key, self._identity.keyed_digest)
+            kept = telling_later.kept_for(self._identity, act)
+            if kept is not None and not kept.begun:
+                # What is sealed needs neither roster nor consent any more.
+                return await telling_later.told_again(self._identity, self._client, request, act, kept)
+            if request.kind is Kind.UPDATE:
+                return await telling_later.update_safe_contact(self._now(), self._client, request, act, kept)
+            return await telling_later.tell_later(self._now(), self._client, request, act)
+        except ClientError as ended:
+            ended.idempotency_key = key
+            raise
 
     def _now(self) -> Identity:
         """Who this is, and what it believes at this moment.

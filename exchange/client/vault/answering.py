@@ -268,6 +268,9 @@ async def _said_anew(
     first = case.unheard(word.event, at=identity.clock()) if view.flags.undeliverable else None
     if first is None:
         return None
+    if first.contradicts(_digest(identity, word)) and not view.flags.sharing_stopped:
+        # It may never have reached the node, and another word have come to nothing: which stands the node says.
+        return None
     try:
         return await _hand_in(identity, client, case, view, word, first)
     except ProblemError as refused:
@@ -288,7 +291,6 @@ async def _hand_in(
     accepting = sealed.digest if word.event is EventName.ACCEPTED else None
     header, sent, before = sealed.header, sealed.header.id, case
     its = Word(number=header.number or 0, seen=header.seen, at=header.created, said=_digest(identity, word))
-    _refuse_another(view, first, its)
 
     def said(known: VaultCase) -> VaultCase:
         nonlocal before
@@ -326,7 +328,7 @@ def _refuse_another(view: ReferralView, on_record: Word | None, now: Word) -> No
     Raises:
         VaultError: `state-forbids`.
     """
-    if on_record is not None and on_record.contradicts(now) and not view.flags.sharing_stopped:
+    if on_record is not None and on_record.contradicts(now.said) and not view.flags.sharing_stopped:
         raise VaultError(
             "state-forbids",
             "This was said before with another reason, service or outcome, and that stands. Nothing was sent. "

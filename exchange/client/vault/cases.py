@@ -27,9 +27,9 @@ class Word(SealedModel):
     said: str = ""
     """Keyed digest of the content of a decision or of progress; nothing of the answer to a recall."""
 
-    def contradicts(self, other: Word) -> bool:
-        """Whether the two, of one event, are known to say something else."""
-        return bool(self.said) and bool(other.said) and self.said != other.said
+    def contradicts(self, said: str) -> bool:
+        """Whether it is known to say something else than another word of this event, of which this is the digest."""
+        return bool(self.said) and bool(said) and self.said != said
 
 
 class VaultCase(SealedModel):

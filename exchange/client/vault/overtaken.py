@@ -17,7 +17,7 @@ from typing import Final, TypeVar
 from exchange.client.errors import ProblemError
 
 ATTEMPTS: Final = 3
-_OVERTAKEN: Final = frozenset({"number-not-higher", "feedback-level"})
+OVERTAKEN: Final = frozenset({"number-not-higher", "feedback-level"})
 
 T = TypeVar("T")
 
@@ -32,6 +32,6 @@ async def unless_overtaken(act: Callable[[], Awaitable[T]]) -> T:
         try:
             return await act()
         except ProblemError as refused:
-            if refused.problem.code not in _OVERTAKEN:
+            if refused.problem.code not in OVERTAKEN:
                 raise
     return await act()

@@ -41,7 +41,7 @@ from exchange.schemas.sealing import EnvelopesRequest
 
 ATTEMPTS: Final = 3
 _NEVER_CAME: Final = "too-old"
-_TAKEN_NO_MORE: Final = frozenset({_NEVER_CAME, "answer-destroyed", "id-conflict"})
+TAKEN_NO_MORE: Final = frozenset({_NEVER_CAME, "answer-destroyed", "id-conflict"})
 """How a node refuses what never came and is too old now, and what it had and has destroyed."""
 _PREVIEW_CODE: Final = "0000-0000"
 
@@ -189,7 +189,7 @@ async def handed_in_again(
     try:
         return await handed_in(identity, client, sealed, idempotency_key)
     except ProblemError as refused:
-        if refused.problem.code in _TAKEN_NO_MORE:
+        if refused.problem.code in TAKEN_NO_MORE:
             raise sealed_before(sealed.created.id) from refused
         raise
 

@@ -24,9 +24,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from exchange.client.vault.acts import SealedAct, sealed_before
+from exchange.client.vault.acts import LaterAct, SealedAct, sealed_before
 from exchange.client.vault.cases import VaultCase
 from exchange.client.vault.errors import VaultError
 from exchange.client.vault.store_file import check_same_file, connected
@@ -53,6 +53,7 @@ CREATE TABLE IF NOT EXISTS pinned (one INTEGER PRIMARY KEY CHECK (one = 1), vers
     digest TEXT NOT NULL);
 """
 _UNREADABLE: Final = "store-unreadable"
+_ACT: Final[TypeAdapter[SealedAct | LaterAct]] = TypeAdapter(SealedAct | LaterAct)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +175,36 @@ class AgencyKeyStore:
             self._put_case(conn, referral, case)
         return True
 
-    def act(self, key: str, *, since: int) -> SealedAct | None:
+    def put_told(
+        self, referral: str, key: str, act: LaterAct, *, before: LaterAct | None, at: int, sent: Iterable[str] = ()
+    ) -> bool:
+        """Remember, durably, what was sealed for an act about a referral; False where another is kept for it.
+
+        Args:
+            referral: that it is about.
+            key: of the caller's act.
+            act: what is kept from now on.
+            before: what was kept for it until now, by what the caller has seen.
+            at: now.
+            sent: ids of the envelopes that were sealed.
+
+        Raises:
+            VaultError: `destroyed`, `unknown-referral`.
+        """
+        with self._writing() as conn:
+            known = self._known(conn, referral)
+            row = conn.execute("SELECT sealed FROM act WHERE key = ?", (key,)).fetchone()
+            there = None if row is None or row[0] is None else self._opened_act(key, row[0])
+            if there != before:
+                return False
+            sealed = self._seal("act", "sealed", key, written(act))
+            conn.execute("INSERT OR REPLACE INTO act VALUES (?, ?, ?, ?)", (key, referral, sealed, at))
+            for envelope in sent:
+                known = known.with_sent(envelope)
+            self._put_case(conn, referral, known)
+        return True
+
+    def act(self, key: str, *, since: int) -> SealedAct | LaterAct | None:
         """What was sealed for an act since then; nothing for one that was never begun.
 
         Raises:
@@ -185,8 +215,11 @@ class AgencyKeyStore:
             return None
         if row[1] is None or row[2] < since:
             raise sealed_before(row[0])
+        return self._opened_act(key, row[1])
+
+    def _opened_act(self, key: str, sealed: bytes) -> SealedAct | LaterAct:
         with _unreadable_told():
-            return SealedAct.model_validate_json(self._rows.open(row[1], table="act", column="sealed", row=key))
+            return _ACT.validate_json(self._rows.open(sealed, table="act", column="sealed", row=key))
 
     def drop_sealed(self, before: int) -> None:
         """Drop what was sealed for acts before then. That they were begun stays known."""
@@ -200,11 +233,7 @@ class AgencyKeyStore:
             VaultError: `destroyed`.
         """
         with self._writing() as conn:
-            self._referral_key(conn, referral)
-            known = self.case(referral)
-            if known is None:
-                raise VaultError("unknown-referral", "This key store knows no such referral. Open its offer first.")
-            self._put_case(conn, referral, change(known))
+            self._put_case(conn, referral, change(self._known(conn, referral)))
 
     def take(self, item: str, referral: str, case: Callable[[VaultCase | None], VaultCase], taken: Taken) -> None:
         """Keep the key of an item under the key of its referral; durable when this returns.
@@ -316,6 +345,13 @@ class AgencyKeyStore:
             if row is not None and (version < row[0] or (version == row[0] and digest != row[1])):
                 raise VaultError("roster-went-back", "A newer roster was used here before. Install that one.")
             conn.execute("INSERT OR REPLACE INTO pinned VALUES (1, ?, ?)", (version, digest))
+
+    def _known(self, conn: sqlite3.Connection, referral: str) -> VaultCase:
+        self._referral_key(conn, referral)
+        known = self.case(referral)
+        if known is None:
+            raise VaultError("unknown-referral", "This key store knows no such referral. Open its offer first.")
+        return known
 
     def _referral_key(self, conn: sqlite3.Connection, referral: str) -> ReferralKey:
         row = conn.execute("SELECT wrapped FROM referral WHERE id = ?", (referral,)).fetchone()

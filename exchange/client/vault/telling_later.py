@@ -6,10 +6,17 @@ Rules:
   takes what is sealed only while that record is the newest.
 * Where another has used the number meanwhile the record is read and this envelope sealed again (`overtaken`). What was
   handed in before it is not told twice.
+* What is sealed is kept under the caller's key before it is handed in (`acts`). A repeat hands in the same: sealed anew
+  it would be the newest word of all, and what has been told since the older one. Once the node has answered it hands in
+  nothing.
+* A disclosure has no number that the node could refuse. Where it is not known whether the node has one, and something
+  was sealed after it, it is not handed in again.
 """
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterable
 from functools import partial
 
 from consent.receipt import receipt_ends
@@ -18,11 +25,22 @@ from contracts.vocabulary import ServiceType, service_of
 from exchange import hand_in
 from exchange.client.agency_client import AgencyClient
 from exchange.client.errors import ProblemError
+from exchange.client.vault.acts import KEPT_MS, Act, LaterAct, LaterRequest, sealed_before
 from exchange.client.vault.agency_keys import Identity
 from exchange.client.vault.cases import VaultCase
 from exchange.client.vault.errors import VaultError
-from exchange.client.vault.overtaken import unless_overtaken
-from exchange.client.vault.referring import case_of, next_number, parties, posting, record_of, refused, signers, wire
+from exchange.client.vault.overtaken import OVERTAKEN, unless_overtaken
+from exchange.client.vault.referring import (
+    TAKEN_NO_MORE,
+    case_of,
+    next_number,
+    parties,
+    posting,
+    record_of,
+    refused,
+    signers,
+    wire,
+)
 from exchange.client.vault.weekly_keys import peer_epoch
 from exchange.disclosure import ClearedLater, DisclosureRequest, Forward, Refused, clear_later
 from exchange.envelope.epochs import EpochStatement, latest_expiry_of_disclosure
@@ -30,21 +48,63 @@ from exchange.envelope.kinds import Kind
 from exchange.limits import LIMITS
 from exchange.messages import Posting, seal_forward
 from exchange.referral import clocks
-from exchange.referral.contact_plan import SafeContact
 from exchange.referral.content import ReferralContent
 from exchange.referral.lifecycle import Side
 from exchange.schemas.referrals import ForwardAnswer, ReferralView
 from exchange.schemas.sealing import EnvelopesRequest
 
 
+def kept_for(identity: Identity, act: Act) -> LaterAct | None:
+    """What was sealed for this act before; nothing where it was not begun.
+
+    Raises:
+        VaultError: `sealed-before`, `idempotency-key-reused`.
+    """
+    kept = identity.store.act(act.key, since=identity.clock() - KEPT_MS)
+    return None if kept is None else act.told_again(kept)
+
+
+async def told_again(
+    identity: Identity, client: AgencyClient, request: LaterRequest, act: Act, kept: LaterAct
+) -> ForwardAnswer:
+    """What was sealed in an earlier call: what the gate decided then, and how the referral stands now.
+
+    Raises:
+        VaultError: `sealed-before`: it never came to the node, and something has been told since or it is too old now;
+            or nobody can say whether it came.
+        ProblemError: the node refuses it.
+    """
+    case = case_of(identity, request.referral, Side.REFERRING)
+    if kept.hand_ins and request.kind is Kind.DISCLOSURE:
+        _check_newest(case, request.referral, kept)
+    try:
+        for place, ask in enumerate(kept.hand_ins):
+            await client.sealing.hand_in(ask, idempotency_key=act.key_of(place))
+    except ProblemError as error:
+        if error.problem.code in TAKEN_NO_MORE | OVERTAKEN:
+            raise sealed_before(request.referral) from error
+        raise
+    _remember_told(identity, request, act, kept)
+    view = record_of(await client.referrals.read(request.referral), request.referral, case.peer)
+    return ForwardAnswer(referral=view, fields=kept.fields)
+
+
 async def tell_later(
-    identity: Identity, client: AgencyClient, referral: str, kind: Kind, content: ReferralContent
+    identity: Identity, client: AgencyClient, request: LaterRequest, act: Act, begun: LaterAct | None = None
 ) -> ForwardAnswer:
     """Information, a changed plan, or a fresh disclosure, through the gate again.
+
+    Args:
+        identity: who tells.
+        client: of its node.
+        request: what is told.
+        act: of the caller: what is sealed is kept for it.
+        begun: what is kept for it already.
 
     Raises:
         GateRefusedError, VaultError, ContentInvalidError, ContentTooLargeError, ProblemError: as in `seal`.
     """
+    referral, kind, content = request.referral, request.kind, request.content
     case = case_of(identity, referral, Side.REFERRING)
     between = parties(identity, case.peer)
     contract, service = _terms(identity, case)
@@ -60,28 +120,71 @@ async def tell_later(
     epoch = await peer_epoch(identity, client, case.peer)
     reply = await _question(client, referral) if kind is Kind.INFORMATION else None
 
-    async def told(forward: Forward, place: int) -> ReferralView:
+    async def sealed(before: LaterAct | None, place: int) -> LaterAct:
+        """This forward, and those behind it; the node has those before it."""
         now = record_of(await client.referrals.read(referral), referral, case.peer)
-        header = _posting(identity, now, forward, outcome, epoch, content, place, reply)
-        sealed = seal_forward(
-            forward,
-            outcome.consent,
-            header,
-            signers(identity),
-            feedback=outcome.feedback,
-            epoch=epoch,
-            entropy=identity.entropy,
+        made = [
+            seal_forward(
+                forward,
+                outcome.consent,
+                _posting(identity, now, forward, outcome, epoch, content, behind, reply),
+                signers(identity),
+                feedback=outcome.feedback,
+                epoch=epoch,
+                entropy=identity.entropy,
+            )
+            for behind, forward in enumerate(outcome.forwards[place:])
+        ]
+        asks = [EnvelopesRequest(envelopes=(wire(one),), consent_version=read.version) for one in made]
+        told_before = () if before is None else before.hand_ins[:place]
+        ids = [one.header.id for one in made]
+        later = LaterAct(
+            request=act.request,
+            made=len(case_of(identity, referral, Side.REFERRING).sent) + len(ids),
+            hand_ins=(*told_before, *asks),
+            fields=hand_in.field_decisions(outcome.reasons),
         )
-        identity.store.change_case(referral, partial(VaultCase.with_sent, envelope=sealed.header.id))
-        ask = EnvelopesRequest(envelopes=(wire(sealed),), consent_version=read.version)
-        return record_of((await client.sealing.hand_in(ask)).referral, referral, case.peer)
+        return _keep(identity, referral, act, later, before, ids)
 
-    for place, forward in enumerate(outcome.forwards):
-        view = await unless_overtaken(partial(told, forward, place))
+    kept = await sealed(begun, 0)
+
+    async def told(place: int) -> ReferralView:
+        nonlocal kept
+        try:
+            answered = await client.sealing.hand_in(kept.hand_ins[place], idempotency_key=act.key_of(place))
+        except ProblemError as error:
+            if error.problem.code in OVERTAKEN:
+                kept = await sealed(kept, place)
+            raise
+        return record_of(answered.referral, referral, case.peer)
+
+    for place in range(len(outcome.forwards)):
+        view = await unless_overtaken(partial(told, place))
+    _remember_told(identity, request, act, kept)
     if kind is Kind.DISCLOSURE:
         # After an acceptance the node lets it go, or deletes it, once it has made the answer that it repeats.
         view = record_of(await client.referrals.read(referral), referral, case.peer)
-    return ForwardAnswer(referral=view, fields=hand_in.field_decisions(outcome.reasons))
+    return ForwardAnswer(referral=view, fields=kept.fields)
+
+
+def _keep(
+    identity: Identity, referral: str, act: Act, later: LaterAct, before: LaterAct | None, sent: Iterable[str] = ()
+) -> LaterAct:
+    if not identity.store.put_told(referral, act.key, later, before=before, at=identity.clock(), sent=sent):
+        raise VaultError("changed-meanwhile", "Another program does this under the same key. Try again.")
+    return later
+
+
+def _remember_told(identity: Identity, request: LaterRequest, act: Act, kept: LaterAct) -> None:
+    # Where this fails a repeat hands in the same; where her no has destroyed it meanwhile there is none.
+    with contextlib.suppress(VaultError):
+        _keep(identity, request.referral, act, kept.model_copy(update={"hand_ins": (), "begun": False}), kept)
+
+
+def _check_newest(case: VaultCase, referral: str, kept: LaterAct) -> None:
+    """Nothing was sealed about it since; otherwise what this says may be the older plan."""
+    if len(case.sent) != kept.made:
+        raise sealed_before(referral)
 
 
 def _terms(identity: Identity, case: VaultCase) -> tuple[Contract, ServiceType]:
@@ -119,7 +222,7 @@ def _posting(
 
 
 async def update_safe_contact(
-    identity: Identity, client: AgencyClient, referral: str, plan: SafeContact
+    identity: Identity, client: AgencyClient, request: LaterRequest, act: Act, begun: LaterAct | None
 ) -> ForwardAnswer:
     """As at a node with the keys: what is held with an older plan is deleted, and a receiver that may have one is told.
 
@@ -128,20 +231,37 @@ async def update_safe_contact(
     Raises:
         GateRefusedError, VaultError, ContentInvalidError, ContentTooLargeError, ProblemError: as in `seal`.
     """
-    case = case_of(identity, referral, Side.REFERRING)
-    content = ReferralContent(safe_contact=plan)
-    content.check_confirmed(identity.now())
+    case = case_of(identity, request.referral, Side.REFERRING)
+    request.content.check_confirmed(identity.now())
+    try:
+        if begun is None:
+            first = LaterAct(request=act.request, made=len(case.sent), begun=True)
+            begun = _keep(identity, request.referral, act, first, None)
+        else:
+            _check_newest(case, request.referral, begun)
+    except VaultError as error:
+        # A full disk here keeps no unsafe plan there.
+        if error.code != "sealed-before":
+            await _drop_held(client, request.referral, case.peer)
+        raise
+    view = await _drop_held(client, request.referral, case.peer)
+    if view is None:
+        return await tell_later(identity, client, request, act, begun)
+    _remember_told(identity, request, act, begun)
+    return ForwardAnswer(referral=view, fields=())
+
+
+async def _drop_held(client: AgencyClient, referral: str, peer: str) -> ReferralView | None:
+    """How the referral stands without it; nothing where the receiver may have a plan, and has to be told."""
     try:
         dropped = await client.referrals.drop_disclosure(referral)
     except ProblemError as error:
         if error.problem.code != "already-disclosed":
             raise
-    else:
-        view = record_of(dropped.referral, referral, case.peer)
-        # What was held may have followed one that was released, and the receiver may have the plan in that.
-        if not view.flags.disclosed:
-            return ForwardAnswer(referral=view, fields=())
-    return await tell_later(identity, client, referral, Kind.UPDATE, content)
+        return None
+    view = record_of(dropped.referral, referral, peer)
+    # What was held may have followed one that was released, and the receiver may have the plan in that.
+    return None if view.flags.disclosed else view
 
 
 async def _question(client: AgencyClient, referral: str) -> str:

@@ -22,6 +22,7 @@ import pytest
 from contracts.vocabulary import Feedback, Purpose
 from exchange.client.vault import VaultError
 from exchange.client.vault import store as store_module
+from exchange.client.vault.acts import LaterAct
 from exchange.client.vault.cases import VaultCase
 from exchange.client.vault.store import AgencyKeyStore, OwnEpoch, Taken
 from exchange.client.vault.store_file import connected
@@ -151,6 +152,24 @@ def test_two_acts_at_once_forget_nothing_of_each_other(store: AgencyKeyStore, pa
     with pytest.raises(VaultError) as refused:
         store.change_case("9" * 32, _same)
     assert (refused.value.code, store.case("9" * 32)) == ("unknown-referral", None)
+
+
+def test_of_two_who_tell_under_one_key_at_once_one_is_kept(store: AgencyKeyStore) -> None:
+    """The other has to hand in what was kept, or says it twice."""
+    _take(store)
+    mine, others = (LaterAct(request=request, made=1) for request in ("mine", "others"))
+    assert store.put_told(REFERRAL, "k", mine, before=None, at=1, sent=["7" * 32])
+    for before in (None, others):
+        assert not store.put_told(REFERRAL, "k", others, before=before, at=1, sent=["8" * 32])
+    known = store.case(REFERRAL)
+    assert known is not None
+    assert (store.act("k", since=0), known.sent) == (mine, ("7" * 32,))
+    assert store.put_told(REFERRAL, "k", others, before=mine, at=1)
+    assert store.act("k", since=0) == others
+    store.destroy([REFERRAL])
+    with pytest.raises(VaultError) as destroyed:
+        store.put_told(REFERRAL, "k", mine, before=others, at=1)
+    assert destroyed.value.code == "destroyed"
 
 
 def _seals_at_once(path: Path, at_once: Barrier, code: str) -> bool:
