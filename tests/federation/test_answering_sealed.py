@@ -294,6 +294,34 @@ async def test_an_acceptance_that_was_barred_goes_along_with_what_is_said_next(b
     assert (view.state, view.flags.disclosed) == ("scheduled", True)
 
 
+@pytest.mark.parametrize(("feedback", "steps"), [("status", ["in-service"]), ("decision", ["in-service", "completed"])])
+@pytest.mark.parametrize("barred_again", [False, True], ids=["at once", "said again"])
+async def test_that_a_service_had_begun_goes_along_with_the_answer_to_a_recall(
+    bed: Bed, feedback: str, steps: list[str], barred_again: bool
+) -> None:
+    """The answer has seen the recall: it does not say that the service had begun before."""
+    story = await bed.story(feedback=feedback)
+    await bed.vault.decide(story.id, DecisionRequest(decision="accepted"))
+    await bed.together.travel()
+    await _stands(bed, HELPLINE.agency, Status.SUSPENDED)
+    for state in steps:
+        await bed.vault.report_progress(story.id, ProgressRequest.model_validate({"state": state}))
+    await bed.together.travel()
+    await _stands(bed, HELPLINE.agency, Status.ACTIVE)
+    await bed.helpline.client.referrals.recall(story.id)
+    await bed.together.travel()
+    for standing in [Status.SUSPENDED, Status.ACTIVE] if barred_again else [Status.ACTIVE]:
+        await _stands(bed, HELPLINE.agency, standing)
+        await bed.vault.answer_recall(story.id, RecallAnswerRequest(agreed=False))
+        await bed.together.travel()
+    assert (await bed.helpline.client.referrals.read(story.id)).state == steps[-1]
+    view = await bed.office.client.referrals.read(story.id)
+    assert (view.state, view.flags.undeliverable) == (steps[-1], False)
+    case = bed.identity.store.case(story.id)
+    assert case is not None
+    assert case.served == steps[-1]
+
+
 async def test_who_has_left_does_not_promise_again_what_nobody_heard(bed: Bed) -> None:
     story = await _barred_acceptance(bed)
     await _stands(bed, SHELTER.agency, Status.LEFT)
