@@ -322,6 +322,37 @@ async def test_that_a_service_had_begun_goes_along_with_the_answer_to_a_recall(
     assert case.served == steps[-1]
 
 
+async def test_the_waiting_list_goes_along_with_a_late_yes(bed: Bed) -> None:
+    story = await bed.story()
+    await _stands(bed, HELPLINE.agency, Status.SUSPENDED)
+    await bed.vault.decide(story.id, DecisionRequest(decision="waitlisted"))
+    await bed.together.travel()
+    await _stands(bed, HELPLINE.agency, Status.ACTIVE)
+    due = (await bed.helpline.client.referrals.read(story.id)).respond_by
+    bed.together.clock.pass_by(seconds=(to_millis(due) - bed.together.clock()) / SECOND_MS + 60)
+    await bed.vault.decide(story.id, DecisionRequest(decision="accepted"))
+    await bed.together.travel()
+    assert (await bed.helpline.client.referrals.read(story.id)).state == "accepted"
+    assert (await bed.office.client.referrals.read(story.id)).state == "accepted"
+
+
+async def test_who_has_left_repeats_no_promise_along_with_a_new_one(bed: Bed) -> None:
+    story = await bed.story()
+    await _stands(bed, HELPLINE.agency, Status.SUSPENDED)
+    await bed.vault.decide(story.id, DecisionRequest(decision="waitlisted"))
+    await bed.together.travel()
+    await _stands(bed, HELPLINE.agency, Status.ACTIVE)
+    await _stands(bed, SHELTER.agency, Status.LEFT)
+    try:
+        with pytest.raises(ProblemError) as refused:
+            await bed.vault.decide(story.id, DecisionRequest(decision="accepted"))
+    finally:
+        await _stands(bed, SHELTER.agency, Status.ACTIVE)
+    assert refused.value.problem.code == "sender-not-active"
+    outgoing = await rows(bed.office.node, OUTBOX, OUTBOX.c.referral == story.id)
+    assert [row["status"] for row in outgoing] == ["deleted"]
+
+
 async def test_who_has_left_does_not_promise_again_what_nobody_heard(bed: Bed) -> None:
     story = await _barred_acceptance(bed)
     await _stands(bed, SHELTER.agency, Status.LEFT)

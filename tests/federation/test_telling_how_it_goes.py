@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Connection, update
 from support.federation import Federation
 from support.other_contract import evaluate_with
-from support.stories import Story, begin, content, refusal, said_inside, travelled
+from support.stories import Story, begin, content, now_of, refusal, said_inside, travelled
 
 from consent.record import Provision
 from contracts.vocabulary import WithdrawalForm
@@ -483,6 +483,22 @@ async def test_an_answer_to_a_recall_that_was_barred_is_no_progress_that_goes_al
     await story.reports("completed")
     await story.both_say("completed")
     assert story.kinds_posted()[-2:] == ["recall", "progress"]
+
+
+@pytest.mark.parametrize(("decision", "more"), [("accepted", {}), ("declined", {"reason": "no-capacity"})])
+@pytest.mark.parametrize("barred_again", [False, True], ids=["at once", "said again"])
+async def test_the_waiting_list_goes_along_with_what_is_decided_late(
+    two: Federation, decision: str, more: dict[str, Any], barred_again: bool
+) -> None:
+    """Without it no decision in time is known to the referring agency, and a late one never counts there."""
+    story = await barred(two, "waitlisted")
+    due = (await story.views())[0].respond_by
+    await story.later(hours=(due - now_of(two)).total_seconds() / 3600 + 1)
+    for standing in [Status.SUSPENDED, Status.ACTIVE] if barred_again else [Status.ACTIVE]:
+        await _stand(two, standing)
+        await story.decides(decision, **more)
+    await story.both_say(decision)
+    assert [item.event for item in await story.items("decision", at=story.sender)] == ["waitlisted", decision]
 
 
 async def test_what_may_not_be_told_any_more_does_not_go_along(two: Federation) -> None:

@@ -89,6 +89,8 @@ async def decide(identity: Identity, client: AgencyClient, referral: str, reques
         if isinstance(word, Kept):
             raise VaultError(word.code, word.sentence)
         _refuse_promise_if_left(identity, case, view, word)
+        if identity.me.status is not Status.LEFT:
+            await _said_before(identity, client, case, view, word)
         return (await _say(identity, client, case, view, word)).referral
 
     return await unless_overtaken(said)
