@@ -18,7 +18,9 @@ from exchange.demo.federation import HELPLINE, SHELTER, AgencyPlan
 from exchange.roster import Status
 from exchange.schemas.inbox import DecisionRequest, ProgressRequest, RecallAnswerRequest
 from exchange.storage.due import due_for
+from exchange.storage.referrals import load_referral
 from exchange.storage.tables import EVENT, OUTBOX, PEER, REFERRAL
+from exchange.use_cases.unheard import ended_by_the_sender
 
 _PARTY: Final = {"adults": 1, "dependants": [], "infant_or_pregnant": False}
 
@@ -313,6 +315,37 @@ async def test_nor_does_progress(two: Federation) -> None:
     await story.reports("scheduled")
     assert "progress" not in story.kinds_posted()
     await story.both_say("withdrawn")
+
+
+@pytest.mark.parametrize("ends", ["stop-service", "erase", "error"])
+async def test_nobody_is_told_to_telephone_about_what_may_not_be_said_any_more(two: Federation, ends: str) -> None:
+    story = await begin(two)
+    await story.decides("accepted")
+    await _stand(two, Status.SUSPENDED)
+    await story.reports("in-service")
+    await _stand(two, Status.ACTIVE)
+    if ends == "error":
+        await story.asks.referrals.enter_in_error(story.id)
+        await two.travel()
+    else:
+        await story.says_no(ends)
+    assert not (await story.views())[1].flags.undeliverable
+
+
+async def test_that_her_own_no_waits_stays_told_when_the_other_agencys_arrives(two: Federation) -> None:
+    story = await begin(two)
+    await story.decides("accepted")
+    two.cut_off(HELPLINE)
+    await story.says_no("stop-service", by=story.receiver)
+    await story.later(hours=49)
+
+    def after_it(conn: Connection) -> bool:
+        record = load_referral(conn, story.id)
+        assert record is not None
+        assert record.undeliverable
+        return ended_by_the_sender(conn, record).undeliverable
+
+    assert await story.receiver.node.database.read(after_it)
 
 
 async def test_what_was_barred_stays_at_home_once_she_has_stopped_sharing(two: Federation) -> None:
