@@ -24,6 +24,7 @@ from contracts.vocabulary import Feedback
 from exchange.envelope.kinds import Kind
 from exchange.referral.answers import (
     AnswerContent,
+    Decision,
     DecisionContent,
     InformationRequestContent,
     Progress,
@@ -95,6 +96,23 @@ def answer_recall(content: RecallAnswerContent, *, state: State) -> Answer:
         raise ValueError("a recall is answered only where the service had begun")
     event = EventName.RECALLED if content.agreed else EventName(state.value)
     return Answer(Kind.RECALL_ANSWER, event, content, _MAKER)
+
+
+def counted_by(*, level: Feedback, sharing_stopped: bool) -> tuple[Answer, ...]:
+    """Words without which a later one may count for nothing at the other agency, as far as they may be told.
+
+    A late decision counts by the waiting list alone, and no name is released without the acceptance. An answer to a
+    recall has seen it: that the service had begun before is said by `in-service`, or, where that stays at home, by
+    `completed`. In the order in which they are said.
+    """
+    decided = [
+        answer(DecisionContent(decision=promise), level=level, sharing_stopped=sharing_stopped)
+        for promise in (Decision.WAITLISTED, Decision.ACCEPTED)
+    ]
+    begun = answer(ProgressContent(state=Progress.IN_SERVICE), level=level, sharing_stopped=sharing_stopped)
+    if isinstance(begun, Kept):
+        begun = answer(ProgressContent(state=Progress.COMPLETED), level=level, sharing_stopped=sharing_stopped)
+    return tuple(word for word in (*decided, begun) if isinstance(word, Answer))
 
 
 def read_answer(kind: Kind, data: bytes) -> AnswerContent:

@@ -4,21 +4,22 @@ A word that the feedback level keeps at home is an event all the same: it is thi
 step is judged by.
 
 A word whose envelope was destroyed before it arrived (its receiver was suspended for a while), or refused, goes again
-when a worker says it again; an acceptance also when she says how it goes, as no name is released without it. It is the
-same event, sealed anew with its own number, `seen` and time: if it has arrived after all, it says nothing new, also
-where it has ended the referral. After her no, a recall or an error nothing goes again (`use_cases.unheard`).
+when a worker says it again; one without which a later word may count for nothing also when that is said
+(`feedback.counted_by`). It is the same event, sealed anew with its own number, `seen` and time: if it has arrived after
+all, it says nothing new, also where it has ended the referral. After her no, a recall or an error nothing goes again
+(`use_cases.unheard`), nor along with an agreement to a recall.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from contracts.vocabulary import Purpose
 from exchange.envelope.epochs import EpochStatement
 from exchange.envelope.kinds import Kind
-from exchange.feedback import Answer, Kept, answer
+from exchange.feedback import Answer, Kept, counted_by
 from exchange.messages import AnswerTerms, Posting, SealedMessage, seal_answer
-from exchange.referral.answers import Decision, DecisionContent
 from exchange.referral.events import PROMISES
 from exchange.referral.lifecycle import EventName
 from exchange.roster import Status
@@ -56,15 +57,15 @@ async def say(
     event = new_event(node, case, name)
     sealed = await _sealed(node, case, word, event) if isinstance(word, Answer) else None
     event = event._replace(shared=sealed is not None, digest=sealed.digest if sealed is not None else None)
-    first = await _acceptance_anew(node, case)
+    along = await _going_along(node, case, name, case.words())
 
     def commit(conn: Connection) -> ReferralAct:
         mine = taken_over(case.record, acting.unit)
         if detail is not None:
             facts = case.facts.model_copy(update={"own_word": detail})
             mine = mine._replace(sealed_facts=seal_facts(node, mine.id, facts))
-        if first is not None:
-            mine = goes_again(node, conn, mine, first)
+        for anew in along:
+            mine = goes_again(node, conn, mine, anew)
         record = change_referral(node, conn, mine, what=name.value, events=[event])
         if sealed is not None:
             put_out(node, conn, sealed)
@@ -75,22 +76,22 @@ async def say(
 
 
 async def say_again(node: Node, acting: Acting, case: Case, word: Answer | Kept) -> ReferralAct:
-    """The latest word was said again: nothing new, unless its envelope came to nothing, or the acceptance's.
+    """The latest word was said again: nothing new, unless its envelope came to nothing, or one's that it counts by.
 
-    Then it goes once more, and the acceptance before it.
+    Then it goes once more, and what it counts by before it.
 
     Raises:
         ForbiddenError: it would be a promise that nobody has heard, and this agency has left the federation.
         UnavailableError, StaleReferralError: as `say`.
     """
-    last = case.words()[-1]
-    first = await _acceptance_anew(node, case) if last.name != EventName.ACCEPTED else None
+    *before, last = case.words()
+    going = await _going_along(node, case, EventName(last.name), before)
     latest = await _sealed_anew(node, case, word, last) if isinstance(word, Answer) else None
     if latest is not None:
-        refuse_promise_if_left(node, EventName(last.name))
-    going = [anew for anew in (first, latest) if anew is not None]
+        going.append(latest)
     if not going:
         return ReferralAct(referral=referral_view(case.record), repeated=True)
+    refuse_promise_if_left(node, EventName(last.name))
 
     def commit(conn: Connection) -> ReferralAct:
         mine = taken_over(case.record, acting.unit)
@@ -110,11 +111,19 @@ class Anew(NamedTuple):
     sealed: SealedMessage
 
 
-async def _acceptance_anew(node: Node, case: Case) -> Anew | None:
-    found = [event for event in case.own() if event.name == EventName.ACCEPTED]
-    stopped = case.record.sharing_stopped_at is not None
-    word = answer(DecisionContent(decision=Decision.ACCEPTED), level=case.facts.feedback, sharing_stopped=stopped)
-    return await _sealed_anew(node, case, word, found[-1]) if found and isinstance(word, Answer) else None
+async def _going_along(node: Node, case: Case, name: EventName, before: Sequence[EventRecord]) -> list[Anew]:
+    """What a word of this name may count for nothing without, of what was said before it and nobody has heard."""
+    if name is EventName.RECALLED or not case.record.undeliverable:
+        return []  # who agrees to a recall leaves it as the other agency sees it
+    going = []
+    for word in counted_by(level=case.facts.feedback, sharing_stopped=case.record.sharing_stopped_at is not None):
+        for event in before:
+            # An answer to a recall is none that it lacks: the next word answers it as well.
+            if event.name != word.event or await answers_a_recall(node, case, event):
+                continue
+            anew = await _sealed_anew(node, case, word, event)
+            going += [anew] if anew is not None else []
+    return going
 
 
 async def _sealed_anew(node: Node, case: Case, word: Answer, event: EventRecord) -> Anew | None:

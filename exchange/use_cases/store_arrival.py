@@ -63,6 +63,7 @@ from exchange.use_cases.node import Node
 from exchange.use_cases.stopping import take_back
 from exchange.use_cases.taking_back import FORWARDS
 from exchange.use_cases.transitions import as_event, as_events, settle_state
+from exchange.use_cases.unheard import ended_by_the_sender
 from exchange.verification import CheckedItem, VerificationError, VerifiedMessage
 
 _PURPOSES, _PRIORITIES = by_word(Purpose), by_word(Priority)
@@ -171,6 +172,8 @@ def _changed(node: Node, conn: Connection, arrival: Arrival) -> ReferralRecord:
     header, event = arrival.checked.item.header, arrival.event
     if header.kind in _ENDING and event is not None:
         record = take_back(node, conn, record, EventName(event.name))
+        if event.name != EventName.STOP_SHARING:
+            record = ended_by_the_sender(conn, record)
     refused = header.in_reply_to if header.kind is Kind.REFUSAL else None
     reopens = refused is not None and _is_the_disclosure(conn, record, refused)
     late = refused is not None and record.state in _OVER and _is_forward(conn, record, refused)

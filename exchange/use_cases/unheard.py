@@ -11,8 +11,9 @@ from typing import Final
 
 from exchange.envelope.kinds import Kind
 from exchange.referral.lifecycle import EventName, Side, State
+from exchange.stops import TAKES_BACK
 from exchange.storage.database import Connection
-from exchange.storage.outbox import came_to_nothing, was_given_up
+from exchange.storage.outbox import came_to_nothing, sent_of, was_given_up
 from exchange.storage.referrals import ReferralRecord, events_of
 
 _ENDS_ALL: Final = frozenset({EventName.STOP_SERVICE, EventName.ERASE, EventName.ENTERED_IN_ERROR})
@@ -41,3 +42,11 @@ def heard_again(conn: Connection, record: ReferralRecord) -> ReferralRecord:
     """What was said last goes, or has arrived: nothing is undeliverable any more, unless something else is."""
     missing = record.undeliverable and (bool(unheard(conn, record)) or lacks_something(conn, record))
     return record._replace(undeliverable=missing)
+
+
+def ended_by_the_sender(conn: Connection, record: ReferralRecord) -> ReferralRecord:
+    """Her no or an error has arrived at the receiver: nobody has to hear what that has said, unless it is a stop."""
+    if not record.undeliverable or record.side != Side.RECEIVING:
+        return record
+    stops = sent_of(conn, record.id, [kind.value for kind in TAKES_BACK])
+    return record._replace(undeliverable=any(stop.status != "delivered" for stop in stops))

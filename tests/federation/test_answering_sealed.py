@@ -294,6 +294,65 @@ async def test_an_acceptance_that_was_barred_goes_along_with_what_is_said_next(b
     assert (view.state, view.flags.disclosed) == ("scheduled", True)
 
 
+@pytest.mark.parametrize(("feedback", "steps"), [("status", ["in-service"]), ("decision", ["in-service", "completed"])])
+@pytest.mark.parametrize("barred_again", [False, True], ids=["at once", "said again"])
+async def test_that_a_service_had_begun_goes_along_with_the_answer_to_a_recall(
+    bed: Bed, feedback: str, steps: list[str], barred_again: bool
+) -> None:
+    """The answer has seen the recall: it does not say that the service had begun before."""
+    story = await bed.story(feedback=feedback)
+    await bed.vault.decide(story.id, DecisionRequest(decision="accepted"))
+    await bed.together.travel()
+    await _stands(bed, HELPLINE.agency, Status.SUSPENDED)
+    for state in steps:
+        await bed.vault.report_progress(story.id, ProgressRequest.model_validate({"state": state}))
+    await bed.together.travel()
+    await _stands(bed, HELPLINE.agency, Status.ACTIVE)
+    await bed.helpline.client.referrals.recall(story.id)
+    await bed.together.travel()
+    for standing in [Status.SUSPENDED, Status.ACTIVE] if barred_again else [Status.ACTIVE]:
+        await _stands(bed, HELPLINE.agency, standing)
+        await bed.vault.answer_recall(story.id, RecallAnswerRequest(agreed=False))
+        await bed.together.travel()
+    assert (await bed.helpline.client.referrals.read(story.id)).state == steps[-1]
+    view = await bed.office.client.referrals.read(story.id)
+    assert (view.state, view.flags.undeliverable) == (steps[-1], False)
+    case = bed.identity.store.case(story.id)
+    assert case is not None
+    assert case.served == steps[-1]
+
+
+async def test_the_waiting_list_goes_along_with_a_late_yes(bed: Bed) -> None:
+    story = await bed.story()
+    await _stands(bed, HELPLINE.agency, Status.SUSPENDED)
+    await bed.vault.decide(story.id, DecisionRequest(decision="waitlisted"))
+    await bed.together.travel()
+    await _stands(bed, HELPLINE.agency, Status.ACTIVE)
+    due = (await bed.helpline.client.referrals.read(story.id)).respond_by
+    bed.together.clock.pass_by(seconds=(to_millis(due) - bed.together.clock()) / SECOND_MS + 60)
+    await bed.vault.decide(story.id, DecisionRequest(decision="accepted"))
+    await bed.together.travel()
+    assert (await bed.helpline.client.referrals.read(story.id)).state == "accepted"
+    assert (await bed.office.client.referrals.read(story.id)).state == "accepted"
+
+
+async def test_who_has_left_repeats_no_promise_along_with_a_new_one(bed: Bed) -> None:
+    story = await bed.story()
+    await _stands(bed, HELPLINE.agency, Status.SUSPENDED)
+    await bed.vault.decide(story.id, DecisionRequest(decision="waitlisted"))
+    await bed.together.travel()
+    await _stands(bed, HELPLINE.agency, Status.ACTIVE)
+    await _stands(bed, SHELTER.agency, Status.LEFT)
+    try:
+        with pytest.raises(ProblemError) as refused:
+            await bed.vault.decide(story.id, DecisionRequest(decision="accepted"))
+    finally:
+        await _stands(bed, SHELTER.agency, Status.ACTIVE)
+    assert refused.value.problem.code == "sender-not-active"
+    outgoing = await rows(bed.office.node, OUTBOX, OUTBOX.c.referral == story.id)
+    assert [row["status"] for row in outgoing] == ["deleted"]
+
+
 async def test_who_has_left_does_not_promise_again_what_nobody_heard(bed: Bed) -> None:
     story = await _barred_acceptance(bed)
     await _stands(bed, SHELTER.agency, Status.LEFT)

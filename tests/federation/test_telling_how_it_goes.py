@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Connection, update
 from support.federation import Federation
 from support.other_contract import evaluate_with
-from support.stories import Story, begin, content, refusal, said_inside, travelled
+from support.stories import Story, begin, content, now_of, refusal, said_inside, travelled
 
 from consent.record import Provision
 from contracts.vocabulary import WithdrawalForm
@@ -18,7 +18,9 @@ from exchange.demo.federation import HELPLINE, SHELTER, AgencyPlan
 from exchange.roster import Status
 from exchange.schemas.inbox import DecisionRequest, ProgressRequest, RecallAnswerRequest
 from exchange.storage.due import due_for
+from exchange.storage.referrals import load_referral
 from exchange.storage.tables import EVENT, OUTBOX, PEER, REFERRAL
+from exchange.use_cases.unheard import ended_by_the_sender
 
 _PARTY: Final = {"adults": 1, "dependants": [], "infant_or_pregnant": False}
 
@@ -315,6 +317,37 @@ async def test_nor_does_progress(two: Federation) -> None:
     await story.both_say("withdrawn")
 
 
+@pytest.mark.parametrize("ends", ["stop-service", "erase", "error"])
+async def test_nobody_is_told_to_telephone_about_what_may_not_be_said_any_more(two: Federation, ends: str) -> None:
+    story = await begin(two)
+    await story.decides("accepted")
+    await _stand(two, Status.SUSPENDED)
+    await story.reports("in-service")
+    await _stand(two, Status.ACTIVE)
+    if ends == "error":
+        await story.asks.referrals.enter_in_error(story.id)
+        await two.travel()
+    else:
+        await story.says_no(ends)
+    assert not (await story.views())[1].flags.undeliverable
+
+
+async def test_that_her_own_no_waits_stays_told_when_the_other_agencys_arrives(two: Federation) -> None:
+    story = await begin(two)
+    await story.decides("accepted")
+    two.cut_off(HELPLINE)
+    await story.says_no("stop-service", by=story.receiver)
+    await story.later(hours=49)
+
+    def after_it(conn: Connection) -> bool:
+        record = load_referral(conn, story.id)
+        assert record is not None
+        assert record.undeliverable
+        return ended_by_the_sender(conn, record).undeliverable
+
+    assert await story.receiver.node.database.read(after_it)
+
+
 async def test_what_was_barred_stays_at_home_once_she_has_stopped_sharing(two: Federation) -> None:
     """Nobody has heard it, and now nobody may: it is no part of what both nodes know."""
     story = await begin(two)
@@ -369,7 +402,8 @@ async def test_how_it_ended_is_held_back_although_it_may_have_arrived(two: Feder
     await story.helps.inbox.report_progress(await story.offer(), told)
     await story.says_no("stop-sharing", by=story.receiver)
     await story.both_say("completed")
-    assert len(await story.items("progress", at=story.sender)) == 3
+    heard = [item.event for item in await story.items("progress", at=story.sender)]
+    assert heard == ["in-service", "completed", "in-service", "completed"]
     assert (await story.opened("progress", at=story.sender)).answer == {"state": "completed"}
 
 
@@ -431,6 +465,86 @@ async def test_what_was_heard_is_not_sealed_again_because_a_word_before_it_was_b
     await story.reports("in-service")
     assert len(story.kinds_posted()) == posted
     await story.both_say("in-service")
+
+
+async def _barred_in_service_and_asked_for_back(two: Federation, *, feedback: str = "status") -> tuple[Story, str]:
+    story = await begin(two, consent=_consent(feedback))
+    await story.decides("accepted")
+    await _stand(two, Status.SUSPENDED)
+    await story.reports("in-service", *(["completed"] if feedback == "decision" else []))
+    await _stand(two, Status.ACTIVE)
+    await story.asks.referrals.recall(story.id)
+    await two.travel()
+    assert [view.state for view in await story.views()] == ["recalled", "recall-requested"]
+    return story, (await story.item("recall")).id
+
+
+@pytest.mark.parametrize(("feedback", "state"), [("status", "in-service"), ("decision", "completed")])
+@pytest.mark.parametrize("barred_again", [False, True], ids=["at once", "said again"])
+async def test_that_a_service_had_begun_goes_along_with_the_answer_to_a_recall(
+    two: Federation, feedback: str, state: str, barred_again: bool
+) -> None:
+    """Without it the recall counts at the referring agency, for ever, and she is served: the answer has seen it."""
+    story, recall = await _barred_in_service_and_asked_for_back(two, feedback=feedback)
+    for standing in [Status.SUSPENDED, Status.ACTIVE] if barred_again else [Status.ACTIVE]:
+        await _stand(two, standing)
+        await story.helps.inbox.answer_recall(recall, RecallAnswerRequest(agreed=False))
+        await two.travel()
+    await story.both_say(state)
+    assert story.kinds_posted()[-2:] == ["progress", "recall-answer"]
+    assert not (await story.views())[1].flags.undeliverable
+
+
+async def test_nothing_goes_along_with_an_agreement_to_a_recall(two: Federation) -> None:
+    """It has ended for both: that she had been served tells the other agency more than it needs."""
+    story, recall = await _barred_in_service_and_asked_for_back(two)
+    for standing in (Status.SUSPENDED, Status.ACTIVE):
+        await _stand(two, standing)
+        await story.helps.inbox.answer_recall(recall, RecallAnswerRequest(agreed=True))
+        await two.travel()
+    await story.both_say("recalled")
+    assert "progress" not in story.kinds_posted()
+
+
+async def test_an_answer_to_a_recall_that_was_barred_is_no_progress_that_goes_along(two: Federation) -> None:
+    """What is said next answers the recall as well."""
+    story, recall = await _asked_for_it_back_while_she_is_served(two)
+    await _stand(two, Status.SUSPENDED)
+    await story.helps.inbox.answer_recall(recall, RecallAnswerRequest(agreed=False))
+    await two.travel()
+    await _stand(two, Status.ACTIVE)
+    await story.reports("completed")
+    await story.both_say("completed")
+    assert story.kinds_posted()[-2:] == ["recall", "progress"]
+
+
+@pytest.mark.parametrize(("decision", "more"), [("accepted", {}), ("declined", {"reason": "no-capacity"})])
+@pytest.mark.parametrize("barred_again", [False, True], ids=["at once", "said again"])
+async def test_the_waiting_list_goes_along_with_what_is_decided_late(
+    two: Federation, decision: str, more: dict[str, Any], barred_again: bool
+) -> None:
+    """Without it no decision in time is known to the referring agency, and a late one never counts there."""
+    story = await barred(two, "waitlisted")
+    due = (await story.views())[0].respond_by
+    await story.later(hours=(due - now_of(two)).total_seconds() / 3600 + 1)
+    for standing in [Status.SUSPENDED, Status.ACTIVE] if barred_again else [Status.ACTIVE]:
+        await _stand(two, standing)
+        await story.decides(decision, **more)
+    await story.both_say(decision)
+    assert [item.event for item in await story.items("decision", at=story.sender)] == ["waitlisted", decision]
+
+
+async def test_what_may_not_be_told_any_more_does_not_go_along(two: Federation) -> None:
+    """She stopped sharing: of the service only that it is over is told, which says itself that it had begun."""
+    story = await begin(two)
+    await story.decides("accepted")
+    await _stand(two, Status.SUSPENDED)
+    await story.reports("in-service")
+    await _stand(two, Status.ACTIVE)
+    await story.says_no("stop-sharing")
+    await story.reports("completed")
+    await story.both_say("completed")
+    assert [item.event for item in await story.items("progress", at=story.sender)] == ["completed"]
 
 
 async def test_so_it_does_where_both_were_barred_and_the_last_is_said_again(two: Federation) -> None:

@@ -37,6 +37,8 @@ _BEGINS: Final = frozenset({"scheduled", "not-reached", "not-arrived", "in-servi
 _SAID_AGAIN: Final = _BEGINS | {"completed", "failed", "accepted", "declined", "waitlisted", "redirected"}
 _TO_A_RECALL: Final = "answers the recall"
 _DESTROYED_IN_TIME: Final = "SELECT 1 FROM referral WHERE id = ? AND destroyed_at >= closed_at + ?"
+_GOES_ALONG: Final = frozenset({"accepted", "waitlisted", "in-service", "completed"})
+"""With the last word, where nobody has heard it: what that counts by."""
 _REASONS: Final = ("no-capacity", "not-eligible", "duplicate", "conflict-of-interest")
 
 
@@ -99,7 +101,7 @@ class Desk:
             return
         before, tick = len(case.said[case.receiver]), self.office.oracle.tick
         undelivered = self.office.oracle.undelivered
-        excused = undelivered.said_again(case.sender, case.id, {case.last_word, "accepted"})
+        excused = undelivered.said_again(case.sender, case.id, {case.last_word, *_GOES_ALONG})
         await case.last()
         if len(case.said[case.receiver]) > before:
             case.again = tick

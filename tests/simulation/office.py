@@ -87,7 +87,7 @@ class Case:
     """Says the receiver's last word again."""
     last_word: str = ""
     again: int | None = None
-    """The tick since which the receiver's last word, and an acceptance, have been said again, as it was told to."""
+    """The tick since which the receiver's last word, and what it counts by, have been said again, as it was told to."""
 
     def remember(self, agency: str, what: str) -> None:
         """The node has answered that this is done."""

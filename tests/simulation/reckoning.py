@@ -157,8 +157,10 @@ class Reckoning:
 
     def _may_be_missing(self, case: Case, word: str) -> bool:
         since = case.since.get((case.receiver, word))
-        # What was taken back, as the agency's key was replaced, is not said again by whoever says what came after it.
-        said_again = word in {case.last_word, "accepted"} and self._is_on_record(case, word)
+        # With the last word goes what it counts by; what was said between the two says nothing any more. A question is
+        # asked once. What was taken back, as the agency's key was replaced, is not said again by whoever says what came
+        # after it.
+        said_again = word != "information-requested" and self._is_on_record(case, word)
         if since is not None and case.again is not None and said_again:
             since = max(since[0], case.again), since[1]
         return since is not None and self.oracle.undelivered.may_be_missing(

@@ -10,8 +10,8 @@ Rules:
 * Numbers and what was seen come from the node's record of the referral, and are checked by it again. Where another has
   used the number meanwhile the record is read, and the word judged and sealed, again (`overtaken`).
 * A word that came to nothing on its way (the node says `undeliverable`) and is said again is the same event, sealed
-  anew with the number and the time of the first: the node lets it go instead. So it does with an acceptance before the
-  next word, since no name is released without it. A question for information is another question, and is asked as one.
+  anew with the number and the time of the first: the node lets it go instead. So it does with one without which the
+  next word may count for nothing, before that. A question for information is another question, and is asked as one.
 * The node cannot read what a word says. That the same word with another reason, service or outcome is refused, as where
   the node has the keys, is for this software to see to: a digest of what was said is kept. Once she has stopped sharing
   no more than the word itself is told.
@@ -37,7 +37,7 @@ from exchange.client.vault.overtaken import unless_overtaken
 from exchange.client.vault.referring import case_of, next_number, posting, record_of, signers, wire
 from exchange.client.vault.weekly_keys import peer_epoch
 from exchange.envelope.kinds import Kind
-from exchange.feedback import Answer, Kept, answer, answer_recall
+from exchange.feedback import Answer, Kept, answer, answer_recall, counted_by
 from exchange.limits import LIMITS
 from exchange.messages import AnswerTerms, SealedMessage, seal_answer, seal_stop_message
 from exchange.referral.answers import (
@@ -89,6 +89,8 @@ async def decide(identity: Identity, client: AgencyClient, referral: str, reques
         if isinstance(word, Kept):
             raise VaultError(word.code, word.sentence)
         _refuse_promise_if_left(identity, case, view, word)
+        if identity.me.status is not Status.LEFT:
+            await _said_before(identity, client, case, view, word)
         return (await _say(identity, client, case, view, word)).referral
 
     return await unless_overtaken(said)
@@ -144,8 +146,8 @@ async def _reported(
 ) -> ReferralAct:
     case = case_of(identity, referral, Side.RECEIVING)
     view = record_of(await client.referrals.read(referral), referral, case.peer)
-    await _acceptance_goes_along(identity, client, case, view)
     word = answer(content, level=case.feedback, sharing_stopped=view.flags.sharing_stopped)
+    await _said_before(identity, client, case, view, word)
     if isinstance(word, Kept):
         # The node's own record: it is not sealed, goes nowhere, and says the state alone.
         act = await client.inbox.report_progress(case.offer, ProgressRequest(state=request.state))
@@ -172,6 +174,7 @@ async def answer_to_recall(
         if case.served is None:
             raise VaultError("no-recall", "The service had not begun, so there is nothing to answer.")
         word = answer_recall(RecallAnswerContent(agreed=request.agreed), state=case.served)
+        await _said_before(identity, client, case, view, word)
         return (await _say(identity, client, case, view, word)).referral
 
     return await unless_overtaken(said)
@@ -249,24 +252,36 @@ async def _say(
 ) -> ReferralAct:
     again = None
     if word.kind is not Kind.INFORMATION_REQUEST:
-        again = await _said_anew(identity, client, case, view, word)
+        first = case.unheard(word.event, at=identity.clock())
+        if word.kind is Kind.RECALL_ANSWER and first is not None and first.said:
+            first = None  # progress of before the recall: the answer is an event of its own, which has seen it
+        again = await _said_anew(identity, client, case, view, word, first)
     return again or await _hand_in(identity, client, case, view, word)
 
 
-async def _acceptance_goes_along(identity: Identity, client: AgencyClient, case: VaultCase, view: ReferralView) -> None:
-    word = answer(
-        DecisionContent(decision=Decision.ACCEPTED), level=case.feedback, sharing_stopped=view.flags.sharing_stopped
-    )
-    if isinstance(word, Answer):
-        await _said_anew(identity, client, case, view, word)
+async def _said_before(
+    identity: Identity, client: AgencyClient, case: VaultCase, view: ReferralView, word: Answer | Kept
+) -> None:
+    """What a word may count for nothing without goes along, before it; not with an agreement to a recall."""
+    if isinstance(word, Answer) and word.event is EventName.RECALLED:
+        return
+    for one in counted_by(level=case.feedback, sharing_stopped=view.flags.sharing_stopped):
+        if isinstance(word, Answer) and (one.kind, one.event) == (word.kind, word.event):
+            continue
+        first = case.goes_along(one.event, at=identity.clock())
+        await _said_anew(identity, client, case, view, one, first)
 
 
 async def _said_anew(
-    identity: Identity, client: AgencyClient, case: VaultCase, view: ReferralView, word: Answer
+    identity: Identity,
+    client: AgencyClient,
+    case: VaultCase,
+    view: ReferralView,
+    word: Answer,
+    first: Word | None,
 ) -> ReferralAct | None:
     """A word that came to nothing, as the event that it was; nothing where it did not, or is not on record there."""
-    first = case.unheard(word.event, at=identity.clock()) if view.flags.undeliverable else None
-    if first is None:
+    if first is None or not view.flags.undeliverable:
         return None
     if first.contradicts(_digest(identity, word)) and not view.flags.sharing_stopped:
         # It may never have reached the node, and another word have come to nothing: which stands the node says.

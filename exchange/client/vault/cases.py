@@ -15,6 +15,7 @@ from exchange.verification import ReferralMemory
 
 _NEVER_HANDED_IN_MS: Final = DAY_MS
 """Much longer than `limits.hand_in_within_ms`, so that a clock that is put right meanwhile destroys nothing."""
+_BEGAN: Final = frozenset({EventName.IN_SERVICE, EventName.COMPLETED})
 _SERVED = frozenset({EventName.IN_SERVICE, EventName.COMPLETED, EventName.FAILED})
 
 
@@ -66,6 +67,9 @@ class VaultCase(SealedModel):
     """What it said last of a service that had begun: what an answer to a recall repeats."""
     words: dict[EventName, Word] = Field(default_factory=dict)
     """Of each event that it has answered with the newest word."""
+    began: dict[EventName, Word] = Field(default_factory=dict)
+    """Of the events that say that the service had begun, the progress that said so: in `words` an answer to a recall
+    takes its place. Cases of before it was remembered have none."""
 
     def memory(self) -> ReferralMemory:
         """What the verification may look at. State and retention are the node's to check, and were checked there."""
@@ -122,9 +126,13 @@ class VaultCase(SealedModel):
 
     def with_said(self, event: EventName, word: Word | None = None) -> VaultCase:
         """The case after this software said how it goes; `word`: in an envelope of its own."""
+        before = [said[event].number for said in (self.words, self.began) if event in said]
+        if word is not None and word.number in before and not self._is_newest(word):
+            return self  # it goes along with what was said since
         served = State(event.value) if event in _SERVED else self.served
         words = self.words if word is None else {**self.words, event: word}
-        return self.model_copy(update={"served": served, "words": words})
+        began = {event: word} if event in _BEGAN and word is not None and word.said else {}
+        return self.model_copy(update={"served": served, "words": words, "began": began | self.began})
 
     def with_unsaid(self, event: EventName, envelope: str, before: VaultCase) -> VaultCase:
         """The case after the node has refused that word, in this envelope, unless something was said since.
@@ -135,13 +143,14 @@ class VaultCase(SealedModel):
             return self
         said_last = event in _SERVED and self.served is State(event.value)
         served = before.served if said_last else self.served
-        return self.model_copy(update={"words": self._words_with(event, before), "served": served})
+        words = self._words_with(event, before)
+        return self.model_copy(update={"words": words, "served": served, "began": before.began})
 
     def with_repeated(self, event: EventName, envelope: str, before: VaultCase) -> VaultCase:
         """The case after the node had that word on record already, and left this envelope: it counts as said before."""
         if self.sent[-1:] != (envelope,):
             return self
-        return self.model_copy(update={"words": self._words_with(event, before)})
+        return self.model_copy(update={"words": self._words_with(event, before), "began": before.began})
 
     def _words_with(self, event: EventName, before: VaultCase) -> dict[EventName, Word]:
         words = {name: word for name, word in self.words.items() if name is not event}
@@ -154,5 +163,12 @@ class VaultCase(SealedModel):
         word = self.words.get(event)
         if word is None or at >= word.at + LIMITS.answer_expires_ms:
             return None
-        last = all(word.number >= other.number for other in self.words.values())
-        return word if last or event is EventName.ACCEPTED else None
+        return word if self._is_newest(word) or event is EventName.ACCEPTED else None
+
+    def goes_along(self, event: EventName, *, at: int) -> Word | None:
+        """This word, in its time, as it was said before any answer to a recall: another one may count by it."""
+        word = self.began.get(event) if event in _BEGAN else self.words.get(event)
+        return word if word is not None and at < word.at + LIMITS.answer_expires_ms else None
+
+    def _is_newest(self, word: Word) -> bool:
+        return all(word.number >= other.number for other in self.words.values())
