@@ -56,13 +56,21 @@ class ClockLook(NamedTuple):
 
 
 _COLUMNS: Final = ClockLook._fields
-_LOOK: Final = Prepared(select(*(CLOCK_LOOK.c[name] for name in _COLUMNS)))
+_ROW: Final = select(*(CLOCK_LOOK.c[name] for name in _COLUMNS))
+_LOOK: Final = Prepared(_ROW)
+_HOLD_LOOK: Final = Prepared(_ROW.with_for_update())
 _REMEMBER: Final = Prepared(insert_or_replace(CLOCK_LOOK, _COLUMNS), columns=["one", *_COLUMNS])
 
 
 def clock_look(conn: Connection) -> ClockLook | None:
     """The last look; nothing before the first."""
     row = _LOOK.row(conn, {})
+    return ClockLook(*row) if row is not None else None
+
+
+def hold_look(conn: Connection) -> ClockLook | None:
+    """The same, for who writes the next one: nobody else does meanwhile."""
+    row = _HOLD_LOOK.row(conn, {})
     return ClockLook(*row) if row is not None else None
 
 
@@ -79,7 +87,7 @@ def remember_look(conn: Connection, look: ClockLook) -> None:
 
 def confirm_look(conn: Connection, at: int) -> bool:
     """Somebody else says that it was this time when the clock said so; whether that was in doubt."""
-    look = clock_look(conn)
+    look = hold_look(conn)
     if look is None or look.settled_at >= at:
         return False
     remember_look(conn, ClockLook(at, at))

@@ -49,6 +49,9 @@ _GUARD = Prepared(
         select(CONSENT.c.id, CONSENT.c.version).order_by(CONSENT.c.id).with_for_update(read=True), CONSENT.c.id
     )
 )
+_LOCK_OF_SUBJECT = Prepared(
+    select(CONSENT.c.id).where(CONSENT.c.subject == bindparam("the_subject")).order_by(CONSENT.c.id).with_for_update()
+)
 _ADD_CODES = Prepared(insert_unless_there(CLIENT_CODE), columns=CLIENT_CODE.c.keys())
 _CODES = Prepared(where_listed(select(CLIENT_CODE), CLIENT_CODE.c.subject))
 _CODE = Prepared(
@@ -71,6 +74,11 @@ def load_consent(conn: Connection, consent_id: str, unit: str | None = None) -> 
     asked = {"the_id": consent_id}
     row = _LOAD.row(conn, asked) if unit is None else _LOAD_OF_BRANCH.row(conn, {**asked, "the_unit": unit})
     return StoredConsent(*row) if row else None
+
+
+def lock_consents_of(conn: Connection, subject: str) -> None:
+    """Of two who take back all that she has allowed, each one consent, the later one sees what the other has done."""
+    _LOCK_OF_SUBJECT.rows(conn, {"the_subject": subject})
 
 
 def subject_exists(conn: Connection, subject: str, unit: str | None) -> bool:

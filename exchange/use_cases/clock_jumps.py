@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Final
 
 from exchange.limits import MINUTE_MS, SECOND_MS
-from exchange.storage.clock_look import ClockLook, clock_look, confirm_look, ends_by, remember_look
+from exchange.storage.clock_look import ClockLook, clock_look, confirm_look, ends_by, hold_look, remember_look
 from exchange.storage.database import Connection
 from exchange.use_cases.node import Node
 
@@ -49,7 +49,7 @@ class ClockWatch:
         node, at = self._node, self._node.clock()
 
         def commit(conn: Connection) -> ClockLook:
-            last = clock_look(conn)
+            last = hold_look(conn)
             look = last.after(at, self._ran_ms(last)) if last is not None else ClockLook(at, at)
             remember_look(conn, look)
             return look

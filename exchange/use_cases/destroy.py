@@ -28,6 +28,7 @@ from exchange.storage.referrals import (
     ReferralRecord,
     attestations_of,
     events_of,
+    hold_referrals,
     lock_referral,
     record_attestation,
     save_referral,
@@ -74,6 +75,7 @@ async def destroy_referrals(node: Node, referrals: Sequence[str]) -> None:
         some = ordered[first : first + AT_ONCE]
 
         def commit(conn: Connection, which: Sequence[str] = some) -> None:
+            hold_referrals(conn, which)  # all of them before the row of a peer, as everybody does
             for referral in which:
                 record = lock_referral(conn, referral)
                 if record is None or record.destroyed_at is not None:

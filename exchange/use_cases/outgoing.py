@@ -15,7 +15,7 @@ from exchange.stops import Stop
 from exchange.storage.database import Connection
 from exchange.storage.outbox import OutgoingRecord, enqueue
 from exchange.storage.peer_leases import hurry
-from exchange.storage.referrals import ReferralRecord
+from exchange.storage.referrals import ReferralRecord, hold_referrals
 from exchange.storage.transaction import signal
 from exchange.use_cases.node import Node
 from exchange.use_cases.peer_cards import ask_for_first_key, read_card_again
@@ -99,6 +99,7 @@ def put_out_stop(node: Node, conn: Connection, sealed: SealedMessage, referral: 
 
 def _store(node: Node, conn: Connection, sealed: SealedMessage, referral: str, status: str) -> None:
     header = sealed.header
+    hold_referrals(conn, [referral])  # before the row of the peer, as everybody does
     enqueue(conn, [outgoing_record(node, sealed, referral, status)])
     if status == "queued":
         hurry(conn, header.recipient, node.clock(), stop=header.kind_class is KindClass.STOP)

@@ -29,7 +29,7 @@ from exchange.schemas.problems import ProblemField
 from exchange.schemas.referrals import ReferralView, WithdrawalAnswer, WithdrawalRequest
 from exchange.schemas.shapes import from_millis
 from exchange.stops import withdrawal
-from exchange.storage.consents import forget_client_codes, save_consent
+from exchange.storage.consents import forget_client_codes, lock_consents_of, save_consent
 from exchange.storage.database import Connection
 from exchange.storage.referrals import (
     ReferralRecord,
@@ -102,6 +102,8 @@ async def _withdraw(node: Node, acting: Acting, request: WithdrawalRequest, keep
 
     def commit(conn: Connection) -> WithdrawalAnswer:
         if consent is not None and ended is not None:
+            if request.form is WithdrawalForm.ERASE:
+                lock_consents_of(conn, ended.subject)
             save_consent(conn, stored(node, ended, unit), read_version=consent.version)
         concerned = _concerned(conn, request, acting.unit)
         stop = _stop_if_readable if ended is not None else _stop

@@ -21,9 +21,14 @@ from support.other_contract import evaluate_with
 from support.people import consent_request, referral_request
 from support.referrals import content
 
+from contracts.vocabulary import WithdrawalForm
 from exchange.demo.federation import HELPLINE, SHELTER
+from exchange.limits import HOUR_MS, MINUTE_MS
+from exchange.referral.contact_plan import SafeContact
 from exchange.roster import Status
-from exchange.schemas.inbox import DecisionRequest, ProgressRequest
+from exchange.schemas.inbox import DecisionRequest, ProgressRequest, RefusalRequest
+from exchange.storage.clock_look import ClockLook, confirm_look, remember_look
+from exchange.storage.tables import CLIENT_CODE
 from exchange.use_cases.maintain import maintain
 from exchange.use_cases.release_disclosure import release_due
 
@@ -75,7 +80,7 @@ async def disclosed(together: Federation) -> Act:
 
 async def replaced(together: Federation) -> Act:
     """What is held is replaced by another one."""
-    (referral,) = {one.referral.id for one in (await together[HELPLINE].client().referrals.changes()).items}
+    referral = await _only(together)
     another = content(preferred_name="Noor")
     return lambda made: made[HELPLINE].client().referrals.replace_disclosure(referral, another)
 
@@ -112,6 +117,69 @@ async def test_the_consent_is_locked_before_the_referral(
         await acting
 
 
+async def told(together: Federation) -> Act:
+    """Her plan changes after it was disclosed."""
+    await (await released(together))(together)
+    referral = await _only(together)
+    plan = SafeContact.model_validate_json('{"who_initiates": "survivor"}')
+    return lambda made: made[HELPLINE].client().referrals.update_safe_contact(referral, plan)
+
+
+async def refused(together: Federation) -> Act:
+    """The agency's software refuses what has arrived."""
+    await released(together)
+    (item,) = [one for one in (await together[HELPLINE].client().inbox.list()).items if one.kind == "decision"]
+    return lambda made: made[HELPLINE].client().inbox.refuse(item.id, RefusalRequest(code="cannot-open"))
+
+
+@pytest.mark.parametrize("about", [told, refused])
+async def test_the_referral_is_locked_before_the_row_of_its_peer(
+    together: Federation, about: Callable[[Federation], Awaitable[Act]]
+) -> None:
+    """Her no locks the one and then wants the other, and so does the courier."""
+    await _refer(together)
+    act = await about(together)
+    with _connected(together) as other, _connected(together, autocommit=True) as looks:
+        other.execute("SELECT id FROM referral FOR UPDATE")
+        acting = asyncio.ensure_future(act(together))
+        await _until_somebody_waits(looks)
+        assert len(other.execute("SELECT agency FROM peer FOR UPDATE NOWAIT").fetchall()) == 1
+        other.rollback()
+        await acting
+
+
+async def test_of_two_consents_that_are_erased_at_once_the_later_one_takes_her_codes_along(
+    together: Federation,
+) -> None:
+    helpline = together[HELPLINE].client()
+    first = await helpline.consents.record(consent_request(SHELTER.agency))
+    again = consent_request(SHELTER.agency).model_copy(update={"subject": first.subject})
+    second = await helpline.consents.record(again)
+    node = together[HELPLINE].node
+    code = {"subject": first.subject, "receiver": SHELTER.agency, "code": "AAAA-BBBB"}
+    await node.database.write(lambda conn: conn.execute(CLIENT_CODE.insert().values(code)).rowcount)
+    with _connected(together) as other, _connected(together, autocommit=True) as looks:
+        # The other one of two that erase at once has not committed yet.
+        other.execute("UPDATE consent SET state = 'withdrawn' WHERE id = %s", (second.id,))
+        erasing = asyncio.ensure_future(helpline.withdrawals.of_consent(first.id, WithdrawalForm.ERASE))
+        await _until_somebody_waits(looks)
+        other.commit()
+        await erasing
+        assert looks.execute("SELECT count(*) FROM client_code").fetchall() == [(0,)]
+
+
+async def test_a_clock_that_is_confirmed_is_not_in_doubt_by_a_look_of_before(together: Federation) -> None:
+    node, at = together[HELPLINE].node, together.clock()
+    await node.database.write(lambda conn: remember_look(conn, ClockLook(at, at)))
+    with _connected(together) as other, _connected(together, autocommit=True) as looks:
+        other.execute("UPDATE clock_look SET settled_at = %s", (at + HOUR_MS,))
+        later = asyncio.ensure_future(node.database.write(lambda conn: confirm_look(conn, at + MINUTE_MS)))
+        await _until_somebody_waits(looks)
+        other.commit()
+        assert not await later
+        assert looks.execute("SELECT settled_at FROM clock_look").fetchall() == [(at + HOUR_MS,)]
+
+
 async def test_what_frees_a_place_waits_for_no_release_that_waits_for_it(together: Federation) -> None:
     """Who has one referral, and the row of its peer, would wait for who has another one and wants that row."""
     evaluate_with(together[HELPLINE].node, b"max_unserved_accepts: 10", b"max_unserved_accepts: 1")
@@ -134,6 +202,11 @@ async def test_what_frees_a_place_waits_for_no_release_that_waits_for_it(togethe
         assert found == [("in-service",)]
         await release_due(together[HELPLINE].node)
         assert looks.execute("SELECT count(*) FROM referral WHERE hold = 'released'").fetchall() == [(2,)]
+
+
+async def _only(together: Federation) -> str:
+    (referral,) = {one.referral.id for one in (await together[HELPLINE].client().referrals.changes()).items}
+    return referral
 
 
 async def _refer(together: Federation) -> None:
