@@ -31,7 +31,8 @@ _ELSEWHERE: Final = frozenset({"roster-differs", "sender-not-active", "unknown-r
 """The agency's own software has another roster than its node, perhaps one that does not list it, or has not opened the
 offer."""
 _REFERRAL: Final = """
-    SELECT state, hold, destroyed_at, respond_by, number, closed_at, sharing_stopped_at FROM referral WHERE id = ?
+    SELECT state, hold, destroyed_at, respond_by, number, closed_at, sharing_stopped_at, destroy_at
+    FROM referral WHERE id = ?
 """
 _CONSENT: Final = "SELECT version, state, expires_at FROM consent WHERE id = ?"
 _OWN_WORDS: Final = "SELECT name FROM event WHERE referral = ? AND side = ? ORDER BY number"
@@ -59,7 +60,9 @@ class _Seen:
 
     @property
     def destroyed(self) -> bool:
-        return self.referral is None or self.referral[2] is not None
+        """Or about to be: whose time is over is called destroyed, though the courier has not been there."""
+        due = self.referral[7] if self.referral is not None else None
+        return self.referral is None or self.referral[2] is not None or (due is not None and self.now >= due)
 
     @property
     def late(self) -> bool:
