@@ -146,6 +146,11 @@ def _destroyed(seen: _Seen) -> bool:
     return seen.destroyed
 
 
+def _destroyed_here_or_there(seen: _Seen) -> bool:
+    """At the node, or with the keys of the agency's own software, which destroys them before it attests."""
+    return seen.destroyed or (seen.owed and seen.over)
+
+
 def _no_item(seen: _Seen) -> bool:
     return seen.item is None
 
@@ -211,7 +216,7 @@ def _late(seen: _Seen) -> bool:
 Right = Callable[[_Seen], bool]
 _ANSWERED: Final[Mapping[str, Right]] = {
     "not-found": _no_item,
-    "destroyed": _destroyed,
+    "destroyed": _destroyed_here_or_there,
     # What is said is sealed to a key of this week, which a sender that is away may not have shown yet.
     "peer-keys-unknown": _always,
     "peer-keys-refused": _always,
