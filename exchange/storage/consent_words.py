@@ -25,6 +25,8 @@ class CutFor:
     sharing_stopped: bool
     gone: bool
     """Blocked or destroyed."""
+    by_time: bool
+    """Destroyed, and never blocked: at the end of its time, unless its state says otherwise."""
     sealed_facts: bytes | None
 
 
@@ -56,6 +58,7 @@ def receipts_of(conn: Connection, recipient: str, receipts: Iterable[str]) -> di
             row.consent_id,
             row.sharing_stopped_at is not None,
             row.blocked_at is not None or row.destroyed_at is not None,
+            row.blocked_at is None and row.destroyed_at is not None,
             row.sealed_facts,
         )
     return {receipt: list(cut.values()) for receipt, cut in found.items()}

@@ -10,7 +10,8 @@ Rules:
   read here: it holds up no other.
 * Live: nobody has ended the consent, it still lets this receiver be told something for this purpose, and the referral
   was not ended by her no, entered in error or destroyed. After `stop-sharing` what was released stays where it is.
-* A receipt that the agency's own software has cut for several referrals is live as long as all of them are.
+* A receipt that the agency's own software has cut for several referrals is live as long as all of them are; but that one
+  was destroyed because its time was over says nothing of the next.
 * That the consent's date has passed ends nothing that was told before, and `not-live` would: where a renewal ends
   earlier than the receipt says, its receiver still asks. Nothing more is told: each gate looks at the date itself.
 * Of a live one nothing else is said. Until when it lives would be the consent's end, the same for every receiver of it:
@@ -24,7 +25,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from datetime import timedelta
 from typing import Final, Literal
 
@@ -72,7 +73,8 @@ async def _answer(node: Node, peer: str, request: ConsentStatusRequest) -> Conse
 
     found, rows, lost = await node.database.read(read)
     said: dict[str, set[Status]] = defaultdict(set)
-    async for receipt, cut in node.precedence.large().of([(one, cut) for one, each in found.items() for cut in each]):
+    asked = [(receipt, cut) for receipt, each in found.items() for cut in _that_count(each)]
+    async for receipt, cut in node.precedence.large().of(asked):
         try:
             live = _is_live(node, sender, receiver, cut, rows.get(cut.consent_id or ""))
             said[receipt].add("live" if live else "not-live")
@@ -86,6 +88,11 @@ async def _answer(node: Node, peer: str, request: ConsentStatusRequest) -> Conse
     statement = ConsentStatus(agency=node.agency, recipient=peer, receipts=digest_of(answers), stated_at=node.clock())
     signed = sign_statement(statement, node.node_key.sign).to_bytes()
     return ConsentStatusAnswer(receipts=tuple(answers), statement=to_base64url(signed))
+
+
+def _that_count(cuts: Sequence[CutFor]) -> Sequence[CutFor]:
+    """Without those whose time alone is over, as long as there is another."""
+    return [cut for cut in cuts if not cut.by_time or cut.state in _ENDED] or cuts
 
 
 def _least(said: Collection[Status]) -> Status:

@@ -348,6 +348,23 @@ async def test_a_receipt_of_two_referrals_is_live_as_long_as_both_are(pair: Fede
     assert await said() == "not-live"
 
 
+async def test_a_receipt_of_two_referrals_outlives_the_one_whose_time_is_over(pair: Federation) -> None:
+    """It was declined, and she was referred anew under the same receipt: its end by the clock is none of hers."""
+    over = await begin(pair)
+    await over.decides("declined", reason="no-capacity")
+    goes_on = await disclosed(pair)
+    one_receipt = (await receipts(goes_on))[0]
+    await over.writes(update(OUTBOX).where(OUTBOX.c.referral == over.id).values(consent_receipt=one_receipt))
+    await over.later(hours=25)
+    assert (await over.flags()).destroyed
+    request = ConsentStatusRequest(receipts=(one_receipt,))
+    for status, word in (("live", None), ("not-live", "stop-service")):
+        if word is not None:
+            await goes_on.says_no(word)
+        answer = await consent_status.consent_status(pair[HELPLINE].node, SHELTER.agency, request)
+        assert answer.receipts[0].status == status
+
+
 async def test_two_receivers_of_one_consent_hear_nothing_that_joins_them(four: Federation) -> None:
     """What each is told of its own receipt, as it stands on the line: nothing is said to both but that it is live."""
     client, allowed = (
