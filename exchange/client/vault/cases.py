@@ -45,7 +45,7 @@ class VaultCase(SealedModel):
     feedback: Feedback
     """How much may be told back; it stands inside the offer."""
     sent: tuple[str, ...] = ()
-    """Ids of the envelopes that this software made for the referral."""
+    """Ids of the envelopes that this software made for the referral; and one for each change of plan that it began."""
     opened: tuple[str, ...] = ()
     """Ids of those that it opened."""
     plans: dict[str, int] = Field(default_factory=dict)
