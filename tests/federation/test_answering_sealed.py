@@ -1084,6 +1084,47 @@ async def test_that_a_service_had_begun_goes_along_whichever_of_its_answers_were
     assert not (await bed.office.client.referrals.read(story.id)).flags.undeliverable
 
 
+OVER: dict[str, list[ProgressRequest]] = {
+    "completed": [
+        ProgressRequest(state="completed", outcome=Outcome(outcome)) for outcome in ("service-provided", "moved-on")
+    ],
+    "failed": [
+        ProgressRequest.model_validate({"state": "failed", "fail_reason": reason})
+        for reason in ("service-closed", "other")
+    ],
+}
+
+
+@pytest.mark.parametrize("state", OVER)
+@pytest.mark.parametrize("barred", [False, True], ids=["heard", "barred"])
+async def test_how_it_ended_stands_also_where_the_answer_to_a_recall_repeats_it(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch, state: str, barred: bool
+) -> None:
+    """The answer says that it is over, and not how: it takes the place of no outcome."""
+    first, other = OVER[state]
+    with monkeypatch.context() as patched:
+        _lets_outcomes_travel(bed, patched)
+        story = await _in_service(bed)
+        await bed.helpline.client.referrals.recall(story.id)
+        await bed.vault.report_progress(story.id, first)
+        await bed.together.travel()
+    if barred:
+        await _stands(bed, HELPLINE.agency, Status.SUSPENDED)
+    await bed.vault.answer_recall(story.id, RecallAnswerRequest(agreed=False))
+    await bed.together.travel()
+    if barred:
+        await _stands(bed, HELPLINE.agency, Status.ACTIVE)
+    with monkeypatch.context() as patched:
+        _lets_outcomes_travel(bed, patched)
+        for _ in range(2):
+            with pytest.raises(VaultError, match="state-forbids"):
+                await bed.vault.report_progress(story.id, other)
+            await bed.vault.report_progress(story.id, first)
+        await bed.together.travel()
+    assert (await bed.helpline.client.referrals.read(story.id)).state == state
+    assert not (await bed.office.client.referrals.read(story.id)).flags.undeliverable
+
+
 async def test_a_word_that_has_arrived_and_was_barred_is_the_same_event_when_it_is_said_again(bed: Bed) -> None:
     """Whatever has been seen since: with another `seen` it is refused for good, and nothing ends on either node."""
     story, network = await _in_service(bed), bed.together.network

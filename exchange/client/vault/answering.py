@@ -289,8 +289,11 @@ async def _said_anew(
     """
     if not view.flags.undeliverable:
         return None
+    said = _digest(identity, word)
     for first in known:
-        if first.contradicts(_digest(identity, word)) and not view.flags.sharing_stopped:
+        # The answer to a recall says by itself only that it goes on, or is over.
+        other = first.contradicts(said) if first.said else case.contradicted(word.event, said, number=view.number)
+        if other and not view.flags.sharing_stopped:
             # It may never have reached the node, and another word have come to nothing: which stands the node says.
             continue
         try:

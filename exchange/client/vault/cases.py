@@ -15,7 +15,6 @@ from exchange.verification import ReferralMemory
 
 _NEVER_HANDED_IN_MS: Final = DAY_MS
 """Much longer than `limits.hand_in_within_ms`, so that a clock that is put right meanwhile destroys nothing."""
-_BEGAN: Final = frozenset({EventName.IN_SERVICE, EventName.COMPLETED})
 _SERVED = frozenset({EventName.IN_SERVICE, EventName.COMPLETED, EventName.FAILED})
 
 
@@ -73,8 +72,8 @@ class VaultCase(SealedModel):
     """Of each event that it has answered with the newest word that the node has said it has stored. In cases of before
     `unanswered`: that was handed in."""
     began: dict[EventName, Word] = Field(default_factory=dict)
-    """Of the events that say that the service had begun, the progress that said so: in `words` an answer to a recall
-    takes its place. Cases of before it was remembered have none."""
+    """Of the events that say that the service had begun, or how it ended, the progress that said so: in `words` an
+    answer to a recall takes its place. Cases of before it was remembered have none."""
     unanswered: dict[EventName, tuple[Word, ...]] = Field(default_factory=dict)
     """Of each event what was handed in and not answered, oldest first. Nobody knows whether the node has stored it."""
 
@@ -150,7 +149,7 @@ class VaultCase(SealedModel):
         words, began = self.words, self.began
         if newest is None or newest.number <= word.number:
             words = {**words, event: word}
-        if event in _BEGAN and noted.said:
+        if event in _SERVED and noted.said:
             began = {**began, event: word}
         # But an answer to a recall is an event of its own: what progress said the same before it, it does not tell.
         left = tuple(one for one in self.unanswered.get(event, ()) if bool(one.said) is not bool(noted.said))
@@ -196,7 +195,7 @@ class VaultCase(SealedModel):
 
     def goes_along(self, event: EventName, *, at: int, number: int) -> tuple[Word, ...]:
         """As `unheard`: this word as it was said before any answer to a recall; another one may count by it."""
-        told = self.began.get(event) if event in _BEGAN else self.words.get(event)
+        told = self.began.get(event) if event in _SERVED else self.words.get(event)
         known = [*([] if told is None else [told]), *(one for one in self.unanswered.get(event, ()) if one.said)]
         return tuple(one for one in known if one.number <= number and _in_time(one, at))
 
@@ -206,7 +205,11 @@ class VaultCase(SealedModel):
         stored = [one for one in waiting if one.number == number]
         if not stored and (newest is None or not self._is_newest(event, newest, number)):
             stored = [one for one in waiting if one.number < number]
-        return any(one.contradicts(said) for one in (stored if newest is None else [newest, *stored]))
+        if newest is not None and not newest.said:
+            # The answer to a recall repeats progress, which may be what was not answered before it.
+            stored += [one for one in waiting if one.number < newest.number]
+        told = [self.began[event]] if event in self.began else []
+        return any(one.contradicts(said) for one in (*self._newest(event), *told, *stored))
 
     def _newest(self, event: EventName) -> list[Word]:
         return [self.words[event]] if event in self.words else []
