@@ -968,15 +968,161 @@ async def test_a_word_that_never_came_does_not_stand_where_another_one_came_to_n
 _COMPLETED = ProgressRequest(state="completed")
 
 
-async def _in_service(bed: Bed) -> BlindStory:
+async def _accepted(bed: Bed) -> BlindStory:
     story = await bed.story()
     await bed.vault.decide(story.id, DecisionRequest(decision="accepted"))
     await bed.together.travel()
     # By a worker: of what other stories here have accepted nobody is served.
     assert (await bed.helpline.client.referrals.release(story.id)).released
+    return story
+
+
+async def _in_service(bed: Bed) -> BlindStory:
+    story = await _accepted(bed)
     await bed.vault.report_progress(story.id, ProgressRequest(state="in-service"))
     await bed.together.travel()
     return story
+
+
+async def _over_the_line(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch, how: str, says: Callable[[], Awaitable[Any]]
+) -> None:
+    """A word whose hand-in is `answered`; or is not: its answer is `lost`, or it `never` reaches the node."""
+    client = bed.office.client
+    hand_in = client.sealing.hand_in
+
+    async def breaks(request: EnvelopesRequest, **_: Any) -> EnvelopesAnswer:
+        if how == "lost":
+            await hand_in(request)
+        raise NodeUnreachableError
+
+    # No two words of one moment.
+    bed.together.clock.pass_by(seconds=60)
+    if how == "answered":
+        await says()
+        return
+    with monkeypatch.context() as patched:
+        patched.setattr(client.sealing, "hand_in", breaks)
+        with pytest.raises(NodeUnreachableError):
+            await says()
+
+
+_DECLINED, _DECLINED_OTHERWISE = (
+    DecisionRequest.model_validate({"decision": "declined", "reason": reason})
+    for reason in ("no-capacity", "not-eligible")
+)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["answered lost", "answered never", "lost lost", "lost never", "never lost lost", "never answered lost"],
+)
+async def test_a_word_that_was_barred_goes_whichever_of_its_answers_were_lost(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    """The first that the node has heard is on record, and no other."""
+    story = await bed.story()
+    await _stands(bed, HELPLINE.agency, Status.SUSPENDED)
+    for how in line.split():
+        await _over_the_line(bed, monkeypatch, how, lambda: bed.vault.decide(story.id, _DECLINED))
+    await bed.together.travel()
+    await _stands(bed, HELPLINE.agency, Status.ACTIVE)
+    await bed.vault.decide(story.id, _DECLINED)
+    await bed.together.travel()
+    assert (await bed.helpline.client.referrals.read(story.id)).state == "declined"
+    assert not (await bed.office.client.referrals.read(story.id)).flags.undeliverable
+
+
+@pytest.mark.parametrize("first", ["answered", "lost", "never"])
+@pytest.mark.parametrize("barred", [False, True])
+async def test_a_correction_whose_answer_was_lost_is_said_only_where_it_stands(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch, first: str, barred: bool
+) -> None:
+    story = await bed.story()
+    if barred:
+        await _stands(bed, HELPLINE.agency, Status.SUSPENDED)
+    await _over_the_line(bed, monkeypatch, first, lambda: bed.vault.decide(story.id, _DECLINED))
+    await _over_the_line(bed, monkeypatch, "lost", lambda: bed.vault.decide(story.id, _DECLINED_OTHERWISE))
+    await bed.together.travel()
+    if barred:
+        await _stands(bed, HELPLINE.agency, Status.ACTIVE)
+    stands, other = (_DECLINED_OTHERWISE, _DECLINED) if first == "never" else (_DECLINED, _DECLINED_OTHERWISE)
+    for _ in range(2):
+        with pytest.raises(VaultError, match="state-forbids"):
+            await bed.vault.decide(story.id, other)
+        assert (await bed.vault.decide(story.id, stands)).state == "declined"
+    await bed.together.travel()
+    told = (await bed.helpline.open(story.id, "decision")).answer
+    assert told == stands.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+
+
+@pytest.mark.parametrize("line", ["never answered", "lost", "never lost lost"])
+@pytest.mark.parametrize("answer_lost", [False, True])
+async def test_that_a_service_had_begun_goes_along_whichever_of_its_answers_were_lost(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch, line: str, answer_lost: bool
+) -> None:
+    story = await _accepted(bed)
+    await _stands(bed, HELPLINE.agency, Status.SUSPENDED)
+    begun, goes_on = ProgressRequest(state="in-service"), RecallAnswerRequest(agreed=False)
+    for how in line.split():
+        await _over_the_line(bed, monkeypatch, how, lambda: bed.vault.report_progress(story.id, begun))
+    await bed.together.travel()
+    await _stands(bed, HELPLINE.agency, Status.ACTIVE)
+    await bed.helpline.client.referrals.recall(story.id)
+    await bed.together.travel()
+    if answer_lost:
+        # Nobody has heard it either.
+        await _stands(bed, HELPLINE.agency, Status.SUSPENDED)
+        await _over_the_line(bed, monkeypatch, "lost", lambda: bed.vault.answer_recall(story.id, goes_on))
+        await bed.together.travel()
+        await _stands(bed, HELPLINE.agency, Status.ACTIVE)
+    await bed.vault.answer_recall(story.id, goes_on)
+    await bed.together.travel()
+    assert [(await one.client.referrals.read(story.id)).state for one in (bed.office, bed.helpline)] == [
+        "in-service"
+    ] * 2
+    assert not (await bed.office.client.referrals.read(story.id)).flags.undeliverable
+
+
+OVER: dict[str, list[ProgressRequest]] = {
+    "completed": [
+        ProgressRequest(state="completed", outcome=Outcome(outcome)) for outcome in ("service-provided", "moved-on")
+    ],
+    "failed": [
+        ProgressRequest.model_validate({"state": "failed", "fail_reason": reason})
+        for reason in ("service-closed", "other")
+    ],
+}
+
+
+@pytest.mark.parametrize("state", OVER)
+@pytest.mark.parametrize("barred", [False, True], ids=["heard", "barred"])
+async def test_how_it_ended_stands_also_where_the_answer_to_a_recall_repeats_it(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch, state: str, barred: bool
+) -> None:
+    """The answer says that it is over, and not how: it takes the place of no outcome."""
+    first, other = OVER[state]
+    with monkeypatch.context() as patched:
+        _lets_outcomes_travel(bed, patched)
+        story = await _in_service(bed)
+        await bed.helpline.client.referrals.recall(story.id)
+        await bed.vault.report_progress(story.id, first)
+        await bed.together.travel()
+    if barred:
+        await _stands(bed, HELPLINE.agency, Status.SUSPENDED)
+    await bed.vault.answer_recall(story.id, RecallAnswerRequest(agreed=False))
+    await bed.together.travel()
+    if barred:
+        await _stands(bed, HELPLINE.agency, Status.ACTIVE)
+    with monkeypatch.context() as patched:
+        _lets_outcomes_travel(bed, patched)
+        for _ in range(2):
+            with pytest.raises(VaultError, match="state-forbids"):
+                await bed.vault.report_progress(story.id, other)
+            await bed.vault.report_progress(story.id, first)
+        await bed.together.travel()
+    assert (await bed.helpline.client.referrals.read(story.id)).state == state
+    assert not (await bed.office.client.referrals.read(story.id)).flags.undeliverable
 
 
 async def test_a_word_that_has_arrived_and_was_barred_is_the_same_event_when_it_is_said_again(bed: Bed) -> None:

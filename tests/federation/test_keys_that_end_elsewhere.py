@@ -14,13 +14,14 @@ from support.federation import Federation, federation
 from support.people import consent_request, referral_request
 
 from contracts.vocabulary import WithdrawalForm
-from exchange.client import NodeUnreachableError, ProblemError
+from exchange.client import NodeUnreachableError, ProblemError, UnexpectedAnswerError
 from exchange.client.vault import AgencyVault, VaultError, agency_keys
 from exchange.client.vault.acts import SealedReferral
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.limits import DAY_MS, LIMITS
 from exchange.schemas.inbox import DecisionRequest
 from exchange.schemas.referrals import ReferralRequest, ReferralView
+from exchange.storage.tables import REFERRAL
 
 
 @pytest.fixture
@@ -249,6 +250,33 @@ async def test_a_referral_that_cannot_be_read_keeps_no_other_from_being_destroye
         await vault.destroy_ended()
     assert unreadable.value.code == "store-unreadable"
     assert list(store.living()) == [damaged.id]
+
+
+@pytest.mark.parametrize("cannot_read", ["node", "software"])
+async def test_one_that_is_not_told_readably_keeps_no_other_from_being_destroyed(
+    blind: Federation, monkeypatch: pytest.MonkeyPatch, cannot_read: str
+) -> None:
+    """The same one would stop it every day: her no behind it would end no key, for ever."""
+    stories = [await referred(blind, blind[HELPLINE], blind[SHELTER]) for _ in range(2)]
+    first, ended = sorted(stories, key=lambda story: story.id)
+    await ended.asks.client.withdrawals.of_referral(ended.id, WithdrawalForm.ERASE)
+    await blind.travel()
+    vault, node = blind[HELPLINE].vault(), blind[HELPLINE].node
+    of_a_later_version = REFERRAL.update().where(REFERRAL.c.id == first.id).values(sector="of-a-later-version")
+    real = vault._client.referrals.read
+
+    async def unlike_any_view(referral: str) -> ReferralView:
+        if referral == first.id:
+            raise UnexpectedAnswerError(200)
+        return await real(referral)
+
+    if cannot_read == "node":
+        await node.database.write(lambda conn: conn.execute(of_a_later_version).rowcount)
+    else:
+        monkeypatch.setattr(vault._client.referrals, "read", unlike_any_view)
+    with pytest.raises(ProblemError if cannot_read == "node" else UnexpectedAnswerError):
+        await vault.destroy_ended()
+    assert list(vault._identity.store.living()) == [first.id]
 
 
 async def test_a_referral_that_cannot_be_read_keeps_no_other_from_being_sealed(blind: Federation) -> None:

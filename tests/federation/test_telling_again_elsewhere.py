@@ -115,6 +115,23 @@ async def test_a_disclosure_of_which_nobody_knows_whether_it_came_is_not_handed_
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before-the-node-has-it", "after-the-node-has-it"])
+async def test_a_disclosure_of_which_nobody_knows_whether_it_came_does_not_undo_a_change_of_plan(
+    story: BlindStory, monkeypatch: pytest.MonkeyPatch, after: bool
+) -> None:
+    """Where nobody has a plan yet nothing is sealed of the new one: what is held with the older one is deleted."""
+    vault, at = story.asks.own_vault, now_of(story.together)
+    older, key = content(safe_contact=plan(at)), _key(story, "older")
+    await _breaks(monkeypatch, story, vault.replace_disclosure(story.id, older, idempotency_key=key), after=after)
+    told = await vault.update_safe_contact(story.id, safe_contact(at, **NOBODY_CALLS))
+    assert told.referral.flags.awaiting_disclosure
+    await _sealed_before(story.asks.node.vault().replace_disclosure(story.id, older, idempotency_key=key), story)
+    assert (await story.asks.client.referrals.read(story.id)).flags.awaiting_disclosure
+    await vault.replace_disclosure(story.id, content(safe_contact=plan(at, **NOBODY_CALLS)))
+    await story.accepted()
+    assert await _advice(story) == "nobody-initiates"
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before-the-node-has-it", "after-the-node-has-it"])
 async def test_a_disclosure_whose_answer_never_came_goes_when_it_is_repeated(
     story: BlindStory, monkeypatch: pytest.MonkeyPatch, after: bool
 ) -> None:

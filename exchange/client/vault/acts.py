@@ -65,7 +65,7 @@ class LaterAct(SealedModel):
     request: str
     """Digest of what the caller asked for."""
     made: int
-    """How many envelopes the software had made for the referral, with these."""
+    """How many envelopes the software had made for the referral, and changes of plan it had begun, with these."""
     begun: bool = False
     """Nothing is sealed yet: what was held with an older plan is deleted first."""
     hand_ins: tuple[EnvelopesRequest, ...] = ()

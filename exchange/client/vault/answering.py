@@ -9,6 +9,8 @@ Rules:
   where the node refuses it, to what stood there when it was stored; not where another program has said something since.
 * Numbers and what was seen come from the node's record of the referral, and are checked by it again. Where another has
   used the number meanwhile the record is read, and the word judged and sealed, again (`overtaken`).
+* Which word the node has on record it says by its answer. What was handed in and not answered is kept beside the one
+  that is known to stand, and takes its place only once the node has said that it has stored it.
 * A word that came to nothing on its way (the node says `undeliverable`) and is said again is the same event, sealed
   anew with the number and the time of the first: the node lets it go instead. So it does with one without which the
   next word may count for nothing, before that. A question for information is another question, and is asked as one.
@@ -99,7 +101,7 @@ async def decide(identity: Identity, client: AgencyClient, referral: str, reques
 def _refuse_promise_if_left(identity: Identity, case: VaultCase, view: ReferralView, word: Answer) -> None:
     """A new promise of who has left the node refuses; this one it would take for what goes along with the next word."""
     left = identity.me.status is Status.LEFT and word.event in PROMISES
-    if left and view.flags.undeliverable and case.unheard(word.event, at=identity.clock()) is not None:
+    if left and view.flags.undeliverable and case.unheard(word.event, at=identity.clock(), number=view.number):
         raise VaultError("sender-not-active", "Your agency has left the federation. Telephone the referring agency.")
 
 
@@ -252,10 +254,11 @@ async def _say(
 ) -> ReferralAct:
     again = None
     if word.kind is not Kind.INFORMATION_REQUEST:
-        first = case.unheard(word.event, at=identity.clock())
-        if word.kind is Kind.RECALL_ANSWER and first is not None and first.said:
-            first = None  # progress of before the recall: the answer is an event of its own, which has seen it
-        again = await _said_anew(identity, client, case, view, word, first)
+        known = case.unheard(word.event, at=identity.clock(), number=view.number)
+        if word.kind is Kind.RECALL_ANSWER:
+            # Not progress of before the recall: the answer is an event of its own, which has seen it.
+            known = tuple(one for one in known if not one.said)
+        again = await _said_anew(identity, client, case, view, word, known)
     return again or await _hand_in(identity, client, case, view, word)
 
 
@@ -268,8 +271,8 @@ async def _said_before(
     for one in counted_by(level=case.feedback, sharing_stopped=view.flags.sharing_stopped):
         if isinstance(word, Answer) and (one.kind, one.event) == (word.kind, word.event):
             continue
-        first = case.goes_along(one.event, at=identity.clock())
-        await _said_anew(identity, client, case, view, one, first)
+        known = case.goes_along(one.event, at=identity.clock(), number=view.number)
+        await _said_anew(identity, client, case, view, one, known)
 
 
 async def _said_anew(
@@ -278,19 +281,26 @@ async def _said_anew(
     case: VaultCase,
     view: ReferralView,
     word: Answer,
-    first: Word | None,
+    known: tuple[Word, ...],
 ) -> ReferralAct | None:
-    """A word that came to nothing, as the event that it was; nothing where it did not, or is not on record there."""
-    if first is None or not view.flags.undeliverable:
+    """A word that came to nothing, as the event that it was; nothing where it did not, or is not on record there.
+
+    `known`: the events that it may be, in the order in which the node is asked. Which is on record it alone knows.
+    """
+    if not view.flags.undeliverable:
         return None
-    if first.contradicts(_digest(identity, word)) and not view.flags.sharing_stopped:
-        # It may never have reached the node, and another word have come to nothing: which stands the node says.
-        return None
-    try:
-        return await _hand_in(identity, client, case, view, word, first)
-    except ProblemError as refused:
-        if refused.problem.code not in _NOT_ON_RECORD:
-            raise
+    said = _digest(identity, word)
+    for first in known:
+        # The answer to a recall says by itself only that it goes on, or is over.
+        other = first.contradicts(said) if first.said else case.contradicted(word.event, said, number=view.number)
+        if other and not view.flags.sharing_stopped:
+            # It may never have reached the node, and another word have come to nothing: which stands the node says.
+            continue
+        try:
+            return await _hand_in(identity, client, case, view, word, first)
+        except ProblemError as refused:
+            if refused.problem.code not in _NOT_ON_RECORD:
+                raise
     return None
 
 
@@ -322,13 +332,20 @@ async def _hand_in(
         if not may_be_stored(refused.problem.status):
             # Where her no has destroyed it meanwhile nothing is left to answer a recall with.
             with contextlib.suppress(VaultError):
-                identity.store.change_case(view.id, lambda known: known.with_unsaid(word.event, sent, before))
+                identity.store.change_case(view.id, lambda known: known.with_unsaid(word.event, its, sent, before))
         raise
-    if not answered.envelopes:
-        # Said again it has to be the event on record, with the number and the time of then.
-        with contextlib.suppress(VaultError):
-            identity.store.change_case(view.id, lambda known: known.with_repeated(word.event, sent, before))
-        _refuse_another(view, before.words.get(word.event), its)
+    # Said again it has to be the event on record, with the number and the time of then.
+    with contextlib.suppress(VaultError):
+        identity.store.change_case(
+            view.id,
+            lambda known: (
+                known.with_stored(word.event, its)
+                if answered.envelopes
+                else known.with_repeated(word.event, its, sent, before)
+            ),
+        )
+    if not answered.envelopes and first is None and not view.flags.sharing_stopped:
+        _refuse_another(before, word.event, its, answered.referral.number)
     return ReferralAct(referral=answered.referral, repeated=not answered.envelopes)
 
 
@@ -337,13 +354,13 @@ def _digest(identity: Identity, word: Answer) -> str:
     return "" if word.kind is Kind.RECALL_ANSWER else identity.keyed_digest("word", written(word.content))
 
 
-def _refuse_another(view: ReferralView, on_record: Word | None, now: Word) -> None:
+def _refuse_another(before: VaultCase, event: EventName, now: Word, on_record: int) -> None:
     """The same word, with something else inside, does not go: the one on record stands on both sides.
 
     Raises:
         VaultError: `state-forbids`.
     """
-    if on_record is not None and on_record.contradicts(now.said) and not view.flags.sharing_stopped:
+    if before.contradicted(event, now.said, number=on_record):
         raise VaultError(
             "state-forbids",
             "This was said before with another reason, service or outcome, and that stands. Nothing was sent. "

@@ -15,7 +15,6 @@ from exchange.verification import ReferralMemory
 
 _NEVER_HANDED_IN_MS: Final = DAY_MS
 """Much longer than `limits.hand_in_within_ms`, so that a clock that is put right meanwhile destroys nothing."""
-_BEGAN: Final = frozenset({EventName.IN_SERVICE, EventName.COMPLETED})
 _SERVED = frozenset({EventName.IN_SERVICE, EventName.COMPLETED, EventName.FAILED})
 
 
@@ -32,6 +31,10 @@ class Word(SealedModel):
         """Whether it is known to say something else than another word of this event, of which this is the digest."""
         return bool(self.said) and bool(said) and self.said != said
 
+    def is_event(self, other: Word) -> bool:
+        """Whether it is the same event, by what the node goes by."""
+        return (self.number, self.seen, self.at) == (other.number, other.seen, other.at)
+
 
 class VaultCase(SealedModel):
     """One referral. Codes, ids and digests; nothing about her but the code under which a receiver knows her."""
@@ -45,7 +48,7 @@ class VaultCase(SealedModel):
     feedback: Feedback
     """How much may be told back; it stands inside the offer."""
     sent: tuple[str, ...] = ()
-    """Ids of the envelopes that this software made for the referral."""
+    """Ids of the envelopes that this software made for the referral; and one for each change of plan that it began."""
     opened: tuple[str, ...] = ()
     """Ids of those that it opened."""
     plans: dict[str, int] = Field(default_factory=dict)
@@ -66,10 +69,13 @@ class VaultCase(SealedModel):
     served: State | None = None
     """What it said last of a service that had begun: what an answer to a recall repeats."""
     words: dict[EventName, Word] = Field(default_factory=dict)
-    """Of each event that it has answered with the newest word."""
+    """Of each event that it has answered with the newest word that the node has said it has stored. In cases of before
+    `unanswered`: that was handed in."""
     began: dict[EventName, Word] = Field(default_factory=dict)
-    """Of the events that say that the service had begun, the progress that said so: in `words` an answer to a recall
-    takes its place. Cases of before it was remembered have none."""
+    """Of the events that say that the service had begun, or how it ended, the progress that said so: in `words` an
+    answer to a recall takes its place. Cases of before it was remembered have none."""
+    unanswered: dict[EventName, tuple[Word, ...]] = Field(default_factory=dict)
+    """Of each event what was handed in and not answered, oldest first. Nobody knows whether the node has stored it."""
 
     def memory(self) -> ReferralMemory:
         """What the verification may look at. State and retention are the node's to check, and were checked there."""
@@ -125,16 +131,32 @@ class VaultCase(SealedModel):
         return self.handed_in or self.in_doubt or self.side is Side.RECEIVING or bool(self.opened)
 
     def with_said(self, event: EventName, word: Word | None = None) -> VaultCase:
-        """The case after this software said how it goes; `word`: in an envelope of its own."""
-        before = [said[event].number for said in (self.words, self.began) if event in said]
-        if word is not None and word.number in before and not self._is_newest(word):
-            return self  # it goes along with what was said since
+        """The case after this software said how it goes; `word`: in an envelope of its own, which is handed in now."""
         served = State(event.value) if event in _SERVED else self.served
-        words = self.words if word is None else {**self.words, event: word}
-        began = {event: word} if event in _BEGAN and word is not None and word.said else {}
-        return self.model_copy(update={"served": served, "words": words, "began": began | self.began})
+        if word is None:
+            return self.model_copy(update={"served": served})
+        if self._noted(event, word) is None:
+            unanswered = self._unanswered_with(event, (*self.unanswered.get(event, ()), word))
+            return self.model_copy(update={"served": served, "unanswered": unanswered})
+        said = [*self.words.values(), *(one for words in self.unanswered.values() for one in words)]
+        if any(one.number > word.number for one in said):
+            return self  # it goes along with what was said since
+        return self.model_copy(update={"served": served})
 
-    def with_unsaid(self, event: EventName, envelope: str, before: VaultCase) -> VaultCase:
+    def with_stored(self, event: EventName, word: Word) -> VaultCase:
+        """The case after the node has said that it has stored that word: of those before it, it has stored none."""
+        newest, noted = self.words.get(event), self._noted(event, word) or word
+        words, began = self.words, self.began
+        if newest is None or newest.number <= word.number:
+            words = {**words, event: word}
+        if event in _SERVED and noted.said:
+            began = {**began, event: word}
+        # But an answer to a recall is an event of its own: what progress said the same before it, it does not tell.
+        left = tuple(one for one in self.unanswered.get(event, ()) if bool(one.said) is not bool(noted.said))
+        unanswered = self._unanswered_with(event, left)
+        return self.model_copy(update={"words": words, "began": began, "unanswered": unanswered})
+
+    def with_unsaid(self, event: EventName, word: Word, envelope: str, before: VaultCase) -> VaultCase:
         """The case after the node has refused that word, in this envelope, unless something was said since.
 
         The same word in another envelope counts: another program may have been heard where this one was not.
@@ -143,32 +165,75 @@ class VaultCase(SealedModel):
             return self
         said_last = event in _SERVED and self.served is State(event.value)
         served = before.served if said_last else self.served
-        words = self._words_with(event, before)
-        return self.model_copy(update={"words": words, "served": served, "began": before.began})
+        return self._without(event, word, before).model_copy(update={"served": served})
 
-    def with_repeated(self, event: EventName, envelope: str, before: VaultCase) -> VaultCase:
+    def with_repeated(self, event: EventName, word: Word, envelope: str, before: VaultCase) -> VaultCase:
         """The case after the node had that word on record already, and left this envelope: it counts as said before."""
-        if self.sent[-1:] != (envelope,):
+        return self if self.sent[-1:] != (envelope,) else self._without(event, word, before)
+
+    def unheard(self, event: EventName, *, at: int, number: int) -> tuple[Word, ...]:
+        """What the node may have on record as the newest word of this kind, if that may be said again.
+
+        That is the last of all, or the acceptance, in its time. Whoever tries them in this order says none again that
+        is not on record: one that came is the reason why those after it were not stored.
+
+        Args:
+            event: of this kind.
+            at: now.
+            number: the highest that is on record at the node. What has a higher one is not there.
+        """
+        known = [*self._newest(event), *self.unanswered.get(event, ())]
+        # Answers to a recall are told apart by the node, each from the others and from progress: there the last counts.
+        answers = sorted((one for one in known if not one.said), key=lambda one: -one.number)
+        return tuple(
+            one
+            for one in (*answers, *(one for one in known if one.said))
+            if one.number <= number
+            and _in_time(one, at)
+            and (event is EventName.ACCEPTED or self._is_newest(event, one, number))
+        )
+
+    def goes_along(self, event: EventName, *, at: int, number: int) -> tuple[Word, ...]:
+        """As `unheard`: this word as it was said before any answer to a recall; another one may count by it."""
+        told = self.began.get(event) if event in _SERVED else self.words.get(event)
+        known = [*([] if told is None else [told]), *(one for one in self.unanswered.get(event, ()) if one.said)]
+        return tuple(one for one in known if one.number <= number and _in_time(one, at))
+
+    def contradicted(self, event: EventName, said: str, *, number: int) -> bool:
+        """Whether what the node has on record of this event, up to this number, says something else, or may do so."""
+        newest, waiting = self.words.get(event), self.unanswered.get(event, ())
+        stored = [one for one in waiting if one.number == number]
+        if not stored and (newest is None or not self._is_newest(event, newest, number)):
+            stored = [one for one in waiting if one.number < number]
+        if newest is not None and not newest.said:
+            # The answer to a recall repeats progress, which may be what was not answered before it.
+            stored += [one for one in waiting if one.number < newest.number]
+        told = [self.began[event]] if event in self.began else []
+        return any(one.contradicts(said) for one in (*self._newest(event), *told, *stored))
+
+    def _newest(self, event: EventName) -> list[Word]:
+        return [self.words[event]] if event in self.words else []
+
+    def _noted(self, event: EventName, word: Word) -> Word | None:
+        known = [*self._newest(event), *self.unanswered.get(event, ())]
+        known += [self.began[event]] if event in self.began else []
+        return next((one for one in known if one.is_event(word)), None)
+
+    def _without(self, event: EventName, word: Word, before: VaultCase) -> VaultCase:
+        if before._noted(event, word) is not None:
             return self
-        return self.model_copy(update={"words": self._words_with(event, before), "began": before.began})
+        left = tuple(one for one in self.unanswered.get(event, ()) if not one.is_event(word))
+        return self.model_copy(update={"unanswered": self._unanswered_with(event, left)})
 
-    def _words_with(self, event: EventName, before: VaultCase) -> dict[EventName, Word]:
-        words = {name: word for name, word in self.words.items() if name is not event}
-        if event in before.words:
-            words[event] = before.words[event]
-        return words
+    def _unanswered_with(self, event: EventName, words: tuple[Word, ...]) -> dict[EventName, tuple[Word, ...]]:
+        others = {name: known for name, known in self.unanswered.items() if name is not event}
+        return {**others, event: words} if words else others
 
-    def unheard(self, event: EventName, *, at: int) -> Word | None:
-        """The newest word of this kind, if it may be said again: the last of all, or the acceptance, in its time."""
-        word = self.words.get(event)
-        if word is None or at >= word.at + LIMITS.answer_expires_ms:
-            return None
-        return word if self._is_newest(word) or event is EventName.ACCEPTED else None
+    def _is_newest(self, event: EventName, word: Word, number: int) -> bool:
+        """Whether the node can have no word, up to this number, that was said after it; but of the same event."""
+        waiting = (one for name, words in self.unanswered.items() if name is not event for one in words)
+        return all(word.number >= one.number for one in (*self.words.values(), *waiting) if one.number <= number)
 
-    def goes_along(self, event: EventName, *, at: int) -> Word | None:
-        """This word, in its time, as it was said before any answer to a recall: another one may count by it."""
-        word = self.began.get(event) if event in _BEGAN else self.words.get(event)
-        return word if word is not None and at < word.at + LIMITS.answer_expires_ms else None
 
-    def _is_newest(self, word: Word) -> bool:
-        return all(word.number >= other.number for other in self.words.values())
+def _in_time(word: Word, at: int) -> bool:
+    return at < word.at + LIMITS.answer_expires_ms

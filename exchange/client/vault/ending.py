@@ -9,14 +9,18 @@ Rules:
 * What it keeps because this client is not shown it, though the node has had it or may have, is named: it may be another
   branch's, and end only for a client of that branch or of the whole agency.
 * A question that is not answered keeps no key of what is known to have ended: a thin line may break off every day.
+* Nor does one referral that the node cannot read, or whose answer cannot be read here, keep the keys of those behind
+  it: they are asked about all the same, and the error is raised in the end.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from exchange.client.agency_client import AgencyClient
-from exchange.client.errors import ProblemError
+from exchange.client.errors import ClientError, ProblemError, UnexpectedAnswerError
+from exchange.client.retries import REPEATABLE
 from exchange.client.vault.acts import KEPT_MS
 from exchange.client.vault.agency_keys import Identity
 from exchange.client.vault.cases import VaultCase
@@ -25,6 +29,7 @@ from exchange.client.vault.referring import remember_handed_in
 from exchange.referral.lifecycle import Side
 
 _UNKNOWN = (404, "not-found")
+_CANNOT_READ: Final = 500
 
 
 async def destroy_ended(
@@ -38,20 +43,25 @@ async def destroy_ended(
         not_shown: hears the id of each that is kept because the node does not show it to this client.
 
     Raises:
-        ProblemError: the node refuses to say. What it has called destroyed by then is destroyed.
+        ProblemError: the node refuses to say. What it has called destroyed by then is destroyed; all that has ended
+            where it only fails with one referral (500).
+        UnexpectedAnswerError: it says of a referral what cannot be read here. All that has ended is destroyed.
+        NodeUnreachableError: the line is down. What it has called destroyed by then is destroyed.
         VaultError: `store-unreadable`: of a referral that the node has not destroyed. All that has ended is destroyed.
     """
-    ended, unreadable = [], None
+    ended, unreadable = list[str](), None
     try:
         for referral in identity.store.living():
-            destroyed = await _destroyed(client, referral)
             try:
+                destroyed = await _destroyed(client, referral)
                 case = identity.store.case(referral) if not destroyed else None
                 if destroyed or (case is not None and _forgotten(identity, referral, case, destroyed)):
                     ended.append(referral)
                 elif destroyed is None and case is not None and case.may_be_at_node() and not_shown is not None:
                     not_shown(referral)
-            except VaultError as error:
+            except ClientError as error:
+                if not _is_of_one(error):
+                    raise
                 unreadable = error
     finally:
         identity.store.drop_sealed(identity.clock() - KEPT_MS)
@@ -68,6 +78,15 @@ def _forgotten(identity: Identity, referral: str, case: VaultCase, destroyed: bo
     if case.side is Side.REFERRING and not case.handed_in:
         remember_handed_in(identity, referral)
     return False
+
+
+def _is_of_one(error: ClientError) -> bool:
+    """Whether it says nothing of the next referral: neither is the line down, nor is this client refused."""
+    if isinstance(error, ProblemError):
+        return error.problem.status == _CANNOT_READ
+    if isinstance(error, UnexpectedAnswerError):
+        return error.status not in REPEATABLE
+    return isinstance(error, VaultError)
 
 
 async def _destroyed(client: AgencyClient, referral: str) -> bool | None:

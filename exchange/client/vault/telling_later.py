@@ -10,7 +10,7 @@ Rules:
   it would be the newest word of all, and what has been told since the older one. Once the node has answered it hands in
   nothing.
 * A disclosure has no number that the node could refuse. Where it is not known whether the node has one, and something
-  was sealed after it, it is not handed in again.
+  was sealed after it, or a change of her plan was begun, it is not handed in again.
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ def _remember_told(identity: Identity, request: LaterRequest, act: Act, kept: La
 
 
 def _check_newest(case: VaultCase, referral: str, kept: LaterAct) -> None:
-    """Nothing was sealed about it since; otherwise what this says may be the older plan."""
+    """Nothing was sealed about it since, and no plan changed; otherwise what this says may be the older plan."""
     if len(case.sent) != kept.made:
         raise sealed_before(referral)
 
@@ -235,8 +235,10 @@ async def update_safe_contact(
     request.content.check_confirmed(identity.now())
     try:
         if begun is None:
-            first = LaterAct(request=act.request, made=len(case.sent), begun=True)
-            begun = _keep(identity, request.referral, act, first, None)
+            # It may seal nothing, and counts all the same: what was sealed before says the older plan.
+            first = LaterAct(request=act.request, made=len(case.sent) + 1, begun=True)
+            counted = identity.timed_id(identity.clock())
+            begun = _keep(identity, request.referral, act, first, None, (counted,))
         else:
             _check_newest(case, request.referral, begun)
     except VaultError as error:
