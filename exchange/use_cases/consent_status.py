@@ -10,8 +10,8 @@ Rules:
   read here: it holds up no other.
 * Live: nobody has ended the consent, it still lets this receiver be told something for this purpose, and the referral
   was not ended by her no, entered in error or destroyed. After `stop-sharing` what was released stays where it is.
-* A receipt that the agency's own software has cut for several referrals is live as long as all of them are; but that one
-  was destroyed because its time was over says nothing of the next.
+* A receipt that the agency's own software has cut for several referrals is live as long as all of them are. That one of
+  them was destroyed because its time was over says nothing of the others.
 * That the consent's date has passed ends nothing that was told before, and `not-live` would: where a renewal ends
   earlier than the receipt says, its receiver still asks. Nothing more is told: each gate looks at the date itself.
 * Of a live one nothing else is said. Until when it lives would be the consent's end, the same for every receiver of it:

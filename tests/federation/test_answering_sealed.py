@@ -14,7 +14,7 @@ from support.lying_peer import row_counts
 from support.other_contract import evaluate_with
 from support.people import consent_request, referral_request
 from support.resealing import header_of, resealed
-from support.stories import rows
+from support.stories import content, rows
 
 from contracts.vocabulary import Feedback, Field, Outcome, ServiceType, WithdrawalForm
 from exchange.client import AgencyClient, NodeUnreachableError, ProblemError
@@ -1082,6 +1082,31 @@ async def test_that_a_service_had_begun_goes_along_whichever_of_its_answers_were
         "in-service"
     ] * 2
     assert not (await bed.office.client.referrals.read(story.id)).flags.undeliverable
+
+
+async def test_a_second_recall_is_answered_by_an_answer_of_its_own(bed: Bed) -> None:
+    """Also while something else came to nothing: the answer to the first is no answer to the second."""
+    story, asks, goes_on = await bed.story(), bed.helpline.client, RecallAnswerRequest(agreed=False)
+    await _stands(bed, HELPLINE.agency, Status.SUSPENDED)
+    await bed.vault.decide(story.id, DecisionRequest(decision="information-requested", fields=(Field.LANGUAGE,)))
+    await bed.together.travel()
+    await _stands(bed, HELPLINE.agency, Status.ACTIVE)
+    await asks.referrals.drop_disclosure(story.id)
+    await bed.vault.decide(story.id, DecisionRequest(decision="accepted"))
+    await bed.vault.report_progress(story.id, ProgressRequest(state="in-service"))
+    await bed.together.travel()
+    for first in (True, False):
+        if not first:
+            # She is known by name now, and a recall may be asked for once more.
+            await asks.referrals.replace_disclosure(story.id, content(preferred_name="Canary-Baru"))
+            await bed.together.travel()
+        await asks.referrals.recall(story.id)
+        await bed.together.travel()
+        assert (await bed.office.client.referrals.read(story.id)).flags.undeliverable
+        await bed.vault.answer_recall(story.id, goes_on)
+        await bed.together.travel()
+        states = [(await one.client.referrals.read(story.id)).state for one in (bed.office, bed.helpline)]
+        assert states == ["in-service"] * 2
 
 
 OVER: dict[str, list[ProgressRequest]] = {

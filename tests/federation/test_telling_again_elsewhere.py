@@ -17,7 +17,7 @@ from exchange.client import AgencyClient, NodeUnreachableError, ProblemError
 from exchange.client.vault import VaultError
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.referral.content import ReferralContent
-from exchange.schemas.inbox import DecisionRequest
+from exchange.schemas.inbox import DecisionRequest, ReferralAct
 from exchange.schemas.sealing import EnvelopesAnswer, EnvelopesRequest
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -129,6 +129,28 @@ async def test_a_disclosure_of_which_nobody_knows_whether_it_came_does_not_undo_
     await vault.replace_disclosure(story.id, content(safe_contact=plan(at, **NOBODY_CALLS)))
     await story.accepted()
     assert await _advice(story) == "nobody-initiates"
+
+
+async def test_a_change_of_plan_that_was_only_begun_is_made_when_it_is_repeated_whatever_else_was_told(
+    story: BlindStory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The older plan stays held until then, and an acceptance would release it."""
+    await _asked(story)
+    vault, client, key = story.asks.own_vault, story.asks.client, _key(story, "plan")
+    newest = safe_contact(now_of(story.together), **NOBODY_CALLS)
+
+    async def away(_: str) -> ReferralAct:
+        raise NodeUnreachableError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(client.referrals, "drop_disclosure", away)
+        with pytest.raises(NodeUnreachableError):
+            await vault.update_safe_contact(story.id, newest, idempotency_key=key)
+    await vault.inform(story.id, ReferralContent.model_validate({"party": {"adults": 1}}))
+    told = await story.asks.node.vault().update_safe_contact(story.id, newest, idempotency_key=key)
+    assert told.referral.flags.awaiting_disclosure
+    await story.accepted()
+    assert await _arrived(story, "disclosure") == 0
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before-the-node-has-it", "after-the-node-has-it"])

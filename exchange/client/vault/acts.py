@@ -65,7 +65,8 @@ class LaterAct(SealedModel):
     request: str
     """Digest of what the caller asked for."""
     made: int
-    """How many envelopes the software had made for the referral, and changes of plan it had begun, with these."""
+    """How often what is told of her plan had changed by then, with this (`VaultCase.plan_changes`). Where it has
+    changed since, something newer was told."""
     begun: bool = False
     """Nothing is sealed yet: what was held with an older plan is deleted first."""
     hand_ins: tuple[EnvelopesRequest, ...] = ()

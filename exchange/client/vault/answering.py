@@ -51,7 +51,7 @@ from exchange.referral.answers import (
     RecallAnswerContent,
 )
 from exchange.referral.events import PROMISES
-from exchange.referral.lifecycle import EventName, Side
+from exchange.referral.lifecycle import EventName, Side, State
 from exchange.roster import Status
 from exchange.schemas.federation import WireEnvelope
 from exchange.schemas.inbox import DecisionRequest, OpeningRequest, ProgressRequest, RecallAnswerRequest, ReferralAct
@@ -256,8 +256,10 @@ async def _say(
     if word.kind is not Kind.INFORMATION_REQUEST:
         known = case.unheard(word.event, at=identity.clock(), number=view.number)
         if word.kind is Kind.RECALL_ANSWER:
-            # Not progress of before the recall: the answer is an event of its own, which has seen it.
-            known = tuple(one for one in known if not one.said)
+            # Not progress of before the recall: the answer is an event of its own, which has seen it. Nor the answer to
+            # an earlier one: as long as this one waits, none is on record.
+            asked = view.state is State.RECALL_REQUESTED
+            known = () if asked else tuple(one for one in known if not one.said)
         again = await _said_anew(identity, client, case, view, word, known)
     return again or await _hand_in(identity, client, case, view, word)
 

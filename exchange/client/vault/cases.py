@@ -48,7 +48,9 @@ class VaultCase(SealedModel):
     feedback: Feedback
     """How much may be told back; it stands inside the offer."""
     sent: tuple[str, ...] = ()
-    """Ids of the envelopes that this software made for the referral; and one for each change of plan that it began."""
+    """Ids of the envelopes that this software made for the referral."""
+    plan_changes: int = 0
+    """How many of them are disclosures or hold a contact plan; and how many changes of one were begun."""
     opened: tuple[str, ...] = ()
     """Ids of those that it opened."""
     plans: dict[str, int] = Field(default_factory=dict)
@@ -98,6 +100,10 @@ class VaultCase(SealedModel):
         """The case after this software made one more envelope."""
         acceptances = self.acceptances if accepting is None else (*self.acceptances, accepting)
         return self.model_copy(update={"sent": (*self.sent, envelope), "acceptances": acceptances})
+
+    def with_plan_changes(self, count: int) -> VaultCase:
+        """The case after so many more envelopes with a plan were made, or changes of it begun."""
+        return self.model_copy(update={"plan_changes": self.plan_changes + count})
 
     def with_opened(self, envelope: str, *, plan_number: int | None) -> VaultCase:
         """The case after this software opened one more envelope. A number that is known stays."""

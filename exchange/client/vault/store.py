@@ -176,7 +176,15 @@ class AgencyKeyStore:
         return True
 
     def put_told(
-        self, referral: str, key: str, act: LaterAct, *, before: LaterAct | None, at: int, sent: Iterable[str] = ()
+        self,
+        referral: str,
+        key: str,
+        act: LaterAct,
+        *,
+        before: LaterAct | None,
+        at: int,
+        sent: Iterable[str] = (),
+        plan_changes: int = 0,
     ) -> bool:
         """Remember, durably, what was sealed for an act about a referral; False where another is kept for it.
 
@@ -187,12 +195,13 @@ class AgencyKeyStore:
             before: what was kept for it until now, by what the caller has seen.
             at: now.
             sent: ids of the envelopes that were sealed.
+            plan_changes: how many of them are disclosures or hold a plan; 1 for a change of one that is begun.
 
         Raises:
             VaultError: `destroyed`, `unknown-referral`.
         """
         with self._writing() as conn:
-            known = self._known(conn, referral)
+            known = self._known(conn, referral).with_plan_changes(plan_changes)
             row = conn.execute("SELECT sealed FROM act WHERE key = ?", (key,)).fetchone()
             there = None if row is None or row[0] is None else self._opened_act(key, row[0])
             if there != before:

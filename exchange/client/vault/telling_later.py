@@ -9,8 +9,8 @@ Rules:
 * What is sealed is kept under the caller's key before it is handed in (`acts`). A repeat hands in the same: sealed anew
   it would be the newest word of all, and what has been told since the older one. Once the node has answered it hands in
   nothing.
-* A disclosure has no number that the node could refuse. Where it is not known whether the node has one, and something
-  was sealed after it, or a change of her plan was begun, it is not handed in again.
+* A disclosure has no number that the node could refuse. Where it is not known whether the node has one, and another or
+  a plan was sealed after it, or a change of her plan was begun, it is not handed in again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from functools import partial
 
 from consent.receipt import receipt_ends
 from contracts.model import Contract
-from contracts.vocabulary import ServiceType, service_of
+from contracts.vocabulary import Group, ServiceType, service_of
 from exchange import hand_in
 from exchange.client.agency_client import AgencyClient
 from exchange.client.errors import ProblemError
@@ -137,14 +137,14 @@ async def tell_later(
         ]
         asks = [EnvelopesRequest(envelopes=(wire(one),), consent_version=read.version) for one in made]
         told_before = () if before is None else before.hand_ins[:place]
-        ids = [one.header.id for one in made]
+        changes = sum(kind is Kind.DISCLOSURE or Group.CONTACT.value in one.header.groups for one in made)
         later = LaterAct(
             request=act.request,
-            made=len(case_of(identity, referral, Side.REFERRING).sent) + len(ids),
+            made=case_of(identity, referral, Side.REFERRING).plan_changes + changes,
             hand_ins=(*told_before, *asks),
             fields=hand_in.field_decisions(outcome.reasons),
         )
-        return _keep(identity, referral, act, later, before, ids)
+        return _keep(identity, referral, act, later, before, [one.header.id for one in made], changes)
 
     kept = await sealed(begun, 0)
 
@@ -168,9 +168,18 @@ async def tell_later(
 
 
 def _keep(
-    identity: Identity, referral: str, act: Act, later: LaterAct, before: LaterAct | None, sent: Iterable[str] = ()
+    identity: Identity,
+    referral: str,
+    act: Act,
+    later: LaterAct,
+    before: LaterAct | None,
+    sent: Iterable[str] = (),
+    plan_changes: int = 0,
 ) -> LaterAct:
-    if not identity.store.put_told(referral, act.key, later, before=before, at=identity.clock(), sent=sent):
+    at = identity.clock()
+    if not identity.store.put_told(
+        referral, act.key, later, before=before, at=at, sent=sent, plan_changes=plan_changes
+    ):
         raise VaultError("changed-meanwhile", "Another program does this under the same key. Try again.")
     return later
 
@@ -182,8 +191,8 @@ def _remember_told(identity: Identity, request: LaterRequest, act: Act, kept: La
 
 
 def _check_newest(case: VaultCase, referral: str, kept: LaterAct) -> None:
-    """Nothing was sealed about it since, and no plan changed; otherwise what this says may be the older plan."""
-    if len(case.sent) != kept.made:
+    """No disclosure or plan was sealed since, and no change of one begun; otherwise what this says may be the older."""
+    if case.plan_changes != kept.made:
         raise sealed_before(referral)
 
 
@@ -236,9 +245,8 @@ async def update_safe_contact(
     try:
         if begun is None:
             # It may seal nothing, and counts all the same: what was sealed before says the older plan.
-            first = LaterAct(request=act.request, made=len(case.sent) + 1, begun=True)
-            counted = identity.timed_id(identity.clock())
-            begun = _keep(identity, request.referral, act, first, None, (counted,))
+            first = LaterAct(request=act.request, made=case.plan_changes + 1, begun=True)
+            begun = _keep(identity, request.referral, act, first, None, plan_changes=1)
         else:
             _check_newest(case, request.referral, begun)
     except VaultError as error:
