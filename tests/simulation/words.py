@@ -64,9 +64,9 @@ class Words:
 
     def _are_what_they_were(self, by: str, to: str, now: Standing) -> bool:
         """Where one is another office or elsewhere, her consent may not cover it any more, and has ended for it."""
-        cast = self.oracle.cast
-        pairs = [(cast.agency(one), cast.agency(one, now.others.changed)) for one in (by, to)]
-        return all(replace(was, told=one.told) == one for was, one in pairs)
+        cast, rosters = self.oracle.cast, [(), *(changed for _, changed in self.oracle.rosters[by])]
+        are = [cast.agency(one, now.others.changed) for one in (by, to)]
+        return all(replace(cast.agency(one.id, before), told=one.told) == one for one in are for before in rosters)
 
     def _behind(self, receipt: str) -> Iterable[Opened]:
         found = (one for one in self.oracle.seen.values() if one.kind in FORWARDS)
