@@ -102,7 +102,7 @@ IDEMPOTENCY_KEY: Final[dict[str, Any]] = {
     "required": True,
     "description": (
         "Random, one for each request that creates something. The same key with the same bytes gets the first answer "
-        "again for 24 hours; with other bytes it is refused."
+        "again for 24 hours, where the operation says nothing else; with other bytes it is refused."
     ),
     "schema": {"type": "string", "pattern": "^[\\x21-\\x7e]{1,128}$"},
     "example": "2f1c9a7e-50d4-4c8b-9b86-d1f3e7a0c542",

@@ -49,9 +49,9 @@ async def list_inbox_items(request: Request, call: InboxReader, query: Inbox) ->
     everything before it is in your own system, not sooner: it is not listed behind it again. Without a cursor,
     `state=new` lists whatever was not acknowledged. With `wait` the call stays open until something arrives.
     `order=urgent` gives new offers of referrals that have not ended, the one that has to be answered first on top, and
-    none whose time to answer has been over for a day; disclosures, answers and her no are not among them. It has a
-    cursor of its own, and none where nothing is behind the page. What arrives may belong on a page before: begin
-    without a cursor to hear of it.
+    none whose time to answer has been over for a day; one that was answered too, until it is acknowledged (`state`).
+    Disclosures, answers and her no are not among them. It has a cursor of its own, and none where nothing is behind the
+    page. What arrives may belong on a page before: begin without a cursor to hear of it.
     """
     page = await list_inbox(
         call.node,

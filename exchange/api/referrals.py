@@ -159,10 +159,10 @@ async def replace_held_disclosure(
 ) -> Response:
     """Replace the disclosure.
 
-    When the hold ended (`awaiting_disclosure`): confirm the safe-contact plan with her again, then send the content
-    anew, under an Idempotency-Key of its own. It goes through the gate like the first one. Repeated under the same key
-    it seals nothing, and answers what the gate decided then and how the referral stands now: her plan may have changed
-    meanwhile, and what this says would be the older one.
+    When the hold ended (`awaiting_disclosure`), or what is held is wrong by now, which it replaces: confirm the
+    safe-contact plan with her again, then send the content anew, under an Idempotency-Key of its own. It goes through
+    the gate like the first one. Repeated under the same key it seals nothing, and answers what the gate decided then
+    and how the referral stands now: her plan may have changed meanwhile, and what this says would be the older one.
     """
     idem = idempotency(request, call.acting, key, body)
     return render(await replace_disclosure(call.node, call.acting, referral_id, body.value, idem))

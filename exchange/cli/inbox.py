@@ -74,7 +74,7 @@ def watch(
     home: HomeOption = None,
     actor: ActorOption = None,
 ) -> None:
-    """Show every new item as it arrives, without its content, until stopped. A node that is away is waited for."""
+    """Show every new item as it arrives, without its content, until stopped. A node that goes away is waited for."""
     following = Following()
 
     async def follow(client: AgencyClient) -> None:

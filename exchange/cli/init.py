@@ -170,13 +170,18 @@ def _tell(plan: NodePlan, made: Founded) -> None:
             "now; this server must not keep it. It is left out of backups, but for agency.keys.",
             style="bold",
         )
+    elsewhere = (
+        ""
+        if plan.agency_home is None
+        else f", and at roster.json in {plan.agency_home}; while the node runs, there: exchange keys publish"
+    )
     advise(
         "Next:\n"
         f"  1. Hand over {made.card}; tell the ids of its keys by telephone:\n"
         f"     {key_ids(made.member)}\n"
         f"  2. Read the contract with your director, then: {', '.join(sign)}\n"
         "     Hand over what it prints, too: the roster says who has adopted what.\n"
-        f"  3. Put the roster you get back at {plan.home / 'roster.json'}.\n"
+        f"  3. Put the roster you get back at {plan.home / 'roster.json'}{elsewhere}.\n"
         f"  4. exchange doctor --home {plan.home}\n"
         f"  5. exchange serve --home {plan.home}",
         style="",

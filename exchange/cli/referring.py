@@ -249,7 +249,8 @@ def _tell(
         return await (node(client) if vault is None else office(vault))
 
     answer = ask_office(home, actor, tell)
-    decisions_table("Field by field", answer.fields)
+    if answer.fields:
+        decisions_table("Field by field", answer.fields)
     _show_view(answer.referral)
 
 
@@ -339,7 +340,8 @@ def _show_view(view: ReferralView) -> None:
             advise("That is within 14 days: ask her again if the help goes on.")
     for stop in view.stops or ():
         if stop.delivered_at is not None:
-            say(f"  {stop.kind}: has reached {view.peer} {stop.delivered_at:%Y-%m-%d %H:%M} UTC")
+            made = f"said {stop.made_at:%Y-%m-%d %H:%M} UTC"
+            say(f"  {stop.kind}: has reached {view.peer} {stop.delivered_at:%Y-%m-%d %H:%M} UTC ({made})")
         else:
             advise(
                 f"{stop.kind}: {view.peer} does not know it yet. It goes by itself; where it matters now, telephone."

@@ -124,7 +124,7 @@ def seruni(_: datetime) -> Person:
             },
         ),
         content={
-            "needs": ["withheld"],
+            "needs": ["lost"],
             "language": "id",
             "area": "MY-10",
             "preferred_name": "Seruni Contoh",

@@ -99,8 +99,8 @@ def what_to_paste(federation: RunningFederation, referral: Path, tokens: Mapping
     yield f"{theirs} {shelter.url}/v1/inbox/ITEM"
     yield "# 4. It says yes; her words for the door and her plan arrive as an item of their own."
     yield f'{theirs} {shelter.url}/v1/inbox/ITEM/decision --json \'{{"decision": "accepted"}}\''
-    yield "# The same from the command line (from the folder of the checkout):"
-    yield f".venv/bin/exchange send {referral} --home {helpline.home}"
+    yield "# The same from the command line (from the folder of the checkout); it asks before a second one for her:"
+    yield f".venv/bin/exchange send {referral} --again --home {helpline.home}"
     yield f".venv/bin/exchange inbox watch --home {shelter.home}"
     yield f".venv/bin/exchange doctor --home {shelter.home}"
     yield ""

@@ -71,7 +71,7 @@ class InboxPage(Strict):
     items: tuple[InboxItem, ...]
     """The items."""
     next_cursor: str | None = None
-    """Where to go on. Absent where there is only this page."""
+    """Where to go on. With `order=urgent` absent where nothing is behind this page."""
 
 
 class LeaseRequest(Strict):

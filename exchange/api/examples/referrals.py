@@ -166,5 +166,8 @@ REFERRALS: Final[dict[type[BaseModel], dict[str, Any]]] = {
     },
     InformationRequest: {"content": {"expected_stay": "weeks", "interpreter": {"needed": True, "gender": "woman"}}},
     SafeContactRequest: {"safe_contact": _SAFE_CONTACT},
-    ForwardAnswer: {"referral": REFERRAL_VIEW, "fields": _IN_DISCLOSURE},
+    ForwardAnswer: {
+        "referral": REFERRAL_VIEW,
+        "fields": [_allowed("preferred_name", "disclosure", 1, "only after it accepted"), *_IN_DISCLOSURE],
+    },
 }
