@@ -531,8 +531,8 @@ class History:
         return bool(machine.main.rows(_WAITING))
 
     def _much_later(self, liveness: Liveness) -> None:
-        """All clocks run out, and nothing waits at any time for what is over."""
-        for days in (5, 12, 40):
+        """All clocks run out, also one that was sixty days ahead, and nothing waits at any time for what is over."""
+        for days in (5, 12, 80):
             self._days_pass(days)
             self._deliver_all()
             liveness.check()

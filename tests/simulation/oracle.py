@@ -335,11 +335,13 @@ class Oracle:
     def _cannot_seal(self, header: dict[str, Any], since: int) -> bool:
         """Whether what waited then leaves as it was sealed before her no (`exchange.use_cases.answers_that_wait`).
 
-        So it does at a node without its agency's keys, and where no key of the other agency may be known yet, because
-        the roster lists another agency key for it.
+        So it does at a node without its agency's keys, and where no key of the other agency may be known, because the
+        roster lists another agency key for it, or does not list it.
         """
         before = [one for seen, one in self.undelivered.standings[header["from"]] if seen <= since]
-        return header["from"] in self.blind or any((header["to"], "agency") in one.replaced for one in before)
+        return header["from"] in self.blind or any(
+            (header["to"], "agency") in one.replaced or one.others.unlisted == header["to"] for one in before
+        )
 
     def _was_leaving(self, header: dict[str, Any], since: int) -> bool:
         """Whether what was said before her no, and leaves for the first time now, was already about to leave then.
