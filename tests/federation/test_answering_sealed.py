@@ -1132,6 +1132,8 @@ async def test_how_it_ended_stands_also_where_the_answer_to_a_recall_repeats_it(
         story = await _in_service(bed)
         await bed.helpline.client.referrals.recall(story.id)
         await bed.vault.report_progress(story.id, first)
+        # And it is no word that never came to the node.
+        await _over_the_line(bed, patched, "never", lambda: bed.vault.report_progress(story.id, other))
         await bed.together.travel()
     if barred:
         await _stands(bed, HELPLINE.agency, Status.SUSPENDED)

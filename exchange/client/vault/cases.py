@@ -211,7 +211,7 @@ class VaultCase(SealedModel):
         stored = [one for one in waiting if one.number == number]
         if not stored and (newest is None or not self._is_newest(event, newest, number)):
             stored = [one for one in waiting if one.number < number]
-        if newest is not None and not newest.said:
+        if newest is not None and not newest.said and event not in self.began:
             # The answer to a recall repeats progress, which may be what was not answered before it.
             stored += [one for one in waiting if one.number < newest.number]
         told = [self.began[event]] if event in self.began else []
