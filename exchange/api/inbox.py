@@ -83,7 +83,8 @@ async def open_inbox_items(call: InboxOpener, body: OpenBody) -> Response:
     """Open many items.
 
     Up to 50 at once, with one entry in the record of who opened what for each. Ids that do not exist, or of items
-    whose content was destroyed, are listed in `missing`, those of items that must not be opened now in `withheld`.
+    whose content was destroyed or cannot be read, are listed in `missing`, those of items that must not be opened now
+    in `withheld`.
     """
     return render(await open_items(call.node, call.acting, body.value.ids))
 

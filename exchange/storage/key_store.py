@@ -8,6 +8,7 @@ Rules:
 * The first key of a referral stays. Who stores a second one gets the first back and must use that; it counts as new
   then, so that a sweep that has just found no row for it leaves it to the row that is about to come.
 * Keys are wrapped under the node's storage key, each bound to its row: a copy of this database alone opens nothing.
+* A row that does not open stays, and holds up no other: among many it is `None`, where one that is not there is absent.
 * A key that another node wrapped is not this node's to destroy: no sweep takes it, wherever an address was mixed up.
 * `destroy` returns only when the bytes are gone from the files of the database, not merely from its tables: the file is
   written anew and the write-ahead log emptied (SQLite), or the table rewritten (PostgreSQL, whose own log keeps old
@@ -94,8 +95,10 @@ class KeyStore:
         # A process before this one may have died in between, or been of a version that left copies on SQLite.
         self._unfinished = {REFERRAL_KEY.name, EPOCH_PRIVATE.name}
 
-    async def put_many(self, keys: Mapping[str, ReferralKey], *, at: int) -> dict[str, ReferralKey]:
+    async def put_many(self, keys: Mapping[str, ReferralKey], *, at: int) -> dict[str, ReferralKey | None]:
         """The keys that stand for these referrals, durable: an older key of a referral wins over the given one.
+
+        Also one that does not open here: then it is `None`.
 
         Raises:
             StorageBusyError: one that stood there was destroyed at this moment, and nothing else stands.
@@ -117,14 +120,23 @@ class KeyStore:
         older = {referral: wrapped for referral, wrapped in stored.items() if wrapped != mine[referral]}
         return {referral: keys[referral] for referral in stored.keys() - older} | self._unwrap_all(older)
 
-    async def get_many(self, referrals: Iterable[str]) -> dict[str, ReferralKey]:
-        """The keys of these referrals, as far as there are any."""
+    async def get_many(self, referrals: Iterable[str]) -> dict[str, ReferralKey | None]:
+        """The keys of these referrals, as far as there are any; `None` for one that does not open here."""
         wanted = list(referrals)
         return self._unwrap_all(await self.database.read(lambda connection: _select_wrapped(connection, wanted)))
 
     async def get(self, referral: str) -> ReferralKey | None:
-        """The key of one referral; nothing if it was destroyed or never was."""
-        return (await self.get_many([referral])).get(referral)
+        """The key of one referral; nothing if it was destroyed or never was.
+
+        Raises:
+            SealedRowError: it is there and does not open here.
+        """
+        found = await self.get_many([referral])
+        if referral not in found:
+            return None
+        if (key := found[referral]) is None:
+            raise SealedRowError
+        return key
 
     async def destroy(self, referrals: Iterable[str]) -> None:
         """Makes everything unreadable that was wrapped under these referrals' keys, for ever; may be repeated.
@@ -172,7 +184,11 @@ class KeyStore:
             await self.database.write(lambda connection: _insert_new(connection, EPOCH_PRIVATE, rows))
 
     async def epoch_key(self, key_id: str) -> EpochKey | None:
-        """The private half of one epoch key; nothing if its time is over."""
+        """The private half of one epoch key; nothing if its time is over.
+
+        Raises:
+            SealedRowError: it is there and does not open here.
+        """
         row = await self.database.read(lambda connection: _EPOCH_KEY.row(connection, {"the_key": key_id}))
         return None if row is None else EpochKey(self._unwrap(EPOCH_PRIVATE, key_id, row[0]))
 
@@ -224,8 +240,14 @@ class KeyStore:
     def _unwrap(self, table: Table, row: str, wrapped: bytes) -> bytes:
         return self._rows.open(wrapped, table=table.name, column=_COLUMN, row=row)
 
-    def _unwrap_all(self, wrapped: Mapping[str, bytes]) -> dict[str, ReferralKey]:
-        return {row: ReferralKey(self._unwrap(REFERRAL_KEY, row, value)) for row, value in wrapped.items()}
+    def _unwrap_all(self, wrapped: Mapping[str, bytes]) -> dict[str, ReferralKey | None]:
+        return {row: self._referral_key(row, value) for row, value in wrapped.items()}
+
+    def _referral_key(self, row: str, wrapped: bytes) -> ReferralKey | None:
+        try:
+            return ReferralKey(self._unwrap(REFERRAL_KEY, row, wrapped))
+        except SealedRowError:
+            return None
 
 
 def _insert_new(connection: Connection, table: Table, rows: Sequence[Mapping[str, object]]) -> int:

@@ -30,7 +30,11 @@ class NodeKeyring:
         return self._agency_key
 
     async def epoch_key(self, key_id: str) -> EpochKey | None:
-        """The private half of one week, or nothing if it was never ours or has ended."""
+        """The private half of one week, or nothing if it was never ours or has ended.
+
+        Raises:
+            SealedRowError: it is there and does not open here.
+        """
         known = self._known.get(key_id)
         if known is None:
             known = await self._key_store.epoch_key(key_id)

@@ -64,6 +64,8 @@ class BatchMemory:
     """Referrals that exist, with another member, and of which nothing lies here between the two."""
     unreadable: frozenset[str] = frozenset()
     """The sender's referrals whose rows are damaged or of a later version, by the id that the sender uses."""
+    keyless: frozenset[str] = frozenset()
+    """Referrals whose keys lie here and do not open, as far as that has been seen, by the id under which they lie."""
 
     def id_here(self, referral: str) -> str:
         """Under which id the sender's referral of this id lies here, or will."""

@@ -45,7 +45,11 @@ class Keyring(Protocol):
         """Speaks for the agency."""
 
     async def epoch_key(self, key_id: str) -> EpochKey | None:
-        """The private half of one week, or nothing if it was never ours or has ended."""
+        """The private half of one week, or nothing if it was never ours or has ended.
+
+        Raises:
+            SealedRowError: it is there and does not open here.
+        """
 
 
 @dataclass(frozen=True, slots=True)

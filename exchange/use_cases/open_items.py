@@ -4,9 +4,9 @@ Her consent comes first (`exchange.use_cases.consent_freshness`): an old word ab
 not be opened any more is withheld with the reason.
 
 Content is opened with the referral's own key from the key store. A referral that was destroyed, or blocked because she
-said `erase`, opens no more; nor does what came before the key store was lost (`exchange.use_cases.readable`). A node
-without keys hands out the sealed envelope only, and that under the same conditions: its agency's software fetches it
-for every open.
+said `erase`, opens no more; nor does what came before the key store was lost (`exchange.use_cases.readable`). A header
+or a key whose row is damaged holds up no other item. A node without keys hands out the sealed envelope only, and that
+under the same conditions: its agency's software fetches it for every open.
 
 Whether she may be contacted says her newest plan alone. Where that one must not be opened, or is gone, there is no
 advice: an older plan is what she has replaced.
@@ -45,7 +45,7 @@ from exchange.use_cases.errors import ConflictError, UseCaseError
 from exchange.use_cases.headers import class_here, header_bytes, header_members, members_of, readable_headers
 from exchange.use_cases.node import Node
 from exchange.use_cases.poll_inbox import item_with
-from exchange.use_cases.readable import data_key
+from exchange.use_cases.readable import data_key, unreadable_keys
 from exchange.use_cases.refusals import consent_says_no, destroyed, key_lost, keys_elsewhere, not_found
 
 _PLANS = frozenset({Kind.DISCLOSURE.value, Kind.UPDATE.value, Kind.INFORMATION.value})
@@ -59,7 +59,7 @@ async def open_item(node: Node, acting: Acting, item: str) -> OpenedItem:
     Raises:
         NotFoundError, GoneError: there is none, or its content is destroyed or blocked.
         ConflictError: `keys-elsewhere`, `consent-not-fresh`, `consent-ended`, `key-lost`.
-        SealedRowError: its header cannot be read here.
+        SealedRowError: its header, or the key of its referral, cannot be read here.
     """
     opened = await open_items(node, acting, (item,))
     if opened.items:
@@ -73,13 +73,16 @@ async def _why_missing(node: Node, item: str, unit: str | None) -> UseCaseError:
     """Why an item that no consent withholds is not shown.
 
     Raises:
-        SealedRowError: its header cannot be read here.
+        SealedRowError: its header, or the key of its referral, cannot be read here.
     """
     _, row, referral = await node.database.read(lambda conn: find_item(conn, item, unit))
     header_bytes(node, row)
     # Its keys go first, and may take a while to go from the files: it is being destroyed, and nobody sends it anew.
     over = referral.destroy_at is not None and referral.destroy_at <= await ending_time(node)
-    return destroyed() if over or not may_be_shown(row, referral) else key_lost()
+    if over or not may_be_shown(row, referral):
+        return destroyed()
+    await node.key_store.get(row.referral)
+    return key_lost()
 
 
 async def open_items(node: Node, acting: Acting, ids: Sequence[str]) -> OpenedItems:
@@ -110,6 +113,7 @@ async def open_items(node: Node, acting: Acting, ids: Sequence[str]) -> OpenedIt
     visible = {item: one for item, one in there.items() if item in headers}
     words = await fresh_words(node, ((row, referral) for _, row, referral in visible.values()))
     keys = await node.key_store.get_many(referrals)
+    unreadable_keys(node, keys)
     opened = []
     for item, (seq, row, referral) in visible.items():
         if item not in words.withheld:

@@ -5,24 +5,25 @@ Rules:
 * What was not destroyed and does not open is lost here, and is said to be: whoever waits for it would wait in vain.
 * After the key store was lost, what comes next for a referral brings a new key, which opens that and what comes later.
 * Nothing is promised about what nobody here can read. A no passes.
+* A key whose row is damaged is not lost: what needs it waits, or is refused (`sealed-row`), until the row is mended.
 * A referral of which a row is damaged, or has a word of a later version, is not changed by what comes about it: nothing
   can be said of it. What a peer has answered about it is written down as far as that can be done without the row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TypeVar
 
 from exchange.envelope.errors import SealedRowError
-from exchange.envelope.keys import Dek, ReferralKey
+from exchange.envelope.keys import Dek, EpochKey, ReferralKey
 from exchange.envelope.rewrap import unwrap_again
 from exchange.referral.lifecycle import State
 from exchange.storage.database import Connection
 from exchange.storage.inbox import ArrivedRecord, load_arrived
 from exchange.storage.referrals import EventRecord, ReferralRecord, hold_referrals
 from exchange.use_cases.facts import Facts, open_facts
-from exchange.use_cases.node import Node
+from exchange.use_cases.node import Keyring, Node
 from exchange.use_cases.refusals import key_lost
 from exchange.use_cases.row_by_row import UNREADABLE, tell_unreadable
 from exchange.use_cases.transitions import as_events
@@ -38,6 +39,28 @@ def data_key(row: ArrivedRecord, key: ReferralKey | None) -> Dek | None:
         return unwrap_again(row.rewrapped_key, referral_key=key, referral=row.referral, envelope=row.id)
     except SealedRowError:
         return None
+
+
+def unreadable_keys(node: Node, keys: Mapping[str, ReferralKey | None], *, peer: str | None = None) -> frozenset[str]:
+    """The referrals whose key lies here and does not open; the log says so."""
+    unreadable = frozenset(referral for referral, key in keys.items() if key is None)
+    for referral in unreadable:
+        tell_unreadable(node, "referral-key", referral, SealedRowError(), peer=peer)
+    return unreadable
+
+
+async def epoch_keys(node: Node, keyring: Keyring, names: Iterable[str], peer: str) -> dict[str, EpochKey | None]:
+    """Those of these weekly keys that lie here; `None` for one that does not open, of which the log says so."""
+    found = dict[str, EpochKey | None]()
+    for name in names:
+        try:
+            key = await keyring.epoch_key(name)
+        except SealedRowError as error:
+            tell_unreadable(node, "epoch-key", name, error, peer=peer)
+            found[name] = None
+        else:
+            found |= {name: key} if key is not None else {}
+    return found
 
 
 def facts_of(node: Node, record: ReferralRecord, events: Iterable[EventRecord]) -> Facts | None:
@@ -98,6 +121,7 @@ async def refuse_unreadable(node: Node, offer: str) -> None:
 
     Raises:
         ConflictError: `key-lost`.
+        SealedRowError: the row of its key is damaged.
     """
     if node.keyring is None:
         return

@@ -9,7 +9,7 @@ Rules:
 * Only `accepted` is remembered. `refused` is final, says which step and who must act, and never what was sent. `later`
   is for what this node does not know yet: it reads the roster again once first.
 * A bad item never fails its batch. Nor does a row that cannot be read here: what is about that referral is `later`, and
-  nothing of it is lost when the row is mended.
+  nothing of it is lost when the row is mended. Where the row is a key's, that is what needs the key: her no needs none.
 * All items are checked, then all are opened, then all are signed for: one step's code stays in the processor's caches
   (`exchange.use_cases.turns`). Of two about one referral the second is judged by what the first has changed.
 * A large batch gives way to small ones (`exchange.use_cases.precedence`).
@@ -45,6 +45,7 @@ from exchange.use_cases.errors import InvalidError, UnavailableError
 from exchange.use_cases.errors import TooLargeError as BatchTooLargeError
 from exchange.use_cases.node import Node
 from exchange.use_cases.precedence import LIGHT, Slices
+from exchange.use_cases.readable import epoch_keys, unreadable_keys
 from exchange.use_cases.store_arrival import Arrival, absorb, arrived_record, store_arrivals
 from exchange.verification import (
     CheckedItem,
@@ -71,7 +72,7 @@ _NO_ROSTER_HELPS: Final = frozenset({"from-the-future", "unknown-referral", _UNR
 
 Before = TypeVar("Before")
 After = TypeVar("After")
-_Keys = dict[str, EpochKey | None]
+_Keys = Mapping[str, EpochKey | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,16 +105,22 @@ async def receive_envelopes(node: Node, peer: str, body: bytes) -> BatchAnswer:
 
 async def _receive(node: Node, peer: str, values: Sequence[Any], slices: Slices) -> BatchAnswer:
     parsed = [_parsed(value) async for value in slices.of(values, LIGHT)]
+    keyless = frozenset[str]()
     for _ in range(ATTEMPTS):
         around = _circumstances(node, peer)
         memory = await read_memory(node, peer, [item for item in parsed if isinstance(item, ParsedItem)])
+        memory.keyless = keyless
         outcomes = await _judge(node, parsed, memory, around, slices)
         if _would_know_more(outcomes) and await _know_more(node):
             continue
         try:
-            await _commit(node, peer, outcomes, memory.versions, slices)
+            unreadable = await _commit(node, peer, outcomes, memory.versions, slices)
         except (StaleReferralError, IntegrityError):
             # A referral changed, or the same envelope came twice at the same time: judge again with what is there now.
+            continue
+        if unreadable:
+            # Others of the batch were judged by what waits now.
+            keyless |= unreadable
             continue
         return BatchAnswer(answers=tuple(_answer(node, outcome) for outcome in outcomes))
     raise UnavailableError("changed-meanwhile", "The same referrals are changing. Send the batch again.", retry_after=1)
@@ -177,7 +184,7 @@ async def _judge(
     }
     for group in _about_different_referrals(parsed):
         checked = await _each(slices, group, found, lambda item: _checked(item, memory, around))
-        keys = await _epoch_keys(node, checked.values())
+        keys = await _epoch_keys(node, around.peer, checked.values())
         opened = await _each(slices, checked, found, partial(_opened, keys=keys, around=around))
         found |= await _each(slices, opened, found, lambda item: _absorbed(node, item, memory, around))
     return [found[place] for place in range(len(parsed))]
@@ -231,12 +238,12 @@ def _checked(item: ParsedItem, memory: BatchMemory, around: Circumstances) -> Ch
     return check_item(item, memory.of(item.header.referral), around)
 
 
-async def _epoch_keys(node: Node, checked: Iterable[CheckedItem]) -> _Keys | None:
+async def _epoch_keys(node: Node, peer: str, checked: Iterable[CheckedItem]) -> _Keys | None:
     """The keys to which these were sealed, as far as there are any; nothing where the agency's keys are elsewhere."""
     if node.keyring is None:
         return None
     named = {one.item.header.epoch_key for one in checked}
-    return {name: await node.keyring.epoch_key(name) for name in named if name is not None}
+    return await epoch_keys(node, node.keyring, (name for name in named if name is not None), peer)
 
 
 def _opened(checked: CheckedItem, keys: _Keys | None, around: Circumstances) -> _Opened:
@@ -245,9 +252,11 @@ def _opened(checked: CheckedItem, keys: _Keys | None, around: Circumstances) -> 
     if header.kind_class is KindClass.STOP or keys is None:
         # Without keys the agency's own software does 13 to 17 when it opens this, and refuses what fails there.
         return _Opened(checked, None)
-    epoch_key = keys.get(header.epoch_key or "")
-    if epoch_key is None:
+    name = header.epoch_key or ""
+    if name not in keys:
         raise VerificationError(13, "cannot-unwrap")
+    if (epoch_key := keys[name]) is None:
+        raise later(13, _UNREADABLE)
     return _Opened(checked, open_item(checked, epoch_key, around))
 
 
@@ -255,9 +264,11 @@ def _absorbed(node: Node, opened: _Opened, memory: BatchMemory, around: Circumst
     """What it does, and the receipt for it."""
     item = opened.checked.item
     _refuse_anothers_id(item, memory)
+    lies_under = memory.id_here(item.header.referral)
+    if opened.message is not None and lies_under in memory.keyless:
+        raise later(17, _UNREADABLE)
     signed = sign_statement(_receipt(item, around.at), node.node_key.sign)
     given = signed.to_bytes()
-    lies_under = memory.id_here(item.header.referral)
     arrival = Arrival(opened.checked, opened.message, given, leaf_of(signed.body), around.at, lies_under)
     try:
         absorb(node, arrival, memory)
@@ -290,14 +301,17 @@ async def _know_more(node: Node) -> bool:
 
 async def _commit(
     node: Node, peer: str, outcomes: Sequence[_Outcome], versions: Mapping[str, int], slices: Slices
-) -> None:
+) -> frozenset[str]:
+    """Write it down. Nothing is, where keys of these referrals lie here and do not open: those are returned."""
     arrivals = [outcome for outcome in outcomes if isinstance(outcome, Arrival)]
     at = node.clock()
     if not arrivals:
         await node.database.write(lambda conn: sign_of_life(conn, peer, at))
-        return
+        return frozenset()
     fresh = {arrival.referral: node.fresh_referral_key() for arrival in arrivals if arrival.message is not None}
     keys = await node.key_store.put_many(fresh, at=at) if fresh else {}
+    if unreadable := unreadable_keys(node, keys, peer=peer):
+        return unreadable
 
     stored = [
         (arrival, arrived_record(node, arrival, keys.get(arrival.referral)))
@@ -317,6 +331,7 @@ async def _commit(
             signal(conn, "outbox")
 
     await node.database.write(commit)
+    return frozenset()
 
 
 def _receipt(item: ParsedItem, received_at: int) -> DeliveryReceipt:

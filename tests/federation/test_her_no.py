@@ -419,7 +419,7 @@ async def test_erase_that_is_said_while_an_answer_is_opened_is_heard_before_it_i
     store = two[HELPLINE].node.key_store
     real = store.get_many
 
-    async def erased_meanwhile(referrals: Iterable[str]) -> dict[str, ReferralKey]:
+    async def erased_meanwhile(referrals: Iterable[str]) -> dict[str, ReferralKey | None]:
         monkeypatch.undo()
         keys = await real(referrals)
         await story.says_no("erase", by=two[SHELTER])

@@ -135,6 +135,11 @@ async def test_a_key_that_was_moved_to_another_referral_opens_nothing(key_store_
         await store.database.write(move)
         with pytest.raises(SealedRowError):
             await store.get(referral(2))
+        # It stays, and no other waits for it.
+        found = {referral(1): key(1), referral(2): None}
+        assert await store.get_many([*found, referral(99)]) == found
+        stands = await store.put_many({referral(n): key(10 + n) for n in (1, 2, 3)}, at=NOW)
+        assert stands == {**found, referral(3): key(13)}
 
 
 async def test_a_referral_key_is_no_epoch_key(key_store_url: str) -> None:
