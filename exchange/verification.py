@@ -439,7 +439,8 @@ def _of_another_age(body: ForwardBody) -> bool:
         return False
     if content.age_band is not None:
         return content.age_band not in bands
-    return (content.is_minor is True or content.caregiver is not None) and bands.isdisjoint(MINOR_BANDS)
+    minor = content.is_minor if content.caregiver is None else True
+    return minor is not None and minor is bands.isdisjoint(MINOR_BANDS)
 
 
 def read_forward(header: Header, content: bytes) -> ForwardBody:

@@ -97,7 +97,8 @@ async def ask_consent_status(call: Peer, body: ConsentStatusBody) -> Response:
 
     About at most 200 receipts that were cut for the calling agency. An unknown receipt, another agency's and one whose
     consent has ended are answered alike: `not-live`. `lost` is no word: the receipt is unknown, and of a time of which
-    this node lost its data, or what stands behind it cannot be read.
+    this node lost its data, or what stands behind it cannot be read, or only what the roster of now says of the two
+    agencies lets nothing go.
     """
     return render(await consent_status(call.node, call.agency, body.value))
 

@@ -58,7 +58,8 @@ STATE: Final = (
         409,
         _PEER,
         "Nobody has said lately that her consent is live",
-        "The referring agency's node was not reached for 72 hours. Telephone that agency. It opens when that answers.",
+        "For 72 hours the referring agency's node was not reached, or gave no word. Telephone that agency. It "
+        "opens with the next word.",
     ),
     Entry(
         "consent-ended",

@@ -82,8 +82,8 @@ class ReceiptStatus(Strict):
     status: Literal["live", "not-live", "lost"]
     """`not-live` is also the answer for a receipt that is unknown, or was cut for somebody else.
 
-    `lost`: unknown, and from a time of which this node has lost its data; or what stands behind it cannot be read.
-    It is no word about the consent.
+    `lost`: unknown, and from a time of which this node has lost its data; or what stands behind it cannot be read; or
+    only what the roster of now says of the two agencies lets nothing go. It is no word about the consent.
     """
 
 

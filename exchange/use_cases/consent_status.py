@@ -8,6 +8,9 @@ Rules:
   loss that its operator has told (`resync`) an unknown receipt of that time is `lost` instead, whoever's it was: a
   known end is final, and would be wrong of all that was disclosed then. So is one whose referral or consent cannot be
   read here: it holds up no other.
+* A receipt is `lost` too where her consent lets nothing go to this receiver only because of what the roster of now says
+  of it or of this agency, and would between the two as they were when the referral was made: a roster may hold a slip,
+  which is mended, and she has ended nothing. Where it is not on record what they were, it is `not-live`.
 * Live: nobody has ended the consent, it still lets this receiver be told something for this purpose, and the referral
   was not ended by her no, entered in error or destroyed. After `stop-sharing` what was released stays where it is.
 * A receipt that the agency's own software has cut for several referrals is live as long as all of them are. That one of
@@ -30,6 +33,7 @@ from datetime import timedelta
 from typing import Final, Literal
 
 from consent.decision import ConsentDeny, ConsentQuestion, decide
+from consent.record import ConsentRecord
 from contracts.canonical_json import canonical
 from contracts.vocabulary import Field
 from exchange.envelope.ids import made_at
@@ -43,7 +47,8 @@ from exchange.storage.consents import StoredConsent, load_consent
 from exchange.storage.database import Connection
 from exchange.storage.lost_data import Loss, losses
 from exchange.use_cases.consent_records import hers
-from exchange.use_cases.facts import open_facts
+from exchange.use_cases.facts import Facts, open_facts
+from exchange.use_cases.gate_again import as_they_were_first
 from exchange.use_cases.node import Node
 from exchange.use_cases.row_by_row import UNREADABLE, tell_unreadable
 
@@ -76,8 +81,7 @@ async def _answer(node: Node, peer: str, request: ConsentStatusRequest) -> Conse
     asked = [(receipt, cut) for receipt, each in found.items() for cut in _that_count(each)]
     async for receipt, cut in node.precedence.large().of(asked):
         try:
-            live = _is_live(node, sender, receiver, cut, rows.get(cut.consent_id or ""))
-            said[receipt].add("live" if live else "not-live")
+            said[receipt].add(_status_of(node, sender, receiver, cut, rows.get(cut.consent_id or "")))
         except UNREADABLE as error:
             tell_unreadable(node, "referral", cut.referral, error, peer=peer)
             said[receipt].add("lost")
@@ -112,12 +116,21 @@ def digest_of(answers: Iterable[ReceiptStatus]) -> str:
     return hashlib.sha256(canonical(members)).hexdigest()
 
 
-def _is_live(node: Node, sender: Member, receiver: Member, cut: CutFor, row: StoredConsent | None) -> bool:
+def _status_of(node: Node, sender: Member, receiver: Member, cut: CutFor, row: StoredConsent | None) -> Status:
     if cut.gone or cut.state in _ENDED or cut.sealed_facts is None or row is None:
-        return False
+        return "not-live"
     if cut.sharing_stopped:
-        return True
+        return "live"
     facts = open_facts(node, cut.referral, cut.sealed_facts)
+    record = hers(node, row, facts)
+    if _permits(node, record, facts, sender, receiver):
+        return "live"
+    made = as_they_were_first(facts, sender, receiver)
+    return "lost" if made is not None and _permits(node, record, facts, *made) else "not-live"
+
+
+def _permits(node: Node, record: ConsentRecord | None, facts: Facts, sender: Member, receiver: Member) -> bool:
+    """Whether she still lets this sender tell this receiver something for the purpose of the referral."""
     question = ConsentQuestion(
         agency=receiver.agency,
         kind=receiver.kind,
@@ -127,7 +140,6 @@ def _is_live(node: Node, sender: Member, receiver: Member, cut: CutFor, row: Sto
         purpose=facts.purpose,
         fields=_EVERYTHING,
     )
-    record = hers(node, row, facts)
     # Its end is exclusive: past its date it is asked what it allowed until then.
     at = node.now() if record is None else min(node.now(), record.expires_at - timedelta.resolution)
     return not isinstance(decide(record, question, at), ConsentDeny)

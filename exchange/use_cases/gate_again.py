@@ -95,6 +95,11 @@ def as_they_were(facts: Facts, now: GroupsQuestion) -> list[GroupsQuestion]:
     ]
 
 
+def as_they_were_first(facts: Facts, sender: Member, receiver: Member) -> tuple[Member, Member] | None:
+    """Sender and receiver as they were when the referral was made; nothing where that is not on record."""
+    return next(((_as_it_was(sender, one), _as_it_was(receiver, other)) for one, other in facts.between[:1]), None)
+
+
 def _as_it_was(member: Member, party: Party) -> Member:
     return member.model_copy(update=party.model_dump())
 

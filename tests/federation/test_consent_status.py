@@ -6,7 +6,7 @@ import asyncio
 import json
 import secrets
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -27,7 +27,7 @@ from support.stories import (
     travelled,
 )
 
-from contracts.vocabulary import Group
+from contracts.vocabulary import AgencyKind, Group
 from exchange.demo.federation import EMBASSY, HELPLINE, SHELTER
 from exchange.envelope.keys import NodeKey
 from exchange.envelope.statements import ConsentStatus, parse_statement, sign_statement
@@ -41,10 +41,27 @@ from exchange.storage.tables import CONSENT, INBOX, OUTBOX, REFERRAL
 from exchange.use_cases import consent_status
 from exchange.use_cases.acting import Acting
 from exchange.use_cases.consent_status import digest_of
+from exchange.use_cases.facts import open_facts, seal_facts
 from exchange.use_cases.open_items import open_items
 from exchange.use_cases.precedence import COSTLY, SLICE
 
 HOUR_MS = 3_600_000
+ANY_SHELTER: dict[str, Any] = {
+    "provisions": [
+        {
+            "groups": ["need", "safety", "health", "name", "contact", "place"],
+            "kinds": ["shelter"],
+            "purposes": ["provide-safe-accommodation"],
+            "feedback": "outcome",
+        }
+    ]
+}
+"""She did not name this one."""
+LAWYERS: dict[str, Any] = {
+    "groups": ["need"],
+    "kinds": ["legal-aid"],
+    "purposes": ["provide-safe-accommodation"],
+}
 ANOTHER_KEY = NodeKey(b"\x09" * 32)
 ACTING = Acting("system", "w-1")
 
@@ -137,6 +154,73 @@ async def test_a_row_that_the_sender_cannot_read_is_no_word_and_keeps_none_from_
     assert [one.item.id for one in later.items] == ids[1:]
     # It may be live: nobody can say that it is not.
     assert [(one.id, one.code) for one in later.withheld] == [(ids[0], "consent-not-fresh")]
+
+
+async def _slips(two: Federation, change: dict[str, Any]) -> None:
+    """The roster file of her own agency's node says this of the shelter; nobody else's does."""
+    await two.new_roster(member=_shelter(change), known_to=(HELPLINE,))
+
+
+def _shelter(change: dict[str, Any]) -> Callable[[Member], Member]:
+    return lambda member: member.model_copy(update=change) if member.agency == SHELTER.agency else member
+
+
+@pytest.mark.parametrize("change", [{"country": "SG"}, {"kind": AgencyKind.HEALTH}, {"kind": AgencyKind.POLICE}])
+async def test_what_only_the_roster_of_now_refuses_is_no_word_and_opens_again_when_that_is_mended(
+    pair: Federation, change: dict[str, Any]
+) -> None:
+    """It was `not-live`, which is final, of every referral to that receiver. Nobody had ended anything."""
+    stories = [await begin(pair, consent=ANY_SHELTER), await begin(pair)]
+    ids = [await story.offer() for story in stories]
+    helps = stories[0].helps.inbox
+    await _slips(pair, change)
+    pair.clock.pass_by(hours=71)
+    # The other names the agency: another country or kind ends nothing there, but that it would be an authority.
+    named = change != {"kind": AgencyKind.POLICE}
+    first = await helps.open_many(ids)
+    assert [one.item.id for one in first.items] == ids
+    ages = [pair.clock() - to_millis(one.consent_checked_at) for one in first.items if one.consent_checked_at]
+    assert [age > 70 * HOUR_MS for age in ages] == [True, not named]
+    pair.clock.pass_by(hours=2)
+    later = await helps.open_many(ids)
+    assert [one.item.id for one in later.items] == ids[1:] * named
+    withheld = ids if not named else ids[:1]
+    assert [(one.id, one.code) for one in later.withheld] == [(item, "consent-not-fresh") for item in withheld]
+    await pair.new_roster(member=_shelter({"country": "MY", "kind": AgencyKind.SHELTER}))
+    pair.clock.pass_by(hours=2)
+    mended = await helps.open_many(ids)
+    assert ([one.item.id for one in mended.items], mended.withheld) == (ids, ())
+
+
+async def test_nor_is_it_where_the_roster_has_its_own_agency_elsewhere(pair: Federation) -> None:
+    story = await begin(pair, consent=ANY_SHELTER)
+    request = ConsentStatusRequest(receipts=tuple(await receipts(story)))
+    elsewhere = {"country": "SG"}
+    await pair.new_roster(
+        member=lambda one: one.model_copy(update=elsewhere) if one.agency == HELPLINE.agency else one,
+        known_to=(HELPLINE,),
+    )
+    said = await consent_status.consent_status(pair[HELPLINE].node, SHELTER.agency, request)
+    assert {one.status for one in said.receipts} == {"lost"}
+
+
+@pytest.mark.parametrize("ends", ["taken out", "what they were is not known"])
+async def test_a_roster_with_a_slip_hides_no_end_and_vouches_for_nobody(pair: Federation, ends: str) -> None:
+    """What she has taken back ended between the two as they were. A row of an earlier version does not say how."""
+    allowed = {"provisions": [*ANY_SHELTER["provisions"], LAWYERS]}
+    story, node = await begin(pair, consent=allowed), pair[HELPLINE].node
+    request = ConsentStatusRequest(receipts=tuple(await receipts(story)))
+    await _slips(pair, {"kind": AgencyKind.HEALTH})
+    if ends == "taken out":
+        _, lawyers = (await story.asks.consents.read(story.consent)).record.provisions
+        await story.asks.consents.narrow(story.consent, (lawyers,))
+    else:
+        (row,) = await story.rows(REFERRAL)
+        facts = open_facts(node, story.id, row["sealed_facts"]).model_copy(update={"between": ()})
+        sealed = {"sealed_facts": seal_facts(node, story.id, facts)}
+        await story.writes(update(REFERRAL).where(REFERRAL.c.id == story.id).values(sealed))
+    said = await consent_status.consent_status(node, SHELTER.agency, request)
+    assert {one.status for one in said.receipts} == {"not-live"}
 
 
 async def test_after_a_known_end_nothing_opens_and_no_later_word_undoes_it(two: Federation) -> None:
@@ -582,9 +666,9 @@ async def test_who_asks_about_much_and_many_times_at_once_holds_up_nobody(
     node, rounds = two[HELPLINE].node, 0
     judged: list[int] = []
     asked_for = [receipt for _ in range(8) for receipt in await receipts(await begin(two, travel=False))]
-    real = consent_status._is_live
+    real = consent_status._status_of
 
-    def is_live(*args: Any) -> bool:
+    def status_of(*args: Any) -> str:
         judged.append(rounds)
         return real(*args)
 
@@ -594,7 +678,7 @@ async def test_who_asks_about_much_and_many_times_at_once_holds_up_nobody(
             rounds += 1
             await asyncio.sleep(0)
 
-    monkeypatch.setattr(consent_status, "_is_live", is_live)
+    monkeypatch.setattr(consent_status, "_status_of", status_of)
     ticking = asyncio.create_task(others())
     request = ConsentStatusRequest(receipts=tuple(asked_for * 12))
     answers = await asyncio.gather(*(consent_status.consent_status(node, SHELTER.agency, request) for _ in range(5)))
@@ -664,7 +748,7 @@ async def test_an_end_that_is_said_at_the_receipts_end_is_no_known_end(
     """As a node says it that counts the end of the consent."""
     story, item, ends = await _ends_at_midnight(two)
     story.sender.node.clock = lambda: ends
-    monkeypatch.setattr(consent_status, "_is_live", lambda *_: False)
+    monkeypatch.setattr(consent_status, "_status_of", lambda *_: "not-live")
     assert (await story.helps.inbox.open(item)).content is not None
     assert asked(two) == 1
     assert not any(row["consent_ended_at"] for row in await story.rows(INBOX, at=story.receiver))

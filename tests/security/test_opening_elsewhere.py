@@ -18,11 +18,13 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from support.blind_room import Room, blind_room
+from support.forgeries import of_age
 from support.lies import TABLE, Lie
 from support.lying_peer import OFFER_CONTENT
 
 from contracts.canonical_json import canonical
-from contracts.vocabulary import Priority
+from contracts.vocabulary import Basis, Priority
+from exchange import verification
 from exchange.client import NodeUnreachableError, ProblemError
 from exchange.client.vault import AgencyVault, DoubtfulItemError, Identity, RefusedItemError, VaultError, opening
 from exchange.client.vault.store import AgencyKeyStore, Taken
@@ -371,6 +373,16 @@ async def test_what_a_version_of_before_has_verified_opens_again(room: Room, mon
     with monkeypatch.context() as after:
         after.setattr(header, "VOCABULARIES", frozenset({99}))
         assert await room.vault.open(item) == first
+    assert await room.vault.open(item) == first
+
+
+async def test_what_was_opened_on_a_basis_that_is_none_for_her_age_today_opens_again(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    item = await room.arrived(of_age(Basis.OWN_CONSENT_MINOR, is_minor=False)(room.scene))
+    with monkeypatch.context() as before:
+        before.setattr(verification, "_of_another_age", lambda _: False)
+        first = await room.vault.open(item)
     assert await room.vault.open(item) == first
 
 

@@ -175,8 +175,8 @@ async def _however_old(node: Any, rows: Any) -> consent_freshness.Words:
 _fresh_words = consent_freshness.fresh_words
 
 
-def _live_whatever_she_said(_node: Any, _sender: Any, _receiver: Any, _cut: Any, row: Any) -> bool:
-    return row is not None
+def _live_whatever_she_said(_node: Any, _sender: Any, _receiver: Any, _cut: Any, row: Any) -> str:
+    return "not-live" if row is None else "live"
 
 
 def _nobody_ended(*_arguments: object) -> frozenset[str]:
@@ -252,7 +252,7 @@ MUTANTS: Final = (
     Mutant("whoever answers about a consent is believed", _on(consent_freshness, "_verified", _whoever_says_so)),
     Mutant("an end of a consent is not kept", _on(consent_freshness, "record_words", _nothing)),
     Mutant("an old word about a consent is enough for ever", _on(open_items, "fresh_words", _however_old)),
-    Mutant("a consent is live whatever she has said", _on(consent_status, "_is_live", _live_whatever_she_said)),
+    Mutant("a consent is live whatever she has said", _on(consent_status, "_status_of", _live_whatever_she_said)),
     Mutant("an open does not look again for an end", _on(open_items, "ended_among", _nobody_ended)),
     Mutant("destroying keeps the keys", _on(KeyStore, "destroy", _keeps_keys)),
     Mutant("destroying keeps the inbox", _on(destroy, "wipe_items", _nothing)),

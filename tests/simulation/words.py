@@ -2,9 +2,10 @@
 
 Rules:
 
-* A node says `live` of no receipt whose referral was ended there by her no or as an error; and `not-live` of none
-  behind which nothing has changed, neither of hers nor of the two agencies. A consent past its date counts as it did
-  before: the date ends new disclosures, and `not-live` would close for ever what has arrived.
+* A node says `live` of no receipt whose referral was ended there by her no or as an error; and anything else of none
+  behind which nothing has changed, neither of hers nor of the two agencies. Where the two have, and not what she
+  allowed, it may give no word (`lost`), and not `not-live`. A consent past its date counts as it did before: the date
+  ends new disclosures, and `not-live` would close for ever what has arrived.
 * A word counts where it came in time, from the node that cut the receipt, to its recipient, about what was asked,
   signed by the node key that the asker's roster lists, and stated within two minutes of that moment. Whatever else came
   back is as if nothing had.
@@ -59,8 +60,14 @@ class Words:
             mine = [each for each in self._behind(one.receipt) if (each.header["from"], each.header["to"]) == (by, to)]
             if one.status == "live":
                 self._check_live(by, mine)
-            elif one.receipt in unchanged and self._are_what_they_were(by, to, now):
+            elif one.receipt in unchanged and (
+                self._are_what_they_were(by, to, now) or (one.status == "not-live" and self._allowed_once(mine))
+            ):
                 self._check_ended(mine, at)
+
+    def _allowed_once(self, mine: Sequence[Opened]) -> bool:
+        """Whether she allows still what she allowed when these were sealed: no less, and nothing anew."""
+        return all(len(self._versions(one)) == 1 for one in mine)
 
     def _are_what_they_were(self, by: str, to: str, now: Standing) -> bool:
         """Where one is another office or elsewhere, her consent may not cover it any more, and has ended for it."""
@@ -107,7 +114,7 @@ class Words:
             for item in self._behind(one.receipt):
                 if one.status == "live":
                     self.live[agency, item.id].append(stated_at)
-                elif stated_at < item.header["receipt"]["expires"]:
+                elif one.status == "not-live" and stated_at < item.header["receipt"]["expires"]:
                     self.ended[agency, item.id].append((tick, process))
 
     def told_that_ended(self, agency: str, item: str) -> None:

@@ -291,6 +291,8 @@ CONTENT = [
     _lie(16, "more-time-inside", "content-invalid", another_time_inside(1000)),
     _lie(16, "a-minors-yes-of-an-adult", "content-invalid", of_age(Basis.OWN_CONSENT_MINOR, age_band="25-49")),
     _lie(16, "a-caregivers-yes-for-an-adult", "content-invalid", of_age(Basis.CAREGIVER, age_band="18-24")),
+    _lie(16, "a-minors-yes-of-no-minor", "content-invalid", of_age(Basis.OWN_CONSENT_MINOR, is_minor=False)),
+    _lie(16, "somebodys-yes-for-no-minor", "content-invalid", of_age(Basis.CASEWORKER_BEST_INTEREST, is_minor=False)),
     _lie(16, "an-adults-yes-of-a-child", "content-invalid", of_age(Basis.CONSENT, age_band="12-14")),
     _lie(16, "an-adults-yes-of-a-minor", "content-invalid", of_age(Basis.SUPPORTED_DECISION, is_minor=True)),
     _lie(16, "an-adults-yes-where-somebody-cares-for-her", "content-invalid", cared_for),

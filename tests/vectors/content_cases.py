@@ -169,6 +169,10 @@ def _ages() -> Iterator[Case]:
         ("consent-of-a-child", "consent", {"age_band": "15-17"}, INVALID),
         ("consent-of-somebody-under-18", "supported-decision", {"is_minor": True}, INVALID),
         ("a-basis-for-minors-and-no-band", "caregiver", {"is_minor": True}, OK),
+        ("a-caregiver-of-no-minor", "caregiver", {"is_minor": False}, INVALID),
+        ("best-interest-of-no-minor", "caseworker-best-interest", {"is_minor": False}, INVALID),
+        ("a-minors-own-consent-of-no-minor", "own-consent-minor", {"is_minor": False}, INVALID),
+        ("consent-of-no-minor", "consent", {"is_minor": False}, OK),
         ("a-basis-and-no-age", "own-consent-minor", {}, OK),
         ("an-exception-at-any-age", "imminent-threat-to-self", {"age_band": "25-49"}, OK),
     ):

@@ -140,7 +140,8 @@ function isForHerAge(basis, { age_band: band, is_minor: minor, caregiver }) {
   const ages = AGES[basis];
   if (ages === undefined) return true;
   if (band !== undefined) return ages.includes(band);
-  return (minor !== true && caregiver === undefined) || ages !== ADULTS;
+  if (ages === ADULTS) return minor !== true && caregiver === undefined;
+  return minor !== false;
 }
 
 /** @param {Record<string, any>} header @param {Uint8Array} bytes */
