@@ -16,11 +16,13 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from pydantic import SecretStr
+
 from exchange.settings import SECRETS, SHORTEST_PASSPHRASE, Environment, LogLevel, Settings
 
 _OTHERS = stat.S_IRWXO
 _GROUP_AND_OTHERS = stat.S_IRWXG | stat.S_IRWXO
-_USUAL_PORT = {"postgresql": 5432}
+_USUAL_PORT = 5432
 
 #: Variables of libraries that would open a door this node keeps shut.
 _UNSAFE_VARIABLES = {
@@ -62,8 +64,16 @@ def insecurities(
 
 
 def _storage(settings: Settings) -> Iterator[Problem]:
-    main = _database_identity(settings.database_url.get_secret_value())
-    keys = _database_identity(settings.key_database_url.get_secret_value())
+    main, keys = _database_identity(settings.database_url), _database_identity(settings.key_database_url)
+    for name, identity in (("DATABASE_URL", main), ("KEY_DATABASE_URL", keys)):
+        if identity is None:
+            yield Problem(
+                "database-url",
+                f"The operator must mend the address in EXCHANGE_{name} (or in the file that EXCHANGE_{name}_FILE "
+                "names): it is not one of a database that this program can use.",
+            )
+    if main is None or keys is None:
+        return
     if main == keys:
         yield Problem(
             "one-database",
@@ -159,13 +169,19 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _database_identity(url: str) -> tuple[str, str, int, str]:
-    """What makes two addresses the same database, whatever user or driver they name."""
-    address = urlsplit(url)
-    kind = address.scheme.split("+")[0]
+def _database_identity(url: SecretStr) -> tuple[str, str, int, str] | None:
+    """What makes two addresses the same database, whatever user or driver they name; nothing where it is of none."""
+    # Imported here: commands that open no database do not load what does.
+    from exchange.storage.engine import DatabaseURLError, parse_url
+
+    try:
+        address = parse_url(url.get_secret_value())
+    except DatabaseURLError:
+        return None
+    kind, name = address.get_backend_name(), address.database or ""
     if kind == "sqlite":
-        return kind, "", 0, os.path.realpath(address.path.removeprefix("/"))
-    return kind, (address.hostname or "").lower(), address.port or _USUAL_PORT.get(kind, 0), address.path
+        return kind, "", 0, os.path.realpath(name)
+    return kind, (address.host or "").lower(), address.port or _USUAL_PORT, name
 
 
 def _mode(path: Path) -> int:

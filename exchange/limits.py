@@ -43,6 +43,11 @@ class Limits:
     header says what this version can say."""
     answer_bytes: int = KIB
     """What the answer to each envelope takes, filled with spaces."""
+    consent_status_bytes: int = 640
+    """What an answer about consents takes, filled with spaces, beside `receipt_status_bytes` for each receipt that was
+    asked about."""
+    receipt_status_bytes: int = 67
+    """What the longest word about one receipt takes there."""
     header_bytes: int = 4 * KIB
     """The largest header, as signed bytes."""
     statement_bytes: int = 4 * KIB

@@ -148,14 +148,7 @@ class Settings(BaseSettings):
     def _plain_address(cls, url: str | None) -> str | None:
         if url is None:
             return None
-        parts = urlsplit(url)
-        if (
-            parts.scheme not in {"http", "https"}
-            or not parts.hostname
-            or parts.username
-            or parts.query
-            or parts.fragment
-        ):
+        if not _is_plain_address(url):
             raise ValueError("an http or https address without user, query and fragment is expected")
         if url.endswith("/"):
             raise ValueError("no slash is expected at the end")
@@ -240,6 +233,17 @@ def local_address(host: str, port: int) -> str:
 def closest_setting(name: str) -> str | None:
     """The setting that a misspelt name is most likely meant to be."""
     return next(iter(get_close_matches(name, Settings.model_fields, n=1)), None)
+
+
+def _is_plain_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:  # its text quotes the address
+        return False
+    # A password that is not escaped ends the host early, and its @ stands in the path.
+    extra = "@" in url or parts.query or parts.fragment
+    return parts.scheme in {"http", "https"} and bool(parts.hostname) and not extra
 
 
 def _secret_in(path: Path, setting: str) -> str:

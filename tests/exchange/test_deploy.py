@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+
+from exchange.limits import KIB, LIMITS
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 
@@ -19,6 +22,18 @@ def test_the_proxy_writes_down_neither_paths_nor_callers() -> None:
         ["}"],
     ]
     assert start < written.index(["{$NODE_NAME}", "{"])
+
+
+def test_no_proxy_is_advised_that_puts_bodies_on_its_disk() -> None:
+    """By itself nginx does, and Caddy does not."""
+    advice = (DEPLOY / "README.md").read_text("utf-8")
+    (block,) = re.findall(r"```nginx\n(.*?)```", advice, re.DOTALL)
+    said = dict(line.strip().removesuffix(";").split(" ", 1) for line in block.splitlines() if line.strip())
+    assert said["proxy_request_buffering"] == "off"
+    # Otherwise a body that comes in chunks is put aside all the same.
+    assert said["proxy_http_version"] == "1.1"
+    assert said["proxy_max_temp_file_size"] == "0"
+    assert int(said["client_max_body_size"].removesuffix("m")) * KIB * KIB >= LIMITS.batch_bytes
 
 
 def test_the_service_goes_by_the_settings_of_its_home_as_root_does() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Final
+from typing import Any, Final, get_args
 
 import pytest
 from support.federation import Federation
@@ -11,12 +11,21 @@ from support.lying_peer import ENVELOPES
 from support.stories import begin, content, now_of, safe_contact, travelled
 from vectors.samples import sample_envelope
 
+from exchange.api import federation
+from exchange.api.rendering import render
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.envelope.header import parse_header
+from exchange.envelope.keys import NodeKey
 from exchange.envelope.kinds import SHAPES, Kind, KindClass
-from exchange.limits import LIMITS
+from exchange.envelope.statements import ConsentStatus, parse_statement, sign_statement
+from exchange.envelope.wire import from_base64url, to_base64url
+from exchange.limits import LIMITS, MINUTE_MS
 from exchange.messages import SealedMessage
+from exchange.schemas.federation import ConsentStatusAnswer, ReceiptStatus
 from exchange.schemas.inbox import RecallAnswerRequest
+from exchange.schemas.shapes import to_millis, written
+from exchange.storage.tables import OUTBOX, REFERRAL
+from exchange.use_cases.consent_status import digest_of
 from exchange.use_cases.leaving import Leaving
 from exchange.use_cases.outgoing import put_out
 
@@ -103,3 +112,69 @@ async def test_nor_an_envelope_that_was_refused_from_one_that_was_taken(two: Fed
         answer = await story.post(wire)
         assert [one.result for one in answer.answers] == [said]
     assert {len(answer) for answer in two.network.answered} == {LIMITS.answer_bytes}
+
+
+async def _asks(two: Federation, receipts: list[str | None]) -> ConsentStatusAnswer:
+    transport, helpline = two[SHELTER].courier._transport, two[HELPLINE].member
+    answer: ConsentStatusAnswer = await transport.consent_status(helpline, receipts)  # type: ignore[attr-defined]
+    assert digest_of(answer.receipts) == _statement_of(answer, helpline.node_key).receipts
+    return answer
+
+
+def _statement_of(answer: ConsentStatusAnswer, key: bytes) -> ConsentStatus:
+    signed = from_base64url(answer.statement, member="statement", longest=LIMITS.statement_bytes)
+    return parse_statement(ConsentStatus, signed).verify(key)
+
+
+async def test_nor_whether_her_consent_is_live_from_the_answer_to_who_asks(two: Federation) -> None:
+    held, ended, damaged = [await begin(two) for _ in range(3)]
+    await ended.says_no("erase", travel=False)
+    await damaged.writes(REFERRAL.update().where(REFERRAL.c.id == damaged.id).values(sealed_facts=b"damaged"))
+    receipts = [(await story.rows(OUTBOX))[0]["consent_receipt"] for story in (held, ended, damaged)]
+    for count in (1, 7, LIMITS.consent_status_ids):
+        before = len(two.network.answered)
+        said = [{one.status for one in (await _asks(two, [each] * count)).receipts} for each in receipts]
+        assert said == [{"live"}, {"not-live"}, {"lost"}]
+        await _asks(two, [*receipts * count][:count])
+        lengths = {len(answer) for answer in two.network.answered[before:]}
+        assert lengths == {LIMITS.consent_status_bytes + count * LIMITS.receipt_status_bytes}
+
+
+async def test_nor_from_an_answer_that_lacks_a_word(two: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is as long as what was asked makes it."""
+    real = federation.consent_status
+
+    async def without_one(*asked: Any) -> ConsentStatusAnswer:
+        whole = await real(*asked)
+        return whole.model_copy(update={"receipts": whole.receipts[1:]})
+
+    monkeypatch.setattr(federation, "consent_status", without_one)
+    transport = two[SHELTER].courier._transport
+    await transport.consent_status(two[HELPLINE].member, ["0" * 32, "1" * 32])  # type: ignore[attr-defined]
+    assert len(two.network.answered[-1]) == LIMITS.consent_status_bytes + 2 * LIMITS.receipt_status_bytes
+
+
+@pytest.mark.parametrize("count", [1, LIMITS.consent_status_ids])
+def test_every_answer_about_consents_fits_into_its_length(count: int) -> None:
+    """With the longest ids of both agencies and the longest word about each receipt."""
+    longest = "a" * 63
+    status = max(get_args(ReceiptStatus.model_fields["status"].annotation), key=len)
+    statement = ConsentStatus(agency=longest, recipient=longest, receipts="0" * 64, stated_at=10**13 - 1)
+    signed = sign_statement(statement, NodeKey(bytes(32)).sign).to_bytes()
+    receipts = tuple(ReceiptStatus(receipt=f"{number:032x}", status=status) for number in range(count))
+    answer = written(ConsentStatusAnswer(receipts=receipts, statement=to_base64url(signed)))
+    assert len(answer) <= LIMITS.consent_status_bytes + count * LIMITS.receipt_status_bytes
+
+
+async def test_an_answer_about_consents_that_is_not_filled_is_taken_too(
+    two: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a node of an earlier version answers."""
+    story = await begin(two)
+    monkeypatch.setattr(federation, "render", lambda answer, **_: render(answer))
+    two.clock.pass_by(hours=2)
+    item = await story.item("offer")
+    opened = await story.helps.inbox.open(item.id)
+    assert len(two.network.answered[-1]) < LIMITS.consent_status_bytes
+    assert opened.consent_checked_at is not None
+    assert abs(to_millis(opened.consent_checked_at) - two.clock()) < MINUTE_MS

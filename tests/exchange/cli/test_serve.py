@@ -204,6 +204,26 @@ def test_a_database_that_is_away_is_no_reason_to_stay_down(shelter: MadeNode) ->
     assert "cannot be reached" in refused.output
 
 
+@pytest.mark.parametrize("name", ["EXCHANGE_DATABASE_URL", "EXCHANGE_KEY_DATABASE_URL"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        *(f"node:CANARY{sign}CANARY@127.0.0.1:1" for sign in ("/", "#", "?", "[", "]", "@", "@[", "@?x=", "\u2100")),
+        "node:CANARY@127.0.0.1:99999",
+        "node:CANARY@127.0.0.1:CANARY",
+        "node:CANARY@[::1",
+    ],
+)
+def test_no_command_repeats_a_password_or_shows_a_trace(shelter: MadeNode, address: str, name: str) -> None:
+    """Whatever of it stands unescaped in an address: the output of `serve` is the journal."""
+    for command in (["migrate"], ["doctor", "--offline"], ["serve"]):
+        variables = {name: f"postgresql://{address}/node"}
+        refused = CliRunner().invoke(app, [*command, "--home", str(shelter.home)], env=variables)
+        assert isinstance(refused.exception, SystemExit), command
+        assert refused.exit_code in {1, 2}
+        assert "CANARY" not in refused.output
+
+
 def test_nobody_here_to_type_the_passphrase(shelter: MadeNode, tmp_path: Path) -> None:
     home = tmp_path / "node"
     home.mkdir(mode=0o700)

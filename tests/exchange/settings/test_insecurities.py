@@ -114,6 +114,22 @@ def test_a_link_to_the_main_database_is_the_main_database(tmp_path: Path, home: 
     assert codes(problems_of(home, **changed)) == ["one-database"]
 
 
+@pytest.mark.parametrize("sign", ["/", "#", "?", "[", "]", "@", "\u2100"])
+def test_a_password_may_hold_any_sign(home: Path, sign: str) -> None:
+    url = f"postgresql://node:CANARY{sign}CANARY@db.example:5433"
+    assert problems_of(home, database_url=f"{url}/node", key_database_url=f"{url}/keys") == []
+    assert codes(problems_of(home, database_url=f"{url}/node", key_database_url=f"{url}/node")) == ["one-database"]
+
+
+@pytest.mark.parametrize("name", ["database_url", "key_database_url"])
+@pytest.mark.parametrize("url", ["CANARY", "postgresql://u:p@db.example:CANARY/x", "mysql://u:CANARY@db.example/x"])
+def test_an_address_of_no_database_is_named_by_its_setting(home: Path, name: str, url: str) -> None:
+    (problem,) = problems_of(home, workers=2, **{name: url})
+    assert problem.code == "database-url"
+    assert f"EXCHANGE_{name.upper()} " in problem.sentence
+    assert "CANARY" not in problem.sentence
+
+
 @pytest.mark.parametrize("url", ["http://127.0.0.1:8080", "http://localhost:8080", "http://[::1]:8080"])
 def test_a_real_node_needs_tls_also_on_this_machine_and_a_collector_does_not(home: Path, url: str) -> None:
     assert codes(problems_of(home, public_url=url)) == ["plain-http"]

@@ -75,6 +75,16 @@ def test_proxies_are_listed_with_commas(monkeypatch: pytest.MonkeyPatch) -> None
         pytest.param({"public_url": URL, "trusted_proxies": CANARY}, "EXCHANGE_TRUSTED_PROXIES", id="proxy-by-name"),
         pytest.param({"public_url": URL, "trace_ratio": 2}, "EXCHANGE_TRACE_RATIO", id="more-than-all"),
         pytest.param({"public_url": URL, "otlp_endpoint": "grpc://x"}, "EXCHANGE_OTLP_ENDPOINT", id="not-http"),
+        *(
+            pytest.param(
+                {"public_url": URL, "otlp_endpoint": f"https://u:{start}{sign}{CANARY}@x.example"},
+                "EXCHANGE_OTLP_ENDPOINT",
+                id=f"password-{start}-{ord(sign):x}",
+            )
+            for sign in "/#?[]@:\u2100"
+            for start in (CANARY, "1")
+        ),
+        pytest.param({"public_url": f"https://{CANARY}:99999"}, "EXCHANGE_PUBLIC_URL", id="no-such-port"),
         pytest.param({"public_url": URL, "unknown": CANARY}, "EXCHANGE_UNKNOWN", id="unknown-setting"),
         pytest.param({"public_url": URL, "passphrase_file": "/nowhere"}, "passphrase_file", id="no-such-file"),
     ],
