@@ -10,7 +10,8 @@ Rules, in this order. The first that fails refuses the whole request; then nothi
 6. The contract permits: not ended, no `never`, exactly one rule, and a basis that the rule accepts.
 7. Her consent permits: live now, covering this agency, this purpose and at least one of the fields about her. An
    embassy, police, labour or immigration office has to be named as an agency. If she was told of the receiver first,
-   it reports to nobody else now, and asks for no papers of which she does not know.
+   it reports to nobody else now, and asks for no papers of which she does not know. Of a changed plan alone that is
+   not asked: it may protect her.
 8. Her age in the content is the age for which the basis was checked; an adult has no caregiver.
 9. A border is crossed only as the rule says: never, or where her consent names the agency or the country.
 
@@ -178,6 +179,7 @@ class _Question(NamedTuple):
     contract: Contract
     consent: ConsentRecord | None
     at: datetime
+    only_plan: bool = False
 
 
 def clear(request: DisclosureRequest) -> Cleared | Refused:
@@ -204,7 +206,8 @@ def clear_later(request: DisclosureRequest, kind: Kind, *, accepted: bool) -> Cl
     """
     if kind not in _SENT_LATER:
         raise ValueError("this kind does not follow an offer")
-    allowed = _examine(request, later=True)
+    groups = groups_of(request.content.fields_present() - {_HERE})
+    allowed = _examine(request, later=True, only_plan=is_only_plan(kind, groups))
     if isinstance(allowed, Refused):
         return allowed
     request.content.check_no_routing()
@@ -228,9 +231,14 @@ def still_allowed(
     contract: Contract,
     consent: ConsentRecord | None,
     at: datetime,
+    *,
+    only_plan: bool = False,
 ) -> Allowed | Refused:
-    """The same gate on field names, for what is sealed already: every one of the fields may still go, or none does."""
-    question = _Question(sender, receiver, service, frozenset(fields), contract, consent, at)
+    """The same gate on field names, for what is sealed already: every one of the fields may still go, or none does.
+
+    `only_plan` says that they are in an envelope that holds her changed plan and nothing else (`is_only_plan`).
+    """
+    question = _Question(sender, receiver, service, frozenset(fields), contract, consent, at, only_plan)
     refusal = members_refuse(sender, receiver, service)
     allowed = _refused(question, refusal) if refusal else _intersect(question)
     if isinstance(allowed, Refused):
@@ -241,17 +249,22 @@ def still_allowed(
     return allowed
 
 
+def is_only_plan(kind: Kind, groups: Iterable[Group]) -> bool:
+    """Whether this follows a disclosure and holds her contact plan alone, which the receiver may have as it was."""
+    return kind not in {Kind.OFFER, Kind.DISCLOSURE} and set(groups) - {Group.ROUTING} == {Group.CONTACT}
+
+
 def lesser(one: Feedback, other: Feedback) -> Feedback:
     """The level that tells less."""
     return min(one, other, key=_TELLS_LESS_FIRST.index)
 
 
-def _examine(request: DisclosureRequest, *, later: bool) -> Allowed | Refused:
+def _examine(request: DisclosureRequest, *, later: bool, only_plan: bool = False) -> Allowed | Refused:
     """Rules 1 to 9 on a content; `_HERE` is answered for and taken out."""
     content, fields = request.content, request.content.fields_present()
     question = _Question(
         request.sender, request.receiver, request.service, fields - {_HERE},
-        request.contract, request.consent, request.at,
+        request.contract, request.consent, request.at, only_plan,
     )  # fmt: skip
     refusal = (
         members_refuse(request.sender, request.receiver, request.service)
@@ -278,9 +291,8 @@ def _intersect(question: _Question) -> Allowed | Refused:
     allowed = _ask_consent(question, permit.offer | permit.disclosure | permit.named)
     if isinstance(allowed, consents.ConsentDeny):
         return Refused(allowed.code, allowed.sentence, _reasons(question, permit, allowed))
-    refusal = (question.consent and told_refuses(question.receiver, question.consent)) or border_refuses(
-        question.sender, question.receiver, permit.rule, allowed
-    )
+    untold = question.consent and not question.only_plan and told_refuses(question.receiver, question.consent)
+    refusal = untold or border_refuses(question.sender, question.receiver, permit.rule, allowed)
     if refusal:
         return _refused(question, refusal)
     feedback = lesser(permit.rule.feedback, allowed.feedback)

@@ -7,6 +7,8 @@ Rules:
 * Each field is asked for alone: another one of its group may rest on a provision that does not reach so far.
 * What was sealed earlier and held goes only while every field that could have been inside then may still go: which of
   them is inside nobody here knows, and what she has taken back since must not be told.
+* Of which kind the envelope is says only whether it is her changed plan and nothing else: that goes also where she was
+  told something else of the receiver.
 * It is weaker than the gate on fields, and has to be: which fields of a group are inside, and whether they fit the
   person and the service, only the agency's software knows, which ran the whole gate, and the receiver, which refuses
   what is over-shared.
@@ -21,7 +23,8 @@ from datetime import datetime
 from consent.record import ConsentRecord
 from contracts.model import Contract
 from contracts.vocabulary import FIELD_SPECS, Field, Group, ServiceType, Stage, groups_of
-from exchange.disclosure import TRAVEL_TOGETHER, Allowed, Refused, still_allowed
+from exchange.disclosure import TRAVEL_TOGETHER, Allowed, Refused, is_only_plan, still_allowed
+from exchange.envelope.kinds import Kind
 from exchange.roster import Member
 
 
@@ -37,10 +40,15 @@ class GroupsQuestion:
     contract: Contract
     consent: ConsentRecord | None
     at: datetime
+    kind: Kind = Kind.DISCLOSURE
+    """Of the envelope: of a disclosure most is asked."""
 
     def ask(self, fields: Iterable[Field]) -> Allowed | Refused:
         """The gate on fields."""
-        return still_allowed(self.sender, self.receiver, self.service, fields, self.contract, self.consent, self.at)
+        return still_allowed(
+            self.sender, self.receiver, self.service, fields, self.contract, self.consent, self.at,
+            only_plan=is_only_plan(self.kind, self.groups),
+        )  # fmt: skip
 
     def listed(self) -> frozenset[Field]:
         """The fields of these groups that the contract lists at this stage."""

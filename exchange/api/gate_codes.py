@@ -236,7 +236,8 @@ OF_A_REFERRAL: Final = (
         _SENDER,
         "She was not told first what this office must report",
         "Tell her what it reports and to whom, whether she can leave, and what papers it asks for. Then ask her again; "
-        "where something was disclosed to it before, refer her anew.",
+        "where something was disclosed to it before, refer her anew. A fresh disclosure that was refused for it goes "
+        "after that, under a new Idempotency-Key.",
     ),
     Entry(
         "border-not-named",

@@ -163,6 +163,9 @@ async def replace_held_disclosure(
     safe-contact plan with her again, then send the content anew, under an Idempotency-Key of its own. It goes through
     the gate like the first one. Repeated under the same key it seals nothing, and answers what the gate decided then
     and how the referral stands now: her plan may have changed meanwhile, and what this says would be the older one.
+    Where the roster says something else of the receiver than when the last one was sealed, and the list of changes has
+    not said so, it is refused with `not-told-first`, and what was held is deleted: tell her, then send it again under a
+    new key. Under the same key it stays refused.
     """
     idem = idempotency(request, call.acting, key, body)
     return render(await replace_disclosure(call.node, call.acting, referral_id, body.value, idem))

@@ -231,10 +231,10 @@ class ReferralChange(Strict):
     `undelivered`, `overdue`, `expired`, `resend`, `consent-ends-soon`. A disclosure that waits:
     `awaiting-confirmation`, `receiver-unserved`, `awaiting-disclosure`; `not-told-first`, where the roster says
     something else now of whom the receiver reports to, whether she can leave or whether it asks for papers: tell her,
-    then send a fresh one; `untold`, where the receiver may not tell that it serves, and this name counts no longer
-    among those that it has not served. After the kind of what did not arrive, such as `offer-barred`: `…-expired` (it
-    could not leave in time), `…-barred` (it may no longer go, and was destroyed before it left), `…-refused` (the
-    other node refused it)."""
+    then send a fresh one, which is refused before this was said; `untold`, where the receiver may not tell that it
+    serves, and this name counts no longer among those that it has not served. After the kind of what did not
+    arrive, such as `offer-barred`: `…-expired` (it could not leave in time), `…-barred` (it may no longer go, and
+    was destroyed before it left), `…-refused` (the other node refused it)."""
     at: Timestamp
     referral: ReferralView
 

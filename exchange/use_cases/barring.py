@@ -4,6 +4,7 @@ Rules:
 
 * It is destroyed here and told (`…-barred`, `undeliverable`, or `awaiting_disclosure`): a worker telephones, or hands
   in what may still go.
+  Where the receiver of a disclosure is not what she was told, that is told too (`use_cases.not_told`).
 * Of a referral that has ended otherwise than by the clock nobody has to hear that nothing more is told.
 * A disclosure that was put on its way may have arrived although no receipt came: it is not sent again, and the release
   stays on record. Of one that never left the release is taken back, and what tells more than the offer and waits behind
@@ -41,6 +42,7 @@ from exchange.use_cases.facts import Facts, open_facts
 from exchange.use_cases.gate_again import as_they_were
 from exchange.use_cases.headers import class_here, outgoing_header
 from exchange.use_cases.node import Node
+from exchange.use_cases.not_told import say_of_what_was_released
 from exchange.use_cases.row_by_row import UNREADABLE, left_if_unreadable, tell_unreadable
 from exchange.use_cases.sealed_forwards import question_about
 from exchange.use_cases.taking_back import FORWARDS, never_disclosed, take_back_release
@@ -67,7 +69,9 @@ def bar(node: Node, conn: Connection, items: Iterable[OutgoingRecord]) -> None:
                 return record._replace(hold="awaiting-disclosure")
             return record._replace(undeliverable=True)
 
-        change_by_id(node, conn, item.referral, what=f"{item.kind}-barred", adjust=adjust)
+        changed = change_by_id(node, conn, item.referral, what=f"{item.kind}-barred", adjust=adjust)
+        if changed is not None and item.kind == Kind.DISCLOSURE:
+            say_of_what_was_released(node, conn, changed)
         if never_told:
             bar_what_followed(node, conn, item.referral)
 

@@ -46,6 +46,11 @@ class Facts(BaseModel):
     told_first: str | None = None
     """What she was told of the receiver before the disclosure was sealed (`gate_again.told_of`). Rows of before it was
     remembered have none."""
+    told_anew: str | None = None
+    """What the roster said of the receiver when this agency heard last that it is not what she was told
+    (`use_cases.not_told`)."""
+    untold_keys: tuple[str, ...] = ()
+    """Digests of the keys of requests that were refused for it: they were made before."""
     between: tuple[tuple[Party, Party], ...] = ()
     """What sender and receiver were whenever something was sealed that waits or waited (`gate_again.sealed_between`),
     first when the referral was made. Rows of before it was remembered have none."""

@@ -5,8 +5,8 @@ Rules:
 * A disclosure: every field inside may still go, by contract and consent as they are now, between the two agencies as
   the roster lists them now. Where the agency's own software has sealed it, by groups.
 * She said yes after she was told of the receiver: to whom it must report, whether she can leave, whether it asks for
-  papers. Where the roster says something else of it now, her name does not go before she has been told that too, nor as
-  information. A changed plan goes, which may protect her.
+  papers. Where the roster says something else of it now, her name does not go before she has been told that too
+  (`use_cases.not_told`), nor as information. A changed plan alone goes, which may protect her.
 * Her wish to avoid her own authorities was held against the receiver as it was when the referral was made, and is not
   kept. To an authority that acts for another country now than then nothing goes, and nothing more is told.
 * Any other forward: of each group inside something may still go. Which fields are inside is not known here: all that

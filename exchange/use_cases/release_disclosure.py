@@ -53,9 +53,11 @@ from exchange.use_cases.cases import Case, again, audit, read_case
 from exchange.use_cases.change_referral import change_referral
 from exchange.use_cases.clock_jumps import clock_jumped
 from exchange.use_cases.errors import ConflictError, GoneError
+from exchange.use_cases.facts import seal_facts
 from exchange.use_cases.gate_again import disclosure_again
 from exchange.use_cases.headers import outgoing_header
 from exchange.use_cases.node import Node, as_datetime
+from exchange.use_cases.not_told import NOT_TOLD, as_said
 from exchange.use_cases.peer_cards import read_card_again
 from exchange.use_cases.peer_epochs import StoredPeerEpochs, read_peer_epochs
 from exchange.use_cases.places import most_unserved, next_in_line
@@ -216,13 +218,16 @@ def _sealed_to(header: Header, receiver: Member, epochs: StoredPeerEpochs) -> bo
 
 
 async def _give_up(node: Node, acting: Acting | None, case: Case, code: str, sentence: str) -> ReleaseAnswer:
+    said = code == NOT_TOLD
+    facts = seal_facts(node, case.record.id, as_said(node, case.facts, case.record.peer) if said else case.facts)
+
     def commit(conn: Connection) -> ReleaseAnswer:
         record = change_referral(
             node,
             conn,
             case.record,
-            what=code if code == "not-told-first" else "awaiting-disclosure",
-            adjust=lambda read: read._replace(hold="awaiting-disclosure"),
+            what=code if said else "awaiting-disclosure",
+            adjust=lambda read: read._replace(hold="awaiting-disclosure", sealed_facts=facts),
         )
         if acting is not None:
             audit(conn, node, acting, "release-refused", [record.id], code)

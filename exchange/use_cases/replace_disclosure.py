@@ -6,6 +6,8 @@ once, with its release statement. On the waiting list nothing is held: she is as
 A disclosure has its number from its release, and at the receiver the plan with the highest number counts. Therefore a
 plan that is told meanwhile takes what is held with it: released later, the older plan would count. And therefore a
 request that is repeated seals nothing again, however late it comes: what it says may be older than a plan told since.
+
+Where the receiver is not what she was told, that is said before a fresh disclosure is taken (`use_cases.not_told`).
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from exchange.use_cases.facts import seal_facts
 from exchange.use_cases.gate_again import sealed_between, told_of
 from exchange.use_cases.idempotency import Idempotency, Keep, once
 from exchange.use_cases.node import Node
+from exchange.use_cases.not_told import check_told
 from exchange.use_cases.outgoing import put_out
 from exchange.use_cases.release_disclosure import release_disclosure
 from exchange.use_cases.telling_later import Told, tell_later
@@ -49,7 +52,8 @@ async def replace_disclosure(
     Raises:
         NotFoundError, GoneError: there is no such referral of this agency.
         ConflictError: it was disclosed already, has ended, is on the waiting list, or she stopped sharing.
-        ForbiddenError, TooLargeError, UnavailableError: as in `send_referral`.
+        ForbiddenError: as in `send_referral`; or `not-told-first`, and what was held is deleted (`use_cases.not_told`).
+        TooLargeError, UnavailableError: as in `send_referral`.
     """
 
     async def step(keep: Keep) -> ForwardAnswer:
@@ -58,6 +62,8 @@ async def replace_disclosure(
         if case.state(node.clock()) is State.WAITLISTED:
             raise ConflictError("not-accepted", "She is on the waiting list. Confirm with her when she is accepted.")
         told = await tell_later(node, case, Kind.DISCLOSURE, request.content, numbers=None, in_reply_to=None)
+        (forward,) = told.cleared.forwards
+        await check_told(node, acting, case, forward.receiver, keep)
         return await node.database.write(lambda conn: _hold(node, conn, acting, case, told, keep))
 
     stored = await once(node, idem, ForwardAnswer, lambda keep: again(lambda: step(keep)))

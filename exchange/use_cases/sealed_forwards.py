@@ -107,4 +107,5 @@ def question_about(
         contract=contract,
         consent=consent,
         at=node.now(),
+        kind=header.kind,
     )

@@ -9,6 +9,7 @@ Rules:
 * Information answers a question, and nothing else tells more: an update holds a changed plan, or when she can come. It
   goes to a receiver that may have the old plan; before that, and after what was held has gone, a fresh disclosure takes
   its place. After an acceptance the worker's own call is the confirmation, and the fresh disclosure goes at once.
+* Where the receiver is not what she was told, that is said before a fresh disclosure is taken (`use_cases.not_told`).
 * What holds a plan takes the older one that is held with it, whatever kind it is (`replace_disclosure`).
 """
 
@@ -37,6 +38,7 @@ from exchange.use_cases.facts import seal_facts
 from exchange.use_cases.gate_again import authority_refuses, information_refuses, sealed_between, sealed_now, told_of
 from exchange.use_cases.idempotency import Keep
 from exchange.use_cases.node import Node
+from exchange.use_cases.not_told import check_told
 from exchange.use_cases.outgoing import put_out
 from exchange.use_cases.replace_disclosure import check_not_released, drop_older
 from exchange.use_cases.sealed_answer import check_belongs
@@ -69,6 +71,7 @@ async def store_sealed_later(
     await _check_state(node, case, header)
     contract, consent = await _judged(node, case, sealed, consent_version)
     if header.kind is Kind.DISCLOSURE:
+        await check_told(node, acting, case, sealed.receiver, keep)
         fields = fields_at_most(node, sealed, contract, consent)
         return await node.database.write(lambda conn: _hold(node, conn, acting, case, consent, sealed, fields, keep))
     return await node.database.write(lambda conn: _queue(node, conn, acting, case, consent, sealed, keep))

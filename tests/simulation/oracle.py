@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 from simulation import opened
 from simulation.federations import FIELDS, Agency, Cast, Changed
 from simulation.opened import ANSWERS, FORWARDS, Opened
-from simulation.permit import LEVELS, ROUTING, Allowed, permitted, told_back
+from simulation.permit import LEVELS, ROUTING, Allowed, is_only_plan, permitted, told_back
 from simulation.undelivered import Standing, Undelivered
 
 from exchange.schemas.federation import BatchAnswer
@@ -235,9 +236,12 @@ class Oracle:
             return False
         # What may be told before a yes may be told after it, where a release finds other parties than the seal did.
         stages = dict.fromkeys(("offer", envelope.header["stage"]) if envelope.release else (envelope.header["stage"],))
+        plan = is_only_plan(envelope.kind, fields)
         return any(
             fields
-            <= frozenset[str]().union(*(permitted(agreement, *pair, allowed, stage=stage, at=at) for stage in stages))
+            <= frozenset[str]().union(
+                *(permitted(agreement, *pair, allowed, stage=stage, at=at, only_plan=plan) for stage in stages)
+            )
             for allowed, at, pairs in self._consents(one, envelope)
             for pair in pairs
         )
@@ -252,11 +256,9 @@ class Oracle:
         pair = self._pairs(one, self.tick, self.tick)[-1]
         if envelope.kind == "disclosure" and not self._told_so(one, pair[1]):
             return False
+        at_first = partial(permitted, agreement, *pair, only_plan=is_only_plan(envelope.kind, fields))
         return any(
-            fields
-            <= frozenset[str]().union(
-                *(permitted(agreement, *pair, allowed, stage=stage, at=allowed.given_at) for stage in stages)
-            )
+            fields <= frozenset[str]().union(*(at_first(allowed, stage=stage, at=allowed.given_at) for stage in stages))
             for allowed in (
                 version.allowed
                 for version in self.consents[one.sender, one.consent]

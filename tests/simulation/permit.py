@@ -2,7 +2,8 @@
 
 Rules: a field goes only if the rule of the contract lists it for this stage, no `never` stands against it, she allows
 it to this agency for this purpose at this moment, and it was asked for. Where she was told of the agency, it reports to
-nobody else now, and asks for no papers of which she does not know. Routing fields say nothing about her.
+nobody else now, and asks for no papers of which she does not know; a changed plan alone goes all the same. Routing
+fields say nothing about her.
 """
 
 from __future__ import annotations
@@ -43,7 +44,14 @@ class Allowed:
 
 
 def permitted(
-    agreement: Agreement, sender: Agency, receiver: Agency, allowed: Allowed, *, stage: str, at: int
+    agreement: Agreement,
+    sender: Agency,
+    receiver: Agency,
+    allowed: Allowed,
+    *,
+    stage: str,
+    at: int,
+    only_plan: bool = False,
 ) -> frozenset[str]:
     """The fields about her that may stand in an envelope of this stage."""
     rule = agreement.rule(sender, receiver)
@@ -52,7 +60,8 @@ def permitted(
     lines = [line for line in allowed.provisions if _covers(line, sender, receiver)]
     if receiver.kind in AUTHORITIES and receiver.id not in allowed.told_first:
         lines = []
-    if receiver.id in allowed.told_first and not allowed.told_first[receiver.id].covers(receiver.told):
+    told = allowed.told_first.get(receiver.id)
+    if told is not None and not told.covers(receiver.told) and not only_plan:
         return frozenset()
     if receiver.foreign_to - {sender.country}:
         if rule["cross_border"] == "forbidden":
@@ -67,6 +76,11 @@ def permitted(
         and stage_for(field, receiver.kind) != "never"
         and any(_gives(line, field, receiver, by_name=field in rule["named"]) for line in lines)
     )
+
+
+def is_only_plan(kind: str, fields: frozenset[str]) -> bool:
+    """Whether an envelope of this kind changes her plan and says nothing else about her."""
+    return kind in {"update", "information"} and fields == {"safe_contact"}
 
 
 def told_back(agreement: Agreement, sender: Agency, receiver: Agency, allowed: Allowed) -> str:

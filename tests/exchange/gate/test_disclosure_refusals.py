@@ -1,5 +1,6 @@
 """What the gate refuses as a whole: then nothing is made."""
 
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
@@ -22,9 +23,19 @@ from support.referrals import (
 
 from consent.lifecycle import withdraw
 from contracts.rule import CrossBorder
-from contracts.vocabulary import AgencyKind, Basis, Field, ServiceType, WithdrawalForm
-from exchange.disclosure import Cleared, Refused, clear, clear_later, still_allowed
+from contracts.vocabulary import AgencyKind, Basis, Field, Group, ServiceType, Stage, WithdrawalForm, groups_of
+from exchange.disclosure import (
+    Allowed,
+    Cleared,
+    ClearedLater,
+    DisclosureRequest,
+    Refused,
+    clear,
+    clear_later,
+    still_allowed,
+)
 from exchange.disclosure_conditions import border_refuses
+from exchange.disclosure_groups import GroupsQuestion, groups_allowed
 from exchange.envelope.kinds import Kind
 from exchange.roster import Member, Status
 
@@ -252,3 +263,49 @@ def test_what_is_held_is_not_released(changes: dict[str, Any], code: str) -> Non
 def test_what_she_was_told_beyond_what_the_roster_says_now_refuses_nothing() -> None:
     told = {"agency": SHELTER.agency, "freedom_of_movement": "Always.", "reports_to": ["x"], "requires_documents": True}
     assert isinstance(clear(request(consent=consent(told_first=[told]))), Cleared)
+
+
+UNTOLD = pytest.mark.parametrize(
+    "changed", [{"reports_to": ("the police",)}, {"requires_documents": True}], ids=["it-reports", "it-asks-for-papers"]
+)
+
+
+@UNTOLD
+@pytest.mark.parametrize("kind", [Kind.UPDATE, Kind.INFORMATION])
+def test_where_she_was_not_told_a_changed_plan_goes_all_the_same(kind: Kind, changed: dict[str, Any]) -> None:
+    """It may say that nobody may call her any more."""
+    asked = request(receiver=telling(**changed), content=content(Field.SAFE_CONTACT))
+    result = clear_later(asked, kind, accepted=True)
+    assert isinstance(result, ClearedLater)
+    assert [forward.groups for forward in result.forwards] == [{Group.CONTACT}]
+    assert isinstance(groups_allowed(_groups(asked, kind, {Group.CONTACT})), Allowed)
+
+
+@UNTOLD
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        (Kind.INFORMATION, {Field.SAFE_CONTACT, Field.PREFERRED_NAME}),
+        (Kind.INFORMATION, {Field.PREFERRED_NAME}),
+        (Kind.UPDATE, {Field.SAFE_CONTACT, Field.NEEDS}),
+        (Kind.DISCLOSURE, {Field.SAFE_CONTACT}),
+    ],
+    ids=["beside-her-name", "her-name", "beside-her-needs", "a-disclosure"],
+)
+def test_where_she_was_not_told_nothing_but_a_plan_goes(
+    kind: Kind, fields: set[Field], changed: dict[str, Any]
+) -> None:
+    asked = request(receiver=telling(**changed), content=content(*fields))
+    for answer in (
+        clear_later(asked, kind, accepted=True),
+        groups_allowed(_groups(asked, kind, groups_of(frozenset(fields)))),
+    ):
+        assert isinstance(answer, Refused)
+        assert answer.code == "not-told-first"
+
+
+def _groups(asked: DisclosureRequest, kind: Kind, groups: Iterable[Group]) -> GroupsQuestion:
+    return GroupsQuestion(
+        asked.sender, asked.receiver, asked.service, Stage.DISCLOSURE, frozenset(groups),
+        asked.contract, asked.consent, asked.at, kind,
+    )  # fmt: skip
