@@ -32,6 +32,9 @@ class Facts(BaseModel):
     purpose: Purpose
     priority: Priority
     feedback: Feedback
+    feedback_at_most: Feedback | None = None
+    """Where the agency's own software has still to say how much the offer lets be told back: what the contract's rule
+    allowed when the offer arrived. Rows of before it was remembered have none."""
     offer: str
     """Id of the offer's envelope."""
     release: ReleaseMode = ReleaseMode.CONFIRM

@@ -246,13 +246,16 @@ def _facts_of_offer(arrival: Arrival) -> Facts:
         rule = contract.rule_for(checked.sender.kind, checked.receiver.kind, service)
     if rule is None or service is None or header.receipt is None:
         raise VerificationError(12, "no-rule")
-    # A node without keys does not know her own level; it forwards no more than the least of all.
-    hers = message.body.feedback if message is not None and message.body is not None else Feedback.DECISION
+    # A node without keys does not know her own level; it forwards no more than the least of all until it is told, and
+    # the contract may have ended by then.
+    body = message.body if message is not None else None
+    hers = body.feedback if body is not None else Feedback.DECISION
     return Facts(
         service=service,
         purpose=purpose,
         priority=_PRIORITIES[header.priority or ""],
         feedback=lesser(rule.feedback, hers),
+        feedback_at_most=rule.feedback if body is None else None,
         offer=header.id,
         retention_declined_s=rule.retention.declined_s,
         retention_expired_s=rule.retention.expired_s,

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from types import MappingProxyType
 
 import pytest
-from support.federation import Clock, Federation, TestNode
+from support.blind import referred
+from support.federation import Clock, Federation, TestNode, federation
 from support.stories import begin
 
-from exchange.demo.federation import HELPLINE, SHELTER
+from exchange.demo.federation import HELPLINE, SHELTER, AgencyPlan
 from exchange.limits import DAY_MS, MINUTE_MS
+from exchange.schemas.inbox import DecisionRequest, ProgressRequest
 from exchange.use_cases.node import as_datetime
 
 
@@ -78,3 +81,26 @@ async def test_beyond_it_the_contract_is_not_in_force(two: Federation, days: int
     story = await begin(two, travel=False)
     await story.sender.courier.run_once()
     assert (await story.outgoing())["offer"] == ["refused"]
+
+
+@pytest.mark.parametrize("blind", [(), (SHELTER,)], ids=["keys-here", "keys-elsewhere"])
+async def test_what_was_offered_before_it_ended_is_answered_as_fully_as_before(
+    tmp_path: Path, blind: tuple[AgencyPlan, ...]
+) -> None:
+    """A recall takes nobody out of a service: that it had begun has to have been told."""
+    async with federation(tmp_path, (HELPLINE, SHELTER), blind=blind) as two:
+        story = await referred(two, two[HELPLINE], two[SHELTER])
+        for one in two.nodes.values():
+            for path in (one.home / "contracts").glob("*.yaml"):
+                path.rename(path.with_suffix(".ended"))
+            await one.node.refresh_world()
+            assert not one.node.world().contracts
+        await story.helps.open(story.id, "offer")
+        await story.helps.decide(story.id, DecisionRequest(decision="accepted"))
+        await story.helps.report(story.id, ProgressRequest(state="in-service"))
+        await two.travel()
+        assert (await story.asks.client.referrals.read(story.id)).state == "in-service"
+        await story.asks.client.referrals.recall(story.id)
+        await two.travel()
+        for office in (story.asks, story.helps):
+            assert (await office.client.referrals.read(story.id)).state == "recall-requested"
