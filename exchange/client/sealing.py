@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from exchange.client.session import Call, Session, keyed
@@ -17,9 +18,22 @@ class Sealing:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    async def hand_in(self, request: EnvelopesRequest, *, idempotency_key: str | None = None) -> EnvelopesAnswer:
-        """Hand in what was sealed. What is answered is stored; the same bytes may be handed in again."""
-        return await self._session.ask(keyed(Call("POST", ENVELOPES, request), idempotency_key), EnvelopesAnswer)
+    async def hand_in(
+        self,
+        request: EnvelopesRequest,
+        *,
+        idempotency_key: str | None = None,
+        check: Callable[[], None] | None = None,
+    ) -> EnvelopesAnswer:
+        """Hand in what was sealed. What is answered is stored; the same bytes may be handed in again.
+
+        Args:
+            request: what was sealed.
+            idempotency_key: of the act.
+            check: called before every try; what it raises ends the call.
+        """
+        call = Call("POST", ENVELOPES, request, check=check)
+        return await self._session.ask(keyed(call, idempotency_key), EnvelopesAnswer)
 
     async def publish(self, request: EpochsRequest) -> OwnEpochs:
         """Publish weekly keys, and revoke those before them. The same again changes nothing."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
@@ -56,6 +57,8 @@ class Call:
     answer_within_s: float = ANSWER_TIMEOUT_S
     harmless: bool = False
     """A POST without a key whose repetition changes nothing: the node answers the same act the same way."""
+    check: Callable[[], None] | None = None
+    """Called before every try. What it raises ends the call: nothing more is sent."""
 
 
 class Session:
@@ -117,6 +120,8 @@ class Session:
         return {name: value for name, value in named.items() if value is not None}
 
     def _build(self, call: Call, headers: dict[str, str]) -> httpx2.Request:
+        if call.check is not None:
+            call.check()
         headers = {"Accept": f"{call.accept}, {PROBLEM_TYPE}"} | headers
         body = None
         if call.body is not None:

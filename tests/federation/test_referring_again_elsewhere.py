@@ -6,25 +6,27 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import pytest_asyncio
-from support.blind import Office
+from support.blind import BlindStory, Office
 from support.federation import Federation, federation
+from support.losing_line import vault_on_losing_line
 from support.people import consent_request, referral_request
-from support.stories import rows
+from support.stories import content, now_of, plan, rows, safe_contact
 
 from contracts.vocabulary import WithdrawalForm
 from exchange.client import AgencyClient, NodeUnreachableError, ProblemError
 from exchange.client.vault import AgencyVault, VaultError
 from exchange.demo.federation import HELPLINE, SHELTER
-from exchange.schemas.referrals import ReferralRequest
+from exchange.schemas.referrals import ReferralCreated, ReferralRequest
 from exchange.schemas.sealing import EnvelopesAnswer, EnvelopesRequest
 from exchange.storage.tables import IDEMPOTENCY, REFERRAL
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 KEY = "case-4711"
+NOBODY_CALLS: dict[str, Any] = {"who_initiates": "neither", "channels": [], "safe_times": []}
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -217,3 +219,89 @@ async def test_a_key_that_can_be_guessed_is_found_neither_in_the_key_store_nor_a
     assert created.id.encode() in office
     assert kept
     assert not [guess for guess in guesses if guess in office or any(guess in key for key in kept)]
+
+
+def _with_plan(blind: Federation, request: ReferralRequest, **changes: Any) -> ReferralRequest:
+    return request.model_copy(update={"content": content(safe_contact=plan(now_of(blind), **changes))})
+
+
+async def _changes_plan(blind: Federation, vault: AgencyVault, *, arrived: bool) -> str:
+    """She wants no call any more; the referral that it is about."""
+    ((referral, _),) = vault._identity.store.cases()
+    changes = vault.update_safe_contact(referral, safe_contact(now_of(blind), **NOBODY_CALLS), idempotency_key="plan")
+    if arrived:
+        assert (await changes).referral.flags.awaiting_disclosure
+    else:
+        with pytest.raises(ProblemError) as unknown:
+            await changes
+        assert unknown.value.problem.code == "not-found"
+    return referral
+
+
+async def _nobody_calls(blind: Federation, created: ReferralCreated) -> None:
+    await blind.travel()
+    story = BlindStory(blind, Office.of(blind[HELPLINE]), Office.of(blind[SHELTER]), created)
+    await story.accepted()
+    offer = await story.helps.item(created.id, "offer")
+    assert (await story.helps.client.inbox.contact_advice(offer.id)).code == "nobody-initiates"
+
+
+@pytest.mark.parametrize("way", ["refer", "hand-in"])
+async def test_a_referral_whose_plan_changed_before_it_was_handed_in_is_sealed_anew(
+    blind: Federation, request_: ReferralRequest, way: str
+) -> None:
+    """The node does not know it yet, so that nothing could be deleted there."""
+    vault, older = _started_again(blind), _with_plan(blind, request_)
+    sealed = await vault.seal(older, idempotency_key=KEY)
+    referral = await _changes_plan(blind, vault, arrived=False)
+    for _ in range(2):
+        with pytest.raises(VaultError, match=referral) as over:
+            await (vault.hand_in(sealed) if way == "hand-in" else vault.refer(older, idempotency_key=KEY))
+        assert (over.value.code, await _at_the_node(blind)) == ("sealed-before", [])
+    # It was never sent, and ends as such.
+    case = vault._identity.store.case(referral)
+    assert case is not None
+    assert not case.may_be_at_node()
+    created = await vault.refer(_with_plan(blind, request_, **NOBODY_CALLS), idempotency_key="case-4711-again")
+    assert await _at_the_node(blind) == [created.id]
+    await _nobody_calls(blind, created)
+
+
+@pytest.mark.parametrize("lost", ["request", "answer"])
+async def test_a_referral_that_the_line_lost_is_not_tried_again_with_an_older_plan_and_stays_one(
+    blind: Federation, request_: ReferralRequest, lost: Literal["request", "answer"]
+) -> None:
+    """Within the one call, by the SDK itself. Where it has arrived, what is held there is deleted, and it is said."""
+    colleague, arrived = _started_again(blind), lost == "answer"
+    vault, line = vault_on_losing_line(blind[HELPLINE], lost, lambda: _changes_plan(blind, colleague, arrived=arrived))
+    older, newer = _with_plan(blind, request_), _with_plan(blind, request_, **NOBODY_CALLS)
+    if arrived:
+        created = await vault.refer(older, idempotency_key=KEY)
+        assert await colleague.refer(older, idempotency_key=KEY) == created
+        await colleague.replace_disclosure(created.id, newer.content)
+    else:
+        for _ in range(2):
+            with pytest.raises(VaultError) as over:
+                await vault.refer(older, idempotency_key=KEY)
+            assert (over.value.code, await _at_the_node(blind)) == ("sealed-before", [])
+        created = await vault.refer(newer, idempotency_key="case-4711-again")
+    assert (line.tries, await _at_the_node(blind)) == (1 if arrived else 2, [created.id])
+    await _nobody_calls(blind, created)
+
+
+async def test_a_referral_whose_plan_changed_since_is_answered_as_there_and_what_is_held_stays(
+    blind: Federation, request_: ReferralRequest
+) -> None:
+    """Its answer came, and the program died before it had written it down. Once it is destroyed its key names it."""
+    vault, older = _started_again(blind), _with_plan(blind, request_)
+    created = await vault.refer(older, idempotency_key=KEY)
+    await _changes_plan(blind, vault, arrived=True)
+    await vault.replace_disclosure(created.id, _with_plan(blind, request_, **NOBODY_CALLS).content)
+    assert await _started_again(blind).refer(older, idempotency_key=KEY) == created
+    assert await _at_the_node(blind) == [created.id]
+    await _nobody_calls(blind, created)
+    await vault._client.withdrawals.of_referral(created.id, WithdrawalForm.ERASE)
+    await blind.travel()
+    with pytest.raises(VaultError, match=created.id) as destroyed:
+        await vault.refer(older, idempotency_key=KEY)
+    assert destroyed.value.code == "sealed-before"

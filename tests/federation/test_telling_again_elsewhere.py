@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import pytest_asyncio
 from support.blind import BlindStory, referred
 from support.federation import Federation, federation
+from support.losing_line import vault_on_losing_line
 from support.people import consent_request, referral_request
 from support.stories import content, now_of, plan, safe_contact
 
@@ -167,6 +168,113 @@ async def test_a_disclosure_whose_answer_never_came_goes_when_it_is_repeated(
     opened = await story.helps.open(story.id, "disclosure")
     assert opened.content is not None
     assert opened.content.preferred_name == "Canary-Baru"
+
+
+LOST = pytest.mark.parametrize("lost", ["request", "answer"])
+Lost = Literal["request", "answer"]
+
+
+@LOST
+@pytest.mark.parametrize("colleague", ["discloses", "changes-the-plan"])
+async def test_a_disclosure_that_the_line_lost_is_not_tried_again_over_what_a_colleague_told_meanwhile(
+    story: BlindStory, lost: Lost, colleague: str
+) -> None:
+    """Within the one call, by the SDK itself: nobody has been told that the first try was lost."""
+    colleagues, at = story.asks.own_vault, now_of(story.together)
+
+    async def meanwhile() -> None:
+        if colleague == "discloses":
+            await colleagues.replace_disclosure(story.id, content(safe_contact=plan(at, **NOBODY_CALLS)))
+        else:
+            await colleagues.update_safe_contact(story.id, safe_contact(at, **NOBODY_CALLS))
+
+    vault, line = vault_on_losing_line(story.asks.node, lost, meanwhile)
+    older, key = content(safe_contact=plan(at)), _key(story, "older")
+    for _ in range(2):
+        await _sealed_before(vault.replace_disclosure(story.id, older, idempotency_key=key), story)
+    assert line.tries == 1
+    flags = (await story.asks.client.referrals.read(story.id)).flags
+    assert flags.awaiting_disclosure is (colleague == "changes-the-plan")
+    if flags.awaiting_disclosure:
+        await colleagues.replace_disclosure(story.id, content(safe_contact=plan(at, **NOBODY_CALLS)))
+    await story.accepted()
+    assert await _advice(story) == "nobody-initiates"
+
+
+@LOST
+async def test_a_disclosure_that_a_caller_repeats_is_not_tried_again_over_a_newer_one_either(
+    story: BlindStory, monkeypatch: pytest.MonkeyPatch, lost: Lost
+) -> None:
+    colleagues, at = story.asks.own_vault, now_of(story.together)
+    older, key = content(safe_contact=plan(at)), _key(story, "older")
+    tells = colleagues.replace_disclosure(story.id, older, idempotency_key=key)
+    await _breaks(monkeypatch, story, tells, after=False)
+    newer = content(safe_contact=plan(at, **NOBODY_CALLS))
+    vault, line = vault_on_losing_line(story.asks.node, lost, lambda: colleagues.replace_disclosure(story.id, newer))
+    await _sealed_before(vault.replace_disclosure(story.id, older, idempotency_key=key), story)
+    assert line.tries == 1
+    await story.accepted()
+    assert await _advice(story) == "nobody-initiates"
+
+
+@LOST
+async def test_a_disclosure_that_the_line_lost_is_tried_again_where_it_is_the_newest_still(
+    story: BlindStory, lost: Lost
+) -> None:
+    """Information that a colleague tells meanwhile is no plan."""
+    await _asked(story)
+    party = ReferralContent.model_validate({"party": {"adults": 1}})
+    vault, line = vault_on_losing_line(story.asks.node, lost, lambda: story.asks.own_vault.inform(story.id, party))
+    at = now_of(story.together)
+    told = await vault.replace_disclosure(story.id, content(safe_contact=plan(at, **NOBODY_CALLS)))
+    assert (line.tries, told.referral.flags.awaiting_disclosure) == (2, False)
+    await story.accepted()
+    assert await _advice(story) == "nobody-initiates"
+
+
+@LOST
+async def test_a_plan_that_the_line_lost_is_not_sealed_again_over_a_colleagues(story: BlindStory, lost: Lost) -> None:
+    """The node refuses its number, and sealed anew it had the highest."""
+    await story.accepted()
+    colleagues, at, key = story.asks.own_vault, now_of(story.together), _key(story, "older")
+    newer = safe_contact(at, **NOBODY_CALLS)
+    vault, _ = vault_on_losing_line(story.asks.node, lost, lambda: colleagues.update_safe_contact(story.id, newer))
+    tells = vault.update_safe_contact(story.id, safe_contact(at), idempotency_key=key)
+    if lost == "request":
+        await _sealed_before(tells, story)
+    else:
+        assert [one.outcome for one in (await tells).fields] == ["allowed"]
+    assert await _advice(story) == "nobody-initiates"
+    assert await _arrived(story, "update") == (1 if lost == "request" else 2)
+
+
+async def test_a_plan_that_the_line_lost_is_sealed_again_over_what_is_no_plan(story: BlindStory) -> None:
+    await _asked(story)
+    await story.accepted()
+    party = ReferralContent.model_validate({"party": {"adults": 1}})
+    vault, _ = vault_on_losing_line(story.asks.node, "request", lambda: story.asks.own_vault.inform(story.id, party))
+    await vault.update_safe_contact(story.id, safe_contact(now_of(story.together), **NOBODY_CALLS))
+    assert await _advice(story) == "nobody-initiates"
+
+
+@LOST
+async def test_a_plan_is_not_told_over_a_colleagues_that_came_while_the_line_lost_its_beginning(
+    story: BlindStory, lost: Lost
+) -> None:
+    """What is held is deleted first; by the time that this is answered there is a newer plan."""
+    await story.accepted()
+    colleagues, at = story.asks.own_vault, now_of(story.together)
+    newer = safe_contact(at, **NOBODY_CALLS)
+    vault, line = vault_on_losing_line(
+        story.asks.node,
+        lost,
+        lambda: colleagues.update_safe_contact(story.id, newer),
+        call=("DELETE", f"/v1/referrals/{story.id}/disclosure"),
+    )
+    key = _key(story, "older")
+    await _sealed_before(vault.update_safe_contact(story.id, safe_contact(at), idempotency_key=key), story)
+    assert line.tries == 2
+    assert await _advice(story) == "nobody-initiates"
 
 
 @pytest.mark.parametrize("lost", ["nothing", "answer", "hand-in"])

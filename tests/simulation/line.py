@@ -116,7 +116,15 @@ class _Federation(_Part):
 
 
 class _Sealing(_Part):
-    async def hand_in(self, request: EnvelopesRequest, *, idempotency_key: str | None = None) -> EnvelopesAnswer:
+    async def hand_in(
+        self,
+        request: EnvelopesRequest,
+        *,
+        idempotency_key: str | None = None,
+        check: Callable[[], None] | None = None,
+    ) -> EnvelopesAnswer:
+        if check is not None:
+            check()
         idem = self._line.under(request, idempotency_key)
         return (await self._line.ask(hand_in_sealed(self._node, ACTING, request, idem))).answer
 

@@ -115,7 +115,10 @@ class AgencyVault:
         return kept if kept is not None else await referring.seal(self._now(), self._client, request, act)
 
     async def hand_in(self, sealed: SealedReferral, *, idempotency_key: str | None = None) -> ReferralCreated:
-        """Hand in what was sealed, within ten minutes; again, however late, it is answered as what is there already."""
+        """Hand in what was sealed, within ten minutes; again, however late, it is answered as what is there already.
+
+        Where her plan has changed since it was sealed, and the node does not have it, it is refused (`sealed-before`).
+        """
         # What is sealed needs no roster any more.
         key = new_idempotency_key() if idempotency_key is None else idempotency_key
         try:

@@ -9,6 +9,8 @@ Rules:
 * A receiver knows a survivor under one code, as long as anything of her is kept here: who seals at the same moment, in
   whichever process, seals again under the code that was stored first.
 * What the gate refuses leaves this machine in no form.
+* Where her plan has changed since it was sealed, or a change of it was begun, nothing is handed in: that is looked at
+  before every try. Whether the node has it from a try before that, it is asked.
 * Which referral something is about, and with whom, says the agency's own store: nothing is sealed where the node's
   record names another.
 """
@@ -41,6 +43,8 @@ from exchange.schemas.sealing import EnvelopesRequest
 
 ATTEMPTS: Final = 3
 _NEVER_CAME: Final = "too-old"
+_NOT_FOUND: Final = 404
+_CHANGED: Final = "sealed-before"
 TAKEN_NO_MORE: Final = frozenset({_NEVER_CAME, "answer-destroyed", "id-conflict"})
 """How a node refuses what never came and is too old now, and what it had and has destroyed."""
 _PREVIEW_CODE: Final = "0000-0000"
@@ -155,19 +159,28 @@ async def handed_in(
     """Hand in, and remember that the node has it; before, that it may have.
 
     Raises:
-        VaultError: `destroyed`.
+        VaultError: `destroyed`; `sealed-before`: her plan has changed since, and the node does not have it.
         ProblemError: the node refuses it.
     """
     referral, first = sealed.created.id, True
 
     def begun(known: VaultCase) -> VaultCase:
         nonlocal first
+        _check_plan(referral, known)
         first = not known.may_be_at_node()
         return known.with_begun()
 
-    identity.store.change_case(referral, begun)
     try:
-        await client.sealing.hand_in(sealed.hand_in, idempotency_key=idempotency_key)
+        identity.store.change_case(referral, begun)
+        await client.sealing.hand_in(
+            sealed.hand_in,
+            idempotency_key=idempotency_key,
+            check=lambda: _check_plan(referral, case_of(identity, referral, Side.REFERRING)),
+        )
+    except VaultError as changed:
+        if changed.code != _CHANGED:
+            raise
+        await _check_there(identity, client, referral)
     except ProblemError as refused:
         # Who sends it again may be refused for what has changed since it was taken.
         if refused.problem.code == _NEVER_CAME or (first and not may_be_stored(refused.problem.status)):
@@ -175,6 +188,30 @@ async def handed_in(
         raise
     remember_handed_in(identity, referral)
     return sealed.created
+
+
+def _check_plan(referral: str, known: VaultCase) -> None:
+    """What is sealed with a referral is not counted: its plan is her newest as long as nothing is."""
+    if known.plan_changes:
+        raise sealed_before(referral)
+
+
+async def _check_there(identity: Identity, client: AgencyClient, referral: str) -> None:
+    """The node has what was sealed, from a try before.
+
+    Raises:
+        VaultError: `sealed-before`: it does not, or has destroyed it.
+        ProblemError: it does not say.
+    """
+    case = case_of(identity, referral, Side.REFERRING)
+    try:
+        view = record_of(await client.referrals.read(referral), referral, case.peer)
+    except ProblemError as refused:
+        if refused.problem.status == _NOT_FOUND:
+            raise sealed_before(referral) from refused
+        raise
+    if view.flags.destroyed:
+        raise sealed_before(referral)
 
 
 async def handed_in_again(

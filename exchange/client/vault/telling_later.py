@@ -9,8 +9,10 @@ Rules:
 * What is sealed is kept under the caller's key before it is handed in (`acts`). A repeat hands in the same: sealed anew
   it would be the newest word of all, and what has been told since the older one. Once the node has answered it hands in
   nothing.
-* A disclosure has no number that the node could refuse. Where it is not known whether the node has one, and another or
-  a plan was sealed after it, or a change of her plan was begun, it is not handed in again.
+* A disclosure has no number that the node could refuse. Where another or a plan was sealed after it, or a change of her
+  plan was begun, it is not handed in any more: that is looked at before every try, also of the one call.
+* A plan has one, and where the line lost it before a colleague's came the node refuses it: it is not sealed anew then.
+  Nor is one sealed that was begun before a colleague's.
 """
 
 from __future__ import annotations
@@ -75,11 +77,10 @@ async def told_again(
         ProblemError: the node refuses it.
     """
     case = case_of(identity, request.referral, Side.REFERRING)
-    if kept.hand_ins and request.kind is Kind.DISCLOSURE:
-        _check_newest(case, request.referral, kept)
+    newest = partial(_check_newest, identity, request.referral, kept) if request.kind is Kind.DISCLOSURE else None
     try:
         for place, ask in enumerate(kept.hand_ins):
-            await client.sealing.hand_in(ask, idempotency_key=act.key_of(place))
+            await client.sealing.hand_in(ask, idempotency_key=act.key_of(place), check=newest)
     except ProblemError as error:
         if error.problem.code in TAKEN_NO_MORE | OVERTAKEN:
             raise sealed_before(request.referral) from error
@@ -123,6 +124,8 @@ async def tell_later(
     async def sealed(before: LaterAct | None, place: int) -> LaterAct:
         """This forward, and those behind it; the node has those before it."""
         now = record_of(await client.referrals.read(referral), referral, case.peer)
+        if before is not None and before.begun:
+            _check_newest(identity, referral, before)
         made = [
             seal_forward(
                 forward,
@@ -150,10 +153,22 @@ async def tell_later(
 
     async def told(place: int) -> ReferralView:
         nonlocal kept
+        tries = 0
+
+        def newest() -> None:
+            nonlocal tries
+            tries += 1
+            if kind is Kind.DISCLOSURE:
+                _check_newest(identity, referral, kept)
+
         try:
-            answered = await client.sealing.hand_in(kept.hand_ins[place], idempotency_key=act.key_of(place))
+            ask, key = kept.hand_ins[place], act.key_of(place)
+            answered = await client.sealing.hand_in(ask, idempotency_key=key, check=newest)
         except ProblemError as error:
             if error.problem.code in OVERTAKEN:
+                # Refused at the first try it is of the same moment, and may be the newer one.
+                if tries > 1 and content.safe_contact is not None:
+                    _check_newest(identity, referral, kept)
                 kept = await sealed(kept, place)
             raise
         return record_of(answered.referral, referral, case.peer)
@@ -190,9 +205,9 @@ def _remember_told(identity: Identity, request: LaterRequest, act: Act, kept: La
         _keep(identity, request.referral, act, kept.model_copy(update={"hand_ins": (), "begun": False}), kept)
 
 
-def _check_newest(case: VaultCase, referral: str, kept: LaterAct) -> None:
+def _check_newest(identity: Identity, referral: str, kept: LaterAct) -> None:
     """No disclosure or plan was sealed since, and no change of one begun; otherwise what this says may be the older."""
-    if case.plan_changes != kept.made:
+    if case_of(identity, referral, Side.REFERRING).plan_changes != kept.made:
         raise sealed_before(referral)
 
 
@@ -248,7 +263,7 @@ async def update_safe_contact(
             first = LaterAct(request=act.request, made=case.plan_changes + 1, begun=True)
             begun = _keep(identity, request.referral, act, first, None, plan_changes=1)
         else:
-            _check_newest(case, request.referral, begun)
+            _check_newest(identity, request.referral, begun)
     except VaultError as error:
         # A full disk here keeps no unsafe plan there.
         if error.code != "sealed-before":

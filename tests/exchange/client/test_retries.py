@@ -13,6 +13,7 @@ from exchange.client import ClientError, NodeUnreachableError, ProblemError, Ret
 from exchange.client.retries import Repeat
 from exchange.schemas.consents import ConsentRequest
 from exchange.schemas.referrals import SMALLEST_REFERRAL, ReferralRequest
+from exchange.schemas.sealing import EnvelopesRequest
 
 REFERRALS = "/v1/referrals"
 ID = "9f4e2a60c1d84b6e8a1b0c5d7e3f2a94"
@@ -64,6 +65,28 @@ async def test_send_keeps_its_idempotency_key_over_every_try() -> None:
     assert len(node.asked) == 4
     assert len(keys) == 1
     assert len({request.content for request in node.asked}) == 1
+
+
+@pytest.mark.parametrize(
+    "first",
+    [httpx2.ReadError("lost"), problem(503, "storage-unavailable"), problem(401, "token-invalid")],
+    ids=["no-answer", "later", "another-token"],
+)
+async def test_what_is_handed_in_is_checked_before_every_try(first: httpx2.Response | Exception) -> None:
+    node, checked = ScriptedNode(script={"/v1/envelopes": [first]}), list[int]()
+
+    def check() -> None:
+        checked.append(len(node.asked))
+        if len(checked) > 1:
+            raise ClientError
+
+    sealed = EnvelopesRequest.model_validate(
+        {"envelopes": [{"header": "AA", "wrapped_key": "AA", "ciphertext": "AA", "signature": "AA"}]}
+    )
+    async with node.client() as client:
+        with pytest.raises(ClientError) as ended:
+            await client.sealing.hand_in(sealed, idempotency_key="mine", check=check)
+    assert (checked, len(node.asked), ended.value.idempotency_key) == ([0, 1], 1, "mine")
 
 
 async def test_two_acts_have_two_keys_and_the_callers_own_is_kept() -> None:
