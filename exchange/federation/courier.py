@@ -12,6 +12,8 @@ Rules:
   asked for its card) greets its peers once a minute until something answers: what waits for it there, and what waits
   here for them, goes at once when the line is back, and not when the schedule says. Where a proxy says that there is no
   node, the line is there.
+* An envelope that draws no answer but an error, alone, holds up nothing but what is about its own referral: what lies
+  behind it goes, stops first (`use_cases.passed_over`).
 * A batch is filled by bytes, as many as the line has shown that it carries in time (`use_cases.line`).
 * A lease is kept for as long as a slow line works on it. Where each batch goes is the roster's to say at that moment.
 * It is woken by commits; it never relies on being woken.
@@ -87,6 +89,8 @@ class Courier:
         self._watch = ClockWatch(node, seconds)
         self._look: ClockLook | None = None
         self._jumped = False
+        self._left: dict[str, dict[str, str | None]] = {}
+        """By peer, behind what its next try begins."""
         self._outages: dict[str, str] = {}
         """What each kind of work last said of a database that is away."""
         self._failing: dict[str, dict[str, str]] = {}
@@ -165,7 +169,8 @@ class Courier:
 
     async def _serve(self, lease: PeerLease) -> None:
         """Deliver to one peer and give the lease back; never raises, so that no peer can stop the courier."""
-        retry_after_ms, line, waits = None, Line(lease.carries, self._node.limits), list[int]()
+        retry_after_ms, waits = None, list[int]()
+        line = Line(lease.carries, self._node.limits, before=self._left.pop(lease.agency, None))
         try:
             try:
                 async with self._holding(lease):
@@ -189,6 +194,9 @@ class Courier:
             # The lease ends by itself; whatever the peer got will be answered again with the same receipt.
             if not self._says_outage("deliver", error):
                 get_logger().error("courier-failed", peer=lease.agency, error_type=type(error).__name__)
+        finally:
+            if left := line.turns.left:
+                self._left[lease.agency] = left
 
     @contextlib.asynccontextmanager
     async def _holding(self, lease: PeerLease) -> AsyncIterator[None]:
@@ -207,29 +215,42 @@ class Courier:
             holding.cancel()
             await asyncio.gather(holding, return_exceptions=True)
 
-    async def _post(
-        self, lease: PeerLease, line: Line, batch: Batch | None, after: int
-    ) -> tuple[Batch, BatchAnswer] | None:
+    async def _next(self, lease: PeerLease, line: Line) -> Batch | None:
+        """The next batch; where something failed there are several turns (`use_cases.passed_over`)."""
+        while (batch := await load_next(self._node, lease, line, line.turns.after)) is None and line.turns.next_turn():
+            pass
+        return batch
+
+    async def _post(self, lease: PeerLease, line: Line, batch: Batch) -> tuple[Batch, BatchAnswer] | None:
         """What went, and its answer; nothing where nothing is left.
 
         What does not go at once is looked at again when the line is there: she may have said no meanwhile. A process
         that was stopped with a batch in hand would otherwise send it when it goes on, hours after her no. So is what
-        was looked at under another roster, or other contracts, than those of the moment at which it is posted.
+        was looked at under another roster, or other contracts, than those of the moment at which it is posted. Where
+        one envelope fails alone the next one that may go is posted.
 
         Raises:
             PeerUnreachableError: there was no answer; or `too-late`, however often it was looked at.
             UnknownMemberError: the roster does not list the peer any more.
         """
-        for _ in range(_LOOKS):
-            if batch is None:
-                return None
+        going: Batch | None = batch
+        failed: PeerUnreachableError | None = None
+        looks = 0
+        while going is not None:
             try:
-                return batch, await self._post_now(self._listed(lease), line, batch)
+                return going, await self._post_now(self._listed(lease), line, going)
             except PeerUnreachableError as error:
-                if error.code != "too-late":
+                if error.may_be_about_what_was_sent and line.turns.goes_on(going.items):
+                    failed = error
+                    get_logger().info("envelope-passed-over", peer=lease.agency, code=error.code)
+                elif error.code != "too-late" or looks == _LOOKS - 1:
                     raise
-            batch = await load_next(self._node, lease, line, after)
-        raise PeerUnreachableError("too-late")
+                else:
+                    looks += 1
+            going = await self._next(lease, line)
+        if failed is not None and not line.used:
+            raise failed  # nothing was there that the peer takes: it is tried again like one that is down
+        return None
 
     async def _post_now(self, peer: Member, line: Line, batch: Batch) -> BatchAnswer:
         """One batch; the line learns from it."""
@@ -257,26 +278,24 @@ class Courier:
             at = node.clock()
             await self._transport.greet(peer)
             await self._clock_is_right(at)
-        batch = await load_next(node, lease, line, 0)
+        batch = await self._next(lease, line)
         if batch is None:
-            await end_lease(node, lease, Last(line, None, ()))
+            await end_lease(node, lease, Last(line, None))
             return
         answered: tuple[Batch, BatchAnswer] | None = None
         settling: asyncio.Task[int | None] | None = None
-        sent, after = set[str](), 0
         try:
             while batch is not None:
-                posted = await self._post(lease, line, batch, after)
+                posted = await self._post(lease, line, batch)
                 if settling is not None:
                     waits.append(await settling or 0)
                 answered, settling = posted, None
                 if answered is None:
-                    await end_lease(node, lease, Last(line, max(waits, default=None), sent))
+                    await end_lease(node, lease, Last(line, max(waits, default=None)))
                     break
-                sent.update(item.id for item in answered[0].items)
-                after = answered[0].last_seq
-                batch = None if self._stopping else await load_next(node, lease, line, after)
-                last = Last(line, max(waits, default=None), sent) if batch is None else None
+                line.turns.went(answered[0].items, answered[0].last_seq)
+                batch = None if self._stopping else await self._next(lease, line)
+                last = Last(line, max(waits, default=None)) if batch is None else None
                 settling = asyncio.create_task(settle(node, lease, *answered, last=last))
                 answered = None
         finally:

@@ -48,6 +48,7 @@ _NOT_MODIFIED: Final = 304
 _BUSY: Final = frozenset({429, 503})
 _PROXY_ALONE: Final = frozenset({502, 504})
 _FAILS: Final = 500
+_ABOUT_WHAT_WAS_SENT: Final = frozenset({"peer-failed", "refused-us", "bad-answer"})
 # A network to which one has to sign in answers for everybody, with a certificate of its own.
 _SILENCE: Final = frozenset({"no-connection", "timeout", "certificate-refused"})
 
@@ -60,12 +61,19 @@ class PeerUnreachableError(Exception):
             `peer-failed`, `refused-us`, `clocks-differ` (it refused us, and says another time than ours) or `too-late`
             (nothing was sent); never a text of the peer's.
         retry_after_s: what the peer asked for, if it did.
+        about_token: whether it gave us no token, so that nothing else was sent.
     """
 
     def __init__(self, code: str, retry_after_s: int | None = None) -> None:
         super().__init__(code)
         self.code = code
         self.retry_after_s = retry_after_s
+        self.about_token = False
+
+    @property
+    def may_be_about_what_was_sent(self) -> bool:
+        """Whether it is an answer, if none of use, to what was sent: another envelope may be answered otherwise."""
+        return self.code in _ABOUT_WHAT_WAS_SENT and not self.about_token
 
     @property
     def is_silence(self) -> bool:
@@ -209,7 +217,12 @@ class HTTPTransport:
     async def _authorized(
         self, peer: Member, path: str, body: bytes, *, until: float | None = None
     ) -> tuple[int, bytes]:
-        headers = {"authorization": f"Bearer {await self._token(peer)}", "content-type": _JSON}
+        try:
+            token = await self._token(peer)
+        except PeerUnreachableError as error:
+            error.about_token = True
+            raise
+        headers = {"authorization": f"Bearer {token}", "content-type": _JSON}
         return await self._send("POST", peer.node_url + path, body=body, headers=headers, until=until)
 
     async def _token(self, peer: Member) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     Connection,
@@ -105,7 +105,10 @@ _QUEUED_FOR_PEER = (
     .limit(bindparam("most", type_=Integer()))
 )
 _BATCH = Prepared(_QUEUED_FOR_PEER)
-_BATCH_OF_KINDS = Prepared(where_listed(_QUEUED_FOR_PEER, OUTBOX.c.kind))
+_QUEUED_OF_KINDS = where_listed(_QUEUED_FOR_PEER, OUTBOX.c.kind)
+_BATCH_OF_KINDS = Prepared(_QUEUED_OF_KINDS)
+_BATCH_BUT = Prepared(where_not_listed(_QUEUED_FOR_PEER, OUTBOX.c.id, name="the_others"))
+_BATCH_OF_KINDS_BUT = Prepared(where_not_listed(_QUEUED_OF_KINDS, OUTBOX.c.id, name="the_others"))
 _QUEUED_BUT = Prepared(
     where_not_listed(
         select(OUTBOX.c.id).where(OUTBOX.c.peer == bindparam("the_peer"), IS_QUEUED).limit(literal_column("1")),
@@ -346,14 +349,26 @@ def wipe_bodies(conn: Connection, referral: str, *, but: Iterable[str]) -> None:
 
 
 def load_batch(
-    conn: Connection, peer: str, *, after: int, limit: int, max_bytes: int, kinds: Iterable[str] | None = None
+    conn: Connection,
+    peer: str,
+    *,
+    after: int,
+    limit: int,
+    max_bytes: int,
+    kinds: Iterable[str] | None = None,
+    but: Iterable[str] = (),
 ) -> Sequence[tuple[int, OutgoingRecord]]:
-    """Queued envelopes for a peer in order, filled by bytes; of these kinds only, if any are given."""
+    """Queued envelopes for a peer in order, filled by bytes; of these kinds only, if any are given, and not these."""
     batch: list[tuple[int, OutgoingRecord]] = []
     size = 0
-    asked = {"the_peer": peer, "after": after, "most": limit}
-    rows = _BATCH.rows(conn, asked) if kinds is None else _BATCH_OF_KINDS.rows(conn, asked | {"the_ids": list(kinds)})
-    for row in rows:
+    asked: dict[str, Any] = {"the_peer": peer, "after": after, "most": limit}
+    if others := list(but):
+        asked["the_others"] = others
+    statement = _BATCH_BUT if others else _BATCH
+    if kinds is not None:
+        asked["the_ids"] = list(kinds)
+        statement = _BATCH_OF_KINDS_BUT if others else _BATCH_OF_KINDS
+    for row in statement.rows(conn, asked):
         item = OutgoingRecord(*row[1:])
         # base64 makes four characters of three bytes; 1 KiB covers header, signature and punctuation.
         size += (len(item.ciphertext or b"") + len(item.release or b"")) * 4 // 3 + 4096

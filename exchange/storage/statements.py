@@ -173,8 +173,13 @@ def where_listed(statement: ListedT, column: ColumnElement[str]) -> Both[ListedT
     return Both(statement.where(column.in_(select(entries.c.value))), statement.where(column == any_(the_ids)))
 
 
-def where_not_listed(statement: ListedT, column: ColumnElement[str]) -> Both[ListedT]:
-    """As `where_listed`, for the rows whose column is none of them."""
-    the_ids = bindparam("the_ids", type_=TextList())
-    entries = func.json_each(the_ids).table_valued("value")
-    return Both(statement.where(column.not_in(select(entries.c.value))), statement.where(column != all_(the_ids)))
+def where_not_listed(
+    statement: ListedT | Both[ListedT], column: ColumnElement[str], *, name: str = "the_ids"
+) -> Both[ListedT]:
+    """As `where_listed`, for the rows whose column is none of the parameter `name`, a list."""
+    listed = bindparam(name, type_=TextList())
+    entries = func.json_each(listed).table_valued("value")
+    both = statement if isinstance(statement, Both) else Both(statement, statement)
+    return Both(
+        both.sqlite.where(column.not_in(select(entries.c.value))), both.postgresql.where(column != all_(listed))
+    )

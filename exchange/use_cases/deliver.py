@@ -19,7 +19,8 @@ Rules:
 * What a peer does not take because this agency's key was replaced is signed anew, or destroyed and told
   (`use_cases.signed_before`).
 * What cannot be read here is passed over: it is neither sent nor destroyed, and the peer is not called for it alone. It
-  is looked at again with whatever is new, and after a while.
+  is looked at again with whatever is new, and after a while. So is what the peer itself fails at
+  (`use_cases.passed_over`).
 * The bodies of delivered forwards and answers are destroyed here; stops keep theirs, they carry nothing about anyone.
 """
 
@@ -108,8 +109,6 @@ class Last:
     line: Line
     retry_after_ms: int | None
     """What batches before it have to wait for."""
-    sent: Collection[str]
-    """Every envelope that went under the lease: another one that is queued is new, and waits for nothing."""
 
 
 async def claim(node: Node, token: str) -> PeerLease | None:
@@ -148,28 +147,37 @@ async def renew(node: Node, lease: PeerLease) -> bool:
 
 async def load_next(node: Node, lease: PeerLease, line: Line, after: int) -> Batch | None:
     """The next batch for a leased peer, as large as the line carries, or nothing."""
-    most, size, kinds = line.envelopes, line.carries, None
+    while rows := await _load_rows(node, lease, line, after):
+        after, world = rows[-1][0], node.world()
+        found = line.turns.free([item for _, item in rows], STOPS)
+        headers, unreadable = await headers_leaving(node, world, lease.agency, found)
+        line.turns.unreadable |= unreadable
+        if barred := [item for item in found if item.id not in headers and item.id not in unreadable]:
+            if await clock_jumped(node):
+                return None  # it is destroyed, and told, when the time is confirmed; nothing reaches a peer before
+            line.turns.unreadable |= await _bar_each(node, lease, barred)
+        items, looked_at = await _on_their_way(node, [item for item in found if item.id in headers])
+        if items:
+            wires = [_wire(item, headers[item.id]) for item in items]
+            return Batch(items, after, b'{"envelopes":[' + b",".join(wires) + b"]}", looked_at, world)
+    return None
+
+
+async def _load_rows(node: Node, lease: PeerLease, line: Line, after: int) -> Sequence[tuple[int, OutgoingRecord]]:
+    most, size, but = line.envelopes, line.carries, line.turns.done
+    kinds = STOPS if line.turns.stops_first or lease.only_stops_until is not None else None
     if lease.only_stops_until is not None:
-        size, kinds = min(size, node.limits.small_request_bytes), STOPS
-    rows = await node.database.read(
-        lambda conn: load_batch(conn, lease.agency, after=after, limit=most, max_bytes=size, kinds=kinds)
+        size = min(size, node.limits.small_request_bytes)
+    return await node.database.read(
+        lambda conn: load_batch(conn, lease.agency, after=after, limit=most, max_bytes=size, kinds=kinds, but=but)
     )
-    if not rows:
-        return None
-    world = node.world()
-    headers, unreadable = await headers_leaving(node, world, lease.agency, [item for _, item in rows])
-    line.passed |= unreadable
-    if barred := [item for _, item in rows if item.id not in headers and item.id not in unreadable]:
-        if await clock_jumped(node):
-            return None  # it is destroyed, and told, when the time is confirmed; nothing reaches a peer before
-        parts, concerned = TogetherOrApart(node, lease.agency), {item.referral for item in barred}
-        await parts.write(lambda conn: parts.change(conn, concerned, lambda conn, some: _bar(node, conn, barred, some)))
-        line.passed |= {item.id for item in barred if item.referral in parts.left}
-    items, looked_at = await _on_their_way(node, [item for _, item in rows if item.id in headers])
-    if not items:
-        return await load_next(node, lease, line, rows[-1][0])
-    wires = [_wire(item, headers[item.id]) for item in items]
-    return Batch(items, rows[-1][0], b'{"envelopes":[' + b",".join(wires) + b"]}", looked_at, world)
+
+
+async def _bar_each(node: Node, lease: PeerLease, barred: Sequence[OutgoingRecord]) -> set[str]:
+    """Destroy what may not leave any more, and tell; returns what stays, since its row cannot be changed."""
+    parts, concerned = TogetherOrApart(node, lease.agency), {item.referral for item in barred}
+    await parts.write(lambda conn: parts.change(conn, concerned, lambda conn, some: _bar(node, conn, barred, some)))
+    return {item.id for item in barred if item.referral in parts.left}
 
 
 def _bar(node: Node, conn: Connection, items: Iterable[OutgoingRecord], referrals: Collection[str]) -> None:
@@ -374,9 +382,10 @@ async def end_lease(node: Node, lease: PeerLease, last: Last) -> None:
 
 
 def _end_lease(conn: Connection, lease: PeerLease, last: Last, *, at: int, wait_ms: int) -> None:
-    if not wait_ms and last.line.passed:
+    turns = last.line.turns
+    if not wait_ms and turns.passed:
         wait_ms = _UNREADABLE_AGAIN_MS
-    if wait_ms and lease.only_stops_until is None and _new_waits(conn, lease, {*last.sent, *last.line.passed}):
+    if wait_ms and lease.only_stops_until is None and _new_waits(conn, lease, {*turns.sent, *turns.passed}):
         wait_ms = 0
     _return_lease(conn, lease, last.line, at=at, wait_ms=wait_ms, reached=True, told=False)
 
@@ -418,7 +427,10 @@ def _stop_waits(conn: Connection, lease: PeerLease) -> bool:
     return has_queued(conn, lease.agency, STOPS)
 
 
-def _new_waits(conn: Connection, lease: PeerLease, sent: Collection[str]) -> bool:
-    """By name and not by place in the queue: of two that hand in at once the later one may be seen first."""
+def _new_waits(conn: Connection, lease: PeerLease, known: Collection[str]) -> bool:
+    """Whether more is queued than went under the lease, or was passed over: it is new, and waits for nothing.
+
+    By name and not by place in the queue: of two that hand in at once the later one may be seen first.
+    """
     lock_peer(conn, lease.agency)
-    return queued_but(conn, lease.agency, sent)
+    return queued_but(conn, lease.agency, known)

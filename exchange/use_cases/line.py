@@ -17,9 +17,11 @@ Rules:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from exchange.limits import KIB, LIMITS, Limits
+from exchange.use_cases.passed_over import Turns
 
 AIM_S: Final = 15.0
 NEAR_S: Final = 0.25
@@ -37,15 +39,17 @@ _QUICKEST_S: Final = 0.001
 class Line:
     """What the way to one peer is trusted with: `carries` bytes and `envelopes` in one batch."""
 
-    def __init__(self, carries: int | None, limits: Limits = LIMITS) -> None:
-        """Go on from what is known; nothing for a line that was never used."""
+    def __init__(
+        self, carries: int | None, limits: Limits = LIMITS, *, before: Mapping[str, str | None] | None = None
+    ) -> None:
+        """Go on from what is known; nothing for a line that was never used. `before` as in `Turns`."""
         self._limits = limits
         self.carries = limits.batch_first_bytes if carries is None else carries
         self.envelopes = limits.batch_envelopes
         self.used = False
         """Whether an answer has come over it since it was taken up."""
-        self.passed = set[str]()
-        """Envelopes that were passed over since then: they cannot be read here, and wait where they lie."""
+        self.turns = Turns(before)
+        """What of the queue goes over it, and what was passed over, since then."""
 
     def answered(self, sent: int, took_s: float, envelopes: int) -> None:
         """A request of so many bytes, which held so many envelopes, was answered after so many seconds."""
