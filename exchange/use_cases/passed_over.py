@@ -9,7 +9,8 @@ Rules:
 3. The next try begins behind what was passed over, with the stops; that has its turn again when everything else has
    had it. Where several failed in one request it begins with these, and what went before them has its turn again then:
    it may have been put off, and would make the request large again each time.
-4. What is passed over is not overtaken by anything about the same referral, but by stops.
+4. What is passed over is not overtaken by anything about the same referral, but by stops. A stop that is passed over
+   holds nothing back: what lies before it in the queue has its turn after the stops.
 """
 
 from __future__ import annotations
@@ -70,12 +71,12 @@ class Turns:
         self._held |= held.keys()
         return [item for item in items if item.id not in held]
 
-    def goes_on(self, items: Sequence[OutgoingRecord]) -> bool:
+    def goes_on(self, items: Sequence[OutgoingRecord], stops: Collection[str]) -> bool:
         """These were answered by something that says nothing of them: whether to go on behind them."""
         if len(items) > 1:
             self._before |= dict.fromkeys(self.sent)
             return False
-        self._failed |= {item.id: item.referral for item in items}
+        self._failed |= {item.id: None if item.kind in stops else item.referral for item in items}
         self._astray = self.stops_first = True
         self.after = 0
         return len(self._failed) < MOST_FAILED
@@ -86,7 +87,7 @@ class Turns:
         again = self.stops_first or bool(self._before)
         if self.stops_first:
             self.stops_first = False
-        else:
+        elif again:
             self._before.clear()
             self._held.clear()
         return again

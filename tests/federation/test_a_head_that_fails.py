@@ -21,7 +21,7 @@ from exchange.federation.courier import Courier
 from exchange.federation.transport import HTTPTransport, PeerTransport, PeerUnreachableError
 from exchange.roster import Member, Status
 from exchange.schemas.federation import BatchAnswer
-from exchange.schemas.inbox import DecisionRequest, ProgressRequest
+from exchange.schemas.inbox import DecisionRequest, ProgressRequest, RecallAnswerRequest
 from exchange.schemas.node import NodeCard
 from exchange.storage.tables import OUTBOX, PEER
 from exchange.use_cases.passed_over import MOST_FAILED
@@ -31,12 +31,17 @@ CODES = pytest.mark.parametrize("code", ["peer-failed", "refused-us", "bad-answe
 
 @dataclass
 class FailsAt:
-    """A peer that fails at every request in which something about one of these referrals lies, of a kind or of any."""
+    """A peer that fails at every request in which something about one of these referrals lies, of a kind or of any.
+
+    One that is put off is answered `later` each time, for `put_off_s`.
+    """
 
     real: PeerTransport
     bad: set[str]
     code: str = "peer-failed"
-    kind: str | None = None
+    kinds: frozenset[str] = frozenset()
+    put_off: frozenset[str] = frozenset()
+    put_off_s: int = 1
     retry_after_s: int | None = None
     down: bool = False
     asked: list[list[tuple[str, str]]] = field(default_factory=list)
@@ -46,9 +51,16 @@ class FailsAt:
         wires = json.loads(body)["envelopes"]
         headers = [parse_header(parse_envelope(wire).header) for wire in wires]
         self.asked.append([(header.referral, header.kind.value) for header in headers])
-        if self.down or any(h.referral in self.bad and self.kind in {None, h.kind} for h in headers):
+        if self.down or any(h.referral in self.bad and (not self.kinds or h.kind in self.kinds) for h in headers):
             raise PeerUnreachableError(self.code, self.retry_after_s)
-        return await self.real.post_envelopes(peer, body, until=until)
+        answer = await self.real.post_envelopes(peer, body, until=until)
+        later = {"result": "later", "receipt": None, "retry_after": self.put_off_s}
+        return BatchAnswer(
+            answers=tuple(
+                one.model_copy(update=later) if header.referral in self.put_off else one
+                for header, one in zip(headers, answer.answers, strict=True)
+            )
+        )
 
     async def node_card(self, peer: Member) -> NodeCard:
         return await self.real.node_card(peer)
@@ -184,7 +196,7 @@ async def test_what_is_about_the_same_referral_keeps_its_order(pair: Federation)
     for story in (bad, other):
         await story.helps.inbox.decide(await story.offer(), DecisionRequest(decision="accepted"))
         await story.helps.inbox.report_progress(await story.offer(), ProgressRequest(state="in-service"))
-    courier, peer = failing(bad.receiver, bad, kind="decision")
+    courier, peer = failing(bad.receiver, bad, kinds=frozenset({"decision"}))
     await tries(pair, courier)
     assert await other.outgoing(at=other.receiver) == {"decision": ["delivered"], "progress": ["delivered"]}
     assert await bad.outgoing(at=bad.receiver) == {"decision": ["queued"], "progress": ["queued"]}
@@ -196,27 +208,65 @@ async def test_what_is_about_the_same_referral_keeps_its_order(pair: Federation)
     assert [header.kind.value for header in arrived] == ["offer", "decision", "progress"]
 
 
-async def test_what_is_put_off_before_it_does_not_hide_it(pair: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_is_put_off_before_it_does_not_hide_it(pair: Federation) -> None:
     """It is answered, by which the next request is a large one, each time, in which nobody sees which one fails."""
     put_off = await begin(pair, travel=False)
     bad, good, last = await queued(put_off, 3)
-    courier, peer = failing(put_off.sender, bad)
-    real = peer.real.post_envelopes
-
-    async def later(to: Member, body: bytes, *, until: float) -> BatchAnswer:
-        answer = await real(to, body, until=until)
-        names = [referral for referral, _ in peer.asked[-1]]
-        put = [one.model_copy(update={"result": "later", "receipt": None, "retry_after": 1}) for one in answer.answers]
-        return BatchAnswer(
-            answers=tuple(
-                put[place] if name == put_off.id else answer.answers[place] for place, name in enumerate(names)
-            )
-        )
-
-    monkeypatch.setattr(peer.real, "post_envelopes", later)
+    courier, _ = failing(put_off.sender, bad, put_off=frozenset({put_off.id}))
     await tries(pair, courier)
     assert [await status(one) for one in (good, last)] == [["delivered"]] * 2
     assert await status(put_off) == ["queued"]
+
+
+async def test_what_waits_behind_it_about_the_same_referral_makes_nobody_ask_without_a_pause(pair: Federation) -> None:
+    put_off = await begin(pair)
+    bad = await begin(pair, consent=put_off.consent)
+    for story in (put_off, bad):
+        await story.helps.inbox.decide(await story.offer(), DecisionRequest(decision="accepted"))
+    await bad.helps.inbox.report_progress(await bad.offer(), ProgressRequest(state="in-service"))
+    courier, peer = failing(
+        bad.receiver, bad, kinds=frozenset({"decision"}), put_off=frozenset({put_off.id}), put_off_s=600
+    )
+    await tries(pair, courier, 2)
+    peer.asked.clear()
+    await tries(pair, courier, 300, minutes=1 / 60)
+    assert len(peer.asked) <= 5
+
+
+async def test_what_lies_before_a_stop_at_which_it_fails_has_its_turn(pair: Federation) -> None:
+    other = await begin(pair)
+    mine = await begin(pair, consent=other.consent)
+    await mine.decides("accepted")
+    await mine.reports("in-service")
+    await mine.asks.referrals.recall(mine.id)
+    await pair.travel()
+    recall = (await mine.item("recall")).id
+    await other.helps.inbox.decide(await other.offer(), DecisionRequest(decision="accepted"))
+    await mine.helps.inbox.answer_recall(recall, RecallAnswerRequest(agreed=True))
+    await mine.says_no("stop-sharing", by=mine.receiver, travel=False)
+    courier, _ = failing(mine.receiver, other, mine, kinds=frozenset({"decision", "withdrawal"}))
+    await tries(pair, courier)
+    went = await mine.outgoing(at=mine.receiver)
+    assert went["recall-answer"] == ["delivered"]
+    assert went["withdrawal"] == ["queued"]
+
+
+async def test_a_new_no_waits_for_none_at_which_it_fails_where_it_has_put_off_the_rest(pair: Federation) -> None:
+    bad = await begin(pair)
+    first, second = [await begin(pair, consent=bad.consent) for _ in range(2)]
+    await queued(bad, 1)
+    courier, peer = failing(bad.sender, bad)
+    peer.down, peer.code, peer.retry_after_s = True, "busy", 600
+    await tries(pair, courier, 1, minutes=1 / 60)
+    peer.down, peer.code, peer.retry_after_s = False, "peer-failed", None
+    await bad.says_no("stop-service", travel=False)
+    await first.says_no("stop-service", travel=False)
+    await tries(pair, courier, 10, minutes=1 / 60)
+    assert await status(first, "withdrawal") == ["delivered"]
+    await second.says_no("stop-service", travel=False)
+    await tries(pair, courier, 5, minutes=1 / 60)
+    assert await status(second, "withdrawal") == ["delivered"]
+    assert await status(bad, "withdrawal") == ["queued"]
 
 
 async def test_it_is_said_of_whom(pair: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
