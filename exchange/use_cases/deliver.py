@@ -79,8 +79,9 @@ _RECEIPTS_AT_A_TIME: Final = 8
 """Checking one takes a twentieth of a millisecond."""
 _KEY_IS_LOST: Final = "cannot-unwrap"
 _UNREADABLE_AGAIN_MS: Final = 60 * SECOND_MS
-_STOPS_AGAIN_MS: Final = 3 * SECOND_MS
 """Somebody has to mend it first."""
+_STOPS_AGAIN_MS: Final = 3 * SECOND_MS
+"""The same, at a peer that has put off all but stops: it is not called for a new one before."""
 _UNUSABLE_AGAIN_MS: Final = 3 * SECOND_MS
 """A peer that answered too little, or signed for something else, is asked again after this long."""
 
@@ -385,7 +386,6 @@ async def end_lease(node: Node, lease: PeerLease, last: Last) -> None:
 def _end_lease(conn: Connection, lease: PeerLease, last: Last, *, at: int, wait_ms: int) -> None:
     turns = last.line.turns
     if not wait_ms and turns.passed:
-        # A peer that has put off all but stops is not called for a new one before: another woman's no may come.
         wait_ms = _UNREADABLE_AGAIN_MS if lease.only_stops_until is None else _STOPS_AGAIN_MS
     if wait_ms and lease.only_stops_until is None and _new_waits(conn, lease, {*turns.sent, *turns.passed}):
         wait_ms = 0
