@@ -305,3 +305,41 @@ async def test_a_referral_whose_plan_changed_since_is_answered_as_there_and_what
     with pytest.raises(VaultError, match=created.id) as destroyed:
         await vault.refer(older, idempotency_key=KEY)
     assert destroyed.value.code == "sealed-before"
+
+
+async def test_a_referral_whose_plan_changes_while_it_is_handed_in_holds_no_older_one(
+    blind: Federation, request_: ReferralRequest
+) -> None:
+    """Nothing is lost: the colleague is told that the node does not know it yet, and the next moment it does."""
+    colleague = _started_again(blind)
+    vault, line = vault_on_losing_line(
+        blind[HELPLINE], "nothing", lambda: _changes_plan(blind, colleague, arrived=False)
+    )
+    created = await vault.refer(_with_plan(blind, request_), idempotency_key=KEY)
+    assert (line.tries, await _at_the_node(blind)) == (1, [created.id])
+    assert (await vault._client.referrals.read(created.id)).flags.awaiting_disclosure
+    fresh = _with_plan(blind, request_, **NOBODY_CALLS).content
+    await colleague.replace_disclosure(created.id, fresh)
+    assert await vault.refer(_with_plan(blind, request_), idempotency_key=KEY) == created
+    await _nobody_calls(blind, created)
+
+
+async def test_a_referral_in_doubt_whose_plan_changed_is_in_doubt_no_more_hours_later(
+    blind: Federation, request_: ReferralRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise her code would be kept for two years as that of one which the node may have."""
+    vault, older = _started_again(blind), _with_plan(blind, request_)
+    with monkeypatch.context() as patched:
+        _dies(patched, vault._client, after=False)
+        with pytest.raises(NodeUnreachableError):
+            await vault.refer(older, idempotency_key=KEY)
+    referral = await _changes_plan(blind, vault, arrived=False)
+    for hours, in_doubt in ((0.5, True), (3, False)):
+        blind.clock.pass_by(hours=hours)
+        with pytest.raises(VaultError, match=referral) as over:
+            await vault.refer(older, idempotency_key=KEY)
+        case = vault._identity.store.case(referral)
+        assert case is not None
+        assert (over.value.code, case.in_doubt, await _at_the_node(blind)) == ("sealed-before", in_doubt, [])
+    blind.clock.pass_by(hours=24)
+    assert await vault.destroy_ended() == (referral,)

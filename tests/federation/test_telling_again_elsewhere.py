@@ -248,6 +248,40 @@ async def test_a_plan_that_the_line_lost_is_not_sealed_again_over_a_colleagues(s
     assert await _arrived(story, "update") == (1 if lost == "request" else 2)
 
 
+async def test_a_plan_that_was_long_on_its_way_is_not_sealed_again_over_a_colleagues(story: BlindStory) -> None:
+    """Nothing is lost, and the node refuses it at the first try."""
+    await story.accepted()
+    colleagues, at = story.asks.own_vault, now_of(story.together)
+    newer = safe_contact(at, **NOBODY_CALLS)
+    vault, line = vault_on_losing_line(
+        story.asks.node, "nothing", lambda: colleagues.update_safe_contact(story.id, newer)
+    )
+    older = vault.update_safe_contact(story.id, safe_contact(at), idempotency_key=_key(story, "older"))
+    await _sealed_before(older, story)
+    assert (line.tries, await _advice(story), await _arrived(story, "update")) == (1, "nobody-initiates", 1)
+
+
+@pytest.mark.parametrize("repeated", [False, True])
+async def test_a_disclosure_that_was_long_on_its_way_is_not_held_over_a_colleagues(
+    story: BlindStory, monkeypatch: pytest.MonkeyPatch, repeated: bool
+) -> None:
+    """The node takes it, and cannot know: it is deleted, and a fresh one asked for."""
+    colleagues, at, key = story.asks.node.vault(), now_of(story.together), _key(story, "older")
+    older, newer = content(safe_contact=plan(at)), content(safe_contact=plan(at, **NOBODY_CALLS))
+    if repeated:
+        mine = story.asks.own_vault
+        await _breaks(monkeypatch, story, mine.replace_disclosure(story.id, older, idempotency_key=key), after=False)
+    vault, line = vault_on_losing_line(
+        story.asks.node, "nothing", lambda: colleagues.replace_disclosure(story.id, newer)
+    )
+    await _sealed_before(vault.replace_disclosure(story.id, older, idempotency_key=key), story)
+    assert line.tries == 1
+    assert (await story.asks.client.referrals.read(story.id)).flags.awaiting_disclosure
+    await colleagues.replace_disclosure(story.id, newer)
+    await story.accepted()
+    assert await _advice(story) == "nobody-initiates"
+
+
 async def test_a_plan_that_the_line_lost_is_sealed_again_over_what_is_no_plan(story: BlindStory) -> None:
     await _asked(story)
     await story.accepted()

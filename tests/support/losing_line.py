@@ -1,4 +1,4 @@
-"""A line between an agency's own software and its node on which the first hand-in, or its answer, is lost."""
+"""A line between an agency's own software and its node on which the first hand-in, or its answer, is lost, or slow."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from support.federation import TestNode
 from exchange.client.vault import AgencyVault
 
 HAND_IN: Final = ("POST", "/v1/envelopes")
+Lost = Literal["request", "answer", "nothing"]
 
 
 class LosingLine(httpx2.AsyncBaseTransport):
-    """Everything but the first request of this kind comes to the node, and is answered."""
+    """Everything but the first request of this kind comes to the node, and is answered; that one takes its time."""
 
     def __init__(
         self,
         inner: httpx2.AsyncBaseTransport,
-        lost: Literal["request", "answer"],
+        lost: Lost,
         meanwhile: Callable[[], Awaitable[Any]],
         call: tuple[str, str],
     ) -> None:
@@ -36,12 +37,14 @@ class LosingLine(httpx2.AsyncBaseTransport):
         if self._lost == "answer":
             await self._inner.handle_async_request(request)
         await self._meanwhile()
+        if self._lost == "nothing":
+            return await self._inner.handle_async_request(request)
         raise httpx2.ReadError("the line broke")
 
 
 def vault_on_losing_line(
     node: TestNode,
-    lost: Literal["request", "answer"],
+    lost: Lost,
     meanwhile: Callable[[], Awaitable[Any]],
     *,
     call: tuple[str, str] = HAND_IN,

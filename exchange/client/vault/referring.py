@@ -10,7 +10,9 @@ Rules:
   whichever process, seals again under the code that was stored first.
 * What the gate refuses leaves this machine in no form.
 * Where her plan has changed since it was sealed, or a change of it was begun, nothing is handed in: that is looked at
-  before every try. Whether the node has it from a try before that, it is asked.
+  before every try. Whether the node has it from a try before that, it is asked. Where it has, or takes it while the
+  plan changes, a disclosure that is held is deleted and asked for anew.
+* What is in doubt for hours is handed in whatever has changed: the node says whether it has it, and takes it no more.
 * Which referral something is about, and with whom, says the agency's own store: nothing is sealed where the node's
   record names another.
 """
@@ -34,6 +36,7 @@ from exchange.client.vault.errors import GateRefusedError, VaultError
 from exchange.client.vault.weekly_keys import peer_epoch
 from exchange.disclosure import Refused
 from exchange.hand_in import Parties
+from exchange.limits import HOUR_MS
 from exchange.messages import Posting, SealedMessage, Signers
 from exchange.referral.lifecycle import Side
 from exchange.schemas.consents import ConsentView
@@ -44,7 +47,10 @@ from exchange.schemas.sealing import EnvelopesRequest
 ATTEMPTS: Final = 3
 _NEVER_CAME: Final = "too-old"
 _NOT_FOUND: Final = 404
+_NOTHING_HELD: Final = frozenset({_NOT_FOUND, 409, 410})
 _CHANGED: Final = "sealed-before"
+_TAKEN_NO_MORE_MS: Final = 3 * HOUR_MS
+"""A node takes nothing that was sealed ten minutes ago by its clock, which may differ."""
 TAKEN_NO_MORE: Final = frozenset({_NEVER_CAME, "answer-destroyed", "id-conflict"})
 """How a node refuses what never came and is too old now, and what it had and has destroyed."""
 _PREVIEW_CODE: Final = "0000-0000"
@@ -166,7 +172,7 @@ async def handed_in(
 
     def begun(known: VaultCase) -> VaultCase:
         nonlocal first
-        _check_plan(referral, known)
+        _check_plan(identity, referral, known)
         first = not known.may_be_at_node()
         return known.with_begun()
 
@@ -175,7 +181,7 @@ async def handed_in(
         await client.sealing.hand_in(
             sealed.hand_in,
             idempotency_key=idempotency_key,
-            check=lambda: _check_plan(referral, case_of(identity, referral, Side.REFERRING)),
+            check=lambda: _check_plan(identity, referral, case_of(identity, referral, Side.REFERRING)),
         )
     except VaultError as changed:
         if changed.code != _CHANGED:
@@ -186,14 +192,35 @@ async def handed_in(
         if refused.problem.code == _NEVER_CAME or (first and not may_be_stored(refused.problem.status)):
             _remember(identity, referral, VaultCase.with_refused)
         raise
+    await _drop_older(identity, client, referral)
     remember_handed_in(identity, referral)
     return sealed.created
 
 
-def _check_plan(referral: str, known: VaultCase) -> None:
-    """What is sealed with a referral is not counted: its plan is her newest as long as nothing is."""
-    if known.plan_changes:
+def _check_plan(identity: Identity, referral: str, known: VaultCase) -> None:
+    """What is sealed with a referral is not counted: its plan is her newest as long as nothing is.
+
+    Raises:
+        VaultError: `sealed-before`.
+    """
+    if known.plan_changes and identity.clock() < known.known_since + _TAKEN_NO_MORE_MS:
         raise sealed_before(referral)
+
+
+async def _drop_older(identity: Identity, client: AgencyClient, referral: str) -> None:
+    """Her plan changed before the node had said that it has the referral: what is held there has the older one inside.
+
+    Raises:
+        ProblemError: the node does not say that nothing is held any more.
+    """
+    case = identity.store.case(referral)
+    if case is None or case.handed_in or not case.plan_changes:
+        return
+    try:
+        await client.referrals.drop_disclosure(referral)
+    except ProblemError as refused:
+        if refused.problem.status not in _NOTHING_HELD:
+            raise
 
 
 async def _check_there(identity: Identity, client: AgencyClient, referral: str) -> None:

@@ -10,15 +10,16 @@ Rules:
   it would be the newest word of all, and what has been told since the older one. Once the node has answered it hands in
   nothing.
 * A disclosure has no number that the node could refuse. Where another or a plan was sealed after it, or a change of her
-  plan was begun, it is not handed in any more: that is looked at before every try, also of the one call.
-* A plan has one, and where the line lost it before a colleague's came the node refuses it: it is not sealed anew then.
-  Nor is one sealed that was begun before a colleague's.
+  plan was begun, it is not handed in any more: that is looked at before every try, also of the one call; and after the
+  answer, since it may have been on its way that long. What is held then, whoever's, is deleted and asked for anew.
+* A plan has one, and where a colleague's came before it the node refuses it: it is not sealed anew then. Nor is one
+  sealed that was begun before a colleague's.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 from consent.receipt import receipt_ends
@@ -85,6 +86,8 @@ async def told_again(
         if error.problem.code in TAKEN_NO_MORE | OVERTAKEN:
             raise sealed_before(request.referral) from error
         raise
+    if kept.hand_ins and newest is not None:
+        await _check_still(newest, client, request.referral, case.peer)
     _remember_told(identity, request, act, kept)
     view = record_of(await client.referrals.read(request.referral), request.referral, case.peer)
     return ForwardAnswer(referral=view, fields=kept.fields)
@@ -153,24 +156,19 @@ async def tell_later(
 
     async def told(place: int) -> ReferralView:
         nonlocal kept
-        tries = 0
-
-        def newest() -> None:
-            nonlocal tries
-            tries += 1
-            if kind is Kind.DISCLOSURE:
-                _check_newest(identity, referral, kept)
-
+        newest = partial(_check_newest, identity, referral, kept)
+        check = newest if kind is Kind.DISCLOSURE else None
         try:
             ask, key = kept.hand_ins[place], act.key_of(place)
-            answered = await client.sealing.hand_in(ask, idempotency_key=key, check=newest)
+            answered = await client.sealing.hand_in(ask, idempotency_key=key, check=check)
         except ProblemError as error:
             if error.problem.code in OVERTAKEN:
-                # Refused at the first try it is of the same moment, and may be the newer one.
-                if tries > 1 and content.safe_contact is not None:
-                    _check_newest(identity, referral, kept)
+                if content.safe_contact is not None:
+                    newest()
                 kept = await sealed(kept, place)
             raise
+        if check is not None:
+            await _check_still(check, client, referral, case.peer)
         return record_of(answered.referral, referral, case.peer)
 
     for place in range(len(outcome.forwards)):
@@ -274,6 +272,19 @@ async def update_safe_contact(
         return await tell_later(identity, client, request, act, begun)
     _remember_told(identity, request, act, begun)
     return ForwardAnswer(referral=view, fields=())
+
+
+async def _check_still(newest: Callable[[], None], client: AgencyClient, referral: str, peer: str) -> None:
+    """After the node has taken a disclosure: whichever of two was there first, one with an older plan is not released.
+
+    Raises:
+        VaultError: `sealed-before`; what is held is deleted, and a fresh one is asked for.
+    """
+    try:
+        newest()
+    except VaultError:
+        await _drop_held(client, referral, peer)
+        raise
 
 
 async def _drop_held(client: AgencyClient, referral: str, peer: str) -> ReferralView | None:
