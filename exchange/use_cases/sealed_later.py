@@ -10,7 +10,8 @@ Rules:
   goes to a receiver that may have the old plan; before that, and after what was held has gone, a fresh disclosure takes
   its place. After an acceptance the worker's own call is the confirmation, and the fresh disclosure goes at once.
 * Where the receiver is not what she was told, that is said before a fresh disclosure is taken (`use_cases.not_told`).
-* What holds a plan takes the older one that is held with it, whatever kind it is (`replace_disclosure`).
+* What holds a plan takes the older one that is held with it, whatever kind it is (`replace_disclosure`). What is held
+  has no number: where it was sealed later, the plan that comes now is the older one, and is refused as one by its number.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from typing import Final
 from consent.record import ConsentRecord
 from contracts.model import Contract
 from contracts.vocabulary import Field, Group, Stage
-from exchange.envelope.header import Header
+from exchange.envelope.header import Header, parse_header
 from exchange.envelope.kinds import Kind
 from exchange.referral.lifecycle import TERMINAL, Side, State
 from exchange.schemas.sealing import EnvelopesAnswer
 from exchange.storage.consents import guard_consent, load_consent
 from exchange.storage.database import Connection
 from exchange.storage.inbox import items_of
-from exchange.storage.outbox import delete_held
+from exchange.storage.outbox import delete_held, held_of
 from exchange.storage.referrals import ReferralRecord, hold_referrals, load_referral
 from exchange.use_cases.acting import Acting
 from exchange.use_cases.cases import Case, audit, read_case
@@ -36,11 +37,13 @@ from exchange.use_cases.consent_records import hers
 from exchange.use_cases.errors import ConflictError, ForbiddenError, InvalidError
 from exchange.use_cases.facts import seal_facts
 from exchange.use_cases.gate_again import authority_refuses, information_refuses, sealed_between, sealed_now, told_of
+from exchange.use_cases.headers import outgoing_header
 from exchange.use_cases.idempotency import Keep
 from exchange.use_cases.node import Node
 from exchange.use_cases.not_told import check_told
 from exchange.use_cases.outgoing import put_out
 from exchange.use_cases.replace_disclosure import check_not_released, drop_older
+from exchange.use_cases.row_by_row import UNREADABLE, tell_unreadable
 from exchange.use_cases.sealed_answer import check_belongs
 from exchange.use_cases.sealed_checks import AgencySealed
 from exchange.use_cases.sealed_forwards import fields_at_most, judge_sealed
@@ -97,11 +100,28 @@ async def _check_state(node: Node, case: Case, header: Header) -> None:
     if header.stage == Stage.DISCLOSURE and not may_identify(case, node.clock()):
         sentence = "The receiver has not accepted, or nothing was released. Nothing that identifies her goes before."
         raise ConflictError("not-accepted", sentence)
+    if Group.CONTACT.value in header.groups:
+        await _check_newer_than_held(node, header)
     if header.kind is Kind.INFORMATION:
         items = await node.database.read(lambda conn: items_of(conn, record.id))
         asked = {item.id for _, item in items if item.kind == Kind.INFORMATION_REQUEST}
         if header.in_reply_to not in asked:
             raise ConflictError("nothing-asked", "The receiver has not asked for information.")
+
+
+async def _check_newer_than_held(node: Node, header: Header) -> None:
+    held = await node.database.read(lambda conn: held_of(conn, header.referral))
+    if held is None:
+        return
+    try:
+        made = parse_header(outgoing_header(node, held)).created
+    except UNREADABLE as error:
+        # It cannot be released as it lies there, and is no reason to keep a changed plan from anybody.
+        tell_unreadable(node, "outbox", held.id, error, peer=held.peer)
+        return
+    if made > header.created:
+        sentence = "A disclosure that was sealed later is held: its plan is the newer one. Read the referral."
+        raise ConflictError("number-not-higher", sentence)
 
 
 async def _judged(

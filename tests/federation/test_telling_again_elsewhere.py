@@ -18,8 +18,9 @@ from exchange.client import AgencyClient, NodeUnreachableError, ProblemError
 from exchange.client.vault import VaultError
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.referral.content import ReferralContent
-from exchange.schemas.inbox import DecisionRequest, ReferralAct
+from exchange.schemas.inbox import DecisionRequest, ReferralAct, RefusalRequest
 from exchange.schemas.sealing import EnvelopesAnswer, EnvelopesRequest
+from exchange.use_cases import hand_in_sealed
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 NOBODY_CALLS: dict[str, Any] = {"who_initiates": "neither", "channels": [], "safe_times": []}
@@ -415,6 +416,51 @@ async def test_information_of_two_stages_arrives_once_each_whenever_the_line_bro
         told = await story.asks.node.vault().inform(story.id, BOTH_STAGES, idempotency_key=_key(story, "told"))
         assert told.fields
     assert await _arrived(story, "information") == 2
+
+
+async def test_of_information_that_is_refused_nothing_goes(story: BlindStory) -> None:
+    """The receiver is not what she was told: a refusal means all of it, as where the node has the keys."""
+    await _asked(story)
+    await story.accepted()
+    together, vault = story.together, story.asks.own_vault
+    movement = {"freedom_of_movement": "Nobody leaves alone."}
+    await together.new_roster(
+        member=lambda one: one.model_copy(update={"told_first": one.told_first.model_copy(update=movement)})
+    )
+    for _ in range(2):
+        with pytest.raises(ProblemError) as refused:
+            await vault.inform(story.id, BOTH_STAGES)
+        assert refused.value.problem.code == "not-told-first"
+    assert await _arrived(story, "information") == 0
+
+
+async def test_a_plan_that_is_repeated_late_does_not_delete_the_newer_one_that_is_held(
+    story: BlindStory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a disclosure that nobody could open a fresh one is held, whose release the process does not live to see."""
+    await story.accepted()
+    item = await story.helps.item(story.id, "disclosure")
+    await story.helps.client.inbox.refuse(item.id, RefusalRequest(code="cannot-decrypt"))
+    await story.together.travel()
+    vault, at, key = story.asks.own_vault, now_of(story.together), _key(story, "older")
+    older, newer = safe_contact(at), content(safe_contact=plan(at, **NOBODY_CALLS))
+    tells = vault.update_safe_contact(story.id, older, idempotency_key=key)
+    await _breaks(monkeypatch, story, tells, after=False)
+    story.together.clock.pass_by(seconds=1)
+
+    async def dies(*_: object) -> None:
+        raise SystemError("the process ended")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(hand_in_sealed, "release_disclosure", dies)
+        with pytest.raises((SystemError, ProblemError, NodeUnreachableError)):
+            await vault.replace_disclosure(story.id, newer, idempotency_key=_key(story, "newer"))
+    await _sealed_before(vault.update_safe_contact(story.id, older, idempotency_key=key), story)
+    await vault.replace_disclosure(story.id, newer, idempotency_key=_key(story, "newer"))
+    assert await _advice(story) == "nobody-initiates"
+    # What is sealed now is newer, and is told.
+    await vault.update_safe_contact(story.id, safe_contact(at))
+    assert await _advice(story) == "may-contact"
 
 
 async def test_a_key_is_of_one_request(story: BlindStory) -> None:

@@ -121,6 +121,8 @@ async def tell_later(
     outcome = clear_later(asked, kind, accepted=kind is Kind.DISCLOSURE or view.flags.disclosed)
     if isinstance(outcome, Refused):
         raise refused(outcome)
+    # Who she is goes first: where the node refuses that (`not-told-first`) nothing else has left either.
+    forwards = outcome.forwards[::-1]
     epoch = await peer_epoch(identity, client, case.peer)
     reply = await _question(client, referral) if kind is Kind.INFORMATION else None
 
@@ -139,7 +141,7 @@ async def tell_later(
                 epoch=epoch,
                 entropy=identity.entropy,
             )
-            for behind, forward in enumerate(outcome.forwards[place:])
+            for behind, forward in enumerate(forwards[place:])
         ]
         asks = [EnvelopesRequest(envelopes=(wire(one),), consent_version=read.version) for one in made]
         told_before = () if before is None else before.hand_ins[:place]
@@ -171,7 +173,7 @@ async def tell_later(
             await _check_still(check, client, referral, case.peer)
         return record_of(answered.referral, referral, case.peer)
 
-    for place in range(len(outcome.forwards)):
+    for place in range(len(forwards)):
         view = await unless_overtaken(partial(told, place))
     _remember_told(identity, request, act, kept)
     if kind is Kind.DISCLOSURE:
