@@ -11,7 +11,7 @@ Rules:
   its place. After an acceptance the worker's own call is the confirmation, and the fresh disclosure goes at once.
 * Where the receiver is not what she was told, that is said before a fresh disclosure is taken (`use_cases.not_told`).
 * What holds a plan takes the older one that is held with it, whatever kind it is (`replace_disclosure`). What is held
-  has no number: where it was sealed later, the plan that comes now is the older one, and is refused as one by its number.
+  has no number: where it was sealed later, the plan that comes now is the older one, and is refused as one by number.
 """
 
 from __future__ import annotations
