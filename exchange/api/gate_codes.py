@@ -237,7 +237,8 @@ OF_A_REFERRAL: Final = (
         "She was not told first what this office must report",
         "Tell her what it reports and to whom, whether she can leave, and what papers it asks for. Then ask her again; "
         "where something was disclosed to it before, refer her anew. A fresh disclosure that was refused for it goes "
-        "after that, under a new Idempotency-Key.",
+        "after that, under a new Idempotency-Key; where her consent records what she was told, only a new referral "
+        "does.",
     ),
     Entry(
         "border-not-named",

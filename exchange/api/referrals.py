@@ -165,7 +165,8 @@ async def replace_held_disclosure(
     and how the referral stands now: her plan may have changed meanwhile, and what this says would be the older one.
     Where the roster says something else of the receiver than when the last one was sealed, and the list of changes has
     not said so, it is refused with `not-told-first`, and what was held is deleted: tell her, then send it again under a
-    new key. Under the same key it stays refused.
+    new key. Under the same key it stays refused. Where her consent records what she was told, and the roster says more
+    now, it stays refused under every key: ask her, and refer her anew.
     """
     idem = idempotency(request, call.acting, key, body)
     return render(await replace_disclosure(call.node, call.acting, referral_id, body.value, idem))

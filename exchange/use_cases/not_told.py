@@ -7,6 +7,8 @@ Rules:
 * A fresh disclosure that comes after that was made by somebody who could know, and is taken. Where the roster says
   something else again since, that is said first.
 * What was refused was made before: under the same Idempotency-Key it stays refused.
+* Where her consent records what she was told, the gate refuses a fresh disclosure as long as the roster says more
+  (`exchange.disclosure`, 7). That is said too: what is held must not go if the roster is changed back.
 * That it was said is no reason to tell more otherwise: what she was told is noted when a disclosure is taken.
 """
 
@@ -21,6 +23,7 @@ from exchange.storage.referrals import ReferralRecord
 from exchange.use_cases.acting import Acting
 from exchange.use_cases.cases import Case, audit
 from exchange.use_cases.change_referral import change_referral
+from exchange.use_cases.errors import ForbiddenError
 from exchange.use_cases.facts import Facts, open_facts, seal_facts
 from exchange.use_cases.gate_again import told_of
 from exchange.use_cases.idempotency import Keep
@@ -54,6 +57,18 @@ async def check_told(node: Node, acting: Acting, case: Case, receiver: Member, k
         await node.database.write(lambda conn: _say(node, conn, acting, case.record, said))
     node.measurements.decided(engine="gate", outcome="refused", code=NOT_TOLD)
     raise gate_says_no(_SAID_NOW, new=False)
+
+
+async def say_if_untold(node: Node, acting: Acting, case: Case, keep: Keep, refusal: ForbiddenError) -> None:
+    """After the gate has refused a fresh disclosure: where this is why, it is on record, and nothing is held any more.
+
+    Raises:
+        StaleReferralError: take the step again.
+    """
+    facts = case.facts
+    said = as_said(node, facts, case.record.peer).model_copy(update={"untold_keys": (*facts.untold_keys, keep.key)})
+    if refusal.code == NOT_TOLD and (case.record.hold in HOLDING or said.told_anew != facts.told_anew):
+        await node.database.write(lambda conn: _say(node, conn, acting, case.record, said))
 
 
 def say_of_what_was_released(node: Node, conn: Connection, record: ReferralRecord) -> None:

@@ -28,12 +28,12 @@ from exchange.storage.referrals import ReferralRecord, hold_referrals
 from exchange.use_cases.acting import Acting
 from exchange.use_cases.cases import Case, again, audit, read_case
 from exchange.use_cases.change_referral import change_referral
-from exchange.use_cases.errors import ConflictError
+from exchange.use_cases.errors import ConflictError, ForbiddenError
 from exchange.use_cases.facts import seal_facts
 from exchange.use_cases.gate_again import sealed_between, told_of
 from exchange.use_cases.idempotency import Idempotency, Keep, once
 from exchange.use_cases.node import Node
-from exchange.use_cases.not_told import check_told
+from exchange.use_cases.not_told import check_told, say_if_untold
 from exchange.use_cases.outgoing import put_out
 from exchange.use_cases.release_disclosure import release_disclosure
 from exchange.use_cases.telling_later import Told, tell_later
@@ -61,7 +61,11 @@ async def replace_disclosure(
         check_not_released(case)
         if case.state(node.clock()) is State.WAITLISTED:
             raise ConflictError("not-accepted", "She is on the waiting list. Confirm with her when she is accepted.")
-        told = await tell_later(node, case, Kind.DISCLOSURE, request.content, numbers=None, in_reply_to=None)
+        try:
+            told = await tell_later(node, case, Kind.DISCLOSURE, request.content, numbers=None, in_reply_to=None)
+        except ForbiddenError as refused:
+            await say_if_untold(node, acting, case, keep, refused)
+            raise
         (forward,) = told.cleared.forwards
         await check_told(node, acting, case, forward.receiver, keep)
         return await node.database.write(lambda conn: _hold(node, conn, acting, case, told, keep))
@@ -149,6 +153,7 @@ def _held(node: Node, record: ReferralRecord, case: Case, told: Told) -> Referra
         update={
             "held_fields": tuple(sorted(forward.fields)),
             "told_first": told_of(forward.receiver),
+            "told_anew": None,
         }
     )
     facts = sealed_between(facts, node.member, forward.receiver)

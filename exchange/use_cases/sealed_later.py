@@ -40,7 +40,7 @@ from exchange.use_cases.gate_again import authority_refuses, information_refuses
 from exchange.use_cases.headers import outgoing_header
 from exchange.use_cases.idempotency import Keep
 from exchange.use_cases.node import Node
-from exchange.use_cases.not_told import check_told
+from exchange.use_cases.not_told import check_told, say_if_untold
 from exchange.use_cases.outgoing import put_out
 from exchange.use_cases.replace_disclosure import check_not_released, drop_older
 from exchange.use_cases.row_by_row import UNREADABLE, tell_unreadable
@@ -72,7 +72,12 @@ async def store_sealed_later(
     case = await read_case(node, header.referral, Side.REFERRING, acting.unit)
     await check_belongs(node, case, header)
     await _check_state(node, case, header)
-    contract, consent = await _judged(node, case, sealed, consent_version)
+    try:
+        contract, consent = await _judged(node, case, sealed, consent_version)
+    except ForbiddenError as refusal:
+        if header.kind is Kind.DISCLOSURE:
+            await say_if_untold(node, acting, case, keep, refusal)
+        raise
     if header.kind is Kind.DISCLOSURE:
         await check_told(node, acting, case, sealed.receiver, keep)
         fields = fields_at_most(node, sealed, contract, consent)
@@ -190,7 +195,9 @@ def _hold(
     put_out(node, conn, sealed.message, status="held")
     groups = tuple(Group(group) for group in sealed.header.groups)
     told = told_of(sealed.receiver)
-    facts = case.facts.model_copy(update={"held_fields": fields, "held_groups": groups, "told_first": told})
+    facts = case.facts.model_copy(
+        update={"held_fields": fields, "held_groups": groups, "told_first": told, "told_anew": None}
+    )
     facts = sealed_between(facts, node.member, sealed.receiver)
     # `confirm` and not `held`: an acceptance that is here already must not release it before this call says so.
     hold = "confirm" if case.accepted(node.clock()) else "held"

@@ -170,6 +170,32 @@ async def test_what_was_said_of_an_earlier_roster_is_not_said_of_this_one(two: F
     assert (await story.outgoing())["disclosure"] == ["delivered"]
 
 
+async def test_what_was_said_before_the_roster_went_back_is_said_again(two: Federation) -> None:
+    story = await begin(two)
+    before = two[HELPLINE].node.world().roster.member(SHELTER.agency).told_first
+    await reports(two)
+    await is_refused(story)
+    await reports(two, before)
+    await replaces(story)
+    await reports(two)
+    await is_refused(story)
+    assert (await story.flags()).awaiting_disclosure
+
+
+async def test_where_her_consent_says_what_she_was_told_nothing_stays_held_and_nothing_goes(two: Federation) -> None:
+    """Not when the roster is changed back either: whoever was refused was told that it is deleted."""
+    story = await begin(two, consent=TOLD)
+    before = two[HELPLINE].node.world().roster.member(SHELTER.agency).told_first
+    await reports(two)
+    for _ in range(2):
+        await is_refused(story)
+    assert (await story.changes()).count("not-told-first") == 1
+    assert (await story.flags()).awaiting_disclosure
+    await reports(two, before)
+    await story.decides("accepted")
+    assert "disclosure" not in await story.outgoing()
+
+
 async def test_it_is_not_said_where_a_fresh_one_is_asked_for_because_of_something_else(two: Federation) -> None:
     story = await begin(two)
     await story.asks.referrals.drop_disclosure(story.id)
