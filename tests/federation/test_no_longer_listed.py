@@ -17,6 +17,7 @@ from support.refusals import watched
 from support.stories import begin, now_of, refusal, rows, safe_contact
 
 from contracts.vocabulary import Feedback, Group
+from exchange.client.retries import RetryPolicy
 from exchange.demo.federation import HELPLINE, SHELTER, AgencyPlan
 from exchange.federation.transport import PeerUnreachableError
 from exchange.roster import Member, RosterSnapshot, Status, roster_bytes
@@ -212,13 +213,16 @@ async def test_nor_does_it_say_anything_about_a_consent(two: Federation) -> None
         assert (problem.status, problem.code) == (503, "not-a-member")
 
 
-async def test_what_its_own_software_asks_of_a_node_that_is_not_listed_says_why(tmp_path: Path) -> None:
+async def test_what_its_own_software_asks_of_a_node_that_is_not_listed_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with federation(tmp_path, (HELPLINE, SHELTER), blind=(SHELTER,)) as two:
         story = await referred(two, two[HELPLINE], two[SHELTER])
         (item,) = await rows(two[SHELTER], INBOX)
         sealing, inbox = story.helps.client.sealing, story.helps.client.inbox
         week = (await sealing.published()).epochs[0].statement
         await not_listed(two, SHELTER)
+        monkeypatch.setattr(story.helps.client._connection, "_retries", RetryPolicy(attempts=1))
         asked = (
             sealing.published(),
             sealing.publish(EpochsRequest(statements=(week,))),

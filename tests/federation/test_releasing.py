@@ -28,6 +28,7 @@ from support.stories import (
 
 from consent.record import Provision
 from contracts.vocabulary import WithdrawalForm
+from exchange.client.retries import RetryPolicy
 from exchange.demo.federation import EMBASSY, HELPLINE, LABOUR_OFFICE, SHELTER
 from exchange.envelope.statements import ReleaseStatement, parse_statement
 from exchange.envelope.wire import from_base64url
@@ -339,6 +340,7 @@ async def test_a_repeat_lets_go_what_was_sealed_after_the_acceptance_and_not_let
 
     with monkeypatch.context() as broken:
         broken.setattr(replacing, "release_disclosure", ends)
+        broken.setattr(story.asks._connection, "_retries", RetryPolicy(attempts=1))
         assert (await refusal(asks.replace_disclosure(story.id, fresh, idempotency_key="after"))).status == 503
     await asks.replace_disclosure(story.id, fresh, idempotency_key="before")
     assert not (await story.flags()).disclosed
