@@ -139,3 +139,7 @@ SHAPES: Final[Mapping[Kind, Shape]] = MappingProxyType(
 def class_of(kind: Kind) -> KindClass:
     """The class of a kind."""
     return SHAPES[kind].kind_class
+
+
+STOPS: Final = frozenset(kind.value for kind in Kind if class_of(kind) is KindClass.STOP)
+"""The kinds that end something. Nothing holds them back, and they overtake everything else."""

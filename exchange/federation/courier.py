@@ -41,18 +41,7 @@ from exchange.storage.clock_look import ClockLook
 from exchange.storage.peer_leases import PeerLease
 from exchange.telemetry.logs import get_logger
 from exchange.use_cases.clock_jumps import ClockWatch, clock_jumped, confirm_clock
-from exchange.use_cases.deliver import (
-    STOPS,
-    Batch,
-    Last,
-    claim,
-    end_lease,
-    give_back,
-    load_next,
-    next_wait_ms,
-    renew,
-    settle,
-)
+from exchange.use_cases.deliver import Batch, Last, claim, end_lease, give_back, load_next, next_wait_ms, renew, settle
 from exchange.use_cases.destroy import destroy_due
 from exchange.use_cases.line import Line
 from exchange.use_cases.maintain import destroy_ended, maintain
@@ -251,7 +240,7 @@ class Courier:
             try:
                 return going, await self._post_now(self._listed(lease), line, going)
             except PeerUnreachableError as error:
-                if error.may_be_about_what_was_sent and line.turns.goes_on(going.items, STOPS):
+                if error.may_be_about_what_was_sent and line.turns.goes_on(going.items):
                     failed = error
                     get_logger().info("envelope-passed-over", peer=lease.agency, code=error.code)
                 elif error.code != "too-late" or looks == _LOOKS - 1:

@@ -34,7 +34,7 @@ from typing import Final
 from exchange.elapsed import elapsed_s
 from exchange.envelope.errors import EnvelopeError
 from exchange.envelope.format import WIRE_BYTES
-from exchange.envelope.kinds import Kind, KindClass, class_of
+from exchange.envelope.kinds import STOPS, Kind
 from exchange.envelope.statements import DeliveryReceipt, parse_statement
 from exchange.envelope.wire import base64url, from_base64url
 from exchange.limits import LIMITS, SECOND_MS
@@ -68,7 +68,6 @@ from exchange.use_cases.refused_by_peer import kept_code
 from exchange.use_cases.signed_before import signed_anew
 from exchange.use_cases.unheard import heard_again
 
-STOPS: Final = frozenset(kind.value for kind in Kind if class_of(kind) is KindClass.STOP)
 _HELD_BACK_BY_HER_NO: Final = frozenset(
     kind.value for kind in (Kind.DISCLOSURE, Kind.PROGRESS, Kind.INFORMATION_REQUEST)
 )
@@ -151,7 +150,7 @@ async def load_next(node: Node, lease: PeerLease, line: Line, after: int) -> Bat
     """The next batch for a leased peer, as large as the line carries, or nothing."""
     while rows := await _load_rows(node, lease, line, after):
         after, world = rows[-1][0], node.world()
-        found = line.turns.free([item for _, item in rows], STOPS)
+        found = line.turns.free([item for _, item in rows])
         headers, unreadable = await headers_leaving(node, world, lease.agency, found)
         line.turns.unreadable |= unreadable
         if barred := [item for item in found if item.id not in headers and item.id not in unreadable]:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from exchange.envelope.kinds import STOPS
 from exchange.referral.lifecycle import EventName, Side
 from exchange.stops import Erased, erasure_receipt
 from exchange.storage.access import add_audit, wipe_answers
@@ -33,7 +34,6 @@ from exchange.storage.referrals import (
     record_attestation,
     save_referral,
 )
-from exchange.use_cases.deliver import STOPS
 from exchange.use_cases.facts import open_facts
 from exchange.use_cases.node import Node
 from exchange.use_cases.outgoing import make_stop, put_out_stop

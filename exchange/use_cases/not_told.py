@@ -53,8 +53,7 @@ async def check_told(node: Node, acting: Acting, case: Case, receiver: Member, k
     if not refused_before and (facts.told_first in {None, now} or facts.told_anew == now):
         return
     if not refused_before:
-        said = facts.model_copy(update={"told_anew": now, "untold_keys": (*facts.untold_keys, keep.key)})
-        await node.database.write(lambda conn: _say(node, conn, acting, case.record, said))
+        await node.database.write(lambda conn: _say(node, conn, acting, case, keep))
     node.measurements.decided(engine="gate", outcome="refused", code=NOT_TOLD)
     raise gate_says_no(_SAID_NOW, new=False)
 
@@ -65,10 +64,9 @@ async def say_if_untold(node: Node, acting: Acting, case: Case, keep: Keep, refu
     Raises:
         StaleReferralError: take the step again.
     """
-    facts = case.facts
-    said = as_said(node, facts, case.record.peer).model_copy(update={"untold_keys": (*facts.untold_keys, keep.key)})
-    if refusal.code == NOT_TOLD and (case.record.hold in HOLDING or said.told_anew != facts.told_anew):
-        await node.database.write(lambda conn: _say(node, conn, acting, case.record, said))
+    unsaid = as_said(node, case.facts, case.record.peer) != case.facts
+    if refusal.code == NOT_TOLD and (case.record.hold in HOLDING or unsaid):
+        await node.database.write(lambda conn: _say(node, conn, acting, case, keep))
 
 
 def say_of_what_was_released(node: Node, conn: Connection, record: ReferralRecord) -> None:
@@ -91,9 +89,10 @@ def as_said(node: Node, facts: Facts, peer: str) -> Facts:
     return facts if receiver is None else facts.model_copy(update={"told_anew": told_of(receiver)})
 
 
-def _say(node: Node, conn: Connection, acting: Acting, record: ReferralRecord, facts: Facts) -> None:
-    _change(node, conn, record, facts)
-    audit(conn, node, acting, "disclosure-refused", [record.id], NOT_TOLD)
+def _say(node: Node, conn: Connection, acting: Acting, case: Case, keep: Keep) -> None:
+    said = as_said(node, case.facts, case.record.peer)
+    _change(node, conn, case.record, said.model_copy(update={"untold_keys": (*said.untold_keys, keep.key)}))
+    audit(conn, node, acting, "disclosure-refused", [case.record.id], NOT_TOLD)
 
 
 def _change(node: Node, conn: Connection, record: ReferralRecord, facts: Facts) -> None:

@@ -81,7 +81,7 @@ async def _why_missing(node: Node, item: str, unit: str | None) -> UseCaseError:
     over = referral.destroy_at is not None and referral.destroy_at <= await ending_time(node)
     if over or not may_be_shown(row, referral):
         return destroyed()
-    await node.key_store.get(row.referral)
+    await node.key_store.get(row.referral)  # raises where it lies here and does not open
     return key_lost()
 
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
+from exchange.envelope.kinds import STOPS
 from exchange.storage.outbox import OutgoingRecord
 
 MOST_FAILED: Final = 3
@@ -62,21 +63,21 @@ class Turns:
         self.sent.update(item.id for item in items)
         self.after = last_seq
 
-    def free(self, items: Sequence[OutgoingRecord], stops: Collection[str]) -> Sequence[OutgoingRecord]:
+    def free(self, items: Sequence[OutgoingRecord]) -> Sequence[OutgoingRecord]:
         """Those that overtake nothing about their own referral that was passed over. Stops may."""
         if not self._astray:
             return items
         waits = {*self._before.values(), *self._failed.values()}
-        held = {item.id: item for item in items if item.referral in waits and item.kind not in stops}
+        held = {item.id: item for item in items if item.referral in waits and item.kind not in STOPS}
         self._held |= held.keys()
         return [item for item in items if item.id not in held]
 
-    def goes_on(self, items: Sequence[OutgoingRecord], stops: Collection[str]) -> bool:
+    def goes_on(self, items: Sequence[OutgoingRecord]) -> bool:
         """These were answered by something that says nothing of them: whether to go on behind them."""
         if len(items) > 1:
             self._before |= dict.fromkeys(self.sent)
             return False
-        self._failed |= {item.id: None if item.kind in stops else item.referral for item in items}
+        self._failed |= {item.id: None if item.kind in STOPS else item.referral for item in items}
         self._astray = self.stops_first = True
         self.after = 0
         return len(self._failed) < MOST_FAILED

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from exchange.envelope.kinds import STOPS
 from exchange.limits import DAY_MS
 from exchange.schemas.federation import ResyncAnswer, ResyncRequest
 from exchange.schemas.shapes import to_millis
@@ -25,7 +26,6 @@ from exchange.storage.outbox import requeue_stops, to_send_again
 from exchange.storage.transaction import signal
 from exchange.use_cases.cases import again
 from exchange.use_cases.change_referral import change_by_id
-from exchange.use_cases.deliver import STOPS
 from exchange.use_cases.node import Node
 from exchange.use_cases.readable import TogetherOrApart
 
