@@ -16,11 +16,11 @@ import httpx2
 import pytest
 from sqlalchemy import func, select
 from sqlalchemy.exc import OperationalError
-from support.federation import Federation, TestNode, _transport, federation
+from support.federation import ONCE, Federation, TestNode, _transport, federation
 from support.people import consent_request, referral_request
 from support.postgres import Databases, PostgresServer, running_server
 
-from exchange.client import AgencyClient, RetryPolicy
+from exchange.client import AgencyClient
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.schemas.referrals import ReferralRequest
 from exchange.storage import lanes
@@ -32,7 +32,6 @@ from exchange.use_cases.deliver import claim, give_back, load_next
 from exchange.use_cases.line import Line
 
 Failure = Callable[[TestNode], AbstractContextManager[None]]
-ONCE = RetryPolicy(attempts=1)
 
 
 @pytest.fixture

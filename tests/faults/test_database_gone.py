@@ -37,13 +37,13 @@ from support.failing_databases import (
     with_keys_on_a_small_disk,
     write_protected,
 )
-from support.federation import TestNode
+from support.federation import ONCE, TestNode
 from support.ledger import record
 from support.people import consent_request, referral_request
 from support.stories import Story, begin, rows
 
 from contracts.vocabulary import WithdrawalForm
-from exchange.client import AgencyClient, RetryPolicy
+from exchange.client import AgencyClient
 from exchange.demo.federation import HELPLINE, SHELTER, AgencyPlan
 from exchange.federation import courier
 from exchange.schemas.inbox import DecisionRequest
@@ -191,7 +191,7 @@ async def _refuses_then_recovers(world: World, case: Case, faulty: AgencyPlan, m
     helpline, shelter = two[HELPLINE], two[SHELTER]
     asks, helps = helpline.client(), shelter.client()
     for client in (asks, helps):
-        client._connection._retries = RetryPolicy(attempts=1)
+        client._connection._retries = ONCE
     story = await begin(two, travel=False)
     await _soon(lambda: story.items("offer"), "the offer")
     offer = await story.offer()

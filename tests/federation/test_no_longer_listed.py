@@ -11,13 +11,12 @@ from typing import Any
 import httpx2
 import pytest
 from support.blind import referred
-from support.federation import CARD_PATH, Federation, federation
+from support.federation import CARD_PATH, ONCE, Federation, federation
 from support.people import consent_request, referral_request
 from support.refusals import watched
 from support.stories import begin, now_of, refusal, rows, safe_contact
 
 from contracts.vocabulary import Feedback, Group
-from exchange.client.retries import RetryPolicy
 from exchange.demo.federation import HELPLINE, SHELTER, AgencyPlan
 from exchange.federation.transport import PeerUnreachableError
 from exchange.roster import Member, RosterSnapshot, Status, roster_bytes
@@ -222,7 +221,7 @@ async def test_what_its_own_software_asks_of_a_node_that_is_not_listed_says_why(
         sealing, inbox = story.helps.client.sealing, story.helps.client.inbox
         week = (await sealing.published()).epochs[0].statement
         await not_listed(two, SHELTER)
-        monkeypatch.setattr(story.helps.client._connection, "_retries", RetryPolicy(attempts=1))
+        monkeypatch.setattr(story.helps.client._connection, "_retries", ONCE)
         asked = (
             sealing.published(),
             sealing.publish(EpochsRequest(statements=(week,))),

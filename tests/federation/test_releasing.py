@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from support.federation import Federation
+from support.federation import ONCE, Federation
 from support.people import CANARY_NAME, consent_request, referral_request
 from support.stories import (
     Story,
@@ -28,7 +28,6 @@ from support.stories import (
 
 from consent.record import Provision
 from contracts.vocabulary import WithdrawalForm
-from exchange.client.retries import RetryPolicy
 from exchange.demo.federation import EMBASSY, HELPLINE, LABOUR_OFFICE, SHELTER
 from exchange.envelope.statements import ReleaseStatement, parse_statement
 from exchange.envelope.wire import from_base64url
@@ -340,7 +339,7 @@ async def test_a_repeat_lets_go_what_was_sealed_after_the_acceptance_and_not_let
 
     with monkeypatch.context() as broken:
         broken.setattr(replacing, "release_disclosure", ends)
-        broken.setattr(story.asks._connection, "_retries", RetryPolicy(attempts=1))
+        broken.setattr(story.asks._connection, "_retries", ONCE)
         assert (await refusal(asks.replace_disclosure(story.id, fresh, idempotency_key="after"))).status == 503
     await asks.replace_disclosure(story.id, fresh, idempotency_key="before")
     assert not (await story.flags()).disclosed

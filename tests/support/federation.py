@@ -33,7 +33,7 @@ from exchange.cli import founding
 from exchange.cli.adopt import sign_adherence
 from exchange.cli.founding import CONTRACTS_NAME
 from exchange.cli.profile import read_profile
-from exchange.client import AgencyClient, ClientKey
+from exchange.client import AgencyClient, ClientKey, RetryPolicy
 from exchange.client.vault import AgencyVault, agency_keys, open_agency_folder
 from exchange.demo.federation import FOUR, AgencyPlan
 from exchange.envelope import key_file
@@ -50,6 +50,9 @@ from exchange.startup import open_node
 from exchange.telemetry import AccessLog, Telemetry
 from exchange.use_cases.maintain import destroy_ended, maintain
 from exchange.use_cases.node import Node
+
+ONCE = RetryPolicy(attempts=1)
+"""Of a client for which a refusal is not waited out: `_connection._retries`."""
 
 
 class Clock:
