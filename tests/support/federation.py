@@ -69,6 +69,9 @@ class Clock:
         self.offset += int((hours * 3600 + seconds) * 1000)
 
 
+MOST_ROUNDS: Final = 4
+"""Of `Federation.travel`: nothing that a test lets travel takes more."""
+
 CARD_PATH: Final = "/.well-known/referral-node"
 
 
@@ -186,13 +189,16 @@ class Federation:
     def __getitem__(self, plan: AgencyPlan) -> TestNode:
         return self.nodes[plan.agency]
 
-    async def travel(self, rounds: int = 4) -> None:
-        """Let every courier work until nothing moves any more."""
-        for _ in range(rounds):
+    async def travel(self, rounds: int | None = None) -> None:
+        """Let every clock and courier work until a whole round after the first brings no peer anything; or so often."""
+        for done in range(MOST_ROUNDS if rounds is None else rounds):
+            before = len(self.network.posted)
             for one in self.nodes.values():
                 await maintain(one.node)
                 await destroy_ended(one.node)
                 await one.courier.run_once()
+            if rounds is None and done and len(self.network.posted) == before:
+                return
 
     def leave(self, plan: AgencyPlan) -> None:
         """This agency's node cannot be reached any more."""
