@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 from typing import Final
 
+import httpx2._transports.asgi
 import typer.testing
 import yaml
 
@@ -44,6 +45,8 @@ def install() -> None:
     typer.testing._get_command = functools.cache(typer.testing._get_command)
     # Scanning the shipped contract takes most of reading it.
     located_yaml._refuse_references = _scan_once
+    # A module that is not there was looked for in all paths, for every request.
+    httpx2._transports.asgi.is_running_trio = functools.cache(httpx2._transports.asgi.is_running_trio)
     # By passphrase, salt and cost.
     key_file._aead = functools.cache(key_file._aead)
     founding.seal_keys = seal_keys_with_one_salt
