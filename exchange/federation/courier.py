@@ -2,8 +2,8 @@
 
 Rules:
 
-* It leases peers, not envelopes: order, batching and retry state of one way are one row.
-* At-least-once: an envelope leaves the queue only when the peer's signed receipt for exactly these bytes is stored.
+* It leases peers, not envelopes: order, batching and retry state of one way are one row. What goes to one of them,
+  meanwhile, is `federation.way`.
 * Waiting is in the database (`due_at`), so a restart forgets nothing. A peer that is away is tried again on the
   schedule of `limits.retry`, and at once when it gives a sign of life.
 * A peer that says that it is enough for now is not called before its time, but with her stops, alone, until it puts off
@@ -12,10 +12,6 @@ Rules:
   asked for its card) greets its peers once a minute until something answers: what waits for it there, and what waits
   here for them, goes at once when the line is back, and not when the schedule says. Where a proxy says that there is no
   node, the line is there.
-* An envelope that draws no answer but an error, alone, holds up nothing but what is about its own referral: what lies
-  behind it goes, stops first (`use_cases.passed_over`).
-* A batch is filled by bytes, as many as the line has shown that it carries in time (`use_cases.line`).
-* A lease is kept for as long as a slow line works on it. Where each batch goes is the roster's to say at that moment.
 * It is woken by commits; it never relies on being woken.
 * By a clock that has jumped ahead nothing is sent before some peer has taken our word for the time: its token is the
   confirmation (`use_cases.clock_jumps`). Until one has, all members are greeted as by a node that is back.
@@ -29,20 +25,20 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from exchange.federation.peers import greet_peers, refresh_peers
 from exchange.federation.transport import HTTPTransport, PeerTransport, PeerUnreachableError
+from exchange.federation.way import Way
 from exchange.limits import MINUTE_MS, SECOND_MS
-from exchange.roster import Member, Status, UnknownMemberError
-from exchange.schemas.federation import BatchAnswer
+from exchange.roster import Status, UnknownMemberError
 from exchange.storage.clock_look import ClockLook
 from exchange.storage.peer_leases import PeerLease
 from exchange.telemetry.logs import get_logger
 from exchange.use_cases.clock_jumps import ClockWatch, clock_jumped, confirm_clock
-from exchange.use_cases.deliver import Batch, Last, claim, end_lease, give_back, load_next, next_wait_ms, renew, settle
 from exchange.use_cases.destroy import destroy_due
+from exchange.use_cases.leasing import claim, give_back, next_wait_ms
 from exchange.use_cases.line import Line
 from exchange.use_cases.maintain import destroy_ended, maintain
 from exchange.use_cases.node import Node
@@ -57,9 +53,6 @@ IDLE_MS: Final = 2 * SECOND_MS
 """The longest sleep without being woken: what a lost signal costs."""
 FINISH_MS: Final = 8 * SECOND_MS
 """How long a batch that is under way may take when the courier is told to stop."""
-_LOOKS: Final = 4
-"""So often a batch is looked at at once. The second time token and connection are there already; a line on which they
-never are, or a database that is slower than a look holds, is tried again later, as one that does not answer."""
 MAINTAIN_EVERY_MS: Final = 5 * SECOND_MS
 REFRESH_PEERS_EVERY_MS: Final = 10 * MINUTE_MS
 ASLEEP_MS: Final = MINUTE_MS
@@ -169,12 +162,14 @@ class Courier:
 
     async def _serve(self, lease: PeerLease) -> None:
         """Deliver to one peer and give the lease back; never raises, so that no peer can stop the courier."""
-        retry_after_ms, waits = None, list[int]()
+        retry_after_ms = None
         line = Line(lease.carries, self._node.limits, before=self._left.pop(lease.agency, None))
+        way = Way(self._node, self._transport, lease, line, seconds=self._seconds, stopping=lambda: self._stopping)
         try:
             try:
-                async with self._holding(lease):
-                    await self._deliver(lease, line, waits)
+                async with way.held():
+                    await self._begin(lease)
+                    await way.deliver()
             except PeerUnreachableError as error:
                 retry_after_ms = error.retry_after_s * SECOND_MS if error.retry_after_s is not None else None
                 get_logger().info("peer-not-reached", peer=lease.agency, code=error.code)
@@ -188,7 +183,7 @@ class Courier:
                 return
             # Who took a batch and then says that it is enough for now is there: the rest goes when it said. Who took it
             # and then does not answer is asked again at once, unless something of it goes again: that would never end.
-            there = line.used and (bool(retry_after_ms) or not any(waits))
+            there = line.used and (bool(retry_after_ms) or not way.something_waits)
             await give_back(self._node, lease, line, reached=there, retry_after_ms=retry_after_ms)
         except Exception as error:  # noqa: BLE001 - the type says enough for the log
             # The lease ends by itself; whatever the peer got will be answered again with the same receipt.
@@ -198,116 +193,15 @@ class Courier:
             if left := line.turns.left:
                 self._left[lease.agency] = left
 
-    @contextlib.asynccontextmanager
-    async def _holding(self, lease: PeerLease) -> AsyncIterator[None]:
-        """The lease is renewed meanwhile, so that a slow line is not given the same envelopes twice at once."""
-
-        async def hold() -> None:
-            held = True
-            while held:
-                await asyncio.sleep(self._node.limits.lease_default_s / 3)
-                held = await renew(self._node, lease)
-
-        holding = asyncio.create_task(hold())
-        try:
-            yield
-        finally:
-            holding.cancel()
-            await asyncio.gather(holding, return_exceptions=True)
-
-    async def _next(self, lease: PeerLease, line: Line) -> Batch | None:
-        """The next batch; where something failed there are several turns (`use_cases.passed_over`)."""
-        while (batch := await load_next(self._node, lease, line, line.turns.after)) is None and line.turns.next_turn():
-            pass
-        return batch
-
-    async def _post(self, lease: PeerLease, line: Line, batch: Batch) -> tuple[Batch, BatchAnswer] | None:
-        """What went, and its answer; nothing where nothing is left.
-
-        What does not go at once is looked at again when the line is there: she may have said no meanwhile. A process
-        that was stopped with a batch in hand would otherwise send it when it goes on, hours after her no. So is what
-        was looked at under another roster, or other contracts, than those of the moment at which it is posted. Where
-        one envelope fails alone the next one that may go is posted.
-
-        Raises:
-            PeerUnreachableError: there was no answer; or `too-late`, however often it was looked at.
-            UnknownMemberError: the roster does not list the peer any more.
-        """
-        going: Batch | None = batch
-        failed: PeerUnreachableError | None = None
-        looks = 0
-        while going is not None:
-            try:
-                return going, await self._post_now(self._listed(lease), line, going)
-            except PeerUnreachableError as error:
-                if error.may_be_about_what_was_sent and line.turns.goes_on(going.items):
-                    failed = error
-                    get_logger().info("envelope-passed-over", peer=lease.agency, code=error.code)
-                elif error.code != "too-late" or looks == _LOOKS - 1:
-                    raise
-                else:
-                    looks += 1
-            going = await self._next(lease, line)
-        if failed is not None and not line.used:
-            raise failed  # nothing was there that the peer takes: it is tried again like one that is down
-        return None
-
-    async def _post_now(self, peer: Member, line: Line, batch: Batch) -> BatchAnswer:
-        """One batch; the line learns from it."""
-        if batch.world is not self._node.world():
-            raise PeerUnreachableError("too-late")
-        started = self._seconds()
-        try:
-            answer = await self._transport.post_envelopes(peer, batch.body, until=batch.until)
-        except PeerUnreachableError as error:
-            if error.code not in {"busy", "too-late"}:
-                line.failed(len(batch.body))
-            raise
-        line.answered(len(batch.body), self._seconds() - started, len(batch.items))
-        return answer
-
-    async def _deliver(self, lease: PeerLease, line: Line, waits: list[int]) -> None:
-        """Deliver until the queue is empty; the lease goes back with what the last batch came to.
-
-        A batch is settled while the next one is on its way. `waits`: what each that was settled has to wait for.
-        """
-        node, peer = self._node, self._listed(lease)
+    async def _begin(self, lease: PeerLease) -> None:
+        """Ask for the peer's card, and where the clock has jumped for its word on the time."""
+        node, peer = self._node, self._node.world().roster.member(lease.agency)
         if peer.status is Status.ACTIVE:
             await read_card_again(node, peer)
         if (self._look is None or self._look.doubts(node.clock())) and await clock_jumped(node):
             at = node.clock()
             await self._transport.greet(peer)
             await self._clock_is_right(at)
-        batch = await self._next(lease, line)
-        if batch is None:
-            await end_lease(node, lease, Last(line, None))
-            return
-        answered: tuple[Batch, BatchAnswer] | None = None
-        settling: asyncio.Task[int | None] | None = None
-        try:
-            while batch is not None:
-                posted = await self._post(lease, line, batch)
-                if settling is not None:
-                    waits.append(await settling or 0)
-                answered, settling = posted, None
-                if answered is None:
-                    await end_lease(node, lease, Last(line, max(waits, default=None)))
-                    break
-                line.turns.went(answered[0].items, answered[0].last_seq)
-                batch = None if self._stopping else await self._next(lease, line)
-                last = Last(line, max(waits, default=None)) if batch is None else None
-                settling = asyncio.create_task(settle(node, lease, *answered, last=last))
-                answered = None
-        finally:
-            # What the peer has signed for is written down, whatever became of the batch behind it.
-            if answered is not None:
-                waits.append(await settle(node, lease, *answered) or 0)
-            if settling is not None:
-                waits.append(await settling or 0)
-
-    def _listed(self, lease: PeerLease) -> Member:
-        """The peer as the roster has it at this moment: while a line is slow another one may come."""
-        return self._node.world().roster.member(lease.agency)
 
     async def _keep_clocks(self, stop: asyncio.Event) -> None:
         """By the time and not by the post: it takes longer than to deliver, and nobody waits for it."""

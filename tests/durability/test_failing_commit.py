@@ -28,7 +28,8 @@ from exchange.storage.errors import StorageUnavailableError
 from exchange.storage.tables import CONSENT, IDEMPOTENCY, INBOX, OUTBOX, REFERRAL, SEEN_ENVELOPE
 from exchange.storage.transaction import Transaction
 from exchange.use_cases import receive_envelopes
-from exchange.use_cases.deliver import claim, give_back, load_next
+from exchange.use_cases.deliver import load_next
+from exchange.use_cases.leasing import claim, give_back
 from exchange.use_cases.line import Line
 
 Failure = Callable[[TestNode], AbstractContextManager[None]]
@@ -233,7 +234,7 @@ async def _raw(node: TestNode, client: AgencyClient, request: ReferralRequest, k
 async def _queued(node: TestNode) -> bytes:
     lease = await claim(node.node, "looked-at")
     assert lease is not None
-    batch = await load_next(node.node, lease, Line(lease.carries), 0)
+    batch = await load_next(node.node, lease, Line(lease.carries))
     assert batch is not None
     await give_back(node.node, lease, Line(lease.carries), reached=True, retry_after_ms=None)
     return batch.body

@@ -56,12 +56,12 @@ TABLE: Final = (
     Place("hand in", HELPLINE, "api", "POST /v1/referrals", REQUEST_MOMENTS),
     Place("hand in", HELPLINE, "api", "hand_ins.store_hand_ins", usual=("during", "after")),
     # Its courier takes the offer to the embassy.
-    Place("hand in", HELPLINE, "courier", "deliver.claim.<lambda>"),
+    Place("hand in", HELPLINE, "courier", "leasing.claim.<lambda>"),
     Place("hand in", HELPLINE, "courier", "HTTPTransport.post_envelopes", ("before", "after")),
     Place("hand in", EMBASSY, "api", "POST /federation/v1/envelopes", REQUEST_MOMENTS, ("half-answered",)),
     Place("hand in", EMBASSY, "api", "key_store.KeyStore.put_many.store", usual=("after",)),
     Place("hand in", EMBASSY, "api", "receive_envelopes._commit.commit", usual=("after",)),
-    Place("hand in", HELPLINE, "courier", "deliver.settle.commit", usual=("during",)),
+    Place("hand in", HELPLINE, "courier", "settle.settle.commit", usual=("during",)),
     # The embassy opens the offer and takes it over.
     Place("look", EMBASSY, "api", "open_items._put_on_record.commit", ("during", "after")),
     Place("look", EMBASSY, "api", "poll_inbox.acknowledge_item.commit", ("during", "after")),
@@ -69,10 +69,10 @@ TABLE: Final = (
     Place("decide", EMBASSY, "api", "POST /v1/inbox/{id}/decision", REQUEST_MOMENTS),
     Place("decide", EMBASSY, "api", "answering.say.commit", usual=("after",)),
     Place("decide", EMBASSY, "courier", "HTTPTransport.post_envelopes", ("before", "after")),
-    Place("decide", EMBASSY, "courier", "deliver.claim.<lambda>", ("after",)),
+    Place("decide", EMBASSY, "courier", "leasing.claim.<lambda>", ("after",)),
     Place("decide", HELPLINE, "api", "key_store.KeyStore.put_many.store", ("after",)),
     Place("decide", HELPLINE, "api", "receive_envelopes._commit.commit"),
-    Place("decide", EMBASSY, "courier", "deliver.settle.commit"),
+    Place("decide", EMBASSY, "courier", "settle.settle.commit"),
     # Her name is released, by a worker or in an emergency by the courier, and goes.
     Place("release", HELPLINE, "api", "POST /v1/referrals/{id}/release", REQUEST_MOMENTS),
     Place("release", HELPLINE, "api", "release_disclosure._let_go.commit", usual=("after",)),
@@ -81,7 +81,7 @@ TABLE: Final = (
     Place("release", HELPLINE, "courier", "deliver._on_their_way.mark"),
     Place("release", HELPLINE, "courier", "HTTPTransport.post_envelopes", ("before", "after")),
     Place("release", EMBASSY, "api", "receive_envelopes._commit.commit"),
-    Place("release", HELPLINE, "courier", "deliver.settle.commit"),
+    Place("release", HELPLINE, "courier", "settle.settle.commit"),
     # She says no: stored, destroyed here, delivered, destroyed there, attested by both.
     Place("say no", HELPLINE, "api", "POST /v1/withdrawals", REQUEST_MOMENTS),
     Place("say no", HELPLINE, "api", "withdraw._withdraw.commit", usual=("after",)),
@@ -90,13 +90,13 @@ TABLE: Final = (
     Place("say no", HELPLINE, "api", "destroy.destroy_referrals.commit", alone=True),
     Place("say no", HELPLINE, "courier", "HTTPTransport.post_envelopes", ("before", "after")),
     Place("say no", EMBASSY, "api", "receive_envelopes._commit.commit"),
-    Place("say no", HELPLINE, "courier", "deliver.settle.commit"),
+    Place("say no", HELPLINE, "courier", "settle.settle.commit"),
     Place("say no", EMBASSY, "courier", "key_store.KeyStore._destroy.<lambda>", usual=("after",)),
     Place("say no", EMBASSY, "courier", "Database.scrub", ("before", "after")),
     Place("say no", EMBASSY, "courier", "destroy.destroy_referrals.commit"),
     Place("say no", EMBASSY, "courier", "HTTPTransport.post_envelopes", ("before", "after")),
     Place("say no", HELPLINE, "api", "receive_envelopes._commit.commit", ("during", "after")),
-    Place("say no", EMBASSY, "courier", "deliver.settle.commit"),
+    Place("say no", EMBASSY, "courier", "settle.settle.commit"),
     # She says it at the embassy: nothing is shown there or here any more, and it is destroyed after a day.
     Place("say no there", EMBASSY, "api", "POST /v1/withdrawals", REQUEST_MOMENTS, ends="blocked"),
     Place("say no there", EMBASSY, "api", "withdraw._withdraw.commit", ends="blocked"),
@@ -116,7 +116,7 @@ TABLE: Final = (
     Place("recall", HELPLINE, "api", "POST /v1/referrals/{id}/recall", REQUEST_MOMENTS, ends="recalled"),
     Place("recall", HELPLINE, "api", "recall_referral.recall_referral.step.commit", ends="recalled"),
     Place("recall", EMBASSY, "api", "receive_envelopes._commit.commit", ends="recalled"),
-    Place("recall", HELPLINE, "courier", "deliver.settle.commit", ends="recalled"),
+    Place("recall", HELPLINE, "courier", "settle.settle.commit", ends="recalled"),
 )  # fmt: skip
 
 
@@ -168,7 +168,7 @@ async def test_no_transaction_of_these_lives_is_missing_in_the_table(pair: Pair)
 
 
 ELSEWHERE: Final = {
-    "deliver.give_back.<lambda>",  # without anything delivered; the lease ends by itself
+    "leasing.give_back.<lambda>",  # without anything delivered; the lease ends by itself
     "maintain._forget.drop",  # deletes what has ended; repeated every five seconds
     "own_epochs.publish_own_epochs.commit",  # tests/federation/test_epoch_keys.py
     "clock_jumps.ClockWatch.look.commit",  # tests/federation/test_a_clock_that_jumped.py; repeated every minute
@@ -177,7 +177,7 @@ ELSEWHERE: Final = {
     "key_store.KeyStore.put_epochs.<lambda>",  # the same
     "visibility.settle_restored",  # tests/federation/test_a_lost_disk.py; at each start
     "engine.check_writable",  # `/health/ready` asks whether it could write, and changes nothing
-    "deliver.renew.<lambda>",  # the lease of a batch that takes long; one that is not kept ends by itself
+    "leasing.renew.<lambda>",  # the lease of a batch that takes long; one that is not kept ends by itself
     "peers._ask_for_card.commit",  # asked for again
     "peer_cards.note_asked.<lambda>",  # the same
     "receive_envelopes._commit.<lambda>",  # a sign of life

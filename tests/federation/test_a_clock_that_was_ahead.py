@@ -17,7 +17,7 @@ from exchange.federation.transport import PeerUnreachableError
 from exchange.limits import HOUR_MS
 from exchange.schemas.inbox import Lease
 from exchange.storage.tables import OUTBOX, PEER, SEEN_ENVELOPE
-from exchange.use_cases import consent_freshness, deliver, poll_inbox
+from exchange.use_cases import consent_freshness, leasing, poll_inbox
 from exchange.use_cases.acting import Acting
 from exchange.use_cases.errors import ConflictError
 from exchange.use_cases.line import Line
@@ -78,8 +78,8 @@ async def test_her_no_goes_although_a_courier_that_was_killed_then_has_leased_he
     story = await begin(on_both)
     await story.says_no("stop-service", travel=False)
     with ahead(story.sender):
-        assert await deliver.claim(story.sender.node, "killed") is not None
-    assert await deliver.next_wait_ms(story.sender.node, 2000) == 0
+        assert await leasing.claim(story.sender.node, "killed") is not None
+    assert await leasing.next_wait_ms(story.sender.node, 2000) == 0
     await story.travel()
     await story.both_say("withdrawn")
 
@@ -87,15 +87,15 @@ async def test_her_no_goes_although_a_courier_that_was_killed_then_has_leased_he
 async def test_the_lease_of_a_slow_line_stays_its_own(pair: Federation) -> None:
     story = await begin(pair, travel=False)
     node = story.sender.node
-    held = await deliver.claim(node, "slow")
+    held = await leasing.claim(node, "slow")
     assert held is not None
     for _ in range(3):
         pair.clock.pass_by(seconds=20)
-        assert await deliver.renew(node, held)
+        assert await leasing.renew(node, held)
         # Another process, on a machine whose clock is a little behind.
         with ahead(story.sender, hours=-1.5 / 60):
-            assert await deliver.claim(node, "another") is None
-    await deliver.give_back(node, held, Line(held.carries, node.limits), reached=True, retry_after_ms=None)
+            assert await leasing.claim(node, "another") is None
+    await leasing.give_back(node, held, Line(held.carries, node.limits), reached=True, retry_after_ms=None)
 
 
 @pytest.mark.parametrize("form", ["stop-sharing", "stop-service", "erase"])

@@ -16,7 +16,7 @@ from support.stories import Story, begin, travelled
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.envelope.format import parse_envelope
 from exchange.envelope.header import parse_header
-from exchange.federation import courier as courier_module
+from exchange.federation import way
 from exchange.federation.courier import Courier
 from exchange.federation.transport import HTTPTransport, PeerTransport, PeerUnreachableError
 from exchange.roster import Member, Status
@@ -274,7 +274,7 @@ async def test_it_is_said_of_whom(pair: Federation, monkeypatch: pytest.MonkeyPa
     bad = await begin(pair, travel=False)
     await queued(bad, 1)
     courier, _ = failing(bad.sender, bad)
-    monkeypatch.setattr(courier_module, "get_logger", lambda: log)
+    monkeypatch.setattr(way, "get_logger", lambda: log)
     await tries(pair, courier)
     assert ("info", ("envelope-passed-over",), {"peer": SHELTER.agency, "code": "peer-failed"}) in log.calls
 

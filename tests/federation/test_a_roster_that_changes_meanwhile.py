@@ -15,7 +15,7 @@ from support.stories import Story, begin, released_and_waiting
 
 from contracts.vocabulary import AgencyKind
 from exchange.demo.federation import HELPLINE, SHELTER
-from exchange.federation import courier
+from exchange.federation import way
 from exchange.federation.courier import Courier
 from exchange.federation.transport import PeerTransport
 from exchange.roster import Member
@@ -110,7 +110,7 @@ async def test_what_was_looked_at_under_a_roster_of_before_does_not_leave(
 ) -> None:
     """Between the look and the post another roster comes: the receiver is another kind of office."""
     story = await released_and_waiting(two)
-    looks, load = list[Batch | None](), courier.load_next
+    looks, load = list[Batch | None](), way.load_next
 
     async def and_a_roster_comes(*args: Any) -> Batch | None:
         looks.append(await load(*args))
@@ -122,7 +122,7 @@ async def test_what_was_looked_at_under_a_roster_of_before_does_not_leave(
             )
         return looks[-1]
 
-    monkeypatch.setattr(courier, "load_next", and_a_roster_comes)
+    monkeypatch.setattr(way, "load_next", and_a_roster_comes)
     two.come_back(SHELTER)
     await story.later(hours=0.1)
     assert looks[0] is not None
@@ -133,7 +133,7 @@ async def test_what_was_looked_at_under_a_roster_of_before_does_not_leave(
 
 async def test_what_still_may_goes_by_the_new_roster_at_once(two: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
     story = await begin(two, travel=False)
-    looks, load = list[Batch | None](), courier.load_next
+    looks, load = list[Batch | None](), way.load_next
 
     async def and_a_roster_comes(*args: Any) -> Batch | None:
         looks.append(await load(*args))
@@ -141,7 +141,7 @@ async def test_what_still_may_goes_by_the_new_roster_at_once(two: Federation, mo
             await two.new_roster()
         return looks[-1]
 
-    monkeypatch.setattr(courier, "load_next", and_a_roster_comes)
+    monkeypatch.setattr(way, "load_next", and_a_roster_comes)
     await story.sender.courier.run_once()
     assert [batch is not None for batch in looks] == [True, True, False]
     assert (await story.outgoing())["offer"] == ["delivered"]

@@ -24,7 +24,7 @@ from exchange.storage.referrals import EventRecord
 from exchange.storage.tables import AUDIT, CONSENT, EVENT, INBOX, OUTBOX, PEER, REFERRAL
 from exchange.use_cases import resync as resync_module
 from exchange.use_cases import row_by_row
-from exchange.use_cases.deliver import next_wait_ms
+from exchange.use_cases.leasing import next_wait_ms
 from exchange.use_cases.node import as_datetime
 from exchange.use_cases.poll_inbox import list_inbox
 from exchange.use_cases.resync import resync

@@ -29,7 +29,7 @@ from exchange.roster import Member, Status
 from exchange.schemas.federation import ItemAnswer, ResyncRequest
 from exchange.schemas.inbox import DecisionRequest, RefusalRequest
 from exchange.storage.tables import AUDIT, EVENT, INBOX, OUTBOX, PEER, REFERRAL
-from exchange.use_cases import deliver
+from exchange.use_cases import settle
 from exchange.use_cases.maintain import maintain
 from exchange.use_cases.node import as_datetime
 from exchange.use_cases.release_disclosure import release_due
@@ -266,7 +266,7 @@ async def test_a_receipt_for_another_envelope_delivers_nothing(
     two: Federation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = CapturingLogger()
-    monkeypatch.setattr(deliver, "get_logger", lambda: log)
+    monkeypatch.setattr(settle, "get_logger", lambda: log)
     first, second = await begin(two), await begin(two, travel=False)
     answered = json.loads(two.network.answered[0])
     app = two.network.apps[second.receiver.port]

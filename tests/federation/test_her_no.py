@@ -23,7 +23,7 @@ from exchange.cli.examining_databases import look_at_destruction
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.envelope.keys import ReferralKey
 from exchange.envelope.kinds import Kind
-from exchange.federation import courier
+from exchange.federation import way
 from exchange.federation.transport import HTTPTransport
 from exchange.limits import HOUR_MS
 from exchange.roster import Member, Status
@@ -183,8 +183,8 @@ async def test_a_courier_that_stood_still_after_its_last_look_sends_nothing_that
         said.append("stop-sharing")
         await story.says_no("stop-sharing", travel=False)
 
-    async def and_stands_still(node: Node, lease: PeerLease, line: Line, after: int) -> Batch | None:
-        batch = await load_next(node, lease, line, after)
+    async def and_stands_still(node: Node, lease: PeerLease, line: Line) -> Batch | None:
+        batch = await load_next(node, lease, line)
         if batch is None or said:
             return batch
         await meanwhile()
@@ -211,7 +211,7 @@ async def test_a_courier_that_stood_still_after_its_last_look_sends_nothing_that
     assert isinstance(line, HTTPTransport)
     token, post = line._token, line.post_envelopes
     if where in {"with the batch in hand", "asleep"}:
-        monkeypatch.setattr(courier, "load_next", and_stands_still)
+        monkeypatch.setattr(way, "load_next", and_stands_still)
     else:
         monkeypatch.setattr(deliver, "LOOK_HOLDS_S", 0.1)
         if where == "at the line":

@@ -32,9 +32,11 @@ from exchange.stops import RefusalCode, refusal
 from exchange.storage.database import Connection
 from exchange.storage.referrals import load_referral
 from exchange.storage.tables import ATTESTATION, AUDIT, OUTBOX, SEEN_ENVELOPE
-from exchange.use_cases.deliver import claim, load_next, settle
+from exchange.use_cases.deliver import load_next
+from exchange.use_cases.leasing import claim
 from exchange.use_cases.line import Line
 from exchange.use_cases.outgoing import make_stop, put_out_stop
+from exchange.use_cases.settle import settle
 
 
 async def arrived_unheard(two: Federation, story: Story) -> None:
@@ -128,7 +130,7 @@ async def test_a_node_that_runs_with_the_old_key_makes_nothing_anew(two: Federat
     lease = await claim(node, "test")
     assert lease is not None
     line = Line(None, node.limits)
-    batch = await load_next(node, lease, line, 0)
+    batch = await load_next(node, lease, line)
     assert batch is not None
     await settle(node, lease, batch, answer)
     assert await story.wires_of("withdrawal") == waiting
@@ -178,7 +180,7 @@ async def test_what_another_courier_has_told_already_is_not_told_again(pair: Fed
         pair.clock.pass_by(hours=1)
         lease = await claim(node, "test")
         assert lease is not None
-        batch = await load_next(node, lease, Line(None, node.limits), 0)
+        batch = await load_next(node, lease, Line(None, node.limits))
         assert batch is not None
         await settle(node, lease, batch, later)
         assert (await story.record(at=story.receiver))["undeliverable"]
@@ -298,7 +300,7 @@ async def test_a_disclosure_that_was_signed_for_is_delivered_whatever_is_said_be
     two.clock.pass_by(hours=1)
     lease = await claim(story.sender.node, "test")
     assert lease is not None
-    batch = await load_next(story.sender.node, lease, Line(None, story.sender.node.limits), 0)
+    batch = await load_next(story.sender.node, lease, Line(None, story.sender.node.limits))
     assert batch is not None
     (taken,) = (await story.post(*json.loads(batch.body)["envelopes"])).answers
     problem = Problem(type="https://x", title="x", status=422, code="release-invalid", who=Who.SENDER, detail="x")

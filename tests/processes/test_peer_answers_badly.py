@@ -28,6 +28,7 @@ from exchange.envelope.keys import NodeKey
 from exchange.envelope.statements import DeliveryReceipt, parse_statement, sign_statement
 from exchange.envelope.wire import from_base64url, to_base64url
 from exchange.federation import courier
+from exchange.federation import way as way_module
 from exchange.storage.tables import INBOX, OUTBOX, PEER
 from exchange.use_cases import line
 
@@ -373,7 +374,7 @@ async def test_her_no_that_comes_while_another_is_written_down_goes_at_once(
     await way.hand_in()
     await _no(way, taken_back)
     before, settled = way.peer.asked, 0
-    settle = courier.settle
+    settle = way_module.settle
 
     async def meanwhile(*given: Any, **last: Any) -> int | None:
         nonlocal settled
@@ -388,7 +389,7 @@ async def test_her_no_that_comes_while_another_is_written_down_goes_at_once(
         else:
             write_answer(writer, 200, await forward())
 
-    monkeypatch.setattr(courier, "settle", meanwhile)
+    monkeypatch.setattr(way_module, "settle", meanwhile)
     way.peer.misbehaviour = busy_once
     await way.deliver()
     assert await way.stopped() == [taken_back, other]

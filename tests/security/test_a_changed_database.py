@@ -20,7 +20,8 @@ from exchange.schemas.federation import ConsentStatusRequest, ItemAnswer
 from exchange.schemas.problems import Problem, Who
 from exchange.storage.tables import EVENT, OUTBOX, PEER_CARD, REFERRAL
 from exchange.use_cases.consent_status import consent_status
-from exchange.use_cases.deliver import claim, load_next
+from exchange.use_cases.deliver import load_next
+from exchange.use_cases.leasing import claim
 from exchange.use_cases.line import Line
 from exchange.use_cases.node import World
 from exchange.use_cases.outgoing import current_peer_epoch
@@ -105,7 +106,7 @@ async def test_a_made_up_release_is_not_signed_whatever_the_peer_says_of_it(two:
         node = story.sender.node
         lease = await claim(node, "test")
         assert lease is not None
-        batch = await load_next(node, lease, Line(None, node.limits), 0)
+        batch = await load_next(node, lease, Line(None, node.limits))
         assert batch is not None
         (item,) = batch.items
         problem = Problem(type="https://x", title="x", status=422, code="release-invalid", who=Who.SENDER, detail="x")

@@ -22,7 +22,7 @@ from contracts.vocabulary import WithdrawalForm
 from exchange.client.errors import ProblemError
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.envelope.kinds import Kind
-from exchange.federation import courier
+from exchange.federation import way
 from exchange.federation.courier import Courier
 from exchange.federation.transport import PeerTransport, PeerUnreachableError
 from exchange.referral.content import ReferralContent
@@ -36,7 +36,8 @@ from exchange.storage.outbox import delete_waiting
 from exchange.storage.peer_leases import PeerLease
 from exchange.storage.tables import OUTBOX, PEER
 from exchange.storage.unserved import unserved_by_peer
-from exchange.use_cases.deliver import Batch, claim, load_next, renew
+from exchange.use_cases.deliver import Batch, load_next
+from exchange.use_cases.leasing import claim, renew
 from exchange.use_cases.line import AIM_S, Line
 from exchange.use_cases.node import Node
 from exchange.use_cases.refused_by_peer import CODES
@@ -244,15 +245,15 @@ async def test_what_is_handed_in_while_a_lease_ends_does_not_wait_with_what_goes
     waits = await referred(pair)
     new: list[str] = []
 
-    async def and_then_something_comes(node: Node, lease: PeerLease, line: Line, after: int) -> Batch | None:
-        batch = await load_next(node, lease, line, after)
+    async def and_then_something_comes(node: Node, lease: PeerLease, line: Line) -> Batch | None:
+        batch = await load_next(node, lease, line)
         if batch is None and not new:
             new.append(known if stop else await referred(pair))
             if stop:
                 await helpline.client().withdrawals.of_referral(known, WithdrawalForm.STOP_SERVICE)
         return batch
 
-    monkeypatch.setattr(courier, "load_next", and_then_something_comes)
+    monkeypatch.setattr(way, "load_next", and_then_something_comes)
     await lying_courier(helpline, lambda one: one if new else ItemAnswer(result="later", retry_after=600)).run_once()
     kind = Kind.WITHDRAWAL if stop else Kind.OFFER
     assert {row.referral: row.status for row in await rows(helpline, kind)}[new[0]] == "delivered"
@@ -340,12 +341,12 @@ async def test_what_a_peer_has_signed_for_is_written_down_although_nothing_more_
     await referred(pair)
     helpline = pair[HELPLINE]
 
-    async def once(node: Node, lease: PeerLease, line: Line, after: int) -> Batch | None:
-        if after:
+    async def once(node: Node, lease: PeerLease, line: Line) -> Batch | None:
+        if line.turns.after:
             raise StorageUnavailableError("storage-unavailable")
-        return await load_next(node, lease, line, after)
+        return await load_next(node, lease, line)
 
-    monkeypatch.setattr(courier, "load_next", once)
+    monkeypatch.setattr(way, "load_next", once)
     await helpline.courier.run_once()
     assert [row.status for row in await rows(helpline, Kind.OFFER)] == ["delivered"]
 
@@ -484,7 +485,7 @@ async def test_who_has_lost_a_lease_does_not_ask_for_it_again(
         lost.set()
         return held[-1]
 
-    monkeypatch.setattr(courier, "renew", renewed)
+    monkeypatch.setattr(way, "renew", renewed)
     async with under_way(helpline) as slow:
         pair.clock.pass_by(seconds=2)
         assert await claim(helpline.node, "another") is not None

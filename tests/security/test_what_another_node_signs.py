@@ -15,7 +15,7 @@ from exchange.limits import LIMITS
 from exchange.schemas.federation import ConsentStatusAnswer, ItemAnswer, ReceiptStatus
 from exchange.use_cases.consent_freshness import _verified
 from exchange.use_cases.consent_status import digest_of
-from exchange.use_cases.deliver import _receipt
+from exchange.use_cases.settle import _receipt
 
 NOW = 1_800_000_000_000
 KEY, OTHER_KEY = NodeKey(b"n" * 32), NodeKey(b"o" * 32)

@@ -25,7 +25,7 @@ from exchange.client.vault import answering as answering_elsewhere
 from exchange.client.vault.store import AgencyKeyStore
 from exchange.envelope.statements import ConsentStatus, parse_statement
 from exchange.envelope.wire import from_base64url
-from exchange.federation import courier
+from exchange.federation import way
 from exchange.limits import HOUR_MS
 from exchange.referral.lifecycle import EventName
 from exchange.storage import access
@@ -38,12 +38,13 @@ from exchange.use_cases import (
     change_referral,
     consent_freshness,
     consent_status,
-    deliver,
     destroy,
+    leasing,
     leaving,
     open_items,
     receive_envelopes,
     release_disclosure,
+    settle,
     signed_before,
     stopping,
     store_arrival,
@@ -159,7 +160,7 @@ async def _delivered_whatever(node: Any, lease: Any, batch: Any, _answer: Any, *
 
     await node.database.write(commit)
     if last is not None:
-        await deliver.give_back(node, lease, last.line, reached=True, retry_after_ms=None)
+        await leasing.give_back(node, lease, last.line, reached=True, retry_after_ms=None)
 
 
 def _whoever_says_so(_node: Any, _member: Any, _receipts: Any, answer: Any) -> ConsentStatus:
@@ -246,8 +247,8 @@ MUTANTS: Final = (
     Mutant("a receiver does not remember what it answered", _on(arrivals, "recall_answers", _no_memory)),
     Mutant("an idempotency key is not kept", _on(access, "_STORE_ANSWERS", Mock())),
     Mutant("a batch is answered before it is stored", _on(receive_envelopes, "_commit", _answers_first)),
-    Mutant("whatever a peer answers counts as a receipt", _on(courier, "settle", _delivered_whatever)),
-    Mutant("what a peer refuses stays queued for ever", _on(deliver, "_refused", _nothing)),
+    Mutant("whatever a peer answers counts as a receipt", _on(way, "settle", _delivered_whatever)),
+    Mutant("what a peer refuses stays queued for ever", _on(settle, "_refused", _nothing)),
     Mutant("stops arrive without an event", _on(store_arrival, "_STOP_EVENTS", {})),
     Mutant("whoever answers about a consent is believed", _on(consent_freshness, "_verified", _whoever_says_so)),
     Mutant("an end of a consent is not kept", _on(consent_freshness, "record_words", _nothing)),
@@ -259,7 +260,7 @@ MUTANTS: Final = (
     Mutant("destroying keeps the answers", _on(destroy, "wipe_answers", _nothing)),
     Mutant("a clock that has jumped counts", _on(ClockLook, "ends_by", _as_it_says)),
     Mutant("what a node has run is what its clock says", _on(ClockLook, "after", _by_the_same_clock)),
-    Mutant("what an old node key has signed goes as it is", _on(deliver, "signed_anew", _nothing)),
+    Mutant("what an old node key has signed goes as it is", _on(settle, "signed_anew", _nothing)),
     Mutant("what an old agency key has signed waits", _on(signed_before, "_told", _nothing)),
     Mutant("a repeat is answered with the signature of before", _on(receive_envelopes, "_signed_today", _as_then)),
     Mutant("elsewhere: a key is said to be stored and is not", _on(AgencyKeyStore, "take", _nothing)),
