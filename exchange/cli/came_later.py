@@ -1,4 +1,11 @@
-"""Whether something newer has come than what is shown: an older number or meeting point is what she has replaced."""
+"""Whether something newer may have come than what is shown: an older number or meeting point is what she has replaced.
+
+Rules:
+
+* Here is known in which order things came, and not in which they were said: a plan that was made earlier can come
+  later, where a clock was wrong or the line lost one. So which plan counts is said by `inbox advice` alone.
+* It is said of the last one too: it may be the one that counts no more.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +32,16 @@ async def tell_what_came_later(client: AgencyClient, opened: InboxItem) -> None:
         advise("Whether something newer has come for this referral could not be asked: exchange inbox list")
         return
     ids = [one.id for one in listed if one.status != "destroyed"]
-    if opened.id in ids[:-1]:
-        later = ", ".join(
-            f"{shortened(one)} ({one.kind})" for one in listed if one.id in ids[ids.index(opened.id) + 1 :]
-        )
-        advise(f"Not the newest: later came {later}. What is said there counts.", style="bold red")
+    if opened.id not in ids or len(ids) == 1:
+        return
+    place = ids.index(opened.id)
+    later, earlier = _named(listed, ids[place + 1 :]), _named(listed, ids[:place])
+    counts = f"Where they differ about how she is reached, what counts is: exchange inbox advice {shortened(opened)}"
+    if later:
+        advise(f"Not the newest: later came {later}. Read it. {counts}", style="bold red")
+    else:
+        advise(f"Before it came {earlier}. {counts}")
+
+
+def _named(listed: list[InboxItem], ids: list[str]) -> str:
+    return ", ".join(f"{shortened(one)} ({one.kind})" for one in listed if one.id in ids)

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from asyncio import CancelledError
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
-from consent.record import WARNING_BEFORE
 from contracts.vocabulary import WithdrawalForm
 from exchange.cli.asking import ask, ask_office
-from exchange.cli.console import OUT, REFUSED, SET_UP_WRONG, advise, fail, say, show_json, table
+from exchange.cli.console import REFUSED, SET_UP_WRONG, advise, fail, say, show_json
 from exchange.cli.following import LONG_POLL_S, Following
 from exchange.cli.input import read_request
 from exchange.cli.naming import consent_named, referral_named
 from exchange.cli.profile import ActorOption, HomeOption
+from exchange.cli.referral_sheet import (
+    ask_for_disclosure,
+    decisions_table,
+    line,
+    show_created,
+    show_preview,
+    show_view,
+)
 from exchange.cli.sent_before import refuse_what_is_open
-from exchange.cli.sheet import drill
 from exchange.client import (
     AgencyClient,
     ClientError,
@@ -30,10 +35,8 @@ from exchange.client import (
 )
 from exchange.client.retries import may_be_stored
 from exchange.client.vault import AgencyVault
-from exchange.referral.lifecycle import State
 from exchange.schemas.referrals import (
     DisclosureRequest,
-    FieldDecision,
     ForwardAnswer,
     InformationRequest,
     ReferralCreated,
@@ -44,16 +47,7 @@ from exchange.schemas.referrals import (
     WithdrawalAnswer,
 )
 
-_TO_DO: Final[Mapping[str, str]] = {
-    "undeliverable": "What was sent last has not reached {peer}, and may never: telephone its duty line now.",
-    "overdue": "{peer} has not answered in time: telephone its duty line now.",
-    "receiver_unserved": "{peer} has accepted many and served none of them yet, so name and contact wait: telephone it "
-    "before you confirm.",
-    "resend": "{peer} has lost its data: send this referral again as a new one.",
-}
-"""What a worker has to do where a flag is set; others have sentences of their own, or ask for nothing."""
 _DRILL: Final = "EXERCISE: the other agency is told that nobody is real. If she is,"
-_UNANSWERED: Final = frozenset({State.SENT, State.RECEIVED, State.INFORMATION_REQUESTED, State.EXPIRED})
 
 app = typer.Typer(no_args_is_help=True, help="Referrals that this agency sent.")
 
@@ -84,19 +78,31 @@ def send(
             home, actor, lambda client, vault: (client.referrals if vault is None else vault).preview(request)
         )
         _tell_of_drill(previewed, request)
-        show_json(previewed) if as_json else _show_preview(previewed, request.to)
+        show_json(previewed) if as_json else show_preview(previewed, request.to)
         if not previewed.allowed:
             raise typer.Exit(REFUSED)
         return
 
-    async def work(client: AgencyClient, vault: AgencyVault | None) -> ReferralCreated:
+    async def work(client: AgencyClient, vault: AgencyVault | None) -> tuple[ReferralCreated, ReferralView | None]:
         if key is None and not again:
             await refuse_what_is_open(client, request)
-        return await _send(client, vault, request, key)
+        created = await _send(client, vault, request, key)
+        if created.disclosure_held:
+            return created, None
+        try:
+            return created, await client.referrals.read(created.id)
+        except ClientError:
+            return created, None  # it is on its way all the same, and that is what she has to know
 
-    created = ask_office(home, actor, work)
+    created, view = ask_office(home, actor, work)
     _tell_of_drill(created, request)
-    show_json(created) if as_json else _show_created(created)
+    show_json(created) if as_json else show_created(created)
+    if created.disclosure_held:
+        return
+    if view is None:
+        advise(f"Whether name and contact are awaited: exchange referrals show {created.id}")
+    elif view.flags.awaiting_disclosure:
+        ask_for_disclosure(view)
 
 
 def _tell_of_drill(answer: ReferralPreview | ReferralCreated, request: ReferralRequest) -> None:
@@ -143,7 +149,7 @@ def watch(
         while True:
             page = await following.page(lambda: client.referrals.changes(after, wait_s=wait_s))  # noqa: B023
             for change in page.items:
-                say(_line(change.what, change.referral))
+                say(line(change.what, change.referral))
             after, wait_s = page.next_cursor, 0.0 if once else LONG_POLL_S
             if once and not page.items:
                 # Only now: the first page is the oldest, and what she waits for is the newest.
@@ -159,7 +165,7 @@ def show(
 ) -> None:
     """State and flags of one referral."""
     view = ask(home, actor, lambda client: client.referrals.read(referral))
-    show_json(view) if as_json else _show_view(view)
+    show_json(view) if as_json else show_view(view)
 
 
 @app.command()
@@ -175,7 +181,7 @@ def release(referral: ReferralArgument, home: HomeOption = None, actor: ActorOpt
 def recall(referral: ReferralArgument, home: HomeOption = None, actor: ActorOption = None) -> None:
     """Take a referral back. Once she is served, the receiver is asked instead."""
     act = ask(home, actor, lambda client: client.referrals.recall(referral))
-    _show_view(act.referral)
+    show_view(act.referral)
 
 
 @app.command()
@@ -251,7 +257,7 @@ def _tell(
     answer = ask_office(home, actor, tell)
     if answer.fields:
         decisions_table("Field by field", answer.fields)
-    _show_view(answer.referral)
+    show_view(answer.referral)
 
 
 def withdraw(
@@ -275,82 +281,7 @@ def withdraw(
     answer = ask(home, actor, no)
     say(f"Her no ({answer.form}) is stored and on its way to {len(answer.referrals)} referral(s).", style="green")
     for view in answer.referrals:
-        say(_line("withdrawal", view))
+        say(line("withdrawal", view))
         say(f"  Whether it has reached {view.peer}: exchange referrals show {view.id}", style="dim")
     for left in answer.unreadable or ():
         say(f"{left} cannot be read at this node and may not be stopped: telephone whoever has it.", style="red")
-
-
-def decisions_table(title: str, fields: Sequence[FieldDecision]) -> None:
-    """Every field with what was decided and why."""
-    rows = [(field.field.value, _outcome(field), field.rule or "", field.sentence) for field in fields]
-    OUT.print(table(title, ("field", "decided", "rule", "why"), rows))
-
-
-def _outcome(field: FieldDecision) -> str:
-    return f"{field.outcome}: {field.stage.value}" if field.stage else field.outcome
-
-
-def _show_preview(preview: ReferralPreview, to: str) -> None:
-    say(f"To {to}:", style="bold")
-    say(preview.sentence, style="green" if preview.allowed else "bold red")
-    decisions_table("Field by field", preview.fields)
-    if preview.told_first is not None:
-        say("Tell her first:", style="bold")
-        reports = ", ".join(preview.told_first.reports_to) or "nobody"
-        say(f"  It must report to: {reports}.")
-        say(f"  {preview.told_first.freedom_of_movement or 'Whether she can leave is not known.'}")
-        papers = "She is asked for papers." if preview.told_first.requires_documents else "No papers are asked for."
-        say(f"  {papers}")
-    say("Nothing was stored and nothing was sent.", style="dim")
-
-
-def _show_created(created: ReferralCreated) -> None:
-    say(f"Referral {created.id}", style="bold green")
-    say(f"  to {created.to}")
-    say(f"  code for the telephone: {created.client_code}    answer due: {created.respond_by:%Y-%m-%d %H:%M} UTC")
-    if created.call_now:
-        advise(f"EMERGENCY: telephone {created.duty_contact} now. Nothing waits for software.", style="bold red")
-    else:
-        say(f"  duty line: {created.duty_contact}")
-    say(f"  name and contact are {'sealed and held' if created.disclosure_held else 'not part of it'}.")
-    if created.withheld:
-        decisions_table("Withheld", created.withheld)
-
-
-def _show_view(view: ReferralView) -> None:
-    say(_line(view.side, view))
-    flags = [name for name, is_set in view.flags.model_dump().items() if is_set]
-    if flags:
-        say(f"  {', '.join(flags)}")
-    for flag, words in _TO_DO.items():
-        # That it was late stays on record after the answer has come.
-        if getattr(view.flags, flag) and not (flag == "overdue" and view.state not in _UNANSWERED):
-            advise(words.format(peer=view.peer), style="bold red")
-    if view.flags.awaiting_confirmation:
-        advise(f"Accepted. Confirm with her, then: exchange referrals release {view.id}")
-    if view.flags.awaiting_disclosure:
-        advise(
-            "The held disclosure is gone. Confirm the plan with her, then hand in a fresh one: "
-            f"exchange referrals disclosure {view.id} FILE"
-        )
-    if view.consent_until is not None:
-        say(f"  her consent ends {view.consent_until:%Y-%m-%d %H:%M} UTC")
-        if view.consent_until - datetime.now(UTC) <= WARNING_BEFORE:
-            advise("That is within 14 days: ask her again if the help goes on.")
-    for stop in view.stops or ():
-        if stop.delivered_at is not None:
-            made = f"said {stop.made_at:%Y-%m-%d %H:%M} UTC"
-            say(f"  {stop.kind}: has reached {view.peer} {stop.delivered_at:%Y-%m-%d %H:%M} UTC ({made})")
-        else:
-            advise(
-                f"{stop.kind}: {view.peer} does not know it yet. It goes by itself; where it matters now, telephone."
-            )
-    for attestation in view.attestations:
-        done = f"attested {attestation.done_at:%Y-%m-%d %H:%M} UTC" if attestation.done_at else "owed"
-        say(f"  destruction by {attestation.party}: {done}")
-
-
-def _line(what: str, view: ReferralView) -> str:
-    stands = f"{view.state}{drill(view)}"
-    return f"{view.updated_at:%Y-%m-%d %H:%M} UTC  {view.id}  {view.peer}  {view.sector}  {stands}  ({what})"

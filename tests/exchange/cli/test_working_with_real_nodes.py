@@ -198,8 +198,27 @@ def test_what_she_has_replaced_is_not_shown_as_if_it_counted(helpline: Laptop, s
     for words in (("show", "--json"), ("show",), ("print",)):
         said = shelter.run("inbox", words[0], disclosure, *words[1:])
         assert f"later came {update} (update)" in said.stderr
-    assert "Not the newest" not in shelter.run("inbox", "show", update).output
+    of_the_last = shelter.run("inbox", "show", update)
+    assert "Not the newest" not in of_the_last.output
+    # The one that came last may be the one that counts no more: of two plans only the advice says which is hers.
+    assert f"Before it came {disclosure} (disclosure)" in of_the_last.stderr
+    assert f"what counts is: exchange inbox advice {update}" in of_the_last.stderr
     assert "The bakery, sorry." in shelter.run("inbox", "advice", disclosure).output
+
+
+def test_that_name_and_contact_wait_for_a_worker_is_said_at_once(helpline: Laptop, shelter: Laptop) -> None:
+    her = melati(datetime.now(UTC))
+    long_ago = (datetime.now(UTC) - timedelta(hours=80)).isoformat()
+    text, _ = a_referral(helpline, her, safe_contact=her.content["safe_contact"] | {"last_confirmed_at": long_ago})
+    said = helpline.run("send", "-", typed=text)
+    referral = said.stdout.split()[1]
+    assert "name and contact are not held" in said.stdout
+    assert f"hand in a fresh disclosure: exchange referrals disclosure {referral} FILE" in said.stderr
+    shelter.run("inbox", "accept", item(shelter, referral, "offer"))
+    assert f"exchange referrals disclosure {referral} FILE" in helpline.run("referrals", "show", referral).stderr
+    lines = helpline.run("referrals", "watch", "--once").stdout.splitlines()
+    assert any("awaiting disclosure" in line for line in lines if referral in line)
+    assert "fresh disclosure" not in helpline.run("send", "-", "--json", typed=a_referral(helpline, her)[0]).stderr
 
 
 def test_a_decision_is_not_paper(helpline: Laptop, shelter: Laptop) -> None:
