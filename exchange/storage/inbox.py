@@ -74,6 +74,15 @@ class ListedRecord(NamedTuple):
     sealed_header: bytes | None
 
 
+class ArrivedHead(NamedTuple):
+    """What stands of an inbox row beside its body."""
+
+    id: str
+    kind: str
+    sealed_header: bytes | None
+    release: bytes | None
+
+
 class Standing(NamedTuple):
     """How the referral stands that an item is about, as far as the list and an open ask."""
 
@@ -85,6 +94,7 @@ class Standing(NamedTuple):
 
 
 _COLUMNS = [INBOX.c[name] for name in ArrivedRecord._fields]
+_HEAD = [INBOX.c[name] for name in ArrivedHead._fields]
 _NO_BODY = dict.fromkeys(
     ["sealed_header", "rewrapped_key", "wrapped_key", "ciphertext", "signature", "part_digests", "release"]
 )
@@ -226,10 +236,13 @@ def load_arrived(conn: Connection, ids: Iterable[str], unit: str | None = None) 
     return {row[_ID_PLACE]: (row[0], ArrivedRecord(*row[1:])) for row in rows}
 
 
-def items_of(conn: Connection, referral: str) -> Sequence[tuple[int, ArrivedRecord]]:
-    """All items of a referral, oldest first."""
-    query = select(INBOX.c.seq, *_COLUMNS).where(INBOX.c.referral == referral).order_by(INBOX.c.seq)
-    return [(row[0], ArrivedRecord(*row[1:])) for row in conn.execute(query)]
+def heads_of(conn: Connection, referral: str, kinds: Iterable[str]) -> list[ArrivedHead]:
+    """The items of these kinds of a referral, oldest first.
+
+    No body is read: of one referral a peer may send as much as of all together.
+    """
+    query = select(*_HEAD).where(INBOX.c.referral == referral, INBOX.c.kind.in_(list(kinds))).order_by(INBOX.c.seq)
+    return [ArrivedHead(*row) for row in conn.execute(query)]
 
 
 def arrived_among(conn: Connection, envelopes: Iterable[str]) -> list[tuple[str, str]]:

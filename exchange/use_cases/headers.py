@@ -9,7 +9,7 @@ from pydantic_core import from_json
 
 from exchange.envelope.errors import SealedRowError
 from exchange.envelope.kinds import Kind, KindClass, class_of
-from exchange.storage.inbox import ArrivedRecord, ListedRecord
+from exchange.storage.inbox import ArrivedHead, ArrivedRecord, ListedRecord
 from exchange.storage.outbox import HeldBack, OutgoingRecord
 from exchange.use_cases.node import Node
 from exchange.use_cases.row_by_row import tell_unreadable
@@ -22,14 +22,14 @@ def class_here(item: ArrivedRecord | OutgoingRecord) -> KindClass:
     return _CLASSES[item.kind]
 
 
-def header_bytes(node: Node, item: ArrivedRecord | ListedRecord) -> bytes | None:
+def header_bytes(node: Node, item: ArrivedRecord | ListedRecord | ArrivedHead) -> bytes | None:
     """The header as it was signed; nothing once it is destroyed."""
     if item.sealed_header is None:
         return None
     return node.open_row(item.sealed_header, "inbox", "sealed_header", item.id)
 
 
-def header_members(node: Node, item: ArrivedRecord | ListedRecord) -> dict[str, Any]:
+def header_members(node: Node, item: ArrivedRecord | ListedRecord | ArrivedHead) -> dict[str, Any]:
     """The members of the header, which was parsed strictly when it came; none once it is destroyed."""
     return members_of(header_bytes(node, item))
 

@@ -27,7 +27,7 @@ from exchange.referral.lifecycle import TERMINAL, Side, State
 from exchange.schemas.sealing import EnvelopesAnswer
 from exchange.storage.consents import guard_consent, load_consent
 from exchange.storage.database import Connection
-from exchange.storage.inbox import items_of
+from exchange.storage.inbox import heads_of
 from exchange.storage.outbox import delete_held, held_of
 from exchange.storage.referrals import ReferralRecord, hold_referrals, load_referral
 from exchange.use_cases.acting import Acting
@@ -108,9 +108,8 @@ async def _check_state(node: Node, case: Case, header: Header) -> None:
     if Group.CONTACT.value in header.groups:
         await _check_newer_than_held(node, header)
     if header.kind is Kind.INFORMATION:
-        items = await node.database.read(lambda conn: items_of(conn, record.id))
-        asked = {item.id for _, item in items if item.kind == Kind.INFORMATION_REQUEST}
-        if header.in_reply_to not in asked:
+        asked = await node.database.read(lambda conn: heads_of(conn, record.id, [Kind.INFORMATION_REQUEST]))
+        if header.in_reply_to not in {one.id for one in asked}:
             raise ConflictError("nothing-asked", "The receiver has not asked for information.")
 
 

@@ -8,7 +8,7 @@ from exchange.referral.lifecycle import Side
 from exchange.schemas.referrals import ForwardAnswer, InformationRequest, SafeContactRequest
 from exchange.storage.consents import guard_consent
 from exchange.storage.database import Connection
-from exchange.storage.inbox import items_of
+from exchange.storage.inbox import heads_of
 from exchange.use_cases.acting import Acting
 from exchange.use_cases.cases import Case, again, audit, read_case
 from exchange.use_cases.change_referral import change_referral
@@ -71,9 +71,8 @@ async def update_safe_contact(
 
 
 async def _asked(node: Node, referral: str) -> str | None:
-    items = await node.database.read(lambda conn: items_of(conn, referral))
-    asked = [item.id for _, item in items if item.kind == Kind.INFORMATION_REQUEST]
-    return asked[-1] if asked else None
+    asked = await node.database.read(lambda conn: heads_of(conn, referral, [Kind.INFORMATION_REQUEST]))
+    return asked[-1].id if asked else None
 
 
 async def _tell(

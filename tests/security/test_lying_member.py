@@ -16,6 +16,7 @@ from support.federation import Federation, TestNode
 from support.lying_peer import LyingPeer
 from support.networks import OverTransport
 from support.people import consent_request, referral_request
+from support.stories import begin, now_of, safe_contact
 
 from contracts.vocabulary import WithdrawalForm
 from exchange.client.errors import ProblemError
@@ -40,6 +41,7 @@ from exchange.storage import node_keyring
 from exchange.storage.epochs import KEPT, StoredEpoch, epoch_revocations, peer_epochs, remember_peer_epochs
 from exchange.storage.tables import AUDIT, CHANGE, INBOX, METADATA
 from exchange.storage.used_roster import UsedRoster, remember_roster
+from exchange.use_cases import open_items
 from exchange.use_cases.describe_node import node_card, peer_keys
 from exchange.use_cases.errors import UnavailableError
 from exchange.use_cases.outgoing import current_peer_epoch
@@ -623,3 +625,47 @@ async def test_a_stolen_agency_key_revokes_nothing_of_the_next(pair: Federation)
 async def remembered(one: TestNode, other: TestNode) -> Any:
     """What one node has remembered of another's revocations."""
     return await one.node.database.read(lambda conn: epoch_revocations(conn, other.agency))
+
+
+async def test_however_much_is_sent_of_one_referral_the_newest_plan_is_found_and_no_body_is_read(
+    two: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A peer may send as much of one referral as of all together: advice about her reads what stands beside bodies."""
+    story = await begin(two)
+    await story.decides("accepted")
+    liar = await LyingPeer.of(two[HELPLINE], two[SHELTER])
+    base = two.clock() + 1000
+    for number in range(base, base + 120, 40):
+        sent = [
+            liar.forward(
+                Kind.UPDATE,
+                {"needs": ["tonight"]},
+                referral=story.id,
+                stage="offer",
+                groups=("need",),
+                number=number + place,
+            )
+            for place in range(40)
+        ]
+        assert {answer.result for answer in await liar.deliver(*sent)} == {"accepted"}
+    before = (await story.helps.inbox.contact_advice(await story.offer())).code
+    await story.asks.referrals.update_safe_contact(
+        story.id, safe_contact(now_of(two), who_initiates="neither", channels=[], safe_times=[])
+    )
+    await two.travel()
+    loaded = list[int]()
+    monkeypatch.setattr(open_items, "load_arrived", counted(open_items.load_arrived, loaded))
+    advice = await story.helps.inbox.contact_advice(await story.offer())
+    assert (before == advice.code, advice.may_contact, advice.code) == (False, False, "nobody-initiates")
+    assert loaded
+    assert max(loaded) <= 2, "what cannot hold a plan is not read"
+
+
+def counted(load: Any, loaded: list[int]) -> Any:
+    """It notes how many rows it was asked for."""
+
+    def load_and_note(conn: Connection, ids: Any, *more: Any) -> Any:
+        loaded.append(len(ids))
+        return load(conn, ids, *more)
+
+    return load_and_note

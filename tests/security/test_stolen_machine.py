@@ -20,7 +20,7 @@ from exchange.envelope.rewrap import unwrap_again
 from exchange.envelope.wire import read_again
 from exchange.schemas.inbox import DecisionRequest
 from exchange.storage.database import Database
-from exchange.storage.inbox import items_of
+from exchange.storage.inbox import load_arrived
 from exchange.storage.tables import INBOX
 from exchange.use_cases.maintain import destroy_ended
 
@@ -99,8 +99,7 @@ async def test_a_node_without_the_agencys_keys_keeps_what_came_sealed_and_opens_
     (answer,) = await liar.deliver(sent)
     assert answer.result == "accepted"
     header = read_again(sent.header)
-    (_, row), *more = await node.database.read(lambda conn: items_of(conn, header["referral"]))
-    assert more == []
+    ((_, row),) = (await node.database.read(lambda conn: load_arrived(conn, [header["id"]]))).values()
     assert (row.wrapped_key, row.rewrapped_key, row.ciphertext) == (sent.wrapped_key, None, sent.ciphertext)
     assert await node.key_store.get(header["referral"]) is None
     client = pair[SHELTER].client()
