@@ -76,7 +76,7 @@ def add(
                 add_client(url, storage_key, folder, profile)
                 advise(f"Carry {folder} to the system and delete it here: it holds the private key.")
         except IntegrityError:
-            fail(f"There is a client {client_id} already. Revoke it, or choose another name.")
+            fail(f"There is, or was, a client {client_id}, and no name is used twice: choose another one.")
         except ClientKeyError as refused:
             fail(str(refused), code=SET_UP_WRONG)
         except StorageError as refused:

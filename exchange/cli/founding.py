@@ -232,14 +232,20 @@ def _write_keys(path: Path, keys: KeySet, passphrase: str, cost: KdfCost) -> Non
 def add_client(database_url: str, storage_key: StorageKey, folder: Path, profile: Profile) -> Path:
     """Register a client with a fresh key and write its profile and key into a folder; the profile's path.
 
+    Nothing is left in the folder of a client that is not registered: it would look ready to be carried over.
+
     Raises:
         ClientSetupError: profile or key exist already.
         IntegrityError: the client id is taken.
     """
     key = ClientKey(secrets.token_bytes(KEY_BYTES))
-    key.save(folder / profile.key_file)
-    path = write_profile(folder, profile)
-    register_client(database_url, storage_key, profile.client_id, key.public_jwk(), profile.scopes, profile.unit)
+    with contextlib.ExitStack() as undone:
+        key.save(folder / profile.key_file)
+        undone.callback((folder / profile.key_file).unlink)
+        path = write_profile(folder, profile)
+        undone.callback(path.unlink)
+        register_client(database_url, storage_key, profile.client_id, key.public_jwk(), profile.scopes, profile.unit)
+        undone.pop_all()
     return path
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from asyncio import CancelledError
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -283,5 +284,9 @@ def withdraw(
     for view in answer.referrals:
         say(line("withdrawal", view))
         say(f"  Whether it has reached {view.peer}: exchange referrals show {view.id}", style="dim")
+    if answer.destroyed_at is not None and answer.destroyed_at > datetime.now(UTC):
+        advise(
+            f"Nobody opens it any more. It is destroyed {answer.destroyed_at:%Y-%m-%d %H:%M} UTC, and lies there sealed."
+        )
     for left in answer.unreadable or ():
         say(f"{left} cannot be read at this node and may not be stopped: telephone whoever has it.", style="red")

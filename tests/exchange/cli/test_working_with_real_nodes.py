@@ -274,7 +274,9 @@ def test_her_no_goes_by_the_end_of_an_items_id(helpline: Laptop, shelter: Laptop
     referral = sent(helpline, nobody_known(datetime.now(UTC)))
     offer = item(shelter, referral, "offer")
     assert "4 characters" in shelter.run("withdraw", "--referral", offer[-3:], "--form", "erase", code=2).output
-    assert referral in shelter.run("withdraw", "--referral", offer, "--form", "erase").output
+    said = shelter.run("withdraw", "--referral", offer, "--form", "erase")
+    assert referral in said.output
+    assert re.search(r"Nobody opens it any more. It is destroyed 20\d\d-\d\d-\d\d \d\d:\d\d UTC", said.stderr)
 
 
 @pytest.mark.parametrize("name", ["zzzz", "", "0" * 31, "0" * 33, "CANARY", "../inbox", "f" * 31 + "F"])
@@ -465,6 +467,16 @@ def test_an_invalid_request_is_told_without_its_values(helpline: Laptop) -> None
     refused = helpline.run("send", "-", typed=json.dumps(wrong), code=2)
     assert "priority" in refused.output
     assert "CANARY" not in refused.output
+
+
+def test_the_name_of_a_lost_laptop_is_not_used_again_and_nothing_looks_ready(helpline: Laptop, tmp_path: Path) -> None:
+    helpline.run("client", "add", "old-laptop", "--folder", str(tmp_path / "old"))
+    helpline.run("client", "revoke", "old-laptop")
+    new = tmp_path / "new"
+    refused = helpline.run("client", "add", "old-laptop", "--folder", str(new), code=1)
+    assert "no name is used twice" in refused.stderr
+    assert list(new.iterdir()) == []
+    helpline.run("client", "add", "old-laptop-2", "--folder", str(new))
 
 
 def test_a_revoked_client_is_refused_at_once(helpline: Laptop, tmp_path: Path) -> None:
