@@ -285,8 +285,6 @@ def withdraw(
         say(line("withdrawal", view))
         say(f"  Whether it has reached {view.peer}: exchange referrals show {view.id}", style="dim")
     if answer.destroyed_at is not None and answer.destroyed_at > datetime.now(UTC):
-        advise(
-            f"Nobody opens it any more. It is destroyed {answer.destroyed_at:%Y-%m-%d %H:%M} UTC, and lies there sealed."
-        )
+        advise(f"Nobody opens it any more. It is destroyed {answer.destroyed_at:%Y-%m-%d %H:%M} UTC.")
     for left in answer.unreadable or ():
         say(f"{left} cannot be read at this node and may not be stopped: telephone whoever has it.", style="red")

@@ -48,9 +48,9 @@ def destroyed() -> GoneError:
     """Its content was destroyed, or is shut until it is: where the other agency said `erase`, for 24 hours."""
     return GoneError(
         "destroyed",
-        "The content of this referral was destroyed, or is shut and will be within 24 hours: nothing of it can be shown "
-        "or changed any more. Where she asked for erasure, destroy your own copies too, then attest that. Otherwise "
-        "nothing has to be done.",
+        "The content of this referral was destroyed, or is shut and will be within 24 hours: nothing of it can be "
+        "shown or changed any more. Where she asked for erasure, destroy your own copies too, then attest that. "
+        "Otherwise nothing has to be done.",
     )
 
 
