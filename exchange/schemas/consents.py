@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from consent.examples import DRAFT_EXAMPLE
-from consent.record import ConsentDraft, ConsentRecord, Provision
+from consent.record import MAX_PROVISIONS, ConsentDraft, ConsentRecord, Provision
 from consent.terms import Moment
 from exchange.schemas.shapes import HexId, Strict, Timestamp
 
@@ -59,5 +59,5 @@ class RenewalRequest(Strict):
 class ProvisionsRequest(Strict):
     """The narrower list that replaces the present one; it can take away and never add."""
 
-    provisions: tuple[Provision, ...]
+    provisions: tuple[Provision, ...] = Field(max_length=MAX_PROVISIONS)
     """The narrower list."""

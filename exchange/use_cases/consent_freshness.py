@@ -4,8 +4,9 @@ Rules:
 
 * The word that came with an envelope counts: of a disclosure the release statement's `consent_live_at`, of any other
   forward the moment its receipt was issued. So a first open asks nobody.
-* A word older than one hour is asked for anew, one request a peer for all that is opened, with a short deadline. A peer
-  that did not answer is not asked again for a minute.
+* A word older than one hour is asked for anew, one request a peer for all that is opened, with a short deadline. So is
+  one of a time to come, which clocks that were ahead have dated. A peer that did not answer is not asked again for a
+  minute.
 * What is said of a receipt is said of all that came under it: a sender may send several envelopes under one.
 * Only a statement by the sender's node key of today counts, about exactly the receipts asked for, made just now. Today
   is when it is heard: a key that was replaced while it was on its way counts no more.
@@ -67,9 +68,10 @@ async def fresh_words(node: Node, rows: Iterable[tuple[ArrivedRecord, ReferralRe
         if class_here(row) is not KindClass.FORWARD:
             continue
         live_at[row.id] = row.consent_live_at or row.received_at
+        fresh = -node.limits.skew_ms <= at - live_at[row.id] <= node.limits.consent_fresh_ms
         if has_ended(row, referral):
             withheld[row.id] = "consent-ended"
-        elif at - live_at[row.id] > node.limits.consent_fresh_ms and (receipt := _receipt(node, row)) is not None:
+        elif not fresh and (receipt := _receipt(node, row)) is not None:
             if receipt.expires <= at:
                 run_out.add(row.id)
             else:

@@ -14,7 +14,8 @@ Rules:
 * Her no counts also where what the contract says of it cannot be read. What it ends is then destroyed after the
   shortest time that the protocol knows: 24 hours. What had ended before keeps its time.
 * `erase` blocks at once. Said by the recording agency it destroys at once; said by the other party it destroys after
-  24 hours, so that a member that lies cannot wipe another's records unseen.
+  24 hours, so that a member that lies cannot wipe another's records unseen. Neither is counted from a time to come:
+  what a clock that was ahead has dated is counted from the next change, at the latest from the delivery of her no.
 """
 
 from __future__ import annotations
@@ -134,9 +135,12 @@ def _hold(record: ReferralRecord, read_facts: ReadFacts, state: State, events: I
 def _closed(
     record: ReferralRecord, read_facts: ReadFacts, state: State, events: Iterable[Event], at: int
 ) -> ReferralRecord:
-    closed_at = record.closed_at or at
+    closed_at, blocked_at = record.closed_at or at, record.blocked_at
     sides = {event.side for event in events if event.name is EventName.ERASE}
-    blocked_at = record.blocked_at or (at if sides else None)
+    if sides:
+        blocked_at = min(blocked_at or at, at)
+    if Side.REFERRING in sides:
+        closed_at = min(closed_at, at)
     if record.destroyed_at is not None and record.forget_at is not None:
         # A tombstone ends two years after what it stands for was destroyed, whatever is said of it meanwhile.
         return record._replace(blocked_at=blocked_at)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import pytest
 from support.federation import Federation, TestNode
-from support.stories import Story, begin, rows
+from support.stories import Story, begin, refusal, rows
 
 from exchange.demo.federation import SHELTER
 from exchange.federation import courier
 from exchange.federation.peers import Asked
 from exchange.federation.transport import PeerUnreachableError
 from exchange.limits import HOUR_MS
-from exchange.schemas.inbox import Lease
+from exchange.schemas.inbox import DecisionRequest, Lease, ProgressRequest
+from exchange.storage.errors import StorageBusyError
+from exchange.storage.key_store import KeyStore
 from exchange.storage.tables import OUTBOX, PEER, SEEN_ENVELOPE
 from exchange.use_cases import consent_freshness, leasing, poll_inbox
 from exchange.use_cases.acting import Acting
@@ -175,3 +177,66 @@ async def test_the_longest_lease_of_an_item_is_kept_where_clocks_differ_a_little
         with pytest.raises(ConflictError):
             await poll_inbox.acknowledge_item(node, POLLER, item, None)
     assert (await poll_inbox.acknowledge_item(node, POLLER, item, lease.token)).status == "acknowledged"
+
+
+@pytest.mark.parametrize("hours", [1, 8, 960])
+@pytest.mark.parametrize("how", ["declined", "completed", "no", "no there"])
+async def test_erase_destroys_at_once_what_had_ended_then(pair: Federation, how: str, hours: float) -> None:
+    story = await begin(pair)
+    item = await story.offer()
+    if how == "declined":
+        hours = min(hours, 23)  # after its time it cannot be declined
+    else:
+        await story.decides("accepted")
+        await story.reports("in-service")
+    with ahead(story.sender if how == "no" else story.receiver, hours):
+        if how == "declined":
+            await story.helps.inbox.decide(item, DecisionRequest(decision="declined", reason="no-capacity"))
+        elif how == "completed":
+            await story.helps.inbox.report_progress(item, ProgressRequest(state="completed"))
+        else:
+            await story.says_no("stop-service", by=story.sender if how == "no" else story.receiver, travel=False)
+    await story.travel()
+    await story.says_no("erase")
+    for node in (story.sender, story.receiver):
+        await story.nothing_is_left(at=node)
+
+
+async def test_erase_that_was_said_then_destroys_although_it_could_not_at_once(
+    pair: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    story = await begin(pair)
+
+    async def busy(_store: KeyStore, _referrals: Iterable[str]) -> None:
+        raise StorageBusyError("A transaction that can see deleted rows did not end in time.")
+
+    with ahead(story.sender, hours=960), monkeypatch.context() as patched:
+        patched.setattr(KeyStore, "destroy", busy)
+        await story.says_no("erase", travel=False)
+    await story.travel()
+    await story.nothing_is_left(at=story.sender)
+
+
+async def test_erase_that_the_other_party_said_then_destroys_there_a_day_after_it_was_delivered(
+    pair: Federation,
+) -> None:
+    story = await begin(pair)
+    with ahead(story.receiver, hours=960):
+        await story.says_no("erase", by=story.receiver, travel=False)
+    await story.later(hours=1)
+    await story.later(hours=23.9)
+    assert (await story.record(at=story.receiver))["destroyed_at"] is None
+    await story.later(hours=0.2)
+    for node in (story.sender, story.receiver):
+        await story.nothing_is_left(at=node)
+
+
+async def test_a_word_about_her_consent_that_both_dated_then_is_asked_for_anew(pair: Federation) -> None:
+    pair.clock.pass_by(hours=8)
+    story = await begin(pair)
+    await story.decides("accepted")
+    item = (await story.item("disclosure")).id
+    pair.clock.pass_by(hours=-8)
+    # Her no does not reach the shelter; its question reaches the helpline.
+    await story.says_no("stop-service", travel=False)
+    assert (await refusal(story.helps.inbox.open(item))).code == "consent-ended"

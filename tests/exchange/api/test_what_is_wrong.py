@@ -131,12 +131,15 @@ async def test_a_limit_of_a_list_and_of_a_parameter_is_named(api: Bench) -> None
     many = await post(api, json.dumps({"ids": ["3c" * 16] * 51}).encode(), f"{INBOX}/open")
     assert many["fields"][0]["sentence"] == "Expected: at most 50 entries."
     headers = {"Authorization": f"Bearer {api.token()}", "Actor": "worker-1"}
+    lines = {"provisions": [{}] * 51}
     async with api.http() as http:
         answers = [
+            await http.patch(f"/v1/consents/{'3c' * 16}/provisions", json=lines, headers=headers),
             await http.get(f"{INBOX}?wait=26", headers=headers),
             await http.get(f"{ITEM}/contact-advice?at=2026-11-29T14:00:00", headers=headers),
         ]
-    long, naive = (refused(api, answer)["fields"][0] for answer in answers)
+    wider, long, naive = (refused(api, answer)["fields"][0] for answer in answers)
+    assert (wider["path"], wider["sentence"]) == ("provisions", "Expected: at most 50 entries.")
     assert (long["code"], long["sentence"]) == ("out-of-range", "Expected: at most 25.")
     assert naive["code"] == "wrong-form"
     assert "with an offset" in naive["sentence"]
