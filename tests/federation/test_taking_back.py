@@ -457,6 +457,31 @@ async def test_what_a_recall_took_back_is_told_as_long_as_it_may_be_undone(pair:
     assert not (await story.flags()).undeliverable
 
 
+async def test_a_receiver_that_went_on_is_asked_once_more(pair: Federation) -> None:
+    """A recall is a repeat only as long as the one before it waits for its answer, or counts."""
+    story = await begin(pair)
+    await story.decides("accepted")
+    await _crossing(pair, story)
+    acts = [await story.asks.referrals.recall(story.id) for _ in range(2)]
+    assert [act.repeated for act in acts] == [False, True]
+    await story.travel()
+    await story.both_say("recall-requested")
+    assert len(await story.items("recall")) == 2
+    await story.helps.inbox.answer_recall((await story.item("recall")).id, RecallAnswerRequest(agreed=True))
+    await story.travel()
+    await story.both_say("recalled")
+    assert (await story.asks.referrals.recall(story.id)).repeated
+    await story.travel()
+    assert story.kinds_posted().count("recall") == 2
+
+
+async def test_a_recall_that_her_no_has_overtaken_is_not_answered_as_done(two: Federation) -> None:
+    story = await begin(two)
+    await _recalls(story)
+    await story.says_no("stop-service")
+    assert (await refusal(story.asks.referrals.recall(story.id))).code == "state-forbids"
+
+
 async def _may_call(two: Federation) -> Story:
     """Her name is released and has not left, and behind it waits a plan by which the agency may call."""
     story = await begin(two)
