@@ -125,8 +125,8 @@ async def recall_referral_by_sender(call: ReferralsWriter, referral_id: Referral
     """Recall a referral.
 
     Takes the question back, and deletes a disclosure that is still held. Once the receiver serves her it becomes a
-    request, which the receiver answers. Information or a new plan that has not left is deleted as well, and told
-    (`undeliverable`): the receiver may go on without it.
+    request, which the receiver answers; who goes on may be asked again. Information or a new plan that has not left is
+    deleted as well, and told (`undeliverable`): the receiver may go on without it.
     """
     del body
     return render(await recall_referral(call.node, call.acting, referral_id))

@@ -137,14 +137,13 @@ _DELETE_QUEUED = Prepared(
     )
 )
 _DELETE_WAITING = Prepared(delete(OUTBOX).where(OUTBOX.c.id == bindparam("the_id"), IS_QUEUED))
-_GIVE_UP = Prepared(
-    where_listed(
-        update(OUTBOX)
-        .where(OUTBOX.c.referral == bindparam("the_referral"), IS_QUEUED)
-        .values({"status": "deleted", "settled_at": bindparam("settled_at"), **dict.fromkeys(_NO_BODY, null())}),
-        OUTBOX.c.kind,
-    )
+_GIVING_UP = (
+    update(OUTBOX)
+    .where(IS_QUEUED)
+    .values({"status": "deleted", "settled_at": bindparam("settled_at"), **dict.fromkeys(_NO_BODY, null())})
 )
+_GIVE_UP = Prepared(where_listed(_GIVING_UP.where(OUTBOX.c.referral == bindparam("the_referral")), OUTBOX.c.kind))
+_GIVE_UP_WAITING = Prepared(_GIVING_UP.where(OUTBOX.c.id == bindparam("the_id")))
 _HOLD_BACK = Prepared(
     where_listed(
         delete(OUTBOX)
@@ -222,10 +221,11 @@ def came_to_nothing(conn: Connection, referral: str, digests: Iterable[str]) -> 
     return frozenset(conn.execute(query.where(OUTBOX.c.status.in_(["deleted", "refused"]))).scalars())
 
 
-def was_given_up(conn: Connection, referral: str, kinds: Iterable[str]) -> bool:
-    """Whether something of these kinds was destroyed by `give_up` before it was signed for."""
+def was_lost(conn: Connection, referral: str, kinds: Iterable[str]) -> bool:
+    """Whether something of these kinds was given up or expired before it was signed for, or was refused for good."""
     query = select(OUTBOX.c.id).where(OUTBOX.c.referral == referral, OUTBOX.c.kind.in_(list(kinds)))
-    return conn.execute(query.where(OUTBOX.c.status == "deleted").limit(1)).first() is not None
+    lost = OUTBOX.c.status.in_(["deleted", "expired", "refused"])
+    return conn.execute(query.where(lost).limit(1)).first() is not None
 
 
 def never_arrived(conn: Connection, referral: str, kind: str, digests: Iterable[str]) -> frozenset[str]:
@@ -297,12 +297,17 @@ def delete_waiting(conn: Connection, envelope_id: str) -> bool:
     return _DELETE_WAITING.run(conn, {"the_id": envelope_id}) == 1
 
 
-def give_up(conn: Connection, referral: str, kinds: Iterable[str], at: int) -> None:
-    """What is queued of these kinds does not leave any more: its bodies are destroyed.
+def give_up(conn: Connection, referral: str, kinds: Iterable[str], at: int) -> int:
+    """What is queued of these kinds does not leave any more: its bodies are destroyed. Returns how many that were.
 
     The ids stay: it may have arrived although no receipt came, and what replies to it is no stranger.
     """
-    _GIVE_UP.run(conn, {"the_referral": referral, "settled_at": at, "the_ids": list(kinds)})
+    return _GIVE_UP.run(conn, {"the_referral": referral, "settled_at": at, "the_ids": list(kinds)})
+
+
+def give_up_waiting(conn: Connection, envelope_id: str, at: int) -> bool:
+    """As `give_up`, of one envelope; returns whether it was still queued."""
+    return _GIVE_UP_WAITING.run(conn, {"the_id": envelope_id, "settled_at": at}) == 1
 
 
 class HeldBack(NamedTuple):

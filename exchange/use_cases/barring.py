@@ -35,7 +35,15 @@ from exchange.envelope.kinds import Kind, KindClass
 from exchange.referral.lifecycle import State
 from exchange.schemas.shapes import to_millis
 from exchange.storage.database import Connection
-from exchange.storage.outbox import OutgoingRecord, delete_queued, delete_waiting, give_up, held_of, queued_of
+from exchange.storage.outbox import (
+    OutgoingRecord,
+    delete_queued,
+    delete_waiting,
+    give_up,
+    give_up_waiting,
+    held_of,
+    queued_of,
+)
 from exchange.storage.referrals import ReferralRecord, lock_referrals_of_consent, remove_events
 from exchange.use_cases.change_referral import change_by_id
 from exchange.use_cases.facts import Facts, open_facts
@@ -57,7 +65,7 @@ def bar(node: Node, conn: Connection, items: Iterable[OutgoingRecord]) -> None:
             give_up(conn, item.referral, [item.kind], node.clock())
         elif item.kind == Kind.DISCLOSURE:
             never_told = take_back_release(conn, item.referral)
-        elif not delete_waiting(conn, item.id):
+        elif not _destroyed(node, conn, item):
             continue  # it went with the release that it followed
 
         def adjust(record: ReferralRecord, kind: str = item.kind, never_told: bool = never_told) -> ReferralRecord:
@@ -74,6 +82,13 @@ def bar(node: Node, conn: Connection, items: Iterable[OutgoingRecord]) -> None:
             say_of_what_was_released(node, conn, changed)
         if never_told:
             bar_what_followed(node, conn, item.referral)
+
+
+def _destroyed(node: Node, conn: Connection, item: OutgoingRecord) -> bool:
+    """Whether it still waited. What the receiver may go on without stays on record (`unheard.lacks_something`)."""
+    if item.kind in LATER:
+        return give_up_waiting(conn, item.id, node.clock())
+    return delete_waiting(conn, item.id)
 
 
 def bar_what_followed(node: Node, conn: Connection, referral: str) -> None:

@@ -22,8 +22,9 @@ from typing import Final
 from exchange.envelope.kinds import Kind
 from exchange.referral.lifecycle import EventName, State
 from exchange.storage.database import Connection
-from exchange.storage.outbox import delete_queued, sent_of
+from exchange.storage.outbox import delete_queued, give_up, sent_of
 from exchange.storage.referrals import ReferralRecord, events_of, hold_referrals, remove_events
+from exchange.use_cases.unheard import LATER
 
 FORWARDS: Final = frozenset(kind.value for kind in (Kind.OFFER, Kind.DISCLOSURE, Kind.INFORMATION, Kind.UPDATE))
 
@@ -52,9 +53,9 @@ def take_back_at_the_end(conn: Connection, record: ReferralRecord) -> ReferralRe
     """Delete every forward of a referral that has ended. Its offer stays on record, which may have left."""
     hold_referrals(conn, [record.id])
     never_told = take_back_release(conn, record.id)
-    by_the_clock = record.state == State.EXPIRED
-    waited = delete_queued(conn, record.id, FORWARDS - {Kind.OFFER.value} if by_the_clock else FORWARDS)
-    if by_the_clock and waited:
+    if record.state != State.EXPIRED:
+        delete_queued(conn, record.id, FORWARDS)
+    elif delete_queued(conn, record.id, {Kind.DISCLOSURE.value}) + give_up(conn, record.id, LATER, record.updated_at):
         record = record._replace(undeliverable=True)
     return never_disclosed(record) if never_told else record
 

@@ -2,7 +2,8 @@
 
 After her no, a recall or an error nothing of that has to be heard any more, nor may it: feedback is disclosure too. But
 that this side agrees to a recall of her whom it serves is the answer that the other one waits for. And a service that
-had begun undoes a recall: then the receiver lacks what the recall has destroyed, and goes on with an older plan.
+had begun undoes a recall: then the receiver lacks what the recall has destroyed, and what was lost before it, and goes
+on with an older plan.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from exchange.envelope.kinds import Kind
 from exchange.referral.lifecycle import EventName, Side, State
 from exchange.stops import TAKES_BACK
 from exchange.storage.database import Connection
-from exchange.storage.outbox import came_to_nothing, sent_of, was_given_up
+from exchange.storage.outbox import came_to_nothing, sent_of, was_lost
 from exchange.storage.referrals import ReferralRecord, events_of
 
 _ENDS_ALL: Final = frozenset({EventName.STOP_SERVICE, EventName.ERASE, EventName.ENTERED_IN_ERROR})
 """Also of a service that was over before, and is called so for ever, and where this side has agreed to a recall."""
 LATER: Final = frozenset({Kind.INFORMATION.value, Kind.UPDATE.value})
-"""What an own recall gives up, so that this is on record, and does not merely delete."""
+"""What is given up, so that this is on record, and not merely deleted, where the referral may go on without it."""
 
 
 def unheard(conn: Connection, record: ReferralRecord) -> frozenset[str]:
@@ -33,9 +34,9 @@ def unheard(conn: Connection, record: ReferralRecord) -> frozenset[str]:
 
 
 def lacks_something(conn: Connection, record: ReferralRecord) -> bool:
-    """Whether a recall has destroyed what waited, and the receiver goes on without it, or may yet."""
+    """Whether information or a plan was lost, in whatever way, and the receiver goes on without it, or may yet."""
     ended = record.closed_at is not None and record.state != State.RECALLED
-    return not ended and record.sharing_stopped_at is None and was_given_up(conn, record.id, LATER)
+    return not ended and record.sharing_stopped_at is None and was_lost(conn, record.id, LATER)
 
 
 def heard_again(conn: Connection, record: ReferralRecord) -> ReferralRecord:

@@ -1095,12 +1095,11 @@ async def test_a_second_recall_is_answered_by_an_answer_of_its_own(bed: Bed) -> 
     await bed.vault.decide(story.id, DecisionRequest(decision="accepted"))
     await bed.vault.report_progress(story.id, ProgressRequest(state="in-service"))
     await bed.together.travel()
-    for first in (True, False):
-        if not first:
-            # She is known by name now, and a recall may be asked for once more.
+    for named in (False, True, False):
+        if named:
             await asks.referrals.replace_disclosure(story.id, content(preferred_name="Canary-Baru"))
             await bed.together.travel()
-        await asks.referrals.recall(story.id)
+        assert not (await asks.referrals.recall(story.id)).repeated
         await bed.together.travel()
         assert (await bed.office.client.referrals.read(story.id)).flags.undeliverable
         await bed.vault.answer_recall(story.id, goes_on)

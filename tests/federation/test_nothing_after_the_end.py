@@ -106,7 +106,7 @@ async def test_information_does_not_leave_after_the_time_to_answer_is_over(two: 
     await story.later(hours=24 * 5)
     view = await story.asks.referrals.read(story.id)
     assert (view.state, view.flags.undeliverable) == ("expired", True), "a yes in time would count, and it lacks this"
-    assert "information" not in await story.outgoing()
+    assert (await story.outgoing())["information"] == ["deleted"]
     two.connect(SHELTER)
     await story.later(hours=1)
     await story.both_say("expired")
@@ -198,7 +198,7 @@ async def test_what_an_earlier_version_left_in_the_queue_does_not_leave_and_nobo
     await story.writes(update(REFERRAL).values(state="declined", closed_at=two.clock()))
     await two[HELPLINE].courier.run_once()
     assert "information" not in story.kinds_posted()
-    assert "information" not in await story.outgoing()
+    assert (await story.outgoing())["information"] == ["deleted"]
     assert not (await story.flags()).undeliverable
 
 

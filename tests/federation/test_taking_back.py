@@ -14,7 +14,7 @@ from support.rosters import without
 from support.stories import ANOTHER_NAME, Story, begin, content, now_of, refusal, safe_contact
 
 from contracts.vocabulary import Field, Group, fields_of
-from exchange.demo.federation import HELPLINE, SHELTER
+from exchange.demo.federation import HELPLINE, SHELTER, AgencyPlan
 from exchange.roster import Status
 from exchange.schemas.inbox import DecisionRequest, ProgressRequest, RecallAnswerRequest
 from exchange.use_cases import release_disclosure, transitions
@@ -107,7 +107,7 @@ async def test_what_holds_nothing_of_it_arrives_also_beside_what_does(on_both: F
     for told in (_PARTY, {"immediate_medical": True}):
         await story.asks.referrals.send_information(story.id, content(**told))
     await allows(story, _ALL - {Group.HEALTH})
-    assert (await story.outgoing())["information"] == ["queued"]
+    assert sorted((await story.outgoing())["information"]) == ["deleted", "queued"]
     assert (await story.flags()).undeliverable
     on_both.connect(SHELTER)
     await story.travel()
@@ -457,6 +457,101 @@ async def test_what_a_recall_took_back_is_told_as_long_as_it_may_be_undone(pair:
     assert not (await story.flags()).undeliverable
 
 
+async def _stands(two: Federation, plan: AgencyPlan, standing: Status, *known_to: AgencyPlan) -> None:
+    await two.new_roster(
+        member=lambda one: one.model_copy(update={"status": standing}) if one.agency == plan.agency else one,
+        known_to=known_to or None,
+    )
+
+
+async def _expires(two: Federation, story: Story) -> None:
+    await story.later(hours=24 * 20)
+    two.connect(SHELTER)
+
+
+async def _is_barred(two: Federation, story: Story) -> None:
+    await _stands(two, SHELTER, Status.SUSPENDED)
+    two.connect(SHELTER)
+    await story.later(hours=1)
+    await _stands(two, SHELTER, Status.ACTIVE)
+
+
+async def _is_refused(two: Federation, story: Story) -> None:
+    await _stands(two, HELPLINE, Status.SUSPENDED, SHELTER)
+    two.connect(SHELTER)
+    await story.later(hours=1)
+    await _stands(two, HELPLINE, Status.ACTIVE)
+
+
+@pytest.mark.parametrize(("lost", "status"), [(_expires, "expired"), (_is_barred, "deleted"), (_is_refused, "refused")])
+async def test_what_was_lost_before_a_recall_is_told_also_after_the_receiver_goes_on(
+    pair: Federation, lost: Callable[[Federation, Story], Awaitable[None]], status: str
+) -> None:
+    """She is served by an older plan: that a stop was delivered does not change this."""
+    story = await begin(pair)
+    await story.decides("accepted")
+    await story.reports("in-service")
+    pair.cut_off(SHELTER)
+    await story.asks.referrals.update_safe_contact(story.id, safe_contact(now_of(pair)))
+    await lost(pair, story)
+    (plan,) = [row for row in await story.outbox_rows() if row["kind"] == "update"]
+    assert (plan["status"], plan["ciphertext"], plan["sealed_header"]) == (status, None, None)
+    assert (await story.flags()).undeliverable
+    await _recalls(story)
+    await story.later(hours=1)
+    await story.both_say("recall-requested")
+    assert "stop-delivered" in await story.changes()
+    assert (await story.flags()).undeliverable
+    await story.helps.inbox.answer_recall((await story.item("recall")).id, RecallAnswerRequest(agreed=False))
+    await story.travel()
+    await story.both_say("in-service")
+    assert (await story.flags()).undeliverable
+
+
+async def test_so_is_what_the_clock_took_back_of_a_referral_that_goes_on(pair: Federation) -> None:
+    """The yes was in time, and arrives after the expiry."""
+    story = await begin(pair)
+    await story.decides("information-requested", fields=["party"])
+    pair.cut_off(SHELTER)
+    await story.asks.referrals.send_information(story.id, content(**_PARTY))
+    await story.helps.inbox.decide(await story.offer(), DecisionRequest(decision="accepted"))
+    await story.helps.inbox.report_progress(await story.offer(), ProgressRequest(state="in-service"))
+    await story.later(hours=24 * 5)
+    assert (await story.asks.referrals.read(story.id)).state == "expired"
+    pair.connect(SHELTER)
+    await story.later(hours=3)
+    await story.both_say("in-service")
+    await _recalls(story)
+    await story.later(hours=1)
+    await story.both_say("recall-requested")
+    assert (await story.flags()).undeliverable
+
+
+async def test_a_receiver_that_went_on_is_asked_once_more(pair: Federation) -> None:
+    """A recall is a repeat only as long as the one before it waits for its answer, or counts."""
+    story = await begin(pair)
+    await story.decides("accepted")
+    await _crossing(pair, story)
+    acts = [await story.asks.referrals.recall(story.id) for _ in range(2)]
+    assert [act.repeated for act in acts] == [False, True]
+    await story.travel()
+    await story.both_say("recall-requested")
+    assert len(await story.items("recall")) == 2
+    await story.helps.inbox.answer_recall((await story.item("recall")).id, RecallAnswerRequest(agreed=True))
+    await story.travel()
+    await story.both_say("recalled")
+    assert (await story.asks.referrals.recall(story.id)).repeated
+    await story.travel()
+    assert story.kinds_posted().count("recall") == 2
+
+
+async def test_a_recall_that_her_no_has_overtaken_is_not_answered_as_done(two: Federation) -> None:
+    story = await begin(two)
+    await _recalls(story)
+    await story.says_no("stop-service")
+    assert (await refusal(story.asks.referrals.recall(story.id))).code == "state-forbids"
+
+
 async def _may_call(two: Federation) -> Story:
     """Her name is released and has not left, and behind it waits a plan by which the agency may call."""
     story = await begin(two)
@@ -471,7 +566,7 @@ async def test_a_plan_that_waits_behind_a_release_goes_with_it(pair: Federation)
     """It would arrive alone, and a newer one would not be told: nothing of her is on record any more."""
     story = await _may_call(pair)
     await allows(story, _ALL - {Group.NAME})
-    assert await story.outgoing() == {"offer": ["delivered"]}
+    assert await story.outgoing() == {"offer": ["delivered"], "update": ["deleted"]}
     assert (await story.changes())[-2:] == ["disclosure-barred", "update-barred"]
     flags = await story.flags()
     assert (flags.disclosed, flags.awaiting_disclosure, flags.undeliverable) == (False, True, True)
@@ -509,7 +604,7 @@ async def test_so_it_is_where_another_roster_bars_the_release_on_its_way_out(two
     )
     await story.travel()
     assert story.kinds_posted() == ["offer", "decision"]
-    assert await story.outgoing() == {"offer": ["delivered"]}
+    assert await story.outgoing() == {"offer": ["delivered"], "update": ["deleted"]}
     assert (await story.changes()).count("update-barred") == 1
     assert not (await story.flags()).disclosed
 
