@@ -55,8 +55,10 @@ def take_back_at_the_end(conn: Connection, record: ReferralRecord) -> ReferralRe
     never_told = take_back_release(conn, record.id)
     if record.state != State.EXPIRED:
         delete_queued(conn, record.id, FORWARDS)
-    elif delete_queued(conn, record.id, {Kind.DISCLOSURE.value}) + give_up(conn, record.id, LATER, record.updated_at):
-        record = record._replace(undeliverable=True)
+    else:
+        waited = delete_queued(conn, record.id, {Kind.DISCLOSURE.value})
+        if give_up(conn, record.id, LATER, record.updated_at) or waited:
+            record = record._replace(undeliverable=True)
     return never_disclosed(record) if never_told else record
 
 
