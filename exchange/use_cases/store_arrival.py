@@ -6,7 +6,7 @@ Rules:
   Where the agency's keys live elsewhere the wrapped key stays until the agency's own software has taken it over.
 * An answer is an event of the receiving side. Legality is judged by reachability, since events overtake each other; an
   older number is recorded and changes nothing.
-* `seen` counts up to what this side has said: a higher one would answer a recall that nobody has made yet.
+* `seen` counts up to what this side may have said: a higher one would answer a recall that nobody has made yet.
 * What is on record already is no change, however often it is said again.
 * A stop always counts. About an unknown referral it leaves a tombstone that refuses the later offer; about a referral
   with another member the same, under an id of its own.
@@ -285,7 +285,7 @@ def _event(arrival: Arrival, known: Known) -> EventRecord | None:
         return None
     other = Side.REFERRING if known.record.side == Side.RECEIVING else Side.RECEIVING
     digest = arrival.checked.item.digest
-    seen = known.counted(header.seen, other, number)
+    seen = known.counted(header.seen, other, number, arrival.at)
     return EventRecord(arrival.referral, other.value, number, name.value, seen, header.created, digest=digest)
 
 

@@ -96,22 +96,32 @@ async def test_a_service_that_began_is_not_over_by_a_recall_that_was_seen_too_ea
     assert (await story.asks.referrals.read(story.id)).state == "recall-requested"
 
 
-async def test_who_has_heard_more_than_a_restored_sender_remembers_is_heard_and_may_say_it_again(
-    pair: Federation,
-) -> None:
+async def test_who_has_heard_more_than_a_restored_sender_remembers_has_heard_it(pair: Federation) -> None:
+    """Both sides count the same then, whenever what was forgotten comes back."""
     story = await begin(pair)
     await story.decides("accepted")
     liar = await LyingPeer.of(pair[SHELTER], pair[HELPLINE])
-    at, remembered = liar.now(), (await story.record())["number"]
-    more: dict[str, Any] = {"seen": at + 1000, "created": at}
+    pair.clock.pass_by(seconds=5)
+    at = liar.now()
+    (answer,) = await liar.deliver(await _in_service(story, liar, at, seen=at - 1000))
+    assert answer.result == "accepted"
+    (event,) = [row for row in await story.rows(EVENT) if row["name"] == "in-service"]
+    assert event["seen"] == at - 1000 > (await story.record())["number"]
+
+
+async def test_what_was_heard_too_early_is_the_same_event_when_it_is_said_again(pair: Federation) -> None:
+    story = await begin(pair)
+    await story.decides("accepted")
+    liar = await LyingPeer.of(pair[SHELTER], pair[HELPLINE])
+    at = liar.now()
     for _ in range(2):
         # The second time under a fresh id, after words of this side that raise what may be heard.
-        (answer,) = await liar.deliver(await _in_service(story, liar, at + 1, **more))
+        (answer,) = await liar.deliver(await _in_service(story, liar, at + 1, seen=FAR, created=at))
         assert answer.result == "accepted"
         pair.clock.pass_by(seconds=5)
         await story.asks.referrals.recall(story.id)
     (event,) = [row for row in await story.rows(EVENT) if row["name"] == "in-service"]
-    assert event["seen"] == remembered
+    assert at - 60_000 < event["seen"] < at + 60_000
     # Another event under that number is none, as ever.
     (answer,) = await liar.deliver(await _in_service(story, liar, at + 1, seen=0, created=at))
     assert answer.problem is not None
