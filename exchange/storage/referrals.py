@@ -270,9 +270,9 @@ def guard_versions(conn: Connection, versions: Mapping[str, int]) -> None:
         raise StaleReferralError
 
 
-def add_event(conn: Connection, event: EventRecord) -> None:
-    """Record an event; one that is on record already stays as it is."""
-    _ADD_EVENT.run(conn, event)
+def add_event(conn: Connection, event: EventRecord) -> bool:
+    """Record an event; one that is on record already stays as it is. Returns whether it was not."""
+    return _ADD_EVENT.run(conn, event) == 1
 
 
 def remove_events(conn: Connection, referral: str, digests: Iterable[str]) -> int:

@@ -46,6 +46,16 @@ class Known:
     received: set[str]
     """Of what arrived, what this batch replies to, and what is in it."""
 
+    def counted(self, seen: int, side: Side, number: int, at: int) -> int:
+        """How much of what this side has said the other's event of this number counts as having heard.
+
+        All that this side may have said before `at`: its numbers are milliseconds, and a peer may have heard what a
+        restored database remembers no more, so that both sides go on counting the same. Nothing that it says from now
+        on. The same event said again counts as it did at first, or it would be another one.
+        """
+        first = (event.seen for event in self.events if (event.side, event.number) == (side, number))
+        return min(seen, next(first, max(self.record.number, at - 1)))
+
 
 @dataclass(slots=True)
 class BatchMemory:

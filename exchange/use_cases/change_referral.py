@@ -43,6 +43,7 @@ def change_referral(
     events: Iterable[EventRecord] = (),
     adjust: Adjust | None = None,
     facts: Facts | None = None,
+    if_new: bool = False,
 ) -> ReferralRecord:
     """Record events, settle what follows, save.
 
@@ -54,14 +55,16 @@ def change_referral(
         events: new events of either side; those on record already change nothing.
         adjust: changes of other columns, applied before the state is settled.
         facts: new facts; otherwise those of the row.
+        if_new: the change list is told only where something is new by it, so that a peer that says the same again and
+            again makes it no longer.
 
     Raises:
         StaleReferralError: somebody else wrote first.
     """
     at = node.clock()
-    before = record
+    before, news = record, not if_new
     for event in events:
-        add_event(conn, event)
+        news |= add_event(conn, event)
         if event.side == record.side:
             record = record._replace(number=max(record.number, event.number))
         else:
@@ -73,10 +76,15 @@ def change_referral(
     saved = save_referral(conn, settled)
     _drop_held(conn, before, settled)
     _tell_of_room(conn, before, settled)
-    if record.side == Side.REFERRING:
+    if record.side == Side.REFERRING and (news or _differ(before, settled)):
         add_change(conn, record.id, what, at)
         signal(conn, "changes")
     return saved
+
+
+def _differ(before: ReferralRecord, after: ReferralRecord) -> bool:
+    """Whether more is new than when, in which envelope, and with which number it was said."""
+    return before._replace(updated_at=after.updated_at, seen=after.seen, sealed_facts=after.sealed_facts) != after
 
 
 def change_by_id(

@@ -8,6 +8,8 @@ Rules:
 * What remains is the tombstone: ids, coarse sector, states, times, contract digest, digests of envelopes. Answers that
   were kept for a repeated request go in the same commit; their keys stay to their end.
 * Where she asked for erasure the other party is told by a signed stop, once; also if nothing was left to destroy.
+* The other party's word counts only after somebody asked for erasure: nothing else makes it owed, and who signs it
+  before it holds anything has said nothing of what it gets later.
 * It may be repeated at any time and does nothing twice.
 * Whose client code ends with her erasure the referral says, or the consent where that cannot be read.
 * A referral of which what has to be read cannot be is neither destroyed nor attested, and holds up no other.
@@ -17,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from exchange.envelope.kinds import STOPS
+from exchange.envelope.kinds import ERASED_BY_NODE, STOPS
 from exchange.referral.lifecycle import EventName, Side
 from exchange.stops import Erased, erasure_receipt
 from exchange.storage.access import add_audit, wipe_answers
@@ -102,7 +104,7 @@ async def destroy_referrals(node: Node, referrals: Sequence[str]) -> None:
 
 def _destroy(node: Node, conn: Connection, record: ReferralRecord) -> None:
     at = node.clock()
-    erased = any(event.name == EventName.ERASE for event in events_of(conn, [record.id])[record.id])
+    erased = _asked_for(conn, record.id)
     wipe_items(conn, record.id, but=STOPS)
     delete_queued(conn, record.id, FORWARDS)
     wipe_bodies(conn, record.id, but=STOPS)
@@ -116,6 +118,10 @@ def _destroy(node: Node, conn: Connection, record: ReferralRecord) -> None:
     add_audit(conn, at=at, action="destroyed", subject_id=record.id)
 
 
+def _asked_for(conn: Connection, referral: str) -> bool:
+    return any(event.name == EventName.ERASE for event in events_of(conn, [referral])[referral])
+
+
 def _subject(node: Node, conn: Connection, record: ReferralRecord, sealed_facts: bytes) -> str | None:
     try:
         return open_facts(node, record.id, sealed_facts).subject
@@ -124,6 +130,12 @@ def _subject(node: Node, conn: Connection, record: ReferralRecord, sealed_facts:
         if consent is None:
             raise
         return consent.subject
+
+
+def record_peers_word(conn: Connection, referral: str, said: str | None, at: int, digest: str) -> bool:
+    """The other side says that it is destroyed. Returns whether that is news: it was asked for, and not said before."""
+    party = "peer-node" if said == ERASED_BY_NODE else "peer-agency"
+    return _asked_for(conn, referral) and record_attestation(conn, referral, party, at, digest)
 
 
 def attest_if_destroyed(node: Node, conn: Connection, record: ReferralRecord) -> ReferralRecord:

@@ -6,6 +6,8 @@ Rules:
   Where the agency's keys live elsewhere the wrapped key stays until the agency's own software has taken it over.
 * An answer is an event of the receiving side. Legality is judged by reachability, since events overtake each other; an
   older number is recorded and changes nothing.
+* `seen` counts up to what this side may have said: a higher one would answer a recall that nobody has made yet.
+* What is on record already is no change, however often it is said again.
 * A stop always counts. About an unknown referral it leaves a tombstone that refuses the later offer; about a referral
   with another member the same, under an id of its own.
 * Her no deletes at once what has not left yet.
@@ -31,7 +33,7 @@ from exchange.disclosure import lesser
 from exchange.envelope.format import part_digests
 from exchange.envelope.header import Header
 from exchange.envelope.keys import NONCE_BYTES, ReferralKey
-from exchange.envelope.kinds import ERASED_BY_NODE, Kind, KindClass
+from exchange.envelope.kinds import Kind, KindClass
 from exchange.envelope.rewrap import rewrap
 from exchange.referral.lifecycle import EventName, Side, State, check_received, says_nothing_new
 from exchange.stops import RefusalCode
@@ -53,11 +55,10 @@ from exchange.storage.referrals import (
     events_of,
     load_referral,
     owe_attestation,
-    record_attestation,
 )
 from exchange.use_cases.arrivals import BatchMemory, Known
 from exchange.use_cases.change_referral import change_referral
-from exchange.use_cases.destroy import attest_if_destroyed
+from exchange.use_cases.destroy import attest_if_destroyed, record_peers_word
 from exchange.use_cases.facts import Facts, open_facts, seal_facts
 from exchange.use_cases.node import Node
 from exchange.use_cases.stopping import take_back
@@ -101,7 +102,7 @@ def absorb(node: Node, arrival: Arrival, memory: BatchMemory) -> None:
     if known is None:
         facts = _facts_of_offer(arrival) if header.kind is Kind.OFFER else None
         known = Known(_blank(node, arrival, facts), facts, [], set(), set())
-    event = _event(arrival, known.record.side)
+    event = _event(arrival, known)
     if event is not None and header.kind_class is KindClass.STOP:
         event = None if says_nothing_new(as_event(event), as_events(known.events)) else event
     arrival.event = event
@@ -177,6 +178,9 @@ def _changed(node: Node, conn: Connection, arrival: Arrival) -> ReferralRecord:
     refused = header.in_reply_to if header.kind is Kind.REFUSAL else None
     reopens = refused is not None and _is_the_disclosure(conn, record, refused)
     late = refused is not None and record.state in _OVER and _is_forward(conn, record, refused)
+    attested = header.kind is Kind.ERASURE_RECEIPT and record_peers_word(
+        conn, record.id, header.event, arrival.at, arrival.checked.item.digest
+    )
     return change_referral(
         node,
         conn,
@@ -184,6 +188,7 @@ def _changed(node: Node, conn: Connection, arrival: Arrival) -> ReferralRecord:
         what=_word(header) or header.kind.value,
         events=[event] if event is not None else [],
         adjust=lambda read: _adjusted(arrival, _with_accepting(node, arrival, read), reopens=reopens, late=late),
+        if_new=not attested,
     )
 
 
@@ -263,7 +268,7 @@ def _facts_of_offer(arrival: Arrival) -> Facts:
     )
 
 
-def _event(arrival: Arrival, own_side: str) -> EventRecord | None:
+def _event(arrival: Arrival, known: Known) -> EventRecord | None:
     """The event that this envelope is."""
     header = arrival.checked.item.header
     number = header.number or 0
@@ -278,9 +283,10 @@ def _event(arrival: Arrival, own_side: str) -> EventRecord | None:
         name = EventName(header.event or "")
     if name is None:
         return None
-    other = Side.REFERRING if own_side == Side.RECEIVING else Side.RECEIVING
+    other = Side.REFERRING if known.record.side == Side.RECEIVING else Side.RECEIVING
     digest = arrival.checked.item.digest
-    return EventRecord(arrival.referral, other.value, number, name.value, header.seen, header.created, digest=digest)
+    seen = known.counted(header.seen, other, number, arrival.at)
+    return EventRecord(arrival.referral, other.value, number, name.value, seen, header.created, digest=digest)
 
 
 def _adjusted(arrival: Arrival, record: ReferralRecord, *, reopens: bool = False, late: bool = False) -> ReferralRecord:
@@ -315,9 +321,6 @@ def _with_accepting(node: Node, arrival: Arrival, record: ReferralRecord) -> Ref
 def _follow(node: Node, conn: Connection, arrival: Arrival, record: ReferralRecord) -> None:
     """What a stop does beyond its event."""
     header = arrival.checked.item.header
-    if header.kind is Kind.ERASURE_RECEIPT:
-        party = "peer-node" if header.event == ERASED_BY_NODE else "peer-agency"
-        record_attestation(conn, record.id, party, arrival.at, arrival.checked.item.digest)
     if header.kind is Kind.WITHDRAWAL and header.event == WithdrawalForm.ERASE:
         mine = ["own-node", "own-agency"] if arrival.made is None else ["own-node"]
         owe_attestation(conn, record.id, mine, arrival.at)

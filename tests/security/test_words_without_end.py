@@ -73,6 +73,40 @@ async def test_a_sender_that_recalls_without_end_is_acknowledged_and_recorded_no
     assert len(recorded) == LIMITS.events_received + 1
 
 
+async def test_what_is_on_record_already_makes_the_change_list_no_longer(pair: Federation) -> None:
+    story = await begin(pair)
+    liar = await LyingPeer.of(pair[SHELTER], pair[HELPLINE])
+    at, more = liar.now(), {"referral": story.id, "in_reply_to": await story.offer()}
+    before = await story.changes()
+
+    def yes() -> Envelope:
+        return liar.answer(Kind.DECISION, "accepted", {"decision": "accepted"}, number=at, created=at, **more)
+
+    assert {answer.result for answer in await _tell(liar, [yes() for _ in range(60)])} == {"accepted"}
+    assert await story.changes() == [*before, "accepted"]
+    refusals = [liar.stop(Kind.REFUSAL, event="other", number=at + place, **more) for place in range(1, 61)]
+    assert {answer.result for answer in await _tell(liar, refusals)} == {"accepted"}
+    assert (await story.flags()).undeliverable
+    assert await story.changes() == [*before, "accepted", "other"]
+
+
+async def test_destruction_is_told_once_and_unasked_not_at_all(pair: Federation) -> None:
+    story = await begin(pair)
+    liar = await LyingPeer.of(pair[SHELTER], pair[HELPLINE])
+    before = await story.changes()
+
+    def words() -> list[Envelope]:
+        said = {"referral": story.id, "event": "erased-by-node"}
+        return [liar.stop(Kind.ERASURE_RECEIPT, number=liar.now() + place, **said) for place in range(60)]
+
+    assert {answer.result for answer in await _tell(liar, words())} == {"accepted"}
+    assert await story.changes() == before
+    pair.cut_off(SHELTER)
+    await story.says_no("erase")
+    assert {answer.result for answer in await _tell(liar, words())} == {"accepted"}
+    assert (await story.changes()).count("erased-by-node") == 1
+
+
 async def test_an_agency_is_told_in_time_and_can_still_say_how_it_ended(pair: Federation) -> None:
     story = await begin(pair)
     await story.decides("accepted")
