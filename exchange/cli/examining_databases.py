@@ -22,6 +22,7 @@ from exchange.storage.engine import DatabaseURLError, check_whole
 from exchange.storage.epochs import own_epochs
 from exchange.storage.errors import (
     DatabaseEmptyError,
+    DatabaseEncodingError,
     DatabaseNewerError,
     DatabaseOlderError,
     MigrationError,
@@ -45,6 +46,7 @@ _ADVICE: Final[Mapping[type[StorageError], str]] = {
     DatabaseEmptyError: "Stop the node and go by docs/running-a-node.md, After a lost disk. For a new node: "
     "`exchange migrate`.",
     DatabaseOlderError: "Stop the node, then run `exchange migrate`.",
+    DatabaseEncodingError: "Give the node one with ENCODING 'UTF8' in {setting}; restore into it what is in this one.",
     DatabaseNewerError: "Update the program; or the addresses of the two databases were exchanged ({setting}).",
     MigrationError: "Give the node a database of its own in {setting}: this one is of something else.",
     StorageFullError: "Make room on its disk.",

@@ -41,7 +41,7 @@ class StorageReadOnlyError(StorageUnavailableError):
 
 
 class StorageDamagedError(StorageUnavailableError):
-    """What lies in the database file is not what was written there. No later try is any better: somebody must act."""
+    """What lies in a database's files is not what was written there. No later try is any better: somebody must act."""
 
     code = "storage-damaged"
 
@@ -92,6 +92,12 @@ class MigrationError(StorageError):
     """The tables of a database and this version of the program do not fit together."""
 
     code = "storage-migration"
+
+
+class DatabaseEncodingError(MigrationError):
+    """The database cannot hold every script: names in Thai or Burmese would be refused, or come back as others."""
+
+    code = "storage-encoding"
 
 
 class DatabaseNewerError(MigrationError):
@@ -148,6 +154,10 @@ _BUSY: Final = "The database is busy with another writer."
 DAMAGED: Final = (
     "The database file is damaged. Stop the node and go by docs/running-a-node.md, When a database file is damaged."
 )
+_SERVER_DAMAGED: Final = (
+    "The database server finds its files damaged. Stop the node, let the server's administrator look at its log and "
+    "disk, and go by docs/running-a-node.md, When a database file is damaged."
+)
 _FORBIDDEN: Final = (
     "The database does not let this role use, make or change its tables: let the role in the address own that database "
     "and everything in it."
@@ -170,14 +180,17 @@ _SQLITE: Final[dict[int, tuple[type[StorageUnavailableError], str]]] = {
     sqlite3.SQLITE_PERM: (StorageUnavailableError, NOT_OPENED),
 }
 _POSTGRES_LOCKED: Final = "55P03"
+_POSTGRES_STOPPED: Final = "57014"
 _POSTGRES: Final[dict[str, tuple[type[StorageUnavailableError], str]]] = {
     "53100": (StorageFullError, _FULL),
     "25006": (StorageReadOnlyError, _READ_ONLY),
     "42501": (StorageForbiddenError, _FORBIDDEN),
     _POSTGRES_LOCKED: (StorageBusyError, _BUSY),
-    "57014": (StorageBusyError, "The database stopped a statement that took too long."),
+    _POSTGRES_STOPPED: (StorageBusyError, "The database stopped a statement that took too long."),
     "25P03": (StorageUnavailableError, "The database ended a transaction that was idle."),
     "58030": (StorageUnavailableError, "The database cannot read or write its files."),
+    "XX001": (StorageDamagedError, _SERVER_DAMAGED),
+    "XX002": (StorageDamagedError, _SERVER_DAMAGED),
 }
 # Connection exceptions, wrong password or role, unknown database, insufficient resources, shutdown and start-up.
 _POSTGRES_UNREACHABLE: Final = ("08", "28", "3D", "53", "57P")
@@ -201,6 +214,16 @@ def is_locked(error: BaseException) -> bool:
     """Whether PostgreSQL has waited for a lock as long as it was told to."""
     inner = driver_error(error)
     return isinstance(inner, psycopg.Error) and inner.sqlstate == _POSTGRES_LOCKED
+
+
+def has_waited(error: BaseException) -> bool:
+    """Whether PostgreSQL has waited as long as it was told to: for a lock, or in a statement that was to end before.
+
+    Where a statement may take less than a wait for a lock, that wait ends as a statement that took too long. No word of
+    the server tells it from a slow one.
+    """
+    inner = driver_error(error)
+    return is_locked(error) or (isinstance(inner, psycopg.Error) and inner.sqlstate == _POSTGRES_STOPPED)
 
 
 def as_unavailable(error: BaseException) -> StorageUnavailableError | None:
@@ -268,6 +291,7 @@ __all__ = [
     "NO_SUCH_TABLE",
     "CommitFailedError",
     "DatabaseEmptyError",
+    "DatabaseEncodingError",
     "DatabaseNewerError",
     "DatabaseOlderError",
     "IntegrityError",

@@ -43,6 +43,7 @@ def upgrade(
 
     Raises:
         DatabaseNewerError: a newer version of the program has been here.
+        DatabaseEncodingError: it does not hold text as UTF-8.
         MigrationError: a step failed; the database is as it was.
         StorageUnavailableError: the database is not reachable.
     """

@@ -98,7 +98,7 @@ _DUE = Prepared(
 _LEASE = Prepared(
     update(PEER)
     .where(PEER.c.agency == bindparam("the_agency"))
-    .values(lease_token=bindparam("lease_token"), lease_until=bindparam("lease_until"))
+    .values(lease_token=bindparam("lease_token"), lease_until=bindparam("lease_until"), last_contact=null())
     .returning(PEER.c.attempts, PEER.c.failing_since, PEER.c.carries, PEER.c.only_stops_until)
 )
 _DUE_AND_FREE = _ends(PEER.c.due_at, "the_last_wait"), _ends(PEER.c.lease_until, "the_last_lease")
@@ -108,16 +108,20 @@ _NEXT_DUE = Prepared(
         select(func.min(func.greatest(*_DUE_AND_FREE))).where(_HAS_QUEUED),
     )
 )
+# While somebody holds it, once for each lease: a peer that delivers all the time would otherwise be written each time.
+_UNHEARD_OF = and_(PEER.c.lease_token.is_not(null()), PEER.c.last_contact.is_(null()))
 _SIGN_OF_LIFE = Prepared(
     update(PEER)
-    .where(PEER.c.agency == bindparam("the_agency"), PEER.c.due_at > bindparam("due_at"))
+    .where(PEER.c.agency == bindparam("the_agency"), or_(PEER.c.due_at > bindparam("due_at"), _UNHEARD_OF))
     .values(due_at=bindparam("due_at"), last_contact=bindparam("due_at"))
 )
 _HELD = update(PEER).where(PEER.c.agency == bindparam("the_agency"), PEER.c.lease_token == bindparam("the_token"))
+_TIME = PEER.c.due_at.type
+_DUE_AT = bindparam("due_at", type_=_TIME)
 _GIVE_BACK = _HELD.values(
     lease_token=null(),
     lease_until=literal_column("0"),
-    due_at=bindparam("due_at"),
+    due_at=_DUE_AT,
     carries=bindparam("carries"),
     only_stops_until=bindparam("only_stops_until"),
 )
@@ -126,6 +130,7 @@ _REACHED = Prepared(
 )
 _NOT_REACHED = Prepared(
     _GIVE_BACK.values(
+        due_at=case((PEER.c.last_contact.is_not(null()), bindparam("due_if_heard_of", type_=_TIME)), else_=_DUE_AT),
         attempts=PEER.c.attempts + literal_column("1"),
         failing_since=func.coalesce(PEER.c.failing_since, bindparam("the_time", type_=PEER.c.failing_since.type)),
     )
@@ -174,12 +179,14 @@ def settle_peer(
 
     A peer that was reached, and said when it may be called again, is not called earlier for something new. For a stop
     it is, as long as it is due at `only_stops_until`: what it has put off until then was no stop.
+
+    One that was not reached, has not put us off, and gave a sign of life since the claim is due at once, for one try.
     """
     mine = {"the_agency": lease.agency, "the_token": lease.token}
     values = mine | {"due_at": due_at, "carries": carries, "the_time": at, "only_stops_until": only_stops_until}
     if reached:
         return _REACHED.run(conn, values | {"refused": int(told_to_wait)}) == 1
-    return _NOT_REACHED.run(conn, values) == 1
+    return _NOT_REACHED.run(conn, values | {"due_if_heard_of": due_at if told_to_wait else at}) == 1
 
 
 def lock_peer(conn: Connection, agency: str) -> None:
@@ -193,6 +200,8 @@ def lock_peer(conn: Connection, agency: str) -> None:
 
 def sign_of_life(conn: Connection, agency: str, at: int) -> None:
     """The peer is there: whatever waits for it is due now, and the courier hears of it.
+
+    While it is tried nothing changes for that try, which may have begun before: it is noted for when that has failed.
 
     What it has put off itself, and is no stop, waits on: that it is there was known.
     """

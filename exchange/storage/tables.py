@@ -389,6 +389,7 @@ class PeerRow(SQLModel, table=True):
     failing_since: int | None = Field(default=None, sa_type=BigInteger)
     attempts: int = 0
     last_contact: int | None = Field(default=None, sa_type=BigInteger)
+    """Nothing where it has not been heard of since it was claimed."""
     carries: int | None = None
     """Bytes of a batch that the line is trusted with; nothing where it was never used."""
     only_stops_until: int | None = Field(default=None, sa_type=BigInteger)

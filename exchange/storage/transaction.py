@@ -11,8 +11,9 @@ Rules:
 * Signals and hooks of functions that were undone are forgotten; the others happen after the commit, never before.
 * What many callers ask of one function (`Share`) is written for all of them at once, if that can be done, and else for
   each by itself: nobody's failure is another's.
-* Who waits for a lock until PostgreSQL gives up has waited for the whole batch: the functions behind it hardly wait for
-  theirs. Otherwise two hundred that want the same rows would wait one after the other, and all hold what they have.
+* Who waits for a lock until PostgreSQL gives up, or ends the statement, has waited for the whole batch: the functions
+  behind it hardly wait for theirs. Otherwise two hundred that want the same rows would wait one after the other, and
+  all hold what they have.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ from exchange.storage.errors import (
     BatchLostError,
     StorageMisuseError,
     as_unavailable,
+    has_waited,
     is_conflict,
-    is_locked,
 )
 
 T = TypeVar("T")
@@ -180,7 +181,7 @@ class Transaction:
         try:
             self._driver.execute("ROLLBACK TO SAVEPOINT item")
             self._driver.execute("RELEASE SAVEPOINT item")
-            if is_locked(error):
+            if has_waited(error):
                 self._driver.execute(_LATER_LOCKS)
         except Exception as failure:
             # The guilty function's own error says more than the failed undoing, unless the database is gone.

@@ -6,6 +6,7 @@ Rules:
 * The name of a step's file begins with its version, such as `main_0004`; the steps follow each other by number.
 * A database with a version that no step here has, or with tables of something else, is refused and not touched.
 * The main database and the key store have a history each.
+* A PostgreSQL database of another encoding than UTF-8 is refused: what does not fit into it could not be written.
 * Looking makes no file. A database that is not there is told apart from an old one: to migrate would make an empty one.
 
 Every process of a node asks at its start. Alembic takes a good part of a second to load, so only
@@ -20,7 +21,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, Engine, MetaData, create_engine, inspect
+from sqlalchemy import Connection, Engine, MetaData, create_engine, event, inspect
 from sqlalchemy.pool import NullPool
 
 from exchange.storage.engine import (
@@ -33,6 +34,7 @@ from exchange.storage.engine import (
 )
 from exchange.storage.errors import (
     DatabaseEmptyError,
+    DatabaseEncodingError,
     DatabaseNewerError,
     DatabaseOlderError,
     MigrationError,
@@ -71,6 +73,11 @@ _EMPTY: Final = {
     History.MAIN: "It is not there, or empty. Restore it from its backup; only a new node runs: exchange migrate",
     History.KEYS: "It is not there, or empty. If it was lost, contents stay lost. A new one: exchange migrate",
 }
+_NOT_UTF8: Final = (
+    "The database does not hold text as UTF-8; nothing was changed. Let the server's administrator make another one "
+    "(CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0), and restore into it what is in this one; of a key store "
+    "keep no copy."
+)
 
 
 def current(url: str) -> str | None:
@@ -90,6 +97,7 @@ def ensure_current(url: str, history: History = History.MAIN) -> None:
         DatabaseEmptyError: there is none, or nothing in it.
         DatabaseOlderError: it must be upgraded first.
         DatabaseNewerError: a newer version of the program has been here.
+        DatabaseEncodingError: it does not hold text as UTF-8.
     """
     known = known_versions(history.folder)
 
@@ -197,7 +205,7 @@ def _engine(url: str) -> Engine:
     if parsed.get_backend_name() == "sqlite":
         return sqlite_engine(SqliteFile.at(parsed), reading=False)
     # Without the limits of the other connections: a step may take its time, and so may the wait for another node.
-    return create_engine(
+    engine = create_engine(
         ends_when_gone(parsed),
         poolclass=NullPool,
         hide_parameters=True,
@@ -205,3 +213,12 @@ def _engine(url: str) -> Engine:
         # What another process has just migrated is seen by whoever waited for its lock.
         isolation_level=WRITES_SEE,
     )
+    # First of all: with no encoding the driver hands out bytes, and SQLAlchemy fails at its own first look.
+    event.listen(engine, "connect", _refuse_other_encodings, insert=True)
+    return engine
+
+
+def _refuse_other_encodings(dbapi_connection: Any, _record: Any) -> None:
+    if dbapi_connection.info.parameter_status("server_encoding") != "UTF8":
+        dbapi_connection.close()
+        raise DatabaseEncodingError(_NOT_UTF8)

@@ -114,7 +114,8 @@ def _return_lease(
     A stop that came after the last batch was loaded found the peer due, and made nothing due: it is looked for here.
     """
     until, due_at = lease.only_stops_until, at + wait_ms
-    told_to_wait = told or until is not None
+    # Where a stop was not taken in silence, that something else was put off before says nothing of it.
+    told_to_wait = told or (reached and until is not None)
     if told and until is None:
         until = due_at
         if _stop_waits(conn, lease):

@@ -14,9 +14,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import httpx2
 import pytest
 from sqlalchemy import Connection, select
-from support.federation import Federation, TestNode
+from support.federation import Federation, Line, TestNode
 from support.ledger import record
 from support.stories import Story, begin, rows
 
@@ -273,3 +274,39 @@ async def test_everything_goes_at_the_first_sign_of_life(
     assert await two[HELPLINE].courier.run_once() == 1
     assert (await stopped.outgoing())["withdrawal"] == (await offer.outgoing())["offer"] == ["delivered"]
     assert two.clock() < schedule
+
+
+@pytest.mark.parametrize("put_off", [False, True], ids=["silent", "it takes stops alone"])
+@pytest.mark.parametrize("sign", [_greets, _is_greeted, _delivers])
+async def test_a_sign_of_life_during_a_try_that_fails_is_not_lost(
+    two: Federation,
+    sign: Callable[[Federation, Story], Awaitable[None]],
+    put_off: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """To connect takes up to twenty seconds: the line is back meanwhile, and the schedule would wait for an hour."""
+    story, stopped = await begin(two), await begin(two)
+    await story.decides("accepted")
+    await stopped.decides("accepted")
+    two.cut_off(SHELTER)
+    await stopped.says_no("stop-service", travel=False)
+    for _ in range(13):
+        await two[HELPLINE].courier.run_once()
+        two.clock.pass_by(hours=2)
+    if put_off:
+        until = {"only_stops_until": two.clock() + HOUR_MS}
+        await two[HELPLINE].node.database.write(lambda conn: conn.execute(PEER.update().values(until)).rowcount)
+    line, begun = Line.handle_async_request, list[str]()
+
+    async def handle(self: Line, request: httpx2.Request) -> httpx2.Response:
+        if request.method == "POST" and not begun:
+            begun.append(request.url.path)
+            two.connect(SHELTER)
+            await sign(two, story)
+            raise httpx2.ConnectError("it took too long")
+        return await line(self, request)
+
+    monkeypatch.setattr(Line, "handle_async_request", handle)
+    assert await two[HELPLINE].courier.run_once() == 2
+    assert begun
+    assert (await stopped.outgoing())["withdrawal"] == ["delivered"]

@@ -282,6 +282,26 @@ async def test_a_file_that_is_damaged_in_place_is_called_so(
         await another.close()
 
 
+@pytest.mark.parametrize(("relation", "flip"), [("note", 0xFF), ("note_pkey", None)], ids=["a table", "an index"])
+def test_a_page_that_is_damaged_at_the_server_is_called_so(relation: str, flip: int | None) -> None:
+    """The server has two words: for a sum that does not match, and for an index in which something is missing."""
+    with running_server() as server:
+        with psycopg.connect(server.admin_url, autocommit=True) as admin:
+            admin.execute("CREATE TABLE note (id text PRIMARY KEY, body text)")
+            admin.execute("INSERT INTO note SELECT g, g FROM generate_series(1, 2000) AS g")
+            admin.execute("CHECKPOINT")
+            [(path,)] = admin.execute("SELECT pg_relation_filepath(%s)", [relation]).fetchall()
+        server.stop()
+        file = server.data / path
+        file.write_bytes(bytes(0 if flip is None else byte ^ flip for byte in file.read_bytes()))
+        server.start()
+        database = Database.open(server.admin_url)
+        for ask in (database.read_sync, database.write_sync):
+            with pytest.raises(StorageDamagedError, match=r"server's administrator.*When a database file is damaged"):
+                ask(lambda conn: conn.execute(text("SELECT body FROM note WHERE id = '7'")).scalar_one())
+        database.close_sync()
+
+
 @sqlite_only
 async def test_a_file_that_is_cut_to_nothing_is_damaged_and_not_busy(empty_database_url: str) -> None:
     """SQLite takes it for a new one whose log another one holds: somebody would look in vain for who that is."""

@@ -24,6 +24,7 @@ from support.databases import KINDS, MakeDatabase
 from exchange.storage import migrate, versions
 from exchange.storage.engine import parse_url
 from exchange.storage.errors import (
+    DatabaseEncodingError,
     DatabaseNewerError,
     DatabaseOlderError,
     MigrationError,
@@ -439,6 +440,26 @@ def test_a_role_that_may_not_is_told_so(database_url: str, empty_database_url: s
     finally:
         with psycopg.connect(database_url, autocommit=True) as admin:
             admin.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
+
+
+@pytest.mark.parametrize("database_kind", ["postgresql"])
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_a_database_that_cannot_hold_every_script_is_refused_and_not_touched(
+    empty_database_url: str, encoding: str
+) -> None:
+    name = f"test_{secrets.token_hex(6)}"
+    make = "CREATE DATABASE {} ENCODING {} LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
+    url = make_url(empty_database_url).set(database=name).render_as_string(hide_password=False)
+    with psycopg.connect(empty_database_url, autocommit=True) as admin:
+        admin.execute(sql.SQL(make).format(sql.Identifier(name), sql.Literal(encoding)))
+        try:
+            for refused in (migrate.upgrade, versions.ensure_current):
+                with pytest.raises(DatabaseEncodingError, match="ENCODING 'UTF8'"):
+                    refused(url)
+            with psycopg.connect(url) as there:
+                assert there.execute("SELECT FROM pg_tables WHERE schemaname = 'public'").fetchall() == []
+        finally:
+            admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 KILLED_HERE = """

@@ -142,9 +142,10 @@ async def test_a_peer_fails_since_the_first_time_and_not_the_last(database: Data
         assert await database.write(functools.partial(_fails, lease=lease, at=at))
 
 
-def _fails(conn: Connection, *, lease: PeerLease, at: int) -> bool:
+def _fails(conn: Connection, *, lease: PeerLease, at: int, due_at: int | None = None) -> bool:
+    due_at = at if due_at is None else due_at
     return settle_peer(
-        conn, lease, at=at, due_at=at, reached=False, carries=1, told_to_wait=False, only_stops_until=None
+        conn, lease, at=at, due_at=due_at, reached=False, carries=1, told_to_wait=False, only_stops_until=None
     )
 
 
@@ -279,6 +280,59 @@ async def test_a_sign_of_life_makes_due_what_the_peer_has_not_put_off(database: 
     lease = await _claim(database, 1000)
     assert lease is not None
     assert lease.only_stops_until == until
+
+
+@pytest.mark.parametrize("times", [1, 2])
+async def test_a_peer_that_is_heard_of_during_a_try_that_fails_is_tried_once_more_at_once(
+    database: Database, times: int
+) -> None:
+    """However often: each try may have one, and its own time to be heard of in may be the same millisecond."""
+    await database.write(lambda conn: sign_of_life(conn, SHELTER, 1000))
+    for heard_of in (True, True, False):
+        lease = await _lease(database, "t", 1000)
+        assert lease is not None
+        for _ in range(times if heard_of else 0):
+            await database.write(lambda conn: sign_of_life(conn, SHELTER, 1000))
+        assert await database.write(functools.partial(_fails, lease=lease, at=1000, due_at=TOLD))
+        assert await _due_at(database) == (1000 if heard_of else TOLD)
+    assert await _claim(database, TOLD - 1) is None
+
+
+async def test_what_a_peer_puts_off_itself_waits_though_it_was_heard_of_before_it_answered(database: Database) -> None:
+    lease = await _claim(database, 0)
+    assert lease is not None
+    await database.write(lambda conn: sign_of_life(conn, SHELTER, 0))
+    await _give_back(database, lease, due_at=TOLD, until=TOLD, reached=False)
+    assert await _due_at(database) == TOLD
+
+
+async def test_a_contact_that_is_open_while_the_lease_is_given_back_is_not_lost(
+    database: Database, database_url: str
+) -> None:
+    """Two processes: one has noted it and not committed when the other writes that its try has failed."""
+    lease = await _claim(database, 1000)
+    assert lease is not None
+    noted, commit = threading.Event(), threading.Event()
+
+    def heard_of(conn: Connection) -> None:
+        sign_of_life(conn, SHELTER, 1000)
+        noted.set()
+        assert commit.wait(10)
+
+    other = Database.open(database_url)
+    try:
+        opened = asyncio.create_task(asyncio.to_thread(other.write_sync, heard_of))
+        assert await asyncio.to_thread(noted.wait, 10)
+        fails = functools.partial(_fails, lease=lease, at=1000, due_at=TOLD)
+        failed = asyncio.create_task(asyncio.to_thread(database.write_sync, fails))
+        await asyncio.sleep(0.3)
+        assert not failed.done()
+        commit.set()
+        await asyncio.gather(opened, failed)
+    finally:
+        commit.set()
+        await other.close()
+    assert await _due_at(database) == 1000
 
 
 async def test_only_stops_are_loaded_where_only_stops_may_go(database: Database) -> None:

@@ -323,10 +323,11 @@ async def test_one_durable_function_makes_its_whole_batch_durable(
 
 
 @pytest.mark.parametrize("database_kind", ["postgresql"])
-async def test_rows_that_somebody_holds_cost_a_batch_one_wait(empty_database_url: str) -> None:
+@pytest.mark.parametrize("limit", ["lock_timeout", "statement_timeout"])
+async def test_rows_that_somebody_holds_cost_a_batch_one_wait(empty_database_url: str, limit: str) -> None:
     """Each function would wait for its own row; those behind it, and all who wait for their locks, for all of them."""
     wait_s, held = 0.4, 12
-    async with notes(_with_options(empty_database_url, f"-c lock_timeout={int(wait_s * 1000)}")) as database:
+    async with notes(_with_options(empty_database_url, f"-c {limit}={int(wait_s * 1000)}")) as database:
         await asyncio.gather(*(database.write(partial(add, name=f"{n:02}")) for n in range(held)))
 
         def change(connection: Connection, name: str) -> None:
