@@ -47,7 +47,6 @@ from contracts.vocabulary import (
     Stage,
     basis_class,
     groups_of,
-    purpose_for,
     service_of,
 )
 from contracts.vocabulary.term import by_word
@@ -426,7 +425,7 @@ def _contradicts(content: ReferralContent, header: Header) -> bool:
     return (
         content.referring_agency not in (None, header.sender)
         or content.vocabulary_version not in (None, header.vocabulary)
-        or (service is not None and purpose_for(service) != header.purpose)
+        or (service is not None and service is not _service(header))
         or (header.kind is Kind.OFFER and content.priority not in (None, header.priority))
         or (header.kind is Kind.OFFER and due is not None and round(due.timestamp() * 1000) != header.respond_by)
     )
@@ -443,13 +442,18 @@ def _of_another_age(body: ForwardBody) -> bool:
     return minor is not None and minor is bands.isdisjoint(MINOR_BANDS)
 
 
+def _on_nobodys_clock(content: ReferralContent) -> bool:
+    """Whether a time of the contact plan is another at each server. One that lies here already is read, and is none."""
+    return content.safe_contact is not None and not content.safe_contact.has_known_clocks()
+
+
 def read_forward(header: Header, content: bytes) -> ForwardBody:
     """Step 16 of a forward."""
     try:
         body = ForwardBody.from_bytes(content)
     except (ContentInvalidError, EnvelopeError) as error:
         raise VerificationError(16, "content-invalid") from error
-    if _contradicts(body.content, header) or _of_another_age(body):
+    if _contradicts(body.content, header) or _of_another_age(body) or _on_nobodys_clock(body.content):
         raise VerificationError(16, "content-invalid")
     if groups_of(body.content.fields_present()) != set(header.groups):
         raise VerificationError(16, "groups-differ")

@@ -5,13 +5,15 @@ Rules:
 * `survivor` initiates needs no channel: she calls, and nobody calls her.
 * Where the agency initiates, the plan says by which channels and when she last confirmed them.
 * The two code words of a new plan differ by what is heard, and no channel is listed twice with two different answers.
+* A clock is the same wherever it is read. `localtime`, which earlier versions allowed, is each machine's own.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
+from importlib.resources import files
 from typing import Annotated, Final, Self
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, ConfigDict, StringConstraints, ValidationInfo, model_validator
 from pydantic import Field as Described
@@ -87,11 +89,13 @@ class DroppedCall(Term):
 
 @lru_cache(maxsize=1)
 def _zones() -> frozenset[str]:
-    return frozenset(available_timezones())
+    # Not what lies on this machine: its `localtime`, and what its owner added, would be another zone on the next one.
+    listed = files("tzdata").joinpath("zones").read_text(encoding="ascii")
+    return frozenset(listed.split()) - {"Factory"}
 
 
-def _zone(name: str) -> str:
-    if name not in _zones():
+def _zone(name: str, info: ValidationInfo) -> str:
+    if info.context is not AS_WRITTEN and name not in _zones():
         raise PydanticCustomError("unknown_time_zone", "must be a time zone such as Asia/Kuala_Lumpur")
     return name
 
@@ -110,7 +114,9 @@ class Window(SealedModel):
     weekday: Weekday
     from_: Clock = Described(alias="from", description="Start, included.", examples=["22:00"])
     to: ClockEnd = Described(description="End, not included; `24:00` is the end of the day.", examples=["23:30"])
-    time_zone: Zone = Described(description="IANA time zone of the clock.", examples=["Asia/Kuala_Lumpur"])
+    time_zone: Zone = Described(
+        description="IANA time zone of the clock; never `localtime`.", examples=["Asia/Kuala_Lumpur"]
+    )
 
     @model_validator(mode="after")
     def _has_length(self) -> Self:
@@ -195,3 +201,7 @@ class SafeContact(SealedModel):
         if any(way.channel is Channel.VIA_TRUSTED_PERSON for way in self.channels) and self.trusted_contact is None:
             raise PydanticCustomError("no_trusted_contact", "a channel by a trusted person needs that person")
         return self
+
+    def has_known_clocks(self) -> bool:
+        """Whether each window is on a clock that is the same wherever it is read: of what is handed in, each is."""
+        return all(window.time_zone in _zones() for window in (*self.safe_times, *self.unsafe_times))

@@ -9,7 +9,8 @@ Rules, in this order. The first that applies answers.
    an employer's network, or gives away where she is: unsafe beats safe.
 5. Nothing is written unless she said that writing is fine, not to the person she trusts either; on a shared device only
    where messages delete themselves.
-6. In an unsafe time: no. Outside a safe time: no. Where she named no safe time there is none.
+6. In an unsafe time: no. Outside a safe time: no. Where she named no safe time there is none; nor is there where one of
+   the windows is on a clock that is another at each server.
 7. Otherwise yes, and the advice says how: caller id, agency name, voicemail, code words, what to say to others.
 
 `next_window` is the next time at which rules 1, 3 and 6 allow a contact: it never lies after the plan has ended or its
@@ -100,6 +101,8 @@ def advice(plan: SafeContact, channel: Channel, at: datetime) -> Advice:
     usable = [way for way in ways if _way_forbids(plan, way) is None]
     if not usable:
         return _no(_way_forbids(plan, ways[0]) or "channel-unsafe" if ways else "channel-not-listed", channel)
+    if not plan.has_known_clocks():
+        return _no("outside-safe-times", channel)
     window = _next_window(plan, at)
     if window is not None and window.start <= at:
         return _yes(plan, usable[0], window)

@@ -69,8 +69,12 @@ NAMED: Final[Content] = {"arrival_words": "quiet harbour", "preferred_name": "Th
 def contents() -> Iterator[Case]:
     yield from _forwards()
     yield from _spellings()
+    yield from _texts()
+    yield from _calendars()
     yield from _contradictions()
     yield from _ages()
+    yield from _parts()
+    yield from _plans()
     yield from _answers()
 
 
@@ -140,13 +144,59 @@ def _spellings() -> Iterator[Case]:
     yield _case("a-letter-not-escaped", disclosed, written_out, INVALID)
 
 
+def _texts() -> Iterator[Case]:
+    """What she would not see, or would see otherwise, than it was written."""
+    for name, text in (
+        ("a-text-turned-around", "a\u202eb"),
+        ("a-mark-of-direction", "a\u200eb"),
+        ("a-byte-order-mark", "a\ufeffb"),
+        ("a-bell", "a\u0007b"),
+        ("a-control-character-beyond-ascii", "a\u0085b"),
+        ("two-lines-in-a-name", "a\nb"),
+        ("half-a-surrogate-pair", "a\ud800"),
+        ("an-empty-text", ""),
+    ):
+        yield _disclosure(name, NAMED | {"preferred_name": text})
+    yield _disclosure("a-letter-beyond-ffff", NAMED | {"preferred_name": "\U00020bb7"}, OK)
+    told = _header(Kind.DISCLOSURE, groups=("health",))
+    yield _case("facts-in-two-lines", told, _body({"health_facts": "a\nb"}), OK)
+    yield _case("facts-with-a-tab", told, _body({"health_facts": "a\tb"}), INVALID)
+    for name, words in (("one-word", "lantern"), ("three-words", "a paper lantern"), ("a-word-of-digits", "paper 12")):
+        yield _disclosure(f"arrival-words-{name}", NAMED | {"arrival_words": words})
+
+
+def _calendars() -> Iterator[Case]:
+    """In the form of a time or of a date, and none."""
+    for name, time in (
+        ("of-30-february", "2026-02-30T08:00:00Z"),
+        ("of-29-february-in-a-common-year", "2026-02-29T08:00:00Z"),
+        ("at-24-hours", "2026-12-27T24:00:00Z"),
+        ("with-a-leap-second", "2026-12-28T08:59:60Z"),
+        ("of-the-year-0", "0000-12-28T08:00:00Z"),
+    ):
+        yield _offer(f"a-time-{name}", OFFER | {"referred_at": time})
+    told = _header(Kind.DISCLOSURE, groups=("identity",))
+    for name, day, expect in (
+        ("a-birthday", "2000-02-29", OK),
+        ("a-birthday-on-30-february", "1990-02-30", INVALID),
+        ("a-birthday-in-the-year-0", "0000-01-31", INVALID),
+        ("a-birthday-with-a-time", "1990-01-31T00:00:00Z", INVALID),
+    ):
+        yield _case(name, told, _body({"date_of_birth": day}), expect)
+
+
 def _contradictions() -> Iterator[Case]:
     """Routing fields that say something else than the header."""
     yield _offer("another-sender", OFFER | {"referring_agency": "shelter-two"})
     yield _offer("another-service", OFFER | {"service_type": "transit-accommodation"})
+    unsaid = {name: value for name, value in OFFER.items() if name != "needs"}
+    yield _offer("a-service-that-is-never-referred-to", unsaid | {"service_type": "peer-support"})
     yield _offer("another-vocabulary", OFFER | {"vocabulary_version": 2})
     yield _offer("another-priority", OFFER | {"priority": "routine"})
     yield _offer("another-time-to-answer", OFFER | {"respond_by": "2026-12-28T09:00:01Z"})
+    yield _offer("due-before-it-was-referred", OFFER | {"referred_at": "2026-12-28T09:00:00Z"})
+    yield _offer("a-need-of-another-service", OFFER | {"needs": ["ticket", "tonight"]})
+    yield _offer("of-age-and-a-minor", OFFER | {"is_minor": True})
     few = {"client_code": "K7QF-3M2P", "needs": ["tonight"], "safety_flags": ["perpetrator-nearby"]}
     yield _offer("few-routing-fields", few, OK)
 
@@ -181,6 +231,70 @@ def _ages() -> Iterator[Case]:
     aunt = {"caregiver": {"informed": True, "relationship": "other-relative"}, "preferred_name": "Bunga"}
     yield _case("a-caregiver-told", told, _body(aunt, basis="caregiver"), OK)
     yield _case("a-caregiver-told-of-an-adult", told, _body(aunt), INVALID)
+    both = _header(Kind.DISCLOSURE, groups=("caregiver", "need"))
+    adult = {"age_band": "25-49", "caregiver": aunt["caregiver"]}
+    yield _case("an-adults-caregiver-on-any-basis", both, _body(adult, basis="imminent-threat-to-self"), INVALID)
+
+
+def _parts() -> Iterator[Case]:
+    """What the members of one value have to agree on, and codes of which the schema knows the form alone."""
+    few = {name: value for name, value in OFFER.items() if name != "party"}
+    yield _offer("a-party-of-a-child", few | {"party": PARTY | {"adults": 0}}, OK)
+    yield _offer("a-party-of-nobody", few | {"party": PARTY | {"adults": 0, "dependants": []}})
+    noon, one = "2026-12-28T12:00:00Z", "2026-12-28T13:00:00Z"
+    for name, earliest, latest, expect in (
+        ("an-hour-to-arrive", noon, one, OK),
+        ("no-time-to-arrive", noon, noon, INVALID),
+        ("an-arrival-backwards", one, noon, INVALID),
+    ):
+        window = {"earliest": earliest, "latest": latest}
+        yield _offer(name, OFFER | {"arrival_window": window}, expect)
+        accepted = {"arrival": window, "decision": "accepted"}
+        yield _case(f"{name}-answered", _header(Kind.DECISION, event="accepted"), accepted, expect)
+    told = _header(Kind.DISCLOSURE, groups=("caregiver",))
+    for name, informed, expect in (("not-told", False, OK), ("told", True, INVALID)):
+        caregiver = {"excluded_because": "is-perpetrator", "informed": informed, "relationship": "father"}
+        yield _case(f"excluded-and-{name}", told, _body({"caregiver": caregiver}, basis="caregiver"), expect)
+    for name, language, expect in (
+        ("with-a-script", "zh-Hant", OK),
+        ("with-a-region", "es-419", OK),
+        ("in-capitals", "ID", INVALID),
+        ("with-a-script-in-small-letters", "zh-hant", INVALID),
+        ("with-a-variant", "de-1996", INVALID),
+    ):
+        yield _offer(f"a-language-{name}", OFFER | {"language": language}, expect)
+
+
+def _plan(name: str, expect: str = INVALID, without: str = "", **changes: Any) -> Case:
+    plan = {member: value for member, value in (PLAN | changes).items() if member != without}
+    return _disclosure(name, NAMED | {"safe_contact": plan}, expect)
+
+
+def _plans() -> Iterator[Case]:
+    """A contact plan that does not say how she may be reached, or says it in two ways."""
+    yield _plan("an-agency-without-a-channel", channels=[])
+    yield _plan("an-agency-and-nothing-confirmed", without="last_confirmed_at")
+    yield _plan("she-calls", OK, without="last_confirmed_at", channels=[], who_initiates="survivor")
+    here, there = CHANNEL | {"address": "+00 1"}, CHANNEL | {"address": "+00 2"}
+    yield _plan("two-numbers", OK, channels=[here, there])
+    yield _plan("a-number-twice", channels=[here, here | {"safe": False}])
+    yield _plan("a-channel-without-an-address-twice", channels=[CHANNEL, CHANNEL | {"safe": False}])
+    yield _plan("two-code-words", OK, code_word_danger="lantern", code_word_safe="rose")
+    yield _plan("a-code-word-for-both", code_word_danger="Rose", code_word_safe="rose")
+    yield _plan("a-code-word-for-both-in-other-letters", code_word_danger="STRASSE", code_word_safe="stra\u00dfe")
+    yield _plan("no-word-for-danger", OK, code_word_safe="rose")
+    person = {"address": "+00 3", "channel": "phone-call", "name": "Example Neighbour"}
+    by_her = [CHANNEL | {"channel": "via-trusted-person"}]
+    yield _plan("by-somebody-she-trusts", OK, channels=by_her, trusted_contact=person)
+    yield _plan("by-nobody-she-trusts", channels=by_her)
+    yield _plan("over-midnight", OK, safe_times=[WINDOW | {"to": "01:00"}])
+    for times in ("safe_times", "unsafe_times"):
+        yield _plan(f"a-window-without-length-in-{times}", **{times: [WINDOW | {"to": "22:00"}]})
+        yield _plan(f"localtime-in-{times}", **{times: [WINDOW, WINDOW | {"time_zone": "localtime"}]})
+    for zone in ("Asia/Rangoon", "EST5EDT", "Etc/GMT+8", "UTC"):
+        yield _plan(f"the-zone-{zone}", OK, safe_times=[WINDOW | {"time_zone": zone}])
+    for zone in ("Factory", "posixrules", "build/etc/localtime", "Mars/Olympus", "asia/kuala_lumpur", "+08:00"):
+        yield _plan(f"the-zone-{zone}", safe_times=[WINDOW | {"time_zone": zone}])
 
 
 ANSWERS: Final[tuple[tuple[str, Kind, str, Content, str], ...]] = (

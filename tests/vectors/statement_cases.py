@@ -223,6 +223,14 @@ def epochs() -> Iterator[Case]:
     low = bytes(32)
     low_id = "66687aadf862bd776c8fc18b8e9f8e20"
     yield case("low-order", [replace(first, key=to_base64url(low), key_id=low_id)], [], "key-unusable")
+    # A list is refused as a whole, and for its keys before its numbers.
+    later = replace(_epoch(OTHER_EPOCH, following, 5), key=to_base64url(low), key_id=low_id)
+    yield case("low-order-in-another-week", [first, later], [], "key-unusable")
+    another = replace(_epoch(OTHER_EPOCH, following, 5), key_id=EPOCH.key_id)
+    yield case("key-id-of-another-in-another-week", [first, another], [], "key-unusable")
+    yield case("low-order-in-a-list-that-went-back", [first, later], [], "key-unusable", known_seq=9)
+    yield case("starts-late-in-a-list-that-went-back", [crooked], [], "epoch-not-a-week", known_seq=9)
+    yield case("low-order-in-a-week-that-is-none", [replace(later, not_after=week.not_after)], [], "epoch-not-a-week")
 
 
 def rest() -> Iterator[Case]:

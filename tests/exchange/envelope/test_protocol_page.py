@@ -12,6 +12,7 @@ from vectors import make_vectors
 
 from contracts.vocabulary import (
     LOCAL_DECLINE_REASONS,
+    NEEDS_BY_SERVICE,
     ROUTING_FIELDS,
     Basis,
     BasisClass,
@@ -22,6 +23,7 @@ from contracts.vocabulary import (
     Outcome,
     Priority,
     Purpose,
+    ServiceType,
     basis_class,
 )
 from exchange.api.rate import REFUSED_EVERY_S, REFUSED_WITHIN_S
@@ -119,6 +121,16 @@ def test_the_terms_of_a_content_are_the_vocabularys() -> None:
         assert _terms(said) == sorted(terms)
     routing = text.split("where `groups` names `routing` then:", 1)[1].split(" for a drill", 1)[0]
     assert _terms(routing) == sorted(ROUTING_FIELDS)
+
+
+def test_the_needs_of_a_service_are_the_vocabularys() -> None:
+    text = PAGE.split("The needs of each service:", 1)[1].split(".\n", 1)[0]
+    said: dict[str, list[str]] = {}
+    for part in text.split(";"):
+        services, needs = map(_terms, part.split(":"))
+        said |= dict.fromkeys(services, needs)
+    referred_to = set(ServiceType) - {ServiceType.PEER_SUPPORT}
+    assert said == {service.value: sorted(NEEDS_BY_SERVICE[service]) for service in referred_to}
 
 
 def test_the_members_of_card_and_roster_are_the_codes() -> None:

@@ -1,5 +1,6 @@
 """Nobody contacts her in a way that she has not said is safe."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,6 +12,7 @@ from pydantic import ValidationError
 from contracts.vocabulary import Channel
 from exchange.referral.contact_model import Weekday
 from exchange.referral.contact_plan import SafeContact, advice
+from exchange.referral.values import AS_WRITTEN
 from exchange.schemas.inbox import ContactAdvice
 
 MONDAY = datetime(2026, 11, 23, 2, 30, tzinfo=UTC)
@@ -104,6 +106,29 @@ def test_do_not_contact(changes: dict[str, Any], channel: Channel, moment: datet
     assert (now.may_contact, now.code) == (False, code)
     assert now.address is None
     assert now.code_word_safe is None
+
+
+@pytest.mark.parametrize("zone", ["localtime", "Factory", "posixrules", "Mars/Olympus", "asia/kuala_lumpur"])
+@pytest.mark.parametrize("times", ["safe_times", "unsafe_times"])
+def test_a_clock_that_is_another_at_each_server_is_no_clock(times: str, zone: str) -> None:
+    with pytest.raises(ValidationError, match="unknown_time_zone"):
+        plan(**{times: [window("monday", "10:00", "11:00", zone)]})
+
+
+@pytest.mark.parametrize("times", ["safe_times", "unsafe_times"])
+@pytest.mark.parametrize("more", [[], [MORNING]], ids=["alone", "beside-another"])
+def test_a_plan_that_is_held_with_such_a_clock_has_no_safe_time(times: str, more: list[dict[str, str]]) -> None:
+    held = {
+        "who_initiates": "agency",
+        "channels": [PHONE],
+        "safe_times": [MORNING],
+        "last_confirmed_at": "2026-11-22T02:00:00Z",
+        times: [window("monday", "00:00", "24:00", "localtime"), *more],
+    }
+    read = SafeContact.model_validate_json(json.dumps(held), context=AS_WRITTEN)
+    for hour in range(24):
+        now = advice(read, Channel.PHONE_CALL, MONDAY.replace(hour=hour))
+        assert (now.may_contact, now.code, now.next_window) == (False, "outside-safe-times", None)
 
 
 PERMITTED = [

@@ -4,19 +4,17 @@
  * The form is judged here, not every term: which words and lengths a field may have is in `ReferralContent` of
  * openapi/openapi.json, and a receiver of real referrals has to hold its content against that too.
  */
+import { agrees } from "./agreement.mjs";
 import { readCanonical } from "./canonical.mjs";
 import { Refusal } from "./refusal.mjs";
 import { SHAPES } from "./shapes.mjs";
+import { MINORS, words } from "./vocabulary.mjs";
 
 const INVALID = "content-invalid";
-
-/** @param {string} names */
-const words = (names) => Object.freeze(names.split(/\s+/).filter(Boolean));
 
 const BASES = words(`consent supported-decision own-consent-minor caregiver caregiver-and-assent
   trusted-adult-best-interest caseworker-best-interest imminent-threat-to-self imminent-threat-to-others
   child-abuse-mandatory court-order statute`);
-const MINORS = words("0-5 6-11 12-14 15-17");
 const ADULTS = words("18-24 25-49 50-64 65-plus");
 /** For whom a basis is one; what is missing here is an exception. @type {Readonly<Record<string, readonly string[]>>} */
 const AGES = Object.freeze({
@@ -78,6 +76,11 @@ const PARTS = {
 };
 /** UTC, with six digits behind the point or, where these are zeros, none. */
 const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.(?!000000)\d{6})?Z$/;
+const DAY = /^\d{4}-\d\d-\d\d$/;
+/** Control characters and marks of direction. */
+const HIDDEN = /[\p{Cc}\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]/u;
+/** Texts of several lines. */
+const LINES = words("health_facts police_statement");
 
 /** @param {boolean} holds */
 function demand(holds) {
@@ -103,6 +106,21 @@ function only(object, required, optional = []) {
 /** @param {unknown} list */
 const inOrder = (list) => Array.isArray(list) && list.every((code, i) => i === 0 || list[i - 1] < code);
 
+/** Whether there is such a second. @param {string} time */
+function isOnCalendar(time) {
+  const second = time.slice(0, 19);
+  const at = new Date(`${second}Z`);
+  // `Date` makes 2 March of 30 February, and knows a year 0.
+  return !second.startsWith("0000") && !Number.isNaN(at.getTime()) && at.toISOString().startsWith(second);
+}
+
+/** @param {string} name @param {string} text */
+function isText(name, text) {
+  const seen = LINES.includes(name) ? text.replaceAll("\n", "") : text;
+  const oneForm = text.isWellFormed() && text.normalize("NFC") === text && text.trim() === text;
+  return text !== "" && oneForm && !HIDDEN.test(seen);
+}
+
 /**
  * The one spelling of a member and of everything in it.
  * @param {string} name
@@ -111,8 +129,9 @@ const inOrder = (list) => Array.isArray(list) && list.every((code, i) => i === 0
 function checkSpelling(name, value) {
   if (CODES.includes(name)) demand(inOrder(value));
   for (const one of Array.isArray(value) ? value : [value]) {
-    if (TIMES.includes(name)) demand(typeof one === "string" && TIME.test(one));
-    if (typeof one === "string") demand(one.normalize("NFC") === one && one.trim() === one && one !== "");
+    if (TIMES.includes(name)) demand(typeof one === "string" && TIME.test(one) && isOnCalendar(one));
+    if (name === "date_of_birth") demand(typeof one === "string" && DAY.test(one) && isOnCalendar(`${one}T00:00:00`));
+    if (typeof one === "string") demand(isText(name, one));
     if (typeof one !== "object") demand(!Object.hasOwn(PARTS, name));
     else {
       demand(Object.hasOwn(PARTS, name) && PARTS[name].every((member) => Object.hasOwn(one, member)));
@@ -155,7 +174,7 @@ function readForward(header, bytes) {
     demand(GROUP_OF.has(name));
     checkSpelling(name, value);
   }
-  demand(!contradicts(header, content) && isForHerAge(body.basis, content));
+  demand(agrees(content) && !contradicts(header, content) && isForHerAge(body.basis, content));
   const inside = new Set(Object.keys(content).map((name) => GROUP_OF.get(name)));
   const named = header.groups;
   if (named.length !== inside.size || !named.every((/** @type {string} */ group) => inside.has(group))) {
@@ -200,6 +219,7 @@ export function readContent(header, bytes) {
   const said = read(bytes);
   demand(Object.hasOwn(ANSWERS, header.kind));
   for (const [name, value] of Object.entries(said)) checkSpelling(name, value);
+  demand(agrees(said));
   ANSWERS[header.kind](header.event, said);
   return said;
 }
