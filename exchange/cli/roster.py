@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -217,17 +218,26 @@ def _end_of(settings: Settings, digest: str) -> date:
     """When a contract that this node has on file ends."""
     from contracts.loader import ContractInvalidError, load_contract
 
-    found = [path for path in sorted(settings.contracts_dir.glob("*.yaml")) if _digest(path) == digest]
-    if not found:
+    data = contracts_on_file(settings.contracts_dir).get(digest)
+    if data is None:
         fail(f"Put the contract with digest {digest} into {settings.contracts_dir} first. Nothing was written.")
     try:
-        return load_contract(found[0].read_bytes(), on=datetime.now(UTC).date()).valid_until
+        return load_contract(data, on=datetime.now(UTC).date()).valid_until
     except ContractInvalidError:
-        fail(f"{found[0]} is not valid: `exchange contract check` says why. Nothing was written.")
+        fail(
+            f"The contract with digest {digest} in {settings.contracts_dir} is not valid: `exchange contract check` "
+            "says why. Nothing was written."
+        )
 
 
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def contracts_on_file(folder: Path) -> dict[str, bytes]:
+    """The contracts that can be read there, by digest: a node goes by that, whatever the file is called."""
+    found = {}
+    for path in sorted(folder.glob("*.yaml")):
+        with suppress(OSError):
+            data = path.read_bytes()
+            found[hashlib.sha256(data).hexdigest()] = data
+    return found
 
 
 def _assembled(roster: RosterSnapshot | None, members: dict[str, Member], adoptions: tuple[Adoption, ...]) -> bytes:
