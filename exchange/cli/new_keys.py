@@ -194,8 +194,8 @@ def _adopted(kept: _Kept, card: Member) -> list[bytes]:
     missing = [digest for digest in digests if digest not in on_file]
     if missing:
         fail(
-            f"You adhere to {', '.join(missing)}, which is not in {kept.contracts} or cannot be read. The card with the "
-            "new key is refused without your adherence to each. Get that file from another member "
+            f"You adhere to {', '.join(missing)}, which is not in {kept.contracts} or cannot be read. The card with "
+            "the new key is refused without your adherence to each. Get that file from another member "
             "(sha256sum FILE tells its digest), put it there under any name that ends in .yaml, and say this again; "
             "nothing was made.",
             code=SET_UP_WRONG,

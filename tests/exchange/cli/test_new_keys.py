@@ -134,7 +134,7 @@ def test_new_keys_are_what_the_roster_takes_and_the_old_ones_stay(
 def test_a_contract_of_any_name_is_adhered_to_with_the_new_key(
     home: Path, template: tuple[Path, str], office: Path, elsewhere: MadeNode, tmp_path: Path, elsewhere_too: bool
 ) -> None:
-    """The node finds it by its digest. Without the adherence the office refuses the card, and a stolen key counts on."""
+    """The node finds it by its digest. Without the adherence the card is refused, and a stolen key counts on."""
     folder, where = tmp_path / "next", office if elsewhere_too else home
     (contract,) = (where / "contracts").iterdir()
     contract.rename(contract.with_name("agreed.yaml"))
