@@ -34,7 +34,7 @@ from exchange.storage.errors import (
     StorageReadOnlyError,
 )
 from exchange.storage.key_store import epoch_key_ids_of
-from exchange.storage.used_roster import used_roster_of
+from exchange.storage.used_roster import UsedRoster, used_roster_of
 from exchange.storage.versions import History, ensure_current
 
 _SETTING: Final[Mapping[History, str]] = {
@@ -142,15 +142,21 @@ def look_at_lost_weeks(settings: Settings, keys: KeySet | Finding, at: int) -> I
 
 def look_at_used_roster(settings: Settings, roster: RosterSnapshot) -> Iterator[Finding]:
     """Whether this node has used a newer roster than the one that lies here."""
-    url = settings.database_url.get_secret_value()
-    try:
-        ensure_current(url, History.MAIN)
-        used = used_roster_of(url)
-    except StorageError:
-        return  # `look_at_databases` says what is wrong
+    used = used_here(settings)
     if used is not None and not used.permits(roster.version, roster.digest):
         yield bad(
             "roster",
             f"This node has used version {used.version} before; this is an older one, or another one of that version.",
-            "Install the federation's newest roster: the office that keeps it has it. The node does not start without.",
+            "Install the federation's newest roster: the office that keeps it has it. The node does not start without. "
+            "If you are that office: have a member that has it hand it to you.",
         )
+
+
+def used_here(settings: Settings) -> UsedRoster | None:
+    """The newest roster that this node has used; None, too, where its database cannot say."""
+    url = settings.database_url.get_secret_value()
+    try:
+        ensure_current(url, History.MAIN)
+        return used_roster_of(url)
+    except StorageError:
+        return None  # `look_at_databases` says what is wrong

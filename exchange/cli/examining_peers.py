@@ -31,6 +31,7 @@ from exchange.federation.transport import MOST_ANSWER_BYTES
 from exchange.limits import DAY_MS, LIMITS, SECOND_MS
 from exchange.roster import Member, RosterSnapshot, Status
 from exchange.schemas.node import Health, NodeCard
+from exchange.storage.used_roster import UsedRoster
 
 CARD_PATH: Final = "/.well-known/referral-node"
 READY_PATH: Final = "/health/ready"
@@ -95,14 +96,33 @@ async def look_at_network(
         for member in federation.roster.members.values()
         if member.agency != federation.own.agency and member.status is Status.ACTIVE
     ]
-    # Nothing is asked for packed, nor unpacked: a small answer could become large before its size is seen.
-    identity = {"accept-encoding": "identity"}
-    async with httpx2.AsyncClient(headers=identity, timeout=PATIENCE_S, trust_env=False, transport=transport) as http:
+    async with _client(transport) as http:
         own = await _look_at_own_node(http, own_address, now_s)
         own += await _look_at_own_certificate(http, federation.own, now_s)
         asked = await asyncio.gather(*(_look_at_peer(http, peer, federation.roster, now_s) for peer in peers))
     findings = [*own, *(finding for answer in asked for finding in answer.findings)]
     return [*findings, *_look_at_clock([answer.skew_s for answer in asked if answer.skew_s is not None])]
+
+
+async def rosters_in_use(peers: Sequence[Member]) -> dict[str, UsedRoster]:
+    """By which roster each of these goes, by its own word; who gives no card of its own is left out."""
+    async with _client() as http:
+        asked = await asyncio.gather(*(_roster_in_use(http, peer) for peer in peers))
+    return {peer.agency: used for peer, used in zip(peers, asked, strict=True) if used is not None}
+
+
+async def _roster_in_use(http: httpx2.AsyncClient, peer: Member) -> UsedRoster | None:
+    try:
+        card = NodeCard.model_validate_json((await _get(http, peer.node_url + CARD_PATH)).body)
+    except (*_AWAY, ValidationError):
+        return None
+    return UsedRoster(card.roster_version, card.roster_digest) if card.agency == peer.agency else None
+
+
+def _client(transport: httpx2.AsyncBaseTransport | None = None) -> httpx2.AsyncClient:
+    # Nothing is asked for packed, nor unpacked: a small answer could become large before its size is seen.
+    identity = {"accept-encoding": "identity"}
+    return httpx2.AsyncClient(headers=identity, timeout=PATIENCE_S, trust_env=False, transport=transport)
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,7 +299,8 @@ def _look_at_its_roster(name: str, card: NodeCard, peer: Member, roster: RosterS
     office = "Ask the office that keeps the roster"
     if card.roster_version > roster.version:
         found = f"goes by a newer roster, version {card.roster_version}: what it sends by that waits."
-        yield warn(name, found, f"{office} for the newest, and put it in its place here.")
+        what = f"{office} for the newest, and put it in its place here. If you are that office: write no other before "
+        yield warn(name, found, f"{what}they have handed you theirs ({peer.duty_contact}).")
     elif card.roster_version < roster.version:
         found = f"goes by an older roster, version {card.roster_version}: what you send by yours may wait there."
         yield warn(name, found, f"If it lasts, tell them: {peer.duty_contact}.")

@@ -32,7 +32,7 @@ from exchange.cli.passphrase import (
     settings_to_open,
 )
 from exchange.cli.profile import HomeOption
-from exchange.cli.roster import key_ids
+from exchange.cli.roster import contracts_on_file, key_ids
 from exchange.client.vault.agency_keys import AGENCY_KEYS_NAME, CONTRACTS_NAME, ROSTER_NAME, STORE_NAME
 from exchange.envelope.key_file import SALT_BYTES, KeySet, create_key_file, replace_key_file, seal_keys
 from exchange.envelope.keys import KEY_BYTES, NONCE_BYTES, AgencyKey, NodeKey
@@ -94,12 +94,13 @@ def renew(
     if node:
         keys = replace(keys, node=NodeKey(secrets.token_bytes(KEY_BYTES)))
     card = _card(kept)
+    contracts = _adopted(kept, card) if agency else []
     listed = {"agency_key": keys.agency, "node_key": keys.node}
     member = card.model_copy(update={name: key.public for name, key in listed.items() if key is not None})
     folder.mkdir(mode=0o700, parents=True)
     create_key_file(folder / kept.file.name, _sealed(keys, kept.passphrase))
     (folder / CARD_NAME).write_bytes(member_card(member) + b"\n")
-    statements = _adhere(kept, folder, card, keys) if agency else []
+    statements = _adhere(folder, contracts, keys)
     say(f"Made in {folder}, for the same passphrase. Tell by telephone: {key_ids(member)}", style="green")
     hand_over = ", ".join(map(str, (folder / CARD_NAME, *statements)))
     advise(f"Next:\n  1. Hand over {hand_over}.\n{kept.then}", style="")
@@ -176,23 +177,38 @@ def _card(kept: _Kept) -> Member:
         fail(f"{path} is missing or damaged: restore it from where you keep it. Nothing was made.", code=SET_UP_WRONG)
 
 
-def _adhere(kept: _Kept, folder: Path, card: Member, keys: KeySet) -> list[Path]:
-    """Adherence to each contract that this agency has signed already, with the new key."""
-    assert keys.agency is not None  # noqa: S101 - made by the caller
+def _adopted(kept: _Kept, card: Member) -> list[bytes]:
+    """Each contract that this agency has signed already: with one left out the roster's office refuses the new card."""
     try:
         roster = parse_roster(kept.roster.read_bytes())
     except (OSError, RosterInvalidError):
-        advise(f"{kept.roster} cannot be read: sign your adherence when the new key counts.")
+        advise(
+            f"{kept.roster} cannot be read: no adherence is signed. If you adhere to a contract, the card with the new "
+            "key is refused without: put the newest roster there, delete the new folder, and make it again."
+        )
         return []
-    if keys.node is None:
+    if kept.keys.node is None:
         _tell_what_differs(kept.file.with_name(CARD_NAME), card, roster.members.get(card.agency))
+    digests = [one.digest for one in roster.contracts if card.agency in one.members]
+    on_file = contracts_on_file(kept.contracts)
+    missing = [digest for digest in digests if digest not in on_file]
+    if missing:
+        fail(
+            f"You adhere to {', '.join(missing)}, which is not in {kept.contracts} or cannot be read. The card with "
+            "the new key is refused without your adherence to each. Get that file from another member "
+            "(sha256sum FILE tells its digest), put it there under any name that ends in .yaml, and say this again; "
+            "nothing was made.",
+            code=SET_UP_WRONG,
+        )
+    return [on_file[digest] for digest in digests]
+
+
+def _adhere(folder: Path, contracts: list[bytes], keys: KeySet) -> list[Path]:
+    """Adherence to each of these contracts, with the new key."""
+    if keys.agency is None:
+        return []
     sign, now = keys.agency.sign, int(time.time() * 1000)
-    paths = [kept.contracts / f"{one.digest}.yaml" for one in roster.contracts if card.agency in one.members]
-    return [
-        sign_adherence(folder, folder / CONTRACTS_NAME, path.read_bytes(), sign, now=now)
-        for path in paths
-        if path.is_file()
-    ]
+    return [sign_adherence(folder, folder / CONTRACTS_NAME, data, sign, now=now) for data in contracts]
 
 
 def _tell_what_differs(path: Path, card: Member, listed: Member | None) -> None:

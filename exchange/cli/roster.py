@@ -5,7 +5,8 @@ Rules:
 * A card and an adherence statement hold no secret; they are handed over by any way on which they cannot be exchanged
   for another, and the keys are compared by telephone.
 * Every change writes a new version of the file, whole, or nothing. What a card says of its member's standing
-  counts only while the roster says nothing. A roster that would not be read is not written.
+  counts only while the roster says nothing. A roster that would not be read is not written, nor is one made of an
+  older one than somebody is known to use.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -44,6 +46,12 @@ _NOTHING: Final[tuple[Adoption, ...]] = ()
 _FOR_ALL_TO_READ: Final = 0o644
 
 
+AboveOption = Annotated[
+    int | None,
+    typer.Option("--above", min=1, help="The newest roster is lost everywhere: the highest version any member has."),
+]
+
+
 @app.command()
 def card(home: HomeOption = None) -> None:
     """Print this agency's card, to be handed to the office that keeps the roster."""
@@ -64,6 +72,7 @@ def card(home: HomeOption = None) -> None:
 @app.command()
 def add(
     files: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, help="Cards and adherence statements.")],
+    above: AboveOption = None,
     home: HomeOption = None,
 ) -> None:
     """Add members (cards) and adherence to contracts (statements) to the roster file: one new version."""
@@ -83,9 +92,8 @@ def add(
     adoptions = roster.contracts if roster else _NOTHING
     for file, data in statements:
         adoptions = _adhere(settings, adoptions, file, data)
-    written = _assembled(roster, members, adoptions)
-    write_whole(settings.roster_path, written)
-    say(f"Wrote version {parse_roster(written).version} of {settings.roster_path}.", style="green")
+    written = _write(settings, roster, members, adoptions, above)
+    say(f"Wrote version {written.version} of {settings.roster_path}.", style="green")
     for added in added_cards:
         advise(f"Compare by telephone: {added.agency}: {key_ids(added)}", style="")
     _tell_who_is_called_alike(settings, members)
@@ -95,6 +103,7 @@ def add(
 def standing(
     agency: Annotated[str, typer.Argument(help="Id of the member.")],
     status: Annotated[Status, typer.Argument(help="From now on.")],
+    above: AboveOption = None,
     home: HomeOption = None,
 ) -> None:
     """Suspend a member, write down that it has left, or that it is active again: one new version."""
@@ -105,11 +114,8 @@ def standing(
     if member is None:
         fail(f"{agency} is not in the roster. Nothing was written.", code=SET_UP_WRONG)
     members = {**roster.members, agency: member.model_copy(update={"status": status})}
-    written = _assembled(roster, members, roster.contracts)
-    write_whole(settings.roster_path, written)
-    say(
-        f"Wrote version {parse_roster(written).version} of {settings.roster_path}: {agency} is {status}.", style="green"
-    )
+    written = _write(settings, roster, members, roster.contracts, above)
+    say(f"Wrote version {written.version} of {settings.roster_path}: {agency} is {status}.", style="green")
     advise("It counts where this file lies: hand it to every member, and in an emergency telephone each.")
 
 
@@ -125,10 +131,14 @@ def _tell_who_is_called_alike(settings: Settings, members: Mapping[str, Member])
     """A client of this node that has the id of a member that joined after it."""
     from exchange.cli.examining_clients import look_at_clients
 
+    for finding in look_at_clients(settings, members, _own_agency(settings)):
+        advise(f"{finding.sentence} {finding.what_to_do}")
+
+
+def _own_agency(settings: Settings) -> str | None:
     path = settings.home / CARD_NAME
     own = _card_in(path.read_bytes().strip()) if path.exists() else None
-    for finding in look_at_clients(settings, members, own.agency if own is not None else None):
-        advise(f"{finding.sentence} {finding.what_to_do}")
+    return own.agency if own is not None else None
 
 
 @app.command()
@@ -217,22 +227,49 @@ def _end_of(settings: Settings, digest: str) -> date:
     """When a contract that this node has on file ends."""
     from contracts.loader import ContractInvalidError, load_contract
 
-    found = [path for path in sorted(settings.contracts_dir.glob("*.yaml")) if _digest(path) == digest]
-    if not found:
+    data = contracts_on_file(settings.contracts_dir).get(digest)
+    if data is None:
         fail(f"Put the contract with digest {digest} into {settings.contracts_dir} first. Nothing was written.")
     try:
-        return load_contract(found[0].read_bytes(), on=datetime.now(UTC).date()).valid_until
+        return load_contract(data, on=datetime.now(UTC).date()).valid_until
     except ContractInvalidError:
-        fail(f"{found[0]} is not valid: `exchange contract check` says why. Nothing was written.")
+        fail(
+            f"The contract with digest {digest} in {settings.contracts_dir} is not valid: `exchange contract check` "
+            "says why. Nothing was written."
+        )
 
 
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def contracts_on_file(folder: Path) -> dict[str, bytes]:
+    """The contracts that can be read there, by digest: a node goes by that, whatever the file is called."""
+    found = {}
+    for path in sorted(folder.glob("*.yaml")):
+        with suppress(OSError):
+            data = path.read_bytes()
+            found[hashlib.sha256(data).hexdigest()] = data
+    return found
 
 
-def _assembled(roster: RosterSnapshot | None, members: dict[str, Member], adoptions: tuple[Adoption, ...]) -> bytes:
+def _write(
+    settings: Settings,
+    roster: RosterSnapshot | None,
+    members: dict[str, Member],
+    adoptions: tuple[Adoption, ...],
+    above: int | None,
+) -> RosterSnapshot:
+    """The next version of this roster, written, unless a newer one is known."""
+    from exchange.cli.newest_roster import next_version, tell_who_is_active
+
+    version = next_version(settings, roster, _own_agency(settings), above)
+    written = _assembled(version, members, adoptions)
+    write_whole(settings.roster_path, written.source)
+    if above is not None:
+        tell_who_is_active(written)
+    return written
+
+
+def _assembled(version: int, members: dict[str, Member], adoptions: tuple[Adoption, ...]) -> RosterSnapshot:
     data = roster_bytes(
-        version=roster.version + 1 if roster else 1,
+        version=version,
         synthetic=any(member.synthetic for member in members.values()),
         members=tuple(members.values()),
         contracts=adoptions,
@@ -248,4 +285,4 @@ def _assembled(roster: RosterSnapshot | None, members: dict[str, Member], adopti
                 f"The adherence of {', '.join(sorted(unsigned))} is not signed with the key on its card. "
                 "Nothing was written."
             )
-    return data
+    return snapshot

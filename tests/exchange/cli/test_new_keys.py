@@ -130,6 +130,44 @@ def test_new_keys_are_what_the_roster_takes_and_the_old_ones_stay(
     assert parse_roster((home / "roster.json").read_bytes()).members[SHELTER.agency].agency_key == member.agency_key
 
 
+@pytest.mark.parametrize("elsewhere_too", [False, True])
+def test_a_contract_of_any_name_is_adhered_to_with_the_new_key(
+    home: Path, template: tuple[Path, str], office: Path, elsewhere: MadeNode, tmp_path: Path, elsewhere_too: bool
+) -> None:
+    """The node finds it by its digest. Without the adherence the card is refused, and a stolen key counts on."""
+    folder, where = tmp_path / "next", office if elsewhere_too else home
+    (contract,) = (where / "contracts").iterdir()
+    contract.rename(contract.with_name("agreed.yaml"))
+    words = ("keys", "renew", str(folder), "--agency")
+    if elsewhere_too:
+        run_at(office, elsewhere.passphrase, *words)
+    else:
+        run(home, template[1], *words)
+    assert len(list((folder / "adherence").iterdir())) == 1
+
+
+def test_a_contract_that_is_not_on_file_is_named_and_nothing_is_made(
+    home: Path, template: tuple[Path, str], tmp_path: Path
+) -> None:
+    (contract,) = (home / "contracts").iterdir()
+    contract.write_bytes(contract.read_bytes() + b"# other bytes\n")
+    (adoption,) = parse_roster((home / "roster.json").read_bytes()).contracts
+    said = run(home, template[1], "keys", "renew", str(tmp_path / "next"), "--agency", code=2).output
+    assert adoption.digest in said
+    assert "nothing was made" in said
+    assert not (tmp_path / "next").exists()
+    run(home, template[1], "keys", "renew", str(tmp_path / "next"), "--node")
+
+
+def test_without_a_roster_it_is_said_that_no_adherence_is_signed(
+    home: Path, template: tuple[Path, str], tmp_path: Path
+) -> None:
+    (home / "roster.json").unlink()
+    said = run(home, template[1], "keys", "renew", str(tmp_path / "next"), "--agency").output
+    assert "no adherence is signed" in said
+    assert not (tmp_path / "next" / "adherence").exists()
+
+
 def test_new_keys_go_over_nothing(home: Path, template: tuple[Path, str], tmp_path: Path) -> None:
     for words in ((str(home), "--node"), (str(tmp_path / "next"),)):
         run(home, template[1], "keys", "renew", *words, code=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import stat
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import Result
+from support.bare_server import CLOSE, bare_server
 from support.homes import copied_home
 from typer.testing import CliRunner
 
@@ -22,9 +24,12 @@ from exchange.client import ClientKey
 from exchange.demo.federation import HELPLINE, SHELTER, AgencyPlan
 from exchange.envelope.key_file import FLOOR, open_keys, read_key_file
 from exchange.envelope.keys import key_id
+from exchange.envelope.wire import to_base64url
 from exchange.oauth.scopes import CLIENT_SCOPES
-from exchange.roster import parse_member_card, parse_roster
+from exchange.roster import RosterSnapshot, member_card, parse_member_card, parse_roster
 from exchange.settings import Environment
+from exchange.storage.database import Database
+from exchange.storage.used_roster import UsedRoster, remember_roster
 
 PASSPHRASE = "a long enough passphrase"
 
@@ -185,6 +190,119 @@ def test_the_standing_of_nobody_is_not_written(homes: tuple[Path, Path]) -> None
     assert run(homes[0], "roster", "add", str(homes[1] / "card.json")).exit_code == 0
     assert run(homes[0], "roster", "standing", HELPLINE.agency, "left").exit_code == 2
     assert parse_roster((homes[0] / "roster.json").read_bytes()).version == 1
+
+
+def listed_at(home: Path, url: str) -> RosterSnapshot:
+    """The roster of both agencies lies here, and the other's node has this address."""
+    path = home.parent / "card.json"
+    member = parse_member_card((home.parent / SHELTER.agency / "card.json").read_bytes().strip())
+    path.write_bytes(member_card(member.model_copy(update={"node_url": url})))
+    done = run(home, "roster", "add", str(home / "card.json"), str(path))
+    assert done.exit_code == 0, done.output
+    return parse_roster((home / "roster.json").read_bytes())
+
+
+def own_card(version: int, digest: str) -> bytes:
+    """What the other's node answers: by which roster it goes. Its keys may be others since."""
+    said = {
+        "agency": SHELTER.agency,
+        "kind": "shelter",
+        "software": "referral-exchange",
+        "suites": ["s"],
+        "vocabularies": [1],
+        "agency_key": to_base64url(bytes(32)),
+        "node_key": to_base64url(bytes(32)),
+        "epochs": [],
+        "contracts": [],
+        "roster_version": version,
+        "roster_digest": digest,
+        "synthetic": True,
+    }
+    body = json.dumps(said).encode()
+    return f"HTTP/1.1 200 OK\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body + CLOSE
+
+
+WRITES = [
+    pytest.param(lambda home: ("add", str(home / "card.json")), id="add"),
+    pytest.param(lambda _: ("standing", SHELTER.agency, "left"), id="standing"),
+]
+
+
+@pytest.mark.parametrize("words", WRITES)
+@pytest.mark.parametrize("ahead", [0, 1, 6])
+async def test_no_roster_is_made_of_one_that_is_older_than_a_members(
+    homes: tuple[Path, Path], words: Callable[[Path], tuple[str, ...]], ahead: int
+) -> None:
+    """The office restored a backup: who was suspended since would be active at every member."""
+    async with bare_server([]) as server:
+        roster = await asyncio.to_thread(listed_at, homes[0], server.url)
+        server.answers.append(own_card(roster.version + ahead, "a" * 64))
+        refused = await asyncio.to_thread(run, homes[0], "roster", *words(homes[0]))
+    assert refused.exit_code == 1
+    assert f"{SHELTER.agency} goes by version {roster.version + ahead}" in refused.stderr
+    assert roster.members[SHELTER.agency].duty_contact in refused.stderr
+    assert "Nothing was written" in refused.stderr
+    assert f"--above {roster.version + ahead}" in refused.stderr
+    assert (homes[0] / "roster.json").read_bytes() == roster.source
+
+
+@pytest.mark.parametrize("words", WRITES)
+async def test_who_goes_by_this_roster_or_an_older_one_holds_nothing_back(
+    homes: tuple[Path, Path], words: Callable[[Path], tuple[str, ...]]
+) -> None:
+    async with bare_server([]) as server:
+        roster = await asyncio.to_thread(listed_at, homes[0], server.url)
+        for used in (UsedRoster(roster.version, roster.digest), UsedRoster(1, "a" * 64)):
+            server.answers.append(own_card(*used))
+            done = await asyncio.to_thread(run, homes[0], "roster", *words(homes[0]))
+            assert done.exit_code == 0, done.output
+            assert "Not asked" not in done.stderr
+    assert parse_roster((homes[0] / "roster.json").read_bytes()).version == roster.version + 2
+
+
+async def test_where_nobody_has_the_newer_one_the_office_goes_on_above_it(homes: tuple[Path, Path]) -> None:
+    async with bare_server([]) as server:
+        roster = await asyncio.to_thread(listed_at, homes[0], server.url)
+        # More than a roster can count: a member that lies keeps no suspension back.
+        server.answers.append(own_card(2**53, "a" * 64))
+        words = ("roster", "standing", SHELTER.agency, "suspended", "--above", "7")
+        done = await asyncio.to_thread(run, homes[0], *words)
+    assert done.exit_code == 0, done.output
+    assert f"{SHELTER.agency} goes by version {2**53}" in done.stderr
+    assert f"Active in it: {HELPLINE.agency}." in done.stderr
+    written = parse_roster((homes[0] / "roster.json").read_bytes())
+    assert (roster.version, written.version) == (1, 8)
+    assert written.members[SHELTER.agency].status == "suspended"
+
+
+def test_who_cannot_be_asked_holds_nothing_back_and_is_named(homes: tuple[Path, Path]) -> None:
+    cards = [str(home / "card.json") for home in homes]
+    assert "Not asked" not in run(homes[0], "roster", "add", *cards).output
+    done = run(homes[0], "roster", "add", cards[1])
+    assert done.exit_code == 0, done.output
+    (told,) = [line for line in done.stderr.splitlines() if "Not asked" in line]
+    assert f"{SHELTER.agency} (" in told
+    assert HELPLINE.agency not in told
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_no_roster_is_made_of_one_that_is_older_than_what_this_node_has_used(
+    homes: tuple[Path, Path], lost: bool
+) -> None:
+    cards = [str(home / "card.json") for home in homes]
+    assert run(homes[0], "roster", "add", *cards).exit_code == 0
+    path = homes[0] / "roster.json"
+    database = Database.open(f"sqlite:///{homes[0] / 'node.db'}")
+    database.write_sync(lambda conn: remember_roster(conn, UsedRoster(7, "a" * 64)))
+    database.close_sync()
+    if lost:
+        path.unlink()
+    refused = run(homes[0], "roster", "add", *cards)
+    assert refused.exit_code == 1
+    assert "this node has used version 7" in refused.stderr
+    assert path.exists() is not lost
+    assert run(homes[0], "roster", "add", *cards, "--above", "7").exit_code == 0
+    assert parse_roster(path.read_bytes()).version == 8
 
 
 def test_adherence_that_another_key_signed_is_not_written(homes: tuple[Path, Path], contract: Path) -> None:
