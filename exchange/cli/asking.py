@@ -2,21 +2,28 @@
 
 A passphrase is typed before the loop runs: while it runs, a first Ctrl-C only marks the work as cancelled, and who is
 at the prompt would sit before a terminal that shows nothing and does not end.
+
+Where the agency's keys are elsewhere than with the node, nothing that they seal is handed to it in the clear: it would
+refuse, and have read it. So keys that are missing here are refused before anything is asked.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from exchange.cli.console import refusals_told
 from exchange.cli.passphrase import agency_passphrase
-from exchange.cli.profile import open_client, read_profile
+from exchange.cli.profile import PROFILE_NAME, open_client, profile_folder, read_profile
 from exchange.client import AgencyClient, ClientSetupError
-from exchange.client.vault import AgencyVault, open_agency_folder
-from exchange.client.vault.agency_keys import AGENCY_KEYS_NAME
+from exchange.client.vault import AgencyVault, open_agency_keys
+from exchange.client.vault.agency_keys import AGENCY_KEYS_NAME, STORE_NAME
+from exchange.settings import CARD_NAME, KEYS_NAME
+
+_ONLY_WITH_THE_AGENCY: Final = (AGENCY_KEYS_NAME, STORE_NAME)
 
 T = TypeVar("T")
 
@@ -39,7 +46,7 @@ def ask_office(
 
     async def run(folder: Path | None, passphrase: str) -> T:
         async with open_client(home, actor) as client:
-            vault = AgencyVault(open_agency_folder(folder, passphrase), client) if folder is not None else None
+            vault = AgencyVault(open_agency_keys(folder, passphrase), client) if folder is not None else None
             try:
                 return await work(client, vault)
             finally:
@@ -60,6 +67,30 @@ def keys_are_here(home: Path | None) -> bool:
 
 
 def agency_folder(home: Path | None) -> Path | None:
-    """The folder of the agency's own keys, where they lie beside the profile."""
-    folder = read_profile(home).key_file.parent
-    return folder if (folder / AGENCY_KEYS_NAME).is_file() else None
+    """The folder of the agency's own keys, beside the profile. Nothing where the node holds them.
+
+    Raises:
+        ClientSetupError: there is no profile; or the keys are not with the node, and not here.
+    """
+    folder, profile = profile_folder(home), read_profile(home)
+    if (folder / AGENCY_KEYS_NAME).is_file():
+        return folder
+    missing = (
+        f"Nothing was sent: the agency's keys are not with the node, and {folder / AGENCY_KEYS_NAME} is missing. "
+        "Name the folder that has them with --home, or bring them there with everything that lies beside them."
+    )
+    if profile.keys_elsewhere:
+        raise ClientSetupError(missing)
+    # Of before. The key of the client may lie with the agency's keys, where they used to be looked for.
+    if profile.keys_elsewhere is None and any(map(_is_an_agencys, (folder, profile.key_file.parent))):
+        exception = f"Only where the node does hold them: write `keys_elsewhere = false` into {folder / PROFILE_NAME}."
+        raise ClientSetupError(f"{missing} {exception}")
+    return None
+
+
+def _is_an_agencys(folder: Path) -> bool:
+    """Whether it is the folder of an agency's own machine, by what lies there. A link that leads nowhere counts."""
+    if any(os.path.lexists(folder / name) for name in _ONLY_WITH_THE_AGENCY):
+        return True
+    # The home of a node that holds the keys has a card too.
+    return os.path.lexists(folder / CARD_NAME) and not os.path.lexists(folder / KEYS_NAME)

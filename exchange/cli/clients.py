@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from exchange.cli.console import OUT, SET_UP_WRONG, advise, fail, refusals_told, say, table
-from exchange.cli.passphrase import opened_storage_key
+from exchange.cli.passphrase import opened_keys, opened_storage_key, storage_key_among
 from exchange.cli.profile import HomeOption, Profile
 from exchange.client import ClientKey
 from exchange.client.client_key import SEED_BYTES
@@ -60,7 +60,8 @@ def add(
         url = settings.database_url.get_secret_value()
         try:
             ensure_current(url)
-            storage_key = opened_storage_key(settings)
+            keys = opened_keys(settings)
+            storage_key = storage_key_among(keys)
             if public_key is not None:
                 register_client(url, storage_key, client_id, _read_jwk(public_key), scopes, unit)
             elif folder is not None:
@@ -71,6 +72,7 @@ def add(
                     scopes=scopes,
                     actor=None if actor is None else accepted("--actor", actor),
                     unit=unit,
+                    keys_elsewhere=True if keys.agency is None else None,
                 )
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 add_client(url, storage_key, folder, profile)

@@ -165,6 +165,7 @@ def _make(plan: NodePlan, keys: KeySet, member: Member, passphrases: tuple[str, 
             client_id=FIRST_CLIENT,
             key_file=Path(CLIENT_KEY_NAME),
             actor=plan.actor,
+            keys_elsewhere=True if plan.agency_home is not None else None,
         ),
     )
     (plan.home / CARD_NAME).write_bytes(card)

@@ -59,8 +59,14 @@ def agency_passphrase() -> str:
 
 def opened_storage_key(settings: Settings) -> StorageKey:
     """The storage key of this node, as `opened_keys`."""
-    key = opened_keys(settings).storage
-    return key if key is not None else fail("The key file holds no storage key: it is not a node's.", code=SET_UP_WRONG)
+    return storage_key_among(opened_keys(settings))
+
+
+def storage_key_among(keys: KeySet) -> StorageKey:
+    """The storage key; without one the program ends."""
+    if keys.storage is None:
+        fail("The key file holds no storage key: it is not a node's.", code=SET_UP_WRONG)
+    return keys.storage
 
 
 def opened_keys(settings: Settings) -> KeySet:

@@ -4,6 +4,7 @@ Rules:
 
 * Looked for in this order: the folder of `--home` or `EXCHANGE_HOME`; `~/.config/exchange`; the default home of a node.
 * `client.toml` names no secret: the key is in a file of its own, beside it, that only its owner can read.
+* It says where the node holds no agency key (`keys_elsewhere`): nothing that is to be sealed goes there in the clear.
 * The worker's id comes from `--actor`, `EXCHANGE_ACTOR` or the profile. It is pseudonymous and for the record only.
 """
 
@@ -62,6 +63,8 @@ class Profile(BaseModel):
     scopes: frozenset[Scope] = CLIENT_SCOPES
     actor: str | None = Field(default=None, pattern=ACTOR_PATTERN)
     unit: str | None = None
+    keys_elsewhere: bool | None = None
+    """Whether the agency's keys are elsewhere than with the node. Where it does not say: by what lies beside it."""
 
 
 def write_profile(folder: Path, profile: Profile, *, name: str = PROFILE_NAME) -> Path:
@@ -92,11 +95,20 @@ def read_profile(home: Path | None) -> Profile:
     Raises:
         ClientSetupError: there is none, or it cannot be read.
     """
+    return _read(profile_folder(home) / PROFILE_NAME)
+
+
+def profile_folder(home: Path | None) -> Path:
+    """The first folder that has a profile.
+
+    Raises:
+        ClientSetupError: there is none.
+    """
     places = [home] if home is not None else [Path(USER_FOLDER), Path(DEFAULT_HOME)]
     for place in places:
-        path = place.expanduser() / PROFILE_NAME
-        if path.is_file():
-            return _read(path)
+        folder = place.expanduser()
+        if (folder / PROFILE_NAME).is_file():
+            return folder
     looked = " and ".join(str(place / PROFILE_NAME) for place in places)
     raise ClientSetupError(
         f"No profile: {looked} is not there. Ask whoever runs your agency's node for the folder with {PROFILE_NAME}, "

@@ -8,6 +8,7 @@ Rules:
 * Roster and contracts are read again once their files are others: a program that runs for months believes what the
   federation says now. Where the new roster cannot be used nothing is sealed and nothing opened until one is there.
   A contract that cannot be read permits nothing at this act, and is read again at the next one.
+* What destroys needs key file and key store alone (`open_agency_keys`): her no waits for no roster.
 * The folder is for its owner only, and is left out of backups but for `agency.keys`.
 """
 
@@ -22,7 +23,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 from contracts.loader import ContractInvalidError, load_contract
 from contracts.model import Contract
@@ -65,6 +66,54 @@ class Files:
     def without(self, unread: Collection[str]) -> Self:
         """As if these files had not lain there: at the next look they are new."""
         return replace(self, seen=tuple(file for file in self.seen if file[0] not in unread))
+
+
+class Keys(Protocol):
+    """The agency's own keys. Enough to destroy, and to hand in what is sealed; the roster is not asked."""
+
+    @property
+    def key(self) -> AgencyKey:
+        """The agency key."""
+
+    @property
+    def store(self) -> AgencyKeyStore:
+        """The key store."""
+
+    @property
+    def keyed_digest(self) -> Callable[[str, bytes], str]:
+        """Of what could be guessed, for a use."""
+
+    @property
+    def clock(self) -> Callable[[], int]:
+        """Unix milliseconds."""
+
+    def as_of_now(self) -> Identity:
+        """With what the folder says of the others now.
+
+        Raises:
+            VaultError: the roster cannot be used.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class KeysAlone:
+    """Key file and key store of a folder, opened; its roster was not read."""
+
+    folder: Path
+    key: AgencyKey
+    store: AgencyKeyStore
+    keyed_digest: Callable[[str, bytes], str]
+    clock: Callable[[], int] = clock
+
+    def as_of_now(self) -> Identity:
+        """With the roster and the contracts that lie in the folder now.
+
+        Raises:
+            VaultError: as `open_agency_folder` does of the roster; call it again once one is there.
+        """
+        # Looked at before they are read: what changes meanwhile is read again.
+        me, roster, contracts, files = _believed(Files.look(self.folder), self.key, self.store, {})
+        return Identity(me, self.key, self.store, roster, contracts, self.keyed_digest, self.clock, files=files)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +180,20 @@ def open_agency_folder(folder: Path, passphrase: str) -> Identity:
     Raises:
         VaultError: something is missing, damaged, exposed or older than before; the sentence says what to do.
     """
+    keys = open_agency_keys(folder, passphrase)
+    try:
+        return keys.as_of_now()
+    except VaultError:
+        keys.store.close()
+        raise
+
+
+def open_agency_keys(folder: Path, passphrase: str) -> KeysAlone:
+    """Key file and key store of an agency's folder, opened. The roster is read by what seals or opens.
+
+    Raises:
+        VaultError: one of the two is missing, damaged or exposed; the sentence says what to do.
+    """
     try:
         keys = open_keys(read_key_file(folder / AGENCY_KEYS_NAME), passphrase.encode())
     except FileNotFoundError:
@@ -140,14 +203,7 @@ def open_agency_folder(folder: Path, passphrase: str) -> Identity:
     if keys.agency is None or keys.storage is None:
         raise VaultError("no-agency-key", "The key file lacks the agency key, or the key of the key store.")
     store = AgencyKeyStore(folder / STORE_NAME, keys.storage.row_key(), secrets.token_bytes)
-    # Looked at before they are read: what changes meanwhile is read again.
-    files = Files.look(folder)
-    try:
-        me, roster, contracts, files = _believed(files, keys.agency, store, {})
-    except VaultError:
-        store.close()
-        raise
-    return Identity(me, keys.agency, store, roster, contracts, keys.storage.keyed_digest, files=files)
+    return KeysAlone(folder, keys.agency, store, keys.storage.keyed_digest)
 
 
 def _believed(

@@ -26,9 +26,9 @@ from exchange.client.errors import ClientError
 from exchange.client.session import new_idempotency_key
 from exchange.client.vault import answering, referring, telling_later
 from exchange.client.vault.acts import Act, LaterRequest, SealedReferral
-from exchange.client.vault.agency_keys import Identity
+from exchange.client.vault.agency_keys import Identity, Keys
 from exchange.client.vault.contact import contact_advice
-from exchange.client.vault.ending import destroy_ended
+from exchange.client.vault.ending import attest, destroy_ended
 from exchange.client.vault.opening import open_sealed
 from exchange.client.vault.weekly_keys import publish_epochs, revoke_epochs
 from exchange.envelope.kinds import Kind
@@ -51,7 +51,7 @@ from exchange.schemas.shapes import to_millis
 class AgencyVault:
     """Seals and opens for one agency, with one client of its node."""
 
-    def __init__(self, identity: Identity, client: AgencyClient) -> None:
+    def __init__(self, identity: Keys, client: AgencyClient) -> None:
         """Take the agency's keys and the way to its node; nothing is sent yet."""
         self._identity = identity
         self._client = client
@@ -175,8 +175,12 @@ class AgencyVault:
         return await answering.answer_to_recall(self._now(), self._client, referral, request)
 
     async def attest_erasure(self, referral: str) -> ReferralView:
-        """Destroy the keys here and attest that the agency's own copies are gone, on paper too."""
-        return await answering.attest(self._now(), self._client, referral)
+        """Destroy the keys here and attest that the agency's own copies are gone, on paper too.
+
+        Without a usable roster the keys are destroyed, and nothing is attested yet.
+        """
+        # Her no waits for no roster.
+        return await attest(self._identity, self._client, referral)
 
     async def destroy_ended(self, *, not_shown: Callable[[str], None] | None = None) -> tuple[str, ...]:
         """Destroy the keys of every referral that the node has destroyed; their ids. Call it daily and after her no.
@@ -216,5 +220,6 @@ class AgencyVault:
         Raises:
             VaultError: the folder's roster has changed, and cannot be used.
         """
-        self._identity = self._identity.as_of_now()
-        return self._identity
+        identity = self._identity.as_of_now()
+        self._identity = identity
+        return identity

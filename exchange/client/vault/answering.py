@@ -1,4 +1,4 @@
-"""Answering from the agency's own machine: decision, progress, recall, and the attestation that copies are destroyed.
+"""Answering from the agency's own machine: decision, progress and recall.
 
 Rules:
 
@@ -41,7 +41,7 @@ from exchange.client.vault.weekly_keys import peer_epoch
 from exchange.envelope.kinds import Kind
 from exchange.feedback import Answer, Kept, answer, answer_recall, counted_by
 from exchange.limits import LIMITS
-from exchange.messages import AnswerTerms, SealedMessage, seal_answer, seal_stop_message
+from exchange.messages import AnswerTerms, SealedMessage, seal_answer
 from exchange.referral.answers import (
     Decision,
     DecisionContent,
@@ -58,7 +58,6 @@ from exchange.schemas.inbox import DecisionRequest, OpeningRequest, ProgressRequ
 from exchange.schemas.referrals import ReferralView
 from exchange.schemas.sealing import EnvelopesRequest
 from exchange.schemas.shapes import written
-from exchange.stops import Erased, erasure_receipt
 
 _NOT_ON_RECORD: Final = frozenset({"too-old", "number-not-higher"})
 """Said of an event sealed anew: the first time it never reached the node, or something has been said since."""
@@ -180,29 +179,6 @@ async def answer_to_recall(
         return (await _say(identity, client, case, view, word)).referral
 
     return await unless_overtaken(said)
-
-
-async def attest(identity: Identity, client: AgencyClient, referral: str) -> ReferralView:
-    """Destroy this referral's keys here, and say, in the agency's own hand, that its copies are gone.
-
-    Raises:
-        VaultError: `nothing-owed`: nobody asked for its erasure, and nothing was destroyed.
-    """
-    case = identity.store.case(referral)
-
-    async def attested() -> ReferralView:
-        view, at = await client.referrals.read(referral), identity.clock()
-        # Where her no has destroyed the case already, with whom it was is known to the node alone.
-        record_of(view, referral, view.peer if case is None else case.peer)
-        if all(one.party != "own-agency" for one in view.attestations):
-            raise VaultError("nothing-owed", "Nobody asked for the erasure of this referral. Nothing was destroyed.")
-        identity.store.destroy([referral])
-        header = posting(identity, view, at, expires=at + LIMITS.stop_expires_ms, number=next_number(view, at))
-        receipt = erasure_receipt(Erased.BY_AGENCY)
-        sealed = seal_stop_message(receipt, header, signers(identity), entropy=identity.entropy)
-        return (await client.sealing.hand_in(EnvelopesRequest(envelopes=(wire(sealed),)))).referral
-
-    return await unless_overtaken(attested)
 
 
 @dataclass(frozen=True, slots=True)

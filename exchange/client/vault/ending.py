@@ -1,4 +1,4 @@
-"""When keys of referrals end on the agency's own machine: what the node has destroyed is destroyed here.
+"""When keys of referrals end on the agency's own machine: what the node has destroyed is destroyed here, and attested.
 
 Rules:
 
@@ -11,6 +11,7 @@ Rules:
 * A question that is not answered keeps no key of what is known to have ended: a thin line may break off every day.
 * Nor does one referral that the node cannot read, or whose answer cannot be read here, keep the keys of those behind
   it: they are asked about all the same, and the error is raised in the end.
+* Her no waits for no roster: key file and key store are enough to destroy. The attestation is sealed, and needs one.
 """
 
 from __future__ import annotations
@@ -22,18 +23,24 @@ from exchange.client.agency_client import AgencyClient
 from exchange.client.errors import ClientError, ProblemError, UnexpectedAnswerError
 from exchange.client.retries import REPEATABLE
 from exchange.client.vault.acts import KEPT_MS
-from exchange.client.vault.agency_keys import Identity
+from exchange.client.vault.agency_keys import Identity, Keys
 from exchange.client.vault.cases import VaultCase
 from exchange.client.vault.errors import VaultError
-from exchange.client.vault.referring import remember_handed_in
+from exchange.client.vault.overtaken import unless_overtaken
+from exchange.client.vault.referring import next_number, posting, record_of, remember_handed_in, signers, wire
+from exchange.limits import LIMITS
+from exchange.messages import seal_stop_message
 from exchange.referral.lifecycle import Side
+from exchange.schemas.referrals import ReferralView
+from exchange.schemas.sealing import EnvelopesRequest
+from exchange.stops import Erased, erasure_receipt
 
 _UNKNOWN = (404, "not-found")
 _CANNOT_READ: Final = 500
 
 
 async def destroy_ended(
-    identity: Identity, client: AgencyClient, not_shown: Callable[[str], None] | None = None
+    identity: Keys, client: AgencyClient, not_shown: Callable[[str], None] | None = None
 ) -> tuple[str, ...]:
     """Destroy the keys of what has ended; their ids.
 
@@ -71,7 +78,42 @@ async def destroy_ended(
     return tuple(ended)
 
 
-def _forgotten(identity: Identity, referral: str, case: VaultCase, destroyed: bool | None) -> bool:
+async def attest(keys: Keys, client: AgencyClient, referral: str) -> ReferralView:
+    """Destroy this referral's keys here, and say, in the agency's own hand, that its copies are gone.
+
+    Raises:
+        VaultError: `nothing-owed`: nobody asked for its erasure, and nothing was destroyed. Or the roster cannot be
+            used: the keys are destroyed, and nothing was said.
+    """
+    case = keys.store.case(referral)
+
+    async def attested() -> ReferralView:
+        view, at = await client.referrals.read(referral), keys.clock()
+        # Where her no has destroyed the case already, with whom it was is known to the node alone.
+        record_of(view, referral, view.peer if case is None else case.peer)
+        if all(one.party != "own-agency" for one in view.attestations):
+            raise VaultError("nothing-owed", "Nobody asked for the erasure of this referral. Nothing was destroyed.")
+        keys.store.destroy([referral])
+        identity = _who_attests(keys)
+        header = posting(identity, view, at, expires=at + LIMITS.stop_expires_ms, number=next_number(view, at))
+        receipt = erasure_receipt(Erased.BY_AGENCY)
+        sealed = seal_stop_message(receipt, header, signers(identity), entropy=identity.entropy)
+        return (await client.sealing.hand_in(EnvelopesRequest(envelopes=(wire(sealed),)))).referral
+
+    return await unless_overtaken(attested)
+
+
+def _who_attests(keys: Keys) -> Identity:
+    try:
+        return keys.as_of_now()
+    except VaultError as refused:
+        raise VaultError(
+            refused.code,
+            f"The keys of this referral are destroyed here; that is not attested yet. {refused.sentence} Then attest.",
+        ) from None
+
+
+def _forgotten(identity: Keys, referral: str, case: VaultCase, destroyed: bool | None) -> bool:
     """Whether a node that does not know it cannot know it any more; that it does is remembered."""
     if destroyed is None:
         return case.forgotten_by(identity.clock())

@@ -30,7 +30,7 @@ from exchange.client.agency_client import AgencyClient
 from exchange.client.errors import ProblemError
 from exchange.client.retries import may_be_stored
 from exchange.client.vault.acts import KEPT_MS, Act, SealedReferral, sealed_before
-from exchange.client.vault.agency_keys import Identity
+from exchange.client.vault.agency_keys import Identity, Keys
 from exchange.client.vault.cases import VaultCase
 from exchange.client.vault.errors import GateRefusedError, VaultError
 from exchange.client.vault.weekly_keys import peer_epoch
@@ -93,7 +93,7 @@ async def seal(
     raise VaultError("changed-meanwhile", "Others refer her at the same moment. Try again.")
 
 
-def kept_for(identity: Identity, act: Act) -> SealedReferral | None:
+def kept_for(identity: Keys, act: Act) -> SealedReferral | None:
     """What was sealed for this act before; nothing where it was not begun.
 
     Raises:
@@ -160,7 +160,7 @@ async def _seal_once(
 
 
 async def handed_in(
-    identity: Identity, client: AgencyClient, sealed: SealedReferral, idempotency_key: str | None
+    identity: Keys, client: AgencyClient, sealed: SealedReferral, idempotency_key: str | None
 ) -> ReferralCreated:
     """Hand in, and remember that the node has it; before, that it may have.
 
@@ -197,7 +197,7 @@ async def handed_in(
     return sealed.created
 
 
-def _check_plan(identity: Identity, referral: str, known: VaultCase) -> None:
+def _check_plan(identity: Keys, referral: str, known: VaultCase) -> None:
     """What is sealed with a referral is not counted: its plan is her newest as long as nothing is.
 
     Raises:
@@ -207,7 +207,7 @@ def _check_plan(identity: Identity, referral: str, known: VaultCase) -> None:
         raise sealed_before(referral)
 
 
-async def _drop_older(identity: Identity, client: AgencyClient, referral: str) -> None:
+async def _drop_older(identity: Keys, client: AgencyClient, referral: str) -> None:
     """Her plan changed before the node had said that it has the referral: what is held there has the older one inside.
 
     Raises:
@@ -223,7 +223,7 @@ async def _drop_older(identity: Identity, client: AgencyClient, referral: str) -
             raise
 
 
-async def _check_there(identity: Identity, client: AgencyClient, referral: str) -> None:
+async def _check_there(identity: Keys, client: AgencyClient, referral: str) -> None:
     """The node has what was sealed, from a try before.
 
     Raises:
@@ -242,7 +242,7 @@ async def _check_there(identity: Identity, client: AgencyClient, referral: str) 
 
 
 async def handed_in_again(
-    identity: Identity, client: AgencyClient, sealed: SealedReferral, idempotency_key: str
+    identity: Keys, client: AgencyClient, sealed: SealedReferral, idempotency_key: str
 ) -> ReferralCreated:
     """The same, of what was sealed in an earlier call.
 
@@ -258,12 +258,12 @@ async def handed_in_again(
         raise
 
 
-def remember_handed_in(identity: Identity, referral: str) -> None:
+def remember_handed_in(identity: Keys, referral: str) -> None:
     """The node has said that it has it. From now on it is not taken for one that never came."""
     _remember(identity, referral, VaultCase.with_handed_in)
 
 
-def _remember(identity: Identity, referral: str, change: Callable[[VaultCase], VaultCase]) -> None:
+def _remember(identity: Keys, referral: str, change: Callable[[VaultCase], VaultCase]) -> None:
     # Where her no has destroyed it already there is nothing left to remember it with.
     with contextlib.suppress(VaultError):
         identity.store.change_case(referral, change)
@@ -322,7 +322,7 @@ def refused(outcome: Refused) -> GateRefusedError:
     return GateRefusedError(outcome.code, outcome.sentence, hand_in.field_decisions(outcome.reasons))
 
 
-def case_of(identity: Identity, referral: str, side: Side) -> VaultCase:
+def case_of(identity: Keys, referral: str, side: Side) -> VaultCase:
     """What is known here of a referral.
 
     Raises:

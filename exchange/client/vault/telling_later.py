@@ -29,7 +29,7 @@ from exchange import hand_in
 from exchange.client.agency_client import AgencyClient
 from exchange.client.errors import ProblemError
 from exchange.client.vault.acts import KEPT_MS, Act, LaterAct, LaterRequest, sealed_before
-from exchange.client.vault.agency_keys import Identity
+from exchange.client.vault.agency_keys import Identity, Keys
 from exchange.client.vault.cases import VaultCase
 from exchange.client.vault.errors import VaultError
 from exchange.client.vault.overtaken import OVERTAKEN, unless_overtaken
@@ -57,7 +57,7 @@ from exchange.schemas.referrals import ForwardAnswer, ReferralView
 from exchange.schemas.sealing import EnvelopesRequest
 
 
-def kept_for(identity: Identity, act: Act) -> LaterAct | None:
+def kept_for(identity: Keys, act: Act) -> LaterAct | None:
     """What was sealed for this act before; nothing where it was not begun.
 
     Raises:
@@ -68,7 +68,7 @@ def kept_for(identity: Identity, act: Act) -> LaterAct | None:
 
 
 async def told_again(
-    identity: Identity, client: AgencyClient, request: LaterRequest, act: Act, kept: LaterAct
+    identity: Keys, client: AgencyClient, request: LaterRequest, act: Act, kept: LaterAct
 ) -> ForwardAnswer:
     """What was sealed in an earlier call: what the gate decided then, and how the referral stands now.
 
@@ -183,7 +183,7 @@ async def tell_later(
 
 
 def _keep(
-    identity: Identity,
+    identity: Keys,
     referral: str,
     act: Act,
     later: LaterAct,
@@ -199,13 +199,13 @@ def _keep(
     return later
 
 
-def _remember_told(identity: Identity, request: LaterRequest, act: Act, kept: LaterAct) -> None:
+def _remember_told(identity: Keys, request: LaterRequest, act: Act, kept: LaterAct) -> None:
     # Where this fails a repeat hands in the same; where her no has destroyed it meanwhile there is none.
     with contextlib.suppress(VaultError):
         _keep(identity, request.referral, act, kept.model_copy(update={"hand_ins": (), "begun": False}), kept)
 
 
-def _check_newest(identity: Identity, referral: str, kept: LaterAct) -> None:
+def _check_newest(identity: Keys, referral: str, kept: LaterAct) -> None:
     """No disclosure or plan was sealed since, and no change of one begun; otherwise what this says may be the older."""
     if case_of(identity, referral, Side.REFERRING).plan_changes != kept.made:
         raise sealed_before(referral)

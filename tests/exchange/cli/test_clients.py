@@ -14,6 +14,7 @@ from support.homes import copied_home
 from typer.testing import CliRunner
 
 from exchange.cli.application import app
+from exchange.cli.profile import read_profile
 from exchange.client import ClientKey
 from exchange.demo.federation import SHELTER, make_nodes
 from exchange.settings import Environment
@@ -65,6 +66,13 @@ def test_where_the_node_is_nobody_else_can_write_into_a_folder_that_was_there(ho
     run("add", "night-laptop", "--folder", str(folder), "--home", str(home))
     modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()}
     assert modes == {"client.toml": 0o600, "client.jwk": 0o600}
+
+
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["keys-here", "keys-elsewhere"])
+def test_the_profile_says_where_the_node_holds_no_agency_key(tmp_path: Path, elsewhere: bool) -> None:
+    (made,), _ = make_nodes(tmp_path, (SHELTER,), Environment.SANDBOX, keys_elsewhere=elsewhere)
+    run("add", "night-laptop", "--folder", str(tmp_path / "laptop"), "--home", str(made.home))
+    assert read_profile(tmp_path / "laptop").keys_elsewhere is (elsewhere or None)
 
 
 def test_a_key_is_never_overwritten(tmp_path: Path) -> None:

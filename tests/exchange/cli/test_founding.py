@@ -141,6 +141,7 @@ def test_with_keys_elsewhere_the_first_client_is_the_agencys_and_both_folders_ar
         "agency.keys", "card.json", "client.jwk", "client.toml", "contracts",
     }  # fmt: skip
     assert not (node / "client.jwk").exists()
+    assert read_profile(office).keys_elsewhere
     assert stat.S_IMODE(office.stat().st_mode) == 0o700
     assert stat.S_IMODE((office / "agency.keys").stat().st_mode) == 0o600
     with pytest.raises(KeyFileError):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import Result
@@ -18,6 +21,7 @@ from typer.testing import CliRunner
 
 from contracts.vocabulary import Feedback
 from exchange.cli.application import app
+from exchange.client.connection import Connection
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.demo.people import melati
 
@@ -211,6 +215,101 @@ def test_what_a_branch_is_not_shown_keeps_its_keys_and_is_counted(both: TwoNodes
         profile.write_text(of_the_agency)
 
 
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every path that is asked of a node from here."""
+    paths, build = list[str](), Connection.build
+
+    def seen(self: Connection, method: str, path: str, **more: Any) -> Any:
+        paths.append(path)
+        return build(self, method, path, **more)
+
+    monkeypatch.setattr(Connection, "build", seen)
+    return paths
+
+
+OF_HER = json.dumps({"content": melati(datetime.now(UTC)).content})
+A_REFERRAL = melati(datetime.now(UTC)).referral("f" * 32).model_dump_json(exclude_none=True, by_alias=True)
+A_PLAN = json.dumps({"safe_contact": melati(datetime.now(UTC)).content["safe_contact"]})
+SEALED_HERE = {
+    "send": (("send", "-"), A_REFERRAL),
+    "preview": (("send", "-", "--preview"), A_REFERRAL),
+    "disclosure": (("referrals", "disclosure", "f" * 32, "-"), OF_HER),
+    "plan": (("referrals", "plan", "f" * 32, "-"), A_PLAN),
+    "inform": (("referrals", "inform", "f" * 32, "-"), OF_HER),
+    "accept": (("inbox", "accept", "f" * 32), None),
+    "advice": (("inbox", "advice", "f" * 32), None),
+}
+
+
+@pytest.mark.parametrize("name", SEALED_HERE)
+def test_without_the_keys_nothing_is_asked_of_the_node(
+    both: TwoNodes, asked: list[str], tmp_path: Path, name: str
+) -> None:
+    """The stick is not there, or was not copied yet: the node would refuse, and would have read it."""
+    folder = Path(shutil.copytree(both[HELPLINE].office, tmp_path / "office"))
+    (folder / "agency.keys").unlink()
+    words, typed = SEALED_HERE[name]
+    refused = run(both[HELPLINE], *words, home=folder, code=2, typed=typed)
+    assert (asked, "Nothing was sent" in refused.output) == ([], True)
+
+
+def test_the_keys_lie_beside_the_profile_wherever_the_clients_key_is(
+    both: TwoNodes, asked: list[str], tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(both[HELPLINE].office, tmp_path / "office"))
+    profile, moved = folder / "client.toml", tmp_path / "client.jwk"
+    (folder / "client.jwk").rename(moved)
+    profile.write_text(profile.read_text().replace('"client.jwk"', json.dumps(str(moved))))
+    recorded = a_consent(both[HELPLINE])
+    request = melati(datetime.now(UTC)).referral(recorded).model_dump_json(exclude_none=True, by_alias=True)
+    assert "To " in run(both[HELPLINE], "send", "-", "--preview", home=folder, typed=request).output
+    assert f"/v1/consents/{recorded}" in asked
+    assert not [path for path in asked if path.startswith("/v1/referrals")]
+
+
+def a_consent(helpline: NodeProcesses) -> str:
+    """The id of her consent, on record."""
+    consent = melati(datetime.now(UTC)).consent(datetime.now(UTC)).model_dump_json(exclude_none=True)
+    return run(helpline, "consent", "record", "-", typed=consent).output.split()[1]
+
+
+@pytest.mark.parametrize("word", ["destroy", "destroyed", "attest"])
+def test_her_no_waits_for_no_roster(both: TwoNodes, word: str) -> None:
+    helpline, shelter = both[HELPLINE], both[SHELTER]
+    for agency in (helpline, shelter):
+        run(agency, "keys", "publish")
+    request = melati(datetime.now(UTC)).referral(a_consent(helpline)).model_dump_json(exclude_none=True, by_alias=True)
+    referral = json.loads(run(helpline, "send", "-", "--again", "--json", typed=request).stdout)["id"]
+    offer = arrived_of(shelter, "offer", referral)
+    run(shelter, "inbox", "show", offer)
+    run(helpline, "withdraw", "--referral", referral, "--form", "erase")
+    stop = arrived_of(shelter, "withdrawal", referral)
+    roster = shelter.office / "roster.json"
+    good = roster.read_bytes()
+    roster.write_bytes(good[:-20])
+    try:
+        if word == "destroy":
+            assert "Destroyed the keys" in run(shelter, "keys", "destroy").output
+        else:
+            words = ("inbox", "destroyed", stop) if word == "destroyed" else ("keys", "attest", referral)
+            said = run(shelter, *words, code=1).output
+            assert ("are destroyed here" in said, "Install the federation's roster" in said) == (True, True)
+    finally:
+        roster.write_bytes(good)
+    assert referral not in living(shelter)
+    assert "is on record" in run(shelter, "inbox", "destroyed", stop).output
+
+
+def living(shelter: NodeProcesses) -> list[str]:
+    """The referrals whose keys the folder has."""
+    identity = shelter.identity()
+    try:
+        return list(identity.store.living())
+    finally:
+        identity.store.close()
+
+
 def arrived(shelter: NodeProcesses, kind: str) -> str:
     """The item of this kind, once it is there."""
 
@@ -219,6 +318,17 @@ def arrived(shelter: NodeProcesses, kind: str) -> str:
         return next((words[3] for words in lines if words[5].split("/")[0] == kind), None)
 
     return until(found, f"the {kind} to arrive")
+
+
+def arrived_of(shelter: NodeProcesses, kind: str, referral: str) -> str:
+    """The item of this kind about this referral, once it is there."""
+
+    async def look() -> str | None:
+        async with shelter.client() as client:
+            items = [item async for item in client.inbox.pages(referral=referral)]
+        return next((item.id for item in items if item.kind == kind), None)
+
+    return until(lambda: asyncio.run(look()), f"the {kind} to arrive")
 
 
 def stands(helpline: NodeProcesses, referral: str, state: str) -> str:

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from exchange.cli.application import app
+from exchange.cli.asking import agency_folder
 from exchange.cli.profile import Profile, open_client, read_profile, write_profile
 from exchange.client import ClientKey, ClientSetupError
 from exchange.oauth.scopes import Scope
@@ -81,6 +82,58 @@ def test_an_address_in_the_open_is_refused(tmp_path: Path) -> None:
     write_profile(tmp_path, PROFILE.model_copy(update={"url": "http://node.example"}))
     with pytest.raises(ClientSetupError, match="https"):
         open_client(tmp_path, None)
+
+
+SIGNS = ("agency-keys.db", "card.json")
+
+
+@pytest.mark.parametrize(("mark", "beside"), [(True, ()), *((None, (sign,)) for sign in SIGNS)])
+def test_an_agency_whose_keys_are_elsewhere_and_not_here_is_refused(
+    tmp_path: Path, mark: bool | None, beside: tuple[str, ...]
+) -> None:
+    """A profile of before says nothing: then what lies beside it does."""
+    write_profile(tmp_path, PROFILE.model_copy(update={"keys_elsewhere": mark}))
+    for name in beside:
+        (tmp_path / name).touch()
+    with pytest.raises(ClientSetupError, match=r"Nothing was sent: .* not with the node") as refused:
+        agency_folder(tmp_path)
+    # Nobody is told how to get around what the profile says.
+    assert ("keys_elsewhere = false" in str(refused.value)) is (mark is None)
+    (tmp_path / "agency.keys").touch()
+    assert agency_folder(tmp_path) == tmp_path
+
+
+def test_keys_that_lie_with_the_clients_key_are_not_passed_over(tmp_path: Path) -> None:
+    """There they were looked for before: who has them there must not go on in the clear."""
+    folder, stick = tmp_path / "profile", tmp_path / "stick"
+    for one in (folder, stick):
+        one.mkdir()
+    write_profile(folder, PROFILE.model_copy(update={"key_file": stick / "client.jwk"}))
+    (stick / "agency.keys").touch()
+    with pytest.raises(ClientSetupError, match="Nothing was sent"):
+        agency_folder(folder)
+
+
+def test_a_link_to_a_stick_that_is_not_there_is_a_key_that_is_missing(tmp_path: Path) -> None:
+    write_profile(tmp_path, PROFILE)
+    (tmp_path / "agency.keys").symlink_to(tmp_path / "stick" / "agency.keys")
+    with pytest.raises(ClientSetupError, match="Nothing was sent"):
+        agency_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("mark", "beside"),
+    [
+        pytest.param(None, (), id="a folder for a system"),
+        pytest.param(None, ("card.json", "node.keys"), id="the home of a node"),
+        pytest.param(False, SIGNS, id="said so"),
+    ],
+)
+def test_where_the_node_holds_the_keys_it_is_asked(tmp_path: Path, mark: bool | None, beside: tuple[str, ...]) -> None:
+    write_profile(tmp_path, PROFILE.model_copy(update={"keys_elsewhere": mark}))
+    for name in beside:
+        (tmp_path / name).touch()
+    assert agency_folder(tmp_path) is None
 
 
 def test_a_command_loads_neither_a_database_nor_a_server() -> None:

@@ -12,6 +12,7 @@ from exchange.client.vault.agency_keys import (
     AGENCY_KEYS_NAME,
     ROSTER_NAME,
     open_agency_folder,
+    open_agency_keys,
 )
 from exchange.client.vault.errors import VaultError
 from exchange.envelope.key_file import FLOOR, KeySet, seal_keys
@@ -69,6 +70,17 @@ def test_a_folder_that_is_not_opened(tmp_path: Path, name: str) -> None:
     with pytest.raises(VaultError) as refused:
         open_agency_folder(folder.laid_out(tmp_path), PASSPHRASE)
     assert refused.value.code == code
+
+
+def test_keys_and_store_open_without_a_roster_that_can_be_used(tmp_path: Path) -> None:
+    opened = open_agency_keys(replace(RIGHT, roster=None).laid_out(tmp_path), PASSPHRASE)
+    assert list(opened.store.living()) == []
+    with pytest.raises(VaultError) as refused:
+        opened.as_of_now()
+    assert refused.value.code == "no-roster"
+    (tmp_path / ROSTER_NAME).write_bytes(LISTED)
+    assert opened.as_of_now().me == OWN
+    opened.store.close()
 
 
 def test_an_agency_is_whom_the_roster_lists_with_its_key(tmp_path: Path) -> None:
