@@ -40,6 +40,8 @@ from exchange.schemas.node import EpochKeyView
 from exchange.settings import Environment, Settings, load_settings
 from exchange.storage.access import revoke_client
 from exchange.storage.database import Database
+from exchange.storage.epochs import StoredEpoch, publish_epochs
+from exchange.storage.key_store import EpochPrivate, KeyStore
 
 NOW = datetime.now(UTC)
 _NOBODY = 65534
@@ -130,6 +132,27 @@ def _a_new_key_store(made: Made) -> None:
         )
 
 
+def _a_backup_from_before_keys_were_revoked(made: Made) -> None:
+    """The week's key is published, as it was then, and the key store, which was kept, knows better."""
+    week, key = published_weeks(int(NOW.timestamp() * 1000))[0], EpochKey(b"\x07" * 32)
+    private = EpochPrivate(key, week.not_before, week.not_after, week.not_after)
+    row = StoredEpoch(key.key_id, 1, week.not_before, week.not_after, b"\x00")
+    settings = made.settings()
+    key_database = Database.open(settings.key_database_url.get_secret_value())
+    database = Database.open(settings.database_url.get_secret_value())
+
+    async def harm() -> None:
+        store = KeyStore(key_database, made.storage_key().row_key())
+        await store.put_epochs([private])
+        await database.write(lambda conn: publish_epochs(conn, [row]))
+        assert bad(made.findings()) == []
+        await store.retire_epochs([key.key_id])
+        await database.close()
+        await key_database.close()
+
+    asyncio.run(harm())
+
+
 def _suspend(made: Made) -> None:
     roster = json.loads((made.home / "roster.json").read_text())
     for member in roster["members"]:
@@ -152,6 +175,12 @@ def _suspend(made: Made) -> None:
         pytest.param(lambda made: (made.home / "node.db").unlink(), "databases", "lost disk", id="no database"),
         pytest.param(
             _a_new_key_store, "weekly keys", "exchange keys revoke", id="a new key store beside an old database"
+        ),
+        pytest.param(
+            _a_backup_from_before_keys_were_revoked,
+            "weekly keys",
+            "exchange keys revoke",
+            id="a backup from before a revocation",
         ),
         pytest.param(_other_roster_key, "keys", "at once", id="another key in the roster"),
         pytest.param(_anothers_key_store, "keys", "EXCHANGE_KEY_DATABASE_URL", id="another node's key store"),
