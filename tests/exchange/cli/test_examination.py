@@ -367,6 +367,13 @@ def test_the_end_of_a_contract_is_seen_coming(made: Made, at: datetime, level: L
     assert any(finding.level is level and finding.what_to_do for finding in findings)
 
 
+def own_card(made: Made) -> dict[str, Any]:
+    """What this node itself shows; no weekly keys."""
+    own = made.federation().own
+    keys = {"agency_key": to_base64url(own.agency_key), "node_key": to_base64url(own.node_key)}
+    return card(made, epochs=[], agency=own.agency, **keys)
+
+
 def card(made: Made, weeks: int = 6, **members: Any) -> dict[str, Any]:
     roster = made.federation().roster
     peer = roster.members[HELPLINE.agency]
@@ -588,11 +595,99 @@ async def test_another_program_at_the_nodes_port_is_not_taken_for_the_node(made:
     assert "EXCHANGE_PORT" in found.what_to_do
 
 
+_NOT_OURS = [
+    pytest.param(200, card, "answers for another agency", id="another agency"),
+    pytest.param(
+        200,
+        lambda made: own_card(made) | {"node_key": to_base64url(bytes(range(32)))},
+        "other keys than the roster lists",
+        id="another node key",
+    ),
+    pytest.param(
+        200,
+        lambda made: own_card(made) | {"agency_key": to_base64url(bytes(range(32)))},
+        "other keys than the roster lists",
+        id="another agency key",
+    ),
+    pytest.param(200, lambda _made: {"hello": "world"}, "no node card", id="something else"),
+    pytest.param(404, lambda _made: {}, "(404)", id="not found"),
+    pytest.param(502, lambda _made: {}, "(502)", id="a proxy that reaches nobody"),
+]
+
+
+@pytest.mark.parametrize(("status", "body", "sentence"), _NOT_OURS)
+async def test_another_node_at_the_nodes_port_is_not_taken_for_this_one(
+    made: Made, status: int, body: Callable[[Made], object], sentence: str
+) -> None:
+    """It is ready, for its own agency: this node was not even started."""
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        if request.url.port != 1:
+            raise httpx2.ConnectError("away")
+        if request.url.path == "/health/ready":
+            return httpx2.Response(200, json={"status": "ready", "checks": {"clock": "ok"}})
+        return httpx2.Response(status, json=body(made))
+
+    transport = httpx2.MockTransport(answer)
+    said = await look_at_network(made.federation(), "http://127.0.0.1:1", transport=transport, now_s=NOW.timestamp)
+    (found,) = [finding for finding in said if finding.subject in {"node", "weekly keys"}]
+    assert (found.level, sentence in found.sentence) == (Level.BAD, True)
+    assert found.what_to_do
+
+
+async def test_a_node_of_another_agency_that_is_not_ready_is_not_taken_for_this_one(made: Made) -> None:
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        if request.url.port != 1:
+            raise httpx2.ConnectError("away")
+        if request.url.path == "/health/ready":
+            return httpx2.Response(503, json={"status": "not-ready", "checks": {"database": "full"}})
+        return httpx2.Response(200, json=card(made))
+
+    transport = httpx2.MockTransport(answer)
+    said = await look_at_network(made.federation(), "http://127.0.0.1:1", transport=transport, now_s=NOW.timestamp)
+    (found,) = bad(said)
+    assert "another agency" in found.sentence
+
+
+async def _told_of_address(made: Made, status: int, body: object) -> list[Finding]:
+    """What doctor says of this node's public address, when it answers so."""
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        if request.url.host != "node.example":
+            raise httpx2.ConnectError("away")
+        return httpx2.Response(status, json=body)
+
+    federation = made.federation()
+    federation = replace(federation, own=federation.own.model_copy(update={"node_url": "https://node.example"}))
+    transport = httpx2.MockTransport(answer)
+    said = await look_at_network(federation, "http://127.0.0.1:1", transport=transport, now_s=NOW.timestamp)
+    return [finding for finding in said if finding.subject == "address"]
+
+
+async def test_a_public_address_that_leads_to_this_node(made: Made) -> None:
+    assert [finding.level for finding in await _told_of_address(made, 200, own_card(made))] == [Level.OK]
+
+
+@pytest.mark.parametrize(("status", "body", "sentence"), _NOT_OURS)
+async def test_a_public_address_that_does_not_lead_to_this_node_is_told(
+    made: Made, status: int, body: Callable[[Made], object], sentence: str
+) -> None:
+    """Its certificate is good, and nobody reaches the node."""
+    (found,) = await _told_of_address(made, status, body(made))
+    # While the node is off a proxy in front says so, and nothing is wrong.
+    assert found.level is (Level.WARN if status >= 500 else Level.BAD)
+    assert sentence in found.sentence
+    assert "https://node.example" in found.sentence
+    assert "proxy" in found.what_to_do
+
+
 @pytest.mark.parametrize("word", ["ok", "jumped"])
 async def test_a_clock_that_jumped_is_told_where_the_node_is_ready(made: Made, word: str) -> None:
     def answer(request: httpx2.Request) -> httpx2.Response:
         if request.url.port != 1:
             raise httpx2.ConnectError("away")
+        if request.url.path != "/health/ready":
+            return httpx2.Response(200, json=own_card(made))
         return httpx2.Response(200, json={"status": "ready", "checks": {"clock": word}})
 
     transport = httpx2.MockTransport(answer)
@@ -645,7 +740,7 @@ async def test_keys_that_the_peer_did_not_sign(made: Made) -> None:
     ],
 )
 async def test_the_agencys_own_weekly_keys(made: Made, from_week: int, to_week: int, level: Level) -> None:
-    own = card(made, epochs=[])
+    own = own_card(made)
     own["epochs"] = [
         EpochKeyView(
             key_id="a" * 32,
