@@ -33,7 +33,7 @@ from exchange.storage.errors import (
     StorageFullError,
     StorageReadOnlyError,
 )
-from exchange.storage.key_store import epoch_key_ids_of
+from exchange.storage.key_store import epoch_keys_of
 from exchange.storage.used_roster import UsedRoster, used_roster_of
 from exchange.storage.versions import History, ensure_current
 
@@ -112,9 +112,10 @@ def look_at_destruction(settings: Settings, at: int) -> Iterator[Finding]:
 
 
 def look_at_lost_weeks(settings: Settings, keys: KeySet | Finding, at: int) -> Iterator[Finding]:
-    """Whether the key store has what others seal to: with a new one, beside a main database that is not, nothing opens.
+    """Whether the key store has what others seal to, and has not marked it as revoked.
 
-    The node starts with it, and then it is too late for what has to be said before.
+    With a new one, beside a main database that is not, nothing opens; beside a main database from a backup, what was
+    revoked since is published. The node starts with either, and then it is too late for what has to be said before.
     """
     if isinstance(keys, Finding) or keys.agency is None:
         return  # `look_at_keys` says why; or the agency's own software holds them
@@ -122,7 +123,7 @@ def look_at_lost_weeks(settings: Settings, keys: KeySet | Finding, at: int) -> I
     try:
         ensure_current(url, History.MAIN)
         ensure_current(key_url, History.KEYS)
-        held = epoch_key_ids_of(key_url)
+        held = epoch_keys_of(key_url)
         database = Database.open(url)
         try:
             published = database.read_sync(own_epochs)
@@ -130,13 +131,21 @@ def look_at_lost_weeks(settings: Settings, keys: KeySet | Finding, at: int) -> I
             database.close_sync()
     except StorageError:
         return  # `look_at_databases` says what is wrong
-    lost = [row for row in published if row.not_after > at and row.key_id not in held]
+    living = [row for row in published if row.not_after > at]
+    lost = [row for row in living if row.key_id not in held]
     if lost:
         yield bad(
             "weekly keys",
             f"{len(lost)} that are published are not in the key store: it is a new one, or an older one.",
             "Go by docs/running-a-node.md, After a lost disk, before the node starts: `exchange keys revoke --since` "
             "(since when they may be lost) and, where the main database is from a backup, `exchange resync`.",
+        )
+    latest = {row.not_before: row.key_id for row in living}  # in the order of their numbers: the last is sealed to
+    if revoked := [key_id for key_id in latest.values() if not held.get(key_id, True)]:
+        yield bad(
+            "weekly keys",
+            f"{len(revoked)} that are published were revoked: the main database is from a backup of before.",
+            "Before the node starts, revoke them again: `exchange keys revoke --since` (the time that was said then).",
         )
 
 

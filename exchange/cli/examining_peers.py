@@ -4,6 +4,7 @@ Rules:
 
 * Nothing is sent but a GET of public documents; no token and nothing about anybody.
 * The certificate at this agency's own address is looked at, too: whoever refuses it cannot tell this agency.
+* What answers at either address of this node is this node only if its card has the agency and the keys of the roster.
 * An answer is read for a few seconds in all, up to a cap, and never unpacked: a member that lies costs no more.
 * What a peer says about itself is compared with the roster, never believed. So is by which roster it goes.
 * The clock is compared with the peers' own: signatures and leases break when it is wrong by more than two minutes.
@@ -97,8 +98,8 @@ async def look_at_network(
         if member.agency != federation.own.agency and member.status is Status.ACTIVE
     ]
     async with _client(transport) as http:
-        own = await _look_at_own_node(http, own_address, now_s)
-        own += await _look_at_own_certificate(http, federation.own, now_s)
+        own = await _look_at_own_node(http, own_address, federation.own, now_s)
+        own += await _look_at_public_address(http, federation.own, now_s)
         asked = await asyncio.gather(*(_look_at_peer(http, peer, federation.roster, now_s) for peer in peers))
     findings = [*own, *(finding for answer in asked for finding in answer.findings)]
     return [*findings, *_look_at_clock([answer.skew_s for answer in asked if answer.skew_s is not None])]
@@ -158,15 +159,44 @@ async def _body(answer: httpx2.Response) -> bytes:
     return bytes(body)
 
 
-async def _look_at_own_node(http: httpx2.AsyncClient, address: str, now_s: Callable[[], float]) -> list[Finding]:
+async def _look_at_own_node(
+    http: httpx2.AsyncClient, address: str, own: Member, now_s: Callable[[], float]
+) -> list[Finding]:
     try:
         answer = await _get(http, address + READY_PATH)
-        card = await _get(http, address + CARD_PATH)
+        shown = await _get(http, address + CARD_PATH)
     except _AWAY:
         return [warn("node", "This node is not running.", "Start it: `exchange serve`.")]
-    if answer.status != _OK:
+    card = _card(shown)
+    # Which keys it lacks, and whose roster it is, a node that is not ready says itself.
+    if answer.status != _OK and (card is None or card.agency == own.agency):
         return list(_not_ready(answer, address))
+    if card is None or not _is_of(card, own):
+        return [bad("node", f"{address} {_shows_instead(shown, card, own)}.", _NOT_THIS_NODE)]
     return [ok("node", "running and ready"), *_look_at_own_clock(answer), *_look_at_own_weeks(card, now_s())]
+
+
+def _card(answer: _Answer) -> NodeCard | None:
+    try:
+        return NodeCard.model_validate_json(answer.body) if answer.status == _OK else None
+    except ValidationError:
+        return None
+
+
+def _is_of(card: NodeCard, member: Member) -> bool:
+    listed = member.agency, to_base64url(member.agency_key), to_base64url(member.node_key)
+    return (card.agency, card.agency_key, card.node_key) == listed
+
+
+def _shows_instead(answer: _Answer, card: NodeCard | None, own: Member) -> str:
+    """What stands there that is not this node's card."""
+    if answer.status != _OK:
+        return f"does not show this node's card ({answer.status})"
+    if card is None:
+        return "answers with something that is no node card"
+    if card.agency != own.agency:
+        return "answers for another agency"
+    return "answers with other keys than the roster lists"
 
 
 def _look_at_own_clock(answer: _Answer) -> Iterator[Finding]:
@@ -198,13 +228,9 @@ def _not_ready(answer: _Answer, address: str) -> Iterator[Finding]:
         yield bad("node", "This node runs and is not ready.", _LOOK)
 
 
-def _look_at_own_weeks(answer: _Answer, now_s: float) -> Iterator[Finding]:
+def _look_at_own_weeks(card: NodeCard, now_s: float) -> Iterator[Finding]:
     """Whether others can write to this agency, and for how long. Where the keys are elsewhere no node sees to it."""
-    try:
-        epochs = NodeCard.model_validate_json(answer.body).epochs
-    except ValidationError:
-        yield warn("weekly keys", "could not be looked at.", "Something else answers at this node's address.")
-        return
+    epochs = card.epochs
     what = "With keys elsewhere, on the agency's own machine: `exchange keys publish`. Otherwise look at the log."
     ends = max((epoch.not_after.timestamp() for epoch in epochs), default=0.0)
     if not any(epoch.not_before.timestamp() <= now_s < epoch.not_after.timestamp() for epoch in epochs):
@@ -215,8 +241,8 @@ def _look_at_own_weeks(answer: _Answer, now_s: float) -> Iterator[Finding]:
         yield ok("weekly keys", "published ahead")
 
 
-async def _look_at_own_certificate(http: httpx2.AsyncClient, own: Member, now_s: Callable[[], float]) -> list[Finding]:
-    """Whether others accept what the proxy in front shows. Nobody else would tell this agency."""
+async def _look_at_public_address(http: httpx2.AsyncClient, own: Member, now_s: Callable[[], float]) -> list[Finding]:
+    """Whether others get to this node, and accept what the proxy in front shows. Nobody else would tell this agency."""
     if not own.node_url.startswith("https:"):
         return []
     renew = "Renew it at the TLS proxy, and let the proxy read it again. If it is good, look at this machine's clock."
@@ -228,12 +254,23 @@ async def _look_at_own_certificate(http: httpx2.AsyncClient, own: Member, now_s:
             return [bad("certificate", refused, renew)]
         look = "Look at the TLS proxy and the DNS. Some networks let nobody inside ask the address from outside."
         return [warn("certificate", f"{own.node_url} cannot be reached from this machine.", look)]
+    found = [_look_at_what_answers(answer, own)]
     if answer.certificate_ends is None:
-        return []
+        return found
     days = int((answer.certificate_ends - now_s()) // _DAY_S)
     if days < _DAYS_ENOUGH:
-        return [warn("certificate", f"That of {own.node_url} ends in {days} days.", renew)]
-    return [ok("certificate", f"good for {days} days")]
+        return [*found, warn("certificate", f"That of {own.node_url} ends in {days} days.", renew)]
+    return [*found, ok("certificate", f"good for {days} days")]
+
+
+def _look_at_what_answers(answer: _Answer, own: Member) -> Finding:
+    card = _card(answer)
+    if card is not None and _is_of(card, own):
+        return ok("address", "leads to this node")
+    instead = f"{own.node_url} {_shows_instead(answer, card, own)}: others do not reach this node there."
+    if answer.status >= _SERVER_FAILS:  # so says a proxy, too, while this node is off
+        return warn("address", instead, "If this node runs, look at its log, and where the TLS proxy leads.")
+    return bad("address", instead, "Look at the DNS, and where the TLS proxy leads.")
 
 
 def _refused_certificate(error: BaseException | None) -> str | None:
@@ -274,8 +311,7 @@ async def _look_at_peer(
 
 
 def _look_at_keys(name: str, card: NodeCard, peer: Member, now_s: float, skew: float | None) -> _Asked:
-    listed = peer.agency, to_base64url(peer.agency_key), to_base64url(peer.node_key)
-    if (card.agency, card.agency_key, card.node_key) != listed:
+    if not _is_of(card, peer):
         what = f"Do not send to it. Telephone {peer.breach_contact}."
         return _Asked((bad(name, "answers with other keys than the roster lists.", what),))
     try:

@@ -9,6 +9,8 @@ Rules:
   then, so that a sweep that has just found no row for it leaves it to the row that is about to come.
 * Keys are wrapped under the node's storage key, each bound to its row: a copy of this database alone opens nothing.
 * A row that does not open stays, and holds up no other: among many it is `None`, where one that is not there is absent.
+* A weekly key that was revoked is marked here, by a week without any time: no backup of the other database brings it
+  back. It goes on opening until its time ends.
 * A key that another node wrapped is not this node's to destroy: no sweep takes it, wherever an address was mixed up.
 * `destroy` returns only when the bytes are gone from the files of the database, not merely from its tables: the file is
   written anew and the write-ahead log emptied (SQLite), or the table rewritten (PostgreSQL, whose own log keeps old
@@ -50,7 +52,10 @@ _WRAPPED: Final = Prepared(
     where_listed(select(REFERRAL_KEY.c.referral, REFERRAL_KEY.c.wrapped), REFERRAL_KEY.c.referral)
 )
 _EPOCH_KEY = Prepared(select(EPOCH_PRIVATE.c.wrapped).where(EPOCH_PRIVATE.c.key_id == bindparam("the_key")))
-_EPOCH_IDS = Prepared(select(EPOCH_PRIVATE.c.key_id))
+_EPOCHS = Prepared(select(EPOCH_PRIVATE.c.key_id, EPOCH_PRIVATE.c.not_before < EPOCH_PRIVATE.c.not_after))
+_RETIRE = Prepared(
+    where_listed(update(EPOCH_PRIVATE).values(not_after=EPOCH_PRIVATE.c.not_before), EPOCH_PRIVATE.c.key_id)
+)
 _ENDED = Prepared(select(EPOCH_PRIVATE.c.key_id).where(EPOCH_PRIVATE.c.destroy_at <= bindparam("the_time")))
 _REMOVE: Final = {
     table.name: Prepared(where_listed(delete(table), *table.primary_key.columns))
@@ -194,7 +199,16 @@ class KeyStore:
 
     async def epoch_key_ids(self) -> frozenset[str]:
         """Which epoch keys can still open something."""
-        return frozenset(name for (name,) in await self.database.read(lambda conn: _EPOCH_IDS.rows(conn, {})))
+        return frozenset(await self.database.read(_epochs))
+
+    async def standing_epoch_key_ids(self) -> frozenset[str]:
+        """Those of them that were not retired."""
+        return frozenset(name for name, stands in (await self.database.read(_epochs)).items() if stands)
+
+    async def retire_epochs(self, key_ids: Iterable[str]) -> None:
+        """Marks these epoch keys as revoked, durable; one that is not here stays unknown."""
+        retired = list(key_ids)
+        await self.database.write(lambda connection: _RETIRE.run(connection, {"the_ids": retired}))
 
     async def destroy_ended_epochs(self, at: int) -> int:
         """Destroys private halves whose time is over, and says how many.
@@ -277,17 +291,21 @@ def is_anothers_key_store(url: str, key: RowKey) -> bool:
         database.close_sync()
 
 
-def epoch_key_ids_of(url: str) -> frozenset[str]:
-    """As `KeyStore.epoch_key_ids`, of the key store at this address, for the command line.
+def epoch_keys_of(url: str) -> Mapping[str, bool]:
+    """The epoch keys of the key store at this address, and whether each stands, for the command line.
 
     Raises:
         StorageError: it cannot be read.
     """
     database = Database.open(url)
     try:
-        return frozenset(name for (name,) in database.read_sync(lambda conn: _EPOCH_IDS.rows(conn, {})))
+        return database.read_sync(_epochs)
     finally:
         database.close_sync()
+
+
+def _epochs(connection: Connection) -> Mapping[str, bool]:
+    return {name: bool(stands) for name, stands in _EPOCHS.rows(connection, {})}
 
 
 def _is_anothers(rows: SealedRows, connection: Connection) -> bool:

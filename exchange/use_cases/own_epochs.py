@@ -8,6 +8,8 @@ Rules:
   learns of the new statements alone seals to the new keys.
 * Of several processes one at a time gives out numbers: no week is published twice, and no key is left out by a
   revocation.
+* Keys are marked in the key store, which is in no backup, before they are revoked. Where the main database comes from a
+  backup of before, their weeks are published anew: that it was restored brings no revoked key back.
 * Published is by a clock that has jumped, too: a node that was off for six weeks can be written to before anybody has
   confirmed the time. Weeks that were published too early do no harm, whatever their numbers (`node_card`).
 * The private halves of revoked keys stay until their time ends: what is on its way can still be opened.
@@ -49,14 +51,15 @@ from exchange.use_cases.peer_epochs import signed
 
 
 async def publish_own_epochs(node: Node) -> None:
-    """Publish the weeks that have no statement and private half yet: half stored first, statement afterwards."""
+    """Publish the weeks that have no statement and private half yet, or a revoked one: half stored first."""
     if node.keyring is None:
         return
     key, me = node.keyring.agency_key, node.world().roster.members.get(node.agency)
     if me is None or me.agency_key != key.public:
         return  # a roster came while the node runs; nobody would believe it, and each call would publish again
     rows = await node.database.read(own_epochs)
-    held = await node.key_store.epoch_key_ids()  # asked second: what another process publishes now it has stored before
+    # Asked second: what another process publishes now it has stored before.
+    held = await node.key_store.standing_epoch_key_ids()
     published = [said for row, said in signed(EpochStatement, rows, key.public) if row.key_id in held]
     at = node.clock()
     weeks = weeks_to_publish(at, published)
@@ -81,6 +84,7 @@ async def revoke_own_epochs(node: Node, *, compromised_since: int) -> Sequence[s
         ConflictError: `keys-elsewhere`.
     """
     key, at = agency_key(node), node.clock()
+    await node.key_store.retire_epochs(await node.key_store.epoch_key_ids())
     made = await _make_keys(node, published_weeks(at))
 
     def commit(conn: Connection) -> Sequence[str]:

@@ -285,6 +285,33 @@ async def test_with_a_backup_older_than_a_revocation_peers_take_what_is_revoked_
         assert (await story.opened("offer")).content is not None
 
 
+async def test_with_a_backup_older_than_a_revocation_no_revoked_key_is_sealed_to(on_both: Federation) -> None:
+    """The key store was kept, and nobody thought of revoking again: the start publishes new keys by itself."""
+    helpline, shelter = on_both[HELPLINE], on_both[SHELTER]
+    backup = await shelter.node.database.read(own_epochs)
+    on_both.clock.pass_by(hours=1)
+    revoked = set(await revokes(shelter))
+    await restored(shelter, backup)
+    on_both.clock.pass_by(hours=1)
+    for _ in range(2):  # the second time there is nothing to publish
+        await publish_own_epochs(shelter.node)
+        assert len(await key_ids(shelter)) == 2 * len(backup)
+    card = await node_card(shelter.node)
+    assert len(card.epochs) == len(backup)
+    assert not {epoch.key_id for epoch in card.epochs} & revoked
+    # A peer that has never heard of the revocation, and one that was told, both take it.
+    await asks_for_card(on_both)
+    assert (await current_peer_epoch(helpline.node, shelter.member)).key_id not in revoked
+
+
+async def test_with_a_backup_of_keys_that_were_not_revoked_they_go_on(two: Federation) -> None:
+    shelter = two[SHELTER]
+    backup = await shelter.node.database.read(own_epochs)
+    await restored(shelter, backup)
+    await publish_own_epochs(shelter.node)
+    assert await shelter.node.database.read(own_epochs) == backup
+
+
 async def test_with_an_empty_database_peers_take_what_is_published_anew(two: Federation) -> None:
     shelter = two[SHELTER]
     two.clock.pass_by(hours=1)

@@ -40,6 +40,8 @@ from exchange.schemas.node import EpochKeyView
 from exchange.settings import Environment, Settings, load_settings
 from exchange.storage.access import revoke_client
 from exchange.storage.database import Database
+from exchange.storage.epochs import StoredEpoch, publish_epochs
+from exchange.storage.key_store import EpochPrivate, KeyStore
 
 NOW = datetime.now(UTC)
 _NOBODY = 65534
@@ -130,6 +132,27 @@ def _a_new_key_store(made: Made) -> None:
         )
 
 
+def _a_backup_from_before_keys_were_revoked(made: Made) -> None:
+    """The week's key is published, as it was then, and the key store, which was kept, knows better."""
+    week, key = published_weeks(int(NOW.timestamp() * 1000))[0], EpochKey(b"\x07" * 32)
+    private = EpochPrivate(key, week.not_before, week.not_after, week.not_after)
+    row = StoredEpoch(key.key_id, 1, week.not_before, week.not_after, b"\x00")
+    settings = made.settings()
+    key_database = Database.open(settings.key_database_url.get_secret_value())
+    database = Database.open(settings.database_url.get_secret_value())
+
+    async def harm() -> None:
+        store = KeyStore(key_database, made.storage_key().row_key())
+        await store.put_epochs([private])
+        await database.write(lambda conn: publish_epochs(conn, [row]))
+        assert bad(made.findings()) == []
+        await store.retire_epochs([key.key_id])
+        await database.close()
+        await key_database.close()
+
+    asyncio.run(harm())
+
+
 def _suspend(made: Made) -> None:
     roster = json.loads((made.home / "roster.json").read_text())
     for member in roster["members"]:
@@ -152,6 +175,12 @@ def _suspend(made: Made) -> None:
         pytest.param(lambda made: (made.home / "node.db").unlink(), "databases", "lost disk", id="no database"),
         pytest.param(
             _a_new_key_store, "weekly keys", "exchange keys revoke", id="a new key store beside an old database"
+        ),
+        pytest.param(
+            _a_backup_from_before_keys_were_revoked,
+            "weekly keys",
+            "exchange keys revoke",
+            id="a backup from before a revocation",
         ),
         pytest.param(_other_roster_key, "keys", "at once", id="another key in the roster"),
         pytest.param(_anothers_key_store, "keys", "EXCHANGE_KEY_DATABASE_URL", id="another node's key store"),
@@ -336,6 +365,13 @@ def test_a_wrong_passphrase_is_found(made: Made) -> None:
 def test_the_end_of_a_contract_is_seen_coming(made: Made, at: datetime, level: Level) -> None:
     findings = list(look_at_contracts(made.settings(), made.federation(), at))
     assert any(finding.level is level and finding.what_to_do for finding in findings)
+
+
+def own_card(made: Made) -> dict[str, Any]:
+    """What this node itself shows; no weekly keys."""
+    own = made.federation().own
+    keys = {"agency_key": to_base64url(own.agency_key), "node_key": to_base64url(own.node_key)}
+    return card(made, epochs=[], agency=own.agency, **keys)
 
 
 def card(made: Made, weeks: int = 6, **members: Any) -> dict[str, Any]:
@@ -559,11 +595,99 @@ async def test_another_program_at_the_nodes_port_is_not_taken_for_the_node(made:
     assert "EXCHANGE_PORT" in found.what_to_do
 
 
+_NOT_OURS = [
+    pytest.param(200, card, "answers for another agency", id="another agency"),
+    pytest.param(
+        200,
+        lambda made: own_card(made) | {"node_key": to_base64url(bytes(range(32)))},
+        "other keys than the roster lists",
+        id="another node key",
+    ),
+    pytest.param(
+        200,
+        lambda made: own_card(made) | {"agency_key": to_base64url(bytes(range(32)))},
+        "other keys than the roster lists",
+        id="another agency key",
+    ),
+    pytest.param(200, lambda _made: {"hello": "world"}, "no node card", id="something else"),
+    pytest.param(404, lambda _made: {}, "(404)", id="not found"),
+    pytest.param(502, lambda _made: {}, "(502)", id="a proxy that reaches nobody"),
+]
+
+
+@pytest.mark.parametrize(("status", "body", "sentence"), _NOT_OURS)
+async def test_another_node_at_the_nodes_port_is_not_taken_for_this_one(
+    made: Made, status: int, body: Callable[[Made], object], sentence: str
+) -> None:
+    """It is ready, for its own agency: this node was not even started."""
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        if request.url.port != 1:
+            raise httpx2.ConnectError("away")
+        if request.url.path == "/health/ready":
+            return httpx2.Response(200, json={"status": "ready", "checks": {"clock": "ok"}})
+        return httpx2.Response(status, json=body(made))
+
+    transport = httpx2.MockTransport(answer)
+    said = await look_at_network(made.federation(), "http://127.0.0.1:1", transport=transport, now_s=NOW.timestamp)
+    (found,) = [finding for finding in said if finding.subject in {"node", "weekly keys"}]
+    assert (found.level, sentence in found.sentence) == (Level.BAD, True)
+    assert found.what_to_do
+
+
+async def test_a_node_of_another_agency_that_is_not_ready_is_not_taken_for_this_one(made: Made) -> None:
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        if request.url.port != 1:
+            raise httpx2.ConnectError("away")
+        if request.url.path == "/health/ready":
+            return httpx2.Response(503, json={"status": "not-ready", "checks": {"database": "full"}})
+        return httpx2.Response(200, json=card(made))
+
+    transport = httpx2.MockTransport(answer)
+    said = await look_at_network(made.federation(), "http://127.0.0.1:1", transport=transport, now_s=NOW.timestamp)
+    (found,) = bad(said)
+    assert "another agency" in found.sentence
+
+
+async def _told_of_address(made: Made, status: int, body: object) -> list[Finding]:
+    """What doctor says of this node's public address, when it answers so."""
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        if request.url.host != "node.example":
+            raise httpx2.ConnectError("away")
+        return httpx2.Response(status, json=body)
+
+    federation = made.federation()
+    federation = replace(federation, own=federation.own.model_copy(update={"node_url": "https://node.example"}))
+    transport = httpx2.MockTransport(answer)
+    said = await look_at_network(federation, "http://127.0.0.1:1", transport=transport, now_s=NOW.timestamp)
+    return [finding for finding in said if finding.subject == "address"]
+
+
+async def test_a_public_address_that_leads_to_this_node(made: Made) -> None:
+    assert [finding.level for finding in await _told_of_address(made, 200, own_card(made))] == [Level.OK]
+
+
+@pytest.mark.parametrize(("status", "body", "sentence"), _NOT_OURS)
+async def test_a_public_address_that_does_not_lead_to_this_node_is_told(
+    made: Made, status: int, body: Callable[[Made], object], sentence: str
+) -> None:
+    """Its certificate is good, and nobody reaches the node."""
+    (found,) = await _told_of_address(made, status, body(made))
+    # While the node is off a proxy in front says so, and nothing is wrong.
+    assert found.level is (Level.WARN if status >= 500 else Level.BAD)
+    assert sentence in found.sentence
+    assert "https://node.example" in found.sentence
+    assert "proxy" in found.what_to_do
+
+
 @pytest.mark.parametrize("word", ["ok", "jumped"])
 async def test_a_clock_that_jumped_is_told_where_the_node_is_ready(made: Made, word: str) -> None:
     def answer(request: httpx2.Request) -> httpx2.Response:
         if request.url.port != 1:
             raise httpx2.ConnectError("away")
+        if request.url.path != "/health/ready":
+            return httpx2.Response(200, json=own_card(made))
         return httpx2.Response(200, json={"status": "ready", "checks": {"clock": word}})
 
     transport = httpx2.MockTransport(answer)
@@ -616,7 +740,7 @@ async def test_keys_that_the_peer_did_not_sign(made: Made) -> None:
     ],
 )
 async def test_the_agencys_own_weekly_keys(made: Made, from_week: int, to_week: int, level: Level) -> None:
-    own = card(made, epochs=[])
+    own = own_card(made)
     own["epochs"] = [
         EpochKeyView(
             key_id="a" * 32,

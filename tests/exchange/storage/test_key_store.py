@@ -29,6 +29,7 @@ from exchange.storage.key_store import (
     SWEEP_PAGE,
     EpochPrivate,
     KeyStore,
+    epoch_keys_of,
     is_anothers_key_store,
 )
 from exchange.storage.tables import EPOCH_PRIVATE, REFERRAL_KEY
@@ -536,6 +537,18 @@ async def test_whose_a_key_store_is(key_store_url: str) -> None:
         assert await mixed_up.is_anothers()
         assert is_anothers_key_store(key_store_url, another)
         assert not is_anothers_key_store(key_store_url, MASTER)
+
+
+async def test_a_retired_private_half_goes_on_opening_and_does_not_stand_again(key_store_url: str) -> None:
+    async with key_store(key_store_url) as store:
+        retired, standing = epoch(1, destroy_at=NOW), epoch(2)
+        await store.put_epochs([retired, standing])
+        await store.retire_epochs([retired.key.key_id, "of nobody"])
+        await store.put_epochs([retired])
+        assert await store.standing_epoch_key_ids() == {standing.key.key_id}
+        assert await store.epoch_key_ids() == {retired.key.key_id, standing.key.key_id}
+        assert await store.epoch_key(retired.key.key_id) == retired.key
+    assert epoch_keys_of(key_store_url) == {retired.key.key_id: False, standing.key.key_id: True}
 
 
 async def test_private_halves_stand_and_end(key_store_url: str) -> None:
