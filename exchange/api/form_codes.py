@@ -47,6 +47,14 @@ FORM: Final = (
         "Actor and Unit are 1 to 64 letters, digits, dots, dashes or underscores. Idempotency-Key is 1 to 128 visible "
         "characters.",
     ),
+    Entry(
+        "unreadable-request",
+        400,
+        _SENDER,
+        "Where this request ends is not certain",
+        "Send plain HTTP/1.1: no Upgrade and no CONNECT, one length, lines that end in CR and LF. An HTTP library that "
+        "offers HTTP/2 over plain http has to be told to use HTTP/1.1. The connection is closed.",
+    ),
     Entry("header-repeated", 400, _SENDER, "A header stands twice", "Send the header once."),
     Entry(
         "invalid-credentials",

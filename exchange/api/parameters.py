@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Literal
 
 from fastapi import Path, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from consent.terms import Moment
 from contracts.vocabulary import Channel
 from exchange.limits import LIMITS
+from exchange.referral.contact_plan import may_be_asked
 
 _ID = r"^[0-9a-f]{32}$"
 _CURSOR = r"^[A-Za-z0-9._~-]{1,200}$"
@@ -52,10 +55,19 @@ class InboxQuery(ChangesQuery):
     )
 
 
+def _askable(at: datetime) -> datetime:
+    if may_be_asked(at):
+        return at
+    raise PydanticCustomError("out_of_range", "advice is given about the years 1970 to 9998")
+
+
 class AdviceQuery(_Query):
     """For which moment and channel."""
 
-    at: Moment | None = Field(default=None, description="The moment in question, RFC 3339 with an offset. Absent: now.")
+    at: Annotated[Moment, AfterValidator(_askable)] | None = Field(
+        default=None,
+        description="The moment in question, RFC 3339 with an offset, in the years 1970 to 9998. Absent: now.",
+    )
     channel: Channel | None = Field(
         default=None, description="The channel in question. Absent: the first of hers that may be used."
     )

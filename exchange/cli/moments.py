@@ -10,13 +10,21 @@ from datetime import UTC, datetime
 
 def moment(at: datetime) -> str:
     """`2026-11-30 14:00 UTC`, and what the clock here shows then."""
-    here = at.astimezone()
+    here = _here(at)
     told = f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
     return f"{told} (here {here:%Y-%m-%d %H:%M})" if here.utcoffset() else told
 
 
 def moment_here(at: datetime) -> str:
     """`2026-11-30 22:00 (UTC+08:00)`: the clock here alone, for paper, where nobody should have to choose."""
-    here = at.astimezone()
+    here = _here(at)
     offset = here.isoformat()[-len("+08:00") :]
     return f"{here:%Y-%m-%d %H:%M} (UTC{offset})" if here.utcoffset() else f"{here:%Y-%m-%d %H:%M} UTC"
+
+
+def _here(at: datetime) -> datetime:
+    """On the clock here; in UTC where that one's calendar has ended, or not begun: another agency wrote the moment."""
+    try:
+        return at.astimezone()
+    except (OverflowError, ValueError):
+        return at.astimezone(UTC)

@@ -20,7 +20,7 @@ confirmation has run out. It is absent where waiting does not help.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from contracts.vocabulary import Channel
@@ -42,6 +42,8 @@ __all__ = ["Advice", "SafeContact", "advice"]
 
 FRESH_FOR: Final = timedelta(milliseconds=LIMITS.contact_plan_fresh_ms)
 _SKEW: Final = timedelta(milliseconds=LIMITS.skew_ms)
+_FIRST_ASKED: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_NO_LONGER_ASKED: Final = datetime(9999, 1, 1, tzinfo=UTC)
 _WITHOUT_TRACE: Final = frozenset(
     {Channel.PHONE_CALL, Channel.VIDEO_CALL, Channel.IN_PERSON, Channel.VIA_TRUSTED_PERSON}
 )
@@ -86,6 +88,11 @@ class Advice:
     code_word_danger: str | None = field(default=None, repr=False)
     dropped_call: DroppedCall | None = None
     delete_after: bool = True
+
+
+def may_be_asked(at: datetime) -> bool:
+    """Whether advice can be given about this moment: for windows the calendar is read some days around it."""
+    return _FIRST_ASKED <= at < _NO_LONGER_ASKED
 
 
 def advice(plan: SafeContact, channel: Channel, at: datetime) -> Advice:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from contracts.vocabulary import WithdrawalForm
 from exchange.client import ProblemError, UnreadableItemsError
 from exchange.client.inbox import Inbox
 from exchange.client.inbox_page import ReadPage
+from exchange.client.vault.errors import VaultError
 from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.referral.content import ReferralContent
 from exchange.schemas.inbox import DecisionRequest, InboxPage, ProgressRequest, RecallAnswerRequest
@@ -52,6 +54,10 @@ async def test_the_whole_life(mixed: Federation) -> None:
     else:
         advice = await helps.client.inbox.contact_advice((await helps.item(story.id, "disclosure")).id)
     assert (advice.may_contact, advice.code) == (False, "she-initiates")
+    if helps.vault is not None:
+        with pytest.raises(VaultError) as ends:
+            await helps.vault.contact_advice(story.id, at=datetime.max.replace(tzinfo=UTC))
+        assert ends.value.code == "out-of-range"
     decision = await asks.open(story.id, "decision")
     assert decision.answer == {"decision": "accepted"}
     for state in ("in-service", "completed"):

@@ -21,7 +21,7 @@ from exchange.client.vault.agency_keys import Identity
 from exchange.client.vault.errors import VaultError
 from exchange.client.vault.opening import open_sealed
 from exchange.envelope.kinds import Kind
-from exchange.referral.contact_plan import SafeContact
+from exchange.referral.contact_plan import SafeContact, may_be_asked
 from exchange.referral.lifecycle import State
 from exchange.schemas.inbox import ContactAdvice
 
@@ -36,9 +36,11 @@ async def contact_advice(
     """The advice for this moment.
 
     Raises:
-        VaultError: `no-plan`, or `plan-missing`: then she is not contacted. Or an item does not verify.
+        VaultError: `no-plan`, or `plan-missing`: then she is not contacted. Or an item does not verify. `out-of-range`:
+            no advice is given about such a moment.
         ProblemError: `consent-ended`, `consent-not-fresh`: her newest plan is withheld; then no contact either.
     """
+    _check_asked(at)
     if (await client.referrals.read(referral)).state in _NO_CONTACT:
         raise VaultError("no-plan", "She said no, or the referral was taken back. Do not contact her.")
     plans: dict[str, SafeContact] = {}
@@ -77,3 +79,8 @@ async def contact_advice(
             "Her newest plan is kept back by the node, or could not be opened. Do not contact her; ask the sender.",
         )
     raise VaultError("no-plan", "No contact plan has arrived. Do not contact her; ask the referring agency.")
+
+
+def _check_asked(at: datetime | None) -> None:
+    if at is not None and not may_be_asked(at):
+        raise VaultError("out-of-range", "Advice is given about the years 1970 to 9998. Correct the moment.")

@@ -107,6 +107,31 @@ async def test_advice_takes_moment_and_channel(api: Bench) -> None:
 
 
 @pytest.mark.parametrize(
+    "at",
+    [
+        "0001-01-01T00:00:00Z",
+        "0001-01-01T00:00:00+14:00",
+        "1969-12-31T23:59:59.999Z",
+        "9999-01-01T00:00:00Z",
+        "9999-12-31T23:59:59.9999Z",
+        "9999-12-31T23:59:59-14:00",
+    ],
+)
+async def test_there_is_no_advice_about_the_ends_of_the_calendar(api: Bench, at: str) -> None:
+    async with api.http() as http:
+        answer = await http.get(f"{ITEM}/contact-advice", params={"at": at}, headers=headers(api))
+    assert (answer.status_code, answer.json()["fields"][0]["path"]) == (422, "query.at")
+    assert api.calls == []
+
+
+@pytest.mark.parametrize("at", ["1970-01-01T00:00:00Z", "9998-12-31T23:59:59.9999Z"])
+async def test_there_is_advice_about_every_year_between(api: Bench, at: str) -> None:
+    async with api.http() as http:
+        answer = await http.get(f"{ITEM}/contact-advice", params={"at": at}, headers=headers(api))
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
     ("accept", "sealed"),
     [
         pytest.param(ENVELOPE, True, id="asked"),

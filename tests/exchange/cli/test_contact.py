@@ -100,6 +100,13 @@ def test_paper_has_the_clock_of_the_place_and_says_which() -> None:
     assert moment_here(MONDAY) == "2026-11-30 21:59 (UTC+08:00)"
 
 
+@pytest.mark.usefixtures("in_malaysia")
+def test_a_moment_at_the_end_of_the_calendar_is_shown_in_utc() -> None:
+    """Of an arrival another agency writes what it likes."""
+    last = datetime.max.replace(tzinfo=UTC)
+    assert moment(last) == moment_here(last) == "9999-12-31 23:59 UTC"
+
+
 @pytest.mark.parametrize("at", ["2026-12-01", "22:00", "tomorrow"])
 def test_a_day_alone_is_no_moment(at: str) -> None:
     assert CliRunner().invoke(app, ["inbox", "advice", "1" * 32, "--at", at]).exit_code == 2

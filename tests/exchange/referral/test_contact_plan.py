@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from contracts.vocabulary import Channel
 from exchange.referral.contact_model import Weekday
-from exchange.referral.contact_plan import SafeContact, advice
+from exchange.referral.contact_plan import SafeContact, advice, may_be_asked
 from exchange.referral.values import AS_WRITTEN
 from exchange.schemas.inbox import ContactAdvice
 
@@ -386,3 +386,20 @@ def test_where_no_channel_is_named_any_that_may_be_used_counts(
     told = ContactAdvice.of(plan(channels=channels, **changes), None, MONDAY)
     assert (told.may_contact, told.code, told.channel) == expected
     assert (told.address is not None) is told.may_contact
+
+
+@pytest.mark.parametrize("zone", ["Asia/Kuala_Lumpur", "Pacific/Kiritimati", "Pacific/Pago_Pago"])
+@pytest.mark.parametrize("moment", ["1970-01-01T00:00:00Z", "9998-12-31T23:59:59.999999Z"])
+def test_advice_is_given_about_every_moment_that_may_be_asked(moment: str, zone: str) -> None:
+    days = [window(day.value, "00:00", "24:00", zone) for day in Weekday]
+    asked = at(moment)
+    assert may_be_asked(asked)
+    said = ContactAdvice.of(plan(last_confirmed_at=moment, safe_times=days, unsafe_times=[MORNING]), None, asked)
+    assert said.code in {"may-contact", "unsafe-time"}
+
+
+@pytest.mark.parametrize("moment", [datetime.min.replace(tzinfo=UTC), at("1969-12-31T23:59:59.999999Z"),
+                                    at("9999-01-01T00:00:00Z"), datetime.max.replace(tzinfo=UTC),
+                                    at("0001-01-01T00:00:00+14:00"), at("9999-12-31T23:59:59-14:00")])  # fmt: skip
+def test_about_the_ends_of_the_calendar_nothing_may_be_asked(moment: datetime) -> None:
+    assert not may_be_asked(moment)
