@@ -58,7 +58,7 @@ class InboxQuery(ChangesQuery):
 def _askable(at: datetime) -> datetime:
     if may_be_asked(at):
         return at
-    raise PydanticCustomError("out_of_range", "advice is given about the years 1970 to 9998")
+    raise PydanticCustomError("moment_too_far", "advice is given about the years 1970 to 9998")
 
 
 class AdviceQuery(_Query):

@@ -142,8 +142,11 @@ _GIVING_UP = (
     .where(IS_QUEUED)
     .values({"status": "deleted", "settled_at": bindparam("settled_at"), **dict.fromkeys(_NO_BODY, null())})
 )
-_GIVE_UP = Prepared(where_listed(_GIVING_UP.where(OUTBOX.c.referral == bindparam("the_referral")), OUTBOX.c.kind))
-_GIVE_UP_WAITING = Prepared(_GIVING_UP.where(OUTBOX.c.id == bindparam("the_id")))
+_OF_REFERRAL = OUTBOX.c.referral == bindparam("the_referral")
+_GIVE_UP = Prepared(where_listed(_GIVING_UP.where(_OF_REFERRAL), OUTBOX.c.kind))
+_DISOWNING = _GIVING_UP.values(consent_receipt=null())
+_DISOWN = Prepared(where_listed(_DISOWNING.where(_OF_REFERRAL), OUTBOX.c.kind))
+_DISOWN_WAITING = Prepared(_DISOWNING.where(OUTBOX.c.id == bindparam("the_id")))
 _HOLD_BACK = Prepared(
     where_listed(
         delete(OUTBOX)
@@ -297,17 +300,25 @@ def delete_waiting(conn: Connection, envelope_id: str) -> bool:
     return _DELETE_WAITING.run(conn, {"the_id": envelope_id}) == 1
 
 
-def give_up(conn: Connection, referral: str, kinds: Iterable[str], at: int) -> int:
-    """What is queued of these kinds does not leave any more: its bodies are destroyed. Returns how many that were.
+def give_up(conn: Connection, referral: str, kinds: Iterable[str], at: int) -> None:
+    """What is queued of these kinds does not leave any more: its bodies are destroyed.
 
     The ids stay: it may have arrived although no receipt came, and what replies to it is no stranger.
     """
-    return _GIVE_UP.run(conn, {"the_referral": referral, "settled_at": at, "the_ids": list(kinds)})
+    _GIVE_UP.run(conn, {"the_referral": referral, "settled_at": at, "the_ids": list(kinds)})
 
 
-def give_up_waiting(conn: Connection, envelope_id: str, at: int) -> bool:
-    """As `give_up`, of one envelope; returns whether it was still queued."""
-    return _GIVE_UP_WAITING.run(conn, {"the_id": envelope_id, "settled_at": at}) == 1
+def disown(conn: Connection, referral: str, kinds: Iterable[str], at: int) -> int:
+    """As `give_up`, for good: if it has arrived, nobody stands behind it any more, and its receipt is unknown here.
+
+    Returns how many envelopes that were.
+    """
+    return _DISOWN.run(conn, {"the_referral": referral, "settled_at": at, "the_ids": list(kinds)})
+
+
+def disown_waiting(conn: Connection, envelope_id: str, at: int) -> bool:
+    """As `disown`, of one envelope; returns whether it was still queued."""
+    return _DISOWN_WAITING.run(conn, {"the_id": envelope_id, "settled_at": at}) == 1
 
 
 class HeldBack(NamedTuple):

@@ -39,8 +39,8 @@ from exchange.storage.outbox import (
     OutgoingRecord,
     delete_queued,
     delete_waiting,
+    disown_waiting,
     give_up,
-    give_up_waiting,
     held_of,
     queued_of,
 )
@@ -87,7 +87,7 @@ def bar(node: Node, conn: Connection, items: Iterable[OutgoingRecord]) -> None:
 def _destroyed(node: Node, conn: Connection, item: OutgoingRecord) -> bool:
     """Whether it still waited. What the receiver may go on without stays on record (`unheard.lacks_something`)."""
     if item.kind in LATER:
-        return give_up_waiting(conn, item.id, node.clock())
+        return disown_waiting(conn, item.id, node.clock())
     return delete_waiting(conn, item.id)
 
 

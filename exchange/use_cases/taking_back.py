@@ -22,7 +22,7 @@ from typing import Final
 from exchange.envelope.kinds import Kind
 from exchange.referral.lifecycle import EventName, State
 from exchange.storage.database import Connection
-from exchange.storage.outbox import delete_queued, give_up, sent_of
+from exchange.storage.outbox import delete_queued, disown, sent_of
 from exchange.storage.referrals import ReferralRecord, events_of, hold_referrals, remove_events
 from exchange.use_cases.unheard import LATER
 
@@ -57,7 +57,7 @@ def take_back_at_the_end(conn: Connection, record: ReferralRecord) -> ReferralRe
         delete_queued(conn, record.id, FORWARDS)
     else:
         waited = delete_queued(conn, record.id, {Kind.DISCLOSURE.value})
-        if give_up(conn, record.id, LATER, record.updated_at) or waited:
+        if disown(conn, record.id, LATER, record.updated_at) or waited:
             record = record._replace(undeliverable=True)
     return never_disclosed(record) if never_told else record
 

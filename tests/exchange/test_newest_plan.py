@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 from contracts.canonical_json import canonical
 from exchange.envelope.statements import ReleaseStatement, sign_statement
+from exchange.storage.inbox import ArrivedHead
 from exchange.use_cases.open_items import _number
 
 
 def number_of(header: dict[str, Any], release: bytes | None = None) -> int:
-    node = SimpleNamespace(open_row=lambda sealed, *_: sealed)
-    row = SimpleNamespace(id="b0" * 16, sealed_header=canonical(header), release=release)
-    return _number(cast("Any", node), cast("Any", row))
+    return _number(ArrivedHead("b0" * 16, header["kind"], canonical(header), release), header)
 
 
 def test_a_disclosure_is_as_new_as_its_release_and_anything_else_as_its_header_says() -> None:

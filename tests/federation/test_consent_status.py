@@ -292,7 +292,7 @@ async def _is_not_to_be_reached(story: Story) -> None:
     (line,) = (await story.asks.consents.read(story.consent)).record.provisions
     less = line.model_copy(update={"groups": line.groups - {Group.CONTACT}})
     await story.asks.consents.narrow(story.consent, (less,))
-    assert "update" not in await story.outgoing()
+    assert (await story.outgoing())["update"] == ["deleted"]
 
 
 async def test_an_open_that_was_not_answered_shows_nothing_once_another_was_told_of_the_end(two: Federation) -> None:

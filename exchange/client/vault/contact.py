@@ -36,7 +36,7 @@ async def contact_advice(
     """The advice for this moment.
 
     Raises:
-        VaultError: `no-plan`, or `plan-missing`: then she is not contacted. Or an item does not verify. `out-of-range`:
+        VaultError: `no-plan`, or `plan-missing`: then she is not contacted. Or an item does not verify. `moment-too-far`:
             no advice is given about such a moment.
         ProblemError: `consent-ended`, `consent-not-fresh`: her newest plan is withheld; then no contact either.
     """
@@ -83,4 +83,4 @@ async def contact_advice(
 
 def _check_asked(at: datetime | None) -> None:
     if at is not None and not may_be_asked(at):
-        raise VaultError("out-of-range", "Advice is given about the years 1970 to 9998. Correct the moment.")
+        raise VaultError("moment-too-far", "Advice is given about the years 1970 to 9998. Correct the moment.")

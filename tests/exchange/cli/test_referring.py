@@ -9,7 +9,7 @@ import pytest
 import typer
 
 from contracts.vocabulary import ServiceType
-from exchange.cli.referring import _show_created, _show_preview, _show_view
+from exchange.cli.referral_sheet import show_created, show_preview, show_view
 from exchange.cli.sent_before import refuse_what_is_open
 from exchange.referral.lifecycle import State
 from exchange.schemas.referrals import OpenReferrals, ReferralCreated, ReferralFlags, ReferralPreview, ReferralView
@@ -42,22 +42,22 @@ def a_view(state: State, *, overdue: bool = False, **flags: bool) -> ReferralVie
     ],
 )
 def test_a_flag_that_asks_for_something_says_what(capsys: pytest.CaptureFixture[str], flag: str, says: str) -> None:
-    _show_view(a_view(State.RECEIVED, **{flag: True}))
+    show_view(a_view(State.RECEIVED, **{flag: True}))
     assert says in capsys.readouterr().err
-    _show_view(a_view(State.RECEIVED))
+    show_view(a_view(State.RECEIVED))
     assert says not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("state", [State.ACCEPTED, State.DECLINED, State.IN_SERVICE])
 def test_an_answer_that_came_late_is_not_waited_for(capsys: pytest.CaptureFixture[str], state: State) -> None:
-    _show_view(a_view(state, overdue=True))
+    show_view(a_view(state, overdue=True))
     assert "telephone" not in capsys.readouterr().err
 
 
 def test_a_drill_is_called_one(capsys: pytest.CaptureFixture[str]) -> None:
-    _show_view(a_view(State.RECEIVED))
+    show_view(a_view(State.RECEIVED))
     assert "EXERCISE" not in capsys.readouterr().out
-    _show_view(a_view(State.RECEIVED).model_copy(update={"exercise": True}))
+    show_view(a_view(State.RECEIVED).model_copy(update={"exercise": True}))
     assert "received (EXERCISE)" in capsys.readouterr().out
 
 
@@ -79,7 +79,7 @@ async def test_a_drill_that_is_open_is_not_taken_for_hers(capsys: pytest.Capture
 
 def test_the_agency_is_named_before_and_after(capsys: pytest.CaptureFixture[str]) -> None:
     preview = {"allowed": True, "code": "allowed", "sentence": "It would go.", "fields": (), "priority": "urgent"}
-    _show_preview(ReferralPreview.model_validate(preview), "rose-house-shelter")
+    show_preview(ReferralPreview.model_validate(preview), "rose-house-shelter")
     assert "To rose-house-shelter:" in capsys.readouterr().out
     created = {
         "id": "2" * 32,
@@ -96,5 +96,5 @@ def test_the_agency_is_named_before_and_after(capsys: pytest.CaptureFixture[str]
         "duty_contact": "+00 000",
         "told_first": {},
     }
-    _show_created(ReferralCreated.model_validate(created))
+    show_created(ReferralCreated.model_validate(created))
     assert "to rose-house-shelter" in capsys.readouterr().out
