@@ -36,8 +36,8 @@ async def contact_advice(
     """The advice for this moment.
 
     Raises:
-        VaultError: `no-plan`, or `plan-missing`: then she is not contacted. Or an item does not verify. `moment-too-far`:
-            no advice is given about such a moment.
+        VaultError: `no-plan`, or `plan-missing`: then she is not contacted. `moment-too-far`: no advice is given about
+            such a moment. Or an item does not verify.
         ProblemError: `consent-ended`, `consent-not-fresh`: her newest plan is withheld; then no contact either.
     """
     _check_asked(at)
