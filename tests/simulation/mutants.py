@@ -20,7 +20,7 @@ from sqlalchemy import update
 
 from consent import decision
 from contracts.vocabulary import Feedback, WithdrawalForm
-from exchange.client.vault import AgencyVault
+from exchange.client.vault import AgencyVault, agency_vault, ending
 from exchange.client.vault import answering as answering_elsewhere
 from exchange.client.vault.store import AgencyKeyStore
 from exchange.envelope.statements import ConsentStatus, parse_statement
@@ -192,12 +192,9 @@ async def _answers_first(node: Any, *rest: Any) -> None:
 _commit = receive_envelopes._commit
 
 
-async def _attests_first(identity: Any, client: Any, referral: str) -> Any:
-    identity.store.destroy([referral])
-    return await _attest(identity, client, referral)
-
-
-_attest = answering_elsewhere.attest
+async def _attests_first(keys: Any, client: Any, referral: str) -> Any:
+    keys.store.destroy([referral])
+    return await ending.attest(keys, client, referral)
 
 
 def _everything(content: Any, *, level: Any, sharing_stopped: bool) -> Any:
@@ -264,7 +261,7 @@ MUTANTS: Final = (
     Mutant("what an old agency key has signed waits", _on(signed_before, "_told", _nothing)),
     Mutant("a repeat is answered with the signature of before", _on(receive_envelopes, "_signed_today", _as_then)),
     Mutant("elsewhere: a key is said to be stored and is not", _on(AgencyKeyStore, "take", _nothing)),
-    Mutant("elsewhere: an attestation destroys before it asks", _on(answering_elsewhere, "attest", _attests_first)),
+    Mutant("elsewhere: an attestation destroys before it asks", _on(agency_vault, "attest", _attests_first)),
     Mutant("elsewhere: how it ended is told at every level", _on(answering_elsewhere, "answer", _everything)),
     Mutant("elsewhere: destroying keeps the keys", _on(AgencyVault, "destroy_ended", _destroys_nothing)),
     *(Mutant(name, defect) for name, defect in (*DEFECTS, *ROSTER_DEFECTS)),

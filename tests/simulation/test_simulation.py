@@ -16,6 +16,7 @@ import pytest
 from simulation.blind import blind_among
 from simulation.federations import AGENCIES, cast_of, file_of
 from simulation.history import play
+from simulation.mutants import MUTANTS, Mutant
 from simulation.playground import Playground
 
 from contracts.loader import load_contract
@@ -89,3 +90,10 @@ def test_its_contracts_are_contracts() -> None:
     for agreement in cast_of(1).agreements:
         read = load_contract(file_of(agreement.data), on=date(2026, 11, 23))
         assert (read.digest, read.model_dump()) == (agreement.contract.digest, agreement.contract.model_dump())
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda one: one.name)
+def test_what_the_mutants_break_is_there(mutant: Mutant) -> None:
+    """`make mutants` takes long: what it replaces is looked for here, or it would break nothing after a change."""
+    with mutant.defect():
+        pass
