@@ -59,11 +59,16 @@ def ask_office(
 
 
 def keys_are_here(home: Path | None) -> bool:
-    """Whether the agency's own keys lie beside the profile. The home of a node may have no profile."""
+    """Whether the agency's own keys lie beside the profile. The home of a node may have no profile.
+
+    Ends the program where they are not with the node, and not here.
+    """
     try:
-        return agency_folder(home) is not None
+        profile_folder(home)
     except ClientSetupError:
         return False
+    with refusals_told():
+        return agency_folder(home) is not None
 
 
 def agency_folder(home: Path | None) -> Path | None:

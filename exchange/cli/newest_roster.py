@@ -5,7 +5,9 @@ Rules:
 * Known are what this node has used and what the members' own cards say. Such a word only holds a change back, so that
   the keys behind it are not compared: they may be what has changed since.
 * Who cannot be asked holds nothing back, and is named.
-* No member can hold back its own suspension for ever: a person who has asked the others has the last word.
+* No member can hold back its own suspension for ever: a person who has asked the others has the last word. Nor is a
+  number that a member only claims ready to be taken over, or one far above this roster taken: after the highest number
+  that there is no suspension could be written any more.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ from exchange.roster import Member, RosterSnapshot, Status
 from exchange.settings import Settings
 
 _FIRST: Final = 1
+_FURTHEST: Final = 10_000
+"""Versions that can have been lost."""
 
 
 def next_version(settings: Settings, roster: RosterSnapshot | None, own: str | None, above: int | None) -> int:
@@ -37,7 +41,11 @@ def next_version(settings: Settings, roster: RosterSnapshot | None, own: str | N
         if newer:
             _refuse(settings, newer)
         return roster.version + 1 if roster is not None else _FIRST
-    for _, sentence in newer:
+    if above > (furthest := (roster.version if roster is not None else 0) + _FURTHEST):
+        fail(
+            f"No roster has had a version above {furthest}: who says so is wrong. Ask the others. Nothing was written."
+        )
+    for sentence in newer:
         advise(f"{sentence}; you say that nobody has more than version {above}.")
     return max(above, roster.version if roster is not None else 0) + 1
 
@@ -52,20 +60,19 @@ def tell_who_is_active(written: RosterSnapshot) -> None:
     )
 
 
-def _known_to_be_newer(settings: Settings, roster: RosterSnapshot | None, own: str | None) -> list[tuple[int, str]]:
+def _known_to_be_newer(settings: Settings, roster: RosterSnapshot | None, own: str | None) -> list[str]:
     """Each version that is not older than this roster and not this one, with who has it."""
     version, digest = (roster.version, roster.digest) if roster is not None else (0, "")
     newer = []
     used = used_here(settings)
     if used is not None and not used.permits(version, digest):
-        newer.append((used.version, f"this node has used version {used.version}"))
+        newer.append(f"this node has used version {used.version}")
     peers = _to_be_asked(roster, own)
     answers = asyncio.run(rosters_in_use(peers))
     for peer in peers:
         theirs = answers.get(peer.agency)
         if theirs is not None and not theirs.permits(version, digest):
-            sentence = f"{peer.agency} goes by version {theirs.version} (telephone {peer.duty_contact})"
-            newer.append((theirs.version, sentence))
+            newer.append(f"{peer.agency} goes by version {theirs.version} (telephone {peer.duty_contact})")
     away = [f"{peer.agency} ({peer.duty_contact})" for peer in peers if peer.agency not in answers]
     if away:
         advise(
@@ -81,12 +88,11 @@ def _to_be_asked(roster: RosterSnapshot | None, own: str | None) -> Sequence[Mem
     return [member for member in members if member.agency != own and member.status is Status.ACTIVE]
 
 
-def _refuse(settings: Settings, newer: Sequence[tuple[int, str]]) -> NoReturn:
-    highest = max(version for version, _ in newer)
+def _refuse(settings: Settings, newer: Sequence[str]) -> NoReturn:
     fail(
-        f"{'; '.join(sentence for _, sentence in newer)}: what lies here is older, or another of that version. A new "
+        f"{'; '.join(newer)}: what lies here is older, or another of that version. A new "
         "one made of it would undo at every member what was changed since, such as a suspension. Nothing was written. "
         "Have a member with the highest version hand you its roster.json, compare the version with another member by "
         f"telephone, put the file at {settings.roster_path}, and say this again. If no member has that file (ask more "
-        f"than one: one alone may be wrong), name the highest version that any has: --above {highest}."
+        f"than one: one alone may be wrong), name the highest version that any has with --above."
     )

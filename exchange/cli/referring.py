@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from asyncio import CancelledError
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -43,11 +44,11 @@ from exchange.schemas.referrals import (
     ReferralCreated,
     ReferralPreview,
     ReferralRequest,
-    ReferralView,
     SafeContactRequest,
     WithdrawalAnswer,
 )
 
+_ONE_LOOK_S: Final = 5.0
 _DRILL: Final = "EXERCISE: the other agency is told that nobody is real. If she is,"
 
 app = typer.Typer(no_args_is_help=True, help="Referrals that this agency sent.")
@@ -84,26 +85,29 @@ def send(
             raise typer.Exit(REFUSED)
         return
 
-    async def work(client: AgencyClient, vault: AgencyVault | None) -> tuple[ReferralCreated, ReferralView | None]:
+    async def work(client: AgencyClient, vault: AgencyVault | None) -> None:
         if key is None and not again:
             await refuse_what_is_open(client, request)
         created = await _send(client, vault, request, key)
-        if created.disclosure_held:
-            return created, None
-        try:
-            return created, await client.referrals.read(created.id)
-        except ClientError:
-            return created, None  # it is on its way all the same, and that is what she has to know
+        # At once: whom to telephone waits for no second answer.
+        _tell_of_drill(created, request)
+        show_json(created) if as_json else show_created(created)
+        if not created.disclosure_held:
+            await _tell_what_is_awaited(client, created)
 
-    created, view = ask_office(home, actor, work)
-    _tell_of_drill(created, request)
-    show_json(created) if as_json else show_created(created)
-    if created.disclosure_held:
-        return
-    if view is None:
+    ask_office(home, actor, work)
+
+
+async def _tell_what_is_awaited(client: AgencyClient, created: ReferralCreated) -> None:
+    """The answer to a hand-in does not tell what is no part of it from what was not sealed."""
+    try:
+        async with asyncio.timeout(_ONE_LOOK_S):
+            view = await client.referrals.read(created.id)
+    except (ClientError, TimeoutError):
         advise(f"Whether name and contact are awaited: exchange referrals show {created.id}")
-    elif view.flags.awaiting_disclosure:
-        ask_for_disclosure(view)
+    else:
+        if view.flags.awaiting_disclosure:
+            ask_for_disclosure(view)
 
 
 def _tell_of_drill(answer: ReferralPreview | ReferralCreated, request: ReferralRequest) -> None:
