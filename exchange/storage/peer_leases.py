@@ -117,6 +117,8 @@ _SIGN_OF_LIFE = Prepared(
 )
 _HELD = update(PEER).where(PEER.c.agency == bindparam("the_agency"), PEER.c.lease_token == bindparam("the_token"))
 _TIME = PEER.c.due_at.type
+_HEARD_OF_AGAIN_MS = 3_000
+"""Two whose answers break on the way back would otherwise wake each other without pause."""
 _DUE_AT = bindparam("due_at", type_=_TIME)
 _GIVE_BACK = _HELD.values(
     lease_token=null(),
@@ -180,13 +182,19 @@ def settle_peer(
     A peer that was reached, and said when it may be called again, is not called earlier for something new. For a stop
     it is, as long as it is due at `only_stops_until`: what it has put off until then was no stop.
 
-    One that was not reached, has not put us off, and gave a sign of life since the claim is due at once, for one try.
+    One that was not reached, has not put us off, and gave a sign of life since the claim is due
+    in three seconds at the latest, for one try.
     """
     mine = {"the_agency": lease.agency, "the_token": lease.token}
     values = mine | {"due_at": due_at, "carries": carries, "the_time": at, "only_stops_until": only_stops_until}
     if reached:
         return _REACHED.run(conn, values | {"refused": int(told_to_wait)}) == 1
-    return _NOT_REACHED.run(conn, values | {"due_if_heard_of": due_at if told_to_wait else at}) == 1
+    return (
+        _NOT_REACHED.run(
+            conn, values | {"due_if_heard_of": due_at if told_to_wait else min(due_at, at + _HEARD_OF_AGAIN_MS)}
+        )
+        == 1
+    )
 
 
 def lock_peer(conn: Connection, agency: str) -> None:

@@ -307,6 +307,8 @@ async def test_a_sign_of_life_during_a_try_that_fails_is_not_lost(
         return await line(self, request)
 
     monkeypatch.setattr(Line, "handle_async_request", handle)
-    assert await two[HELPLINE].courier.run_once() == 2
+    assert await two[HELPLINE].courier.run_once() == 1
+    two.clock.pass_by(seconds=3)
+    assert await two[HELPLINE].courier.run_once() == 1
     assert begun
     assert (await stopped.outgoing())["withdrawal"] == ["delivered"]
