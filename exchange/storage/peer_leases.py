@@ -43,6 +43,8 @@ class PeerLease:
     """Bytes of a batch that the line is trusted with; nothing where it was never used."""
     only_stops_until: int | None
     """Nothing but stops goes under this lease: for the rest the peer has put us off until then."""
+    heard_of: int | None
+    """When the peer was last, before the claim."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ _ANNOUNCE = Prepared(_THE_PEER.with_for_update(read=True, key_share=True))
 _LOCK = Prepared(_THE_PEER.with_for_update())
 _HAS_QUEUED = exists().where(OUTBOX.c.peer == PEER.c.agency, IS_QUEUED)
 _DUE = Prepared(
-    select(PEER.c.agency)
+    select(PEER.c.agency, PEER.c.last_contact)
     .where(and_(_over(PEER.c.due_at, "the_last_wait"), _over(PEER.c.lease_until, "the_last_lease"), _HAS_QUEUED))
     .order_by(PEER.c.due_at)
     .limit(1)
@@ -108,17 +110,22 @@ _NEXT_DUE = Prepared(
         select(func.min(func.greatest(*_DUE_AND_FREE))).where(_HAS_QUEUED),
     )
 )
-# While somebody holds it, once for each lease: a peer that delivers all the time would otherwise be written each time.
-_UNHEARD_OF = and_(PEER.c.lease_token.is_not(null()), PEER.c.last_contact.is_(null()))
-_SIGN_OF_LIFE = Prepared(
-    update(PEER)
-    .where(PEER.c.agency == bindparam("the_agency"), or_(PEER.c.due_at > bindparam("due_at"), _UNHEARD_OF))
-    .values(due_at=bindparam("due_at"), last_contact=bindparam("due_at"))
-)
-_HELD = update(PEER).where(PEER.c.agency == bindparam("the_agency"), PEER.c.lease_token == bindparam("the_token"))
+# While somebody holds it, once for each lease, and where its tries fail (after a first one the next comes at once): the
+# row of a peer that delivers all the time is otherwise locked each time, and who gives the lease back has it already.
+_FAILS = PEER.c.failing_since.is_not(null())
+_UNHEARD_OF = and_(PEER.c.lease_token.is_not(null()), _FAILS, PEER.c.last_contact.is_(null()))
 _TIME = PEER.c.due_at.type
 _HEARD_OF_AGAIN_MS = 3_000
-"""Two whose answers break on the way back would otherwise wake each other without pause."""
+_AT = bindparam("the_time", type_=_TIME)
+_AGAIN = PEER.c.last_contact + literal_column(str(_HEARD_OF_AGAIN_MS))
+_HEARD_OF_JUST_NOW = and_(_FAILS, PEER.c.last_contact <= _AT, _AGAIN > _AT)
+_DUE_BY_IT = case((_HEARD_OF_JUST_NOW, _AGAIN), else_=_AT)
+_SIGN_OF_LIFE = Prepared(
+    update(PEER)
+    .where(PEER.c.agency == bindparam("the_agency"), or_(PEER.c.due_at > _DUE_BY_IT, _UNHEARD_OF))
+    .values(due_at=_DUE_BY_IT, last_contact=_AT)
+)
+_HELD = update(PEER).where(PEER.c.agency == bindparam("the_agency"), PEER.c.lease_token == bindparam("the_token"))
 _DUE_AT = bindparam("due_at", type_=_TIME)
 _GIVE_BACK = _HELD.values(
     lease_token=null(),
@@ -134,7 +141,8 @@ _NOT_REACHED = Prepared(
     _GIVE_BACK.values(
         due_at=case((PEER.c.last_contact.is_not(null()), bindparam("due_if_heard_of", type_=_TIME)), else_=_DUE_AT),
         attempts=PEER.c.attempts + literal_column("1"),
-        failing_since=func.coalesce(PEER.c.failing_since, bindparam("the_time", type_=PEER.c.failing_since.type)),
+        failing_since=func.coalesce(PEER.c.failing_since, _AT),
+        last_contact=func.coalesce(PEER.c.last_contact, bindparam("heard_of", type_=_TIME)),
     )
 )
 
@@ -147,11 +155,12 @@ def claim_peer(conn: Connection, *, at: int, token: str, lease_ms: int, longest:
     due = _DUE.row(conn, longest.after(at))
     if due is None:
         return None
-    leased = {"the_agency": due[0], "lease_token": token, "lease_until": at + lease_ms}
+    agency, heard_of = due
+    leased = {"the_agency": agency, "lease_token": token, "lease_until": at + lease_ms}
     # Every row is fetched: on SQLite a statement that still has rows holds up the commit.
     [(attempts, failing_since, carries, until)] = _LEASE.rows(conn, leased)
     put_off = until is not None and at < until <= at + longest.wait_ms
-    return PeerLease(due[0], token, attempts, failing_since, carries, until if put_off else None)
+    return PeerLease(agency, token, attempts, failing_since, carries, until if put_off else None, heard_of)
 
 
 def renew_lease(conn: Connection, lease: PeerLease, *, until: int) -> bool:
@@ -182,19 +191,17 @@ def settle_peer(
     A peer that was reached, and said when it may be called again, is not called earlier for something new. For a stop
     it is, as long as it is due at `only_stops_until`: what it has put off until then was no stop.
 
-    One that was not reached, has not put us off, and gave a sign of life since the claim is due
-    in three seconds at the latest, for one try.
+    One that was not reached this time nor the time before, has not put us off, and gave a sign of life since the claim
+    is due in three seconds at the latest, for one try.
     """
     mine = {"the_agency": lease.agency, "the_token": lease.token}
     values = mine | {"due_at": due_at, "carries": carries, "the_time": at, "only_stops_until": only_stops_until}
     if reached:
         return _REACHED.run(conn, values | {"refused": int(told_to_wait)}) == 1
-    return (
-        _NOT_REACHED.run(
-            conn, values | {"due_if_heard_of": due_at if told_to_wait else min(due_at, at + _HEARD_OF_AGAIN_MS)}
-        )
-        == 1
-    )
+    soon = due_at if told_to_wait else min(due_at, at + _HEARD_OF_AGAIN_MS)
+    # What was heard before a first try that failed has brought no try about.
+    heard_of = None if lease.failing_since is None else lease.heard_of
+    return _NOT_REACHED.run(conn, values | {"due_if_heard_of": soon, "heard_of": heard_of}) == 1
 
 
 def lock_peer(conn: Connection, agency: str) -> None:
@@ -209,11 +216,14 @@ def lock_peer(conn: Connection, agency: str) -> None:
 def sign_of_life(conn: Connection, agency: str, at: int) -> None:
     """The peer is there: whatever waits for it is due now, and the courier hears of it.
 
+    Where two tries have failed, three seconds after the sign before, if that is later: two whose answers break on the
+    way back would otherwise wake each other without pause.
+
     While it is tried nothing changes for that try, which may have begun before: it is noted for when that has failed.
 
     What it has put off itself, and is no stop, waits on: that it is there was known.
     """
-    if _SIGN_OF_LIFE.run(conn, {"the_agency": agency, "due_at": at}) == 1:
+    if _SIGN_OF_LIFE.run(conn, {"the_agency": agency, "the_time": at}) == 1:
         signal(conn, "outbox")
 
 

@@ -142,6 +142,12 @@ async def test_a_peer_fails_since_the_first_time_and_not_the_last(database: Data
         assert await database.write(functools.partial(_fails, lease=lease, at=at))
 
 
+async def _has_failed(database: Database) -> None:
+    lease = await _claim(database, 0)
+    assert lease is not None
+    assert await database.write(functools.partial(_fails, lease=lease, at=0))
+
+
 def _fails(conn: Connection, *, lease: PeerLease, at: int, due_at: int | None = None) -> bool:
     due_at = at if due_at is None else due_at
     return settle_peer(
@@ -287,6 +293,7 @@ async def test_a_peer_that_is_heard_of_during_a_try_that_fails_is_tried_once_mor
     database: Database, times: int
 ) -> None:
     """However often: each try may have one. Not at once: two of them would wake each other without pause."""
+    await _has_failed(database)
     at = 1000
     await database.write(lambda conn: sign_of_life(conn, SHELTER, at))
     for heard_of in (True, True, False):
@@ -298,6 +305,51 @@ async def test_a_peer_that_is_heard_of_during_a_try_that_fails_is_tried_once_mor
         assert await _due_at(database) == (at + 3000 if heard_of else TOLD)
         at += 3000
     assert await _claim(database, TOLD - 1) is None
+
+
+async def test_two_whose_answers_break_do_not_wake_each_other_without_pause(database: Database) -> None:
+    """Each try brings a sign of life, some while it runs and some when it has failed."""
+    await _has_failed(database)
+    tries = 0
+    for at in range(1000, 61_000, 100):
+        lease = await _lease(database, "t", at)
+        during = (at // 100) % 3 == 0
+        if during or lease is None:
+            await database.write(functools.partial(sign_of_life, agency=SHELTER, at=at))
+        if lease is not None:
+            tries += 1
+            assert await database.write(functools.partial(_fails, lease=lease, at=at + 50, due_at=TOLD * 9))
+            if not during:
+                await database.write(functools.partial(sign_of_life, agency=SHELTER, at=at + 60))
+    assert 18 <= tries <= 24
+
+
+async def test_who_hears_of_a_peer_that_takes_what_it_gets_does_not_wait_for_who_settles(
+    database: Database, database_url: str
+) -> None:
+    """Two processes on PostgreSQL, whose locks would meet: what has arrived is written with the sign of life."""
+    if database.dialect != "postgresql":
+        return
+    lease = await _claim(database, 1000)
+    assert lease is not None
+    settled, commit = threading.Event(), threading.Event()
+
+    def settles(conn: Connection) -> None:
+        lock_peer(conn, SHELTER)
+        settled.set()
+        assert commit.wait(10)
+
+    other = Database.open(database_url)
+    try:
+        opened = asyncio.create_task(asyncio.to_thread(other.write_sync, settles))
+        assert await asyncio.to_thread(settled.wait, 10)
+        heard_of = functools.partial(sign_of_life, agency=SHELTER, at=1000)
+        await asyncio.wait_for(asyncio.to_thread(database.write_sync, heard_of), 5)
+        commit.set()
+        await opened
+    finally:
+        commit.set()
+        await other.close()
 
 
 async def test_what_a_peer_puts_off_itself_waits_though_it_was_heard_of_before_it_answered(database: Database) -> None:
@@ -312,6 +364,7 @@ async def test_a_contact_that_is_open_while_the_lease_is_given_back_is_not_lost(
     database: Database, database_url: str
 ) -> None:
     """Two processes: one has noted it and not committed when the other writes that its try has failed."""
+    await _has_failed(database)
     lease = await _claim(database, 1000)
     assert lease is not None
     noted, commit = threading.Event(), threading.Event()

@@ -57,7 +57,7 @@ SAMPLES: dict[str, Any] = {
     "Iterable[str]": ["x", "y"],
     "MarkedRelease": MarkedRelease(b"x", "x"),
     "MarkedTime": MarkedTime(1, "x"),
-    "PeerLease": PeerLease("a", "t", 0, None, None, None),
+    "PeerLease": PeerLease("a", "t", 0, None, None, None, None),
     "StoredClient": StoredClient("x", "{}", "", None, "active", 1),
     "StoredConsent": StoredConsent("x", "s", 1, "active", 1, 1, None),
     "Longest": Longest(1, 1),
