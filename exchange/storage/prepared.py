@@ -30,6 +30,9 @@ from exchange.storage.statements import Both
 Row = tuple[Any, ...]
 Parameters = Mapping[str, Any] | Row
 _Convert = Callable[[Any], Any]
+_HEARD: Final = "SELECT"
+"""Behind many at once the driver of PostgreSQL sends a flush, at which the server no longer ends a transaction that
+stands still (`idle_in_transaction_session_timeout`); behind a statement it does again."""
 
 
 class Prepared:
@@ -96,6 +99,7 @@ class _Text:
             if (convert := column.type.dialect_impl(dialect).result_processor(dialect, None)) is not None
         ]
         self._error: Final = dialect.loaded_dbapi.Error
+        self._flushed: Final = dialect.name == "postgresql"
 
     def execute(self, conn: Connection, parameters: Parameters) -> Any:
         """The driver's cursor."""
@@ -108,11 +112,15 @@ class _Text:
 
     def execute_each(self, conn: Connection, rows: list[Parameters]) -> Any:
         """The driver's cursor."""
+        if self._flushed and len(rows) == 1:
+            return self.execute(conn, rows[0])
         driver: Any = conn.connection.dbapi_connection
         bound = [self._bound(row) for row in rows]
         cursor = driver.cursor()
         try:
             cursor.executemany(self._sql, bound)
+            if self._flushed:
+                driver.execute(_HEARD)
         except self._error as error:
             self._raise(conn, error)
         return cursor

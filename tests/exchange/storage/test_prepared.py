@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection, bindparam, func, insert, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from exchange.storage.database import Database
-from exchange.storage.errors import StorageMisuseError
+from exchange.storage.errors import StorageMisuseError, StorageUnavailableError
 from exchange.storage.prepared import Prepared
 from exchange.storage.statements import insert_listed, insert_unless_there, where_listed
 from exchange.storage.tables import CHANGE, CONSENT, PEER, REFERRAL
@@ -132,6 +133,28 @@ async def test_many_at_once(database: Database) -> None:
         return [changed, _RENAME.run_each(conn, [])]
 
     assert await database.write(work) == [2, 0]
+
+
+@pytest.mark.parametrize("names", ["a", "abc"], ids=["one", "several"])
+async def test_who_stands_still_after_many_at_once_loses_the_transaction(database: Database, names: str) -> None:
+    """On PostgreSQL, and its locks with it: what came behind the end of the statement switched off that it is told."""
+    if database.dialect != "postgresql":
+        return
+    ended = list[bool]()
+
+    def stands_still(conn: Connection) -> None:
+        conn.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = '200ms'")
+        _INSERT.run_each(conn, [consent(name) for name in names])
+        time.sleep(1)
+        try:
+            _INSERT.run(conn, consent("last"))
+        except DBAPIError as error:
+            ended.append(error.connection_invalidated)
+            raise
+
+    with pytest.raises(StorageUnavailableError):
+        await database.write(stands_still)
+    assert True in ended
 
 
 async def test_values_of_the_statement_itself(database: Database) -> None:
