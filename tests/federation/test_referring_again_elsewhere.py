@@ -315,12 +315,13 @@ async def test_a_referral_whose_plan_changes_while_it_is_handed_in_holds_no_olde
     vault, line = vault_on_losing_line(
         blind[HELPLINE], "nothing", lambda: _changes_plan(blind, colleague, arrived=False)
     )
-    created = await vault.refer(_with_plan(blind, request_), idempotency_key=KEY)
+    older = _with_plan(blind, request_)
+    created = await vault.refer(older, idempotency_key=KEY)
     assert (line.tries, await _at_the_node(blind)) == (1, [created.id])
     assert (await vault._client.referrals.read(created.id)).flags.awaiting_disclosure
     fresh = _with_plan(blind, request_, **NOBODY_CALLS).content
     await colleague.replace_disclosure(created.id, fresh)
-    assert await vault.refer(_with_plan(blind, request_), idempotency_key=KEY) == created
+    assert await vault.refer(older, idempotency_key=KEY) == created
     await _nobody_calls(blind, created)
 
 
