@@ -463,7 +463,7 @@ async def test_a_session_that_began_shortly_leads_to_short_ones_only(tmp_path: P
 @pytest.mark.usefixtures("_long_hellos")
 async def test_a_server_without_the_group_of_a_short_hello_gets_a_long_one(tmp_path: Path) -> None:
     serving, authority = certificate(tmp_path, "localhost")
-    serving.set_ecdh_curve("X25519")
+    serving.set_ecdh_curve("secp384r1")
     connections = HTTPConnections(lambda: ssl.create_default_context(cafile=str(authority)))
     async with bare_server([LAST, GOOD, GOOD], tls=serving) as server:
         assert (await ask(connections, server.url, public=True)).body == b"{}"
