@@ -33,6 +33,8 @@ _Convert = Callable[[Any], Any]
 _HEARD: Final = "SELECT"
 """Behind many at once the driver of PostgreSQL sends a flush, at which the server no longer ends a transaction that
 stands still (`idle_in_transaction_session_timeout`); behind a statement it does again."""
+_FEW: Final = 2
+"""Of these each by itself costs no more than together and that statement (233 µs and 314; 342 and 319 for three)."""
 
 
 class Prepared:
@@ -52,8 +54,7 @@ class Prepared:
     def run_each(self, conn: Connection, rows: Iterable[Parameters]) -> int:
         """Execute once for each; how many rows that concerned together, where the driver knows. Nothing for nobody."""
         given = list(rows)
-        count: int = self._text(conn).execute_each(conn, given).rowcount if given else 0
-        return count
+        return self._text(conn).execute_each(conn, given) if given else 0
 
     def row(self, conn: Connection, parameters: Parameters) -> Row | None:
         """The first row, or nothing."""
@@ -110,10 +111,10 @@ class _Text:
         except self._error as error:
             self._raise(conn, error)
 
-    def execute_each(self, conn: Connection, rows: list[Parameters]) -> Any:
-        """The driver's cursor."""
-        if self._flushed and len(rows) == 1:
-            return self.execute(conn, rows[0])
+    def execute_each(self, conn: Connection, rows: list[Parameters]) -> int:
+        """How many rows it concerned together."""
+        if self._flushed and len(rows) <= _FEW:
+            return sum(self.execute(conn, row).rowcount for row in rows)
         driver: Any = conn.connection.dbapi_connection
         bound = [self._bound(row) for row in rows]
         cursor = driver.cursor()
@@ -123,7 +124,8 @@ class _Text:
                 driver.execute(_HEARD)
         except self._error as error:
             self._raise(conn, error)
-        return cursor
+        count: int = cursor.rowcount
+        return count
 
     def _bound(self, parameters: Parameters) -> Any:
         if isinstance(parameters, tuple):

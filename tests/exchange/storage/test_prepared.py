@@ -135,7 +135,7 @@ async def test_many_at_once(database: Database) -> None:
     assert await database.write(work) == [2, 0]
 
 
-@pytest.mark.parametrize("names", ["a", "abc"], ids=["one", "several"])
+@pytest.mark.parametrize("names", ["a", "ab", "abc"], ids=["one", "two", "several"])
 async def test_who_stands_still_after_many_at_once_loses_the_transaction(database: Database, names: str) -> None:
     """On PostgreSQL, and its locks with it: what came behind the end of the statement switched off that it is told."""
     if database.dialect != "postgresql":
