@@ -11,7 +11,8 @@ Rules:
 * Of several requests on one connection a refusal is never taken for another's answer: where one is due, or was given
   before its body ended, the connection is closed without a word.
 * What asks whether to go on (Expect) may leave its body out once it is answered: its connection ends with the answer.
-* What stands behind a body in chunks is no header: a proxy has not looked at it.
+* What stands behind a body in chunks is no header: a proxy has not looked at it. But llhttp takes from there that it is
+  to read nothing more, so the connection ends then.
 * A head is held until the next write, and no longer than to the next turn of the event loop: an answer whose body takes
   time shows that it has begun.
 * Whatever ends the connection sends first what was held. Order and bytes are uvicorn's.
@@ -50,6 +51,14 @@ class OneWrite(HttpToolsProtocol):
         self.headers = []  # of the request is what came until now
         if self.expect_100_continue:
             self.cycle.keep_alive = False
+
+    def on_message_complete(self) -> None:
+        """End with a request, and with the connection where llhttp reads nothing behind it."""
+        if not self.parser.should_keep_alive():
+            self.cycle.keep_alive = False
+            if self.cycle.response_complete:
+                self.transport.close()
+        super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words; ours stand in the catalogue
         """Refuse what cannot be read, and close."""

@@ -292,3 +292,26 @@ async def test_what_stands_behind_a_body_is_no_header() -> None:
         writer.write(CHUNKED + b"\r\n0\r\nauthorization: Bearer one\r\nx-forwarded-for: 192.0.2.1\r\n\r\n")
         await reader.readuntil(BODY)
     assert app.headers == [{b"host": b"here", b"transfer-encoding": b"chunked"}]
+
+
+@pytest.mark.parametrize("trailer", [b"connection: close", b"proxy-connection: close"])
+@pytest.mark.parametrize("early", [False, True], ids=["answered-behind-it", "answered-before-it"])
+async def test_a_trailer_that_ends_the_connection_ends_it(trailer: bytes, *, early: bool) -> None:
+    """llhttp reads nothing behind it: a proxy's next request on this connection would wait for its answer for ever."""
+    app = Heard()
+    async with served(app) as (reader, writer):
+        writer.write(CHUNKED + b"\r\n")
+        if early:
+            await reader.readuntil(BODY)
+        writer.write(b"0\r\n" + trailer + b"\r\n\r\n" + ASK)
+        assert (await to_the_end(reader)).count(b"HTTP/1.1 200") == (0 if early else 1)
+    assert app.asked == ["POST /"]
+
+
+async def test_a_trailer_begins_no_other_protocol() -> None:
+    app = Heard()
+    async with served(app) as (reader, writer):
+        writer.write(CHUNKED + b"\r\n0\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n" + ASK)
+        for _ in range(2):
+            assert (await reader.readuntil(BODY)).startswith(b"HTTP/1.1 200")
+    assert app.asked == ["POST /", "GET /"]
