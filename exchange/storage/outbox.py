@@ -231,6 +231,13 @@ def was_lost(conn: Connection, referral: str, kinds: Iterable[str]) -> bool:
     return conn.execute(query.where(lost).limit(1)).first() is not None
 
 
+def refused_later(conn: Connection, referral: str, envelope: str, kinds: Iterable[str], problem: str) -> bool:
+    """The peer has signed for an envelope of these kinds, and cannot use it; whether it says so for the first time."""
+    asked = OUTBOX.c.referral == referral, OUTBOX.c.id == envelope, OUTBOX.c.kind.in_(list(kinds))
+    signed_for = update(OUTBOX).where(*asked, OUTBOX.c.status == "delivered")
+    return conn.execute(signed_for.values(status="refused", problem=problem)).rowcount == 1
+
+
 def never_arrived(conn: Connection, referral: str, kind: str, digests: Iterable[str]) -> frozenset[str]:
     """Those of these envelopes of a kind that were refused for good, or destroyed before they were put on their way."""
     query = select(OUTBOX.c.digest).where(OUTBOX.c.referral == referral, OUTBOX.c.digest.in_(list(digests)))

@@ -10,8 +10,9 @@ Rules:
 * What is said of a receipt is said of all that came under it: a sender may send several envelopes under one.
 * Only a statement by the sender's node key of today counts, about exactly the receipts asked for, made just now. Today
   is when it is heard: a key that was replaced while it was on its way counts no more.
-* Unanswered, an item opens with the age of its word until 72 hours; then not (`consent-not-fresh`). Hours are counted
-  when the asking is over: a machine may have slept meanwhile.
+* Unanswered, an item opens with the age of its word until 72 hours; then not (`consent-not-fresh`), nor with a word of
+  a time to come, of which nobody knows how old it is. Hours are counted when the asking is over: a machine may have
+  slept meanwhile.
 * After a known end nothing opens any more (`consent-ended`), and no later word undoes that.
 * A consent that has run out by its own date ends new disclosures, not what was disclosed before: nobody is asked about
   it, and it opens with the age of its last word. Her no would still come, as a stop. So where a sender counts that
@@ -83,7 +84,8 @@ async def fresh_words(node: Node, rows: Iterable[tuple[ArrivedRecord, ReferralRe
             run_out |= said.run_out
         at = node.clock()
     for item, word in live_at.items():
-        if item not in withheld and item not in run_out and at - word > node.limits.consent_shown_with_age_ms:
+        of_known_age = -node.limits.skew_ms <= at - word <= node.limits.consent_shown_with_age_ms
+        if item not in withheld and item not in run_out and not of_known_age:
             withheld[item] = "consent-not-fresh"
     return Words(live_at, withheld, frozenset(run_out))
 

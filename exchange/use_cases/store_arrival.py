@@ -47,12 +47,13 @@ from exchange.storage.batches import (
 )
 from exchange.storage.database import Connection
 from exchange.storage.inbox import ArrivedRecord
-from exchange.storage.outbox import of_kind
+from exchange.storage.outbox import of_kind, refused_later
 from exchange.storage.referrals import (
     EventRecord,
     ReferralRecord,
     StaleReferralError,
     events_of,
+    hold_referrals,
     load_referral,
     owe_attestation,
 )
@@ -64,7 +65,7 @@ from exchange.use_cases.node import Node
 from exchange.use_cases.stopping import take_back
 from exchange.use_cases.taking_back import FORWARDS
 from exchange.use_cases.transitions import as_event, as_events, settle_state
-from exchange.use_cases.unheard import ended_by_the_sender
+from exchange.use_cases.unheard import LATER, ended_by_the_sender
 from exchange.verification import CheckedItem, VerificationError, VerifiedMessage
 
 _PURPOSES, _PRIORITIES = by_word(Purpose), by_word(Priority)
@@ -167,10 +168,12 @@ def _audit_of(arrival: Arrival) -> AuditEntry:
 
 
 def _changed(node: Node, conn: Connection, arrival: Arrival) -> ReferralRecord:
+    header, event = arrival.checked.item.header, arrival.event
+    if header.kind is Kind.REFUSAL:
+        hold_referrals(conn, [arrival.referral])  # before the envelope that it refuses
     record = load_referral(conn, arrival.referral)
     if record is None:
         raise StaleReferralError
-    header, event = arrival.checked.item.header, arrival.event
     if header.kind in _ENDING and event is not None:
         record = take_back(node, conn, record, EventName(event.name))
         if event.name != EventName.STOP_SHARING:
@@ -178,6 +181,8 @@ def _changed(node: Node, conn: Connection, arrival: Arrival) -> ReferralRecord:
     refused = header.in_reply_to if header.kind is Kind.REFUSAL else None
     reopens = refused is not None and _is_the_disclosure(conn, record, refused)
     late = refused is not None and record.state in _OVER and _is_forward(conn, record, refused)
+    word = _word(header)
+    newly_refused = refused is not None and refused_later(conn, record.id, refused, LATER, word or header.kind.value)
     attested = header.kind is Kind.ERASURE_RECEIPT and record_peers_word(
         conn, record.id, header.event, arrival.at, arrival.checked.item.digest
     )
@@ -185,10 +190,10 @@ def _changed(node: Node, conn: Connection, arrival: Arrival) -> ReferralRecord:
         node,
         conn,
         record,
-        what=_word(header) or header.kind.value,
+        what=word or header.kind.value,
         events=[event] if event is not None else [],
         adjust=lambda read: _adjusted(arrival, _with_accepting(node, arrival, read), reopens=reopens, late=late),
-        if_new=not attested,
+        if_new=not (attested or newly_refused),
     )
 
 

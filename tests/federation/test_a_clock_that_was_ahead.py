@@ -10,7 +10,7 @@ import pytest
 from support.federation import Federation, TestNode
 from support.stories import Story, begin, refusal, rows
 
-from exchange.demo.federation import SHELTER
+from exchange.demo.federation import HELPLINE, SHELTER
 from exchange.federation import courier
 from exchange.federation.peers import Asked
 from exchange.federation.transport import PeerUnreachableError
@@ -229,6 +229,22 @@ async def test_erase_that_the_other_party_said_then_destroys_there_a_day_after_i
     await story.later(hours=0.2)
     for node in (story.sender, story.receiver):
         await story.nothing_is_left(at=node)
+
+
+async def test_a_word_of_a_time_to_come_opens_nothing_where_nobody_answers(two: Federation) -> None:
+    """How old it is nobody knows. It opens again with the next word, once that time has come."""
+    two.clock.pass_by(hours=20 * 24)
+    story = await begin(two)
+    await story.decides("accepted")
+    item = (await story.item("disclosure")).id
+    two.clock.pass_by(hours=-20 * 24)
+    two.leave(HELPLINE)
+    for days in (0, 4, 5):
+        two.clock.pass_by(hours=24 * days)
+        assert (await refusal(story.helps.inbox.open(item))).code == "consent-not-fresh"
+    two.clock.pass_by(hours=24 * 12)
+    two.come_back(HELPLINE)
+    assert (await story.helps.inbox.open(item)).content
 
 
 async def test_a_word_about_her_consent_that_both_dated_then_is_asked_for_anew(pair: Federation) -> None:
