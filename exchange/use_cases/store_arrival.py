@@ -53,8 +53,8 @@ from exchange.storage.referrals import (
     ReferralRecord,
     StaleReferralError,
     events_of,
-    hold_referrals,
     load_referral,
+    lock_referral,
     owe_attestation,
 )
 from exchange.use_cases.arrivals import BatchMemory, Known
@@ -169,9 +169,9 @@ def _audit_of(arrival: Arrival) -> AuditEntry:
 
 def _changed(node: Node, conn: Connection, arrival: Arrival) -> ReferralRecord:
     header, event = arrival.checked.item.header, arrival.event
-    if header.kind is Kind.REFUSAL:
-        hold_referrals(conn, [arrival.referral])  # before the envelope that it refuses
-    record = load_referral(conn, arrival.referral)
+    # Everybody locks a referral before its envelopes, of which a refusal changes one.
+    read = lock_referral if header.kind is Kind.REFUSAL else load_referral
+    record = read(conn, arrival.referral)
     if record is None:
         raise StaleReferralError
     if header.kind in _ENDING and event is not None:
@@ -181,8 +181,8 @@ def _changed(node: Node, conn: Connection, arrival: Arrival) -> ReferralRecord:
     refused = header.in_reply_to if header.kind is Kind.REFUSAL else None
     reopens = refused is not None and _is_the_disclosure(conn, record, refused)
     late = refused is not None and record.state in _OVER and _is_forward(conn, record, refused)
-    word = _word(header)
-    newly_refused = refused is not None and refused_later(conn, record.id, refused, LATER, word or header.kind.value)
+    word = _word(header) or header.kind.value
+    newly_refused = refused is not None and refused_later(conn, record.id, refused, LATER, word)
     attested = header.kind is Kind.ERASURE_RECEIPT and record_peers_word(
         conn, record.id, header.event, arrival.at, arrival.checked.item.digest
     )
@@ -190,7 +190,7 @@ def _changed(node: Node, conn: Connection, arrival: Arrival) -> ReferralRecord:
         node,
         conn,
         record,
-        what=word or header.kind.value,
+        what=word,
         events=[event] if event is not None else [],
         adjust=lambda read: _adjusted(arrival, _with_accepting(node, arrival, read), reopens=reopens, late=late),
         if_new=not (attested or newly_refused),

@@ -137,7 +137,7 @@ async def test_many_at_once(database: Database) -> None:
 
 @pytest.mark.parametrize("names", ["a", "ab", "abc"], ids=["one", "two", "several"])
 async def test_who_stands_still_after_many_at_once_loses_the_transaction(database: Database, names: str) -> None:
-    """On PostgreSQL, and its locks with it: what came behind the end of the statement switched off that it is told."""
+    """On PostgreSQL, and its locks with it, however many were given: its driver's pipeline switched that off."""
     if database.dialect != "postgresql":
         return
     ended = list[bool]()
